@@ -1,0 +1,228 @@
+"""Settings: the only reader of the environment."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from common.errors import ConfigError
+
+MIB = 1024 * 1024
+DAY_S = 86_400
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9_]{1,20}", text) or not low <= int(text) <= high:
+            message = f"must be a whole number from {low} to {high}"
+            raise ValueError(message)
+        return int(text)
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) or not low <= float(text) <= high:
+            message = f"must be seconds from {low:g} to {high:g}"
+            raise ValueError(message)
+        return float(text)
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        message = "must be true or false"
+        raise ValueError(message)
+    return words[text.lower()]
+
+
+def _redis_url(text: str) -> str:
+    if urlsplit(text).scheme not in {"redis", "rediss"} or not urlsplit(text).hostname:
+        message = "must look like redis://host:6379/0"
+        raise ValueError(message)
+    return text
+
+
+def _store_url(text: str) -> str:
+    """Accept `sqlite:///path` alone: Elasticsearch has a setting of its own."""
+    if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
+        message = "must look like sqlite:///path/to/match.db"
+        raise ValueError(message)
+    return text
+
+
+def _elasticsearch_url(text: str) -> str:
+    """Return the URL with its scheme: one without is http, as in dsys/match."""
+    url = text if "://" in text else f"http://{text}"
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        message = "must look like http://host:9200"
+        raise ValueError(message)
+    return url
+
+
+def _index_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", text):
+        message = "must be a lower-case Elasticsearch index name"
+        raise ValueError(message)
+    return text
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in {"debug", "info", "warning", "error"}:
+        message = "must be debug, info, warning or error"
+        raise ValueError(message)
+    return text.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedTarget:
+    """A host name or a network that may be fetched although it is private.
+
+    >>> AllowedTarget.parse("10.1.0.0/16").admits("images.lan", "10.1.2.3", 80)
+    True
+    >>> AllowedTarget.parse("127.0.0.1:9000").admits("127.0.0.1", "127.0.0.1", 80)
+    False
+    """
+
+    host: str | None
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `host`, `host:port`, `network` or `network:port`; IPv6 with a port stands in [ ]."""
+        match = re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?|([^:]+)(?::(\d{1,5}))?|([0-9a-fA-F:]+(?:/\d{1,3})?)", text)
+        if match is None:
+            message = f"has an entry that is no host, network or host:port: {text}"
+            raise ValueError(message)
+        name = match[1] or match[3] or match[5]
+        port = match[2] or match[4]
+        try:
+            return cls(None, ipaddress.ip_network(name), int(port) if port else None)
+        except ValueError:
+            if not re.fullmatch(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]*[A-Za-z]\.?", name):
+                message = f"has an entry that is neither a host nor a network: {text}"
+                raise ValueError(message) from None
+            return cls(name.rstrip(".").lower(), None, int(port) if port else None)
+
+    def admits(self, host: str, address: str, port: int) -> bool:
+        """Say whether a connection to `address`:`port`, asked for as `host`, is wanted."""
+        if self.port is not None and self.port != port:
+            return False
+        if self.network is not None:
+            return ipaddress.ip_address(address) in self.network
+        return host.rstrip(".").lower() == self.host
+
+
+def _fetch_allow(text: str) -> tuple[AllowedTarget, ...]:
+    return tuple(AllowedTarget.parse(entry.strip()) for entry in text.split(",") if entry.strip())
+
+
+def _setting(name: str, default: object, parse: Callable[[str], object], meaning: str) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
+    return field(default=default, metadata={"name": name, "parse": parse, "meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, each read once from its environment variable."""
+
+    port: int = _setting("PORT", 8888, _whole(1, 65_535), "TCP port of the API")
+    worker_count: int = _setting("WORKER_COUNT", 4, _whole(1, 256), "gunicorn workers of the API")
+    api_threads: int = _setting("MATCH_API_THREADS", 16, _whole(2, 256), "threads of each gunicorn worker")
+    all_orientations: bool = _setting(
+        "ALL_ORIENTATIONS",
+        True,
+        _boolean,
+        "whether a search looks for turned, mirrored and inverted copies unless it says otherwise",
+    )
+    redis_url: str = _setting("REDIS_URL", "redis://localhost:6379/0", _redis_url, "Redis: queue, ledger and uploads")
+    store_url: str | None = _setting(
+        "MATCH_STORE_URL", None, _store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
+    )
+    elasticsearch_url: str = _setting(
+        "ELASTICSEARCH_URL", "http://elasticsearch:9200", _elasticsearch_url, "Elasticsearch; without a scheme: http"
+    )
+    elasticsearch_index: str = _setting("ELASTICSEARCH_INDEX", "images", _index_name, "name of the index's alias")
+    elasticsearch_doc_type: str | None = _setting(
+        "ELASTICSEARCH_DOC_TYPE", None, str, "accepted for dsys/match's sake, without effect"
+    )
+    elasticsearch_timeout_s: float = _setting(
+        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, _seconds(0.1, 600), "longest wait for one answer of Elasticsearch"
+    )
+    home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all that `make dev` writes")
+    max_image_bytes: int = _setting(
+        "MATCH_MAX_IMAGE_BYTES", 16 * MIB, _whole(1, 1024 * MIB), "largest upload or download of one picture"
+    )
+    max_image_pixels: int = _setting(
+        "MATCH_MAX_IMAGE_PIXELS", 50_000_000, _whole(1, 1_000_000_000), "largest picture, save baseline JPEGs"
+    )
+    max_jpeg_pixels: int = _setting(
+        "MATCH_MAX_JPEG_PIXELS", 200_000_000, _whole(1, 1_000_000_000), "largest baseline JPEG, which is read shrunken"
+    )
+    jpeg_draft_px: int = _setting(
+        "MATCH_JPEG_DRAFT_PX",
+        1024,
+        _whole(0, 65_535),
+        "a JPEG at least twice this size is decoded shrunken; 0: never",
+    )
+    decode_timeout_s: float = _setting(
+        "MATCH_DECODE_TIMEOUT_S", 30.0, _seconds(1, 600), "a process stuck this long in one picture is ended"
+    )
+    fetch_timeout_s: float = _setting(
+        "MATCH_FETCH_TIMEOUT_S", 15.0, _seconds(0.1, 100), "total time for one download, redirects and retries included"
+    )
+    fetch_allow: tuple[AllowedTarget, ...] = _setting(
+        "MATCH_FETCH_ALLOW",
+        (),
+        _fetch_allow,
+        "hosts or networks, each with an optional port, that may be fetched although private",
+    )
+    max_backlog: int = _setting(
+        "MATCH_MAX_BACKLOG", 1_000_000, _whole(1, 1_000_000_000), "open items at which /add answers 503"
+    )
+    max_redis_percent: int = _setting(
+        "MATCH_MAX_REDIS_PERCENT", 80, _whole(1, 99), "share of Redis's maxmemory at which /add answers 503"
+    )
+    failed_keep_s: int = _setting(
+        "MATCH_FAILED_KEEP_S",
+        7 * DAY_S,
+        _whole(60, 3650 * DAY_S),
+        "how long failed tasks, their uploads and deletions are kept",
+    )
+    finished_keep_s: int = _setting(
+        "MATCH_FINISHED_KEEP_S", DAY_S, _whole(60, 365 * DAY_S), "how long the other finished tasks are kept"
+    )
+    worker_threads: int = _setting("MATCH_WORKER_THREADS", 32, _whole(1, 1024), "pictures a worker process holds")
+    bulk_records: int = _setting("MATCH_BULK_RECORDS", 200, _whole(1, 10_000), "most records in one write")
+    bulk_linger_s: float = _setting("MATCH_BULK_LINGER_S", 0.05, _seconds(0, 5), "longest wait for a write to fill up")
+    store_hold_s: float = _setting(
+        "MATCH_STORE_HOLD_S", 120.0, _seconds(0, 150), "how long a task waits for a store that is away"
+    )
+    max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, _seconds(0, 600), "longest `wait` of an add")
+    log_level: str = _setting("MATCH_LOG_LEVEL", "info", _log_level, "log level")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read every setting; an empty variable counts as unset.
+
+        Raises ConfigError naming the first variable whose value cannot work.
+        """
+        environ = os.environ if environ is None else environ
+        values = {}
+        for spec in fields(cls):
+            name = spec.metadata["name"]
+            if text := environ.get(name, "").strip():
+                try:
+                    values[spec.name] = spec.metadata["parse"](text)
+                except ValueError as error:
+                    message = f"{name} {error}"
+                    raise ConfigError(message) from error
+        return cls(**values)

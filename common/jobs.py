@@ -1,0 +1,42 @@
+"""What is asked of the queue: jobs, their JSON, and the names of tasks and queues."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+ADD_TASK = "match.add"
+SWEEP_TASK = "match.sweep"
+
+SINGLE_QUEUE = "match"
+BATCH_QUEUE = "match-batch"
+# Single adds have somebody waiting for them: they are worked first.
+QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddJob:
+    """One picture to be stored under `filepath`; from `url` or from `upload`, exactly one of them.
+
+    `upload` is the claim check of bytes kept by `common.uploads`.
+    """
+
+    filepath: str
+    url: str | None = None
+    upload: str | None = None
+    metadata: Metadata | None = None
+
+    def to_json(self) -> str:
+        """Return the job as one JSON object."""
+        return json.dumps(
+            {"filepath": self.filepath, "url": self.url, "upload": self.upload, "metadata": self.metadata},
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))

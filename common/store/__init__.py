@@ -1,0 +1,1 @@
+"""Where signatures live: one interface, two stores."""

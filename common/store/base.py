@@ -1,0 +1,122 @@
+"""The store's interface: what a store promises, whichever it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.signature import Signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Record:
+    """One stored picture.
+
+    `signatures` is never empty; the first is the whole picture's. `seq` is the place of the request that stored it in
+    the order of all requests; `added` is in milliseconds since 1970 (UTC); `width` and `height` are pixels of the
+    upright picture.
+    """
+
+    filepath: str
+    seq: int
+    signatures: tuple[Signature, ...]
+    metadata: Mapping[str, Any] | None = None
+    added: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """The deletion of `filepath`: it outranks every record with a smaller `seq`, whenever that arrives.
+
+    `added` is in milliseconds since 1970 (UTC).
+    """
+
+    filepath: str
+    seq: int
+    added: int
+
+
+class Verdict(StrEnum):
+    """What became of one item of a write."""
+
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+    """A newer request for this filepath stands already: nothing was changed."""
+    HELD = "held"
+    """The store cannot take it now; the same item may be written later."""
+    REFUSED = "refused"
+    """The store will never take this item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of one item; `reason` says why it was held or refused."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A stored picture near a query: where the exact distance is still to be computed."""
+
+    filepath: str
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the store answers reads and takes writes, and what is wrong where it does not."""
+
+    reads: bool
+    writes: bool
+    detail: str = ""
+
+
+class Store(Protocol):
+    """Every method raises StoreUnavailable when the store cannot answer now, StoreError when it breaks.
+
+    Safe to call from many threads; what one process wrote, every other process finds.
+    """
+
+    def prepare(self) -> None:
+        """Create what is absent (tables, index, alias); safe when several processes do it at once."""
+
+    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+        """Write all, durably, and return one outcome an item, in order.
+
+        The newest `seq` of a filepath wins in any order of arrival, also within one call; the same `seq` again is
+        STORED and changes nothing that a reader sees. A deletion of an absent filepath is STORED.
+        """
+
+    def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
+        """Return, for each row of `queries` (n, 272), the `limit` nearest pictures or more, best first as far as known.
+
+        Featureless pictures are never among them.
+        """
+
+    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+        """Return the records of those filepaths that are stored, exactly as spelled."""
+
+    def filepaths(self, *, offset: int, limit: int) -> list[str]:
+        """Return filepaths in the order of the requests that stored them, at any offset."""
+
+    def count(self) -> int:
+        """Return how many pictures are stored."""
+
+    def refresh(self) -> None:
+        """Return when all that was written before this call is found by searches; concurrent calls share the work."""
+
+    def purge(self, *, before: int, limit: int) -> int:
+        """Forget at most `limit` tombstones added before `before` (ms since 1970); return how many."""
+
+    def health(self) -> Health:
+        """Say, without raising, whether the store serves."""
+
+    def close(self) -> None:
+        """Give back connections and threads."""

@@ -1,0 +1,1 @@
+"""What a developer's machine runs without Docker: the stack, a Redis, an Elasticsearch node; never part of the service."""
