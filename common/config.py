@@ -35,6 +35,13 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", text):
+        message = "must be an address or a host name"
+        raise ValueError(message)
+    return f"[{text}]" if ":" in text else text
+
+
 def _boolean(text: str) -> bool:
     words = {"true": True, "1": True, "false": False, "0": False}
     if text.lower() not in words:
@@ -135,6 +142,7 @@ class Settings:
     """All settings, each read once from its environment variable."""
 
     port: int = _setting("PORT", 8888, _whole(1, 65_535), "TCP port of the API")
+    api_host: str = _setting("MATCH_API_HOST", "0.0.0.0", _host, "address that the API listens on")  # noqa: S104 - a container's
     worker_count: int = _setting("WORKER_COUNT", 4, _whole(1, 256), "gunicorn workers of the API")
     api_threads: int = _setting("MATCH_API_THREADS", 16, _whole(2, 256), "threads of each gunicorn worker")
     all_orientations: bool = _setting(

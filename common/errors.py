@@ -16,9 +16,13 @@ MatchError
 
 
 class MatchError(Exception):
-    """Root of everything that Match raises on purpose."""
+    """Root of everything that Match raises on purpose.
+
+    `field` is the name of the parameter that brought the error about, as the client sent it, where one did.
+    """
 
     code = "error"
+    field: str | None = None
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -33,10 +37,7 @@ class ConfigError(MatchError):
 
 
 class InputError(MatchError):
-    """A parameter is missing or wrong.
-
-    `field` is the parameter's name as the client sent it.
-    """
+    """A parameter is missing or wrong."""
 
     code = "wrong_parameter"
 

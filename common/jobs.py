@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 ADD_TASK = "match.add"
-SWEEP_TASK = "match.sweep"
+# When the message was sent, in milliseconds since 1970 by Redis's clock.
+SENT_HEADER = "match_sent"
 
 SINGLE_QUEUE = "match"
 BATCH_QUEUE = "match-batch"

@@ -1,0 +1,105 @@
+# `make help` lists the targets. Everything is installed into .venv, from pinned requirements with hashes.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# The first Python of a version that Match runs on; PYTHON=/path/to/python chooses another.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := requirements
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- environment -------------------------------------------------------------
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: Match needs Python 3.11, 3.12 or 3.13 with its venv module (Debian: python3-venv); PYTHON=/path/to/python chooses one" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.dev: $(REQUIREMENTS)/dev.txt | $(BIN)/python
+	@echo "installing what Match needs into $(VENV) …"
+	@$(PIP) -r $<
+	@touch $@
+
+$(VENV)/.test: $(REQUIREMENTS)/test.txt $(REQUIREMENTS)/oracle.txt | $(VENV)/.dev
+	@echo "installing what the tests need into $(VENV) …"
+	@$(PIP) -r $(REQUIREMENTS)/test.txt
+	@$(PIP) --no-deps -r $(REQUIREMENTS)/oracle.txt
+	@touch $@
+
+$(VENV)/.lint: $(REQUIREMENTS)/lint.txt | $(VENV)/.test
+	@echo "installing linters and the type checker into $(VENV) …"
+	@$(PIP) -r $<
+	@touch $@
+
+# --- run ---------------------------------------------------------------------
+
+.PHONY: dev
+dev: $(VENV)/.dev ## Run Redis, API, workers and flower here until Ctrl-C (no Docker needed)
+	@exec $(BIN)/python -m dev.stack
+
+.PHONY: demo
+demo: $(VENV)/.dev ## Add the example pictures to a running `make dev` and find a changed copy of one
+	@$(BIN)/python examples/demo.py
+
+# --- check -------------------------------------------------------------------
+
+.PHONY: sure
+sure: format-check lint types contracts test ## All that must be green before a change is proposed
+
+.PHONY: test
+test: $(VENV)/.test ## Run the tests
+	$(BIN)/python -m pytest
+
+.PHONY: format
+format: $(VENV)/.lint ## Format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: format-check
+format-check: $(VENV)/.lint
+	$(BIN)/ruff format --check
+
+.PHONY: lint
+lint: $(VENV)/.lint ## Lint, and hold the declared dependencies against the imports
+	$(BIN)/ruff check
+	$(BIN)/deptry .
+
+.PHONY: types
+types: $(VENV)/.lint ## Check the types
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: $(VENV)/.lint ## Check who imports whom
+	$(BIN)/lint-imports
+
+# --- measure -----------------------------------------------------------------
+
+.PHONY: bench
+bench: $(VENV)/.test ## Run every benchmark (docs/benchmarks.md tells what they print)
+	@for script in benchmarks/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script; done
+
+# --- pin ---------------------------------------------------------------------
+
+.PHONY: requirements
+requirements: | $(BIN)/python ## Compile the pinned requirements anew
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) pyproject.toml --extra api -o $(REQUIREMENTS)/api.txt
+	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
+	$(COMPILE) pyproject.toml --extra flower -o $(REQUIREMENTS)/flower.txt
+	$(COMPILE) pyproject.toml --extra dev -o $(REQUIREMENTS)/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --group test -o $(REQUIREMENTS)/test.txt
+	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt
+	echo image-match==1.1.2 | $(COMPILE) --no-deps - -o $(REQUIREMENTS)/oracle.txt
+
+.PHONY: clean
+clean: ## Remove the environment and the caches, never the data in MATCH_HOME
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,69 @@
+"""`python -m api`: gunicorn with the settings that the API needs."""
+
+import logging
+import sys
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from common.config import Settings
+from common.errors import ConfigError
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """Return gunicorn's settings, each with its reason."""
+    return {
+        "bind": f"{settings.api_host}:{settings.port}",
+        "workers": settings.worker_count,
+        # Requests wait for downloads, Redis and the store: threads, not processes, carry that.
+        "worker_class": "gthread",
+        "threads": settings.api_threads,
+        # A worker whose main thread is silent this long is replaced; requests have their own limits.
+        "timeout": 60,
+        # A `wait` may take this long; then the process ends all the same.
+        "graceful_timeout": int(settings.max_wait_s) + 5,
+        # Above the idle time-out of usual load balancers' pools, so that it is they who close.
+        "keepalive": 75,
+        # One open file of control fewer.
+        "control_socket_disable": True,
+        # A dying worker's heartbeat must not wait for a slow disk.
+        "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,  # noqa: S108 - memory, for the heartbeat
+        "limit_request_line": 8190,
+        "loglevel": settings.log_level,
+        "proc_name": "match-api",
+    }
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn, configured by our settings alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Give gunicorn its settings."""
+        for name, value in options(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
+        """Compose the app, in the worker process: connections do not survive a fork."""
+        from api.wsgi import app  # noqa: PLC0415 - said above
+
+        return app
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit status."""
+    try:
+        settings = Settings.from_env()
+    except ConfigError as error:
+        print(f"match api: {error}", file=sys.stderr)  # noqa: T201 - the one line that a wrong setting gets
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    Server(settings).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

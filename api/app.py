@@ -1,0 +1,64 @@
+"""create_app: the Flask app around services that somebody else has opened."""
+
+import logging
+import re
+import secrets
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from api import routes
+from api.envelope import INTERNAL, fail, fail_with, fail_with_http
+from common.errors import MatchError
+
+log = logging.getLogger(__name__)
+
+# What a caller may choose: anything else could forge lines in a log.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+FORM_MEMORY_BYTES = 512 * 1024
+FORM_PARTS = 64
+
+
+def create_app(services: routes.Services) -> Flask:
+    """Return the app; nothing is opened here."""
+    app = Flask("match", static_folder=None)
+    app.config["MAX_FORM_MEMORY_SIZE"] = FORM_MEMORY_BYTES
+    app.config["MAX_FORM_PARTS"] = FORM_PARTS
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    app.url_map.strict_slashes = False
+    app.url_map.redirect_defaults = False
+    routes.register(app, services)
+    app.before_request(_name_request)
+    app.after_request(_mark)
+    app.register_error_handler(MatchError, _fail_with)
+    app.register_error_handler(HTTPException, fail_with_http)
+    app.register_error_handler(Exception, _fail_inside)
+    return app
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _mark(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _fail_with(error: MatchError) -> Response:
+    response = fail_with(error)
+    if response.status_code >= 500:  # noqa: PLR2004 - an HTTP status
+        log.warning("request %s: %s: %s", g.request_id, type(error).__name__, error, exc_info=_is_fault(response))
+    return response
+
+
+def _is_fault(response: Response) -> bool:
+    return response.status_code == 500  # noqa: PLR2004 - an HTTP status
+
+
+def _fail_inside(error: Exception) -> Response:
+    log.error("request %s broke", g.request_id, exc_info=error)
+    return fail(500, INTERNAL, code="internal_error")

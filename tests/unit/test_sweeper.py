@@ -1,0 +1,115 @@
+"""The sweeper: what is lost is sent again, what only waits is not."""
+
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+from redis import Redis
+
+from common.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.ledger import OPEN, Closing, Ledger, Sent, State
+from workers.sweeper import LOST_AFTER_MS, Sweeper, lost
+
+JOB = AddJob(filepath="cat.jpg", url="http://example.org/cat.jpg")
+
+
+class Queue:
+    """What the sweeper sends to."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send(self, task_ids: Sequence[str], _queue: str, _at: int) -> None:
+        self.sent.extend(task_ids)
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue()
+
+
+@pytest.fixture
+def sweeper(fake_redis: Redis, ledger: Ledger, memory_store: object, queue: Queue) -> Sweeper:
+    return Sweeper(fake_redis, ledger, memory_store, queue.send, tombstone_keep_s=60)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
+    def accept() -> str:
+        [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
+        fake_redis.zadd(OPEN, {task.id: ledger.now_ms() - LOST_AFTER_MS - 1000})
+        return task.id
+
+    return accept
+
+
+def waiting(redis: Redis, *, sent_at: int) -> None:
+    redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {SENT_HEADER: sent_at}}))
+
+
+def test_a_task_whose_queue_is_empty_is_lost() -> None:
+    task = Sent(task_id="a", queue=SINGLE_QUEUE, at=5)
+
+    assert lost([task], {SINGLE_QUEUE: None}) == [task]
+
+
+def test_a_task_sent_before_the_oldest_message_is_lost_and_a_later_one_waits() -> None:
+    early, late = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=SINGLE_QUEUE, at=15)
+
+    assert lost([early, late], {SINGLE_QUEUE: 10}) == [early]
+
+
+def test_each_queue_is_judged_by_its_own_messages() -> None:
+    single, batch = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=BATCH_QUEUE, at=5)
+
+    assert lost([single, batch], {SINGLE_QUEUE: None, BATCH_QUEUE: 1}) == [single]
+
+
+def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]) -> None:
+    task_id = accept_long_ago()
+
+    sweeps = [sweeper.sweep(), sweeper.sweep()]
+
+    assert sweeps == [1, 0]
+    assert queue.sent == [task_id]
+
+
+def test_fresh_work_is_left_alone(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
+    ledger.accept([JOB], queue=SINGLE_QUEUE)
+
+    sweeper.sweep()
+
+    assert queue.sent == []
+
+
+def test_a_long_backlog_is_no_loss(
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    accept_long_ago()
+    waiting(fake_redis, sent_at=1)
+
+    sweeper.sweep()
+
+    assert queue.sent == []
+
+
+def test_messages_without_a_stamp_make_nobody_lost(
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    accept_long_ago()
+    fake_redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {}}))
+
+    sweeper.sweep()
+
+    assert queue.sent == []
+
+
+def test_closed_work_is_not_sent_again(
+    sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    task_id = accept_long_ago()
+    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+
+    sweeper.sweep()
+
+    assert queue.sent == []

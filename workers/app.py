@@ -1,0 +1,108 @@
+"""The Celery app and its settings; the composition root of the queue door."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init, worker_shutdown, worker_shutting_down
+
+from common.broker import QUEUE_SETTINGS
+from common.config import Settings
+from common.jobs import ADD_TASK, SENT_HEADER
+from common.store.preparing import prepare_soon
+from common.wiring import Parts, wire
+from workers import tasks
+from workers.pipeline import Pipeline
+from workers.settlement import Settlement
+from workers.sweeper import Sweeper
+from workers.writer import Writer
+
+log = logging.getLogger(__name__)
+
+WORKER_SETTINGS: dict[str, Any] = {
+    # A message is acknowledged after its picture is stored, and comes back when its worker dies.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    # Hold no more than can be worked on; what waits, waits where every worker can take it.
+    "worker_prefetch_multiplier": 1,
+    # After a lost connection the prefetch count would shrink to what runs, and grow back by one an answer.
+    "worker_enable_prefetch_count_reduction": False,
+    # A broker that is away for an hour is no reason to give up.
+    "broker_connection_max_retries": None,
+    "broker_connection_retry_on_startup": True,
+    # flower shows what goes on from these.
+    "worker_send_task_events": True,
+    # Ours is set before Celery starts.
+    "worker_hijack_root_logger": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a worker process holds open."""
+
+    parts: Parts
+    writer: Writer
+    pipeline: Pipeline
+    sweeper: Sweeper
+
+    def close(self) -> None:
+        """Write what waits, then give everything back."""
+        self.sweeper.close()
+        self.writer.close()
+        self.parts.close()
+
+
+def create_app(settings: Settings) -> Celery:
+    """Return the Celery app of a worker; it opens its connections when the worker starts, not before."""
+    app = Celery("match", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(QUEUE_SETTINGS | WORKER_SETTINGS)
+    runtime: list[Runtime] = []
+    tasks.register(app, lambda: runtime[0].pipeline)
+
+    @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
+    def start(**_: object) -> None:
+        runtime.append(open_runtime(app, settings))
+
+    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def hurry(**_: object) -> None:
+        runtime[0].writer.hurry()
+
+    @worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
+    def stop(**_: object) -> None:
+        runtime.pop().close()
+
+    return app
+
+
+def open_runtime(app: Celery, settings: Settings) -> Runtime:
+    """Put a worker's parts together and start its threads."""
+    parts = wire(settings)
+    prepare_soon(parts.store)
+    settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
+    writer = Writer(
+        parts.store,
+        settlement,
+        most=settings.bulk_records,
+        linger_s=settings.bulk_linger_s,
+        hold_s=settings.store_hold_s,
+    )
+    pipeline = Pipeline(
+        ledger=parts.ledger,
+        uploads=parts.uploads,
+        fetcher=parts.fetcher,
+        slot=parts.slot,
+        limits=parts.limits,
+        writer=writer,
+        settlement=settlement,
+    )
+
+    def send(task_ids: Sequence[str], queue: str, at: int) -> None:
+        for task_id in task_ids:
+            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
+
+    sweeper = Sweeper(parts.redis, parts.ledger, parts.store, send, tombstone_keep_s=settings.failed_keep_s)
+    sweeper.start()
+    return Runtime(parts, writer, pipeline, sweeper)

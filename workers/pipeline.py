@@ -1,0 +1,100 @@
+"""One task, start to end: job, image, signature, record; knows no queue."""
+
+import logging
+from dataclasses import dataclass
+from time import time_ns
+
+from common.images import Limits, decode
+
+from common.compute import ComputeSlot
+from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
+from common.fetch import Fetcher
+from common.jobs import AddJob
+from common.ledger import Claim, Ledger, State
+from common.signature import sign
+from common.store.base import Record
+from common.uploads import Uploads
+from workers.settlement import End, Settlement
+from workers.writer import Writer
+
+log = logging.getLogger(__name__)
+
+# A picture in whose decoding a worker died this often is never decoded again.
+MOST_DEATHS = 3
+
+
+class LostUpload(MatchError):
+    """The uploaded bytes are gone: nothing is left to store."""
+
+    code = "upload_lost"
+
+
+class DeadlyImage(MatchError):
+    """Workers died while they decoded this picture."""
+
+    code = "image_ends_worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Does the work of tasks; `run` is called from many threads at once."""
+
+    ledger: Ledger
+    uploads: Uploads
+    fetcher: Fetcher
+    slot: ComputeSlot
+    limits: Limits
+    writer: Writer
+    settlement: Settlement
+
+    def run(self, task_id: str) -> None:
+        """Do the work of one task and close it, stored or failed with its reason.
+
+        Raises StoreUnavailable or QueueError when it cannot be finished now: the task stays open.
+        """
+        claim = self.ledger.begin(task_id)
+        if claim is None:
+            return
+        try:
+            self.writer.write(claim, self._record(claim))
+        except (ImageError, FetchError, LostUpload, DeadlyImage) as error:
+            self._fail(claim, error.code, str(error))
+        except (StoreUnavailable, QueueError):
+            self.ledger.give_back(task_id)
+            raise
+        except Exception:
+            # A fault of ours: its sender reads that it failed, the log says why, and the message does not come back.
+            log.exception("task %s broke the pipeline", task_id)
+            self._fail(claim, "internal_error", "an internal error ended this task")
+
+    def _fail(self, claim: Claim, code: str, error: str) -> None:
+        self.settlement.settle([End(claim, State.FAILED, code=code, error=error)])
+
+    def _record(self, claim: Claim) -> Record:
+        data = self._bytes(claim.job)
+        with self.slot.hold():
+            if self.ledger.risk(claim.task_id) > MOST_DEATHS:
+                message = f"{MOST_DEATHS} workers ended while they decoded this picture"
+                raise DeadlyImage(message)
+            try:
+                picture = decode(data, self.limits)
+                signature = sign(picture.pixels)
+            finally:
+                self.ledger.survived(claim.task_id)
+        return Record(
+            filepath=claim.job.filepath,
+            seq=claim.seq,
+            signatures=(signature,),
+            metadata=claim.job.metadata,
+            added=time_ns() // 1_000_000,
+            width=picture.width,
+            height=picture.height,
+        )
+
+    def _bytes(self, job: AddJob) -> bytes:
+        if job.url is not None:
+            return self.fetcher.fetch(job.url)
+        data = self.uploads.get(job.upload) if job.upload else None
+        if data is None:
+            raise LostUpload("the uploaded bytes are gone")
+        return data
