@@ -34,7 +34,7 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+class Server(BaseApplication):
     """gunicorn, configured by our settings alone."""
 
     def __init__(self, settings: Settings) -> None:

@@ -8,6 +8,7 @@ from common.images import looks_like_picture
 from api.forms import Source, naming
 from api.pictures import vet
 from api.publisher import Publisher
+from common.admission import Admission
 from common.errors import ImageError, MatchError
 from common.fetch import Fetcher
 from common.jobs import SINGLE_QUEUE, AddJob, Metadata
@@ -22,6 +23,7 @@ HEAD_BYTES = 512
 class Intake:
     """Accepts adds: upload, ledger, queue, in this order."""
 
+    admission: Admission
     ledger: Ledger
     uploads: Uploads
     publisher: Publisher
@@ -34,6 +36,7 @@ class Intake:
         accepted now; then nothing is left behind.
         """
         self._vet(source)
+        self.admission.check()
         if source.data is None:
             return self._send(AddJob(filepath=filepath, url=source.url, metadata=metadata))
         claim = self.uploads.put(source.data)

@@ -1,5 +1,6 @@
 """The parts that both composition roots put together alike, from the settings; none connects before its first use."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from common.store.base import Store
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 from common.uploads import Uploads
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Parts:
 
 def wire(settings: Settings) -> Parts:
     """Put the shared parts together."""
+    if settings.elasticsearch_doc_type is not None:
+        log.info("ELASTICSEARCH_DOC_TYPE has no effect: Elasticsearch has no document types any more")
     redis = connect(settings.redis_url)
     return Parts(
         redis=redis,

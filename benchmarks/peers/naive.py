@@ -1,0 +1,37 @@
+"""A naive port of the same pipeline: prefork, one task an image, a new connection a download, one write an image.
+
+The signature, the decoder and the store are Match's own, so that the difference is the pipeline's alone.
+"""
+
+import os
+from pathlib import Path
+from time import time_ns
+
+import requests
+from celery import Celery
+
+from common.images import Limits, decode
+from common.signature import sign
+from common.store.base import Record
+from common.store.sqlite import SqliteStore
+
+app = Celery("naive", broker=os.environ["REDIS_URL"])
+app.conf.update(task_acks_late=True, task_ignore_result=True, broker_connection_retry_on_startup=True)
+store = SqliteStore(Path(os.environ["PEER_STORE"]))
+
+
+@app.task(name="naive.add")
+def add(filepath: str, url: str) -> None:
+    picture = decode(requests.get(url, timeout=15).content, Limits())
+    store.put(
+        [
+            Record(
+                filepath=filepath,
+                seq=time_ns() // 1000,
+                signatures=(sign(picture.pixels),),
+                added=time_ns() // 1_000_000,
+                width=picture.width,
+                height=picture.height,
+            )
+        ]
+    )

@@ -1,0 +1,150 @@
+"""The stack that `make dev` runs, and a web server with pictures."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import requests
+
+from dev.redis_server import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "images"
+READY_WITHIN_S = 60
+STOP_WITHIN_S = 90
+
+
+class Stack:
+    """A running `make dev` and how to talk to it."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, home: Path) -> None:
+        self.process = process
+        self.url = url
+        self.home = home
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        return requests.request(method, self.url + path, timeout=60, **options)
+
+    def ok(self, method: str, path: str, **options: Any) -> list[Any]:
+        """Return the result of a call that must succeed."""
+        response = self.call(method, path, **options)
+        body = response.json()
+        assert (response.status_code, body["status"]) == (200, "ok"), body
+        result: list[Any] = body["result"]
+        return result
+
+    def add(self, filepath: str, data: bytes, **fields: str) -> None:
+        self.ok("POST", "/add", data={"filepath": filepath, "wait": "30", **fields}, files={"image": data})
+
+    def search(self, data: bytes, **fields: str) -> list[dict[str, Any]]:
+        return self.ok("POST", "/search", data=fields, files={"image": data})
+
+    def empty(self) -> None:
+        for filepath in self.ok("GET", "/list", params={"limit": "10000"}):
+            self.ok("DELETE", "/delete", data={"filepath": filepath})
+
+    def stop(self) -> int:
+        """Stop it as Ctrl-C does, and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(STOP_WITHIN_S)
+
+
+@pytest.fixture(scope="session")
+def start_stack() -> Iterator[Callable[..., Stack]]:
+    started: list[Stack] = []
+
+    def start(home: Path, **environment: str) -> Stack:
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dev.stack"],
+            cwd=ROOT,
+            env=clean_environment()
+            | {"PORT": str(port), "FLOWER_PORT": str(free_port()), "MATCH_HOME": str(home)}
+            | environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stack = Stack(process, f"http://127.0.0.1:{port}", home)
+        started.append(stack)
+        wait_until_ready(stack)
+        return stack
+
+    yield start
+    for stack in started:
+        stack.stop()
+        if stack.process.stdout:
+            stack.process.stdout.close()
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would choose another store or Redis."""
+    ours = ("MATCH_", "ELASTICSEARCH_", "REDIS_URL", "PORT", "WORKER_COUNT")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def wait_until_ready(stack: Stack) -> None:
+    lines = []
+    for line in stack.process.stdout or ():
+        lines.append(line)
+        if line.strip() == "ready":
+            return
+    logs = "".join(path.read_text() for path in sorted((stack.home / "logs").glob("*.log")))
+    pytest.fail(f"the stack did not get ready:\n{''.join(lines)}\n{logs}")
+
+
+@pytest.fixture(scope="session")
+def shared_stack(
+    start_stack: Callable[..., Stack], picture_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Stack:
+    allowed = picture_server.removeprefix("http://")
+    return start_stack(tmp_path_factory.mktemp("home"), MATCH_FETCH_ALLOW=allowed, MATCH_FETCH_TIMEOUT_S="3")
+
+
+@pytest.fixture
+def stack(shared_stack: Stack) -> Stack:
+    """An empty collection."""
+    shared_stack.empty()
+    return shared_stack
+
+
+class Pictures(SimpleHTTPRequestHandler):
+    """Serves the example pictures, and redirects `/to/...` to where it is told."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def picture_server() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Pictures, directory=str(EXAMPLES)))
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def photographs() -> dict[str, bytes]:
+    """The example pictures by name."""
+    return {path.name: path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))}

@@ -1,0 +1,55 @@
+"""The compute slot: one picture at a time, and an end to a process stuck in one."""
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from time import sleep
+
+from common.compute import ComputeSlot
+
+STUCK = """
+import signal
+from common.compute import ComputeSlot
+with ComputeSlot(timeout_s={timeout_s}).hold():
+    while {stuck}:
+        pass
+print("through", signal.getitimer(signal.ITIMER_REAL)[0])
+"""
+
+
+def run(*, timeout_s: float, stuck: bool) -> subprocess.CompletedProcess[str]:
+    code = STUCK.format(timeout_s=timeout_s, stuck=stuck)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_only_one_is_inside_at_a_time() -> None:
+    slot, inside, most = ComputeSlot(timeout_s=30), [], []
+    lock = Lock()
+
+    def enter(number: int) -> None:
+        with slot.hold():
+            with lock:
+                inside.append(number)
+                most.append(len(inside))
+            sleep(0.001)
+            with lock:
+                inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(32)))
+
+    assert max(most) == 1
+
+
+def test_a_process_that_is_stuck_is_ended_by_the_kernel() -> None:
+    ended = run(timeout_s=0.2, stuck=True)
+
+    assert (ended.returncode, ended.stdout) == (-signal.SIGALRM, "")
+
+
+def test_a_process_that_gets_through_lives_on_without_an_alarm() -> None:
+    ended = run(timeout_s=30, stuck=False)
+
+    assert (ended.returncode, ended.stdout) == (0, "through 0.0\n")

@@ -1,0 +1,84 @@
+"""Settings: read once, each by its name, and a wrong one is told by that name."""
+
+import pytest
+
+from common.config import AllowedTarget, Settings
+from common.errors import ConfigError
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = Settings.from_env({})
+
+    assert (settings.port, settings.worker_count, settings.elasticsearch_index) == (8888, 4, "images")
+    assert settings.elasticsearch_url == "http://elasticsearch:9200"
+    assert settings.all_orientations is True
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Settings.from_env({"PORT": "", "MATCH_STORE_URL": " "}) == Settings.from_env({})
+
+
+def test_an_elasticsearch_url_without_a_scheme_is_http() -> None:
+    assert Settings.from_env({"ELASTICSEARCH_URL": "es.lan:9201"}).elasticsearch_url == "http://es.lan:9201"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("WORKER_COUNT", "-1"),
+        ("WORKER_COUNT", "1.5"),
+        ("ALL_ORIENTATIONS", "yes"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://localhost"),
+        ("MATCH_STORE_URL", "postgres://localhost"),
+        ("MATCH_STORE_URL", "sqlite:///"),
+        ("ELASTICSEARCH_URL", "ftp://localhost"),
+        ("ELASTICSEARCH_INDEX", "Images"),
+        ("ELASTICSEARCH_INDEX", "_all"),
+        ("MATCH_FETCH_TIMEOUT_S", "0"),
+        ("MATCH_FETCH_TIMEOUT_S", "nan"),
+        ("MATCH_FETCH_ALLOW", "http://a.org"),
+        ("MATCH_FETCH_ALLOW", "10.0.0.0/99"),
+        ("MATCH_MAX_IMAGE_BYTES", "10MB"),
+        ("MATCH_LOG_LEVEL", "loud"),
+        ("MATCH_API_HOST", "a b"),
+    ],
+)
+def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} "):
+        Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize(
+    ("entry", "admitted"),
+    [
+        ("127.0.0.1:9000", ("127.0.0.1", "127.0.0.1", 9000)),
+        ("10.1.0.0/16", ("images.lan", "10.1.2.3", 80)),
+        ("10.1.0.0/16:8080", ("images.lan", "10.1.2.3", 8080)),
+        ("[::1]:80", ("::1", "::1", 80)),
+        ("::1", ("::1", "::1", 9000)),
+        ("fd00::/8", ("images.lan", "fd00::1", 80)),
+        ("images.lan", ("IMAGES.lan.", "10.9.9.9", 1234)),
+        ("images.lan:80", ("images.lan", "10.9.9.9", 80)),
+    ],
+)
+def test_an_allowed_target_admits_what_it_names(entry: str, admitted: tuple[str, str, int]) -> None:
+    assert AllowedTarget.parse(entry).admits(*admitted)
+
+
+@pytest.mark.parametrize(
+    ("entry", "refused"),
+    [
+        ("127.0.0.1:9000", ("127.0.0.1", "127.0.0.1", 9001)),
+        ("10.1.0.0/16", ("images.lan", "10.2.0.1", 80)),
+        ("::1", ("localhost", "127.0.0.1", 80)),
+        ("images.lan", ("evil.lan", "10.9.9.9", 80)),
+        ("images.lan", ("images.lan.evil.org", "10.9.9.9", 80)),
+        ("images.lan:80", ("images.lan", "10.9.9.9", 443)),
+    ],
+)
+def test_an_allowed_target_admits_nothing_else(entry: str, refused: tuple[str, str, int]) -> None:
+    assert not AllowedTarget.parse(entry).admits(*refused)
