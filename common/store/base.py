@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.signature import Signature
+from common.signature import LENGTH, Signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +39,16 @@ class Tombstone:
     filepath: str
     seq: int
     added: int
+
+
+def signatures_to_bytes(signatures: Sequence[Signature]) -> bytes:
+    """Return the one form in which every store keeps a record's signatures."""
+    return b"".join(signature.astype(np.int8, copy=False).tobytes() for signature in signatures)
+
+
+def signatures_from_bytes(data: bytes) -> tuple[Signature, ...]:
+    """Read what `signatures_to_bytes` wrote."""
+    return tuple(np.frombuffer(data, np.int8).reshape(-1, LENGTH))
 
 
 class Verdict(StrEnum):
@@ -97,14 +107,15 @@ class Store(Protocol):
     def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
         """Return, for each row of `queries` (n, 272), the `limit` nearest pictures or more, best first as far as known.
 
-        Featureless pictures are never among them.
+        A picture is as near as the nearest of its signatures. Featureless pictures are never among them, and a
+        featureless query has none.
         """
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the records of those filepaths that are stored, exactly as spelled."""
 
     def filepaths(self, *, offset: int, limit: int) -> list[str]:
-        """Return filepaths in the order of the requests that stored them, at any offset."""
+        """Return filepaths in the order of the requests that stored them, at any offset in bounded time."""
 
     def count(self) -> int:
         """Return how many pictures are stored."""

@@ -1,0 +1,233 @@
+"""A real single-node Elasticsearch on loopback, without Docker: for tests and benchmarks, never for data.
+
+The jars come from Maven (`dev/elasticsearch/pom.xml`), once, into `$MATCH_CACHE` or `.cache`. A bare node has no
+security, no scripting and no reindex module; index, bulk, search, kNN, versions and refresh are the real ones.
+
+    python -m dev.elasticsearch_node      prints the URL, runs until Ctrl-C
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "dev" / "elasticsearch"
+PLUGIN = "transport-netty4"
+JDK_MIN = 21
+# A cold start takes 6 s on two quiet cores; a busy machine gets ten times that.
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
+
+
+def why_not() -> str:
+    """Return in one line what is missing to start a node, or nothing."""
+    if shutil.which("mvn") is None:
+        return "Elasticsearch's jars need Maven: no mvn on PATH"
+    if _java() is None:
+        return f"Elasticsearch needs a JDK of at least version {JDK_MIN}: none in JAVA_HOME, /usr/lib/jvm or on PATH"
+    return ""
+
+
+class Node:
+    """One node with data of its own, stopped and forgotten at the end of the `with`.
+
+    `restart` keeps data and port, so that clients see the same node come back.
+    """
+
+    def __init__(self, *, heap_mib: int = 512) -> None:
+        self._heap_mib = heap_mib
+        self._home = Path()
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            self._home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="match-elasticsearch-")))
+            (self._home / "modules").symlink_to(_jars() / "modules")
+            (self._home / "plugins").mkdir()
+            self._port = _free_port()
+            undo.callback(self.kill)
+            self.start()
+            self._exit = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    @property
+    def url(self) -> str:
+        """Return where the node answers."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start, and return when the node answers."""
+        with (self._home / "node.log").open("ab") as log:
+            command = _command(self._home, self._port, self._heap_mib)
+            # The node ends when this pipe does, should we be killed before we can end it.
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _answers(self.url):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                message = f"Elasticsearch did not start:\n{self._last_words()}"
+                raise RuntimeError(message)
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the node as an operator would."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the node as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop where it still runs, then start with the same data on the same port."""
+        self.stop()
+        self.start()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(how)
+        with process:  # closes the pipe and waits
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _last_words(self) -> str:
+        return (self._home / "node.log").read_text(errors="replace")[-2000:]
+
+
+def _command(home: Path, port: int, heap_mib: int) -> list[str]:
+    settings = {
+        "path.home": home,
+        "path.data": home / "data",
+        "cluster.name": "match-tests",
+        "discovery.type": "single-node",
+        "http.host": "127.0.0.1",
+        "http.port": port,
+        "transport.host": "127.0.0.1",
+        "transport.port": 0,
+        # A developer's disk is often nearly full: that must not turn indices read-only under a test.
+        "cluster.routing.allocation.disk.threshold_enabled": "false",
+    }
+    return [
+        str(_java()),
+        f"-Xms{heap_mib}m",
+        f"-Xmx{heap_mib}m",
+        "--add-modules=jdk.incubator.vector",
+        "--enable-native-access=ALL-UNNAMED",
+        "-cp",
+        str(_jars() / "lib" / "*"),
+        str(RECIPE / "Launch.java"),
+        *(f"{key}={value}" for key, value in settings.items()),
+    ]
+
+
+def _jars() -> Path:
+    """Return the folder with the node's jars; the first call on a machine downloads them (40 MB)."""
+    pom = (RECIPE / "pom.xml").read_text()
+    version: str = re.findall(r"<elasticsearch.version>(.+)</elasticsearch.version>", pom)[0]
+    cache = Path(os.environ.get("MATCH_CACHE", ROOT / ".cache")).resolve() / "elasticsearch"
+    cache.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / ".lock"):
+        if not (cache / version).exists():
+            with tempfile.TemporaryDirectory(dir=cache) as work:
+                _fetch_jars(Path(work))
+                (Path(work) / "node").rename(cache / version)
+    return cache / version
+
+
+def _fetch_jars(work: Path) -> None:
+    lib, module = work / "node" / "lib", work / "node" / "modules" / PLUGIN
+    maven = shutil.which("mvn") or "mvn"
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={lib}"]
+    done = subprocess.run(
+        [maven, "-q", "-B", "-f", str(RECIPE / "pom.xml"), *goal], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        message = f"Maven could not fetch Elasticsearch's jars:\n{done.stdout[-2000:]}"
+        raise RuntimeError(message)
+    module.mkdir(parents=True)
+    for jar in [*lib.glob("netty-*.jar"), *lib.glob(f"{PLUGIN}-*.jar")]:
+        jar.rename(module / jar.name)
+    with zipfile.ZipFile(next(module.glob(f"{PLUGIN}-*.jar"))) as archive:
+        descriptor = archive.read(f"META-INF/es-plugins/{PLUGIN}/plugin-descriptor.properties").decode()
+    # Without its module's name the plugin loads from the class path: there is no module layer in a bare node.
+    (module / "plugin-descriptor.properties").write_text(re.sub(r"(?m)^modulename=.*$", "", descriptor))
+
+
+def _java() -> Path | None:
+    """Return the newest JDK's java that is new enough."""
+    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    homes += Path("/usr/lib/jvm").glob("*")
+    if on_path := shutil.which("javac"):
+        homes.append(Path(on_path).resolve().parent.parent)
+    versions = {home: _jdk_version(home) for home in homes}
+    best = max(homes, key=lambda home: versions[home], default=None)
+    return best / "bin" / "java" if best and versions[best] >= JDK_MIN else None
+
+
+def _jdk_version(home: Path) -> int:
+    """Return 0 for a folder that holds no JDK: Launch.java needs the compiler."""
+    release = home / "release"
+    if not (home / "bin" / "javac").exists() or not release.exists():
+        return 0
+    found = re.search(r'JAVA_VERSION="(\d+)', release.read_text())
+    return int(found[1]) if found else 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/_cluster/health", timeout=5):  # noqa: S310 - always http to loopback
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Keep other processes out: test workers start together and would all download."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """Run a node until Ctrl-C."""
+    if reason := why_not():
+        raise SystemExit(reason)
+    stop = threading.Event()
+    for how in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(how, lambda *_: stop.set())
+    with Node() as node:
+        print(f"Elasticsearch answers at {node.url}; Ctrl-C ends it", flush=True)
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,513 @@
+"""What every store promises (common/store/base.py), whichever it is."""
+
+import itertools
+import json
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from common.errors import StoreUnavailable
+from common.signature import LENGTH, Signature
+from common.store.base import Health, Record, Store, Tombstone, Verdict
+
+STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
+FEATURELESS = np.zeros(LENGTH, np.int8)
+AWKWARD_PATHS = [
+    "cat.jpg",
+    "CAT.jpg",
+    "cat.jpg ",
+    "dir/cat.jpg",
+    "http://a.com/x/cat.jpg?v=1",
+    "http://a.com/x/cat.jpg?v=2",
+    "caf\u00e9.jpg",
+    "cafe\u0301.jpg",
+    "\U0001f408.jpg",
+    "%_*?\\\"'",
+    "x" * 2048,
+    "x" * 2047 + "y",
+    "\u00e9" * 1024,
+]
+
+Connect = Callable[[], Store]
+
+
+def signature(seed: int) -> Signature:
+    return np.random.default_rng(seed).integers(-2, 3, LENGTH).astype(np.int8)
+
+
+def altered(original: Signature, *, values: int, seed: int = 0) -> Signature:
+    """Return a copy with some values off by one, as a recompressed picture has."""
+    copy = original.copy()
+    places = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
+    copy[places] = np.where(copy[places] > 0, copy[places] - 1, copy[places] + 1)
+    return copy
+
+
+def record(filepath: str, seq: int, *signatures: Signature, metadata: dict[str, Any] | None = None) -> Record:
+    return Record(
+        filepath=filepath,
+        seq=seq,
+        signatures=signatures or (signature(seq),),
+        metadata=metadata,
+        added=1_700_000_000_000 + seq,
+        width=640,
+        height=480,
+    )
+
+
+def deletion(filepath: str, seq: int) -> Tombstone:
+    return Tombstone(filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)
+
+
+def verdicts(store: Store, *items: Record | Tombstone) -> list[Verdict]:
+    return [written.verdict for written in store.put(items)]
+
+
+def nearest(store: Store, *queries: Signature, limit: int = 10) -> list[list[str]]:
+    store.refresh()
+    return [[found.filepath for found in row] for row in store.candidates(np.array(queries), limit=limit)]
+
+
+def listed(store: Store, *, offset: int = 0, limit: int = 100) -> list[str]:
+    store.refresh()
+    return store.filepaths(offset=offset, limit=limit)
+
+
+# Writing and reading
+
+
+def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
+    put = record("cat.jpg", 7, metadata={"a": 1})
+
+    store.put([put])
+
+    got = store.records(["cat.jpg"])["cat.jpg"]
+    assert (got.filepath, got.seq, got.added) == (put.filepath, put.seq, put.added)
+    assert (got.width, got.height, got.metadata) == (put.width, put.height, put.metadata)
+    assert np.array_equal(got.signatures, put.signatures)
+
+
+def test_nothing_is_read_of_what_was_never_put(store: Store) -> None:
+    store.put([record("cat.jpg", 1)])
+
+    assert store.records(["dog.jpg"]) == {}
+    assert store.records([]) == {}
+
+
+def test_a_filepath_asked_for_twice_comes_once(store: Store) -> None:
+    store.put([record("cat.jpg", 1)])
+
+    assert list(store.records(["cat.jpg", "cat.jpg"])) == ["cat.jpg"]
+
+
+def test_a_newer_request_overwrites(store: Store) -> None:
+    store.put([record("cat.jpg", 1, metadata={"v": 1})])
+
+    assert verdicts(store, record("cat.jpg", 2, metadata={"v": 2})) == [STORED]
+    assert store.records(["cat.jpg"])["cat.jpg"].metadata == {"v": 2}
+    assert nearest(store, signature(1), limit=1) == [["cat.jpg"]]
+    assert store.count() == 1
+
+
+def test_an_overwritten_signature_is_gone(store: Store) -> None:
+    store.put([record("cat.jpg", 1)])
+    nearest(store, signature(1))
+
+    store.put([record("cat.jpg", 2)])
+    store.refresh()
+
+    (found,) = store.candidates(signature(1)[None], limit=10)[0]
+    assert np.array_equal(found.signatures, [signature(2)])
+
+
+def test_an_older_request_is_superseded(store: Store) -> None:
+    store.put([record("cat.jpg", 2, metadata={"v": 2})])
+
+    assert verdicts(store, record("cat.jpg", 1, metadata={"v": 1})) == [SUPERSEDED]
+    assert store.records(["cat.jpg"])["cat.jpg"].metadata == {"v": 2}
+
+
+def test_the_newest_wins_within_one_call_too(store: Store) -> None:
+    items = [record("cat.jpg", 2), record("cat.jpg", 1), record("dog.jpg", 5), record("cat.jpg", 4)]
+
+    assert verdicts(store, *items) == [STORED, SUPERSEDED, STORED, STORED]
+    assert store.records(["cat.jpg"])["cat.jpg"].seq == 4
+
+
+def test_the_same_request_may_be_delivered_again(store: Store) -> None:
+    item = record("cat.jpg", 3, metadata={"a": 1})
+    store.put([item])
+
+    assert verdicts(store, item, item) == [STORED, STORED]
+    assert store.records(["cat.jpg"])["cat.jpg"].metadata == {"a": 1}
+    assert listed(store) == ["cat.jpg"]
+
+
+def test_an_empty_call_changes_nothing(store: Store) -> None:
+    assert store.put([]) == []
+
+
+def test_one_bad_item_never_costs_the_others(store: Store) -> None:
+    bad = record("bad.jpg", 2, metadata={"n": float("nan")})
+
+    written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
+
+    assert [item.verdict for item in written] == [STORED, Verdict.REFUSED, STORED]
+    assert written[1].reason
+    assert listed(store) == ["cat.jpg", "dog.jpg"]
+
+
+# Deleting
+
+
+def test_a_deleted_picture_is_gone_everywhere(store: Store) -> None:
+    store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
+    nearest(store, signature(1))
+
+    assert verdicts(store, deletion("cat.jpg", 3)) == [STORED]
+    assert store.records(["cat.jpg"]) == {}
+    assert nearest(store, signature(1)) == [["dog.jpg"]]
+    assert listed(store) == ["dog.jpg"]
+    assert store.count() == 1
+
+
+def test_deleting_what_is_absent_succeeds(store: Store) -> None:
+    assert verdicts(store, deletion("cat.jpg", 1)) == [STORED]
+    assert listed(store) == []
+
+
+def test_an_older_add_never_revives_a_deleted_picture(store: Store) -> None:
+    store.put([deletion("cat.jpg", 2)])
+
+    assert verdicts(store, record("cat.jpg", 1)) == [SUPERSEDED]
+    assert store.records(["cat.jpg"]) == {}
+
+
+def test_a_newer_add_revives_a_deleted_picture(store: Store) -> None:
+    store.put([record("cat.jpg", 1), deletion("cat.jpg", 2)])
+
+    assert verdicts(store, record("cat.jpg", 3)) == [STORED]
+    assert nearest(store, signature(3)) == [["cat.jpg"]]
+    assert store.count() == 1
+
+
+def test_an_older_deletion_is_superseded(store: Store) -> None:
+    store.put([record("cat.jpg", 2)])
+
+    assert verdicts(store, deletion("cat.jpg", 1)) == [SUPERSEDED]
+    assert list(store.records(["cat.jpg"])) == ["cat.jpg"]
+
+
+def test_old_deletions_are_purged_a_bounded_number_at_a_time(store: Store) -> None:
+    store.put([deletion(f"{seq}.jpg", seq) for seq in range(1, 6)] + [record("cat.jpg", 6)])
+    store.refresh()
+    before = deletion("", 5).added
+
+    purged = []
+    for _ in range(3):
+        purged.append(store.purge(before=before, limit=3))
+        store.refresh()
+
+    assert purged == [3, 1, 0]
+    assert verdicts(store, record("5.jpg", 4)) == [SUPERSEDED]
+    assert listed(store) == ["cat.jpg"]
+
+
+def test_a_purged_deletion_is_not_missed_by_another_process(store: Store, connect: Connect) -> None:
+    other = connect()
+    store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
+    nearest(other, signature(1))
+
+    store.put([deletion("cat.jpg", 3)])
+    store.refresh()
+    store.purge(before=deletion("", 4).added, limit=10)
+
+    assert nearest(other, signature(1), limit=1) == [["dog.jpg"]]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False))
+def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: random.Random) -> None:
+    group = uuid.uuid4().hex  # the store is one for all examples
+    paths = [f"{group}/{place}.jpg" for place in range(4)]
+    items = [
+        deletion(path, seq) if chance.random() < 0.4 else record(path, seq)
+        for path, seq in zip(chance.choices(paths, k=24), itertools.count(1), strict=False)
+    ]
+    last = {item.filepath: item for item in items}
+    arrivals = items + chance.choices(items, k=8)
+    chance.shuffle(arrivals)
+
+    while arrivals:
+        cut = chance.randint(1, 9)
+        store.put(arrivals[:cut])
+        arrivals = arrivals[cut:]
+
+    kept = {path: item.seq for path, item in last.items() if isinstance(item, Record)}
+    assert {path: found.seq for path, found in store.records(paths).items()} == kept
+
+
+# Filepaths
+
+
+def test_filepaths_are_told_apart_exactly(store: Store) -> None:
+    store.put([record(path, seq) for seq, path in enumerate(AWKWARD_PATHS, 1)])
+
+    found = store.records(AWKWARD_PATHS)
+
+    assert {path: found[path].seq for path in AWKWARD_PATHS} == {path: n for n, path in enumerate(AWKWARD_PATHS, 1)}
+    assert listed(store) == AWKWARD_PATHS
+
+
+@pytest.mark.parametrize("path", AWKWARD_PATHS)
+def test_deleting_one_filepath_touches_no_other(store: Store, path: str) -> None:
+    store.put([record(other, seq) for seq, other in enumerate(AWKWARD_PATHS, 1)])
+
+    store.put([deletion(path, 100)])
+
+    assert listed(store) == [other for other in AWKWARD_PATHS if other != path]
+
+
+def test_filepaths_are_listed_in_the_order_of_their_requests(store: Store) -> None:
+    order = random.Random(1).sample(range(1, 31), 30)
+    for seq in order:
+        store.put([record(f"{seq}.jpg", seq)])
+    store.put([record("3.jpg", 31), deletion("5.jpg", 32)])
+
+    expected = [f"{seq}.jpg" for seq in [*range(1, 31), 3] if seq != 5]
+    expected.remove("3.jpg")
+    assert listed(store) == expected
+    assert listed(store, offset=10, limit=7) == expected[10:17]
+    assert listed(store, offset=28, limit=7) == expected[28:]
+    assert listed(store, offset=29) == []
+    assert listed(store, limit=0) == []
+
+
+@pytest.mark.slow
+def test_filepaths_are_listed_at_any_offset(store: Store) -> None:
+    # Far apart and uneven, as times are: the first half comes in a burst, the second over weeks.
+    seqs = [*range(1, 6_001), *range(10**9, 10**9 + 6_500 * 10**6, 10**6)]
+    for start in range(0, len(seqs), 1_000):
+        store.put([record(f"{seq}.jpg", seq, FEATURELESS) for seq in seqs[start : start + 1_000]])
+    store.put([deletion(f"{seq}.jpg", 10**12 + seq) for seq in seqs[::100]])
+    expected = [f"{seq}.jpg" for place, seq in enumerate(seqs) if place % 100]
+    count = len(expected)
+
+    for offset in (0, 4_990, 5_001, 5_940, 9_990, 10_000, 11_234, count - 20, count - 1, count, count + 20_000):
+        assert listed(store, offset=offset, limit=20) == expected[offset : offset + 20]
+    assert listed(store, limit=count + 10) == expected
+    assert store.count() == count
+
+
+# Metadata
+
+METADATA = [
+    None,
+    {},
+    {"a": {"b": [{"c": 1}, {"c": None}], "d": []}, "e": True, "f": 1.5, "g": -(2**70), "h": ""},
+    {"\u00e9\u6f22\U0001f408": ["\u00e9", "\u6f22", "\U0001f408", "a\x00b", "\ud800"]},
+    {"a.b": 1, "a": {"b": 2}, "": 3, ".": 4, "id": 5, "_id": 6, "path": 7},
+    {"long": "x" * 8192, "wide": "\u6f22" * 2730},
+    {"many": ["y" * 4096] * 15},
+    {"deep": json.loads('{"k":' * 30 + "[[[[1]]]]" + "}" * 30)},
+    {"mixed": [1, "1", 1.0, True, None, {"1": 1}, [1]]},
+]
+
+
+@pytest.mark.parametrize("metadata", METADATA)
+def test_metadata_come_back_as_they_were(store: Store, metadata: dict[str, Any] | None) -> None:
+    assert verdicts(store, record("cat.jpg", 1, metadata=metadata)) == [STORED]
+
+    assert store.records(["cat.jpg"])["cat.jpg"].metadata == metadata
+
+
+def test_one_key_may_hold_different_types_in_different_records(store: Store) -> None:
+    values = [1, "one", {"one": 1}, [1], None, 1.5, True]
+
+    assert verdicts(store, *[record(f"{n}.jpg", n, metadata={"k": value}) for n, value in enumerate(values, 1)]) == [
+        STORED for _ in values
+    ]
+
+
+def test_thousands_of_different_keys_are_no_trouble(store: Store) -> None:
+    items = [record(f"{n}.jpg", n, metadata={f"key-{n}-{k}": k for k in range(20)}) for n in range(1, 151)]
+
+    assert set(verdicts(store, *items)) == {STORED}
+    assert store.records(["150.jpg"])["150.jpg"].metadata == {f"key-150-{k}": k for k in range(20)}
+
+
+# Searching
+
+
+def test_the_nearest_pictures_come_first(store: Store) -> None:
+    original = signature(1)
+    near = altered(original, values=20)
+    nearer = altered(original, values=5)
+    store.put([record("original.jpg", 1, original), record("near.jpg", 2, near), record("nearer.jpg", 3, nearer)])
+    store.put([record(f"{seq}.jpg", seq) for seq in range(10, 40)])
+
+    found = nearest(store, original, limit=10)[0]
+
+    assert set(found[:3]) == {"original.jpg", "nearer.jpg", "near.jpg"}
+    assert found[0] == "original.jpg"
+
+
+def test_a_candidate_brings_the_signatures_that_were_stored(store: Store) -> None:
+    store.put([record("cat.jpg", 1)])
+    store.refresh()
+
+    (found,) = store.candidates(signature(1)[None], limit=1)[0]
+
+    assert np.array_equal(found.signatures, [signature(1)])
+
+
+def test_an_empty_store_has_no_candidates(store: Store) -> None:
+    assert nearest(store, signature(1), signature(2)) == [[], []]
+
+
+def test_sixteen_queries_are_answered_each_for_itself(store: Store) -> None:
+    originals = [signature(seq) for seq in range(1, 9)]
+    queries = [altered(original, values=8) for original in originals]
+    store.put([record(f"{seq}.jpg", seq, original) for seq, original in enumerate(originals, 1)])
+    store.put([record(f"-{seq}.jpg", seq, -original) for seq, original in enumerate(originals, 1)])
+
+    found = nearest(store, *queries, *(-query for query in queries), limit=3)
+
+    assert [row[0] for row in found] == [f"{n}.jpg" for n in range(1, 9)] + [f"-{n}.jpg" for n in range(1, 9)]
+
+
+def test_a_featureless_picture_is_kept_and_never_found(store: Store) -> None:
+    store.put([record("blank.jpg", 1, FEATURELESS), record("cat.jpg", 2)])
+
+    assert nearest(store, signature(2), FEATURELESS) == [["cat.jpg"], []]
+    assert listed(store) == ["blank.jpg", "cat.jpg"]
+    assert np.array_equal(store.records(["blank.jpg"])["blank.jpg"].signatures, [FEATURELESS])
+
+
+def test_a_picture_that_became_featureless_is_found_no_more(store: Store) -> None:
+    store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
+    nearest(store, signature(1))
+
+    store.put([record("cat.jpg", 3, FEATURELESS)])
+
+    assert nearest(store, signature(1)) == [["dog.jpg"]]
+
+
+def test_a_picture_is_found_by_any_of_its_signatures_and_comes_once(store: Store) -> None:
+    whole, trimmed = signature(1), altered(signature(1), values=100)
+    store.put([record("framed.jpg", 1, whole, trimmed), record("blank.jpg", 2, FEATURELESS, signature(2))])
+    store.put([record(f"{seq}.jpg", seq) for seq in range(10, 30)])
+
+    found = nearest(store, whole, altered(trimmed, values=3, seed=1), signature(2), limit=50)
+
+    assert [row[0] for row in found] == ["framed.jpg", "framed.jpg", "blank.jpg"]
+    assert all(len(row) == len(set(row)) == 22 for row in found)
+    assert np.array_equal(store.records(["framed.jpg"])["framed.jpg"].signatures, [whole, trimmed])
+
+
+def test_many_pictures_with_one_signature_are_all_found(store: Store) -> None:
+    store.put([record(f"{seq}.jpg", seq, signature(0)) for seq in range(1, 41)])
+
+    assert set(nearest(store, signature(0), limit=40)[0]) == {f"{seq}.jpg" for seq in range(1, 41)}
+
+
+def exact(rows: NDArray[np.int8], query: Signature, limit: int) -> list[float]:
+    distances = np.linalg.norm(rows - query.astype(float), axis=1)
+    distances /= np.linalg.norm(rows.astype(float), axis=1) + np.linalg.norm(query.astype(float))
+    return sorted(distances.tolist())[:limit]
+
+
+def test_what_is_near_is_not_missed(store: Store) -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.integers(-2, 3, (1_500, LENGTH)).astype(np.int8)
+    store.put([record(f"{seq}.jpg", seq, row) for seq, row in enumerate(rows, 1)])
+    picks = rng.choice(len(rows), 20, replace=False).tolist()
+    queries = [altered(rows[pick], values=60, seed=pick) for pick in picks]
+
+    found = nearest(store, *queries, limit=5)
+
+    assert [row[0] for row in found] == [f"{pick + 1}.jpg" for pick in picks]
+
+
+def test_what_another_process_wrote_is_found_here(store: Store, connect: Connect) -> None:
+    other = connect()
+    assert nearest(store, signature(1)) == [[]]
+
+    for seq in range(1, 5):
+        other.put([record("cat.jpg", seq), record(f"{seq}.jpg", 10 * seq)])
+
+        assert nearest(store, signature(seq), limit=1) == [["cat.jpg"]]
+        assert nearest(store, signature(10 * seq), limit=1) == [[f"{seq}.jpg"]]
+
+
+def test_a_record_is_read_right_after_it_was_written(store: Store) -> None:
+    for seq in range(1, 6):
+        store.put([record("cat.jpg", seq)])
+
+        assert store.records(["cat.jpg"])["cat.jpg"].seq == seq
+
+
+def test_threads_write_and_search_at_once(store: Store) -> None:
+    def work(worker: int) -> list[list[str]]:
+        found = []
+        for seq in range(worker * 100, worker * 100 + 10):
+            store.put([record(f"{seq}.jpg", seq)])
+            found += nearest(store, signature(seq), limit=1)
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(work, range(1, 9)))
+
+    assert found == [[[f"{seq}.jpg"] for seq in range(w * 100, w * 100 + 10)] for w in range(1, 9)]
+    assert store.count() == 80
+
+
+# Opening, health and what goes wrong
+
+
+def test_preparing_again_keeps_what_is_there(store: Store, connect: Connect) -> None:
+    store.put([record("cat.jpg", 1)])
+
+    other = connect()
+    other.prepare()
+
+    assert listed(other) == ["cat.jpg"]
+
+
+def test_a_store_that_serves_says_so(store: Store) -> None:
+    assert store.health() == Health(reads=True, writes=True)
+
+
+CALLS: Sequence[Callable[[Store], object]] = [
+    lambda store: store.put([record("cat.jpg", 1)]),
+    lambda store: store.candidates(signature(1)[None], limit=1),
+    lambda store: store.records(["cat.jpg"]),
+    lambda store: store.filepaths(offset=0, limit=1),
+    lambda store: store.count(),
+    lambda store: store.purge(before=1, limit=1),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["put", "candidates", "records", "filepaths", "count", "purge"])
+def test_an_absent_store_is_unavailable(absent: Store, call: Callable[[Store], object]) -> None:
+    with pytest.raises(StoreUnavailable) as raised:
+        call(absent)
+
+    assert "secret" not in str(raised.value)
+
+
+def test_an_absent_store_says_so(absent: Store) -> None:
+    health = absent.health()
+
+    assert not health.reads
+    assert not health.writes
+    assert health.detail
+    assert "secret" not in health.detail

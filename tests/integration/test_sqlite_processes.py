@@ -1,0 +1,201 @@
+"""What the embedded store promises to processes: nothing acknowledged is lost, what one wrote another finds."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import StoreError, StoreUnavailable
+from common.signature import LENGTH
+from common.store.base import Record, Tombstone
+from common.store.sqlite import SqliteStore
+
+# Each line that it prints is a seq that was acknowledged.
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from common.signature import LENGTH
+from common.store.base import Record
+from common.store.sqlite import SqliteStore
+path, name, seq = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+store = SqliteStore(path)
+store.prepare()
+while True:
+    rows = np.random.default_rng(seq).integers(-2, 3, (5, LENGTH)).astype(np.int8)
+    store.put([
+        Record(filepath=f"{name}/{seq + n}.jpg", seq=seq + n, signatures=(row,), added=0, width=1, height=1)
+        for n, row in enumerate(rows)
+    ])
+    print(*range(seq, seq + 5), flush=True)
+    seq += 5
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "match.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(path)
+    yield store
+    store.close()
+
+
+def record(filepath: str, seq: int) -> Record:
+    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
+    return Record(filepath=filepath, seq=seq, signatures=(signature,), added=seq, width=1, height=1)
+
+
+def write_until_killed(path: Path, name: str, seq: int, *, lines: int) -> set[str]:
+    """Run a writer, kill it after some lines, and return the filepaths that it was told are stored."""
+    command = [sys.executable, "-c", WRITER, str(path), name, str(seq)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        told = [writer.stdout.readline() for _ in range(lines)]
+        writer.kill()
+        told += [line for line in writer.stdout if line.endswith("\n")]
+    return {f"{name}/{seq}.jpg" for line in told for seq in line.split()}
+
+
+@pytest.mark.slow
+def test_writers_that_are_killed_lose_nothing_acknowledged(path: Path, store: SqliteStore) -> None:
+    acknowledged: set[str] = set()
+
+    with ThreadPoolExecutor(2) as pool:
+        for life in range(5):
+            lives = [
+                pool.submit(write_until_killed, path, name, 1 + life * 100_000, lines=10 + 20 * life)
+                for name in ("one", "two")
+            ]
+            acknowledged |= set().union(*(life.result() for life in lives))
+
+    assert len(acknowledged) >= 2 * 5 * (10 + 30 + 50 + 70 + 90)
+    assert acknowledged <= set(store.filepaths(offset=0, limit=10**9))
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    db.close()
+
+
+def test_searches_follow_what_other_processes_write(path: Path, store: SqliteStore) -> None:
+    store.prepare()
+    assert store.candidates(np.ones((1, LENGTH), np.int8), limit=10) == [[]]
+
+    told = write_until_killed(path, "one", 1, lines=20)
+
+    rows = np.random.default_rng(1).integers(-2, 3, (5, LENGTH)).astype(np.int8)
+    found = store.candidates(rows, limit=1)
+    assert [row[0].filepath for row in found] == [f"one/{seq}.jpg" for seq in range(1, 6)]
+    assert store.count() >= len(told)
+
+
+def test_several_processes_may_prepare_at_once(path: Path) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda n: write_until_killed(path, f"w{n}", n * 1_000 + 1, lines=1), range(6)))
+
+    assert all(len(paths) >= 5 for paths in told)
+
+
+def test_a_copy_that_is_mostly_overwritten_is_built_anew(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.store.scan.BLOCK", 16)
+    store.prepare()
+    for seq in range(1, 201):
+        store.put([record(f"{seq % 20}.jpg", seq)])
+        found = store.candidates(record("", seq).signatures[0][None], limit=20)[0]
+        assert found[0].filepath == f"{seq % 20}.jpg"
+        assert len(found) == min(seq, 20)
+
+    assert store._mirror.current().rows < 100
+
+
+def test_an_older_request_that_commits_later_is_found(path: Path, store: SqliteStore) -> None:
+    store.prepare()
+    other = SqliteStore(path)
+    store.put([record("new.jpg", 1_000)])
+    assert len(store.candidates(np.ones((1, LENGTH), np.int8), limit=10)[0]) == 1
+
+    other.put([record("old.jpg", 1)])
+
+    assert store.candidates(record("", 1).signatures[0][None], limit=1)[0][0].filepath == "old.jpg"
+    other.close()
+
+
+def test_a_purged_deletion_that_nobody_saw_is_noticed(path: Path, store: SqliteStore) -> None:
+    store.prepare()
+    store.put([record("cat.jpg", 1)])
+    query = record("", 1).signatures[0][None]
+    store.candidates(query, limit=10)
+    other = SqliteStore(path)
+
+    other.put([Tombstone(filepath="cat.jpg", seq=2, added=2)])
+    other.purge(before=3, limit=10)
+
+    assert store.candidates(query, limit=10) == [[]]
+    assert store._mirror.current().rows == 0
+    other.close()
+
+
+def test_a_writer_that_waits_too_long_is_told_to_come_back(path: Path) -> None:
+    store = SqliteStore(path, busy_timeout_s=0.05)
+    store.prepare()
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StoreUnavailable, match="locked"):
+        store.put([record("cat.jpg", 1)])
+
+    assert store.count() == 0
+    assert store.health().writes
+    blocker.close()
+    store.put([record("cat.jpg", 1)])
+    store.close()
+
+
+def test_a_full_disk_is_an_outage_and_leaves_nothing_behind(store: SqliteStore) -> None:
+    store.prepare()
+    with store._connection() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 3}")
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.put([record(f"{seq}.jpg", seq) for seq in range(1, 100)])
+
+    assert store.count() == 0
+    store.put([record("cat.jpg", 1)])
+
+
+def test_a_damaged_file_is_an_error(path: Path, store: SqliteStore) -> None:
+    path.write_bytes(b"not a database" * 1000)
+
+    with pytest.raises(StoreError, match="not a database") as raised:
+        store.prepare()
+
+    assert not isinstance(raised.value, StoreUnavailable)
+    assert not store.health().reads
+
+
+def test_a_file_from_a_newer_match_is_left_alone(path: Path, store: SqliteStore) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+    with pytest.raises(StoreError, match="newer"):
+        store.prepare()
+
+
+def test_a_closed_store_says_so(store: SqliteStore) -> None:
+    store.prepare()
+    store.count()
+
+    store.close()
+
+    assert not store.health().reads
+    with pytest.raises(StoreError, match="closed"):
+        store.count()
