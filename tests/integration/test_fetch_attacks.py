@@ -1,0 +1,802 @@
+"""Attacks on the fetcher by real servers: it never reaches the internal one, and always comes back in time.
+
+The evil server listens on 127.0.0.2, which a setting allows; the internal one on the same port of 127.0.0.1, so that
+whoever resolves twice, follows blindly or reads a URL differently gets there. It counts its connections.
+"""
+
+import contextlib
+import gzip
+import itertools
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import parse_qs, quote
+
+import pytest
+
+from common.config import AllowedTarget
+from common.errors import FetchError
+from common.fetch import Fetcher
+
+INTERNAL = "127.0.0.1"
+EVIL = "127.0.0.2"
+MAX_BYTES = 100_000
+# Generous: a fetch that takes longer has no bound at all.
+DEADLINE_S = 15.0
+PATIENT_S = 10.0
+IMPATIENT_S = 0.5
+
+OK = b"HTTP/1.1 200 OK\r\n"
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"p" * 2000
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def for_ever(piece: bytes, *, after: bytes = b"", pause_s: float = 0.0) -> Iterator[bytes]:
+    """Repeat a piece: one by one with a pause, or else as fast as the client reads."""
+    yield after
+    while pause_s:
+        yield piece
+        time.sleep(pause_s)
+    while True:
+        yield piece * (50_000 // len(piece))
+
+
+def silence() -> Iterator[bytes]:
+    time.sleep(3 * IMPATIENT_S)
+    yield b""
+
+
+LENGTH = b"Content-Length: 90000\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+BOMB = gzip.compress(PICTURE + b"\0" * 10_000_000)
+SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
+
+# What the evil server says, by path, and what has to come of it.
+WIRE_ATTACKS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
+    "1 GB Content-Length": ("too_large", lambda: [OK, b"Content-Length: 1073741824\r\n\r\n", PICTURE]),
+    "Content-Length of 5,000 digits": (
+        "too_large",
+        lambda: for_ever(PICTURE, after=OK + b"Content-Length: %s\r\n\r\n" % (b"9" * 5000)),
+    ),
+    "negative Content-Length": ("too_large", lambda: for_ever(PICTURE, after=OK + b"Content-Length: -1\r\n\r\n")),
+    "endless body": ("too_large", lambda: for_ever(PICTURE, after=OK + b"\r\n")),
+    "endless chunks": ("too_large", lambda: for_ever(chunk(PICTURE), after=OK + CHUNKED)),
+    "endless chunk": ("too_large", lambda: for_ever(PICTURE, after=OK + CHUNKED + b"FFFFFFFFFFFF\r\n")),
+    "endless chunks of one byte": (
+        "bad_response",
+        lambda: for_ever(chunk(b"p") * 500, after=OK + CHUNKED + chunk(PICTURE)),
+    ),
+    "endless chunk extension": ("bad_response", lambda: for_ever(b"x" * 999, after=OK + CHUNKED + b"5;")),
+    "chunk extensions that outweigh the body": (
+        "bad_response",
+        lambda: for_ever(b"1;" + b"x" * 9999 + b"\r\np\r\n", after=OK + CHUNKED + chunk(PICTURE)),
+    ),
+    "endless trailers": (
+        "bad_response",
+        lambda: for_ever(b"X: y\r\n" * 100, after=OK + CHUNKED + chunk(PICTURE) + b"0\r\n"),
+    ),
+    "negative chunk": ("too_large", lambda: for_ever(PICTURE, after=OK + CHUNKED + b"-5\r\n")),
+    "chunk size that is no number": ("short_body", lambda: [OK, CHUNKED, chunk(PICTURE), b"zz\r\n", PICTURE]),
+    "both lengths": ("too_large", lambda: for_ever(chunk(PICTURE), after=OK + b"Content-Length: 5\r\n" + CHUNKED)),
+    "unknown transfer encoding": (
+        "bad_response",
+        lambda: [OK, b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunk(PICTURE)],
+    ),
+    "gzip bomb": ("encoded_body", lambda: [answer(BOMB, "Content-Encoding: gzip")]),
+    "deflate": ("encoded_body", lambda: [answer(BOMB, "Content-Encoding: deflate")]),
+    "brotli inside gzip": ("encoded_body", lambda: [answer(BOMB, "Content-Encoding: br, GZIP")]),
+    "gzip bomb without a label": ("not_an_image", lambda: [answer(BOMB)]),
+    "body drip": ("timeout", lambda: for_ever(b"p", after=OK + LENGTH + PICTURE, pause_s=0.01)),
+    "body drip before the first bytes are judged": ("timeout", lambda: for_ever(b"p", after=OK + LENGTH, pause_s=0.01)),
+    "chunk drip": ("timeout", lambda: for_ever(chunk(b"p"), after=OK + CHUNKED + chunk(PICTURE[:8]), pause_s=0.01)),
+    "header drip": ("timeout", lambda: for_ever(b"X: y\r\n", after=OK, pause_s=0.01)),
+    "drip inside a header": ("timeout", lambda: for_ever(b"x", after=OK + b"X: ", pause_s=0.01)),
+    "status line drip": ("timeout", lambda: for_ever(b"H", pause_s=0.01)),
+    "100-continue drip": ("timeout", lambda: for_ever(CONTINUE, pause_s=0.01)),
+    "silence": ("timeout", silence),
+    "silence after the head": ("timeout", lambda: itertools.chain([OK, LENGTH], silence())),
+    "silence inside the body": ("timeout", lambda: itertools.chain([OK, LENGTH, PICTURE], silence())),
+    "header flood": ("bad_response", lambda: for_ever(b"X: y\r\n" * 100, after=OK)),
+    "one endless header": ("bad_response", lambda: for_ever(b"x" * 1000, after=OK + b"X: ")),
+    "headers of 48 KiB each": ("bad_response", lambda: for_ever(b"X: " + b"y" * 49_000 + b"\r\n", after=OK)),
+    "endless status line": ("bad_response", lambda: for_ever(b"x" * 1000, after=b"HTTP/1.1 200 ")),
+    "flood of 100-continue": ("bad_response", lambda: for_ever(CONTINUE * 100)),
+    "100-continue with a header flood": ("bad_response", lambda: for_ever(b"X: y\r\n" * 100, after=CONTINUE[:-2])),
+    "no HTTP": ("bad_response", lambda: [b"SSH-2.0-OpenSSH_9.9\r\n"]),
+    "HTTP/0.9": ("bad_response", lambda: [PICTURE]),
+    "HTTP/2": ("bad_response", lambda: [b"HTTP/2 200\r\n\r\n", PICTURE]),
+    "a Redis": ("bad_response", lambda: [b"-ERR wrong number of arguments for 'get' command\r\n"]),
+    "status that is no number": ("bad_response", lambda: [b"HTTP/1.1 OK 200\r\n\r\n", PICTURE]),
+    "status 99": ("bad_response", lambda: [b"HTTP/1.1 99 Low\r\n\r\n", PICTURE]),
+    "early hints for good": ("http_status", lambda: for_ever(b"HTTP/1.1 103 Early Hints\r\n\r\n")),
+    "switching protocols": (
+        "http_status",
+        lambda: [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", PICTURE],
+    ),
+    "no content": ("http_status", lambda: [b"HTTP/1.1 204 No Content\r\n\r\n"]),
+    "part of the content": ("http_status", lambda: [answer(PICTURE, status="206 Partial Content")]),
+    "redirect without Location": ("http_status", lambda: [answer(PICTURE, status="302 Found")]),
+    "unauthorized": ("http_status", lambda: [answer(b"", 'WWW-Authenticate: Basic realm="x"', status="401 No")]),
+    "proxy authentication": ("http_status", lambda: [answer(b"", "Proxy-Authenticate: Basic", status="407 No")]),
+    "404": ("http_status", lambda: [answer(PICTURE, status="404 Not Found")]),
+    "short body": ("short_body", lambda: [OK, LENGTH, PICTURE]),
+    "short chunk": ("short_body", lambda: [OK, CHUNKED, b"9999\r\n", PICTURE]),
+    "chunks without end": ("short_body", lambda: [OK, CHUNKED, chunk(PICTURE)]),
+    "hangs up": ("read_failed", list),
+    "hangs up inside the head": ("http_status", lambda: [b"HTTP/1.1 404"]),
+    "HTML": ("not_an_image", lambda: [answer(b"<!DOCTYPE html><title>Log in</title>", "Content-Type: image/png")]),
+    "SVG": ("not_an_image", lambda: [answer(SVG, "Content-Type: image/svg+xml")]),
+    "endless HTML": ("not_an_image", lambda: for_ever(b"<html>" * 1000, after=OK + b"\r\n")),
+    "nothing": ("not_an_image", lambda: [answer(b"")]),
+}
+# Redirects of the evil server: {port} is its port and the internal server's.
+REDIRECT_ATTACKS = {
+    "to loopback": ("http://127.0.0.1:{port}/", "private_address"),
+    "to loopback in hex": ("http://0x7f000001:{port}/", "private_address"),
+    "to loopback in decimal": ("http://2130706433:{port}/", "private_address"),
+    "to loopback in short": ("http://127.1:{port}/", "private_address"),
+    "to loopback in circled digits": ("http://①②⑦.⓪.⓪.①:{port}/", "private_address"),
+    "to any address": ("http://0.0.0.0:{port}/", "private_address"),
+    "to IPv6 loopback": ("http://[::1]:{port}/", "private_address"),
+    "to v4-mapped loopback": ("http://[::ffff:127.0.0.1]:{port}/", "private_address"),
+    "to the metadata address": ("http://169.254.169.254/latest/meta-data/", "private_address"),
+    "to an internal name": ("http://internal.example:{port}/", "private_address"),
+    "to an internal name by https": ("https://internal.example:{port}/", "private_address"),
+    "to a name with a good and a bad address": ("http://mixed.example:{port}/", "private_address"),
+    "to //host": ("//internal.example:{port}/", "private_address"),
+    "to //address": ("//127.0.0.1:{port}/", "private_address"),
+    "to ///host": ("///127.0.0.1:{port}/", "http_status"),
+    "to a name of nobody": ("http://nobody.example/", "unresolvable_host"),
+    "to a file": ("file:///etc/passwd", "forbidden_scheme"),
+    "to gopher": ("gopher://127.0.0.1:{port}/_GET%20/", "forbidden_scheme"),
+    "to data": ("data:image/png;base64,iVBORw0KGgo=", "forbidden_scheme"),
+    "to javascript": ("javascript:alert(1)", "forbidden_scheme"),
+    "to another port": ("http://evil.example:22/", "forbidden_port"),
+    "to a Redis": ("http://127.0.0.1:6379/", "private_address"),
+    "to a user": ("http://evil.example:{port}@127.0.0.1:{port}/", "forbidden_userinfo"),
+    "to a backslash": ("http:\\\\127.0.0.1:{port}\\", "bad_url"),
+    "to a backslash before the host": ("/\\127.0.0.1:{port}/", "bad_url"),
+    "to a tab in the scheme": ("ht\ttp://127.0.0.1:{port}/", "bad_url"),
+    "to a space before the scheme": ("http://127.0.0.1:{port}/ x", "bad_url"),
+    "to a folded line": ("http://evil.example/\r\n x", "bad_url"),
+    "to unclosed brackets": ("http://[::1/", "bad_url"),
+    "to what is too long": ("/redirect-long", "bad_url"),
+    "to itself": ("#again", "too_many_redirects"),
+    "in a circle": ("/redirect?to=/redirect-back", "too_many_redirects"),
+}
+# Addresses that a name may turn out to have.
+BAD_ANSWERS = ["127.0.0.1", "127.0.0.3", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1"]  # noqa: S104 - refused
+BAD_ANSWERS += ["192.0.0.192", "192.88.99.1", "192.168.1.1", "198.18.0.1", "224.0.0.1", "255.255.255.255", "::", "::1"]
+BAD_ANSWERS += [
+    "::127.0.0.1",
+    "::ffff:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b:1::7f00:1",
+    "2001:0:7f00:1::",
+    "2002:7f00:1::",
+]
+BAD_ANSWERS += ["fd00:ec2::254", "fe80::1", "fe80::1%1", "fec0::1", "ff02::1"]
+# URLs for the internal server, in forms that one parser or another takes for something else.
+BAD_URLS = {
+    "plain": "http://127.0.0.1:{port}/",
+    "by https": "https://127.0.0.1:{port}/",
+    "dot at the end": "http://127.0.0.1.:{port}/",
+    "short": "http://127.1:{port}/",
+    "decimal": "http://2130706433:{port}/",
+    "hex": "http://0x7f.0.0.1:{port}/",
+    "octal": "http://0177.0.0.1:{port}/",
+    "full-width dots": "http://127。0。0。1:{port}/",
+    "circled digits": "http://①②⑦.⓪.⓪.①:{port}/",
+    "any address": "http://0:{port}/",
+    "any IPv6 address": "http://[::]:{port}/",
+    "v4-mapped": "http://[::ffff:127.0.0.1]:{port}/",
+    "v4-compatible": "http://[::127.0.0.1]:{port}/",
+    "internal name": "http://internal.example:{port}/",
+    "internal name in capitals": "http://INTERNAL.EXAMPLE.:{port}/",
+    "userinfo": "http://evil.example:{port}@127.0.0.1:{port}/",
+    "two at signs": "http://evil.example:{port}@127.0.0.1:{port}@evil.example:{port}/",
+    "fragment": "http://127.0.0.1:{port}#@evil.example:{port}/",
+    "query": "http://127.0.0.1:{port}?@evil.example:{port}/",
+    "backslash": "http://evil.example:{port}\\@127.0.0.1:{port}/",
+    "backslash the other way": "http://127.0.0.1:{port}\\@evil.example:{port}/",
+    "space": "http://evil.example:{port} @127.0.0.1:{port}/",
+    "CRLF": "http://evil.example:{port}/ HTTP/1.1\r\nHost: internal\r\n\r\n",
+    "CRLF in the host": "http://evil.example:{port}\r\n@127.0.0.1:{port}/",
+    "gopher": "gopher://127.0.0.1:{port}/_GET%20/",
+    "no scheme": "//127.0.0.1:{port}/",
+}
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """A server that says by path what WIRE_ATTACKS and the rest have for it."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(address, Handler)
+        self.tls = tls
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.lock = threading.Lock()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def verify_request(self, request: object, client_address: object) -> bool:  # noqa: ARG002 - socketserver's signature
+        self.connections += 1
+        return True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: that clients hang up is the point here."""
+
+    def count(self, path: bytes) -> int:
+        with self.lock:
+            self.requests.append(path)
+            return len(self.requests)
+
+
+class Handler(socketserver.BaseRequestHandler):
+    server: Server
+    request: socket.socket
+
+    def handle(self) -> None:
+        self.request.settimeout(DEADLINE_S)
+        connected = self.request
+        if self.server.tls:
+            connected = self.server.tls.wrap_socket(self.request, server_side=True)
+        with connected, connected.makefile("rb") as lines:
+            while head := b"".join(iter(lines.readline, b"\r\n")):
+                self.reply(connected, head)
+
+    def reply(self, connected: socket.socket, head: bytes) -> None:
+        nth = self.server.count(head)
+        path, _, query = head.split(b" ", 2)[1].decode().partition("?")
+        if path == "/redirect":
+            location = parse_qs(query, keep_blank_values=True)["to"][0].encode()
+            connected.sendall(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n")
+        elif path in REPLIES:
+            connected.sendall(REPLIES[path](nth))
+        elif not path[1:].isdecimal():
+            connected.sendall(answer(PICTURE, status="404 Not Found"))
+        else:
+            for piece in WIRE_ATTACKS[list(WIRE_ATTACKS)[int(path[1:])]][1]():
+                connected.sendall(piece)
+            raise ConnectionAbortedError
+
+
+def slow(_nth: int) -> bytes:
+    time.sleep(0.1)
+    return answer(PICTURE)
+
+
+def unready(status: str) -> Callable[[int], bytes]:
+    return lambda nth: answer(b"", status=status) if nth <= 2 else answer(PICTURE)
+
+
+# Replies after which the connection stays open; `nth` counts the server's requests.
+REPLIES: dict[str, Callable[[int], bytes]] = {
+    "/picture": lambda _: answer(PICTURE),
+    "/chunked": lambda _: OK + CHUNKED + chunk(PICTURE[:1000]) + chunk(PICTURE[1000:]) + b"0\r\n\r\n",
+    "/cookie": lambda _: answer(PICTURE, "Set-Cookie: id=1; Path=/"),
+    "/label": lambda _: answer(PICTURE, "Content-Encoding: aws-chunked"),
+    "/largest": lambda _: answer(PICTURE.ljust(MAX_BYTES)),
+    "/one-too-many": lambda _: OK + CHUNKED + chunk(PICTURE.ljust(MAX_BYTES + 1)) + b"0\r\n\r\n",
+    "/slow": slow,
+    "/two-answers": lambda _: answer(PICTURE) + answer(b"\x89PNG poison"),
+    "/two-answers-chunked": lambda _: OK + CHUNKED + chunk(PICTURE) + b"0\r\n\r\n" + answer(b"\x89PNG poison"),
+    "/unready-408": unready("408 Request Timeout"),
+    "/unready-425": unready("425 Too Early"),
+    "/unready-429": unready("429 Too Many Requests"),
+    "/unready-500": unready("500 Internal Server Error"),
+    "/unready-503": unready("503 Service Unavailable"),
+    "/down": lambda _: answer(b"", status="503 Service Unavailable"),
+    "/redirect-back": lambda _: answer(b"", "Location: /redirect?to=/redirect-back", status="307 Temporary Redirect"),
+    "/redirect-long": lambda _: answer(b"", f"Location: /{'a' * 3000}", status="301 Moved Permanently"),
+    "/hop5": lambda _: answer(b"", "Location: hop4", status="301 Moved Permanently"),
+    "/hop4": lambda _: answer(b"", "Location: /hop3", status="302 Found"),
+    "/hop3": lambda _: answer(b"", "Location: /hop2?x", status="303 See Other"),
+    "/hop2": lambda _: answer(b"", "Location: ./hop1", status="307 Temporary Redirect"),
+    "/hop1": lambda _: answer(b"", "Location: picture", status="308 Permanent Redirect"),
+    "/b%C3%BCcher": lambda _: answer(PICTURE),
+}
+
+
+class Names:
+    """A resolver: each name has its answers, one a question; the last one stays."""
+
+    def __init__(self, table: dict[str, list[list[str]]]) -> None:
+        self.table = table
+        self.asked: list[str] = []
+
+    def __call__(self, host: str) -> Sequence[str]:
+        self.asked.append(host)
+        if host not in self.table:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        answers = self.table[host]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[Server, Server]]:
+    """The internal and the evil server, on the same port of two addresses."""
+    with Server((INTERNAL, 0)) as internal, Server((EVIL, internal.port)) as evil:
+        for server in (internal, evil):
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield internal, evil
+        for server in (internal, evil):
+            server.shutdown()
+
+
+@pytest.fixture
+def evil(servers: tuple[Server, Server]) -> Server:
+    servers[1].connections = 0
+    servers[1].requests.clear()
+    return servers[1]
+
+
+@pytest.fixture
+def internal(servers: tuple[Server, Server]) -> Iterator[Server]:
+    """The server that must not be reached; whoever asks for it has that checked at the end."""
+    yield servers[0]
+    assert servers[0].connections == 0
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names({"evil.example": [[EVIL]], "internal.example": [[INTERNAL]], "mixed.example": [[EVIL, INTERNAL]]})
+
+
+def is_picture(head: bytes) -> bool:
+    return head.startswith(b"\x89PNG")
+
+
+Make = Callable[..., Fetcher]
+
+
+@pytest.fixture
+def make(evil: Server, internal: Server, names: Names) -> Iterator[Make]:  # noqa: ARG001 - every test watches the internal server
+    """Make fetchers that may go to the evil server, and nowhere else that is not public."""
+    with contextlib.ExitStack() as stack:
+
+        def make(timeout_s: float = PATIENT_S, **options: object) -> Fetcher:
+            allow = [AllowedTarget.parse(f"{EVIL}:{evil.port}")]
+            settings = {"max_bytes": MAX_BYTES, "allow": allow, "accepts": is_picture, "resolve": names, **options}
+            return stack.enter_context(Fetcher(timeout_s=timeout_s, **settings))  # type: ignore[arg-type]  # a test's short cut
+
+        yield make
+
+
+@pytest.fixture
+def fetcher(make: Make) -> Fetcher:
+    return make()
+
+
+@pytest.fixture
+def site(evil: Server) -> str:
+    return f"http://evil.example:{evil.port}"
+
+
+def failure(fetcher: Fetcher, url: str) -> FetchError:
+    """Fetch what has to fail, in time and without telling the secret in the URL."""
+    began = time.monotonic()
+    with pytest.raises(FetchError) as caught:
+        fetcher.fetch(url)
+    assert time.monotonic() - began < DEADLINE_S
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+    return caught.value
+
+
+@pytest.mark.parametrize("form", BAD_URLS.values(), ids=BAD_URLS.keys())
+def test_no_url_leads_to_the_internal_server(fetcher: Fetcher, evil: Server, form: str) -> None:
+    error = failure(fetcher, form.format(port=evil.port))
+
+    assert error.code in {"private_address", "forbidden_userinfo", "forbidden_scheme", "bad_url"}
+    assert evil.requests == []
+
+
+@pytest.mark.parametrize("address", BAD_ANSWERS)
+@pytest.mark.parametrize("others", [[], [EVIL]], ids=["alone", "after a good one"])
+def test_a_name_with_a_bad_address_is_not_connected_to(
+    make: Make, evil: Server, address: str, others: list[str]
+) -> None:
+    fetcher = make(resolve=Names({"rebound.example": [[*others, address]]}))
+
+    error = failure(fetcher, f"http://rebound.example:{evil.port}/?SECRET")
+
+    assert error.code == "private_address"
+    assert address not in str(error)
+    assert evil.connections == 0
+
+
+def test_localhost_is_refused_by_the_systems_own_resolver(evil: Server) -> None:
+    with Fetcher(max_bytes=1, timeout_s=PATIENT_S, allow=[AllowedTarget.parse(f"{EVIL}:{evil.port}")]) as fetcher:
+        codes = {
+            failure(fetcher, f"http://{name}:{evil.port}/").code for name in ("localhost", "localhost.", "LocalHost")
+        }
+
+    assert codes == {"private_address"}
+
+
+@pytest.mark.parametrize("nonsense", ["", "evil.example", "1.2.3", "/run/x.sock"])
+def test_a_resolver_that_answers_nonsense_is_not_believed(make: Make, evil: Server, nonsense: str) -> None:
+    fetcher = make(resolve=Names({"odd.example": [[nonsense]]}))
+
+    assert failure(fetcher, f"http://odd.example:{evil.port}/").code == "unresolvable_host"
+
+
+def test_a_name_is_resolved_once_a_connection(fetcher: Fetcher, names: Names, site: str) -> None:
+    names.table["evil.example"] = [[EVIL], [INTERNAL]]
+
+    assert fetcher.fetch(f"{site}/picture") == PICTURE
+    assert names.asked == ["evil.example"]
+
+
+def test_a_name_that_was_good_is_judged_again_when_it_is_resolved_again(
+    fetcher: Fetcher, names: Names, site: str
+) -> None:
+    names.table["evil.example"] = [[EVIL], [INTERNAL]]
+    failure(fetcher, f"{site}/{attack('404')}")
+
+    assert failure(fetcher, f"{site}/picture").code == "private_address"
+
+
+def test_a_retry_does_not_follow_a_name_that_turned_bad(fetcher: Fetcher, names: Names, site: str) -> None:
+    names.table["evil.example"] = [[EVIL], [INTERNAL]]
+
+    assert failure(fetcher, f"{site}/down").code == "private_address"
+
+
+def test_a_redirect_to_the_same_name_does_not_follow_it_to_a_bad_address(
+    fetcher: Fetcher, names: Names, site: str
+) -> None:
+    names.table["evil.example"] = [[EVIL], [INTERNAL]]
+
+    assert failure(fetcher, f"{site}/hop1").code == "private_address"
+
+
+def attack(name: str) -> int:
+    return list(WIRE_ATTACKS).index(name)
+
+
+@pytest.mark.parametrize(("location", "expected"), REDIRECT_ATTACKS.values(), ids=REDIRECT_ATTACKS.keys())
+def test_no_redirect_leads_to_the_internal_server(
+    fetcher: Fetcher, evil: Server, site: str, location: str, expected: str
+) -> None:
+    to = quote(location.format(port=evil.port))
+
+    error = failure(fetcher, f"{site}/redirect?to={to}")
+
+    assert error.code == expected
+
+
+def test_a_refused_redirect_names_who_redirects_and_whereto(fetcher: Fetcher, evil: Server, site: str) -> None:
+    error = failure(fetcher, f"{site}/redirect?to=http://127.0.0.1:{evil.port}/SECRET%3FSECRET")
+
+    expected = "evil.example redirects to what is not fetched: 127.0.0.1 is not on the public internet"
+    assert str(error) == expected
+
+
+def test_five_hops_are_one_too_many(fetcher: Fetcher, site: str) -> None:
+    assert failure(fetcher, f"{site}/hop5").code == "too_many_redirects"
+    assert fetcher.fetch(f"{site}/hop4") == PICTURE
+
+
+def test_a_redirect_in_utf8_is_followed(fetcher: Fetcher, site: str) -> None:
+    assert fetcher.fetch(f"{site}/redirect?to=/b%C3%BCcher") == PICTURE
+
+
+@pytest.mark.parametrize("name", WIRE_ATTACKS)
+def test_no_answer_holds_the_fetcher_up(make: Make, site: str, name: str) -> None:
+    expected = WIRE_ATTACKS[name][0]
+    fetcher = make(IMPATIENT_S if expected == "timeout" else PATIENT_S)
+
+    error = failure(fetcher, f"{site}/{attack(name)}?signature=SECRET#SECRET")
+
+    assert error.code == expected
+    assert "evil.example" in str(error)
+
+
+def test_a_status_is_named(fetcher: Fetcher, site: str) -> None:
+    assert str(failure(fetcher, f"{site}/{attack('404')}?SECRET")) == "evil.example answered with status 404"
+
+
+@pytest.mark.parametrize("path", ["/picture", "/chunked", "/label"])
+def test_a_picture_is_fetched(fetcher: Fetcher, site: str, path: str) -> None:
+    assert fetcher.fetch(site + path) == PICTURE
+
+
+def test_the_largest_body_is_fetched_and_one_byte_more_is_not(fetcher: Fetcher, site: str) -> None:
+    assert len(fetcher.fetch(f"{site}/largest")) == MAX_BYTES
+    assert failure(fetcher, f"{site}/one-too-many").code == "too_large"
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+def test_a_passing_failure_is_tried_again(fetcher: Fetcher, evil: Server, site: str, status: int) -> None:
+    assert fetcher.fetch(f"{site}/unready-{status}") == PICTURE
+    assert len(evil.requests) == 3
+
+
+def test_a_lasting_failure_is_given_up(fetcher: Fetcher, evil: Server, site: str) -> None:
+    assert str(failure(fetcher, f"{site}/down")) == "evil.example answered with status 503"
+    assert len(evil.requests) == 3
+
+
+@pytest.mark.parametrize("name", ["404", "HTML", "gzip bomb", "1 GB Content-Length", "no HTTP"])
+def test_what_another_try_would_meet_again_is_not_tried_again(
+    fetcher: Fetcher, evil: Server, site: str, name: str
+) -> None:
+    failure(fetcher, f"{site}/{attack(name)}")
+
+    assert len(evil.requests) == 1
+
+
+def test_retries_stay_within_the_total_time(make: Make, evil: Server, site: str) -> None:
+    assert failure(make(0.05), f"{site}/down").code in {"http_status", "timeout"}
+    assert len(evil.requests) <= 1
+
+
+def test_a_host_that_takes_no_connection_is_named(names: Names) -> None:
+    with socket.socket() as unheard:
+        unheard.bind((EVIL, 0))
+        port = unheard.getsockname()[1]
+        with Fetcher(max_bytes=1, timeout_s=PATIENT_S, allow=[AllowedTarget.parse(EVIL)], resolve=names) as patient:
+            error = failure(patient, f"http://evil.example:{port}/?SECRET")
+
+    assert (error.code, str(error)) == ("connect_failed", "evil.example takes no connection")
+
+
+def test_a_dead_address_is_passed_over(evil: Server) -> None:
+    both = [AllowedTarget.parse("127.0.0.0/8")]
+    names = Names({"two.example": [["127.0.0.9", EVIL]]})
+    with Fetcher(max_bytes=MAX_BYTES, timeout_s=PATIENT_S, allow=both, resolve=names) as fetcher:
+        assert fetcher.fetch(f"http://two.example:{evil.port}/picture") == PICTURE
+
+
+def test_a_resolver_that_hangs_costs_no_more_than_the_total_time(make: Make, site: str) -> None:
+    released = threading.Event()
+
+    def hang(_host: str) -> list[str]:
+        released.wait(DEADLINE_S)
+        return [EVIL]
+
+    fetcher = make(0.2, resolve=hang, pool_size=1)
+    codes = [failure(fetcher, f"{site}/picture").code for _ in range(4)]
+    waiting = sum(thread.name == "match-fetch-resolver" for thread in threading.enumerate())
+    released.set()
+
+    assert codes == ["timeout"] * 4
+    assert waiting == 2  # twice the pool's size, however many fetches there were
+
+
+def test_a_resolvers_passing_failure_is_tried_again(make: Make, site: str) -> None:
+    asked: list[str] = []
+
+    def stumble(host: str) -> list[str]:
+        asked.append(host)
+        if len(asked) == 1:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return [EVIL]
+
+    assert make(resolve=stumble).fetch(f"{site}/picture") == PICTURE
+
+
+def test_a_connection_is_used_again(fetcher: Fetcher, evil: Server, site: str) -> None:
+    for path in ["/picture", "/chunked", "/picture", "/label"]:
+        fetcher.fetch(site + path)
+
+    assert len(evil.requests) == 4
+    assert evil.connections == 1
+
+
+@pytest.mark.parametrize("path", ["/two-answers", "/two-answers-chunked"])
+def test_an_answer_that_nobody_asked_for_is_nobodys_answer(
+    fetcher: Fetcher, evil: Server, site: str, path: str
+) -> None:
+    assert fetcher.fetch(site + path) == PICTURE
+    assert fetcher.fetch(f"{site}/picture") == PICTURE
+
+    assert evil.connections == 2
+
+
+def test_a_connection_that_the_server_closed_is_replaced(make: Make) -> None:
+    with socket.create_server((EVIL, 0)) as listener:
+        port = listener.getsockname()[1]
+        fetcher = make(allow=[AllowedTarget.parse(f"{EVIL}:{port}")])
+
+        def serve() -> None:
+            for _ in range(2):
+                connected, _address = listener.accept()
+                with connected:
+                    connected.recv(4096)
+                    connected.sendall(answer(PICTURE))
+
+        with ThreadPoolExecutor(1) as pool:
+            served = pool.submit(serve)
+            bodies = [fetcher.fetch(f"http://evil.example:{port}/") for _ in range(2)]
+            served.result(DEADLINE_S)
+
+    assert bodies == [PICTURE, PICTURE]
+
+
+def test_no_cookie_comes_back(fetcher: Fetcher, evil: Server, site: str) -> None:
+    fetcher.fetch(f"{site}/cookie")
+    fetcher.fetch(f"{site}/picture")
+
+    assert all(b"cookie" not in request.partition(b"\r\n")[2].lower() for request in evil.requests)
+
+
+def test_a_proxy_in_the_environment_is_not_used(
+    make: Make, internal: Server, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{INTERNAL}:{internal.port}")
+
+    assert make().fetch(f"{site}/picture") == PICTURE
+
+
+def test_credentials_in_the_environment_are_not_sent(
+    make: Make, evil: Server, site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login me password SECRET\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    make().fetch(f"{site}/picture")
+
+    assert b"authorization" not in evil.requests[0].lower()
+
+
+def test_many_threads_fetch_at_once(fetcher: Fetcher, evil: Server, site: str) -> None:
+    began = time.monotonic()
+    with ThreadPoolExecutor(32) as pool:
+        bodies = list(pool.map(fetcher.fetch, [f"{site}/slow"] * 128))
+
+    assert bodies == [PICTURE] * 128
+    assert evil.connections <= 32
+    assert time.monotonic() - began < DEADLINE_S  # one after another they take 13 s at the least
+
+
+def test_many_slow_attacks_at_once_all_end_in_time(make: Make, site: str) -> None:
+    fetcher = make(IMPATIENT_S)
+    urls = [f"{site}/{attack(name)}" for name in ("body drip", "header drip", "silence", "silence inside the body")] * 8
+    with ThreadPoolExecutor(32) as pool:
+        codes = {error.code for error in pool.map(failure, [fetcher] * 32, urls)}
+
+    assert codes == {"timeout"}
+
+
+def test_no_more_connections_are_kept_than_asked_for(make: Make, site: str) -> None:
+    fetcher = make(pool_size=2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fetcher.fetch, [f"{site}/slow"] * 8))
+
+    assert len(fetcher._idle._idle) <= 2
+    assert fetcher.fetch(f"{site}/picture") == PICTURE
+
+
+def test_a_closed_fetcher_leaves_nothing_behind(make: Make, site: str) -> None:
+    fetcher = make()
+    fetcher.fetch(f"{site}/picture")
+    (_, idle, _) = fetcher._idle._idle[0]
+    watchdog = fetcher._watchdog._thread
+    fetcher.close()
+    assert watchdog is not None
+    watchdog.join(DEADLINE_S)
+
+    assert not watchdog.is_alive()
+    assert idle.fileno() == -1
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate of evil.example, with its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl command to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "evil.pem"
+    new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=evil.example"
+    command = [
+        openssl,
+        *new.split(),
+        "-addext",
+        "subjectAltName=DNS:evil.example",
+        "-keyout",
+        path,
+        "-out",
+        f"{path}.crt",
+    ]
+    subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=30)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[Server]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with Server((EVIL, 0), context) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_self_signed_certificate_is_refused_before_anything_is_asked(make: Make, secure: Server) -> None:
+    fetcher = make(allow=[AllowedTarget.parse(EVIL)])
+
+    error = failure(fetcher, f"https://evil.example:{secure.port}/picture?SECRET")
+
+    assert error.code == "tls_failed"
+    assert "evil.example" in str(error)
+    assert (secure.connections, secure.requests) == (1, [])
+
+
+def test_a_trusted_certificate_is_taken_and_its_connection_used_again(
+    make: Make, secure: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    fetcher = make(allow=[AllowedTarget.parse(EVIL)])
+
+    bodies = [
+        fetcher.fetch(f"https://evil.example:{secure.port}{path}") for path in ("/picture", "/chunked", "/picture")
+    ]
+
+    assert bodies == [PICTURE] * 3
+    assert secure.connections == 1
+
+
+@pytest.mark.parametrize("host", ["other.example", EVIL])
+def test_a_certificate_of_another_host_is_refused(
+    make: Make, secure: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    fetcher = make(allow=[AllowedTarget.parse(EVIL)], resolve=Names({"other.example": [[EVIL]]}))
+
+    assert failure(fetcher, f"https://{host}:{secure.port}/picture").code == "tls_failed"
+    assert secure.requests == []
+
+
+@pytest.mark.parametrize("name", ["body drip", "silence inside the body", "header drip"])
+def test_slow_tls_is_ended_as_well(
+    make: Make, secure: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    fetcher = make(IMPATIENT_S, allow=[AllowedTarget.parse(EVIL)])
+
+    assert failure(fetcher, f"https://evil.example:{secure.port}/{attack(name)}").code == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [(b"", "timeout"), (b"\x16\x03\x03\x40\x00", "timeout"), (b"HTTP/1.1 400 \r\n", "tls_failed")]
+)
+def test_a_handshake_that_does_not_end_is_ended(make: Make, said: bytes, expected: str) -> None:
+    with socket.create_server((EVIL, 0)) as listener:
+        port = listener.getsockname()[1]
+        timeout_s = IMPATIENT_S if expected == "timeout" else PATIENT_S
+        fetcher = make(timeout_s, allow=[AllowedTarget.parse(f"{EVIL}:{port}")])
+        with ThreadPoolExecutor(1) as pool:
+            error = pool.submit(failure, fetcher, f"https://evil.example:{port}/")
+            connected, _ = listener.accept()
+            with connected:
+                connected.sendall(said)
+                assert error.result(DEADLINE_S).code == expected
