@@ -266,8 +266,12 @@ class Handler(socketserver.BaseRequestHandler):
         if self.server.tls:
             connected = self.server.tls.wrap_socket(self.request, server_side=True)
         with connected, connected.makefile("rb") as lines:
-            while head := b"".join(iter(lines.readline, b"\r\n")):
-                self.reply(connected, head)
+            head = b""
+            for line in lines:
+                head += line
+                if line == b"\r\n":
+                    self.reply(connected, head)
+                    head = b""
 
     def reply(self, connected: socket.socket, head: bytes) -> None:
         nth = self.server.count(head)
