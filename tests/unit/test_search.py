@@ -1,0 +1,204 @@
+"""Search and compare, against a store in memory."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from common.images import Picture
+from common.orientations import ORIENTATIONS, turn
+from common.search import CUTOFF, TURNED_CUTOFF, compare, search
+from common.signature import LENGTH, Signature, distance, sign
+from common.store.base import Record, Tombstone
+
+FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
+
+
+def record(filepath: str, *signatures: Signature, **metadata: str) -> Record:
+    return Record(filepath=filepath, seq=1, signatures=signatures, metadata=metadata, added=0, width=9, height=9)
+
+
+def picture(pixels: NDArray[np.uint8]) -> Picture:
+    return Picture(pixels, pixels.shape[1], pixels.shape[0])
+
+
+@pytest.fixture
+def query() -> Signature:
+    return np.random.default_rng(7).integers(-2, 3, LENGTH, dtype=np.int8)
+
+
+def away(signature: Signature, least: float) -> Signature:
+    """Return the first signature on the way to the opposite one that is at least so far."""
+    for count in range(LENGTH):
+        changed = np.concatenate([-signature[:count], signature[count:]])
+        if distance(signature, changed) >= least:
+            return changed
+    raise AssertionError("the distance of opposites is 1")
+
+
+def just_nearer(signature: Signature, limit: float) -> Signature:
+    """Return the last signature on that way that is nearer than `limit`."""
+    near = [np.concatenate([-signature[:count], signature[count:]]) for count in range(LENGTH)]
+    return [changed for changed in near if distance(signature, changed) < limit][-1]
+
+
+def test_a_stored_picture_finds_itself_with_its_metadata(memory_store: Any, query: Signature) -> None:
+    memory_store.put([record("a", query, colour="red")])
+
+    (match,) = search(query, memory_store, all_orientations=False)
+
+    assert (match.filepath, match.score, match.orientation) == ("a", 100.0, "original")
+    assert match.metadata == {"colour": "red"}
+
+
+def test_matches_come_best_first_and_equal_ones_by_filepath(memory_store: Any, query: Signature) -> None:
+    memory_store.put([record("far", away(query, 0.2)), record("b", query), record("a", query)])
+
+    matches = search(query, memory_store, all_orientations=False)
+
+    assert [match.filepath for match in matches] == ["a", "b", "far"]
+
+
+def test_what_is_no_nearer_than_the_cutoff_is_not_found(memory_store: Any, query: Signature) -> None:
+    memory_store.put([record("near", just_nearer(query, CUTOFF)), record("far", away(query, CUTOFF))])
+
+    matches = search(query, memory_store, all_orientations=False)
+
+    assert [match.filepath for match in matches] == ["near"]
+
+
+def test_turned_copies_have_to_be_nearer_than_the_picture_as_it_is(memory_store: Any, query: Signature) -> None:
+    between = just_nearer(query, CUTOFF)
+    assert distance(query, between) >= TURNED_CUTOFF
+    memory_store.put([record("upright", between), record("mirrored", turn(between)[ORIENTATIONS.index("mirrored")])])
+
+    matches = search(query, memory_store, all_orientations=True)
+
+    assert [match.filepath for match in matches] == ["upright"]
+
+
+@pytest.mark.parametrize("number", range(16))
+def test_a_turned_copy_is_found_and_its_orientation_named(memory_store: Any, query: Signature, number: int) -> None:
+    memory_store.put([record("a", turn(query)[number])])
+
+    (match,) = search(query, memory_store, all_orientations=True)
+
+    assert (match.score, match.orientation) == (100.0, ORIENTATIONS[number])
+
+
+def test_a_turned_copy_is_not_found_when_only_the_picture_as_it_is_is_sought(
+    memory_store: Any, query: Signature
+) -> None:
+    memory_store.put([record("a", turn(query)[3])])
+
+    assert search(query, memory_store, all_orientations=False) == []
+
+
+def test_a_picture_comes_once_however_many_orientations_find_it(memory_store: Any) -> None:
+    symmetric = sign(np.tile(np.arange(0, 250, dtype=np.uint8)[:, np.newaxis, np.newaxis], (1, 250, 3)))
+    memory_store.put([record("a", symmetric)])
+
+    (match,) = search(symmetric, memory_store, all_orientations=True)
+
+    assert (match.score, match.orientation) == (100.0, "original")
+
+
+def test_of_several_signatures_the_nearest_counts(memory_store: Any, query: Signature) -> None:
+    memory_store.put([record("far", -query), record("both", -query, query), record("near", away(query, 0.1))])
+
+    matches = search(query, memory_store, all_orientations=False)
+
+    assert [match.filepath for match in matches] == ["both", "near"]
+    assert matches[0].score == 100.0
+
+
+def test_a_given_score_holds_for_every_orientation_and_includes_itself(memory_store: Any, query: Signature) -> None:
+    edge = away(query, 0.6)
+    memory_store.put([record("upright", edge), record("turned", turn(edge)[1]), record("far", away(query, 0.61))])
+    lowest = (1.0 - distance(query, edge)) * 100.0
+
+    matches = search(query, memory_store, all_orientations=True, min_score=lowest)
+
+    assert [(match.filepath, match.orientation) for match in matches] == [
+        ("turned", "rotated_90"),
+        ("upright", "original"),
+    ]
+
+
+def test_limit_and_offset_take_a_part_of_the_ranking(memory_store: Any, query: Signature) -> None:
+    memory_store.put([record(f"{number:03}", query) for number in range(120)])
+
+    part = search(query, memory_store, all_orientations=False, limit=10, offset=105)
+
+    assert [match.filepath for match in part] == [f"{number:03}" for number in range(105, 115)]
+
+
+@pytest.mark.parametrize(
+    ("all_orientations", "limit", "offset", "asked"), [(False, 10, 0, 50), (True, 10, 0, 30), (True, 100, 20, 120)]
+)
+def test_enough_candidates_are_asked_for(
+    memory_store: Any,
+    query: Signature,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    all_orientations: bool,
+    limit: int,
+    offset: int,
+    asked: int,
+) -> None:
+    seen = []
+    monkeypatch.setattr(memory_store, "candidates", lambda queries, *, limit: seen.append((len(queries), limit)) or [])
+
+    search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset)
+
+    assert seen == [(16 if all_orientations else 1, asked)]
+
+
+def test_a_picture_deleted_since_it_was_found_is_left_out(
+    memory_store: Any, query: Signature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_store.put([record("kept", query), record("gone", query)])
+    found = memory_store.candidates(query[np.newaxis], limit=50)
+    memory_store.put([Tombstone(filepath="gone", seq=2, added=0)])
+    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit: found[:limit])
+
+    matches = search(query, memory_store, all_orientations=False)
+
+    assert [match.filepath for match in matches] == ["kept"]
+
+
+def test_a_featureless_query_finds_nothing(memory_store: Any, query: Signature) -> None:
+    memory_store.put([record("a", query), record("plain", FEATURELESS)])
+
+    assert search(FEATURELESS, memory_store, all_orientations=True, min_score=0.0) == []
+
+
+def test_an_empty_store_finds_nothing(memory_store: Any, query: Signature) -> None:
+    assert search(query, memory_store, all_orientations=True) == []
+
+
+def test_a_photograph_compared_with_itself_scores_100(photo: NDArray[np.uint8]) -> None:
+    assert compare(picture(photo), picture(photo.copy())) == 100.0
+
+
+def test_two_photographs_compare_by_the_distance_of_their_signatures(
+    photo: NDArray[np.uint8], other_photo: NDArray[np.uint8]
+) -> None:
+    expected = (1 - distance(sign(photo), sign(other_photo))) * 100
+
+    assert math.isclose(compare(picture(photo), picture(other_photo)), expected)
+    assert expected < 55
+
+
+@pytest.mark.parametrize(("grey", "size", "expected"), [(9, 30, 100.0), (10, 30, 0.0), (9, 31, 0.0)])
+def test_plain_pictures_compare_by_their_pixels(grey: int, size: int, expected: float) -> None:
+    plain = picture(np.full((30, 30, 3), 9, dtype=np.uint8))
+    other = picture(np.full((30, size, 3), grey, dtype=np.uint8))
+
+    assert compare(plain, other) == expected
+
+
+def test_a_plain_picture_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
+    assert compare(picture(np.zeros_like(photo)), picture(photo)) == 0.0
