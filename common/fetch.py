@@ -291,11 +291,14 @@ class _Download:
     def left_s(self) -> float:
         return max(0.0, self._ends - time.monotonic())
 
+    def check(self) -> None:
+        if not self.left_s:
+            raise TimeoutError
+
     def guard(self, connected: socket.socket) -> None:
         """Have this socket shut when the time is over; it must not be closed before `let_go`."""
         with self._lock:
-            if not self.left_s:
-                raise TimeoutError
+            self.check()
             self._socket = connected
 
     def let_go(self) -> None:
@@ -635,6 +638,8 @@ class Fetcher:
             with _Response(connected) as response:
                 response.begin()
                 answer = self._read(response, target)
+                # A body without a length looks complete when the watchdog has shut its connection.
+                download.check()
                 stays = isinstance(answer, bytes) and response.leaves_connection()
         except (OSError, http.client.HTTPException) as error:
             raise _broken(target.host, error) from error

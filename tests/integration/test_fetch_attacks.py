@@ -105,6 +105,8 @@ WIRE_ATTACKS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
     "gzip bomb without a label": ("not_an_image", lambda: [answer(BOMB)]),
     "body drip": ("timeout", lambda: for_ever(b"p", after=OK + LENGTH + PICTURE, pause_s=0.01)),
     "body drip before the first bytes are judged": ("timeout", lambda: for_ever(b"p", after=OK + LENGTH, pause_s=0.01)),
+    "body drip without a length": ("timeout", lambda: for_ever(b"p", after=OK + b"\r\n" + PICTURE, pause_s=0.01)),
+    "silence inside a body without a length": ("timeout", lambda: itertools.chain([OK, b"\r\n", PICTURE], silence())),
     "chunk drip": ("timeout", lambda: for_ever(chunk(b"p"), after=OK + CHUNKED + chunk(PICTURE[:8]), pause_s=0.01)),
     "header drip": ("timeout", lambda: for_ever(b"X: y\r\n", after=OK, pause_s=0.01)),
     "drip inside a header": ("timeout", lambda: for_ever(b"x", after=OK + b"X: ", pause_s=0.01)),
@@ -621,6 +623,25 @@ def test_an_answer_that_nobody_asked_for_is_nobodys_answer(
     assert fetcher.fetch(f"{site}/picture") == PICTURE
 
     assert evil.connections == 2
+
+
+def test_what_comes_between_two_requests_is_nobodys_answer(make: Make) -> None:
+    with socket.create_server((EVIL, 0)) as listener:
+        listener.settimeout(DEADLINE_S)
+        url = f"http://evil.example:{listener.getsockname()[1]}/"
+        fetcher = make(allow=[AllowedTarget.parse(EVIL)])
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(fetcher.fetch, url)
+            poisoned, _ = listener.accept()
+            with poisoned:
+                poisoned.sendall(answer(PICTURE))
+                first.result(DEADLINE_S)
+                poisoned.sendall(answer(b"\x89PNG poison"))
+                second = pool.submit(fetcher.fetch, url)
+                clean, _ = listener.accept()
+                with clean:
+                    clean.sendall(answer(PICTURE))
+                    assert second.result(DEADLINE_S) == PICTURE
 
 
 def test_a_connection_that_the_server_closed_is_replaced(make: Make) -> None:
