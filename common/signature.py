@@ -116,17 +116,18 @@ def _levels(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     tall, wide = min(side, height), min(side, width)
     tops = np.array(_starts(pixels, side))[:, np.newaxis]
     lefts = np.array(_starts(pixels.swapaxes(0, 1), side))
-    boxes = _windows(np.ascontiguousarray(pixels), tall, wide)
+    windows = _windows(np.ascontiguousarray(pixels), tall, wide)
     some = max(1, _AT_ONCE_PX // (GRID * tall * wide))
-    return np.concatenate([_means(boxes[tops[row : row + some], lefts]) for row in range(0, GRID, some)])
+    return np.concatenate([_means(windows[tops[row : row + some], lefts]) for row in range(0, GRID, some)])
 
 
-def _windows(pixels: NDArray[np.uint8], tall: int, wide: int) -> NDArray[np.uint8]:
-    """Return a view (rows, columns, tall, wide, 3): the window that begins at each pixel; numpy checks its bounds."""
+def _windows(pixels: NDArray[np.uint8], tall: int, wide: int) -> NDArray[np.void]:
+    """Return a view (rows, columns, tall): the window that begins at each pixel, each row of it one item of bytes."""
     height, width, colours = pixels.shape
-    down, right, deep = pixels.strides
-    shape = (height - tall + 1, width - wide + 1, tall, wide, colours)
-    return np.ndarray(shape, np.uint8, pixels, strides=(down, right, down, right, deep))
+    down, right, _ = pixels.strides
+    row = np.dtype((np.void, wide * colours))
+    # Unlike as_strided, this has numpy check the bounds.
+    return np.ndarray((height - tall + 1, width - wide + 1, tall), row, pixels, strides=(down, right, down))
 
 
 def _starts(lines: NDArray[np.uint8], side: int) -> list[int]:
@@ -166,21 +167,26 @@ def _luma(red: int, green: int, blue: int) -> int:
     return 2125 * red + 7154 * green + 721 * blue
 
 
-def _means(boxes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the mean grey of each of `boxes` (rows, columns, tall, wide, 3) as (rows * columns,)."""
-    rows, columns, tall, wide, colours = boxes.shape
+def _means(windows: NDArray[np.void]) -> NDArray[np.float64]:
+    """Return the mean grey of each of `windows` (rows, columns, tall), one after another."""
+    rows, columns, tall = windows.shape
+    boxes = windows.view(np.uint8).reshape(rows * columns, -1, len(_LUMA))
+    pixels = boxes.shape[1]
+    wide = pixels // tall
     # numpy multiplies a matrix of one row by another routine than any taller one, and with another rounding; a
     # picture one pixel wide is a pile of such matrices and has to stay one.
-    grey = _grey(boxes.reshape(rows * columns, -1, colours) if wide > 1 else boxes).reshape(rows * columns, -1)
+    grey = _grey(boxes) if wide > 1 else _grey(boxes[:, :, np.newaxis])[:, :, 0]
     run = max(1, _BUFFER // wide) * wide
-    sums = [grey[:, start : start + run].sum(axis=1) for start in range(0, tall * wide, run)]
-    means: NDArray[np.float64] = sum(sums[1:], start=sums[0]) / (tall * wide)
+    sums = [grey[:, start : start + run].sum(axis=1) for start in range(0, pixels, run)]
+    means: NDArray[np.float64] = sum(sums[1:], start=sums[0]) / pixels
     return means
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return greys from 0 to 1, multiplied by the reciprocal and as a matrix product: both decide the last bit."""
-    grey: NDArray[np.float64] = np.multiply(pixels, 1 / _WHITE, dtype=np.float64) @ _LUMA
+    colours = pixels.astype(np.float64)
+    colours *= 1 / _WHITE
+    grey: NDArray[np.float64] = colours @ _LUMA
     return grey
 
 
