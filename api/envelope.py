@@ -82,6 +82,6 @@ def _message(error: HTTPException) -> str:
 
 
 def _reply(status: int, body: Mapping[str, Any]) -> Response:
-    response = jsonify({"method": request.endpoint or "", **body})
+    response = jsonify({"method": request.endpoint or request.path.strip("/").partition("/")[0], **body})
     response.status_code = status
     return response

@@ -1,9 +1,10 @@
 """Ingestion by URL from a server with 50 ms latency: Match, a naive port of it, and dsys/match's own way.
 
-Each runs on all cores, one after another, on the same pictures, into the same embedded store. CPU is that of every
+Each runs on all cores, one after another, on the same pictures, into the same store: a real Elasticsearch node where
+one can be started, else the embedded one. CPU is that of every
 process of the service (API, workers, Redis), read from the kernel; the picture server and the client are nobody's.
 
-    python benchmarks/ingest.py [--pictures FOLDER] [--images N]
+    python benchmarks/ingest.py [--pictures FOLDER] [--images N] [--store elasticsearch|embedded]
 """
 
 import argparse
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,14 @@ from threading import local
 from time import monotonic, process_time, sleep
 
 import requests
+from celery import Celery
+from elasticsearch import Elasticsearch
 
+from common.config import Settings
 from common.images import Limits, decode
 from common.signature import sign
-from common.store.sqlite import SqliteStore
+from common.wiring import wire
+from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,23 +57,39 @@ class Run:
 def main() -> None:
     options = arguments()
     names = sorted(path.name for path in options.pictures.glob("*.jpg"))
-    with picture_server(options.pictures) as url:
+    with picture_server(options.pictures) as url, place(options.store) as store:
         urls = {
             f"{number:06}-{names[number % len(names)]}": f"{url}/{names[number % len(names)]}"
             for number in range(options.images)
         }
         # The slow ones get fewer images: their rate is steady from the first second.
         few = dict(list(urls.items())[: max(len(names), options.images // 4)])
-        runs = [match(urls), naive(few), dsys(few)]
+        runs = [match(urls, store), naive(few, store), dsys(few, store)]
+    print(f"store: {options.store}")
     report(runs, decode_and_sign_ms(options.pictures))
 
 
-def match(urls: Mapping[str, str]) -> Run:
+@contextmanager
+def place(store: str) -> Iterator[dict[str, str]]:
+    """Yield the settings that name the store: a real Elasticsearch node, or a file."""
+    if store == "elasticsearch":
+        with Node(heap_mib=1024) as node:
+            yield {"ELASTICSEARCH_URL": node.url}
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield {"MATCH_STORE_URL": f"sqlite:///{folder}/NAME.db"}
+
+
+def named(store: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return the settings of a pipeline's own part of the store."""
+    return {key: value.replace("NAME", name) for key, value in store.items()} | {"ELASTICSEARCH_INDEX": name}
+
+
+def match(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
         port = free_port()
-        environment = {
+        environment = named(place, "match") | {
             "REDIS_URL": redis.url,
-            "MATCH_STORE_URL": f"sqlite:///{home}/match.db",
             "MATCH_FETCH_ALLOW": "127.0.0.1",
             "MATCH_API_HOST": "127.0.0.1",
             "PORT": str(port),
@@ -79,19 +100,15 @@ def match(urls: Mapping[str, str]) -> Run:
         with running(commands, environment) as processes:
             wait_for(f"http://127.0.0.1:{port}/readyz")
             pids = {name: process.pid for name, process in processes.items()} | {"redis": redis.pid}
-            store = SqliteStore(Path(home) / "match.db")
-            return measure("Match", urls, store, pids, lambda items: add_all(f"http://127.0.0.1:{port}/add", items))
+            return measure("Match", urls, Counter(environment), pids, f"http://127.0.0.1:{port}/add")
 
 
-def naive(urls: Mapping[str, str]) -> Run:
+def naive(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
-        environment = {"REDIS_URL": redis.url, "PEER_STORE": f"{home}/match.db"}
-        store = SqliteStore(Path(home) / "match.db")
-        store.prepare()
+        environment = named(place, "naive") | {"REDIS_URL": redis.url}
+        counter = Counter(environment)
         command = ["-m", "celery", "-A", "naive", "worker", "-c", str(WORKERS), "-l", "warning"]
         with running({"worker": command}, environment) as processes:
-            from celery import Celery  # noqa: PLC0415 - only this peer's client needs it
-
             client = Celery(broker=redis.url)
             while not client.control.ping(timeout=0.5):
                 sleep(0.2)
@@ -101,38 +118,72 @@ def naive(urls: Mapping[str, str]) -> Run:
                     client.send_task("naive.add", args=(filepath, url), ignore_result=True)
 
             pids = {"workers": processes["worker"].pid, "redis": redis.pid}
-            return measure("naive port", urls, store, pids, send)
+            return measure("naive port", urls, counter, pids, send)
 
 
-def dsys(urls: Mapping[str, str]) -> Run:
-    with tempfile.TemporaryDirectory() as home:
-        port = free_port()
-        store = SqliteStore(Path(home) / "match.db")
-        store.prepare()
-        command = ["-m", "gunicorn", "-w", "4", "-b", f"127.0.0.1:{port}", "--no-control-socket", "dsys:app"]
-        with running({"api": command}, {"PEER_STORE": f"{home}/match.db"}) as processes:
-            wait_for(f"http://127.0.0.1:{port}/")
-            pids = {"api": processes["api"].pid}
-            return measure(
-                "dsys/match's way", urls, store, pids, lambda items: add_all(f"http://127.0.0.1:{port}/add", items)
-            )
+def dsys(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
+    port = free_port()
+    environment = named(place, "dsys")
+    counter = RawCounter(environment["ELASTICSEARCH_URL"]) if "ELASTICSEARCH_URL" in place else Counter(environment)
+    command = ["-m", "gunicorn", "-w", "4", "-b", f"127.0.0.1:{port}", "--no-control-socket", "dsys:app"]
+    with running({"api": command}, environment) as processes:
+        wait_for(f"http://127.0.0.1:{port}/")
+        pids = {"api": processes["api"].pid}
+        return measure("dsys/match's way", urls, counter, pids, f"http://127.0.0.1:{port}/add")
 
 
-def measure(name: str, urls: Mapping[str, str], store: SqliteStore, pids: Mapping[str, int], send) -> Run:  # noqa: ANN001 - a function of urls
-    """Send all, wait until all are stored, and read the store for what is missing."""
+class Counter:
+    """What a pipeline on one of our stores has stored."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.store = wire(Settings.from_env(environment)).store
+        self.store.prepare()
+
+    def count(self) -> int:
+        self.store.refresh()
+        return self.store.count()
+
+    def missing(self, filepaths: Iterable[str]) -> int:
+        stored: set[str] = set()
+        while page := self.store.filepaths(offset=len(stored), limit=5000):
+            stored.update(page)
+        return len(set(filepaths) - stored)
+
+
+class RawCounter:
+    """What dsys/match's way has stored in its own index."""
+
+    def __init__(self, url: str) -> None:
+        self.client = Elasticsearch(url)
+
+    def count(self) -> int:
+        self.client.indices.refresh(index="dsys", ignore_unavailable=True)
+        return int(self.client.count(index="dsys", ignore_unavailable=True)["count"])
+
+    def missing(self, filepaths: Collection[str]) -> int:
+        return len(filepaths) - self.count()
+
+
+def measure(
+    name: str,
+    urls: Mapping[str, str],
+    counter: Counter | RawCounter,
+    pids: Mapping[str, int],
+    send: str | Callable[[Mapping[str, str]], None],
+) -> Run:
+    """Send all, to a URL or by a function, wait until all are stored, and read the store for what is missing."""
+    post = send if callable(send) else lambda items: add_all(send, items)
     warm = dict(list(urls.items())[:64])
-    send(warm)
-    wait_for_count(store, len(warm))
+    post(warm)
+    wait_for_count(counter, len(warm))
     before = {process: cpu_s(pid) for process, pid in pids.items()}
     started = monotonic()
     rest = {filepath: url for filepath, url in urls.items() if filepath not in warm}
-    send(rest)
-    wait_for_count(store, len(urls))
+    post(rest)
+    wait_for_count(counter, len(urls))
     seconds = monotonic() - started
     cpu = {process: (cpu_s(pid) - before[process]) * 1000 / len(rest) for process, pid in pids.items()}
-    stored = set(store.filepaths(offset=0, limit=len(urls) + 1))
-    store.close()
-    return Run(name, len(rest) / seconds, cpu, len(set(urls) - stored))
+    return Run(name, len(rest) / seconds, cpu, counter.missing(urls))
 
 
 def add_all(url: str, items: Mapping[str, str]) -> None:
@@ -147,10 +198,10 @@ def add_all(url: str, items: Mapping[str, str]) -> None:
         list(pool.map(add, items.items()))
 
 
-def wait_for_count(store: SqliteStore, count: int) -> None:
+def wait_for_count(counter: Counter | RawCounter, count: int) -> None:
     deadline = monotonic() + GIVE_UP_S
-    while store.count() < count and monotonic() < deadline:
-        sleep(0.05)
+    while counter.count() < count and monotonic() < deadline:
+        sleep(0.2)
 
 
 def wait_for(url: str) -> None:
@@ -241,6 +292,8 @@ def arguments() -> argparse.Namespace:
     photos = ROOT.parent / "shared" / "data" / "photos"
     parser.add_argument("--pictures", type=Path, default=photos if photos.is_dir() else ROOT / "examples" / "images")
     parser.add_argument("--images", type=int, default=4000)
+    stores = ("elasticsearch", "embedded")
+    parser.add_argument("--store", choices=stores, default=stores[1] if why_not() else stores[0])
     return parser.parse_args()
 
 

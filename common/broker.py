@@ -26,5 +26,4 @@ QUEUE_SETTINGS: dict[str, Any] = {
     "accept_content": ["json"],
     # The ledger holds the outcome: a result backend reports unknown tasks as pending.
     "task_ignore_result": True,
-    "task_send_sent_event": True,
 }

@@ -233,10 +233,13 @@ class Ledger:
         with redis_errors():
             return int(cast("int", self._risk(keys=[TASK + task_id])))
 
-    def survived(self, task_id: str) -> None:
-        """Forget the entries into the decoder: this picture does not kill its worker."""
+    def survived(self, task_ids: Sequence[str]) -> None:
+        """Forget the entries into the decoder: these pictures do not kill their worker."""
         with redis_errors():
-            self._redis.hdel(TASK + task_id, "risks")
+            pipe = self._redis.pipeline(transaction=False)
+            for task_id in task_ids:
+                pipe.hdel(TASK + task_id, "risks")
+            pipe.execute()
 
     def give_back(self, task_id: str) -> None:
         """Mark a running task as pending again: its worker could not finish it now."""
@@ -245,6 +248,8 @@ class Ledger:
 
     def close(self, closings: Sequence[Closing]) -> None:
         """End tasks and tell who waits for them; one that is closed already keeps its first end."""
+        if not closings:
+            return
         items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]
         args: list[str | int] = [TASK, CLOSED_CHANNEL, self._finished_keep_s, self._failed_keep_s, *items]
         with redis_errors():

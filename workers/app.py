@@ -14,6 +14,7 @@ from common.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
 from common.wiring import Parts, wire
 from workers import tasks
+from workers.events import EventsOnceASecond
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
 from workers.sweeper import Sweeper
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> Celery:
     """Return the Celery app of a worker; it opens its connections when the worker starts, not before."""
     app = Celery("match", broker=settings.redis_url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS | WORKER_SETTINGS)
+    app.steps["consumer"].add(EventsOnceASecond)
     runtime: list[Runtime] = []
     tasks.register(app, lambda: runtime[0].pipeline)
 

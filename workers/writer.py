@@ -97,29 +97,26 @@ class Writer:
         return group, True
 
     def _commit_or_fail(self, group: list[_Entry]) -> list[_Entry]:
+        """Write the group; whatever fails, its tasks hear of it, and the thread that they all wait for lives on."""
         try:
             return self._commit(group)
+        except MatchError as error:
+            # Perhaps stored, not confirmed: the messages go back and the repeat changes nothing.
+            log.warning("%d records are not confirmed: %s", len(group), error)
+            _fail(group, error)
         except Exception as error:
-            # Whatever it is, the tasks must hear of it: they all wait for this thread, which has to live on.
             log.exception("a group of %d records broke the writer", len(group))
-            for entry in group:
-                if not entry.outcome.done():
-                    entry.outcome.set_exception(error)
-            return []
+            _fail(group, error)
+        return []
 
     def _commit(self, group: list[_Entry]) -> list[_Entry]:
         """Write the group, settle what has an outcome, and return what the store could not take now."""
+        self._settlement.spare([entry.claim for entry in group])
         outcomes = self._put(group)
         decided = [(entry, END_OF[done.verdict], done) for entry, done in outcomes if done.verdict in END_OF]
-        try:
-            self._settlement.settle([_end(entry.claim, state, done) for entry, state, done in decided])
-        except MatchError as error:
-            # Stored, not confirmed: the message goes back and the repeat changes nothing.
-            for entry, _, _ in decided:
-                entry.outcome.set_exception(error)
-        else:
-            for entry, state, _ in decided:
-                entry.outcome.set_result(state)
+        self._settlement.settle([_end(entry.claim, state, done) for entry, state, done in decided])
+        for entry, state, _ in decided:
+            entry.outcome.set_result(state)
         return [entry for entry, done in outcomes if done.verdict is Verdict.HELD]
 
     def _put(self, group: list[_Entry]) -> list[tuple[_Entry, Written]]:
@@ -141,6 +138,12 @@ class Writer:
         for entry in late:
             entry.outcome.set_exception(StoreUnavailable("the store did not take the record in time"))
         return [entry for entry in entries if entry not in late]
+
+
+def _fail(group: list[_Entry], error: Exception) -> None:
+    for entry in group:
+        if not entry.outcome.done():
+            entry.outcome.set_exception(error)
 
 
 def _end(claim: Claim, state: State, written: Written) -> End:

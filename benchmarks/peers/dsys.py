@@ -1,37 +1,50 @@
-"""dsys/match's own way: download, image-match's signature and one write, all inside the request.
+"""dsys/match's own way: download, image-match's signature and record, and one index write, all inside the request.
 
-What it searches for before each write (the old ids of the filepath) is left out, in its favour.
+What it searches for before each write (the old ids of the filepath) is left out, in its favour. On the embedded store,
+where an image-match record has no place, it writes one of our rows instead.
 """
 
 import os
-from pathlib import Path
 from time import time_ns
 
 import numpy as np
 import requests
+from elasticsearch import Elasticsearch
 from flask import Flask, jsonify, request
 from image_match.goldberg import ImageSignature
+from image_match.signature_database_base import make_record
 
+from common.config import Settings
 from common.store.base import Record
-from common.store.sqlite import SqliteStore
+from common.wiring import wire
+
+INDEX = "dsys"
 
 app = Flask(__name__)
 signatures = ImageSignature()
-store = SqliteStore(Path(os.environ["PEER_STORE"]))
+settings = Settings.from_env()
+elastic = Elasticsearch(settings.elasticsearch_url) if os.environ.get("ELASTICSEARCH_URL") else None
+embedded = wire(settings).store if elastic is None else None
 
 
 @app.post("/add")
 def add():  # noqa: ANN201 - a script
     data = requests.get(request.form["url"], timeout=15).content
-    signature = signatures.generate_signature(data, bytestream=True)
-    record = Record(
-        filepath=request.form["filepath"],
+    record = make_record(request.form["filepath"], signatures, 16, 63, img=data, bytestream=True)
+    if elastic is not None:
+        elastic.index(index=INDEX, document=record)
+    else:
+        embedded.put([row(record)])
+    return jsonify(status="ok", error=[], method="add", result=[])
+
+
+def row(record: dict) -> Record:
+    return Record(
+        filepath=record["path"],
         seq=time_ns() // 1000,
         # Any 272 of the 648 values: what is stored does not matter here, that one row is written does.
-        signatures=(np.asarray(signature[:272], np.int8),),
+        signatures=(np.asarray(record["signature"][:272], np.int8),),
         added=time_ns() // 1_000_000,
         width=1,
         height=1,
     )
-    store.put([record])
-    return jsonify(status="ok", error=[], method="add", result=[])

@@ -3,21 +3,21 @@
 The signature, the decoder and the store are Match's own, so that the difference is the pipeline's alone.
 """
 
-import os
-from pathlib import Path
 from time import time_ns
 
 import requests
 from celery import Celery
 
+from common.config import Settings
 from common.images import Limits, decode
 from common.signature import sign
 from common.store.base import Record
-from common.store.sqlite import SqliteStore
+from common.wiring import wire
 
-app = Celery("naive", broker=os.environ["REDIS_URL"])
+settings = Settings.from_env()
+app = Celery("naive", broker=settings.redis_url)
 app.conf.update(task_acks_late=True, task_ignore_result=True, broker_connection_retry_on_startup=True)
-store = SqliteStore(Path(os.environ["PEER_STORE"]))
+store = wire(settings).store
 
 
 @app.task(name="naive.add")

@@ -125,7 +125,7 @@ def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(l
     [task_id] = accept(ledger)
 
     deaths = [ledger.risk(task_id), ledger.risk(task_id)]
-    ledger.survived(task_id)
+    ledger.survived([task_id])
 
     assert [*deaths, ledger.risk(task_id)] == [1, 2, 1]
 
