@@ -3,20 +3,16 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from common.images import looks_like_picture
-
 from api.forms import Source, naming
 from api.pictures import vet
 from api.publisher import Publisher
 from common.admission import Admission
-from common.errors import ImageError, MatchError
+from common.errors import MatchError
 from common.fetch import Fetcher
+from common.images import check_format
 from common.jobs import SINGLE_QUEUE, AddJob, Metadata
 from common.ledger import Ledger, Task
 from common.uploads import Uploads
-
-# As many bytes as tell a picture from a page of text.
-HEAD_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,6 @@ class Intake:
 
     def _vet(self, source: Source) -> None:
         with naming(source.field):
-            if source.data is not None and not looks_like_picture(source.data[:HEAD_BYTES]):
-                raise ImageError("the file is no picture of a format that is read here", code="not_an_image")
+            if source.data is not None:
+                check_format(source.data)
         vet(self.fetcher, source)

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from common.images import Limits, decode
-from common.search import compare
-
 from api.forms import Source, naming
 from common.compute import ComputeSlot
 from common.errors import FetchError, InputError
 from common.fetch import Fetcher
+from common.images import Limits, decode
+from common.search import compare
 from common.signature import Signature, sign
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any
 
-from common.search import search
 from flask import Flask, Response, request
 
 from api.envelope import fail, ok
@@ -17,6 +16,7 @@ from api.waiting import Waiters
 from common.config import Settings
 from common.errors import MatchError, StoreError, StoreUnavailable
 from common.ledger import Ledger, State, Task
+from common.search import search
 from common.store.base import Store, Tombstone, Verdict
 from common.times import iso
 

@@ -99,9 +99,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     - broken_image: the bytes contradict themselves;
     - out_of_memory: the decoder asked for more memory than there is.
     """
-    formats = _sniff(data[:SNIFFED_BYTES])
-    if not formats:
-        raise _refused(data)
+    formats = check_format(data)
     _prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
         with Image.open(BytesIO(data), formats=formats) as image:
@@ -113,6 +111,17 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         # ZeroDivisionError, OverflowError, RuntimeError … All say the same of the bytes, and none may cost more than
         # them. MemoryError is among these: within our limits it is a lie in the file that asks for gigabytes.
         raise _explained(error, formats[0]) from error
+
+
+def check_format(data: bytes) -> tuple[str, ...]:
+    """Return the Pillow formats that `data` may have, by its first bytes; costs nothing.
+
+    Raises ImageError as `decode` would: empty_image, not_an_image or unsupported_format.
+    """
+    formats = _sniff(data[:SNIFFED_BYTES])
+    if not formats:
+        raise _refused(data)
+    return formats
 
 
 def looks_like_picture(head: bytes) -> bool:

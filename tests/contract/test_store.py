@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from common.errors import StoreUnavailable
 from common.signature import LENGTH, Signature
@@ -417,12 +416,6 @@ def test_many_pictures_with_one_signature_are_all_found(store: Store) -> None:
     store.put([record(f"{seq}.jpg", seq, signature(0)) for seq in range(1, 41)])
 
     assert set(nearest(store, signature(0), limit=40)[0]) == {f"{seq}.jpg" for seq in range(1, 41)}
-
-
-def exact(rows: NDArray[np.int8], query: Signature, limit: int) -> list[float]:
-    distances = np.linalg.norm(rows - query.astype(float), axis=1)
-    distances /= np.linalg.norm(rows.astype(float), axis=1) + np.linalg.norm(query.astype(float))
-    return sorted(distances.tolist())[:limit]
 
 
 def test_what_is_near_is_not_missed(store: Store) -> None:

@@ -102,7 +102,7 @@ def test_a_wrong_parameter_of_the_others_is_named(stack: Any, method: str, path:
 @pytest.mark.parametrize(("path", "field", "fields"), PICTURE_ENDPOINTS)
 @pytest.mark.parametrize(
     ("data", "code"),
-    [(b"just text", "not_an_image"), (SVG, "not_an_image"), (b"<html></html>", "not_an_image")],
+    [(b"just text", "not_an_image"), (SVG, "unsupported_format"), (b"<html></html>", "not_an_image")],
     ids=["text", "svg", "html"],
 )
 def test_a_file_that_is_no_picture_is_refused_at_once(

@@ -1,0 +1,226 @@
+"""The pipeline: one task from its job to its record, or to its reason."""
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from common.compute import ComputeSlot
+from common.errors import FetchError, QueueUnavailable, StoreUnavailable
+from common.images import Limits, decode
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import Ledger, State, Task
+from common.signature import sign
+from common.uploads import Uploads
+from workers.pipeline import MOST_DEATHS, Pipeline
+from workers.settlement import Settlement
+from workers.writer import Writer
+
+URL = "http://example.org/cat.png"
+
+
+class Web:
+    """Answers with what was put there, else as a server without that page."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes] = {}
+
+    def fetch(self, url: str) -> bytes:
+        if url not in self.pages:
+            raise FetchError("example.org answered 404", code="http_status")
+        return self.pages[url]
+
+
+@pytest.fixture
+def web() -> Web:
+    return Web()
+
+
+@pytest.fixture
+def pipeline(ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
+    settlement = Settlement(ledger, uploads, failed_keep_s=600)
+    writer = Writer(memory_store, settlement, most=10, linger_s=0, hold_s=0)
+    yield Pipeline(
+        ledger=ledger,
+        uploads=uploads,
+        fetcher=web,  # type: ignore[arg-type]
+        slot=ComputeSlot(timeout_s=30),
+        limits=Limits(),
+        writer=writer,
+        settlement=settlement,
+    )
+    writer.close()
+
+
+@pytest.fixture
+def picture() -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((60, 40)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def accept(ledger: Ledger) -> Callable[..., str]:
+    def accept(filepath: str = "cat.png", **source: Any) -> str:
+        [task] = ledger.accept([AddJob(filepath=filepath, **source)], queue=SINGLE_QUEUE)
+        return task.id
+
+    return accept
+
+
+@pytest.fixture
+def ended(ledger: Ledger) -> Callable[[str], Task]:
+    def ended(task_id: str) -> Task:
+        task = ledger.task(task_id)
+        assert task is not None
+        return task
+
+    return ended
+
+
+def test_an_upload_becomes_a_record(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload=uploads.put(picture), metadata={"kind": "cat"})
+
+    pipeline.run(task_id)
+
+    record = memory_store.records(["cat.png"])["cat.png"]
+    assert (record.width, record.height, record.metadata, record.seq) == (60, 40, {"kind": "cat"}, ended(task_id).seq)
+    assert (record.signatures[0] == sign(decode(picture).pixels)).all()
+    assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_a_url_becomes_a_record(
+    pipeline: Pipeline, web: Web, memory_store: Any, picture: bytes, accept: Any, ended: Any
+) -> None:
+    web.pages[URL] = picture
+    task_id = accept(url=URL)
+
+    pipeline.run(task_id)
+
+    assert memory_store.filepaths(offset=0, limit=9) == ["cat.png"]
+    assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+    task_id = accept(url=URL)
+
+    pipeline.run(task_id)
+
+    task = ended(task_id)
+    assert (task.state, task.code, task.error) == (State.FAILED, "http_status", "example.org answered 404")
+
+
+def test_bytes_that_are_no_picture_fail_with_their_reason(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload=uploads.put(b"<html>"))
+
+    pipeline.run(task_id)
+
+    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "not_an_image")
+    assert memory_store.count() == 0
+
+
+def test_a_failed_request_supersedes_nothing(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any
+) -> None:
+    good, bad = accept(upload=uploads.put(picture)), accept(upload=uploads.put(b"no picture"))
+
+    pipeline.run(bad)
+    pipeline.run(good)
+
+    assert memory_store.filepaths(offset=0, limit=9) == ["cat.png"]
+
+
+def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+    task_id = accept(upload="gone")
+
+    pipeline.run(task_id)
+
+    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "upload_lost")
+
+
+def test_closed_work_is_not_done_again(
+    pipeline: Pipeline, memory_store: Any, web: Web, picture: bytes, accept: Any
+) -> None:
+    web.pages[URL] = picture
+    task_id = accept(url=URL)
+    pipeline.run(task_id)
+
+    pipeline.run(task_id)
+
+    assert len(memory_store.writes) == 1
+
+
+def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+) -> None:
+    memory_store.away = True
+    upload = uploads.put(picture)
+    task_id = accept(upload=upload)
+
+    with pytest.raises(StoreUnavailable):
+        pipeline.run(task_id)
+
+    assert ended(task_id).state is State.PENDING
+    assert uploads.get(upload) == picture
+
+
+def test_an_outage_of_the_store_never_counts_against_a_picture(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload=uploads.put(picture))
+    memory_store.away = True
+    for _ in range(MOST_DEATHS + 2):
+        with pytest.raises(StoreUnavailable):
+            pipeline.run(task_id)
+
+    memory_store.away = False
+    pipeline.run(task_id)
+
+    assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_a_picture_that_ended_its_workers_is_not_decoded_again(
+    pipeline: Pipeline, ledger: Ledger, uploads: Uploads, picture: bytes, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload=uploads.put(picture))
+    for _ in range(MOST_DEATHS):
+        ledger.risk(task_id)
+
+    pipeline.run(task_id)
+
+    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "image_ends_worker")
+
+
+def test_a_fault_of_ours_ends_the_task_without_internals(
+    pipeline: Pipeline, web: Web, accept: Any, ended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_url: str) -> bytes:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(web, "fetch", broken)
+    task_id = accept(url=URL)
+
+    pipeline.run(task_id)
+
+    task = ended(task_id)
+    assert (task.state, task.code, task.error) == (State.FAILED, "internal_error", "an internal error ended this task")
+
+
+def test_a_redis_that_is_away_leaves_the_message_to_come_back(
+    pipeline: Pipeline, ledger: Ledger, accept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = accept(url=URL)
+
+    def unanswered(_task_id: str) -> None:
+        raise QueueUnavailable("Redis does not answer")
+
+    monkeypatch.setattr(ledger, "begin", unanswered)
+
+    with pytest.raises(QueueUnavailable):
+        pipeline.run(task_id)
