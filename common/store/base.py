@@ -48,7 +48,7 @@ def signatures_to_bytes(signatures: Sequence[Signature]) -> bytes:
 
 def signatures_from_bytes(data: bytes) -> tuple[Signature, ...]:
     """Read what `signatures_to_bytes` wrote."""
-    return tuple(np.frombuffer(data, np.int8).reshape(-1, LENGTH))
+    return tuple(np.frombuffer(data, np.int8, LENGTH, start) for start in range(0, len(data), LENGTH))
 
 
 class Verdict(StrEnum):

@@ -12,25 +12,33 @@ from common.signature import LENGTH
 # Values from -2 to 2 fit in four bits; a row is padded to whole 64-byte lines. Over 100,000 rows numkong's kernel then
 # takes 0.7 ms (unpadded 1.0, eight bits 1.5, eight bits unpadded 3.2).
 ROW_BYTES = -(-LENGTH // 128) * 64
-# Rows a block: one query's scores of a block stay in the processor's cache, and the last block is quick to pack anew.
-BLOCK = 8192
-# Scores are first computed in float32; what lies this close above the bound is looked at again in float64.
-SLACK = 1 + 2e-6
+# Rows a block: one query's products with a block stay in the processor's cache, and the last block is soon packed anew.
+BLOCK = 16_384
+# Rows, times the limit, from which a search takes its first bound.
+SAMPLE = 16
+# |a|² of every signature there can be, and its root. None is stored whose |a|² is 0: that marks a row as forgotten.
+SQUARES = np.arange(4 * LENGTH + 1, dtype=np.int32)
+ROOTS = np.sqrt(SQUARES)
+FORGOTTEN = 0
+NEVER = np.int32(2**31 - 1)
+# Far above what float64 loses, far below the distance of two whole numbers.
+ROUNDING = 1e-6
 
 Rows: TypeAlias = NDArray[np.int8]
 Nibbles: TypeAlias = NDArray[np.uint8]
 Owners: TypeAlias = NDArray[np.int64]
-Scores: TypeAlias = NDArray[np.float64]
+Squares: TypeAlias = NDArray[np.uint16]
+Dots: TypeAlias = NDArray[np.int32]
+_Found: TypeAlias = tuple[Owners, Squares, Dots]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Block:
-    """Up to BLOCK rows in numkong's order; `squares` and `norms` are NaN where a row was forgotten."""
+    """Up to BLOCK rows in numkong's order, whose they are, and their |a|² or FORGOTTEN."""
 
     packed: numkong.PackedMatrix
     owners: Owners
-    squares: NDArray[np.float32]
-    norms: NDArray[np.float32]
+    squares: Squares
 
 
 class Scan:
@@ -57,7 +65,7 @@ class Scan:
     @property
     def nbytes(self) -> int:
         """Return how much memory the rows and all that belongs to them take."""
-        blocks = sum(b.packed.nbytes + b.owners.nbytes + b.squares.nbytes + b.norms.nbytes for b in self._blocks)
+        blocks = sum(b.packed.nbytes + b.owners.nbytes + b.squares.nbytes for b in self._blocks)
         return int(blocks + self._tail.nbytes + self._place.nbytes)
 
     def append(self, owners: Owners, rows: Rows) -> None:
@@ -82,23 +90,22 @@ class Scan:
             row = int(self._place[owner])
             self._place[owner] = -1
             while row < self.rows and self._owner(row) == owner:
-                self._blocks[row // BLOCK].squares[row % BLOCK] = np.nan
-                self._blocks[row // BLOCK].norms[row % BLOCK] = np.nan
+                self._blocks[row // BLOCK].squares[row % BLOCK] = FORGOTTEN
                 self.forgotten += 1
                 row += 1
 
     def nearest(self, queries: Rows, *, limit: int) -> list[list[int]]:
         """Return for each query (n, 272) the `limit` owners nearest to it, best first; a query of zeros has none."""
         bases, origins = _bases(queries)
-        squares = _squares(bases)
+        squares = _squares(bases).tolist()
         tensor = _tensor(_nibbles(bases))
-        found = [_Nearest(limit * self._most_owned) for _ in queries]
+        found = [_Nearest(squares[base], sign=sign, limit=limit * self._most_owned) for base, sign in origins]
         for block in self._blocks:
             dots = np.asarray(numkong.dots_packed(tensor, block.packed))
-            for best, (base, sign) in zip(found, origins, strict=True):
+            for best, (base, _) in zip(found, origins, strict=True):
                 if squares[base]:
-                    best.offer(block, dots[base], sign=sign, square=float(squares[base]))
-        return [list(dict.fromkeys(best.owners.tolist()))[:limit] for best in found]
+                    best.offer(block, dots[base])
+        return [list(dict.fromkeys(best.owners()))[:limit] for best in found]
 
     def _split_tail(self) -> tuple[tuple[_Block, ...], _Block | None]:
         return (self._blocks[:-1], self._blocks[-1]) if len(self._tail) else (self._blocks, None)
@@ -119,56 +126,69 @@ class Scan:
 
 
 class _Nearest:
-    """The best rows for one query, among those that were offered."""
+    """The best rows for one query among those that were offered; the score of a row is its squared distance."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, square: float, *, sign: int, limit: int) -> None:
+        self._square = square
+        self._sign = sign
         self._limit = limit
-        self._bound = np.inf
-        self._scores: Scores = np.zeros(0)
-        self._owners: Owners = np.zeros(0, np.int64)
+        # The least dot product that a row needs, by its |a|²: as yet any, save for forgotten rows.
+        self._least = np.where(SQUARES == FORGOTTEN, NEVER, -NEVER)
+        self._lowest = -NEVER
+        self._bounded = False
+        self._kept: list[_Found] = []
 
-    @property
-    def owners(self) -> Owners:
-        return self._owners[np.argsort(self._scores, kind="stable")]
+    def offer(self, block: _Block, dots: Dots) -> None:
+        """Keep the few rows of `block` that may be among the best."""
+        dots = dots if self._sign > 0 else -dots
+        if not self._bounded:
+            # A few rows give a first bound; without it, a whole block would be kept and sorted.
+            part = slice(SAMPLE * self._limit)
+            self._tighten(np.sort(self._scores(block.squares[part], dots[part])))
+        # One number for all comes first: to look up each row's own takes as long as all else here.
+        near = np.flatnonzero(dots >= self._lowest)
+        squares = block.squares[near]
+        near = near[dots[near] >= self._least[squares]]
+        self._kept.append((block.owners[near], block.squares[near], dots[near]))
+        if near.size > self._limit:
+            self._kept = [self._best()]
+            self._tighten(self._scores(*self._kept[0][1:]))
 
-    def offer(self, block: _Block, dots: NDArray[np.int32], *, sign: int, square: float) -> None:
-        """Take the rows of `block` that are among the best so far; a row's score is its squared distance."""
-        near = self._near(block, dots, sign=sign, square=square)
-        if near.size:
-            squares = block.squares[near].astype(np.float64)
-            exact = (squares + square - 2 * sign * dots[near]) / (np.sqrt(squares) + square**0.5) ** 2
-            self._keep(np.concatenate([self._scores, exact]), np.concatenate([self._owners, block.owners[near]]))
+    def owners(self) -> list[int]:
+        """Return whose the best rows are, best first."""
+        best: list[int] = self._best()[0].tolist() if self._kept else []
+        return best
 
-    def _near(self, block: _Block, dots: NDArray[np.int32], *, sign: int, square: float) -> NDArray[np.intp]:
-        """Return the few rows whose exact score is worth computing."""
-        rough = dots.astype(np.float32)
-        rough *= -2 * sign
-        rough += block.squares
-        rough += square
-        sums = block.norms + np.float32(square**0.5)
-        sums *= sums
-        rough /= sums
-        near: NDArray[np.intp] = np.flatnonzero(rough <= self._bound)
-        if near.size <= self._limit:
-            return near
-        scores = rough[near]
-        bound = float(np.partition(scores, self._limit - 1)[self._limit - 1]) * SLACK
-        return near[scores <= bound]
+    def _best(self) -> _Found:
+        """Return the best of what was kept, in their order."""
+        owners, squares, dots = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
+        order = np.argsort(self._scores(squares, dots), kind="stable")[: self._limit]
+        return owners[order], squares[order], dots[order]
 
-    def _keep(self, scores: Scores, owners: Owners) -> None:
-        if len(scores) >= self._limit:
-            best = np.argpartition(scores, self._limit - 1)[: self._limit]
-            scores, owners = scores[best], owners[best]
-            self._bound = float(scores.max()) * SLACK
-        self._scores, self._owners = scores, owners
+    def _scores(self, squares: Squares, dots: Dots) -> NDArray[np.float64]:
+        """Return exact scores, in whole numbers up to the roots; those of forgotten rows are infinite."""
+        scores = (SQUARES[squares] + self._square - 2 * dots) / (ROOTS[squares] + self._square**0.5) ** 2
+        return np.where(squares == FORGOTTEN, np.inf, scores)
+
+    def _tighten(self, scores: NDArray[np.float64]) -> None:
+        """Take the limit-th of these sorted scores as a bound, and work out what dot product it asks for."""
+        if scores.size < self._limit or not np.isfinite(scores[self._limit - 1]):
+            return
+        bound = scores[self._limit - 1]
+        # score <= bound, solved for the dot product, depends on a row by nothing but its |a|².
+        least = (1 - bound) / 2 * (SQUARES + self._square) - bound * ROOTS * self._square**0.5
+        self._least = np.ceil(least - ROUNDING).astype(np.int32)
+        self._least[FORGOTTEN] = NEVER
+        self._lowest = self._least.min()
+        self._bounded = True
 
 
-def _block(nibbles: Nibbles, owners: Owners, squares: NDArray[np.float32]) -> _Block:
-    return _Block(numkong.dots_pack(_tensor(nibbles)), owners.copy(), squares.copy(), np.sqrt(squares))
+def _block(nibbles: Nibbles, owners: Owners, squares: Squares) -> _Block:
+    return _Block(numkong.dots_pack(_tensor(nibbles)), owners.copy(), squares.copy())
 
 
-def _squares(rows: Rows) -> NDArray[np.float32]:
-    squares: NDArray[np.float32] = np.einsum("ij,ij->i", rows, rows, dtype=np.float32)
+def _squares(rows: Rows) -> Squares:
+    squares: Squares = np.einsum("ij,ij->i", rows, rows, dtype=np.uint16, casting="unsafe")
     return squares
 
 
