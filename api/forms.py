@@ -15,6 +15,7 @@ from common.errors import FetchError, ImageError, InputError
 
 FILEPATH_BYTES = 2048
 METADATA_BYTES = 65_536
+# Of a string, and of all the keys on the way to a value together: Elasticsearch has room for one such term.
 METADATA_STRING_BYTES = 8192
 # Elasticsearch's own limit on nested objects in a flattened field.
 METADATA_DEPTH = 20
@@ -167,12 +168,13 @@ def valid_metadata(text: str, field: str) -> dict[str, Any]:
         _wrong(field, "is not valid JSON")
     if not isinstance(value, dict):
         _wrong(field, "must be a JSON object")
-    _check_metadata(value, field, METADATA_DEPTH)
+    _check_metadata(value, field, ())
     return value
 
 
-def _check_metadata(value: object, field: str, depth: int) -> None:
-    if depth < 0:
+def _check_metadata(value: object, field: str, way: tuple[str, ...]) -> None:
+    """Check a value and all that it holds; `way` are the keys that lead to it, an array counting as an empty one."""
+    if len(way) > METADATA_DEPTH:
         _wrong(field, f"is nested deeper than {METADATA_DEPTH}")
     if isinstance(value, str):
         _check_string(value, field)
@@ -180,11 +182,13 @@ def _check_metadata(value: object, field: str, depth: int) -> None:
         _wrong(field, "holds a number that is too large")
     elif isinstance(value, dict):
         for key, held in value.items():
-            _check_string(key, field)
-            _check_metadata(held, field, depth - 1)
+            if "\0" in key:
+                _wrong(field, "holds a key with a NUL character")
+            _check_string("".join((*way, key)), field)
+            _check_metadata(held, field, (*way, key))
     elif isinstance(value, list):
         for held in value:
-            _check_metadata(held, field, depth - 1)
+            _check_metadata(held, field, (*way, ""))
 
 
 def _check_string(text: str, field: str) -> None:
@@ -193,7 +197,7 @@ def _check_string(text: str, field: str) -> None:
     except UnicodeEncodeError:
         _wrong(field, "holds half of a surrogate pair")
     if size > METADATA_STRING_BYTES:
-        _wrong(field, f"holds a string larger than {METADATA_STRING_BYTES} bytes")
+        _wrong(field, f"holds a string or keys of more than {METADATA_STRING_BYTES} bytes")
 
 
 def _check_type(request: Request) -> None:

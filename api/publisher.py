@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
 
-from common.broker import QUEUE_SETTINGS
+from common.broker import QUEUE_SETTINGS, TRANSPORT_OPTIONS
 from common.jobs import ADD_TASK, SENT_HEADER
 from common.ledger import Task
 
@@ -19,25 +20,27 @@ class Publisher:
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("match", broker=broker_url, set_as_current=False)
         self._app.conf.update(QUEUE_SETTINGS)
+        # A sender waits for no broker: what cannot be sent at once is sent by the sweeper.
+        self._app.conf.broker_transport_options = TRANSPORT_OPTIONS | {"max_retries": 1, "interval_start": 0.1}
 
     def send(self, tasks: Sequence[Task], *, queue: str) -> None:
-        """Send a message a task.
+        """Send a message a task; never raises.
 
         A task that cannot be sent now is no error: it stands in the ledger, and the sweeper sends it later.
         """
-        with self._app.producer_pool.acquire(block=True) as producer:
-            for task in tasks:
-                try:
-                    self._app.send_task(
-                        ADD_TASK,
-                        args=(task.id,),
-                        queue=queue,
-                        headers={SENT_HEADER: task.accepted},
-                        producer=producer,
-                        retry=False,
-                    )
-                except OperationalError as error:
-                    log.warning("task %s is not sent yet: %s", task.id, error)
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer:
+                for task in tasks:
+                    self._send(producer, task, queue)
+        except OperationalError as error:
+            log.warning("%d tasks are not sent yet: %s", len(tasks), error)
+        except Exception:
+            # The tasks are accepted already: whatever is wrong here, their sender must not hear that they are not.
+            log.exception("%d tasks are not sent yet", len(tasks))
+
+    def _send(self, producer: Producer, task: Task, queue: str) -> None:
+        headers = {SENT_HEADER: task.accepted}
+        self._app.send_task(ADD_TASK, args=(task.id,), queue=queue, headers=headers, producer=producer, retry=False)
 
     def close(self) -> None:
         """Give back the connections."""

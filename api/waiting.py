@@ -3,7 +3,7 @@
 import logging
 from collections import defaultdict
 from threading import Event, Lock, Thread
-from time import monotonic, sleep
+from time import monotonic
 
 from redis import Redis
 from redis.client import PubSub
@@ -81,7 +81,11 @@ class Waiters:
                     self._hear(channel)
             except MatchError as error:
                 log.warning("waiting requests ask the ledger themselves: %s", error)
-                sleep(PAUSE_S)
+                self._closed.wait(PAUSE_S)
+            except Exception:
+                # Without this thread every wait would be slow from here on: whatever broke, it listens again.
+                log.exception("the listener for ended tasks broke")
+                self._closed.wait(PAUSE_S)
             finally:
                 self._listening.clear()
 

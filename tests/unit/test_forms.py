@@ -149,6 +149,8 @@ def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
         '{"a": ' + "9" * 5000 + "}",
         json.dumps({"a": "x" * 8193}),
         json.dumps({"x" * 8193: 1}),
+        json.dumps({"x" * 5000: {"y" * 5000: 1}}),
+        '{"a\\u0000b": 1}',
         json.dumps({str(number): "x" * 8000 for number in range(9)}),
     ],
 )

@@ -1,0 +1,118 @@
+"""Waiting for tasks on a real Redis: woken at once, by nobody else's task, and never for ever."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import sleep
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from api.waiting import LOOK_EVERY_S, Waiters
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import CLOSED_CHANNEL, Closing, Ledger, State, Task
+
+LONG_S = 30
+
+
+@pytest.fixture
+def ledger(real_redis: Redis) -> Ledger:
+    return Ledger(real_redis, max_open=1000, finished_keep_s=60, failed_keep_s=60)
+
+
+@pytest.fixture
+def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[Waiters]:
+    waiters = Waiters(real_redis, ledger)
+    yield waiters
+    waiters.close()
+
+
+def accept(ledger: Ledger, count: int = 1) -> list[Task]:
+    return ledger.accept([AddJob(filepath="a", url="http://a.org")] * count, queue=SINGLE_QUEUE)
+
+
+def close(ledger: Ledger, *tasks: Task) -> None:
+    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED) for task in tasks])
+
+
+def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> None:
+    tasks = accept(ledger, 100)
+    with ThreadPoolExecutor(100) as pool:
+        waits = [pool.submit(waiters.wait, task.id, timeout_s=LONG_S) for task in tasks]
+
+        close(ledger, *tasks)
+
+        ended = [wait.result() for wait in waits]
+
+    assert [(task.id, task.state) for task in ended if task] == [(task.id, State.SUCCEEDED) for task in tasks]
+
+
+def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledger) -> None:
+    [task] = accept(ledger)
+    close(ledger, task)
+
+    ended = waiters.wait(task.id, timeout_s=LONG_S)
+
+    assert ended is not None
+    assert ended.state is State.SUCCEEDED
+
+
+def test_a_wait_ends_with_its_time_although_others_end(waiters: Waiters, ledger: Ledger) -> None:
+    mine, other = accept(ledger, 2)
+    close(ledger, other)
+
+    ended = waiters.wait(mine.id, timeout_s=0.3)
+
+    assert ended is not None
+    assert ended.state is State.PENDING
+
+
+def test_an_unknown_task_is_not_waited_for(waiters: Waiters) -> None:
+    assert waiters.wait("nobody", timeout_s=LONG_S) is None
+
+
+def test_an_announcement_that_is_lost_is_made_up_for(
+    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.waiting.LOOK_EVERY_S", LOOK_EVERY_S / 50)
+    [task] = accept(ledger)
+    deaf = Event()
+    monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
+
+    with ThreadPoolExecutor() as pool:
+        wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)
+        listen(real_redis)
+        close(ledger, task)
+        ended: Any = wait.result()
+
+    assert ended.state is State.SUCCEEDED
+
+
+def test_the_listener_comes_back_when_its_connection_is_cut(
+    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = accept(ledger, 2)
+    waiters.wait(first.id, timeout_s=0.01)
+    listen(real_redis)
+    # From here on only an announcement wakes it.
+    monkeypatch.setattr("api.waiting.LOOK_EVERY_S", LONG_S)
+    real_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    listen(real_redis)
+
+    with ThreadPoolExecutor() as pool:
+        wait = pool.submit(waiters.wait, second.id, timeout_s=LONG_S)
+        sleep(0.2)
+        close(ledger, second)
+        ended: Any = wait.result(timeout=LONG_S / 2)
+
+    assert ended.state is State.SUCCEEDED
+
+
+def listen(redis: Redis) -> None:
+    """Return when somebody listens to announcements."""
+    for _ in range(1000):
+        if dict(redis.pubsub_numsub(CLOSED_CHANNEL))[CLOSED_CHANNEL.encode()]:
+            return
+        sleep(0.01)
+    pytest.fail("nobody listens")

@@ -1,0 +1,189 @@
+"""The API on its own: what it answers when what it needs is away, full or broken."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from redis import Redis
+
+from api.app import create_app
+from api.gate import Gate
+from api.intake import Intake
+from api.pictures import Pictures
+from api.publisher import Publisher
+from api.routes import Services
+from api.waiting import Waiters
+from common.admission import Admission
+from common.compute import ComputeSlot
+from common.config import Settings
+from common.fetch import Fetcher
+from common.images import Limits
+from common.ledger import Ledger
+from common.redis_client import connect
+from common.uploads import Uploads
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def picture() -> tuple[io.BytesIO, str]:
+    out = io.BytesIO()
+    Image.linear_gradient("L").save(out, "PNG")
+    out.seek(0)
+    return out, "cat.png"
+
+
+@pytest.fixture
+def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., FlaskClient]]:
+    assert real_redis.ping()
+    with ExitStack() as opened:
+
+        def make(redis: Redis, *, broker: str = "memory://", max_open: int = 10, places: int = 4) -> FlaskClient:
+            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60)
+            fetcher = opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
+            publisher = Publisher(broker)
+            opened.callback(publisher.close)
+            intake = Intake(Admission(redis, max_percent=80), ledger, Uploads(redis), publisher, fetcher)
+            waiters = Waiters(redis, ledger)
+            opened.callback(waiters.close)
+            services = Services(
+                settings=Settings(),
+                store=memory_store,
+                ledger=ledger,
+                intake=intake,
+                pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits()),
+                waiters=waiters,
+                gate=Gate(places),
+            )
+            return create_app(services).test_client()
+
+        yield make
+
+
+@pytest.fixture
+def client(make_client: Callable[..., FlaskClient], real_redis: Redis) -> FlaskClient:
+    return make_client(real_redis)
+
+
+def add(client: FlaskClient, **fields: str) -> Any:
+    return client.post("/add", data={"filepath": "cat.png", "image": picture(), **fields})
+
+
+def test_an_add_is_accepted_and_told_where_its_task_is(client: FlaskClient) -> None:
+    answer = add(client)
+
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/tasks/{answer.json['task']['id']}"
+    assert answer.json["result"] == []
+    assert client.get(answer.headers["Location"]).json["result"][0]["state"] == "pending"
+
+
+def test_without_redis_an_add_is_told_to_come_back_and_searches_go_on(make_client: Any) -> None:
+    client = make_client(connect(NOWHERE))
+
+    refused = add(client)
+    found = client.post("/search", data={"image": picture()})
+    ready = client.get("/readyz")
+
+    assert (refused.status_code, refused.json["code"]) == (503, "queue_unavailable")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert found.status_code == 200
+    assert (ready.status_code, ready.json["status"], ready.json["checks"]["redis"]["ok"]) == (200, "warn", False)
+
+
+def test_without_a_store_reads_are_told_to_come_back_and_adds_go_on(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.away = True
+
+    answers = [client.get("/count"), client.get("/list"), client.delete("/delete", data={"filepath": "a"})]
+
+    assert [(answer.status_code, answer.json["code"]) for answer in answers] == [(503, "store_unavailable")] * 3
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
+    assert add(client).status_code == 202
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/livez").status_code == 200
+
+
+def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_redis: Redis) -> None:
+    client = make_client(real_redis, broker=NOWHERE)
+
+    answer = add(client)
+
+    assert answer.status_code == 202
+    assert real_redis.zcard("match:open") == 1
+
+
+def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_client: Any, real_redis: Redis) -> None:
+    client = make_client(real_redis, max_open=1)
+    add(client)
+
+    refused = add(client)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert len(list(real_redis.scan_iter("match:upload:*"))) == 1
+
+
+def test_a_redis_that_is_nearly_full_takes_no_more(make_client: Any, real_redis: Redis) -> None:
+    used = int(real_redis.info("memory")["used_memory"])
+    real_redis.config_set("maxmemory", used + used // 10)
+    try:
+        refused = add(make_client(real_redis))
+    finally:
+        real_redis.config_set("maxmemory", 0)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
+
+
+def test_searches_beyond_the_gate_are_refused_quickly_and_a_ping_passes(make_client: Any, real_redis: Redis) -> None:
+    client = make_client(real_redis, places=1)
+    gate = client.application.view_functions["search"]
+    assert gate is not None
+    services = gate.__closure__
+    assert services is not None
+    [held] = [cell.cell_contents for cell in services if isinstance(cell.cell_contents, Services)]
+
+    with held.gate.passage():
+        refused = client.post("/search", data={"image": picture()})
+        ping = client.get("/ping")
+
+    assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
+    assert ping.status_code == 200
+
+
+def test_a_fault_tells_nothing_of_the_inside(
+    client: FlaskClient, memory_store: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> int:
+        raise RuntimeError("secret of the inside")
+
+    monkeypatch.setattr(memory_store, "count", broken)
+
+    answer = client.get("/count", headers={"X-Request-ID": "mine"})
+
+    assert (answer.status_code, answer.json["code"], answer.json["method"]) == (500, "internal_error", "count")
+    assert "secret" not in answer.text
+    assert "request mine broke" in caplog.text
+
+
+def test_a_wait_that_runs_out_answers_that_it_is_accepted(client: FlaskClient) -> None:
+    answer = add(client, wait="0.2")
+
+    assert (answer.status_code, answer.json["task"]["state"]) == (202, "pending")
+
+
+def test_every_reply_is_json_with_the_four_keys(client: FlaskClient) -> None:
+    answers = [
+        client.get("/ping"),
+        client.get("/nowhere"),
+        client.get("/add"),
+        client.post("/add"),
+        client.get("/count"),
+    ]
+
+    for answer in answers:
+        assert answer.mimetype == "application/json"
+        assert {"status", "error", "method", "result"} <= answer.json.keys()
+        assert answer.headers["X-Request-ID"]
