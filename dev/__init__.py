@@ -1,1 +1,1 @@
-"""What a developer's machine runs without Docker: the stack, a Redis, an Elasticsearch node; never part of the service."""
+"""What a developer's machine runs without Docker: the stack, a Redis, an Elasticsearch node; no part of the service."""

@@ -23,6 +23,7 @@ from common.errors import ConfigError
 from dev.redis_server import NoRedis, RedisServer
 
 FLOWER_PORT = 5555
+TOP_PORT = 65_535
 LOOK_EVERY_S = 0.2
 # A program that ends by itself is started again, but not in a busy loop.
 RESTART_PAUSE_S = 1.0
@@ -134,6 +135,14 @@ def local_settings(environ: Mapping[str, str], redis_url: str | None) -> Setting
     return settings
 
 
+def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
+    """Return the port that the environment names; it is this stack's alone, not one of the service's settings."""
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= TOP_PORT:
+        raise CannotStart(f"{name} must be a whole number from 1 to {TOP_PORT}")
+    return int(text)
+
+
 def check_port(port: int, setting: str) -> None:
     """Raise CannotStart when something listens on the port already."""
     with socket.socket() as probe:
@@ -193,7 +202,7 @@ def stop_all(running: Sequence[Running]) -> None:
 def run(environ: Mapping[str, str], stop: Event) -> None:
     """Run the stack until `stop` is set."""
     home = Settings.from_env(environ).home
-    flower_port = int(environ.get("FLOWER_PORT") or FLOWER_PORT)
+    flower_port = read_port(environ, "FLOWER_PORT", FLOWER_PORT)
     with only_one(home):
         check_port(Settings.from_env(environ).port, "PORT")
         check_port(flower_port, "FLOWER_PORT")

@@ -1,0 +1,128 @@
+"""`make dev` and `make demo`: what a new user meets first."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 60
+
+
+def run(module_or_file: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *module_or_file],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+
+
+def port(stack: Any) -> str:
+    return str(stack.url.rpartition(":")[2])
+
+
+def children(pid: int) -> dict[int, str]:
+    """Return the command lines of a process's children by their pids."""
+    listing = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout  # noqa: S607 - found on PATH
+    rows = [line.split(None, 2) for line in listing.splitlines()]
+    return {int(row[0]): row[2] for row in rows if int(row[1]) == pid}
+
+
+def test_the_demo_finds_the_changed_copy(stack: Any, tmp_path: Path) -> None:
+    demo = run(["examples/demo.py"], {"PORT": port(stack), "MATCH_HOME": str(tmp_path)})
+
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "mirrored_rotated_90" in demo.stdout
+    assert stack.ok("GET", "/count") == [len(list((ROOT / "examples" / "images").glob("*.jpg")))]
+
+
+def test_a_port_that_is_taken_is_told_in_one_line_with_what_to_do(stack: Any, tmp_path: Path) -> None:
+    second = run(["-m", "dev.stack"], {"PORT": port(stack), "MATCH_HOME": str(tmp_path)})
+
+    taken = int(port(stack))
+    line = f"make dev: port {taken} is taken: choose another, for instance PORT={taken + 1} make dev\n"
+    assert (second.returncode, second.stderr) == (2, line)
+
+
+def test_a_home_that_is_in_use_is_told_in_one_line(stack: Any) -> None:
+    second = run(["-m", "dev.stack"], {"MATCH_HOME": str(stack.home)})
+
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"make dev: another stack uses {stack.home}")
+    assert second.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("FLOWER_PORT", "0"), ("MATCH_MAX_BACKLOG", "many")])
+def test_a_wrong_setting_is_told_in_one_line_by_its_name(tmp_path: Path, name: str, value: str) -> None:
+    stopped = run(["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path), name: value})
+
+    assert stopped.returncode == 2
+    assert stopped.stderr.startswith(f"make dev: {name} must be")
+    assert stopped.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("door", ["api", "workers"])
+def test_each_door_tells_a_wrong_setting_in_one_line(door: str) -> None:
+    stopped = run(["-m", door], {"MATCH_STORE_URL": "postgres://localhost"})
+
+    assert stopped.returncode == 2
+    assert "MATCH_STORE_URL must look like sqlite:///" in stopped.stderr
+    assert stopped.stderr.count("\n") == 1
+
+
+def test_a_worker_that_dies_is_started_again(stack: Any, photographs: dict[str, bytes]) -> None:
+    before = {pid for pid, command in children(stack.process.pid).items() if "workers" in command}
+
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+
+    wait_until(lambda: len(workers(stack) - before) == len(before))
+    stack.add("after", next(iter(photographs.values())))
+    assert stack.ok("GET", "/count") == [1]
+
+
+def test_flower_answers(stack: Any) -> None:
+    [flower] = [command for command in children(stack.process.pid).values() if "flower" in command]
+    address = "http://127.0.0.1:" + flower.rpartition("--port=")[2].split()[0]
+
+    wait_until(lambda: answers(f"{address}/healthcheck"))
+
+
+def test_nothing_is_left_running_when_it_stops(start_stack: Callable[..., Any], tmp_path: Path) -> None:
+    stack = start_stack(tmp_path)
+    pids = children(stack.process.pid)
+
+    status = stack.stop()
+
+    assert status == 0
+    assert len(pids) >= 4
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+def workers(stack: Any) -> set[int]:
+    return {pid for pid, command in children(stack.process.pid).items() if "workers" in command}
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = monotonic() + WITHIN_S
+    while not done():
+        assert monotonic() < deadline, "it did not come about in time"
+        sleep(0.1)
