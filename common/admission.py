@@ -13,7 +13,10 @@ LOOK_EVERY_S = 1.0
 
 
 class Admission:
-    """Watches the memory of the Redis that holds the uploads; `max_percent` is of its maxmemory, no limit without one."""
+    """Watches the memory of the Redis that holds the uploads.
+
+    `max_percent` is the share of its maxmemory that may be used; without a maxmemory nothing is refused.
+    """
 
     def __init__(self, redis: Redis, *, max_percent: int) -> None:
         self._redis = redis

@@ -17,7 +17,6 @@ from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 from common.uploads import Uploads
 
-
 log = logging.getLogger(__name__)
 
 

@@ -1,5 +1,6 @@
 """What every kind of test may use: a Redis in memory, a real Redis, a store with state."""
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,8 +12,10 @@ from redis import Redis
 
 from common.errors import StoreUnavailable
 from common.ledger import Ledger
-from common.store.base import Candidate, Health, Record, Tombstone, Verdict, Written
+from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
+from common.store.labels import labels, wanted
 from common.uploads import Uploads
+from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
 
 
@@ -46,6 +49,18 @@ def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> Iterator[str]:
+    """A real Elasticsearch: the one that ELASTICSEARCH_URL names, else a node of the whole run."""
+    if url := os.environ.get("ELASTICSEARCH_URL"):
+        yield url
+        return
+    if reason := why_not():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with Node() as node:
+        yield node.url
+
+
 class MemoryStore:
     """A store in memory that keeps the interface; `away` makes it unavailable."""
 
@@ -65,21 +80,28 @@ class MemoryStore:
             self.writes.append(list(items))
             return [self._put(item) for item in items]
 
-    def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
+    def candidates(
+        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+    ) -> list[list[Candidate]]:
         self._check()
-        found = [Candidate(record.filepath, record.signatures) for record in self._records()]
+        found = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
         return [found[:limit] for _ in queries]
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         return {record.filepath: record for record in self._records() if record.filepath in filepaths}
 
-    def filepaths(self, *, offset: int, limit: int) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         self._check()
-        return [record.filepath for record in self._records()][offset : offset + limit]
+        return [record.filepath for record in self._records(where)][offset : offset + limit]
 
-    def count(self) -> int:
+    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
         self._check()
-        return len(self._records())
+        found = [record for record in self._records(where) if record.seq > seq][:limit]
+        return Page([record.filepath for record in found], found[-1].seq if found else seq)
+
+    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+        self._check()
+        return len(self._records(where))
 
     def refresh(self) -> None:
         self._check()
@@ -105,9 +127,13 @@ class MemoryStore:
         self.kept[item.filepath] = item
         return Written(Verdict.STORED)
 
-    def _records(self) -> list[Record]:
+    def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
+        needed = set(wanted(where))
         with self.lock:
-            return sorted((item for item in self.kept.values() if isinstance(item, Record)), key=lambda item: item.seq)
+            found = [
+                item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
+            ]
+        return sorted(found, key=lambda item: item.seq)
 
     def _check(self) -> None:
         if self.away:

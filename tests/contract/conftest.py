@@ -1,6 +1,5 @@
 """Every store under contract: SQLite in a file of its own, Elasticsearch with an index of its own."""
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,20 +10,8 @@ from elasticsearch import Elasticsearch
 from common.store.base import Store
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
-from dev.elasticsearch_node import Node, why_not
 
 STORES = ["sqlite", "elastic"]
-
-
-@pytest.fixture(scope="session")
-def elasticsearch_url() -> Iterator[str]:
-    if url := os.environ.get("ELASTICSEARCH_URL"):
-        yield url
-        return
-    if reason := why_not():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-    with Node() as node:
-        yield node.url
 
 
 @pytest.fixture(params=STORES)

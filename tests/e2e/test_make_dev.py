@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shutil import which
 from time import monotonic, sleep
 from typing import Any
 
@@ -34,7 +35,9 @@ def port(stack: Any) -> str:
 
 def children(pid: int) -> dict[int, str]:
     """Return the command lines of a process's children by their pids."""
-    listing = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout  # noqa: S607 - found on PATH
+    listing = subprocess.run(
+        [which("ps") or "ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()]
     return {int(row[0]): row[2] for row in rows if int(row[1]) == pid}
 
