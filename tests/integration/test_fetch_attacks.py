@@ -5,8 +5,10 @@ whoever resolves twice, follows blindly or reads a URL differently gets there. I
 """
 
 import contextlib
+import gc
 import gzip
 import itertools
+import logging
 import shutil
 import socket
 import socketserver
@@ -15,6 +17,7 @@ import subprocess
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,7 +71,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BOMB = gzip.compress(PICTURE + b"\0" * 10_000_000)
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
 
-# What the evil server says, by path, and what has to come of it.
+# What the evil server says, by path, and what has to come of it; "or" where Pythons differ in what they end themselves.
 WIRE_ATTACKS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
     "1 GB Content-Length": ("too_large", lambda: [OK, b"Content-Length: 1073741824\r\n\r\n", PICTURE]),
     "Content-Length of 5,000 digits": (
@@ -80,20 +83,21 @@ WIRE_ATTACKS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
     "endless chunks": ("too_large", lambda: for_ever(chunk(PICTURE), after=OK + CHUNKED)),
     "endless chunk": ("too_large", lambda: for_ever(PICTURE, after=OK + CHUNKED + b"FFFFFFFFFFFF\r\n")),
     "endless chunks of one byte": (
-        "bad_response",
+        "too_large",
         lambda: for_ever(chunk(b"p") * 500, after=OK + CHUNKED + chunk(PICTURE)),
     ),
     "endless chunk extension": ("bad_response", lambda: for_ever(b"x" * 999, after=OK + CHUNKED + b"5;")),
     "chunk extensions that outweigh the body": (
-        "bad_response",
+        "timeout",
         lambda: for_ever(b"1;" + b"x" * 9999 + b"\r\np\r\n", after=OK + CHUNKED + chunk(PICTURE)),
     ),
     "endless trailers": (
-        "bad_response",
+        "timeout or bad_response",
         lambda: for_ever(b"X: y\r\n" * 100, after=OK + CHUNKED + chunk(PICTURE) + b"0\r\n"),
     ),
     "negative chunk": ("too_large", lambda: for_ever(PICTURE, after=OK + CHUNKED + b"-5\r\n")),
     "chunk size that is no number": ("short_body", lambda: [OK, CHUNKED, chunk(PICTURE), b"zz\r\n", PICTURE]),
+    "two Content-Lengths": ("bad_response", lambda: [OK, b"Content-Length: 5\r\n", LENGTH, PICTURE]),
     "both lengths": ("too_large", lambda: for_ever(chunk(PICTURE), after=OK + b"Content-Length: 5\r\n" + CHUNKED)),
     "unknown transfer encoding": (
         "bad_response",
@@ -119,7 +123,7 @@ WIRE_ATTACKS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
     "one endless header": ("bad_response", lambda: for_ever(b"x" * 1000, after=OK + b"X: ")),
     "headers of 48 KiB each": ("bad_response", lambda: for_ever(b"X: " + b"y" * 49_000 + b"\r\n", after=OK)),
     "endless status line": ("bad_response", lambda: for_ever(b"x" * 1000, after=b"HTTP/1.1 200 ")),
-    "flood of 100-continue": ("bad_response", lambda: for_ever(CONTINUE * 100)),
+    "flood of 100-continue": ("timeout or bad_response", lambda: for_ever(CONTINUE * 100)),
     "100-continue with a header flood": ("bad_response", lambda: for_ever(b"X: y\r\n" * 100, after=CONTINUE[:-2])),
     "no HTTP": ("bad_response", lambda: [b"SSH-2.0-OpenSSH_9.9\r\n"]),
     "HTTP/0.9": ("bad_response", lambda: [PICTURE]),
@@ -304,12 +308,15 @@ def unready(status: str) -> Callable[[int], bytes]:
 REPLIES: dict[str, Callable[[int], bytes]] = {
     "/picture": lambda _: answer(PICTURE),
     "/chunked": lambda _: OK + CHUNKED + chunk(PICTURE[:1000]) + chunk(PICTURE[1000:]) + b"0\r\n\r\n",
+    "/odd-header": lambda _: answer(PICTURE, "no header: at all", ": either"),
     "/cookie": lambda _: answer(PICTURE, "Set-Cookie: id=1; Path=/"),
     "/label": lambda _: answer(PICTURE, "Content-Encoding: aws-chunked"),
     "/largest": lambda _: answer(PICTURE.ljust(MAX_BYTES)),
     "/one-too-many": lambda _: OK + CHUNKED + chunk(PICTURE.ljust(MAX_BYTES + 1)) + b"0\r\n\r\n",
     "/slow": slow,
     "/two-answers": lambda _: answer(PICTURE) + answer(b"\x89PNG poison"),
+    # As much as a response's buffer holds, so that the rest is still on its way.
+    "/two-answers-apart": lambda _: answer(PICTURE).ljust(8192) + answer(b"\x89PNG poison"),
     "/two-answers-chunked": lambda _: OK + CHUNKED + chunk(PICTURE) + b"0\r\n\r\n" + answer(b"\x89PNG poison"),
     "/unready-408": unready("408 Request Timeout"),
     "/unready-425": unready("425 Too Early"),
@@ -515,11 +522,11 @@ def test_a_redirect_in_utf8_is_followed(fetcher: Fetcher, site: str) -> None:
 @pytest.mark.parametrize("name", WIRE_ATTACKS)
 def test_no_answer_holds_the_fetcher_up(make: Make, site: str, name: str) -> None:
     expected = WIRE_ATTACKS[name][0]
-    fetcher = make(IMPATIENT_S if expected == "timeout" else PATIENT_S)
+    fetcher = make(IMPATIENT_S if "timeout" in expected else PATIENT_S)
 
     error = failure(fetcher, f"{site}/{attack(name)}?signature=SECRET#SECRET")
 
-    assert error.code == expected
+    assert error.code in expected.split(" or ")
     assert "evil.example" in str(error)
 
 
@@ -588,7 +595,7 @@ def test_a_resolver_that_hangs_costs_no_more_than_the_total_time(make: Make, sit
 
     fetcher = make(0.2, resolve=hang, pool_size=1)
     codes = [failure(fetcher, f"{site}/picture").code for _ in range(4)]
-    waiting = sum(thread.name == "match-fetch-resolver" for thread in threading.enumerate())
+    waiting = sum(thread.name.startswith("match-fetch-resolver") for thread in threading.enumerate())
     released.set()
 
     assert codes == ["timeout"] * 4
@@ -615,14 +622,11 @@ def test_a_connection_is_used_again(fetcher: Fetcher, evil: Server, site: str) -
     assert evil.connections == 1
 
 
-@pytest.mark.parametrize("path", ["/two-answers", "/two-answers-chunked"])
-def test_an_answer_that_nobody_asked_for_is_nobodys_answer(
-    fetcher: Fetcher, evil: Server, site: str, path: str
-) -> None:
-    assert fetcher.fetch(site + path) == PICTURE
-    assert fetcher.fetch(f"{site}/picture") == PICTURE
+@pytest.mark.parametrize("path", ["/two-answers", "/two-answers-chunked", "/two-answers-apart"])
+def test_an_answer_that_nobody_asked_for_is_nobodys_answer(fetcher: Fetcher, site: str, path: str) -> None:
+    bodies = [fetcher.fetch(site + each) for each in (path, "/picture")]
 
-    assert evil.connections == 2
+    assert bodies == [PICTURE, PICTURE]
 
 
 def test_what_comes_between_two_requests_is_nobodys_answer(make: Make) -> None:
@@ -711,26 +715,66 @@ def test_many_slow_attacks_at_once_all_end_in_time(make: Make, site: str) -> Non
     assert codes == {"timeout"}
 
 
-def test_no_more_connections_are_kept_than_asked_for(make: Make, site: str) -> None:
+def idle(fetcher: Fetcher, server: Server) -> list[socket.socket]:
+    pool = fetcher._pools.connection_from_host("evil.example", server.port, "http").pool
+    assert pool is not None
+    return [connection.sock for connection in pool.queue if connection is not None and connection.sock is not None]
+
+
+def test_no_more_connections_are_kept_than_asked_for(make: Make, evil: Server, site: str) -> None:
     fetcher = make(pool_size=2)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(fetcher.fetch, [f"{site}/slow"] * 8))
 
-    assert len(fetcher._idle._idle) <= 2
+    assert 1 <= len(idle(fetcher, evil)) <= 2
     assert fetcher.fetch(f"{site}/picture") == PICTURE
 
 
-def test_a_closed_fetcher_leaves_nothing_behind(make: Make, site: str) -> None:
+def test_a_closed_fetcher_leaves_nothing_behind(make: Make, evil: Server, site: str) -> None:
     fetcher = make()
     fetcher.fetch(f"{site}/picture")
-    (_, idle, _) = fetcher._idle._idle[0]
+    (connected,) = idle(fetcher, evil)
     watchdog = fetcher._watchdog._thread
     fetcher.close()
     assert watchdog is not None
     watchdog.join(DEADLINE_S)
 
     assert not watchdog.is_alive()
-    assert idle.fileno() == -1
+    assert connected.fileno() == -1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["404", "endless HTML", "endless body", "no HTTP", "short body", "body drip", "header drip", "silence", "hangs up"],
+)
+def test_no_attack_leaves_a_socket_open(make: Make, site: str, name: str) -> None:
+    fetcher = make(IMPATIENT_S)
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        failure(fetcher, f"{site}/{attack(name)}")
+        ours = [each for each in gc.get_objects() if is_open_to(each, site)]
+        gc.collect()
+
+    assert ours == []
+    assert [str(warning.message) for warning in caught] == []
+
+
+def is_open_to(thing: object, site: str) -> bool:
+    """Say whether this is a client's socket, connected to the site."""
+    if type(thing) is not socket.socket:
+        return False
+    with contextlib.suppress(OSError):
+        return bool(thing.getpeername() == (EVIL, int(site.rpartition(":")[2])))
+    return False
+
+
+def test_no_url_is_logged(fetcher: Fetcher, site: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    fetcher.fetch(f"{site}/odd-header?SECRET")
+    failure(fetcher, f"{site}/{attack('404')}?SECRET")
+
+    assert "SECRET" not in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -790,6 +834,18 @@ def test_a_trusted_certificate_is_taken_and_its_connection_used_again(
     assert secure.connections == 1
 
 
+@pytest.mark.parametrize("path", ["/two-answers", "/two-answers-chunked", "/two-answers-apart"])
+def test_an_answer_that_nobody_asked_for_by_tls_is_nobodys_answer(
+    make: Make, secure: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    fetcher = make(allow=[AllowedTarget.parse(EVIL)])
+
+    bodies = [fetcher.fetch(f"https://evil.example:{secure.port}{each}") for each in (path, "/picture")]
+
+    assert bodies == [PICTURE, PICTURE]
+
+
 @pytest.mark.parametrize("host", ["other.example", EVIL])
 def test_a_certificate_of_another_host_is_refused(
     make: Make, secure: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch, host: str
@@ -809,6 +865,21 @@ def test_slow_tls_is_ended_as_well(
     fetcher = make(IMPATIENT_S, allow=[AllowedTarget.parse(EVIL)])
 
     assert failure(fetcher, f"https://evil.example:{secure.port}/{attack(name)}").code == "timeout"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_drip_is_ended_on_a_connection_used_before(
+    make: Make, evil: Server, secure: Server, certificate: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    server = {"http": evil, "https": secure}[scheme]
+    fetcher = make(IMPATIENT_S, allow=[AllowedTarget.parse(EVIL)])
+    fetcher.fetch(f"{scheme}://evil.example:{server.port}/picture")
+
+    error = failure(fetcher, f"{scheme}://evil.example:{server.port}/{attack('body drip')}")
+
+    assert error.code == "timeout"
+    assert server.connections == 1
 
 
 @pytest.mark.parametrize(

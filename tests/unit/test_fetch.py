@@ -1,6 +1,7 @@
-"""What the fetcher decides before it resolves or connects: addresses and URLs."""
+"""What the fetcher decides before it resolves or connects, and what it then asks for: addresses, URLs, requests."""
 
 import contextlib
+import io
 import ipaddress
 import socket
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import urllib3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from common import fetch
+from common import addresses, fetch
+from common.addresses import is_public, read_url
 from common.config import AllowedTarget
 from common.errors import FetchError
-from common.fetch import Fetcher, is_public
+from common.fetch import Fetcher
 
 PRIVATE_ADDRESSES = [
     "0.0.0.0",  # noqa: S104 - refused, not bound
@@ -237,6 +239,40 @@ USERINFO += [
 PORTS = [1, 22, 25, 79, 81, 444, 6379, 8080, 9200, 11211, 65535]
 
 
+class Wire:
+    """A socket that keeps what is sent, and says 404."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += data
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    def settimeout(self, _timeout_s: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def request_for(fetcher: Fetcher, url: str) -> bytes:
+    """Fetch with a wire in place of each connection; return what was sent."""
+    wire = Wire()
+
+    def connect(connection: urllib3.connection.HTTPSConnection) -> None:
+        connection.sock = wire
+        connection.is_verified = True
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(FetchError):
+        patch.setattr(fetch._Connection, "connect", connect)
+        patch.setattr(fetch._Download, "guard", lambda _download, _connected: None)
+        fetcher.fetch(url)
+    return wire.sent
+
+
 @pytest.fixture(scope="module")
 def fetcher() -> Iterator[Fetcher]:
     with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
@@ -368,15 +404,18 @@ def test_what_is_allowed_is_exactly_what_was_named(entry: str, url: str, expecte
     [
         ("http://Images.Example", "GET / HTTP/1.1\r\nHost: images.example\r\n"),
         ("http://images.example.:80?a=b#c", "GET /?a=b HTTP/1.1\r\nHost: images.example\r\n"),
-        ("http://images.example:443/%7e/%2f", "GET /%7e/%2f HTTP/1.1\r\nHost: images.example:443\r\n"),
+        ("http://images.example:443/%7e/%2f", "GET /%7E/%2F HTTP/1.1\r\nHost: images.example:443\r\n"),
         ('http://images.example/ä"<{`', "GET /%C3%A4%22%3C%7B%60 HTTP/1.1\r\nHost: images.example\r\n"),
+        ("http://images.example/50%/a%20b[1]?%", "GET /50%25/a%20b%5B1%5D?%25 HTTP/1.1\r\nHost: images.example\r\n"),
+        ("http://images.example//../%2e%2e/a", "GET //../%2E%2E/a HTTP/1.1\r\nHost: images.example\r\n"),
+        ("http://[2606:4700:0::1]:443/", "GET / HTTP/1.1\r\nHost: [2606:4700::1]:443\r\n"),
         ("https://[2606:4700:0::1]:443/", "GET / HTTP/1.1\r\nHost: [2606:4700::1]\r\n"),
         ("http://0x01010101/", "GET / HTTP/1.1\r\nHost: 1.1.1.1\r\n"),
         ("http://bücher.example/", "GET / HTTP/1.1\r\nHost: xn--bcher-kva.example\r\n"),
     ],
 )
-def test_the_request_names_the_host_that_was_judged(url: str, request_head: str) -> None:
-    request = fetch._read_url(url).request().decode("ascii")
+def test_the_request_names_the_host_that_was_judged(fetcher: Fetcher, url: str, request_head: str) -> None:
+    request = request_for(fetcher, url).decode("ascii")
 
     assert request.startswith(request_head)
     assert request.endswith("\r\nAccept-Encoding: identity\r\n\r\n")
@@ -430,7 +469,7 @@ ODD_URLS = st.one_of(
 def test_no_url_gets_past_as_an_address_that_the_system_would_read_as_internal(fetcher: Fetcher, url: str) -> None:
     if refusal(fetcher, url) is not None:
         return
-    host = fetch._read_url(url).host
+    host = read_url(url).host
 
     # The system's own reading of the very text that is resolved: numbers alone, so nothing is asked of the network.
     with contextlib.suppress(socket.gaierror):
@@ -445,7 +484,7 @@ def test_no_url_gets_past_as_an_address_that_the_system_would_read_as_internal(f
 @example("http://[::1]/")
 def test_other_parsers_see_the_same_host_in_what_is_read(url: str) -> None:
     try:
-        target = fetch._read_url(url)
+        target = read_url(url)
     except FetchError:
         return
     theirs = {urlsplit(url).hostname or ""}
@@ -453,18 +492,19 @@ def test_other_parsers_see_the_same_host_in_what_is_read(url: str) -> None:
         theirs.add((urllib3.util.parse_url(url).host or "").strip("[]"))
 
     # Ours is already folded to ASCII and, for an address, canonical: read theirs the same way before comparing.
-    folded = {fetch._read_ipv6(host) if ":" in host else fetch._read_name(host) for host in theirs}
+    folded = {addresses.read_ipv6(host) if ":" in host else addresses.read_name(host) for host in theirs}
     assert folded == {target.host}
 
 
 @settings(max_examples=500)
 @given(ODD_URLS)
-def test_a_request_is_one_line_and_its_headers_whatever_the_url(url: str) -> None:
-    try:
-        lines = fetch._read_url(url).request().split(b"\r\n")
-    except FetchError:
+def test_a_request_is_one_line_and_its_headers_whatever_the_url(fetcher: Fetcher, url: str) -> None:
+    request = request_for(fetcher, url)
+    if not request:
         return
+    lines = request.split(b"\r\n")
+    path = read_url(url).path
 
     assert len(lines) == 7
     assert all(byte >= 0x20 for line in lines for byte in line)
-    assert lines[0].count(b" ") == 2
+    assert lines[0].lower() == f"GET {path} HTTP/1.1".lower().encode("ascii")
