@@ -16,8 +16,8 @@ class Record:
     """One stored picture.
 
     `signatures` is never empty; the first is the whole picture's. `seq` is the place of the request that stored it in
-    the order of all requests; `added` is in milliseconds since 1970 (UTC); `width` and `height` are pixels of the
-    upright picture.
+    the order of all requests: no other record has it. `added` is in milliseconds since 1970 (UTC); `width` and
+    `height` are pixels of the upright picture.
     """
 
     filepath: str
@@ -80,6 +80,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the collection, in order; what comes next is after the seq `after`."""
+
+    filepaths: list[str]
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Whether the store answers reads and takes writes, and what is wrong where it does not."""
 
@@ -92,6 +100,10 @@ class Store(Protocol):
     """Every method raises StoreUnavailable when the store cannot answer now, StoreError when it breaks.
 
     Safe to call from many threads; what one process wrote, every other process finds.
+
+    `where` keeps the pictures whose metadata hold every one of its values. A key is a path: keys joined by dots. An
+    array holds each of its elements; a string compares as it is, a number or boolean by its JSON text ("1.5", "true");
+    null is no value. No value is too long to be compared.
     """
 
     def prepare(self) -> None:
@@ -104,7 +116,9 @@ class Store(Protocol):
         STORED and changes nothing that a reader sees. A deletion of an absent filepath is STORED.
         """
 
-    def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
+    def candidates(
+        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+    ) -> list[list[Candidate]]:
         """Return, for each row of `queries` (n, 272), the `limit` nearest pictures or more, best first as far as known.
 
         A picture is as near as the nearest of its signatures. Featureless pictures are never among them, and a
@@ -114,10 +128,17 @@ class Store(Protocol):
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the records of those filepaths that are stored, exactly as spelled."""
 
-    def filepaths(self, *, offset: int, limit: int) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         """Return filepaths in the order of the requests that stored them, at any offset in bounded time."""
 
-    def count(self) -> int:
+    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        """Return the filepaths that follow `seq` in the order of requests; 0 comes before all.
+
+        A walk from page to page meets every picture that stands unchanged meanwhile exactly once, whatever is written.
+        One that is overwritten moves to the end, so it may come twice; a page that is not full is the end for now.
+        """
+
+    def count(self, *, where: Mapping[str, str] | None = None) -> int:
         """Return how many pictures are stored."""
 
     def refresh(self) -> None:

@@ -19,6 +19,7 @@ from common.signature import LENGTH, Signature
 from common.store.base import (
     Candidate,
     Health,
+    Page,
     Record,
     Tombstone,
     Verdict,
@@ -26,6 +27,7 @@ from common.store.base import (
     signatures_from_bytes,
     signatures_to_bytes,
 )
+from common.store.labels import labels, wanted
 
 DEFAULT_PORT = 9200
 # One connection a thread of the busiest process; those above it would be opened and thrown away.
@@ -53,8 +55,8 @@ _VECTOR: Final = {
 }
 MAPPINGS: Final = {
     "dynamic": "strict",
-    # Both are read from elsewhere: doc values and the vector index.
-    "_source": {"excludes": ["sig", *VECTORS]},
+    # Read from elsewhere (doc values, the vector index), or made from the metadata.
+    "_source": {"excludes": ["sig", "labels", *VECTORS]},
     "properties": {
         # Looked up by _id; here to be read, not searched.
         "path": {"type": "keyword", "index": False},
@@ -64,9 +66,10 @@ MAPPINGS: Final = {
         "width": {"type": "integer", "index": False, "doc_values": False},
         "height": {"type": "integer", "index": False, "doc_values": False},
         "sig": {"type": "binary", "doc_values": True},
-        # One field however many keys there are. The API lets strings be 8 KiB long; beyond 32,766 bytes a term would
-        # cost the document.
-        "metadata": {"type": "flattened", "ignore_above": 8192, "depth_limit": 100},
+        # Kept as it is, looked at by nobody.
+        "metadata": {"type": "object", "enabled": False},
+        # One field however many keys there are. For metadata of 200 bytes it takes 120 bytes, `flattened` 250.
+        "labels": {"type": "keyword", "doc_values": False},
         **dict.fromkeys(VECTORS, _VECTOR),
     },
 }
@@ -129,12 +132,15 @@ class ElasticStore:
         results = (_written(result) for result in self._bulk(lines))
         return [written.get(place) or next(results) for place in range(len(items))]
 
-    def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
+    def candidates(
+        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+    ) -> list[list[Candidate]]:
         """Return the nearest in Hamming distance, for all queries in one request; at most 10,000 for each."""
         found: list[list[Candidate]] = [[] for _ in queries]
         places = [place for place, query in enumerate(queries) if query.any()]
         if places:
-            searches = [line for place in places for line in ({}, _nearest(queries[place], min(limit, WINDOW)))]
+            limit, passing = min(limit, WINDOW), _passing(where)
+            searches = [line for place in places for line in ({}, _nearest(queries[place], limit, passing))]
             with _our_errors():
                 answer = self._client.msearch(index=self.index, searches=searches)
             for place, response in zip(places, answer["responses"], strict=True):
@@ -149,29 +155,19 @@ class ElasticStore:
             found |= self._records(ids[start : start + IDS_AT_ONCE])
         return found
 
-    def filepaths(self, *, offset: int, limit: int) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         """Return filepaths by seq; far offsets are found by counting what lies before a seq, in some 30 steps."""
-        seq, skip = self._start(offset)
-        paths: list[str] = []
-        while skip <= PAGE and len(paths) < limit:
-            size = min(limit - len(paths), PAGE)
-            hits = self._search(
-                query={"bool": {"filter": [LIVE, {"range": {"seq": {"gte": seq}}}]}},
-                sort=["seq"],
-                from_=skip,
-                size=size,
-                source=False,
-                docvalue_fields=["path"],
-            )
-            paths += [hit["fields"]["path"][0] for hit in hits]
-            if len(hits) < size:
-                break
-            seq, skip = hits[-1]["sort"][0] + 1, 0
-        return paths
+        filters = [LIVE, *_passing(where)]
+        seq, skip = self._start(offset, filters)
+        return self._listed(filters, seq=seq, skip=skip, limit=limit).filepaths if skip <= PAGE else []
 
-    def count(self) -> int:
+    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        """Return the filepaths that follow `seq`, as searches see them."""
+        return self._listed([LIVE, *_passing(where)], seq=seq + 1, skip=0, limit=limit)
+
+    def count(self, *, where: Mapping[str, str] | None = None) -> int:
         """Return how many pictures searches see."""
-        return self._count(LIVE)
+        return self._count([LIVE, *_passing(where)])
 
     def refresh(self) -> None:
         """Refresh; callers that come while a refresh runs share the next."""
@@ -193,14 +189,16 @@ class ElasticStore:
         """Ask for the index's status, and whether something blocks writes."""
         try:
             with _our_errors():
-                status = self._prober.cluster.health(index=self.index, timeout="1s")["status"]
+                # First of the two, because it knows an absent index: the health of none at all is green.
                 settings = self._prober.indices.get_settings(
                     index=self.index, name="index.blocks.*", flat_settings=True
                 )
+                parts = self._prober.cluster.health(index=self.index, level="indices", timeout="1s")["indices"]
         except StoreError as error:
             return Health(reads=False, writes=False, detail=str(error))
-        if status == "red":
-            return Health(reads=False, writes=False, detail="Elasticsearch: a part of the index is missing (red)")
+        # Counted, because the status of an index that is just being created is yellow before any of it answers.
+        if any(part["active_primary_shards"] < part["number_of_shards"] for part in parts.values()):
+            return Health(reads=False, writes=False, detail="Elasticsearch: a part of the index does not answer")
         blocks = sorted({name for index in settings.values() for name, on in index["settings"].items() if on == "true"})
         return Health(reads=True, writes=not blocks, detail=", ".join(blocks))
 
@@ -238,9 +236,9 @@ class ElasticStore:
             answer = self._client.search(index=self.index, track_total_hits=False, **body)
         return _hits(answer.body)
 
-    def _count(self, query: _Json) -> int:
+    def _count(self, filters: Sequence[_Json]) -> int:
         with _our_errors():
-            answer = self._client.count(index=self.index, query=query)
+            answer = self._client.count(index=self.index, query={"bool": {"filter": filters}})
         if answer["_shards"]["failed"]:
             raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
         return int(answer["count"])
@@ -273,14 +271,34 @@ class ElasticStore:
         )
         return {hit["_id"]: hit for hit in hits}
 
-    def _start(self, offset: int) -> tuple[int, int]:
+    def _listed(self, filters: Sequence[_Json], *, seq: int, skip: int, limit: int) -> Page:
+        """Return what comes from `seq` on, less the first `skip`."""
+        paths: list[str] = []
+        while len(paths) < limit:
+            size = min(limit - len(paths), PAGE)
+            hits = self._search(
+                query={"bool": {"filter": [*filters, {"range": {"seq": {"gte": seq}}}]}},
+                sort=["seq"],
+                from_=skip,
+                size=size,
+                source=False,
+                docvalue_fields=["path"],
+            )
+            paths += [hit["fields"]["path"][0] for hit in hits]
+            if hits:
+                seq, skip = hits[-1]["sort"][0] + 1, 0
+            if len(hits) < size:
+                break
+        return Page(paths, seq - 1)
+
+    def _start(self, offset: int, filters: Sequence[_Json]) -> tuple[int, int]:
         """Return a seq, and how many records from there on come before `offset`; few, unless it lies past the end."""
         if offset <= PAGE:
             return 0, offset
         low, high, before = 0, self._newest_seq() + 1, 0
         while offset - before > PAGE and high - low > 1:
             middle = (low + high) // 2
-            count = self._count({"bool": {"filter": [LIVE, {"range": {"seq": {"lt": middle}}}]}})
+            count = self._count([*filters, {"range": {"seq": {"lt": middle}}}])
             if count <= offset:
                 low, before = middle, count
             else:
@@ -380,7 +398,13 @@ def _document(item: Record | Tombstone) -> _Json:
     document["sig"] = base64.b64encode(signatures_to_bytes(item.signatures)).decode()
     # A featureless picture has no vector: no search finds it.
     document |= {field: _hex(sig) for field, sig in zip(VECTORS, item.signatures, strict=False) if sig.any()}
-    return document if item.metadata is None else {**document, "metadata": item.metadata}
+    if item.metadata is not None:
+        document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
+    return document
+
+
+def _passing(where: Mapping[str, str] | None) -> list[_Json]:
+    return [{"term": {"labels": label}} for label in wanted(where)]
 
 
 def _hex(signature: Signature) -> str:
@@ -388,11 +412,12 @@ def _hex(signature: Signature) -> str:
     return np.packbits(np.concatenate([signature > 0, signature < 0])).tobytes().hex()
 
 
-def _nearest(query: Signature, limit: int) -> _Json:
+def _nearest(query: Signature, limit: int, passing: Sequence[_Json]) -> _Json:
     """Return the search: a picture's score is that of its nearest signature."""
-    breadth = {"query_vector": _hex(query), "k": limit, "num_candidates": min(max(CANDIDATES_MIN, 2 * limit), WINDOW)}
+    breadth = {"k": limit, "num_candidates": min(max(CANDIDATES_MIN, 2 * limit), WINDOW)}
+    near = {"query_vector": _hex(query), **breadth, "filter": passing}
     return {
-        "query": {"dis_max": {"queries": [{"knn": {"field": field, **breadth}} for field in VECTORS]}},
+        "query": {"dis_max": {"queries": [{"knn": {"field": field, **near}} for field in VECTORS]}},
         "size": limit,
         "_source": False,
         "track_total_hits": False,
@@ -451,11 +476,16 @@ def _reason(error: _Json) -> str:
     >>> _reason({"type": "t", "reason": "failed to parse", "caused_by": {"reason": "no number"}})
     'failed to parse: no number'
     """
-    reasons = [str(error.get("reason", error.get("type", "no reason given")))]
+    reasons = [_first_line(error.get("reason", error.get("type", "no reason given")))]
     while cause := error.get("caused_by"):
-        reasons.append(str(cause.get("reason")))
+        reasons.append(_first_line(cause.get("reason")))
         error = cause
     return ": ".join(reasons)[-REASON_MAX:]
+
+
+def _first_line(reason: object) -> str:
+    """Leave out the document, which the parser repeats from the second line on."""
+    return str(reason).partition("\n")[0]
 
 
 def _bodies(lines: Sequence[str]) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """Exact nearest-neighbour scan over signatures held in memory."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numkong
@@ -94,18 +95,30 @@ class Scan:
                 self.forgotten += 1
                 row += 1
 
-    def nearest(self, queries: Rows, *, limit: int) -> list[list[int]]:
-        """Return for each query (n, 272) the `limit` owners nearest to it, best first; a query of zeros has none."""
+    def nearest(self, queries: Rows, *, limit: int, among: Owners | None = None) -> list[list[int]]:
+        """Return for each query (n, 272) the `limit` owners nearest to it, best first; a query of zeros has none.
+
+        With `among` only these owners count.
+        """
         bases, origins = _bases(queries)
         squares = _squares(bases).tolist()
         tensor = _tensor(_nibbles(bases))
         found = [_Nearest(squares[base], sign=sign, limit=limit * self._most_owned) for base, sign in origins]
-        for block in self._blocks:
+        for block in self._blocks if among is None else self._only(among):
             dots = np.asarray(numkong.dots_packed(tensor, block.packed))
             for best, (base, _) in zip(found, origins, strict=True):
                 if squares[base]:
                     best.offer(block, dots[base])
         return [list(dict.fromkeys(best.owners()))[:limit] for best in found]
+
+    def _only(self, owners: Owners) -> Iterator[_Block]:
+        """Yield the blocks as if all but these owners' rows were forgotten."""
+        # In this order: whoever owns a row of the blocks has a place by then.
+        blocks, size = self._blocks, len(self._place)
+        counts = np.zeros(size, np.bool_)
+        counts[owners[owners < size]] = True
+        for block in blocks:
+            yield replace(block, squares=np.where(counts[block.owners], block.squares, FORGOTTEN).astype(np.uint16))
 
     def _split_tail(self) -> tuple[tuple[_Block, ...], _Block | None]:
         return (self._blocks[:-1], self._blocks[-1]) if len(self._tail) else (self._blocks, None)

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from common.signature import LENGTH
 from common.store.base import (
     Candidate,
     Health,
+    Page,
     Record,
     Tombstone,
     Verdict,
@@ -29,14 +30,16 @@ from common.store.base import (
     signatures_from_bytes,
     signatures_to_bytes,
 )
-from common.store.scan import BLOCK, Scan
+from common.store.labels import labels, wanted
+from common.store.scan import BLOCK, Owners, Scan
 
 # How long a writer waits for other writers; each holds the lock for some milliseconds.
 BUSY_TIMEOUT_S = 10.0
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UNLABELLED_VERSION = 1
 # `id` is never used again (AUTOINCREMENT): what was purged cannot be taken for what came later. `change` counts
 # transactions, in the order of their commits; `seq` counts requests, and an older one may commit later.
-# `state.purged` is the newest change of which a trace was purged.
+# `state.purged` is the newest change of which a trace was purged. `labels` are those of the records' metadata.
 SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS images (
@@ -54,6 +57,11 @@ CREATE TABLE IF NOT EXISTS images (
 CREATE INDEX IF NOT EXISTS images_changed ON images (change);
 CREATE INDEX IF NOT EXISTS images_listed ON images (seq) WHERE deleted = 0;
 CREATE INDEX IF NOT EXISTS images_deleted ON images (added) WHERE deleted = 1;
+CREATE TABLE IF NOT EXISTS labels (
+    label TEXT NOT NULL,
+    image INTEGER NOT NULL,
+    PRIMARY KEY (label, image)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     change INTEGER NOT NULL,
@@ -68,7 +76,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (path) DO UPDATE SET
     seq = excluded.seq, change = excluded.change, deleted = excluded.deleted, added = excluded.added,
     width = excluded.width, height = excluded.height, sig = excluded.sig, metadata = excluded.metadata
+RETURNING id
 """
+LABEL = "INSERT OR IGNORE INTO labels (image, label) VALUES (?, ?)"
+UNLABEL = "DELETE FROM labels WHERE image = ? AND label = ?"
 PURGE = """
 DELETE FROM images WHERE id IN (SELECT id FROM images WHERE deleted = 1 AND added < ? ORDER BY added LIMIT ?)
 RETURNING change
@@ -110,7 +121,11 @@ class SqliteStore:
                     raise StoreError(message)
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(SCHEMA)
+                db.execute("BEGIN IMMEDIATE")
+                if int(db.execute("PRAGMA user_version").fetchone()[0]) == UNLABELLED_VERSION:
+                    _label_all(db)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                db.execute("COMMIT")
 
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
         """Write all in one transaction; an item that cannot be kept is refused and costs the others nothing."""
@@ -118,13 +133,18 @@ class SqliteStore:
             change = db.execute("UPDATE state SET change = change + 1 RETURNING change").fetchone()[0]
             return [_put(db, item, change) for item in items]
 
-    def candidates(self, queries: NDArray[np.int8], *, limit: int) -> list[list[Candidate]]:
+    def candidates(
+        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+    ) -> list[list[Candidate]]:
         """Return exactly the nearest."""
-        sql = "SELECT id, path, sig FROM images WHERE deleted = 0 AND id IN (SELECT value FROM json_each(?))"
+        keep, needed = _filter(where)
+        sql = f"SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND {keep}"  # noqa: S608 - no input
         with self._connection() as db:
-            near = self._mirror.current().nearest(queries, limit=limit)
-            wanted = json.dumps(sorted({owner for owners in near for owner in owners}))
-            found = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in db.execute(sql, [wanted])}
+            scan = self._mirror.current()
+            near = scan.nearest(queries, limit=limit, among=_passing(db, where) if where else None)
+            found_ids = json.dumps(sorted({owner for owners in near for owner in owners}))
+            rows = db.execute(sql, [found_ids, *needed])
+            found = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
         return [[found[owner] for owner in owners if owner in found] for owners in near]
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
@@ -136,16 +156,26 @@ class SqliteStore:
         with self._connection() as db:
             return {row[0]: _record(row) for row in db.execute(sql, [json.dumps(filepaths)])}
 
-    def filepaths(self, *, offset: int, limit: int) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         """Return filepaths by seq: the offset walks over one small index, not over the records."""
-        sql = "SELECT path FROM images WHERE deleted = 0 ORDER BY seq, id LIMIT ? OFFSET ?"
+        keep, needed = _filter(where)
+        sql = f"SELECT path FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
         with self._connection() as db:
-            return [path for (path,) in db.execute(sql, [limit, offset])]
+            return [path for (path,) in db.execute(sql, [*needed, limit, offset])]
 
-    def count(self) -> int:
-        """Return how many pictures are stored."""
+    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        """Return the filepaths that follow `seq`."""
+        keep, needed = _filter(where)
+        sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
         with self._connection() as db:
-            return int(db.execute("SELECT count(*) FROM images WHERE deleted = 0").fetchone()[0])
+            rows = db.execute(sql, [*needed, seq, limit]).fetchall()
+        return Page([path for path, _ in rows], rows[-1][1] if rows else seq)
+
+    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+        """Return how many pictures are stored."""
+        keep, needed = _filter(where)
+        with self._connection() as db:
+            return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", needed).fetchone()[0])  # noqa: S608 - no input
 
     def refresh(self) -> None:
         """Do nothing: every search looks at what was committed before it."""
@@ -274,17 +304,49 @@ def _searchable(records: Sequence[tuple[int, bytes]]) -> tuple[NDArray[np.int64]
     return owners[featured], rows[featured]
 
 
+def _filter(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
+    """Return the condition on stored pictures that pass the filter, and its parameters."""
+    needed = wanted(where)
+    labelled = " AND id IN (SELECT image FROM labels WHERE label = ?)"
+    return "deleted = 0" + labelled * len(needed), needed
+
+
+def _passing(db: sqlite3.Connection, where: Mapping[str, str]) -> Owners:
+    keep, needed = _filter(where)
+    rows = db.execute(f"SELECT id FROM images WHERE {keep}", needed)  # noqa: S608 - no input
+    return np.fromiter((owner for (owner,) in rows), np.int64)
+
+
 def _put(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Written:
     try:
         row = _row(item, change)
-        standing = db.execute("SELECT seq FROM images WHERE path = ?", [item.filepath]).fetchone()
-        if standing and standing[0] > item.seq:
+        fresh = set() if isinstance(item, Tombstone) else labels(item.metadata)
+        seq, stale = _standing(db, item.filepath)
+        if seq > item.seq:
             return Written(Verdict.SUPERSEDED)
-        if not standing or standing[0] < item.seq:
-            db.execute(UPSERT, row)
+        if seq < item.seq:
+            owner = db.execute(UPSERT, row).fetchone()[0]
+            db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
+            db.executemany(LABEL, [(owner, label) for label in fresh - stale])
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError, sqlite3.IntegrityError) as error:
         return Written(Verdict.REFUSED, f"cannot be stored: {error}")
     return Written(Verdict.STORED)
+
+
+def _standing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
+    """Return the seq and the labels of what stands there; a seq below all others where nothing does."""
+    row = db.execute("SELECT seq, metadata FROM images WHERE path = ?", [filepath]).fetchone()
+    if row is None:
+        return -1, set()
+    seq, metadata = row
+    return seq, set() if metadata is None else labels(json.loads(metadata))
+
+
+def _label_all(db: sqlite3.Connection) -> None:
+    """Label what an older Match stored without."""
+    rows = db.execute("SELECT id, metadata FROM images WHERE metadata IS NOT NULL")
+    for owner, metadata in rows:
+        db.executemany(LABEL, [(owner, label) for label in labels(json.loads(metadata))])
 
 
 def _row(item: Record | Tombstone, change: int) -> _Row:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.errors import StoreUnavailable
 from common.signature import LENGTH, Signature
-from common.store.base import Health, Record, Store, Tombstone, Verdict
+from common.store.base import Health, Page, Record, Store, Tombstone, Verdict
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
 FEATURELESS = np.zeros(LENGTH, np.int8)
@@ -299,7 +299,9 @@ def test_filepaths_are_listed_at_any_offset(store: Store) -> None:
     store.put([deletion(f"{seq}.jpg", 10**12 + seq) for seq in seqs[::100]])
     expected = [f"{seq}.jpg" for place, seq in enumerate(seqs) if place % 100]
     count = len(expected)
+    store.refresh()
 
+    assert store.filepaths_after(0, limit=count + 10) == Page(expected, int(expected[-1].removesuffix(".jpg")))
     for offset in (0, 4_990, 5_001, 5_940, 9_990, 10_000, 11_234, count - 20, count - 1, count, count + 20_000):
         assert listed(store, offset=offset, limit=20) == expected[offset : offset + 20]
     assert listed(store, limit=count + 10) == expected
@@ -341,6 +343,135 @@ def test_thousands_of_different_keys_are_no_trouble(store: Store) -> None:
 
     assert set(verdicts(store, *items)) == {STORED}
     assert store.records(["150.jpg"])["150.jpg"].metadata == {f"key-150-{k}": k for k in range(20)}
+
+
+# Filters
+
+FILTERED = {
+    "1.jpg": {"album": {"name": "cats", "year": 1999}, "tags": ["red", "old"]},
+    "2.jpg": {"album": {"name": "cats", "year": 2024}, "tags": ["red"], "public": True},
+    "3.jpg": {"album": {"name": "dogs", "year": 2024}, "tags": [], "public": False, "size": 1.5},
+    "4.jpg": {"album.name": "cats", "people": [{"name": "Ann", "ids": [1, 2]}, {"name": "Bob"}]},
+    "5.jpg": {"album": "cats", "": "empty key", "public": None, "a=b": "c", "\x00": "\x00"},
+    "6.jpg": {"long": "x" * 40_000, "album": {"name": "CATS"}, "\u00e9\u6f22": "\U0001f408 \u6f22", "k" * 40_000: 1},
+    "7.jpg": None,
+}
+ASKED: list[tuple[dict[str, str], list[str]]] = [
+    ({}, list(FILTERED)),
+    ({"album.name": "cats"}, ["1.jpg", "2.jpg", "4.jpg"]),
+    ({"album.name": "cats", "album.year": "2024"}, ["2.jpg"]),
+    ({"album.name": "cats", "tags": "red"}, ["1.jpg", "2.jpg"]),
+    ({"album": "cats"}, ["5.jpg"]),
+    ({"album.year": "2024"}, ["2.jpg", "3.jpg"]),
+    ({"album.year": "2024.0"}, []),
+    ({"size": "1.5"}, ["3.jpg"]),
+    ({"public": "true"}, ["2.jpg"]),
+    ({"public": "false"}, ["3.jpg"]),
+    ({"public": "null"}, []),
+    ({"tags": "old"}, ["1.jpg"]),
+    ({"tags": ""}, []),
+    ({"people.name": "Bob"}, ["4.jpg"]),
+    ({"people.ids": "2"}, ["4.jpg"]),
+    ({"people": "Ann"}, []),
+    ({"": "empty key"}, ["5.jpg"]),
+    ({"a=b": "c"}, ["5.jpg"]),
+    ({"a": "b=c"}, []),
+    ({"\x00": "\x00"}, ["5.jpg"]),
+    ({"long": "x" * 40_000}, ["6.jpg"]),
+    ({"long": "x" * 39_999}, []),
+    ({"\u00e9\u6f22": "\U0001f408 \u6f22"}, ["6.jpg"]),
+    ({"k" * 40_000: "1"}, ["6.jpg"]),
+    ({"album.name": "cat*"}, []),
+    ({"*": "cats"}, []),
+]
+
+
+@pytest.fixture
+def filtered(store: Store) -> Store:
+    store.put([record(path, seq, metadata=metadata) for seq, (path, metadata) in enumerate(FILTERED.items(), 1)])
+    store.refresh()
+    return store
+
+
+def test_a_filter_keeps_what_holds_all_of_its_values(filtered: Store) -> None:
+    for where, expected in ASKED:
+        (near,) = filtered.candidates(signature(1)[None], limit=50, where=where)
+
+        assert filtered.filepaths(offset=0, limit=100, where=where) == expected
+        assert filtered.filepaths_after(0, limit=100, where=where).filepaths == expected
+        assert filtered.count(where=where) == len(expected)
+        assert {found.filepath for found in near} == set(expected)
+
+
+def test_a_filtered_list_may_be_read_in_parts(filtered: Store) -> None:
+    assert filtered.filepaths(offset=1, limit=1, where={"album.name": "cats"}) == ["2.jpg"]
+    assert filtered.filepaths(offset=2, limit=5, where={"album.name": "cats"}) == ["4.jpg"]
+    assert filtered.filepaths_after(1, limit=1, where={"album.name": "cats"}) == Page(["2.jpg"], 2)
+
+
+def test_the_nearest_that_pass_the_filter_are_found_behind_nearer_ones_that_do_not(store: Store) -> None:
+    original = signature(1)
+    near = [altered(original, values=4, seed=seq) for seq in range(200)]
+    store.put([record(f"{seq}.jpg", seq, row, metadata={"a": "near"}) for seq, row in enumerate(near, 10)])
+    store.put([record(f"far-{seq}.jpg", seq, metadata={"a": ["far"]}) for seq in range(300, 330)])
+    store.put([record("less-far.jpg", 400, altered(original, values=60), metadata={"a": ["far"]})])
+    store.refresh()
+
+    found = store.candidates(np.array([original, -original]), limit=5, where={"a": "far"})
+
+    assert found[0][0].filepath == "less-far.jpg"
+    assert [len(row) >= 5 for row in found] == [True, True]
+    assert all("far" in candidate.filepath for row in found for candidate in row)
+
+
+def test_a_filter_sees_metadata_as_they_were_last_written(store: Store) -> None:
+    store.put([record("cat.jpg", 1, metadata={"a": "old", "b": 1}), record("dog.jpg", 2, metadata={"a": "old"})])
+    store.put([record("cat.jpg", 3, metadata={"a": "new", "b": 1}), deletion("dog.jpg", 4)])
+    store.refresh()
+
+    counts = [store.count(where=where) for where in ({"a": "old"}, {"a": "new"}, {"b": "1"})]
+
+    assert counts == [0, 1, 1]
+
+
+def test_a_superseded_request_leaves_no_trace_in_filters(store: Store) -> None:
+    store.put([record("cat.jpg", 3, metadata={"a": "new"}), record("cat.jpg", 2, metadata={"a": "late"})])
+    store.refresh()
+
+    assert store.count(where={"a": "late"}) == 0
+    assert store.count(where={"a": "new"}) == 1
+
+
+# Walking
+
+
+def test_a_walk_meets_everything_once_and_in_order(store: Store) -> None:
+    store.put([record(f"{seq}.jpg", seq * 7) for seq in range(1, 24)])
+    store.put([deletion("5.jpg", 1_000)])
+    store.refresh()
+
+    walked: list[str] = []
+    page = store.filepaths_after(0, limit=5)
+    while page.filepaths:
+        walked += page.filepaths
+        page = store.filepaths_after(page.after, limit=5)
+
+    assert walked == [f"{seq}.jpg" for seq in range(1, 24) if seq != 5]
+    assert page == Page([], 23 * 7)
+
+
+def test_a_walk_is_not_disturbed_by_writes(store: Store) -> None:
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 11)])
+    store.refresh()
+
+    first = store.filepaths_after(0, limit=4)
+    store.put([deletion("1.jpg", 20), record("2.jpg", 21), record("8.jpg", 22), deletion("9.jpg", 23)])
+    store.put([record("new.jpg", 24)])
+    store.refresh()
+    rest = store.filepaths_after(first.after, limit=100)
+
+    assert first == Page(["1.jpg", "2.jpg", "3.jpg", "4.jpg"], 4)
+    assert rest == Page(["5.jpg", "6.jpg", "7.jpg", "10.jpg", "2.jpg", "8.jpg", "new.jpg"], 24)
 
 
 # Searching
@@ -484,12 +615,13 @@ CALLS: Sequence[Callable[[Store], object]] = [
     lambda store: store.candidates(signature(1)[None], limit=1),
     lambda store: store.records(["cat.jpg"]),
     lambda store: store.filepaths(offset=0, limit=1),
+    lambda store: store.filepaths_after(0, limit=1),
     lambda store: store.count(),
     lambda store: store.purge(before=1, limit=1),
 ]
 
 
-@pytest.mark.parametrize("call", CALLS, ids=["put", "candidates", "records", "filepaths", "count", "purge"])
+@pytest.mark.parametrize("call", CALLS, ids=["put", "candidates", "records", "filepaths", "walk", "count", "purge"])
 def test_an_absent_store_is_unavailable(absent: Store, call: Callable[[Store], object]) -> None:
     with pytest.raises(StoreUnavailable) as raised:
         call(absent)

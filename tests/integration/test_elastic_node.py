@@ -5,6 +5,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,16 +116,29 @@ def test_a_document_that_cannot_be_indexed_is_refused_with_the_reason(store: Ela
         filepath="bad.jpg",
         seq=2,
         signatures=record("", 1).signatures,
-        metadata={"k" * 40_000: "v"},
         added=1,
-        width=1,
+        width=2**31,
         height=1,
     )
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
     assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
-    assert "immense" in written[1].reason
+    assert "out of range" in written[1].reason
+
+
+def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore, client: Elasticsearch) -> None:
+    many = {f"key-{number}": {"nested": number} for number in range(1_000)}
+    before = client.indices.get_mapping(index=store.index).body
+
+    written = store.put(
+        [replace(record(f"{seq}.jpg", seq), metadata={f"{seq}-{k}": v for k, v in many.items()}) for seq in (1, 2)]
+    )
+
+    assert {item.verdict for item in written} == {Verdict.STORED}
+    assert client.indices.get_mapping(index=store.index).body == before
+    store.refresh()
+    assert store.filepaths(offset=0, limit=9, where={"2-key-999.nested": "999"}) == ["2.jpg"]
 
 
 def test_a_large_write_is_cut_into_bodies(store: ElasticStore) -> None:
