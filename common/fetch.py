@@ -33,13 +33,10 @@ import logging
 import re
 import socket
 import ssl
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import closing
 from functools import partial
 from typing import Any, Self
 from urllib.parse import urljoin
@@ -52,6 +49,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from common.addresses import DEFAULT_PORTS, Target, is_public, read_url, refuse_odd_text
 from common.config import AllowedTarget
 from common.errors import FetchError
+from common.watchdog import DOWNLOAD, Download, Watchdog
 
 REDIRECTS_MAX = 4
 REDIRECT_STATUSES = {301, 302, 303, 307, 308}
@@ -95,110 +93,15 @@ def resolve(host: str) -> list[str]:
     return [str(sockaddr[0]) for *_, sockaddr in answers]
 
 
-class _Download:
-    """One fetch's time, and the connection to shut when it is over; `dial` opens the one that it needs now."""
-
-    dial: Callable[[], socket.socket]
-
-    def __init__(self, span_s: float) -> None:
-        self._ends = time.monotonic() + span_s
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-
-    @property
-    def left_s(self) -> float:
-        return max(0.0, self._ends - time.monotonic())
-
-    def check(self) -> None:
-        if not self.left_s:
-            raise TimeoutError
-
-    def guard(self, connected: socket.socket) -> None:
-        """Have this connection shut when the time is over, or until `let_go`."""
-        with self._lock:
-            self.check()
-            if self._handle is None:
-                # A descriptor of its own: urllib3 may close, wrap or pass on the other one at any moment, and then the
-                # watchdog would shut nothing, or a stranger's connection.
-                self._handle = socket.fromfd(connected.fileno(), connected.family, connected.type)
-
-    def let_go(self) -> None:
-        with self._lock:
-            if self._handle is not None:
-                self._handle.close()
-            self._handle = None
-
-    def end(self) -> None:
-        with self._lock, suppress(OSError):
-            if self._handle is not None:
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-
-# What this thread fetches now: a connection learns from it where to go, and who watches.
-_DOWNLOAD: ContextVar[_Download] = ContextVar("match_fetch_download")
-
-
-class _Watchdog:
-    """Ends every download whose time is over.
-
-    A socket's own time-out starts anew with each byte. All downloads have the same span, so the first begun is the
-    first to end: one thread and an ordered dict do, and the thread wakes about once a span.
-    """
-
-    def __init__(self, span_s: float) -> None:
-        self._span_s = span_s
-        self._running: OrderedDict[_Download, None] = OrderedDict()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    @contextmanager
-    def watched(self) -> Iterator[_Download]:
-        with self._changed:
-            if self._closed:
-                raise FetchError("the fetcher is closed", code="closed")
-            if self._thread is None:
-                # Not before: a fetcher made before a fork would lose its thread.
-                thread = threading.Thread(target=self._watch, name="match-fetch-watchdog", daemon=True)
-                thread.start()
-                self._thread = thread
-            if not self._running:
-                self._changed.notify()
-            download = _Download(self._span_s)
-            self._running[download] = None
-        token = _DOWNLOAD.set(download)
-        try:
-            yield download
-        finally:
-            _DOWNLOAD.reset(token)
-            with self._changed:
-                self._running.pop(download, None)
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def _watch(self) -> None:
-        with self._changed:
-            while self._running or not self._closed:
-                first = next(iter(self._running), None)
-                if first is not None and not first.left_s:
-                    del self._running[first]
-                    first.end()
-                else:
-                    self._changed.wait(first.left_s if first else None)
-
-
 class _Connection(HTTPConnection):
     """A connection to an address that was judged, watched in each of its requests."""
 
     def _new_conn(self) -> socket.socket:
-        return _DOWNLOAD.get().dial()
+        return DOWNLOAD.get().dial()
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         if self.sock is not None:
-            _DOWNLOAD.get().guard(self.sock)
+            DOWNLOAD.get().guard(self.sock)
         super().request(*args, **kwargs)
 
 
@@ -244,7 +147,7 @@ class Fetcher:
         self._resolve = resolve
         # The system's resolver cannot be interrupted: when it hangs, the download ends, and the thread later.
         self._lookups = ThreadPoolExecutor(2 * pool_size, thread_name_prefix="match-fetch-resolver")
-        self._watchdog = _Watchdog(timeout_s)
+        self._watchdog = Watchdog(timeout_s)
         # urllib3's own default, made once: it reads the hundreds of certificates that the system trusts.
         tls = create_urllib3_context()
         tls.load_default_certs()
@@ -296,7 +199,7 @@ class Fetcher:
             raise _failed("private_address", target.host, "is not on the public internet")
         _refuse_port(target)
 
-    def _persist(self, target: Target, download: _Download) -> bytes:
+    def _persist(self, target: Target, download: Download) -> bytes:
         for pause_s in PAUSES_S:
             try:
                 return self._follow(target, download)
@@ -306,7 +209,7 @@ class Fetcher:
                 time.sleep(pause_s)
         return self._follow(target, download)
 
-    def _follow(self, target: Target, download: _Download) -> bytes:
+    def _follow(self, target: Target, download: Download) -> bytes:
         for _ in range(1 + REDIRECTS_MAX):
             answer = self._exchange(target, download)
             if isinstance(answer, bytes):
@@ -314,7 +217,7 @@ class Fetcher:
             target = answer
         raise _failed("too_many_redirects", target.host, f"is reached after more than {REDIRECTS_MAX} redirects")
 
-    def _exchange(self, target: Target, download: _Download) -> bytes | Target:
+    def _exchange(self, target: Target, download: Download) -> bytes | Target:
         """Send one request; return the body, or where it redirects to."""
         download.dial = partial(self._dial, target, download)
         # The pool by its parts, and the path alone: urllib3 has no URL to read.
@@ -332,7 +235,7 @@ class Fetcher:
             download.let_go()
         return answer
 
-    def _dial(self, target: Target, download: _Download) -> socket.socket:
+    def _dial(self, target: Target, download: Download) -> socket.socket:
         addresses = self._addresses(target, download)[:ADDRESSES_MAX]
         failure: OSError | None = None
         for nth, address in enumerate(addresses):
@@ -343,7 +246,7 @@ class Fetcher:
                 failure = error
         raise _failed("connect_failed", target.host, "takes no connection", passing=True) from failure
 
-    def _addresses(self, target: Target, download: _Download) -> list[str]:
+    def _addresses(self, target: Target, download: Download) -> list[str]:
         """Return the addresses to connect to; one that is not permitted condemns all."""
         if target.is_literal:
             return [target.host]
@@ -352,7 +255,7 @@ class Fetcher:
             self._judge(target, address)
         return addresses
 
-    def _look_up(self, host: str, download: _Download) -> list[str]:
+    def _look_up(self, host: str, download: Download) -> list[str]:
         try:
             lookup = self._lookups.submit(self._resolve, host)
         except RuntimeError as error:  # no more threads now, or closed meanwhile
@@ -406,7 +309,7 @@ class Fetcher:
         return bool(piece)
 
 
-def _connect(address: str, port: int, limit_s: float, download: _Download) -> socket.socket:
+def _connect(address: str, port: int, limit_s: float, download: Download) -> socket.socket:
     """Connect to exactly this address."""
     connected = socket.create_connection((address, port), limit_s)
     try:

@@ -268,7 +268,7 @@ def request_for(fetcher: Fetcher, url: str) -> bytes:
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(FetchError):
         patch.setattr(fetch._Connection, "connect", connect)
-        patch.setattr(fetch._Download, "guard", lambda _download, _connected: None)
+        patch.setattr(fetch.Download, "guard", lambda _download, _connected: None)
         fetcher.fetch(url)
     return wire.sent
 
