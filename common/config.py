@@ -3,11 +3,12 @@
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
 from common.errors import ConfigError
 
@@ -66,13 +67,56 @@ def _store_url(text: str) -> str:
 
 
 def _elasticsearch_url(text: str) -> str:
-    """Return the URL with its scheme: one without is http, as in dsys/match."""
-    url = text if "://" in text else f"http://{text}"
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = "must look like http://host:9200"
+    """Return the URLs, separated by commas, each with its scheme: one without is http, as in dsys/match."""
+    urls = [one.strip() if "://" in one else f"http://{one.strip()}" for one in text.split(",")]
+    parts = [urlsplit(url) for url in urls]
+    if any(part.scheme not in {"http", "https"} or not part.hostname or not _has_port(part) for part in parts):
+        message = "must look like http://host:9200 (several: separated by commas)"
         raise ValueError(message)
-    return url
+    if len({(part.username, part.password) for part in parts if part.username}) > 1:
+        message = "must have one user and one password for all hosts"
+        raise ValueError(message)
+    return ",".join(urls)
+
+
+def _has_port(url: SplitResult) -> bool:
+    """Say whether the port, where there is one, is a number that a port can have."""
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
+
+
+def _api_key(text: str) -> str:
+    """Accept the encoded form alone, base64 of id:key, as Elasticsearch hands it out."""
+    if not re.fullmatch(r"[A-Za-z0-9+/_-]+={0,2}", text):
+        message = "must be an API key in its encoded form (base64)"
+        raise ValueError(message)
+    return text
+
+
+def _ca_file(text: str) -> Path:
+    try:
+        ssl.create_default_context(cafile=text)
+    except OSError as error:
+        message = "must be a readable file of CA certificates (PEM)"
+        raise ValueError(message) from error
+    return Path(text)
+
+
+def _replicas(text: str) -> str:
+    match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}|all))?", text)
+    if match is None or (match[2] not in {None, "all"} and int(match[1]) > int(match[2])):
+        message = "must be a number such as 1, or a range such as 0-1"
+        raise ValueError(message)
+    return text
+
+
+def _vectors(text: str) -> str:
+    if text not in {"hnsw", "flat"}:
+        message = "must be hnsw or flat"
+        raise ValueError(message)
+    return text
 
 
 def _index_name(text: str) -> str:
@@ -156,7 +200,17 @@ class Settings:
         "MATCH_STORE_URL", None, _store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
     )
     elasticsearch_url: str = _setting(
-        "ELASTICSEARCH_URL", "http://elasticsearch:9200", _elasticsearch_url, "Elasticsearch; without a scheme: http"
+        "ELASTICSEARCH_URL",
+        "http://elasticsearch:9200",
+        _elasticsearch_url,
+        "Elasticsearch: one host or several, separated by commas; `https://user:password@host:9200` works; "
+        "without a scheme: http",
+    )
+    elasticsearch_api_key: str | None = _setting(
+        "MATCH_ELASTICSEARCH_API_KEY", None, _api_key, "API key in its encoded form, instead of user and password"
+    )
+    elasticsearch_ca_file: Path | None = _setting(
+        "MATCH_ELASTICSEARCH_CA_FILE", None, _ca_file, "CA certificates (PEM) that Elasticsearch's is checked against"
     )
     elasticsearch_index: str = _setting("ELASTICSEARCH_INDEX", "images", _index_name, "name of the index's alias")
     elasticsearch_doc_type: str | None = _setting(
@@ -164,6 +218,33 @@ class Settings:
     )
     elasticsearch_timeout_s: float = _setting(
         "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, _seconds(0.1, 600), "longest wait for one answer of Elasticsearch"
+    )
+    elasticsearch_shards: int = _setting(
+        "MATCH_ELASTICSEARCH_SHARDS", 1, _whole(1, 1024), "shards of a new index; `make reindex` makes one"
+    )
+    elasticsearch_replicas: str = _setting(
+        "MATCH_ELASTICSEARCH_REPLICAS",
+        "0-1",
+        _replicas,
+        "further copies of each shard of a new index: a number, or a range that follows the number of nodes",
+    )
+    elasticsearch_refresh_interval_s: float = _setting(
+        "MATCH_ELASTICSEARCH_REFRESH_INTERVAL_S",
+        1.0,
+        _seconds(0.1, 3600),
+        "after so long searches of a new index see what was written",
+    )
+    elasticsearch_breadth: int = _setting(
+        "MATCH_ELASTICSEARCH_BREADTH",
+        500,
+        _whole(1, 10_000),
+        "vectors that a search with hnsw looks at in each shard, at least: more find more and take longer",
+    )
+    index_vectors: Literal["hnsw", "flat"] = _setting(
+        "MATCH_INDEX_VECTORS",
+        "hnsw",
+        _vectors,
+        "how a new index searches: `hnsw` stays quick as it grows, `flat` misses nothing and takes time in proportion",
     )
     home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all that `make dev` writes")
     max_image_bytes: int = _setting(
@@ -233,4 +314,7 @@ class Settings:
                 except ValueError as error:
                     message = f"{name} {error}"
                     raise ConfigError(message) from error
-        return cls(**values)
+        settings = cls(**values)
+        if settings.elasticsearch_api_key is not None and "@" in settings.elasticsearch_url:
+            raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot stand beside a user in ELASTICSEARCH_URL")
+        return settings

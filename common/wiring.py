@@ -13,7 +13,7 @@ from common.images import Limits, looks_like_picture
 from common.ledger import Ledger
 from common.redis_client import connect
 from common.store.base import Store
-from common.store.elastic import ElasticStore
+from common.store.elastic import ElasticStore, Shape
 from common.store.sqlite import SqliteStore
 from common.uploads import Uploads
 
@@ -73,5 +73,21 @@ def _store(settings: Settings) -> Store:
     if settings.store_url is not None:
         return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
     return ElasticStore(
-        settings.elasticsearch_url, index=settings.elasticsearch_index, timeout_s=settings.elasticsearch_timeout_s
+        settings.elasticsearch_url,
+        index=settings.elasticsearch_index,
+        timeout_s=settings.elasticsearch_timeout_s,
+        api_key=settings.elasticsearch_api_key,
+        ca_file=settings.elasticsearch_ca_file,
+        shape=shape(settings),
+        breadth=settings.elasticsearch_breadth,
+    )
+
+
+def shape(settings: Settings) -> Shape:
+    """Return how a new index is to be made."""
+    return Shape(
+        shards=settings.elasticsearch_shards,
+        replicas=settings.elasticsearch_replicas,
+        refresh_interval_s=settings.elasticsearch_refresh_interval_s,
+        vectors=settings.index_vectors,
     )

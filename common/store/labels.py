@@ -8,7 +8,7 @@ from typing import Any
 
 # A longer label is replaced by its digest: short ones share their beginnings in an index, long ones only fill it, and
 # no value is too long to be compared.
-PLAIN_MAX = 48
+PLAIN_MAX = 100
 # No two values meet by chance, and nobody can make them meet.
 DIGEST_BYTES = 16
 

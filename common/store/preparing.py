@@ -4,7 +4,7 @@ import logging
 from threading import Thread
 from time import sleep
 
-from common.errors import StoreUnavailable
+from common.errors import StoreError, StoreUnavailable
 from common.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -27,5 +27,9 @@ def _prepare(store: Store) -> None:
             log.warning("the store is not there yet: %s", error)
             sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+        except StoreError as error:
+            # Only an operator can mend this; the store itself goes on refusing until then, and says so to /readyz.
+            log.error("the store cannot be used: %s", error)  # noqa: TRY400 - the line says it all
+            return
         else:
             return

@@ -1,10 +1,13 @@
 """What only a real Elasticsearch can show: creation by several processes, outages, restarts, limits."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +16,9 @@ from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
 from common.signature import LENGTH
-from common.store.base import Record, Tombstone, Verdict
-from common.store.elastic import ElasticStore
+from common.store.base import Health, Record, Tombstone, Verdict
+from common.store.elastic import ElasticStore, Shape
+from common.store.preparing import prepare_soon
 from dev.elasticsearch_node import Node, why_not
 
 PREPARE = """
@@ -64,6 +68,13 @@ def deletion(filepath: str, seq: int) -> Tombstone:
     return Tombstone(filepath=filepath, seq=seq, added=seq)
 
 
+def wait_for(happens: Callable[[], bool], *, within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_several_processes_may_create_the_index_at_once(node: Node, index: str, client: Elasticsearch) -> None:
     command = [sys.executable, "-c", PREPARE, node.url, index]
     racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -74,15 +85,117 @@ def test_several_processes_may_create_the_index_at_once(node: Node, index: str, 
     assert list(client.indices.get_alias(name=index)) == [f"{index}-1"]
 
 
-def test_what_stands_under_our_name_is_left_alone(node: Node, index: str, client: Elasticsearch) -> None:
-    client.indices.create(index=index)
+FOREIGN = {"properties": {"path": {"type": "text"}, "seq": {"type": "long"}}}
+
+
+def stand(client: Elasticsearch, index: str, how: str) -> None:
+    """Put something that is not ours, or not of this version, under the name."""
+    if how == "an index":
+        client.indices.create(index=index)
+    elif how == "an empty alias":
+        client.indices.create(index=f"{index}-a", aliases={index: {}})
+    elif how == "another's alias":
+        client.indices.create(index=f"{index}-a", aliases={index: {"is_write_index": True}}, mappings=FOREIGN)
+    elif how == "several indices":
+        for name in ("a", "b"):
+            client.indices.create(index=f"{index}-{name}", aliases={index: {}}, mappings=Shape().mappings())
+    else:
+        mappings = Shape().mappings()
+        mappings["properties"] = {**mappings["properties"], "metadata": {"type": "flattened"}}
+        del mappings["properties"]["labels"]
+        client.indices.create(index=f"{index}-a", aliases={index: {}}, mappings=mappings)
+
+
+MISFITS = {
+    "an index": "an index named .* that is not Match's",
+    "an empty alias": "holds something else than pictures",
+    "another's alias": "holds something else than pictures",
+    "several indices": "stands for several indices",
+    "an older mapping": r"does not fit .*metadata is flattened, labels is missing.*make reindex",
+}
+
+
+@pytest.mark.parametrize("how", list(MISFITS))
+def test_what_stands_under_our_name_is_told_and_left_alone(
+    node: Node, index: str, client: Elasticsearch, how: str
+) -> None:
+    stand(client, index, how)
+    before = client.indices.get(index=index).body
     store = ElasticStore(node.url, index=index, timeout_s=10)
 
-    with pytest.raises(StoreError, match="exists with the same name"):
+    with pytest.raises(StoreError, match=MISFITS[how]) as raised:
         store.prepare()
+    (written,) = store.put([record("cat.jpg", 1)])
 
+    assert written.verdict is Verdict.HELD
+    assert written.reason == store.health().detail == str(raised.value)
+    assert not isinstance(raised.value, StoreUnavailable)
+    assert "\n" not in written.reason
+    with pytest.raises(StoreError):
+        store.count()
+    client.indices.refresh(index=index)
     assert client.count(index=index)["count"] == 0
+    assert client.indices.get(index=index).body == before
     store.close()
+    client.indices.delete(index=list(before))
+
+
+def test_a_store_serves_as_soon_as_what_was_wrong_is_mended(node: Node, index: str, client: Elasticsearch) -> None:
+    stand(client, index, "an older mapping")
+    store = ElasticStore(node.url, index=index, timeout_s=10)
+    assert not store.health().reads
+
+    client.indices.delete(index=f"{index}-a")
+    with contextlib.closing(ElasticStore(node.url, index=index, timeout_s=10)) as other:
+        other.prepare()
+
+    assert store.health() == Health(reads=True, writes=True)
+    assert [written.verdict for written in store.put([record("cat.jpg", 1)])] == [Verdict.STORED]
+    store.close()
+
+
+def test_what_cannot_be_mended_by_waiting_is_logged_once(
+    node: Node, index: str, client: Elasticsearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand(client, index, "an index")
+    store = ElasticStore(node.url, index=index, timeout_s=10)
+
+    prepare_soon(store)
+    wait_for(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
+
+    (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]
+    assert "that is not Match's" in line.getMessage()
+    assert line.exc_info is None
+    store.close()
+
+
+def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str, client: Elasticsearch) -> None:
+    shape = Shape(shards=3, replicas="0", refresh_interval_s=2.5, vectors="flat")
+    store = ElasticStore(node.url, index=index, timeout_s=10, shape=shape)
+
+    store.prepare()
+
+    ((_, made),) = client.indices.get(index=index, flat_settings=True).items()
+    assert made["settings"]["index.number_of_shards"] == "3"
+    assert made["settings"]["index.number_of_replicas"] == "0"
+    assert made["settings"]["index.refresh_interval"] == "2500ms"
+    assert made["mappings"]["properties"]["bits_0"]["index_options"] == {"type": "flat"}
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 40)])
+    store.refresh()
+    (near,) = store.candidates(record("", 7).signatures[0][None], limit=3)
+    assert near[0].filepath == "7.jpg"
+    # Another shape is no misfit: it is that of the next index.
+    ElasticStore(node.url, index=index, timeout_s=10).prepare()
+    store.close()
+
+
+def test_a_host_that_is_away_is_passed_over(node: Node, store: ElasticStore) -> None:
+    several = ElasticStore(f"http://127.0.0.1:9,{node.url}", index=store.index, timeout_s=10)
+
+    answers = [several.count() for _ in range(4)]
+
+    assert answers == [0, 0, 0, 0]
+    several.close()
 
 
 def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticStore, client: Elasticsearch) -> None:

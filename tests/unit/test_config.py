@@ -22,6 +22,25 @@ def test_an_elasticsearch_url_without_a_scheme_is_http() -> None:
     assert Settings.from_env({"ELASTICSEARCH_URL": "es.lan:9201"}).elasticsearch_url == "http://es.lan:9201"
 
 
+def test_several_elasticsearch_hosts_are_separated_by_commas() -> None:
+    settings = Settings.from_env({"ELASTICSEARCH_URL": "https://me:s%40fe@one.lan, two.lan:9201"})
+
+    assert settings.elasticsearch_url == "https://me:s%40fe@one.lan,http://two.lan:9201"
+
+
+def test_an_api_key_beside_a_password_is_refused_without_telling_either() -> None:
+    with pytest.raises(ConfigError, match=r"^MATCH_ELASTICSEARCH_API_KEY ") as raised:
+        Settings.from_env({"ELASTICSEARCH_URL": "http://me:geheim@es.lan", "MATCH_ELASTICSEARCH_API_KEY": "c2VjcmV0"})
+
+    assert "geheim" not in str(raised.value)
+    assert "c2VjcmV0" not in str(raised.value)
+
+
+@pytest.mark.parametrize("replicas", ["0", "2", "0-1", "1-all"])
+def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
+    assert Settings.from_env({"MATCH_ELASTICSEARCH_REPLICAS": replicas}).elasticsearch_replicas == replicas
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -36,6 +55,17 @@ def test_an_elasticsearch_url_without_a_scheme_is_http() -> None:
         ("MATCH_STORE_URL", "postgres://localhost"),
         ("MATCH_STORE_URL", "sqlite:///"),
         ("ELASTICSEARCH_URL", "ftp://localhost"),
+        ("ELASTICSEARCH_URL", "http://one.lan,"),
+        ("ELASTICSEARCH_URL", "http://one.lan:http"),
+        ("ELASTICSEARCH_URL", "http://a:b@one.lan,http://c:d@two.lan"),
+        ("MATCH_ELASTICSEARCH_API_KEY", "id:key"),
+        ("MATCH_ELASTICSEARCH_CA_FILE", "/nowhere/ca.pem"),
+        ("MATCH_ELASTICSEARCH_CA_FILE", __file__),
+        ("MATCH_ELASTICSEARCH_SHARDS", "0"),
+        ("MATCH_ELASTICSEARCH_REPLICAS", "2-1"),
+        ("MATCH_ELASTICSEARCH_REPLICAS", "all"),
+        ("MATCH_ELASTICSEARCH_REFRESH_INTERVAL_S", "1s"),
+        ("MATCH_INDEX_VECTORS", "tree"),
         ("ELASTICSEARCH_INDEX", "Images"),
         ("ELASTICSEARCH_INDEX", "_all"),
         ("MATCH_FETCH_TIMEOUT_S", "0"),

@@ -12,7 +12,9 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
 def shown(value: Any) -> str:
-    return {True: "true", False: "false", None: "", (): ""}.get(value, f"{value}")
+    if isinstance(value, bool):
+        return f"{value}".lower()
+    return "" if value in {None, ()} else f"{value}"
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)

@@ -1,0 +1,172 @@
+"""The connection to Elasticsearch: hosts and credentials, errors as ours, bodies of bounded size."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
+
+from common.errors import StoreError, StoreUnavailable
+
+DEFAULT_PORT = 9200
+# One connection a thread of the busiest process; those above it would be opened and thrown away.
+CONNECTIONS = 32
+# Bodies stay far below http.max_content_length (100 MiB): a node holds each in memory.
+BULK_BYTES = 8 * 1024 * 1024
+REASON_MAX = 500
+# The client speaks to servers of its own major version and later; bit vectors would need 8.15.
+OLDEST_MAJOR = 9
+
+# An operator, or time, can mend these: away, not created yet, read-only, not allowed, too much at once.
+UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
+
+Json: TypeAlias = Mapping[str, Any]
+
+
+def connect(url: str, *, timeout_s: float, api_key: str | None = None, ca_file: Path | None = None) -> Elasticsearch:
+    """Return a client for the hosts in `url`, separated by commas; nothing is sent before its first call.
+
+    A host that cannot be reached is passed over; else calls are not repeated: a writer holds its items and comes back,
+    a reader is told.
+    """
+    hosts, login = split_url(url)
+    trust: dict[str, Any] = {"ca_certs": str(ca_file)} if ca_file else {}
+    return Elasticsearch(
+        hosts,
+        basic_auth=login,
+        api_key=api_key,
+        request_timeout=timeout_s,
+        max_retries=len(hosts) - 1,
+        retry_on_timeout=False,
+        retry_on_status=(),
+        connections_per_node=CONNECTIONS,
+        **trust,
+    )
+
+
+def split_url(url: str) -> tuple[list[str], tuple[str, str] | None]:
+    """Return the hosts' URLs without their login, and the login.
+
+    >>> split_url("http://me:s%40fe@search.lan/prefix,https://two.lan:443")
+    (['http://search.lan:9200/prefix', 'https://two.lan:443'], ('me', 's@fe'))
+    """
+    hosts, login = [], None
+    for one in url.split(","):
+        parts = urlsplit(one)
+        place = parts.netloc.rpartition("@")[2]
+        if parts.port is None:
+            place = f"{place.rstrip(':')}:{DEFAULT_PORT}"
+        if parts.username:
+            login = (unquote(parts.username), unquote(parts.password or ""))
+        hosts.append(urlunsplit((parts.scheme, place, parts.path, "", "")))
+    return hosts, login
+
+
+def require_elasticsearch(client: Elasticsearch) -> None:
+    """Raise StoreError when something else answers, or an Elasticsearch that is too old for us."""
+    try:
+        # Without a version in its Accept header a request is answered by every server there has been.
+        answer = client.perform_request("GET", "/", headers={"accept": "*/*"}).body
+    except UnsupportedProductError as error:
+        answer = error.body
+    except ApiError:
+        # Not allowed to ask: then what comes next has to tell.
+        return
+    if reason := wrong_server(answer):
+        raise StoreError(reason)
+
+
+def wrong_server(answer: object) -> str:
+    """Say what is wrong with a server that answers so to GET /.
+
+    >>> wrong_server({"version": {"number": "2.19.1", "distribution": "opensearch"}})
+    'opensearch 2.19.1 answers: Match needs Elasticsearch 9 or later'
+    """
+    version = answer.get("version") if isinstance(answer, Mapping) else None
+    number = str(version.get("number")) if isinstance(version, Mapping) else ""
+    if not isinstance(version, Mapping) or not number[:1].isdigit():
+        return "what answers is not Elasticsearch"
+    if distribution := version.get("distribution"):
+        return f"{distribution} {number} answers: Match needs Elasticsearch {OLDEST_MAJOR} or later"
+    if int(number.partition(".")[0]) < OLDEST_MAJOR:
+        return f"Elasticsearch {number} is too old: Match needs {OLDEST_MAJOR} or later"
+    return ""
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Turn the client's errors into ours."""
+    try:
+        yield
+    except UnsupportedProductError as error:
+        raise StoreError("what answers is not Elasticsearch") from error
+    except ApiError as error:
+        kind = StoreUnavailable if error.status_code in UNAVAILABLE else StoreError
+        message = f"Elasticsearch answered {error.status_code}: {_told(error)}"
+        raise kind(message) from error
+    except TransportError as error:
+        message = f"Elasticsearch cannot be reached: {error.message}"[:REASON_MAX]
+        raise StoreUnavailable(message) from error
+
+
+def bulk(client: Elasticsearch, alias: str, lines: Sequence[str]) -> Iterator[Json]:
+    """Send actions in bodies of bounded size, and yield each action's result."""
+    for body in _bodies(lines):
+        with our_errors():
+            answer = client.bulk(
+                index=alias,
+                # Else a missing index would be made up, with guessed fields.
+                require_alias=True,
+                operations=body,  # type: ignore[arg-type] # the client sends strings as they are
+            )
+        for item in answer["items"]:
+            yield from item.values()
+
+
+def hits(response: Json) -> list[Json]:
+    """Return the hits of one search; a search that a part of the index did not answer has none to trust."""
+    if error := response.get("error"):
+        message = f"Elasticsearch: {reason(error)}"
+        raise StoreUnavailable(message) if response["status"] in UNAVAILABLE else StoreError(message)
+    if response["timed_out"] or response["_shards"]["failed"]:
+        raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
+    return list(response["hits"]["hits"])
+
+
+def reason(error: Json) -> str:
+    """Return what Elasticsearch says, down to the cause.
+
+    >>> reason({"type": "t", "reason": "failed to parse", "caused_by": {"reason": "no number"}})
+    'failed to parse: no number'
+    """
+    reasons = [_first_line(error.get("reason", error.get("type", "no reason given")))]
+    while cause := error.get("caused_by"):
+        reasons.append(_first_line(cause.get("reason")))
+        error = cause
+    return ": ".join(reasons)[-REASON_MAX:]
+
+
+def _first_line(text: object) -> str:
+    """Leave out the document, which the parser repeats from the second line on."""
+    return str(text).partition("\n")[0]
+
+
+def _told(error: ApiError) -> str:
+    told = error.body.get("error") if isinstance(error.body, dict) else None
+    return reason(told) if isinstance(told, dict) else _first_line(error.message)[:REASON_MAX]
+
+
+def _bodies(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Group lines so that no body is larger than BULK_BYTES, save for a line that is so alone."""
+    body: list[str] = []
+    size = 0
+    for line in lines:
+        if body and size + len(line) > BULK_BYTES:
+            yield body
+            body, size = [], 0
+        body.append(line)
+        size += len(line)
+    if body:
+        yield body

@@ -1,0 +1,279 @@
+"""The store in Elasticsearch: writes with the order of requests as versions, searches by bit vectors."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import StoreError, StoreUnavailable
+from common.signature import Signature
+from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
+from common.store.elastic import documents
+from common.store.elastic.connection import Json, bulk, connect, hits, our_errors, reason
+from common.store.elastic.index import Index
+from common.store.elastic.mapping import VECTORS, Shape
+from common.store.labels import wanted
+
+HEALTH_TIMEOUT_S = 3.0
+# Elasticsearch refuses from + size, and num_candidates, above 10,000: a page and what is skipped before it share it.
+WINDOW = 10_000
+PAGE = WINDOW // 2
+IDS_AT_ONCE = 1_000
+# HNSW looks at this many vectors a shard at least: recall .995 at 300,000 pictures, where 200 give .982.
+BREADTH = 500
+LIVE: Final = {"term": {"deleted": False}}
+
+
+class ElasticStore:
+    """Store behind the alias `index` of the cluster at `url`; user and password may stand in the URL.
+
+    `shape` is that of a new index. `breadth` is the least number of vectors that HNSW looks at in each shard. Nothing
+    is sent before the first call.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options are named at every call
+        self,
+        url: str,
+        *,
+        index: str,
+        timeout_s: float,
+        api_key: str | None = None,
+        ca_file: Path | None = None,
+        shape: Shape | None = None,
+        breadth: int = BREADTH,
+    ) -> None:
+        self.index = index
+        self._client = connect(url, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
+        self._index = Index(self._client, index, shape=shape or Shape())
+        self._breadth = breadth
+        self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
+        self._refresh = _Shared(lambda: self._client.indices.refresh(index=index))
+
+    def prepare(self) -> None:
+        """Create index and alias in one step where absent, and wait until the index answers."""
+        self._index.prepare()
+
+    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+        """Index all; a deletion is a small document of its own, because Elasticsearch soon forgets its own ones."""
+        try:
+            self._index.stands()
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            # What stands there must not be written to, and an operator can mend it.
+            return [Written(Verdict.HELD, str(error)) for _ in items]
+        lines: list[str] = []
+        refused: dict[int, Written] = {}
+        for place, item in enumerate(items):
+            try:
+                lines.append(documents.lines(item))
+            except (ValueError, TypeError, RecursionError) as error:
+                refused[place] = Written(Verdict.REFUSED, f"cannot be stored: {error}")
+        results = (documents.written(result) for result in bulk(self._client, self.index, lines))
+        return [refused.get(place) or next(results) for place in range(len(items))]
+
+    def candidates(
+        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+    ) -> list[list[Candidate]]:
+        """Return the nearest in Hamming distance, for all queries in one request; at most 10,000 for each."""
+        found: list[list[Candidate]] = [[] for _ in queries]
+        places = [place for place, query in enumerate(queries) if query.any()]
+        if places:
+            self._index.stands()
+            searches = [line for place in places for line in ({}, self._nearest(queries[place], limit, where))]
+            with our_errors():
+                answer = self._client.msearch(index=self.index, searches=searches)
+            for place, response in zip(places, answer["responses"], strict=True):
+                found[place] = [documents.candidate(hit) for hit in hits(response)]
+        return found
+
+    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+        """Return the records as they were last written: a realtime lookup tells whether a refresh is due."""
+        self._index.stands()
+        ids = [documents.identity(filepath) for filepath in dict.fromkeys(filepaths)]
+        found: dict[str, Record] = {}
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            found |= self._records(ids[start : start + IDS_AT_ONCE])
+        return found
+
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
+        """Return filepaths by seq; far offsets are found by counting what lies before a seq, in some 30 steps."""
+        filters = [LIVE, *_passing(where)]
+        seq, skip = self._start(offset, filters)
+        return self._listed(filters, seq=seq, skip=skip, limit=limit).filepaths if skip <= PAGE else []
+
+    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        """Return the filepaths that follow `seq`, as searches see them."""
+        return self._listed([LIVE, *_passing(where)], seq=seq + 1, skip=0, limit=limit)
+
+    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+        """Return how many pictures searches see."""
+        return self._count([LIVE, *_passing(where)])
+
+    def refresh(self) -> None:
+        """Refresh; callers that come while a refresh runs share the next."""
+        with our_errors():
+            self._refresh()
+
+    def purge(self, *, before: int, limit: int) -> int:
+        """Delete old tombstones, save those that something newer has replaced meanwhile; at most 10,000 a call."""
+        old = self._search(
+            query={"bool": {"filter": [{"term": {"deleted": True}}, {"range": {"added": {"lt": before}}}]}},
+            size=min(limit, WINDOW),
+            source=False,
+            version=True,
+        )
+        lines = [documents.action("delete", hit["_id"], hit["_version"]) + "\n" for hit in old]
+        results = bulk(self._client, self.index, lines)
+        return sum(result.get("result") == "deleted" for result in results)
+
+    def health(self) -> Health:
+        """Ask for the index's status, and whether something blocks writes."""
+        prober = self._client.options(request_timeout=self._probe_s)
+        try:
+            if not self._index.stands(within_s=self._probe_s):
+                return Health(reads=False, writes=False, detail=f"Elasticsearch: no index {self.index} yet")
+            with our_errors():
+                status = prober.cluster.health(index=self.index, timeout="1s")["status"]
+                settings = prober.indices.get_settings(index=self.index, name="index.blocks.*", flat_settings=True)
+        except StoreError as error:
+            return Health(reads=False, writes=False, detail=str(error))
+        if status == "red":
+            return Health(reads=False, writes=False, detail="Elasticsearch: a part of the index is missing (red)")
+        blocks = sorted({name for index in settings.values() for name, on in index["settings"].items() if on == "true"})
+        return Health(reads=True, writes=not blocks, detail=", ".join(blocks))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _search(self, **body: Any) -> list[Json]:  # noqa: ANN401 - passed on to the client as it is
+        self._index.stands()
+        with our_errors():
+            answer = self._client.search(index=self.index, track_total_hits=False, **body)
+        return hits(answer.body)
+
+    def _count(self, filters: Sequence[Json]) -> int:
+        self._index.stands()
+        with our_errors():
+            answer = self._client.count(index=self.index, query={"bool": {"filter": filters}})
+        if answer["_shards"]["failed"]:
+            raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
+        return int(answer["count"])
+
+    def _records(self, ids: Sequence[str]) -> dict[str, Record]:
+        versions = self._versions(ids)
+        found = self._by_ids(versions)
+        if any(one not in found or found[one]["_version"] < version for one, version in versions.items()):
+            self.refresh()
+            found = self._by_ids(versions)
+        items = [documents.item(hit) for hit in found.values()]
+        return {item.filepath: item for item in items if isinstance(item, Record)}
+
+    def _versions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the versions that stand, also those that no search sees yet."""
+        if not ids:
+            return {}
+        with our_errors():
+            answer = self._client.mget(index=self.index, ids=ids, source=False)
+        if errors := [doc["error"] for doc in answer["docs"] if "error" in doc]:
+            message = f"Elasticsearch: {reason(errors[0])}"
+            raise StoreUnavailable(message)
+        return {doc["_id"]: doc["_version"] for doc in answer["docs"] if doc["found"]}
+
+    def _by_ids(self, ids: Mapping[str, int]) -> dict[str, Json]:
+        if not ids:
+            return {}
+        found = self._search(
+            query={"ids": {"values": list(ids)}}, size=len(ids), source=True, docvalue_fields=["sig"], version=True
+        )
+        return {hit["_id"]: hit for hit in found}
+
+    def _listed(self, filters: Sequence[Json], *, seq: int, skip: int, limit: int) -> Page:
+        """Return what comes from `seq` on, less the first `skip`."""
+        paths: list[str] = []
+        while len(paths) < limit:
+            size = min(limit - len(paths), PAGE)
+            found = self._search(
+                query={"bool": {"filter": [*filters, {"range": {"seq": {"gte": seq}}}]}},
+                sort=["seq"],
+                from_=skip,
+                size=size,
+                source=False,
+                docvalue_fields=["path"],
+            )
+            paths += [hit["fields"]["path"][0] for hit in found]
+            if found:
+                seq, skip = found[-1]["sort"][0] + 1, 0
+            if len(found) < size:
+                break
+        return Page(paths, seq - 1)
+
+    def _start(self, offset: int, filters: Sequence[Json]) -> tuple[int, int]:
+        """Return a seq, and how many records from there on come before `offset`; few, unless it lies past the end."""
+        if offset <= PAGE:
+            return 0, offset
+        low, high, before = 0, self._newest_seq() + 1, 0
+        while offset - before > PAGE and high - low > 1:
+            middle = (low + high) // 2
+            count = self._count([*filters, {"range": {"seq": {"lt": middle}}}])
+            if count <= offset:
+                low, before = middle, count
+            else:
+                high = middle
+        return low, offset - before
+
+    def _newest_seq(self) -> int:
+        newest = self._search(query=LIVE, sort=[{"seq": "desc"}], size=1, source=False)
+        return int(newest[0]["sort"][0]) if newest else 0
+
+    def _nearest(self, query: Signature, limit: int, where: Mapping[str, str] | None) -> Json:
+        """Return the search: a picture's score is that of its nearest signature."""
+        size = min(limit, WINDOW)
+        breadth = {"k": size, "num_candidates": min(max(self._breadth, 2 * size), WINDOW)}
+        near = {"query_vector": documents.bits(query), **breadth, "filter": _passing(where)}
+        return {
+            "query": {"dis_max": {"queries": [{"knn": {"field": field, **near}} for field in VECTORS]}},
+            "size": size,
+            "_source": False,
+            "track_total_hits": False,
+            "docvalue_fields": ["path", "sig"],
+        }
+
+
+class _Shared:
+    """An action that its callers share: each returns after a run that began after its call."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action = action
+        self._lock = threading.Lock()
+        self._running = threading.Lock()
+        self._next: Future[None] | None = None
+
+    def __call__(self) -> None:
+        with self._lock:
+            leads = self._next is None
+            run = self._next = self._next or Future()
+        if leads:
+            with self._running:
+                # From here on a caller is too late for this run.
+                with self._lock:
+                    self._next = None
+                self._lead(run)
+        run.result()
+
+    def _lead(self, run: Future[None]) -> None:
+        try:
+            self._action()
+        except BaseException as error:  # noqa: BLE001 - handed to every caller, this one included
+            run.set_exception(error)
+        else:
+            run.set_result(None)
+
+
+def _passing(where: Mapping[str, str] | None) -> list[Json]:
+    return [{"term": {"labels": label}} for label in wanted(where)]

@@ -1,0 +1,194 @@
+"""Servers that are no Elasticsearch for us, and the ways to one that is: told by small servers that pretend."""
+
+import base64
+import json
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import StoreError, StoreUnavailable
+from common.store.base import Tombstone, Verdict
+from common.store.elastic import ElasticStore
+
+PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
+ELASTIC_9 = {"version": {"number": "9.1.0", "build_flavor": "default"}, "tagline": "You Know, for Search"}
+ELASTIC_8 = {"version": {"number": "8.14.3", "build_flavor": "default"}, "tagline": "You Know, for Search"}
+ELASTIC_7 = {"version": {"number": "7.10.2", "build_flavor": "oss"}, "tagline": "You Know, for Search"}
+OPENSEARCH = {"version": {"distribution": "opensearch", "number": "2.19.1"}, "tagline": "The OpenSearch Project"}
+# OpenSearch can be told to give Elasticsearch's number, for old clients.
+OPENSEARCH_POSING = {"version": {"distribution": "opensearch", "number": "7.10.2"}}
+
+
+class Pretender(ThreadingHTTPServer):
+    """Answers GET / with `root`, and all else as an empty cluster would, or as an old server refuses our client."""
+
+    def __init__(self, root: Any, headers: dict[str, str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.root = root
+        self.headers = headers
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Pretender
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
+        if self.path == "/":
+            self._answer(200, self.server.root)
+        elif "compatible-with" in self.headers["Accept"] and self.server.root != ELASTIC_9:
+            self._answer(406, {"error": "Content-Type header [application/vnd.elasticsearch+json] is not supported"})
+        else:
+            self._answer(200, {})
+
+    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the base class's names
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+    def _answer(self, status: int, body: Any) -> None:
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+
+@pytest.fixture
+def pretend() -> Iterator[Callable[..., Pretender]]:
+    servers: list[Pretender] = []
+
+    def pretend(root: Any, headers: dict[str, str] | None = None, *, certificate: Path | None = None) -> Pretender:
+        server = Pretender(root, headers or {})
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield pretend
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., ElasticStore]]:
+    stores: list[ElasticStore] = []
+
+    def connect(url: str, **options: Any) -> ElasticStore:
+        stores.append(ElasticStore(url, index="images", timeout_s=5, **options))
+        return stores[-1]
+
+    yield connect
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl command to make a certificate with")
+    path = tmp_path / "server.pem"
+    command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    extra = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(path), "-out", str(tmp_path / "cert.pem")]
+    subprocess.run([openssl, *command, *extra, *files], check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "cert.pem").read_text())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("root", "headers", "told"),
+    [
+        (OPENSEARCH, {}, "opensearch 2.19.1 answers: Match needs Elasticsearch 9 or later"),
+        (OPENSEARCH_POSING, {}, "opensearch 7.10.2 answers: Match needs Elasticsearch 9 or later"),
+        (ELASTIC_7, {}, "Elasticsearch 7.10.2 is too old: Match needs 9 or later"),
+        (ELASTIC_8, PRODUCT, "Elasticsearch 8.14.3 is too old: Match needs 9 or later"),
+        ("<html>It works!</html>", {}, "what answers is not Elasticsearch"),
+        ({"couchdb": "Welcome", "version": "3.3.3"}, {}, "what answers is not Elasticsearch"),
+        (["?"], {}, "what answers is not Elasticsearch"),
+    ],
+    ids=["opensearch", "opensearch posing", "7", "8", "html", "couchdb", "list"],
+)
+def test_a_server_that_cannot_serve_us_is_told_in_one_line_and_gets_nothing(
+    pretend: Callable[..., Pretender],
+    connect: Callable[..., ElasticStore],
+    root: Any,
+    headers: dict[str, str],
+    told: str,
+) -> None:
+    server = pretend(root, headers)
+    store = connect(server.url)
+
+    with pytest.raises(StoreError) as raised:
+        store.prepare()
+    (written,) = store.put([Tombstone(filepath="cat.jpg", seq=1, added=1)])
+
+    assert not isinstance(raised.value, StoreUnavailable)
+    assert (str(raised.value), store.health().detail, written.reason) == (told, told, told)
+    assert written.verdict is Verdict.HELD
+    assert {(method, path) for method, path, _ in server.asked} == {("GET", "/")}
+
+
+def test_an_index_that_is_not_there_yet_is_no_misfit(
+    pretend: Callable[..., Pretender], connect: Callable[..., ElasticStore]
+) -> None:
+    store = connect(pretend(ELASTIC_9, PRODUCT).url)
+
+    assert store.health().detail == "Elasticsearch: no index images yet"
+
+
+@pytest.mark.parametrize(
+    ("login", "options", "sent"),
+    [
+        ("me:s%40fe@", {}, "Basic " + base64.b64encode(b"me:s@fe").decode()),
+        ("", {"api_key": "aWQ6a2V5"}, "ApiKey aWQ6a2V5"),
+        ("", {}, None),
+    ],
+    ids=["user and password", "API key", "nothing"],
+)
+def test_credentials_are_sent_with_every_request(
+    pretend: Callable[..., Pretender],
+    connect: Callable[..., ElasticStore],
+    login: str,
+    options: dict[str, str],
+    sent: str | None,
+) -> None:
+    server = pretend(ELASTIC_9, PRODUCT)
+
+    connect(server.url.replace("//", f"//{login}"), **options).health()
+
+    assert {authorization for *_, authorization in server.asked} == {sent}
+    assert len(server.asked) > 1
+
+
+def test_https_is_checked_against_the_ca_file(
+    pretend: Callable[..., Pretender], connect: Callable[..., ElasticStore], certificate: Path
+) -> None:
+    url = pretend(ELASTIC_9, PRODUCT, certificate=certificate).url.replace("http://", "https://")
+    ca_file = certificate.with_name("cert.pem")
+
+    trusting, doubting = connect(url, ca_file=ca_file).health(), connect(url).health()
+
+    assert trusting.detail == "Elasticsearch: no index images yet"
+    assert "certificate verify failed" in doubting.detail
