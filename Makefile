@@ -50,6 +50,10 @@ dev: $(VENV)/.dev ## Run Redis, API, workers and flower here until Ctrl-C (no Do
 demo: $(VENV)/.dev ## Add the example pictures to a running `make dev` and find a changed copy of one
 	@$(BIN)/python examples/demo.py
 
+.PHONY: reindex
+reindex: $(VENV)/.dev ## Copy Elasticsearch's index into a new one as the settings ask for, while the service runs
+	@$(BIN)/python -m common.store.reindex
+
 # --- check -------------------------------------------------------------------
 
 .PHONY: sure

@@ -177,8 +177,8 @@ def _fetch_allow(text: str) -> tuple[AllowedTarget, ...]:
     return tuple(AllowedTarget.parse(entry.strip()) for entry in text.split(",") if entry.strip())
 
 
-def _setting(name: str, default: object, parse: Callable[[str], object], meaning: str) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
-    return field(default=default, metadata={"name": name, "parse": parse, "meaning": meaning})
+def _setting(name: str, default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
+    return field(default=default, repr=not secret, metadata={"name": name, "parse": parse, "meaning": meaning})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,11 @@ class Settings:
         "without a scheme: http",
     )
     elasticsearch_api_key: str | None = _setting(
-        "MATCH_ELASTICSEARCH_API_KEY", None, _api_key, "API key in its encoded form, instead of user and password"
+        "MATCH_ELASTICSEARCH_API_KEY",
+        None,
+        _api_key,
+        "API key in its encoded form, instead of user and password",
+        secret=True,
     )
     elasticsearch_ca_file: Path | None = _setting(
         "MATCH_ELASTICSEARCH_CA_FILE", None, _ca_file, "CA certificates (PEM) that Elasticsearch's is checked against"

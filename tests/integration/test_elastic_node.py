@@ -305,6 +305,27 @@ def test_a_deletion_outlives_elasticsearchs_own_memory_of_it(store: ElasticStore
     assert store.records(["cat.jpg"]) == {}
 
 
+def test_deletions_hold_off_older_adds_across_a_restart_until_they_are_purged(
+    node: Node, store: ElasticStore, client: Elasticsearch
+) -> None:
+    client.indices.put_settings(index=store.index, settings={"index.gc_deletes": "0s"})
+    store.put([record("1.jpg", 1), record("2.jpg", 2), record("3.jpg", 3)])
+    store.put([deletion("1.jpg", 11), deletion("2.jpg", 12), deletion("3.jpg", 13)])
+
+    node.restart()
+    store.prepare()
+    late = store.put([record("1.jpg", 4), record("2.jpg", 5), record("3.jpg", 6)])
+    purged = []
+    for _ in range(3):
+        store.refresh()
+        purged.append(store.purge(before=13, limit=1))
+
+    assert [written.verdict for written in late] == [Verdict.SUPERSEDED] * 3
+    assert purged == [1, 1, 0]
+    assert [written.verdict for written in store.put([record("3.jpg", 7)])] == [Verdict.SUPERSEDED]
+    assert store.count() == 0
+
+
 def test_no_credentials_are_told(node: Node) -> None:
     store = ElasticStore(node.url.replace("http://", "http://someone:geheim@"), index="images", timeout_s=10)
 

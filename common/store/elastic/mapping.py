@@ -78,27 +78,25 @@ class Shape:
 
 def misfit(name: str, standing: _Json) -> str:
     """Say in one line why what stands under `name` cannot be used; `standing` is the answer of GET /name."""
-    elsewhere = "nothing was changed; ELASTICSEARCH_INDEX can name another"
-    if not is_alias(name, standing):
-        return f"Elasticsearch holds an index named {name} that is not Match's: {elsewhere}"
-    if len(standing) > 1:
-        return f"the alias {name} stands for several indices ({', '.join(sorted(standing))}): {elsewhere}"
+    if reason := stranger(name, standing):
+        return reason
     ((index, told),) = standing.items()
-    if not is_ours(told):
-        return f"the alias {name} stands for {index}, which holds something else than pictures: {elsewhere}"
     if wrong := _wrong(told, _FIELDS):
         return f"the index {index} does not fit this version of Match ({', '.join(wrong)}): `make reindex` mends it"
     return ""
 
 
-def is_alias(name: str, standing: _Json) -> bool:
-    """Say whether `name` is an alias of all that stands."""
-    return all(name in told["aliases"] for told in standing.values())
-
-
-def is_ours(told: _Json) -> bool:
-    """Say whether the index holds pictures, in a form of this or another version."""
-    return not _wrong(told, _CORE)
+def stranger(name: str, standing: _Json) -> str:
+    """Say in one line why what stands under `name` is no index of pictures, in a form of this or another version."""
+    elsewhere = "nothing was changed; ELASTICSEARCH_INDEX can name another"
+    if not all(name in told["aliases"] for told in standing.values()):
+        return f"Elasticsearch holds an index named {name} that is not Match's: {elsewhere}"
+    if len(standing) > 1:
+        return f"the alias {name} stands for several indices ({', '.join(sorted(standing))}): {elsewhere}"
+    ((index, told),) = standing.items()
+    if _wrong(told, _CORE):
+        return f"the alias {name} stands for {index}, which holds something else than pictures: {elsewhere}"
+    return ""
 
 
 def _wrong(told: _Json, wanted: Mapping[str, _Json]) -> list[str]:

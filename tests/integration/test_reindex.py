@@ -1,0 +1,365 @@
+"""A new index in place of the old one, on a real Elasticsearch: while the service writes, and however runs end."""
+
+import base64
+import itertools
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from elasticsearch import Elasticsearch
+
+from common.errors import StoreError
+from common.signature import LENGTH
+from common.store.base import Health, Record, Tombstone, Verdict, Written
+from common.store.elastic import ElasticStore, Shape
+from common.store.elastic.copying import Copying
+from common.store.elastic.documents import identity
+
+# A run that stops at each line that it reports, until it is told to go on.
+RUN = """
+import sys
+from elasticsearch import Elasticsearch
+from common.store.elastic import Shape
+from common.store.elastic.copying import Copying
+def report(line):
+    print(line, flush=True)
+    sys.stdin.readline()
+with Elasticsearch(sys.argv[1]) as client:
+    Copying(client, sys.argv[2], shape=Shape(), batch=10, grace_s=0, report=report).run()
+"""
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def index() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def client(elasticsearch_url: str, index: str) -> Iterator[Elasticsearch]:
+    with Elasticsearch(elasticsearch_url) as client:
+        yield client
+        for name in client.indices.get_alias(index=f"{index}-*"):
+            client.indices.delete(index=name)
+
+
+@pytest.fixture
+def store(elasticsearch_url: str, index: str) -> Iterator[ElasticStore]:
+    with closing(ElasticStore(elasticsearch_url, index=index, timeout_s=20, shape=Shape(shards=2))) as store:
+        store.prepare()
+        yield store
+
+
+@pytest.fixture
+def run(index: str, client: Elasticsearch) -> Run:
+    """Copy to the end, and return how many documents that took."""
+
+    def run(**options: Any) -> int:
+        return Copying(client, index, **{"shape": Shape(), "batch": 10, "grace_s": 0} | options).run()
+
+    return run
+
+
+def record(filepath: str, seq: int, **metadata: Any) -> Record:
+    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
+    return Record(
+        filepath=filepath, seq=seq, signatures=(signature,), metadata=metadata, added=seq, width=640, height=480
+    )
+
+
+def deletion(filepath: str, seq: int) -> Tombstone:
+    return Tombstone(filepath=filepath, seq=seq, added=seq)
+
+
+def stored(outcomes: Sequence[Written]) -> bool:
+    return all(written.verdict is Verdict.STORED for written in outcomes)
+
+
+def behind(client: Elasticsearch, alias: str) -> list[str]:
+    return sorted(client.indices.get_alias(name=alias))
+
+
+def indices(client: Elasticsearch, index: str) -> list[str]:
+    return sorted(client.indices.get_alias(index=f"{index}-*"))
+
+
+def raising(at: str) -> Callable[[str], None]:
+    """Report nothing, and end the run when it comes to a line that begins so."""
+
+    def report(line: str) -> None:
+        if line.startswith(at):
+            raise InterruptedError(line)
+
+    return report
+
+
+def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
+    blank = Record(filepath="blank.jpg", seq=200, signatures=(np.zeros(LENGTH, np.int8),), added=1, width=1, height=1)
+    both = Record(
+        filepath="both.jpg", seq=201, signatures=record("", 7).signatures * 2, added=201, width=640, height=480
+    )
+    store.put([record(f"{seq}.jpg", seq, n=[seq, {"deep": True}]) for seq in range(1, 101)])
+    store.put([deletion("5.jpg", 202), deletion("absent.jpg", 203), blank, both])
+
+    run(shape=Shape(shards=1, vectors="flat"))
+
+    assert indices(client, index) == behind(client, index) == [f"{index}-2"]
+    assert store.filepaths(offset=0, limit=200) == [f"{n}.jpg" for n in range(1, 101) if n != 5] + [
+        "blank.jpg",
+        "both.jpg",
+    ]
+    assert store.records(["7.jpg"])["7.jpg"].metadata == {"n": [7, {"deep": True}]}
+    assert len(store.records(["both.jpg"])["both.jpg"].signatures) == 2
+    assert store.filepaths(offset=0, limit=9, where={"n": "7"}) == ["7.jpg"]
+    assert store.candidates(record("", 9).signatures[0][None], limit=1)[0][0].filepath == "9.jpg"
+    assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
+    assert store.health() == Health(reads=True, writes=True)
+    settings = client.indices.get_settings(index=index, flat_settings=True)[f"{index}-2"]["settings"]
+    assert settings["index.refresh_interval"] == "1000ms"
+
+
+def test_it_may_be_done_again_and_again(client: Elasticsearch, index: str, store: ElasticStore, run: Run) -> None:
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
+
+    for _ in range(3):
+        run()
+
+    assert behind(client, index) == [f"{index}-4"]
+    assert store.count() == 30
+
+
+def test_adds_and_deletes_go_on_and_none_is_lost(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 601)])
+    seqs, ended = itertools.count(1_000), threading.Event()
+    held: list[str] = []
+
+    def write(worker: int) -> dict[str, Record | Tombstone]:
+        """Write to filepaths of our own until the end, each item until it is confirmed; return the last of each."""
+        chance, last = random.Random(worker), {}
+        while not ended.is_set():
+            paths = chance.sample([f"{n}.jpg" for n in range(1, 900) if n % 4 == worker], 5)
+            items = [
+                deletion(path, next(seqs)) if chance.random() < 0.3 else record(path, next(seqs), worker=worker)
+                for path in paths
+            ]
+            while not stored(outcomes := store.put(items)):
+                held.extend(written.reason for written in outcomes if written.verdict is Verdict.HELD)
+                time.sleep(0.01)
+            last |= {item.filepath: item for item in items}
+        return last
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, worker) for worker in range(4)]
+        try:
+            for _ in range(3):
+                run(batch=50)
+        finally:
+            ended.set()
+        last = {path: item for writer in writers for path, item in writer.result().items()}
+
+    expected = {f"{seq}.jpg": seq for seq in range(1, 601)} | {path: item.seq for path, item in last.items()}
+    gone = {path for path, item in last.items() if isinstance(item, Tombstone)}
+    found = store.records([f"{n}.jpg" for n in range(1, 900)])
+    assert behind(client, index) == [f"{index}-4"]
+    assert {path: item.seq for path, item in found.items()} == {
+        path: seq for path, seq in expected.items() if path not in gone
+    }
+    late = store.put([record(path, 999) for path in sorted(gone)])
+    assert {written.verdict for written in late} == {Verdict.SUPERSEDED}
+    assert all("blocked" in reason for reason in held)
+
+
+@pytest.mark.parametrize("at", ["copied", "writes are held"])
+def test_a_run_that_was_killed_is_taken_up_where_it_ended(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run, elasticsearch_url: str, at: str
+) -> None:
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 1_001)])
+    command = [sys.executable, "-c", RUN, elasticsearch_url, index]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdin is not None
+        assert killed.stdout is not None
+        while not killed.stdout.readline().startswith(at):
+            killed.stdin.write("go on\n")
+            killed.stdin.flush()
+        killed.kill()
+    changes = [record("1.jpg", 2_000), deletion("2.jpg", 2_001), record("new.jpg", 2_002)]
+    verdicts = {written.verdict for written in store.put(changes)}
+
+    copied = run()
+
+    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.HELD}
+    assert copied <= 1_000 - 200 + len(changes)
+    assert {written.verdict for written in store.put(changes)} == {Verdict.STORED}
+    assert indices(client, index) == behind(client, index) == [f"{index}-2"]
+    store.refresh()
+    assert store.count() == 1_000
+    assert list(store.records(["1.jpg", "2.jpg", "new.jpg"])) == ["1.jpg", "new.jpg"]
+
+
+@pytest.mark.parametrize("at", ["copied", "writes are held"])
+def test_a_run_gives_way_to_one_that_was_started_later(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run, at: str
+) -> None:
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 301)])
+    later: list[int] = []
+
+    def start_another(line: str) -> None:
+        if line.startswith(at) and not later:
+            later.append(run())
+            store.put([record("new.jpg", 1_000)])
+
+    with pytest.raises(StoreError):
+        run(report=start_another)
+
+    assert behind(client, index) == indices(client, index) == [f"{index}-2"]
+    assert store.health() == Health(reads=True, writes=True)
+    store.refresh()
+    assert store.count() == 301
+
+
+def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
+    store.put([record("cat.jpg", 1)])
+
+    with pytest.raises(InterruptedError):
+        run(report=raising("writes are held"))
+
+    assert [written.verdict for written in store.put([record("dog.jpg", 2)])] == [Verdict.STORED]
+    assert behind(client, index) == [f"{index}-1"]
+    run()
+    assert store.filepaths(offset=0, limit=9) == ["cat.jpg", "dog.jpg"]
+
+
+def test_a_run_that_ended_after_the_swap_leaves_only_the_old_index_to_drop(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
+    store.put([record("cat.jpg", 1)])
+    with pytest.raises(InterruptedError):
+        run(report=raising(f"{index} is"))
+    assert behind(client, index) == [f"{index}-2"]
+
+    copied = run()
+
+    assert copied == 0
+    assert indices(client, index) == [f"{index}-2"]
+    assert store.count() == 1
+
+
+def test_nothing_is_swapped_when_a_picture_is_missing(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
+
+    def lose_one(line: str) -> None:
+        if line.startswith("writes are held"):
+            lost = {"_id": identity("7.jpg"), "version": 8, "version_type": "external"}
+            client.bulk(index=f"{index}-2", operations=[{"delete": lost}])
+
+    with pytest.raises(StoreError, match=r"30 pictures, .* 29: nothing was swapped"):
+        run(report=lose_one)
+
+    assert behind(client, index) == [f"{index}-1"]
+    assert [written.verdict for written in store.put([record("new.jpg", 40)])] == [Verdict.STORED]
+
+
+def test_an_index_that_was_begun_in_another_form_is_begun_anew(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
+    store.put([record("cat.jpg", 1)])
+    with pytest.raises(InterruptedError):
+        run(report=raising("copied"))
+
+    run(shape=Shape(vectors="flat"))
+
+    mapping = client.indices.get_mapping(index=index).body
+    assert [told["mappings"]["properties"]["bits_0"]["index_options"] for told in mapping.values()] == [
+        {"type": "flat"}
+    ]
+    assert indices(client, index) == behind(client, index)
+
+
+def test_an_index_of_an_older_version_is_taken_over(
+    elasticsearch_url: str, client: Elasticsearch, index: str, store: ElasticStore, run: Run
+) -> None:
+    store.put([record("cat.jpg", 1, colour="red")])
+    older = Shape().mappings()
+    older["properties"] = {**older["properties"], "metadata": {"type": "flattened"}}
+    del older["properties"]["labels"]
+    client.indices.delete(index=f"{index}-1")
+    client.indices.create(index=f"{index}-7", aliases={index: {}}, mappings=older)
+    document = {"path": "cat.jpg", "seq": 1, "deleted": False, "added": 1, "width": 1, "height": 1}
+    document |= {"sig": base64.b64encode(np.ones(LENGTH, np.int8).tobytes()).decode(), "metadata": {"colour": "red"}}
+    client.index(index=index, id="x", document=document)
+    with closing(ElasticStore(elasticsearch_url, index=index, timeout_s=20)) as newer:
+        assert "make reindex" in newer.health().detail
+
+        run()
+
+        assert newer.health() == Health(reads=True, writes=True)
+        assert newer.filepaths(offset=0, limit=9, where={"colour": "red"}) == ["cat.jpg"]
+    assert behind(client, index) == [f"{index}-8"]
+
+
+@pytest.mark.parametrize("alias", ["next", "old"])
+def test_what_is_not_ours_is_not_dropped(
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run, alias: str
+) -> None:
+    store.put([record("cat.jpg", 1)])
+    client.indices.create(index=f"{index}-theirs", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
+
+    with pytest.raises(StoreError, match="not ours"):
+        run()
+
+    assert indices(client, index) == [f"{index}-1", f"{index}-theirs"]
+
+
+def test_there_is_nothing_to_copy_before_the_service_has_made_an_index(run: Run) -> None:
+    with pytest.raises(StoreError, match="there is no index"):
+        run()
+
+
+def reindex(**environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "common.store.reindex"]
+    mute = {name: value for name, value in os.environ.items() if not name.startswith(("MATCH_", "ELASTICSEARCH_"))}
+    return subprocess.run(command, env=mute | environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_makes_an_index_as_the_settings_ask_for(
+    store: ElasticStore, client: Elasticsearch, index: str, elasticsearch_url: str
+) -> None:
+    store.put([record("cat.jpg", 1)])
+
+    done = reindex(ELASTICSEARCH_URL=elasticsearch_url, ELASTICSEARCH_INDEX=index, MATCH_ELASTICSEARCH_SHARDS="3")
+
+    assert done.returncode == 0, done.stderr
+    settings = client.indices.get_settings(index=index, flat_settings=True)[f"{index}-2"]["settings"]
+    assert settings["index.number_of_shards"] == "3"
+    assert f"{index} is {index}-2 now" in done.stderr
+
+
+def test_the_command_says_in_one_line_what_is_wrong() -> None:
+    away = reindex(ELASTICSEARCH_URL="http://127.0.0.1:9")
+    wrong = reindex(MATCH_INDEX_VECTORS="tree")
+    embedded = reindex(MATCH_STORE_URL="sqlite:///match.db")
+
+    assert (away.returncode, wrong.returncode, embedded.returncode) == (1, 2, 2)
+    assert away.stderr.startswith("match reindex: Elasticsearch cannot be reached")
+    assert wrong.stderr == "match reindex: MATCH_INDEX_VECTORS must be hnsw or flat\n"
+    assert embedded.stderr == "match reindex: the embedded store needs no reindex\n"
+    assert "Traceback" not in away.stderr + wrong.stderr + embedded.stderr
