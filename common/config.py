@@ -321,4 +321,6 @@ class Settings:
         settings = cls(**values)
         if settings.elasticsearch_api_key is not None and "@" in settings.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot stand beside a user in ELASTICSEARCH_URL")
+        if settings.elasticsearch_ca_file is not None and "http://" in settings.elasticsearch_url:
+            raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
         return settings

@@ -1,5 +1,6 @@
 """Settings: read once, each by its name, and a wrong one is told by that name."""
 
+import certifi
 import pytest
 
 from common.config import AllowedTarget, Settings
@@ -34,6 +35,17 @@ def test_an_api_key_beside_a_password_is_refused_without_telling_either() -> Non
 
     assert "geheim" not in str(raised.value)
     assert "c2VjcmV0" not in str(raised.value)
+
+
+def test_a_ca_file_without_https_is_refused() -> None:
+    urls = "https://one.lan:9200,two.lan:9200"
+
+    with pytest.raises(ConfigError, match=r"^MATCH_ELASTICSEARCH_CA_FILE needs https"):
+        Settings.from_env({"ELASTICSEARCH_URL": urls, "MATCH_ELASTICSEARCH_CA_FILE": certifi.where()})
+
+
+def test_an_api_key_is_not_shown_with_the_settings() -> None:
+    assert "c2VjcmV0" not in repr(Settings.from_env({"MATCH_ELASTICSEARCH_API_KEY": "c2VjcmV0"}))
 
 
 @pytest.mark.parametrize("replicas", ["0", "2", "0-1", "1-all"])

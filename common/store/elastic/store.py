@@ -1,8 +1,6 @@
 """The store in Elasticsearch: writes with the order of requests as versions, searches by bit vectors."""
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +14,7 @@ from common.store.elastic import documents
 from common.store.elastic.connection import Json, bulk, connect, hits, our_errors, reason
 from common.store.elastic.index import Index
 from common.store.elastic.mapping import VECTORS, Shape
+from common.store.elastic.shared import Shared
 from common.store.labels import wanted
 
 HEALTH_TIMEOUT_S = 3.0
@@ -51,7 +50,7 @@ class ElasticStore:
         self._index = Index(self._client, index, shape=shape or Shape())
         self._breadth = breadth
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
-        self._refresh = _Shared(lambda: self._client.indices.refresh(index=index))
+        self._refresh = Shared(self._refresh_index)
 
     def prepare(self) -> None:
         """Create index and alias in one step where absent, and wait until the index answers."""
@@ -116,8 +115,7 @@ class ElasticStore:
 
     def refresh(self) -> None:
         """Refresh; callers that come while a refresh runs share the next."""
-        with our_errors():
-            self._refresh()
+        self._refresh()
 
     def purge(self, *, before: int, limit: int) -> int:
         """Delete old tombstones, save those that something newer has replaced meanwhile; at most 10,000 a call."""
@@ -150,6 +148,12 @@ class ElasticStore:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _refresh_index(self) -> None:
+        with our_errors():
+            answer = self._client.indices.refresh(index=self.index)
+        if answer["_shards"]["failed"]:
+            raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
 
     def _search(self, **body: Any) -> list[Json]:  # noqa: ANN401 - passed on to the client as it is
         self._index.stands()
@@ -243,36 +247,6 @@ class ElasticStore:
             "track_total_hits": False,
             "docvalue_fields": ["path", "sig"],
         }
-
-
-class _Shared:
-    """An action that its callers share: each returns after a run that began after its call."""
-
-    def __init__(self, action: Callable[[], object]) -> None:
-        self._action = action
-        self._lock = threading.Lock()
-        self._running = threading.Lock()
-        self._next: Future[None] | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            leads = self._next is None
-            run = self._next = self._next or Future()
-        if leads:
-            with self._running:
-                # From here on a caller is too late for this run.
-                with self._lock:
-                    self._next = None
-                self._lead(run)
-        run.result()
-
-    def _lead(self, run: Future[None]) -> None:
-        try:
-            self._action()
-        except BaseException as error:  # noqa: BLE001 - handed to every caller, this one included
-            run.set_exception(error)
-        else:
-            run.set_result(None)
 
 
 def _passing(where: Mapping[str, str] | None) -> list[Json]:

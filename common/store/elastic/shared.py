@@ -1,0 +1,36 @@
+"""One action for many callers at once."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+
+class Shared:
+    """An action that its callers share: each returns after a run that began after its call."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action = action
+        self._lock = threading.Lock()
+        self._running = threading.Lock()
+        self._next: Future[None] | None = None
+
+    def __call__(self) -> None:
+        """Return, or raise, as the run did; at most one run waits behind the one that goes on."""
+        with self._lock:
+            leads = self._next is None
+            run = self._next = self._next or Future()
+        if leads:
+            with self._running:
+                # From here on a caller is too late for this run.
+                with self._lock:
+                    self._next = None
+                self._lead(run)
+        run.result()
+
+    def _lead(self, run: Future[None]) -> None:
+        try:
+            self._action()
+        except BaseException as error:  # noqa: BLE001 - handed to every caller, this one included
+            run.set_exception(error)
+        else:
+            run.set_result(None)

@@ -1,0 +1,84 @@
+"""Refreshes are shared: many who wait for one do not cost many."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from common.errors import StoreUnavailable
+from common.store.elastic.shared import Shared
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_all_who_come_while_one_runs_share_the_next() -> None:
+    began, gate = threading.Semaphore(0), threading.Semaphore(0)
+    runs: list[int] = []
+    callers: list[int] = []
+
+    def act() -> None:
+        runs.append(1)
+        began.release()
+        gate.acquire()
+
+    def call() -> None:
+        callers.append(1)
+        shared()
+
+    shared = Shared(act)
+    with ThreadPoolExecutor(20) as pool:
+        first = pool.submit(call)
+        began.acquire()
+        rest = [pool.submit(call) for _ in range(19)]
+        wait_for(lambda: len(callers) == 20)
+        gate.release()
+        began.acquire()
+        assert first.result() is None
+        assert not any(done.done() for done in rest)
+        gate.release(40)
+        for done in rest:
+            done.result()
+
+    # Two, and some more for callers that were slow on their way.
+    assert 2 <= len(runs) < 10
+
+
+def test_a_caller_sees_a_run_that_began_after_its_call() -> None:
+    written, seen = [0], [0]
+
+    def refresh() -> None:
+        seen[0] = written[0]
+
+    shared, lock = Shared(refresh), threading.Lock()
+
+    def write_and_wait(_: int) -> bool:
+        with lock:
+            written[0] += 1
+            mine = written[0]
+        shared()
+        return seen[0] >= mine
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(write_and_wait, range(2_000)))
+
+
+def test_all_who_share_a_failed_run_hear_of_it_and_the_next_runs_anew() -> None:
+    outcomes = iter([StoreUnavailable("away"), None])
+
+    def act() -> None:
+        if error := next(outcomes):
+            raise error
+
+    shared = Shared(act)
+
+    with pytest.raises(StoreUnavailable):
+        shared()
+    shared()
+    assert list(outcomes) == []
