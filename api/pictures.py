@@ -25,13 +25,13 @@ class Pictures:
     def signature(self, source: Source) -> Signature:
         """Return the signature of one picture."""
         data = self._bytes(source)
-        with naming(source.field), self.slot.hold():
+        with naming(source.field), self.slot.hold(), self.slot.alarm():
             return sign(decode(data, self.limits).pixels)
 
     def compare(self, first: Source, second: Source) -> float:
         """Return the score of two pictures, 0 to 100."""
         first_data, second_data = self._bytes(first), self._bytes(second)
-        with self.slot.hold():
+        with self.slot.hold(), self.slot.alarm():
             with naming(first.field):
                 picture = decode(first_data, self.limits)
             with naming(second.field):

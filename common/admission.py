@@ -21,21 +21,28 @@ class Admission:
     def __init__(self, redis: Redis, *, max_percent: int) -> None:
         self._redis = redis
         self._max_percent = max_percent
-        self._lock = Lock()
+        self._looking = Lock()
         self._looked = float("-inf")
         self._used_percent = 0.0
 
     def check(self) -> None:
         """Raise Overloaded when Redis is too full for new work."""
-        with self._lock:
-            if monotonic() - self._looked >= LOOK_EVERY_S:
-                self._used_percent = self._look()
-                self._looked = monotonic()
-            used = self._used_percent
-        if used > self._max_percent:
-            raise Overloaded(f"Redis has used {used:.0f} % of its memory", retry_after=RETRY_AFTER_S)
+        if monotonic() - self._looked >= LOOK_EVERY_S:
+            self._look()
+        if self._used_percent > self._max_percent:
+            raise Overloaded(f"Redis has used {self._used_percent:.0f} % of its memory", retry_after=RETRY_AFTER_S)
 
-    def _look(self) -> float:
+    def _look(self) -> None:
+        """Look, unless another thread does: nobody queues behind a Redis that does not answer."""
+        if not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._used_percent = self._measure()
+            self._looked = monotonic()
+        finally:
+            self._looking.release()
+
+    def _measure(self) -> float:
         with redis_errors():
             memory = self._redis.info("memory")
         most = int(memory.get("maxmemory", 0))

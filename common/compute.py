@@ -7,11 +7,9 @@ from threading import Lock
 
 
 class ComputeSlot:
-    """At most one decode and signature at a time in this process.
+    """At most one decode and signature at a time in this process: more would only add up their memory.
 
-    More at once would only share the processor and add up their memory. A decoder that hangs inside C code hears of no
-    Python exception, so the kernel's alarm ends the whole process (SIGALRM's default action) after `timeout_s`; whoever
-    started it starts another. Nothing else in this process may use ITIMER_REAL.
+    `timeout_s` is the longest time for one of them.
     """
 
     def __init__(self, *, timeout_s: float) -> None:
@@ -22,8 +20,17 @@ class ComputeSlot:
     def hold(self) -> Iterator[None]:
         """Wait for the slot, and keep it inside the `with`."""
         with self._lock:
-            signal.setitimer(signal.ITIMER_REAL, self._timeout_s)
-            try:
-                yield
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            yield
+
+    @contextmanager
+    def alarm(self) -> Iterator[None]:
+        """End this process if the `with`, inside that of `hold`, takes longer than the time.
+
+        A decoder that hangs inside C code hears of no Python exception, so it is the kernel's alarm that ends the whole
+        process (SIGALRM's default action); whoever started it starts another. Nothing else here may use ITIMER_REAL.
+        """
+        signal.setitimer(signal.ITIMER_REAL, self._timeout_s)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)

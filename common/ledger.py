@@ -160,7 +160,12 @@ for i = 5, #ARGV, 4 do
   local id, state = ARGV[i], ARGV[i + 1]
   local key = ARGV[1] .. id
   local was = redis.call('HGET', key, 'state')
-  if was == 'pending' or was == 'running' then
+  local stored_after_all = was == 'failed' and (state == 'succeeded' or state == 'superseded')
+  if stored_after_all then
+    redis.call('HDEL', key, 'code', 'error')
+    redis.call('ZREM', KEYS[2], id)
+  end
+  if was == 'pending' or was == 'running' or stored_after_all then
     redis.call('HSET', key, 'state', state, 'finished', now)
     if state == 'failed' then
       redis.call('HSET', key, 'code', ARGV[i + 2], 'error', ARGV[i + 3])
@@ -247,7 +252,10 @@ class Ledger:
             self._give_back(keys=[TASK + task_id])
 
     def close(self, closings: Sequence[Closing]) -> None:
-        """End tasks and tell who waits for them; one that is closed already keeps its first end."""
+        """End tasks and tell who waits for them.
+
+        One that is closed already keeps its first end, save that of a failure that another delivery made good.
+        """
         if not closings:
             return
         items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]

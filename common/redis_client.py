@@ -29,9 +29,9 @@ def connect(url: str) -> Redis:
         socket_timeout=ANSWER_WITHIN_S,
         socket_connect_timeout=ANSWER_WITHIN_S,
         socket_keepalive=True,
-        # One more try at once hides a connection that an idle time-out or a restart had closed.
-        retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 1),
-        health_check_interval=25,
+        # One more try at once hides a connection that an idle time-out or a restart had closed. A Redis that is silent
+        # is not asked twice: whoever waits has waited long enough.
+        retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError,)),
     )
 
 

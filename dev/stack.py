@@ -99,8 +99,9 @@ class Running:
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal."""
-    print(line, flush=True)
+    """Tell the person at the terminal, if somebody is still there."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Program]:
@@ -211,8 +212,9 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
             logs = home / "logs"
             logs.mkdir(exist_ok=True)
             crew = programs(settings, flower_port=flower_port, workers=os.cpu_count() or 1)
-            running = [Running(program, logs) for program in crew]
+            running: list[Running] = []
             try:
+                running.extend(Running(program, logs) for program in crew)
                 greet(settings, flower_port, home)
                 announce_ready(settings, stop)
                 watch(running, redis, stop)
@@ -250,13 +252,14 @@ def main() -> int:
         stop.set()
 
     signal.signal(signal.SIGINT, end)
+    # The terminal was closed: the programs are in sessions of their own and would live on.
+    signal.signal(signal.SIGHUP, end)
     signal.signal(signal.SIGTERM, end)
-    with suppress(BrokenPipeError):
-        try:
-            run(os.environ, stop)
-        except (CannotStart, ConfigError, NoRedis) as error:
-            print(f"make dev: {error}", file=sys.stderr)
-            return 2
+    try:
+        run(os.environ, stop)
+    except (CannotStart, ConfigError, NoRedis) as error:
+        print(f"make dev: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

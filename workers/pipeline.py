@@ -75,8 +75,9 @@ class Pipeline:
             if self.ledger.risk(claim.task_id) > MOST_DEATHS:
                 message = f"{MOST_DEATHS} workers ended while they decoded this picture"
                 raise DeadlyImage(message)
-            picture = decode(data, self.limits)
-            signature = sign(picture.pixels)
+            with self.slot.alarm():
+                picture = decode(data, self.limits)
+                signature = sign(picture.pixels)
         return Record(
             filepath=claim.job.filepath,
             seq=claim.seq,

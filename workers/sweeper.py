@@ -109,9 +109,14 @@ class Sweeper:
                     self._purge()
             except MatchError as error:
                 log.warning("the sweep waits for its next turn: %s", error)
+            except Exception:
+                # Without this thread what is lost stays lost: whatever broke one pass, the next begins anew.
+                log.exception("a sweep broke")
 
 
 def _sent_at(message: bytes) -> int | None:
-    """Return the stamp of a queued message, None where it has none."""
-    stamp = json.loads(message)["headers"].get(SENT_HEADER)
-    return int(stamp) if stamp is not None else None
+    """Return the stamp of a queued message, None where it has none or is not one of ours."""
+    try:
+        return int(json.loads(message)["headers"][SENT_HEADER])
+    except (ValueError, TypeError, LookupError):
+        return None

@@ -12,7 +12,8 @@ from common.compute import ComputeSlot
 STUCK = """
 import signal
 from common.compute import ComputeSlot
-with ComputeSlot(timeout_s={timeout_s}).hold():
+slot = ComputeSlot(timeout_s={timeout_s})
+with slot.hold(), slot.alarm():
     while {stuck}:
         pass
 print("through", signal.getitimer(signal.ITIMER_REAL)[0])

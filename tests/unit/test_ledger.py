@@ -5,7 +5,7 @@ from redis import Redis
 
 from common.errors import Overloaded, QueueUnavailable
 from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import SEQ, TASK, Closing, Ledger, State
+from common.ledger import FAILED, SEQ, TASK, Closing, Ledger, State
 from common.redis_client import connect
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
@@ -80,6 +80,18 @@ def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
     task = ledger.task(task_id)
     assert task is not None
     assert task.state is State.CANCELLED
+
+
+def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: Ledger) -> None:
+    [task_id] = accept(ledger)
+    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
+
+    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+
+    task = ledger.task(task_id)
+    assert task is not None
+    assert (task.state, task.code, task.error) == (State.SUCCEEDED, None, None)
+    assert fake_redis.zcard(FAILED) == 0
 
 
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
