@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from api import routes
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
+from api.forms import StrictRequest
 from common.errors import MatchError
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ def create_app(services: routes.Services) -> Flask:
     app = Flask("match", static_folder=None)
     app.config["MAX_FORM_MEMORY_SIZE"] = FORM_MEMORY_BYTES
     app.config["MAX_FORM_PARTS"] = FORM_PARTS
+    # Its answer would be none of ours; a method that a path does not take is told as such.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.request_class = StrictRequest
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False

@@ -50,7 +50,10 @@ def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence
 def fail(http_status: int, message: str, *, code: str, field: str | None = None, **added: Any) -> Response:  # noqa: ANN401 - JSON
     """Return a failure that says what is wrong, and where."""
     where = {} if field is None else {"field": field}
-    return _reply(http_status, {"status": "fail", "error": [message], "result": [], "code": code, **where, **added})
+    response = _reply(http_status, {"status": "fail", "error": [message], "result": [], "code": code, **where, **added})
+    if http_status == 503:  # noqa: PLR2004 - an HTTP status
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 def fail_with(error: MatchError) -> Response:
@@ -59,8 +62,8 @@ def fail_with(error: MatchError) -> Response:
     if status == 500:  # noqa: PLR2004 - an HTTP status
         return fail(500, INTERNAL, code="internal_error")
     response = fail(status, str(error), code=error.code, field=error.field)
-    if status == 503:  # noqa: PLR2004 - an HTTP status
-        response.headers["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER_S))
+    if isinstance(error, Overloaded):
+        response.headers["Retry-After"] = str(error.retry_after)
     return response
 
 
@@ -75,7 +78,7 @@ def fail_with_http(error: HTTPException) -> Response:
 
 def _message(error: HTTPException) -> str:
     if isinstance(error, RequestEntityTooLarge):
-        return "the request's body is larger than this endpoint takes"
+        return "the request's body is larger, or has more parts, than this endpoint takes"
     if isinstance(error, MethodNotAllowed):
         return f"{request.path} does not take {request.method}"
     return f"{error.name}: {request.path}" if error.code == 404 else error.name  # noqa: PLR2004 - an HTTP status

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import HTTPException
+from werkzeug.formparser import FormDataParser
 
 from common.errors import FetchError, ImageError, InputError
 
@@ -46,6 +48,16 @@ class UnsupportedBody(InputError):
     code = "unsupported_media_type"
 
 
+class StrictRequest(Request):
+    """A request whose body is read as the form that it says it is, or not at all."""
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Return a parser that tells what is wrong, where the framework's own would hand out what it has."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+
 @contextmanager
 def naming(field: str) -> Iterator[None]:
     """Let an error that a picture brought about name the parameter that the picture came by."""
@@ -68,10 +80,13 @@ class Form:
     def read(cls, request: Request, *known: str, max_image_bytes: int = 0) -> "Form":
         """Read the parameters that the endpoint knows; any other, or one given twice, is an error."""
         _check_type(request)
+        _read_body(request)
         texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
         files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
         names = [name for name, _ in (*texts, *files)]
         for name in names:
+            if name is None:
+                raise InputError("a part of the form has no name", field="body")
             if name not in known:
                 _unknown(name, known)
             if names.count(name) > 1:
@@ -202,8 +217,20 @@ def _check_string(text: str, field: str) -> None:
 
 def _check_type(request: Request) -> None:
     """Refuse a body that is no form: its parameters would pass for missing ones."""
-    if request.content_length and request.mimetype not in FORM_TYPES:
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    if has_body and request.mimetype not in FORM_TYPES:
         raise UnsupportedBody(f"the body must be a form ({' or '.join(FORM_TYPES)})", field="Content-Type")
+
+
+def _read_body(request: Request) -> None:
+    try:
+        request.form  # noqa: B018 - reading it is what reads the body
+    except HTTPException:
+        raise
+    except Exception as error:
+        # No boundary, parts or chunks that are none, a client that went away: each server and framework has errors of
+        # its own for these, and all say the same of the body.
+        raise InputError("the body is not the form that its Content-Type says", field="body") from error
 
 
 def _holds_bytes(file: FileStorage) -> bool:

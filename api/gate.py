@@ -1,4 +1,4 @@
-"""Keeps half of a process's threads free of long requests, so that the short ones stay quick."""
+"""Keeps threads of a process free of long requests, so that the short ones stay quick."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,23 +6,29 @@ from threading import BoundedSemaphore
 
 from common.errors import Overloaded
 
-# A burst may queue for a moment; more than that is an overload, to be told at once.
-LONGEST_QUEUE_S = 1.0
 RETRY_AFTER_S = 1
 
 
 class Gate:
-    """Lets `places` requests wait, download or decode at a time."""
+    """Lets `places` requests pass at a time, and as many more wait for `patience_s` seconds; the rest go at once."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, *, patience_s: float) -> None:
+        self._present = BoundedSemaphore(2 * places if patience_s else places)
         self._places = BoundedSemaphore(places)
+        self._patience_s = patience_s
 
     @contextmanager
     def passage(self) -> Iterator[None]:
         """Take a place inside the `with`; raises Overloaded when none gets free."""
-        if not self._places.acquire(timeout=LONGEST_QUEUE_S):
-            raise Overloaded("too many searches and waits at once", retry_after=RETRY_AFTER_S)
-        try:
+        with _held(self._present, 0), _held(self._places, self._patience_s):
             yield
-        finally:
-            self._places.release()
+
+
+@contextmanager
+def _held(semaphore: BoundedSemaphore, patience_s: float) -> Iterator[None]:
+    if not semaphore.acquire(timeout=patience_s):
+        raise Overloaded("too many long requests at once", retry_after=RETRY_AFTER_S)
+    try:
+        yield
+    finally:
+        semaphore.release()

@@ -39,7 +39,7 @@ class Intake:
         try:
             task = self._send(AddJob(filepath=filepath, upload=claim, metadata=metadata))
         except MatchError:
-            # Should this fail too, the bytes go by themselves within the hour.
+            # Should this fail too, the bytes go by themselves within the day.
             with suppress(MatchError):
                 self.uploads.drop([claim])
             raise

@@ -26,6 +26,8 @@ SEARCH_LIMIT = 1000
 SEARCH_OFFSET_LIMIT = 9000
 # What a form needs beside its pictures.
 FORM_BYTES = 256 * 1024
+# The codes of failures that no other picture would have prevented.
+OUR_FAULTS = {"internal_error", StoreError.code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Services:
     intake: Intake
     pictures: Pictures
     waiters: Waiters
-    gate: Gate
+    searching: Gate
+    waiting: Gate
 
 
 def register(app: Flask, services: Services) -> None:
@@ -102,7 +105,7 @@ def search_(services: Services) -> Response:
         "min_score": form.number("min_score", low=0, high=100),
     }
     source = form.source()
-    with services.gate.passage():
+    with services.searching.passage():
         matches = search(services.pictures.signature(source), services.store, **options)
     return ok(
         [
@@ -121,7 +124,7 @@ def compare(services: Services) -> Response:
     """Score how alike two pictures are."""
     form = _form(services, "url1", "image1", "url2", "image2")
     first, second = form.source("1"), form.source("2")
-    with services.gate.passage():
+    with services.searching.passage():
         return ok([{"score": services.pictures.compare(first, second)}])
 
 
@@ -200,7 +203,7 @@ def _preferred_wait(services: Services) -> float:
 def _wait(services: Services, accepted: Task, wait_s: float) -> Task:
     """Return the task when it has ended, or as it is when the time or our room for waiting ran out."""
     try:
-        with services.gate.passage():
+        with services.waiting.passage():
             return services.waiters.wait(accepted.id, timeout_s=wait_s) or accepted
     except MatchError:
         # It is accepted whatever becomes of the waiting: its sender gets the 202 that says so.
@@ -209,13 +212,23 @@ def _wait(services: Services, accepted: Task, wait_s: float) -> Task:
 
 def _outcome(services: Services, task: Task, field: str) -> Response:
     if task.state is State.FAILED:
-        return fail(422, task.error or "", code=task.code or "failed", field=field, task=task_json(task))
+        ours = task.code in OUR_FAULTS
+        where = None if ours else field
+        return fail(500 if ours else 422, task.error or "", code=task.code or "", field=where, task=task_json(task))
     if task.state is State.SUCCEEDED:
-        services.store.refresh()
-        return ok(task=task_json(task))
+        # Stored, but whether a search finds it already cannot be said while the store does not answer.
+        return ok(http_status=200 if _refreshed(services) else 202, task=task_json(task))
     if task.state in {State.SUPERSEDED, State.CANCELLED}:
         return ok(warnings=[f"the task was {task.state}"], task=task_json(task))
     return ok(http_status=202, task=task_json(task))
+
+
+def _refreshed(services: Services) -> bool:
+    try:
+        services.store.refresh()
+    except StoreError:
+        return False
+    return True
 
 
 def _queue_trouble(services: Services) -> str | None:

@@ -32,7 +32,10 @@ def compose(settings: Settings) -> Flask:
         ),
         pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits),
         waiters=Waiters(parts.redis, parts.ledger),
-        gate=Gate(settings.api_threads // 2),
+        # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks; the last
+        # is always free for what is short.
+        searching=Gate(settings.api_threads // 4, patience_s=1.0),
+        waiting=Gate(settings.api_threads // 4, patience_s=0),
     )
     return create_app(services)
 

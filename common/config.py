@@ -52,7 +52,9 @@ def _boolean(text: str) -> bool:
 
 
 def _redis_url(text: str) -> str:
-    if urlsplit(text).scheme not in {"redis", "rediss"} or not urlsplit(text).hostname:
+    parts = urlsplit(text)
+    wrong = parts.scheme not in {"redis", "rediss"} or not parts.hostname or not _has_port(parts)
+    if wrong or not re.fullmatch(r"/?|/\d{1,5}", parts.path) or parts.query:
         message = "must look like redis://host:6379/0"
         raise ValueError(message)
     return text
@@ -188,7 +190,7 @@ class Settings:
     port: int = _setting("PORT", 8888, _whole(1, 65_535), "TCP port of the API")
     api_host: str = _setting("MATCH_API_HOST", "0.0.0.0", _host, "address that the API listens on")  # noqa: S104 - a container's
     worker_count: int = _setting("WORKER_COUNT", 4, _whole(1, 256), "gunicorn workers of the API")
-    api_threads: int = _setting("MATCH_API_THREADS", 16, _whole(2, 256), "threads of each gunicorn worker")
+    api_threads: int = _setting("MATCH_API_THREADS", 32, _whole(4, 256), "threads of each gunicorn worker")
     all_orientations: bool = _setting(
         "ALL_ORIENTATIONS",
         True,

@@ -7,8 +7,9 @@ from redis import Redis
 
 from common.redis_client import redis_errors
 
-# Long enough for the request that accepts the job, short enough that what a dying API leaves behind goes soon.
-UNCLAIMED_S = 3600
+# What an API leaves behind that dies before it accepts the job goes after this long. It is long because of the other
+# case: one that dies between accepting and `keep`, whose task then waits behind a backlog.
+UNCLAIMED_S = 86_400
 
 
 class Uploads:
@@ -18,7 +19,7 @@ class Uploads:
         self._redis = redis
 
     def put(self, data: bytes) -> str:
-        """Store `data` for an hour and return its claim check; `keep` makes it stay."""
+        """Store `data` for a day and return its claim check; `keep` makes it stay."""
         claim = secrets.token_hex(16)
         with redis_errors():
             self._redis.set(_key(claim), data, ex=UNCLAIMED_S)

@@ -102,13 +102,16 @@ def test_flower_answers(stack: Any) -> None:
     wait_until(lambda: answers(f"{address}/healthcheck"))
 
 
-def test_nothing_is_left_running_when_it_stops(start_stack: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
+def test_nothing_is_left_running_when_it_stops(
+    start_stack: Callable[..., Any], tmp_path: Path, how: signal.Signals
+) -> None:
     stack = start_stack(tmp_path)
     pids = children(stack.process.pid)
 
-    status = stack.stop()
+    stack.process.send_signal(how)
 
-    assert status == 0
+    assert stack.process.wait(WITHIN_S) == 0
     assert len(pids) >= 4
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
 

@@ -1,8 +1,12 @@
 """The API on its own: what it answers when what it needs is away, full or broken."""
 
 import io
+import os
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -22,9 +26,10 @@ from common.compute import ComputeSlot
 from common.config import Settings
 from common.fetch import Fetcher
 from common.images import Limits
-from common.ledger import Ledger
+from common.ledger import OPEN, Closing, Ledger, State
 from common.redis_client import connect
 from common.uploads import Uploads
+from dev.redis_server import RedisServer
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -56,7 +61,8 @@ def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., 
                 intake=intake,
                 pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits()),
                 waiters=waiters,
-                gate=Gate(places),
+                searching=Gate(places, patience_s=0),
+                waiting=Gate(places, patience_s=0),
             )
             return create_app(services).test_client()
 
@@ -139,18 +145,82 @@ def test_a_redis_that_is_nearly_full_takes_no_more(make_client: Any, real_redis:
 
 def test_searches_beyond_the_gate_are_refused_quickly_and_a_ping_passes(make_client: Any, real_redis: Redis) -> None:
     client = make_client(real_redis, places=1)
-    gate = client.application.view_functions["search"]
-    assert gate is not None
-    services = gate.__closure__
-    assert services is not None
-    [held] = [cell.cell_contents for cell in services if isinstance(cell.cell_contents, Services)]
+    closure = client.application.view_functions["search"].__closure__ or ()
+    [held] = [cell.cell_contents for cell in closure if isinstance(cell.cell_contents, Services)]
 
-    with held.gate.passage():
+    with held.searching.passage():
         refused = client.post("/search", data={"image": picture()})
         ping = client.get("/ping")
 
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
     assert ping.status_code == 200
+
+
+def test_waiting_adds_take_no_place_from_searches(make_client: Any, real_redis: Redis) -> None:
+    client = make_client(real_redis, places=1)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add, client, wait="1")
+        found = client.post("/search", data={"image": picture()})
+
+    assert found.status_code == 200
+    assert waiting.result().status_code == 202
+
+
+def test_an_add_beyond_those_that_may_wait_is_answered_at_once(make_client: Any, real_redis: Redis) -> None:
+    client = make_client(real_redis, places=1)
+
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda _: add(client, wait="1"), range(4)))
+
+    assert [answer.status_code for answer in answers] == [202] * 4
+
+
+def test_what_is_stored_but_not_yet_sure_to_be_found_is_a_202(
+    client: FlaskClient, memory_store: Any, real_redis: Redis
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add, client, wait="30")
+        [task_id] = wait_for_open(real_redis)
+        memory_store.away = True
+        close(real_redis, Closing(task_id=task_id, state=State.SUCCEEDED))
+
+    assert (waiting.result().status_code, waiting.result().json["task"]["state"]) == (202, "succeeded")
+
+
+def test_a_fault_of_ours_is_no_fault_of_the_picture(client: FlaskClient, real_redis: Redis) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add, client, wait="30")
+        [task_id] = wait_for_open(real_redis)
+        close(real_redis, Closing(task_id=task_id, state=State.FAILED, code="internal_error", error="broken"))
+
+    assert (waiting.result().status_code, "field" in waiting.result().json) == (500, False)
+
+
+def test_a_redis_that_is_silent_holds_up_no_ping(make_client: Any, redis_server: RedisServer) -> None:
+    client = make_client(connect(redis_server.url))
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            adds = [pool.submit(add, client) for _ in range(8)]
+            ping = client.get("/ping")
+            refused = [answer.result() for answer in adds]
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+
+    assert ping.status_code == 200
+    assert {(answer.status_code, answer.json["code"]) for answer in refused} == {(503, "queue_unavailable")}
+
+
+def wait_for_open(redis: Redis) -> list[str]:
+    deadline = monotonic() + 30
+    while not (found := redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
+        sleep(0.01)
+    return [task_id.decode() for task_id in found]
+
+
+def close(redis: Redis, closing: Closing) -> None:
+    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
 
 
 def test_a_fault_tells_nothing_of_the_inside(

@@ -154,6 +154,27 @@ def test_a_store_serves_as_soon_as_what_was_wrong_is_mended(node: Node, index: s
     store.close()
 
 
+def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index: str, client: Elasticsearch) -> None:
+    nowhere = {"index.routing.allocation.require._name": "nobody"}
+    client.indices.create(
+        index=f"{index}-1",
+        aliases={index: {}},
+        mappings=Shape().mappings(),
+        settings=nowhere,
+        wait_for_active_shards="0",
+    )
+    store = ElasticStore(node.url, index=index, timeout_s=10)
+    before = store.health()
+
+    client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
+    store.prepare()
+
+    assert before == Health(reads=False, writes=False, detail="Elasticsearch: a part of the index is missing")
+    assert store.health() == Health(reads=True, writes=True)
+    assert store.count() == 0
+    store.close()
+
+
 def test_what_cannot_be_mended_by_waiting_is_logged_once(
     node: Node, index: str, client: Elasticsearch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from threading import Semaphore
 
 import pytest
 from redis import Redis
@@ -102,6 +103,38 @@ def test_messages_without_a_stamp_make_nobody_lost(
     sweeper.sweep()
 
     assert queue.sent == []
+
+
+def test_messages_of_strangers_break_no_sweep(
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    accept_long_ago()
+    fake_redis.lpush(SINGLE_QUEUE, "no json", "[]", '{"headers": null}')
+
+    sweeper.sweep()
+
+    assert queue.sent == []
+
+
+def test_a_sweep_that_breaks_is_not_the_last(
+    sweeper: Sweeper, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    passes = Semaphore(0)
+
+    def broken(name: str, *, for_s: float) -> bool:
+        del name, for_s
+        passes.release()
+        raise OSError("the broker went away")
+
+    monkeypatch.setattr("workers.sweeper.EVERY_S", 0.01)
+    monkeypatch.setattr(ledger, "lease", broken)
+
+    sweeper.start()
+    swept_on = [passes.acquire(timeout=30) for _ in range(3)]
+    sweeper.close()
+
+    assert swept_on == [True, True, True]
+    assert "a sweep broke" in caplog.text
 
 
 def test_closed_work_is_not_sent_again(

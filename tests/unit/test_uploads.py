@@ -11,7 +11,7 @@ def test_bytes_come_back_as_they_were(uploads: Uploads) -> None:
     assert uploads.get(claim) == b"\x00\xff picture"
 
 
-def test_unclaimed_bytes_go_within_the_hour_and_claimed_ones_stay(fake_redis: Redis, uploads: Uploads) -> None:
+def test_unclaimed_bytes_go_by_themselves_and_claimed_ones_stay(fake_redis: Redis, uploads: Uploads) -> None:
     unclaimed, claimed = uploads.put(b"a"), uploads.put(b"b")
 
     uploads.keep(claimed)

@@ -1,10 +1,17 @@
 """The index behind the alias: created where it is absent, left alone where it is not ours."""
 
+from time import monotonic, sleep
+
 from elasticsearch import ApiError, Elasticsearch
 
-from common.errors import StoreError
+from common.errors import StoreError, StoreUnavailable
 from common.store.elastic.connection import our_errors, require_elasticsearch
 from common.store.elastic.mapping import Shape, misfit
+
+# Shards of a new index are there within a second, those of a large one some time after a restart.
+COMPLETE_WITHIN_S = 30.0
+PAUSE_S = 0.1
+INCOMPLETE = "Elasticsearch: a part of the index is missing"
 
 
 class Index:
@@ -21,8 +28,19 @@ class Index:
         self._known = False
         if not self.stands():
             self._create()
+        deadline = monotonic() + COMPLETE_WITHIN_S
+        while not self.is_complete():
+            if monotonic() > deadline:
+                raise StoreUnavailable(INCOMPLETE)
+            sleep(PAUSE_S)
+
+    def is_complete(self, *, within_s: float | None = None) -> bool:
+        """Say whether every part of the index answers."""
+        client = self._within(within_s)
         with our_errors():
-            self._client.cluster.health(index=self.name, wait_for_status="yellow")
+            told = client.cluster.health(index=self.name, level="indices", timeout="1s")["indices"]
+        # Not by its status: an index is called yellow while its first shards are still being made.
+        return bool(told) and all(one["active_primary_shards"] == one["number_of_shards"] for one in told.values())
 
     def stands(self, *, within_s: float | None = None) -> bool:
         """Say whether the index is there; asked once, until it is.
@@ -31,7 +49,7 @@ class Index:
         """
         if self._known:
             return True
-        client = self._client.options(request_timeout=within_s) if within_s else self._client
+        client = self._within(within_s)
         with our_errors():
             require_elasticsearch(client)
             standing = client.indices.get(index=self.name, ignore_unavailable=True).body
@@ -41,6 +59,9 @@ class Index:
             raise StoreError(reason)
         self._known = True
         return True
+
+    def _within(self, seconds: float | None) -> Elasticsearch:
+        return self._client.options(request_timeout=seconds) if seconds else self._client
 
     def _create(self) -> None:
         with our_errors():

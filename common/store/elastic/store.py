@@ -12,7 +12,7 @@ from common.signature import Signature
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.elastic import documents
 from common.store.elastic.connection import Json, bulk, connect, hits, our_errors, reason
-from common.store.elastic.index import Index
+from common.store.elastic.index import INCOMPLETE, Index
 from common.store.elastic.mapping import VECTORS, Shape
 from common.store.elastic.shared import Shared
 from common.store.labels import wanted
@@ -131,17 +131,17 @@ class ElasticStore:
 
     def health(self) -> Health:
         """Ask for the index's status, and whether something blocks writes."""
-        prober = self._client.options(request_timeout=self._probe_s)
         try:
             if not self._index.stands(within_s=self._probe_s):
                 return Health(reads=False, writes=False, detail=f"Elasticsearch: no index {self.index} yet")
+            if not self._index.is_complete(within_s=self._probe_s):
+                return Health(reads=False, writes=False, detail=INCOMPLETE)
             with our_errors():
-                status = prober.cluster.health(index=self.index, timeout="1s")["status"]
-                settings = prober.indices.get_settings(index=self.index, name="index.blocks.*", flat_settings=True)
+                settings = self._client.options(request_timeout=self._probe_s).indices.get_settings(
+                    index=self.index, name="index.blocks.*", flat_settings=True
+                )
         except StoreError as error:
             return Health(reads=False, writes=False, detail=str(error))
-        if status == "red":
-            return Health(reads=False, writes=False, detail="Elasticsearch: a part of the index is missing (red)")
         blocks = sorted({name for index in settings.values() for name, on in index["settings"].items() if on == "true"})
         return Health(reads=True, writes=not blocks, detail=", ".join(blocks))
 
