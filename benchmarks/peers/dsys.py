@@ -18,8 +18,6 @@ from common.config import Settings
 from common.store.base import Record
 from common.wiring import wire
 
-INDEX = "dsys"
-
 app = Flask(__name__)
 signatures = ImageSignature()
 settings = Settings.from_env()
@@ -32,7 +30,7 @@ def add():  # noqa: ANN201 - a script
     data = requests.get(request.form["url"], timeout=15).content
     record = make_record(request.form["filepath"], signatures, 16, 63, img=data, bytestream=True)
     if elastic is not None:
-        elastic.index(index=INDEX, document=record)
+        elastic.index(index=settings.elasticsearch_index, document=record)
     else:
         embedded.put([row(record)])
     return jsonify(status="ok", error=[], method="add", result=[])
