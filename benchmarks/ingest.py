@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from threading import local
 from time import monotonic, process_time, sleep
+from typing import NamedTuple
 
 import requests
 from celery import Celery
@@ -71,8 +72,8 @@ def main() -> None:
         rounds = []
         for number in range(options.rounds):
             place_of_round = {name: value.replace("ROUND", str(number)) for name, value in store.items()}
-            runs = (match(urls, place_of_round), naive(few, place_of_round), dsys(few, place_of_round))
-            rounds.append((*runs, decode_and_sign_ms(options.pictures)))
+            runs = match(urls, place_of_round), naive(few, place_of_round), dsys(few, place_of_round)
+            rounds.append(Round(*runs, decode_and_sign_ms(options.pictures)))
     print(f"store: {options.store}")
     report(rounds)
 
@@ -277,24 +278,28 @@ def decode_and_sign_ms(folder: Path) -> float:
     return median(rounds)
 
 
-Round = tuple[Run, Run, Run, float]
+class Round(NamedTuple):
+    match: Run
+    naive: Run
+    dsys: Run
+    compute_ms: float
 
 
 def report(rounds: Sequence[Round]) -> None:
     print(f"{'':18} {'images/s':>9} {'CPU ms/image':>13} {'missing':>8}   by process")
-    for run in (run for *runs, _ in rounds for run in runs):
+    for run in (run for each in rounds for run in (each.match, each.naive, each.dsys)):
         parts = ", ".join(f"{name} {ms:.1f}" for name, ms in run.cpu_ms.items())
         print(f"{run.name:18} {run.rate:9.0f} {run.total_ms:13.1f} {run.missing:8}   {parts}")
-    rows = [
-        ("rate against the naive port", ">= 4", lambda ours, port, dsys, ms: ours.rate / port.rate),
-        ("rate against dsys/match's way", ">= 2.5", lambda ours, port, dsys, ms: ours.rate / dsys.rate),
-        ("CPU an image against dsys/match's way", "<= 0.6", lambda ours, port, dsys, ms: ours.total_ms / dsys.total_ms),
-        ("worker CPU against decode + signature alone", "<= 3", lambda ours, port, dsys, ms: ours.worker_ms / ms),
-        ("accepted images missing in the store", "0", lambda ours, port, dsys, ms: ours.missing),
+    rows: list[tuple[str, str, Callable[[Round], float]]] = [
+        ("rate against the naive port", ">= 4", lambda each: each.match.rate / each.naive.rate),
+        ("rate against dsys/match's way", ">= 2.5", lambda each: each.match.rate / each.dsys.rate),
+        ("CPU an image against dsys/match's way", "<= 0.6", lambda each: each.match.total_ms / each.dsys.total_ms),
+        ("worker CPU against decode + signature alone", "<= 3", lambda each: each.match.worker_ms / each.compute_ms),
+        ("accepted images missing in the store", "0", lambda each: each.match.missing),
     ]
     print(f"\n{'median of the rounds (each round)':60}")
-    for name, ask, ratio in rows:
-        values = [ratio(*each) for each in rounds]
+    for name, ask, value_of in rows:
+        values = [value_of(each) for each in rounds]
         each = " ".join(f"{value:.2f}" for value in values)
         print(f"{name:46} {median(values):6.2f}   ask {ask:7} ({each})")
 
