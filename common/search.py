@@ -1,6 +1,6 @@
 """Query to ranked matches: the read path, start to end; and the comparison of two pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,17 +43,19 @@ def search(  # noqa: PLR0913 - the options are named at every call
     limit: int = 100,
     offset: int = 0,
     min_score: float | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> list[Match]:
     """Return the stored pictures like the query, best first, equal scores by filepath.
 
     Without `min_score` the cutoffs are CUTOFF and TURNED_CUTOFF; a given one holds for every orientation. A picture
-    counts once, in its best orientation. A featureless query finds nothing.
+    counts once, in its best orientation. A featureless query finds nothing. `where` keeps to pictures with such
+    metadata (see Store).
     """
     if is_featureless(signature):
         return []
     queries = turn(signature) if all_orientations else signature[np.newaxis]
     fewest = _FEWEST_CANDIDATES_EACH if all_orientations else _FEWEST_CANDIDATES
-    found = store.candidates(queries, limit=max(fewest, offset + limit))
+    found = store.candidates(queries, limit=max(fewest, offset + limit), where=where)
     matches = rank(queries, _distinct(found), min_score=min_score)
     return _described(matches[offset : offset + limit], store)
 

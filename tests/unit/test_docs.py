@@ -8,7 +8,10 @@ import pytest
 
 from common.config import Settings
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+MODULES = [path for folder in ("api", "workers", "common") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def shown(value: Any) -> str:
@@ -31,3 +34,10 @@ def test_every_setting_is_in_the_readme_with_its_default(setting: Any) -> None:
 )
 def test_every_endpoint_is_in_the_readme(path: str) -> None:
     assert path in README
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_is_on_the_map(module: Path) -> None:
+    inside = module.relative_to(ROOT).parts[1:]
+
+    assert module.name == "__init__.py" or f"`{'/'.join(inside)}`" in ARCHITECTURE

@@ -1,6 +1,7 @@
 """Search and compare, against a store in memory."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -149,11 +150,16 @@ def test_enough_candidates_are_asked_for(
     asked: int,
 ) -> None:
     seen = []
-    monkeypatch.setattr(memory_store, "candidates", lambda queries, *, limit: seen.append((len(queries), limit)) or [])
 
-    search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset)
+    def candidates(queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None) -> list[Any]:
+        seen.append((len(queries), limit, where))
+        return []
 
-    assert seen == [(16 if all_orientations else 1, asked)]
+    monkeypatch.setattr(memory_store, "candidates", candidates)
+
+    search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
+
+    assert seen == [(16 if all_orientations else 1, asked, {"a": "b"})]
 
 
 def test_a_picture_deleted_since_it_was_found_is_left_out(
@@ -162,7 +168,7 @@ def test_a_picture_deleted_since_it_was_found_is_left_out(
     memory_store.put([record("kept", query), record("gone", query)])
     found = memory_store.candidates(query[np.newaxis], limit=50)
     memory_store.put([Tombstone(filepath="gone", seq=2, added=0)])
-    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit: found[:limit])
+    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, where: found[:limit])
 
     matches = search(query, memory_store, all_orientations=False)
 
