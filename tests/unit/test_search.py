@@ -168,7 +168,7 @@ def test_a_picture_deleted_since_it_was_found_is_left_out(
     memory_store.put([record("kept", query), record("gone", query)])
     found = memory_store.candidates(query[np.newaxis], limit=50)
     memory_store.put([Tombstone(filepath="gone", seq=2, added=0)])
-    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, where: found[:limit])
+    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, **_options: found[:limit])
 
     matches = search(query, memory_store, all_orientations=False)
 
