@@ -23,6 +23,7 @@ from workers.writer import Writer
 log = logging.getLogger(__name__)
 
 WORKER_SETTINGS: dict[str, Any] = {
+    "broker_transport": "workers.transport:Transport",
     # A message is acknowledged after its picture is stored, and comes back when its worker dies.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
