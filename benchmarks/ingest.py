@@ -294,7 +294,7 @@ def report(rounds: Sequence[Round]) -> None:
         ("rate against the naive port", ">= 4", lambda each: each.match.rate / each.naive.rate),
         ("rate against dsys/match's way", ">= 2.5", lambda each: each.match.rate / each.dsys.rate),
         ("CPU an image against dsys/match's way", "<= 0.6", lambda each: each.match.total_ms / each.dsys.total_ms),
-        ("worker CPU against decode + signature alone", "<= 3", lambda each: each.match.worker_ms / each.compute_ms),
+        ("worker CPU against decode + signature", "<= 3", lambda each: each.match.worker_ms / each.compute_ms),
         ("accepted images missing in the store", "0", lambda each: each.match.missing),
     ]
     print(f"\n{'median of the rounds (each round)':60}")
@@ -302,6 +302,12 @@ def report(rounds: Sequence[Round]) -> None:
         values = [value_of(each) for each in rounds]
         each = " ".join(f"{value:.2f}" for value in values)
         print(f"{name:46} {median(values):6.2f}   ask {ask:7} ({each})")
+    # What else runs on the machine only ever adds to CPU times: the least of each side is nearest to what it costs.
+    least = min(each.match.total_ms for each in rounds) / min(each.dsys.total_ms for each in rounds)
+    compute = min(each.match.worker_ms for each in rounds) / min(each.compute_ms for each in rounds)
+    print(
+        f"\nfrom each side's least: CPU against dsys/match's way {least:.2f}, worker CPU against compute {compute:.2f}"
+    )
 
 
 def arguments() -> argparse.Namespace:
