@@ -1,13 +1,19 @@
 """The index against image-match's: what is found, how fast, in how many bytes, on one real Elasticsearch node.
 
     python benchmarks/index.py [--images N ...] [--vectors hnsw|flat] [--breadth N] [--queries N] [--sweep N ...]
+                               [--before-merge] [--peer-mapping lean|dynamic] [--photos FOLDER]
 
 The peer is image-match's own way: 63 integer fields of words, the signature an array in `_source`, a search of 63
 `term`s of which the best 100 are measured here. Ours is the service's store and search as they stand. Both hold the
 same signatures, names and metadata, are written by two threads in requests of 500, and are merged to one segment
 before they are searched, in turns. A rate counts serialising, sending and the refresh at the end, not the making of
-the records. `--before-merge` searches once more before the merge; `--sweep` tries other breadths on ours; with several
-sizes, each has its own node and the last table is the growth.
+the records.
+
+image-match makes no mapping: what Elasticsearch then makes of its records (words as long, the 648 values indexed, the
+metadata as text) is `--peer-mapping dynamic`; lean, the default, keeps an index of nothing but the words, as integers.
+
+`--before-merge` searches once more before the merge; `--sweep` tries other breadths on ours; with several sizes, each
+has its own node and the last table is the growth.
 
 Queries are altered photographs, and what has to be found is the original, where its distance is below the cutoff.
 
@@ -24,6 +30,7 @@ real life come again and again (skies, frames, white grounds) make image-match's
 import argparse
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,15 +46,17 @@ from image_match.signature_database_base import get_words, max_contrast, words_t
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from common.images import decode
-from common.orientations import turn
-from common.search import CUTOFF, search
-from common.signature import FIRST, SECOND, _levels, distances, expand, sign
-from common.store.base import Record, Verdict
-from common.store.elastic import ElasticStore, Shape
-from dev.elasticsearch_node import Node
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-ROOT = Path(__file__).parents[1]
+from common.images import decode  # noqa: E402 - run as a script, the checkout is not on the path yet
+from common.orientations import turn  # noqa: E402 - the same
+from common.search import CUTOFF, search  # noqa: E402 - the same
+from common.signature import FIRST, SECOND, _levels, distances, expand, sign  # noqa: E402 - the same
+from common.store.base import Record, Verdict  # noqa: E402 - the same
+from common.store.elastic import ElasticStore, Shape  # noqa: E402 - the same
+from dev.elasticsearch_node import Node  # noqa: E402 - the same
+
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 WORD, WORDS, SIZE = 16, 63, 100
 BLOCK = 10_000
@@ -64,6 +73,7 @@ WARM_UP = 200
 TURNED = 60
 LISTS = 25
 LEASES_S = 90.0
+FEW = 50
 
 Rows = NDArray[np.int8]
 T = TypeVar("T")
@@ -112,18 +122,17 @@ class Queries:
 class Peer:
     """image-match's index and search (its driver asks for Elasticsearch 2.3: this is what it sends)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, mapping: str) -> None:
         self.client = Elasticsearch(url, request_timeout=TIMEOUT_S)
         word = {f"simple_word_{number}": {"type": "integer"} for number in range(WORDS)}
         kept: dict[str, Any] = {
             "path": {"type": "keyword"},
-            # Left to itself Elasticsearch would index the 648 values as well.
             "signature": {"type": "integer", "index": False, "doc_values": False},
             "metadata": {"type": "object", "enabled": False},
         }
         self.client.indices.create(
             index="peer",
-            mappings={"properties": word | kept},
+            mappings={"properties": word | kept} if mapping == "lean" else {},
             settings={"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1000ms"},
         )
 
@@ -143,7 +152,6 @@ class Peer:
         if not found:
             return []
         rows = np.array([hit["_source"]["signature"] for hit in found], np.int8)
-        # The 272 of the 648 that count are compared as they were: any order gives the same sums.
         apart = peer_distances(rows, expand(signature))
         return [hit["_source"]["path"] for hit, far in zip(found, apart, strict=True) if far < CUTOFF]
 
@@ -182,7 +190,10 @@ def run(url: str, count: int, options: argparse.Namespace) -> str:
     paths = sorted(options.photos.glob("*.jpg"))[:count]
     rows, pixels = collection(rng, paths, count)
     queries = altered(pixels, options.queries, rows)
-    print(f"\n{count:,} images, {options.vectors}, breadth {options.breadth}", flush=True)
+    print(
+        f"\n{count:,} images, {options.vectors}, breadth {options.breadth}, peer's mapping {options.peer_mapping}",
+        flush=True,
+    )
     store = ElasticStore(
         url,
         index="ours",
@@ -191,7 +202,7 @@ def run(url: str, count: int, options: argparse.Namespace) -> str:
         breadth=options.breadth,
     )
     store.prepare()
-    peer = Peer(url)
+    peer = Peer(url, options.peer_mapping)
     ours, theirs = Side(), Side()
     ours.rate = rate(rows, our_records, lambda records: put(store, records), store.refresh)
     settle(peer.client)
@@ -201,6 +212,7 @@ def run(url: str, count: int, options: argparse.Namespace) -> str:
         before = Side(rate=ours.rate), Side(rate=theirs.rate)
         searches(store, peer, queries, *before)
         print("before the merge:", *lines_of_searches(*before), sep="\n", flush=True)
+    forget_copies(store, peer.client, rows)
     ours.bytes_an_image = merged_bytes(peer.client, "ours") / count
     theirs.bytes_an_image = merged_bytes(peer.client, "peer") / count
     searches(store, peer, queries, ours, theirs)
@@ -368,14 +380,25 @@ def settle(client: Elasticsearch) -> None:
 
 def merged_bytes(client: Elasticsearch, index: str) -> int:
     client.indices.flush(index=index)
-    await_leases(client, index)
     client.indices.forcemerge(index=index, max_num_segments=1)
     client.indices.flush(index=index)
     return int(client.indices.stats(index=index, metric="store")["_all"]["primaries"]["store"]["size_in_bytes"])
 
 
+def forget_copies(store: ElasticStore, client: Elasticsearch, rows: Rows) -> None:
+    """Have the next merge drop the copies of what `_source` leaves out, kept for replicas that might ask for them.
+
+    A single segment would not be merged, so a few pictures are written again; twice, because a commit counts only once
+    the next one knows that all before it has arrived.
+    """
+    await_leases(client, store.index)
+    for _ in range(2):
+        put(store, our_records(0, rows[:FEW]))
+        client.indices.flush(index=store.index)
+
+
 def await_leases(client: Elasticsearch, index: str) -> None:
-    """Wait until Elasticsearch no longer keeps what replicas might ask for: every half minute it looks."""
+    """Wait until Elasticsearch needs its copies no more: every half minute it looks."""
     deadline = time.monotonic() + LEASES_S
     while time.monotonic() < deadline:
         (told,) = client.indices.stats(index=index, level="shards")["indices"].values()
@@ -516,6 +539,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, nargs="+", default=[300_000])
     parser.add_argument("--vectors", choices=("hnsw", "flat"), default="hnsw")
     parser.add_argument("--breadth", type=int, default=500)
+    parser.add_argument("--peer-mapping", choices=("lean", "dynamic"), default="lean")
     parser.add_argument("--queries", type=int, default=100, help="originals, each altered in seven ways")
     parser.add_argument("--sweep", type=int, nargs="*", default=[], help="other breadths, ours alone")
     parser.add_argument("--before-merge", action="store_true")
