@@ -1,13 +1,12 @@
 """`python -m api`: gunicorn with the settings that the API needs."""
 
-import logging
 import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from common.config import Settings
-from common.errors import ConfigError
+from common.startup import start
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -55,13 +54,7 @@ class Server(BaseApplication):
 
 def main() -> int:
     """Serve until told to stop; return the exit status."""
-    try:
-        settings = Settings.from_env()
-    except ConfigError as error:
-        print(f"match api: {error}", file=sys.stderr)  # noqa: T201 - the one line that a wrong setting gets
-        return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    Server(settings).run()
+    Server(start("api")).run()
     return 0
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from time import monotonic, sleep
 
-from dev.redis_server import free_port
+from dev.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -32,7 +32,8 @@ from common.images import Limits, decode
 from common.signature import sign
 from common.wiring import wire
 from dev.elasticsearch_node import Node, why_not
-from dev.redis_server import RedisServer, free_port
+from dev.ports import free_port
+from dev.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")

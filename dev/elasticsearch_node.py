@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -23,6 +22,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
+
+from dev.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "dev" / "elasticsearch"
@@ -60,7 +61,7 @@ class Node:
             self._home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="match-elasticsearch-")))
             (self._home / "modules").symlink_to(_jars() / "modules")
             (self._home / "plugins").mkdir()
-            self._port = _free_port()
+            self._port = free_port()
             undo.callback(self.kill)
             self.start()
             self._exit = undo.pop_all()
@@ -201,12 +202,6 @@ def _answers(url: str) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

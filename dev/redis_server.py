@@ -4,7 +4,6 @@ import importlib.util
 import platform
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,6 +13,8 @@ from typing import Self
 from redis import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as NoConnection
+
+from dev.ports import free_port
 
 PROGRAMS = ("redis-server", "valkey-server")
 # Package and the place of its program inside.
@@ -37,13 +38,6 @@ def find_program() -> str:
             if (program := Path(folder) / inside).is_file():
                 return str(program)
     raise NoRedis(f"no Redis found: install redis-server (no wheel has one for {platform.platform()})")
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

@@ -1,22 +1,15 @@
 """`python -m workers`: one worker process; further arguments go to Celery, for instance `-n worker1@%h`."""
 
-import logging
 import sys
 
-from common.config import Settings
-from common.errors import ConfigError
 from common.jobs import QUEUES
+from common.startup import start
 from workers.app import create_app
 
 
 def main(argv: list[str]) -> int:
     """Run a worker until it is told to stop; return the exit status."""
-    try:
-        settings = Settings.from_env()
-    except ConfigError as error:
-        print(f"match worker: {error}", file=sys.stderr)  # noqa: T201 - the one line that a wrong setting gets
-        return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = start("worker")
     threads = str(settings.worker_threads)
     # Gossip and mingle only cost messages: workers need to know nothing of each other.
     flags = ["-P", "threads", "-c", threads, "-Q", ",".join(QUEUES), "-E", "--without-gossip", "--without-mingle"]

@@ -97,8 +97,9 @@ class Sweeper:
         return min(stamps) if stamps else (0 if messages else None)
 
     def _purge(self) -> None:
-        self._ledger.forget_failed_before(self._ledger.now_ms() - self._tombstone_keep_ms)
-        self._store.purge(before=self._ledger.now_ms() - self._tombstone_keep_ms, limit=PURGE_AT_ONCE)
+        before = self._ledger.now_ms() - self._tombstone_keep_ms
+        self._ledger.forget_failed_before(before)
+        self._store.purge(before=before, limit=PURGE_AT_ONCE)
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):

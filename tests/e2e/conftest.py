@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from dev.redis_server import free_port
+from dev.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "images"
