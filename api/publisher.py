@@ -39,8 +39,18 @@ class Publisher:
             log.exception("%d tasks are not sent yet", len(tasks))
 
     def _send(self, producer: Producer, task: Task, queue: str) -> None:
-        headers = {SENT_HEADER: task.accepted}
-        self._app.send_task(ADD_TASK, args=(task.id,), queue=queue, headers=headers, producer=producer, retry=False)
+        self._app.send_task(
+            ADD_TASK,
+            args=(task.id,),
+            queue=queue,
+            headers={SENT_HEADER: task.accepted},
+            producer=producer,
+            retry=False,
+            # Said here, because Celery takes long to find out: what flower shows, and that Redis needs no queues made.
+            argsrepr=f"('{task.id}',)",
+            kwargsrepr="{}",
+            declare=(),
+        )
 
     def close(self) -> None:
         """Give back the connections."""

@@ -2,14 +2,7 @@
 
 from typing import Any
 
-VISIBILITY_TIMEOUT_S = 300
-
 TRANSPORT_OPTIONS: dict[str, Any] = {
-    # A message whose worker died comes back after this long; every task must end sooner.
-    "visibility_timeout": VISIBILITY_TIMEOUT_S,
-    # Look for such messages this often (seconds), one look a process at a time.
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
     # The default of 10 loses acknowledgements under many threads.
     "max_connections": 200,
     # A half-open connection is noticed instead of waited on for ever.
@@ -21,6 +14,7 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
 }
 
 QUEUE_SETTINGS: dict[str, Any] = {
+    "broker_transport": "common.transport:Transport",
     "broker_transport_options": TRANSPORT_OPTIONS,
     "task_serializer": "json",
     "accept_content": ["json"],

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
-from common.broker import QUEUE_SETTINGS
+from common.broker import QUEUE_SETTINGS, TRANSPORT_OPTIONS
 from common.config import Settings
 from common.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
@@ -23,7 +23,6 @@ from workers.writer import Writer
 log = logging.getLogger(__name__)
 
 WORKER_SETTINGS: dict[str, Any] = {
-    "broker_transport": "workers.transport:Transport",
     # A message is acknowledged after its picture is stored, and comes back when its worker dies.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
@@ -61,6 +60,7 @@ def create_app(settings: Settings) -> Celery:
     """Return the Celery app of a worker; it opens its connections when the worker starts, not before."""
     app = Celery("match", broker=settings.redis_url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS | WORKER_SETTINGS)
+    app.conf.broker_transport_options = transport_options(settings)
     app.steps["consumer"].add(EventsOnceASecond)
     runtime: list[Runtime] = []
     tasks.register(app, lambda: runtime[0].pipeline)
@@ -78,6 +78,17 @@ def create_app(settings: Settings) -> Celery:
         runtime.pop().close()
 
     return app
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Return those of the transport's options that concern who takes messages from the queue."""
+    return TRANSPORT_OPTIONS | {
+        # A message whose worker died comes back after this long; every task must end sooner.
+        "visibility_timeout": settings.visibility_timeout_s,
+        # Look for such messages this often (seconds), one look a process at a time.
+        "unacked_restore_interval": min(5.0, settings.visibility_timeout_s / 10),
+        "unacked_restore_throttle": 1,
+    }
 
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
@@ -106,6 +117,13 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         for task_id in task_ids:
             app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
 
-    sweeper = Sweeper(parts.redis, parts.ledger, parts.store, send, tombstone_keep_s=settings.failed_keep_s)
+    sweeper = Sweeper(
+        parts.redis,
+        parts.ledger,
+        parts.store,
+        send,
+        visibility_timeout_s=settings.visibility_timeout_s,
+        tombstone_keep_s=settings.failed_keep_s,
+    )
     sweeper.start()
     return Runtime(parts, writer, pipeline, sweeper)

@@ -1,20 +1,21 @@
-"""The worker's transport on a real Redis: one client a channel, and a new one with a new pool."""
+"""The queue's transport on a real Redis: one client a channel, a new one with a new pool, no transactions."""
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from celery import Celery
 from redis import Redis
 
+from common.transport import Channel
 from dev.redis_server import RedisServer
-from workers.transport import Channel
 
 
 @pytest.fixture
 def channel(redis_server: RedisServer, real_redis: Redis) -> Iterator[Channel]:
     assert real_redis.ping()
     app = Celery(broker=redis_server.url, set_as_current=False)
-    app.conf.broker_transport = "workers.transport:Transport"
+    app.conf.broker_transport = "common.transport:Transport"
     with app.connection() as connection, connection.channel() as channel:
         yield channel
     app.close()
@@ -42,3 +43,16 @@ def test_a_new_pool_has_a_new_client(channel: Channel) -> None:
     assert after is not before
     assert after.connection_pool is channel.pool
     assert after.ping()
+
+
+def test_taking_and_acknowledging_a_message_needs_no_transaction(channel: Any, real_redis: Redis) -> None:
+    channel.basic_publish(channel.prepare_message("hello"), exchange="", routing_key="transport-test")
+    real_redis.config_resetstat()
+
+    message = channel.basic_get("transport-test")
+    held = real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)
+    channel.basic_ack(message.delivery_tag)
+
+    assert held == (1, 1)
+    assert (real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)) == (0, 0)
+    assert "cmdstat_multi" not in cast("dict[str, object]", real_redis.info("commandstats"))

@@ -1,8 +1,27 @@
-"""kombu's Redis transport with one client a channel, where the original makes a new one for nearly every command."""
+"""kombu's Redis transport, cheaper by message: one client a channel, and bookkeeping without transactions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kombu.transport import redis
+
+
+class QoS(redis.QoS):
+    """kombu's note of what a worker holds, written and taken back in one round trip but in no transaction.
+
+    A transaction's two commands more are a tenth of a worker's CPU for a message. What only half arrives, because Redis
+    ends in the middle, the ledger's sweeper sends again.
+    """
+
+    @contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:  # noqa: ANN401 - kombu's own
+        if pipe:
+            # Somebody's transaction.
+            yield pipe
+        else:
+            with self.channel.conn_or_acquire(client) as acquired:
+                yield acquired.pipeline(transaction=False)
 
 
 class Channel(redis.Channel):
@@ -12,6 +31,7 @@ class Channel(redis.Channel):
     to make one: twice a message, that was a twentieth of a worker's CPU.
     """
 
+    QoS = QoS
     _kept: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's own interface
