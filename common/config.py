@@ -301,6 +301,12 @@ class Settings:
     store_hold_s: float = _setting(
         "MATCH_STORE_HOLD_S", 120.0, _seconds(0, 150), "how long a task waits for a store that is away"
     )
+    visibility_timeout_s: float = _setting(
+        "MATCH_VISIBILITY_TIMEOUT_S",
+        300.0,
+        _seconds(1, 3600),
+        "after so long the work of a worker that died goes to another; longer than any task takes",
+    )
     max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, _seconds(0, 600), "longest `wait` of an add")
     log_level: str = _setting("MATCH_LOG_LEVEL", "info", _log_level, "log level")
 
@@ -325,4 +331,12 @@ class Settings:
             raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot stand beside a user in ELASTICSEARCH_URL")
         if settings.elasticsearch_ca_file is not None and "http://" in settings.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
+        # Else work would be done twice at once, over and over.
+        longest_s = settings.fetch_timeout_s + settings.decode_timeout_s + settings.store_hold_s
+        if settings.visibility_timeout_s <= longest_s:
+            message = (
+                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
+                f"and MATCH_STORE_HOLD_S, {longest_s:g}"
+            )
+            raise ConfigError(message)
         return settings

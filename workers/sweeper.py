@@ -8,7 +8,6 @@ from typing import cast
 
 from redis import Redis
 
-from common.broker import VISIBILITY_TIMEOUT_S
 from common.errors import MatchError
 from common.jobs import QUEUES, SENT_HEADER
 from common.ledger import Ledger, Sent
@@ -17,9 +16,10 @@ from common.store.base import Store
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 30.0
 # A message of a dead worker comes back after one visibility time-out by itself; what is silent for two is lost.
-LOST_AFTER_MS = 2 * VISIBILITY_TIMEOUT_S * 1000
+LOST_AFTER = 2
+# Passes in one visibility time-out.
+PASSES = 10
 PAGE = 500
 # Bounds one pass: the next goes on where this one's restamped tasks no longer stand.
 MOST_PAGES = 20
@@ -40,21 +40,24 @@ def lost(open_tasks: Iterable[Sent], waiting_since: Mapping[str, int | None]) ->
 
 
 class Sweeper:
-    """One pass every half minute by one of all workers, whoever is first."""
+    """One pass every tenth of a visibility time-out by one of all workers, whoever is first."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options are named at every call
         self,
         redis: Redis,
         ledger: Ledger,
         store: Store,
         send: Callable[[Sequence[str], str, int], None],
         *,
+        visibility_timeout_s: float,
         tombstone_keep_s: int,
     ) -> None:
         self._redis = redis
         self._ledger = ledger
         self._store = store
         self._send = send
+        self._every_s = visibility_timeout_s / PASSES
+        self._lost_after_ms = int(LOST_AFTER * visibility_timeout_s * 1000)
         self._tombstone_keep_ms = tombstone_keep_s * 1000
         self._stop = Event()
         self._thread = Thread(target=self._run, name="sweeper", daemon=True)
@@ -75,7 +78,7 @@ class Sweeper:
         waiting_since = {queue: self._oldest(queue) for queue in QUEUES}
         sent = 0
         for page in range(MOST_PAGES):
-            old = self._ledger.sent_before(now - LOST_AFTER_MS, offset=page * PAGE, limit=PAGE)
+            old = self._ledger.sent_before(now - self._lost_after_ms, offset=page * PAGE, limit=PAGE)
             found = lost(old, waiting_since)
             self._send_again(found, now)
             sent += len(found)
@@ -102,9 +105,9 @@ class Sweeper:
         self._store.purge(before=before, limit=PURGE_AT_ONCE)
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        while not self._stop.wait(self._every_s):
             try:
-                if self._ledger.lease("sweep", for_s=EVERY_S - 1) and (count := self.sweep()):
+                if self._ledger.lease("sweep", for_s=0.9 * self._every_s) and (count := self.sweep()):
                     log.warning("sent %d lost tasks again", count)
                 if self._ledger.lease("purge", for_s=PURGE_EVERY_S):
                     self._purge()

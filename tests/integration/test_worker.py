@@ -24,10 +24,11 @@ from common.ledger import CLOSED_STATES, OPEN, State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts, wire
 from dev.redis_server import RedisServer
-from workers.sweeper import LOST_AFTER_MS, Sweeper
+from workers.sweeper import Sweeper
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
+VISIBILITY_TIMEOUT_S = 300
 
 DEADLY = b"\x89PNG\r\n\x1a\n deadly"
 # Stands for a decoder that never returns from C code, for which no harmless picture is known.
@@ -280,7 +281,7 @@ def wait_for_some(parts: Parts) -> None:
 def lose_messages(redis: Redis) -> None:
     """Lose what a worker that died may lose, and let enough time pass for it to be noticed."""
     redis.delete(SINGLE_QUEUE, "unacked", "unacked_index")
-    long_ago = int(redis.time()[0]) * 1000 - LOST_AFTER_MS - 1000
+    long_ago = int(redis.time()[0]) * 1000 - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000
     for task_id in redis.zrange(OPEN, 0, -1):
         redis.zadd(OPEN, {task_id: long_ago})
 
@@ -294,6 +295,13 @@ def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) 
             if only is None or task_id == only.id:
                 app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
 
-    found = Sweeper(parts.redis, parts.ledger, parts.store, send, tombstone_keep_s=60).sweep()  # type: ignore[arg-type]
+    found = Sweeper(
+        parts.redis,
+        parts.ledger,
+        parts.store,
+        send,  # type: ignore[arg-type]
+        visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+        tombstone_keep_s=60,
+    ).sweep()
     app.close()
     return found

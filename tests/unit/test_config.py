@@ -92,6 +92,9 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_MAX_IMAGE_BYTES", "10MB"),
         ("MATCH_LOG_LEVEL", "loud"),
         ("MATCH_API_HOST", "a b"),
+        ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
+        # Below what a task may take.
+        ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
     ],
 )
 def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:

@@ -9,8 +9,9 @@ from redis import Redis
 
 from common.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
 from common.ledger import OPEN, Closing, Ledger, Sent, State
-from workers.sweeper import LOST_AFTER_MS, Sweeper, lost
+from workers.sweeper import Sweeper, lost
 
+VISIBILITY_TIMEOUT_S = 300
 JOB = AddJob(filepath="cat.jpg", url="http://example.org/cat.jpg")
 
 
@@ -31,14 +32,21 @@ def queue() -> Queue:
 
 @pytest.fixture
 def sweeper(fake_redis: Redis, ledger: Ledger, memory_store: object, queue: Queue) -> Sweeper:
-    return Sweeper(fake_redis, ledger, memory_store, queue.send, tombstone_keep_s=60)  # type: ignore[arg-type]
+    return Sweeper(
+        fake_redis,
+        ledger,
+        memory_store,  # type: ignore[arg-type]
+        queue.send,
+        visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+        tombstone_keep_s=60,
+    )
 
 
 @pytest.fixture
 def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
     def accept() -> str:
         [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-        fake_redis.zadd(OPEN, {task.id: ledger.now_ms() - LOST_AFTER_MS - 1000})
+        fake_redis.zadd(OPEN, {task.id: ledger.now_ms() - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
         return task.id
 
     return accept
@@ -126,7 +134,7 @@ def test_a_sweep_that_breaks_is_not_the_last(
         passes.release()
         raise OSError("the broker went away")
 
-    monkeypatch.setattr("workers.sweeper.EVERY_S", 0.01)
+    monkeypatch.setattr(sweeper, "_every_s", 0.01)
     monkeypatch.setattr(ledger, "lease", broken)
 
     sweeper.start()
