@@ -8,8 +8,10 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from api import routes
+from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
-from api.forms import StrictRequest
+from api.reading import StrictRequest
+from api.services import Services
 from common.errors import MatchError
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ FORM_MEMORY_BYTES = 512 * 1024
 FORM_PARTS = 64
 
 
-def create_app(services: routes.Services) -> Flask:
+def create_app(services: Services) -> Flask:
     """Return the app; nothing is opened here."""
     app = Flask("match", static_folder=None)
     app.config["MAX_FORM_MEMORY_SIZE"] = FORM_MEMORY_BYTES
@@ -31,7 +33,7 @@ def create_app(services: routes.Services) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False
-    routes.register(app, services)
+    bind(app, services, routes.ENDPOINTS)
     app.before_request(_name_request)
     app.after_request(_mark)
     app.register_error_handler(MatchError, _fail_with)

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from api.forms import TooLarge, UnsupportedBody
+from api.reading import TooLarge, UnsupportedBody
 from common.errors import (
     FetchError,
     ImageError,

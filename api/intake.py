@@ -3,9 +3,9 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from api.forms import Source, naming
 from api.pictures import vet
 from api.publisher import Publisher
+from api.sources import Source, naming
 from common.admission import Admission
 from common.errors import MatchError
 from common.fetch import Fetcher

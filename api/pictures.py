@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from api.forms import Source, naming
+from api.sources import Source, naming
 from common.compute import ComputeSlot
 from common.errors import FetchError, InputError
 from common.fetch import Fetcher

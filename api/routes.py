@@ -1,92 +1,37 @@
 """One function an endpoint: parse, call, reply."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from time import time_ns
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Response, request
 
+from api import requests
+from api.endpoints import Endpoint
 from api.envelope import fail, ok
-from api.forms import Form
-from api.gate import Gate
-from api.intake import Intake
-from api.pictures import Pictures
-from api.waiting import Waiters
-from common.config import Settings
+from api.services import Services
 from common.errors import MatchError, StoreError, StoreUnavailable
-from common.ledger import Ledger, State, Task
+from common.ledger import State, Task
 from common.search import search
-from common.store.base import Store, Tombstone, Verdict
+from common.store.base import Tombstone, Verdict
 from common.times import iso
 
-LIST_LIMIT = 10_000
-LIST_OFFSET_LIMIT = 2**53
-SEARCH_LIMIT = 1000
-SEARCH_OFFSET_LIMIT = 9000
-# What a form needs beside its pictures.
-FORM_BYTES = 256 * 1024
 # The codes of failures that no other picture would have prevented.
 OUR_FAULTS = {"internal_error", StoreError.code}
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the endpoints need."""
-
-    settings: Settings
-    store: Store
-    ledger: Ledger
-    intake: Intake
-    pictures: Pictures
-    waiters: Waiters
-    searching: Gate
-    waiting: Gate
-
-
-def register(app: Flask, services: Services) -> None:
-    """Bind every endpoint of the contract to its function."""
-
-    def bind(
-        name: str, view: Callable[..., Response], methods: list[str], *, path: str = "", pictures: int = 0
-    ) -> None:
-        # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
-        body_bytes = FORM_BYTES + 2 * pictures * services.settings.max_image_bytes
-
-        def endpoint(**arguments: str) -> Response:
-            request.max_content_length = body_bytes
-            return view(services, **arguments)
-
-        app.add_url_rule(path or f"/{name}", endpoint=name, view_func=endpoint, methods=methods)
-
-    bind("add", add, ["POST"], pictures=1)
-    bind("delete", delete, ["DELETE"])
-    bind("search", search_, ["POST"], pictures=1)
-    bind("compare", compare, ["POST"], pictures=2)
-    bind("count", count, ["GET", "POST"])
-    bind("list", list_, ["GET", "POST"])
-    bind("ping", ping, ["GET", "POST"])
-    bind("task", task, ["GET"], path="/tasks/<task_id>")
-    bind("livez", ping, ["GET"])
-    bind("readyz", readyz, ["GET"])
-
-
-def add(services: Services) -> Response:
+def add(services: Services, given: requests.Add) -> Response:
     """Accept a picture to be stored; with `wait`, answer when it is."""
-    form = _form(services, "url", "image", "filepath", "metadata", "wait")
-    wait_s = form.number("wait", low=0, high=services.settings.max_wait_s) or _preferred_wait(services)
-    filepath, metadata, source = form.filepath(), form.metadata(), form.source()
-    accepted = services.intake.accept(filepath, source, metadata)
+    wait_s = given.wait or _preferred_wait(services)
+    accepted = services.intake.accept(given.filepath, given.source, given.metadata)
     ended = _wait(services, accepted, wait_s) if wait_s else accepted
-    response = _outcome(services, ended, source.field)
+    response = _outcome(services, ended, given.source.field)
     response.headers["Location"] = f"/tasks/{ended.id}"
     return response
 
 
-def delete(services: Services) -> Response:
+def delete(services: Services, given: requests.Delete) -> Response:
     """Delete exactly this filepath; older requests for it, whenever they arrive, change nothing any more."""
-    filepath = _form(services, "filepath").filepath()
-    tombstone = Tombstone(filepath=filepath, seq=services.ledger.take_seq(), added=time_ns() // 1_000_000)
+    tombstone = Tombstone(filepath=given.filepath, seq=services.ledger.take_seq(), added=time_ns() // 1_000_000)
     [written] = services.store.put([tombstone])
     if written.verdict is Verdict.HELD:
         raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
@@ -95,18 +40,18 @@ def delete(services: Services) -> Response:
     return ok()
 
 
-def search_(services: Services) -> Response:
+def search_(services: Services, given: requests.Search) -> Response:
     """Find what looks like the picture."""
-    form = _form(services, "url", "image", "all_orientations", "limit", "offset", "min_score")
-    options: dict[str, Any] = {
-        "all_orientations": form.boolean("all_orientations", default=services.settings.all_orientations),
-        "limit": form.whole("limit", default=100, low=1, high=SEARCH_LIMIT),
-        "offset": form.whole("offset", default=0, low=0, high=SEARCH_OFFSET_LIMIT),
-        "min_score": form.number("min_score", low=0, high=100),
-    }
-    source = form.source()
+    turned = given.all_orientations
     with services.searching.passage():
-        matches = search(services.pictures.signature(source), services.store, **options)
+        matches = search(
+            services.pictures.signature(given.source),
+            services.store,
+            all_orientations=services.settings.all_orientations if turned is None else turned,
+            limit=given.limit,
+            offset=given.offset,
+            min_score=given.min_score,
+        )
     return ok(
         [
             {
@@ -120,46 +65,37 @@ def search_(services: Services) -> Response:
     )
 
 
-def compare(services: Services) -> Response:
+def compare(services: Services, given: requests.Compare) -> Response:
     """Score how alike two pictures are."""
-    form = _form(services, "url1", "image1", "url2", "image2")
-    first, second = form.source("1"), form.source("2")
     with services.searching.passage():
-        return ok([{"score": services.pictures.compare(first, second)}])
+        return ok([{"score": services.pictures.compare(*given.pair)}])
 
 
-def count(services: Services) -> Response:
+def count(services: Services, _: requests.Nothing) -> Response:
     """Count the stored pictures."""
-    _form(services)
     return ok([services.store.count()])
 
 
-def list_(services: Services) -> Response:
+def list_(services: Services, given: requests.List) -> Response:
     """List filepaths in the order of the requests that stored them."""
-    form = _form(services, "offset", "limit")
-    offset = form.whole("offset", default=0, low=0, high=LIST_OFFSET_LIMIT)
-    limit = form.whole("limit", default=20, low=1, high=LIST_LIMIT)
-    return ok(services.store.filepaths(offset=offset, limit=limit))
+    return ok(services.store.filepaths(offset=given.offset, limit=given.limit))
 
 
-def ping(services: Services) -> Response:
+def ping(_services: Services, _: requests.Nothing) -> Response:
     """Answer without asking anything else."""
-    _form(services)
     return ok()
 
 
-def task(services: Services, task_id: str) -> Response:
+def task(services: Services, given: requests.Task) -> Response:
     """Tell what became of accepted work."""
-    _form(services)
-    found = services.ledger.task(task_id)
+    found = services.ledger.task(given.id)
     if found is None:
         return fail(404, "there is no such task, or it was forgotten", code="unknown_task", field="id")
     return ok([task_json(found)])
 
 
-def readyz(services: Services) -> Response:
+def readyz(services: Services, _: requests.Nothing) -> Response:
     """Say whether searches can be served, and what else is wrong."""
-    _form(services)
     health = services.store.health()
     queue = _queue_trouble(services)
     checks = {
@@ -185,10 +121,6 @@ def task_json(task: Task) -> dict[str, Any]:
         "started": iso(task.started),
         "finished": iso(task.finished),
     }
-
-
-def _form(services: Services, *known: str) -> Form:
-    return Form.read(request, *known, max_image_bytes=services.settings.max_image_bytes)
 
 
 def _preferred_wait(services: Services) -> float:
@@ -237,3 +169,17 @@ def _queue_trouble(services: Services) -> str | None:
     except MatchError as error:
         return str(error)
     return None
+
+
+ENDPOINTS = (
+    Endpoint(name="add", path="/add", methods=("POST",), view=add, takes=(requests.Add,), pictures=1),
+    Endpoint(name="delete", path="/delete", methods=("DELETE",), view=delete, takes=(requests.Delete,)),
+    Endpoint(name="search", path="/search", methods=("POST",), view=search_, takes=(requests.Search,), pictures=1),
+    Endpoint(name="compare", path="/compare", methods=("POST",), view=compare, takes=(requests.Compare,), pictures=2),
+    Endpoint(name="count", path="/count", methods=("GET", "POST"), view=count),
+    Endpoint(name="list", path="/list", methods=("GET", "POST"), view=list_, takes=(requests.List,)),
+    Endpoint(name="ping", path="/ping", methods=("GET", "POST"), view=ping),
+    Endpoint(name="task", path="/tasks/<id>", methods=("GET",), view=task, takes=(requests.Task,)),
+    Endpoint(name="livez", path="/livez", methods=("GET",), view=ping),
+    Endpoint(name="readyz", path="/readyz", methods=("GET",), view=readyz),
+)

@@ -7,7 +7,7 @@ from api.gate import Gate
 from api.intake import Intake
 from api.pictures import Pictures
 from api.publisher import Publisher
-from api.routes import Services
+from api.services import Services
 from api.waiting import Waiters
 from common.admission import Admission
 from common.config import Settings

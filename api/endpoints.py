@@ -1,0 +1,63 @@
+"""What an endpoint is, and how one is bound to its path.
+
+An endpoint declares its parameters as a type of its own, a subclass of `Parameters` (all are in api/requests.py, or
+beside the endpoints of one subject):
+
+    class Tasks(Parameters):
+        state: Annotated[str, OneOf(("failed", "running")), Field(description="…")]
+        limit: Annotated[int, Whole(1, 1000), Field(description="…")] = 100
+        id: Annotated[str, InPath()]
+
+(`state` is required, `limit` is not, `id` stands in the path as `<id>`) and is a function
+`(services, parameters) -> Response` beside it in a list of `Endpoint`s. The types of single values
+(`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/parameters.py; a value comes as text and
+is wrong by raising `wrong("must be …")`. Query, urlencoded and multipart are read alike; what a request brings beyond
+its type is a 400, and so is what its type does not take. An endpoint of several forms, one picture or many, has a type
+for each: the first one that knows all names is taken.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask, Response, request
+
+from api.parameters import Parameters
+from api.reading import read
+from api.requests import Nothing
+from api.services import Services
+
+# What a form needs beside its pictures.
+FORM_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What answers at `path`: `view`, given what the request brings as one of the types `takes`.
+
+    `name` is the reply's "method"; `pictures` is how many a request may bring.
+    """
+
+    name: str
+    path: str
+    methods: tuple[str, ...]
+    view: Callable[[Services, Any], Response]
+    takes: tuple[type[Parameters], ...] = (Nothing,)
+    pictures: int = 0
+
+
+def bind(app: Flask, services: Services, endpoints: Iterable[Endpoint]) -> None:
+    """Let each endpoint answer at its path."""
+    for endpoint in endpoints:
+        _bind(app, services, endpoint)
+
+
+def _bind(app: Flask, services: Services, endpoint: Endpoint) -> None:
+    # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
+    body_bytes = FORM_BYTES + 2 * endpoint.pictures * services.settings.max_image_bytes
+
+    def answer(**_path: str) -> Response:
+        request.max_content_length = body_bytes
+        return endpoint.view(services, read(request, endpoint.takes, services.settings))
+
+    app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))

@@ -1,0 +1,325 @@
+"""What single parameters are: their types, each of which says what is wrong with a value that it does not take.
+
+Everything a form brings is text or a file; the types here make values of it.
+"""
+
+import base64
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NoReturn
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from werkzeug.datastructures import FileStorage
+
+FILEPATH_BYTES = 2048
+METADATA_BYTES = 65_536
+# Of a string, and of all the keys on the way to a value together: Elasticsearch has room for one such term.
+METADATA_STRING_BYTES = 8192
+# Elasticsearch's own limit on nested objects in a flattened field.
+METADATA_DEPTH = 20
+# Each costs the store a look of its own.
+MOST_FILTERS = 16
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# Whatever U+FFFD stands for is lost: the name was not UTF-8.
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Twenty digits are beyond any bound; int() of thousands would be an error of its own.
+MOST_DIGITS = 20
+# A cursor that was cut, or belongs to another list, passes by chance once in 2^48 times.
+CHECK_BYTES = 6
+
+
+class Parameters(BaseModel):
+    """The parameters of one endpoint, as fields; see api/endpoints.py on how they are declared.
+
+    `plain` are the names that a request may bring as they are, `keyed` those that it brings as `name[key]`, each with
+    an example of such a name. What stands in the path is neither.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    plain: ClassVar[frozenset[str]]
+    keyed: ClassVar[Mapping[str, str]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        """Sort the fields by how they come."""
+        marks = {name: [type(mark) for mark in field.metadata] for name, field in cls.model_fields.items()}
+        indexed = {name: f"{name}[0]" for name, mark in marks.items() if Indexed in mark}
+        cls.keyed = indexed | {name: f"{name}[key]" for name, mark in marks.items() if Keyed in mark}
+        cls.plain = frozenset(name for name, mark in marks.items() if name not in cls.keyed and InPath not in mark)
+
+
+@dataclass(frozen=True, slots=True)
+class InPath:
+    """Marks a field whose value stands in the request's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """Marks a field, a dictionary, that comes as `name[key]=value`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """Marks a field, a dictionary by number, that comes as `name[0]=value` up to `most` of them, in whatever order."""
+
+    most: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
+        """Read the numbers, and sort by them."""
+        return core_schema.with_info_before_validator_function(self._sort, handler(source))
+
+    def _sort(self, given: Mapping[str, object], info: core_schema.ValidationInfo) -> dict[int, object]:
+        for key in given:
+            if not is_whole(key, 0, self.most - 1):
+                field = f"{info.field_name}[{key}]"
+                raise wrong(f"must have a whole number from 0 to {self.most - 1} in its brackets", field=field)
+        found = {int(key): value for key, value in given.items()}
+        return dict(sorted(found.items()))
+
+
+def wrong(what: str, *, field: str = "", code: str = "wrong_parameter") -> PydanticCustomError:
+    """Return the error that says `what` of a parameter, as in "is empty"; `field` names it where it is another one."""
+    return PydanticCustomError(code, "{what}", {"what": what, "field": field})
+
+
+def told(message: str, *, field: str, code: str) -> PydanticCustomError:
+    """Return the error about `field` whose whole text is `message`."""
+    return PydanticCustomError(code, "{message}", {"message": message, "field": field})
+
+
+def text(value: object) -> str:
+    """Return what came as text."""
+    if isinstance(value, str):
+        return value
+    raise wrong("must be text, not a file" if isinstance(value, FileStorage) else "must be text")
+
+
+def is_whole(digits: str, low: int, high: int) -> bool:
+    """Say whether the text is a whole number from `low` to `high`, in ASCII digits alone."""
+    return digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS and low <= int(digits) <= high
+
+
+def _boolean(value: object) -> bool:
+    word = text(value).lower()
+    if word not in BOOLEANS:
+        raise wrong("must be true, false, 1 or 0")
+    return BOOLEANS[word]
+
+
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from `low` to `high`."""
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
+        """Read the number from its text."""
+        bounds = core_schema.int_schema(ge=self.low, le=self.high)
+        return core_schema.no_info_before_validator_function(self._read, bounds)
+
+    def _read(self, value: object) -> int:
+        digits = text(value)
+        if not is_whole(digits, self.low, self.high):
+            raise wrong(f"must be a whole number from {self.low} to {self.high}")
+        return int(digits)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `low` to `high`; a bound that is a text is the setting of that name."""
+
+    low: float
+    high: float | str
+
+    def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
+        """Read the number from its text."""
+        return core_schema.with_info_before_validator_function(self._read, core_schema.float_schema())
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe the bounds."""
+        return {**handler(schema), "minimum": self.low, "maximum": self.high}
+
+    def _read(self, value: object, info: core_schema.ValidationInfo) -> float:
+        high: float = getattr(info.context, self.high) if isinstance(self.high, str) else self.high
+        try:
+            number = float(text(value))
+        except ValueError:
+            number = float("nan")
+        if not self.low <= number <= high:
+            raise wrong(f"must be a number from {self.low:g} to {high:g}")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
+        """Read the word."""
+        return core_schema.no_info_before_validator_function(self._read, core_schema.literal_schema(list(self.words)))
+
+    def _read(self, value: object) -> str:
+        word = text(value)
+        if word not in self.words:
+            raise wrong(f"must be one of {', '.join(self.words)}")
+        return word
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the list `kind`, as a reply gave it out (see `cursor`); an empty one is the beginning."""
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
+        """Read the place."""
+        return core_schema.no_info_before_validator_function(self._read, core_schema.str_schema())
+
+    def _read(self, value: object) -> str:
+        given = text(value)
+        try:
+            place = base64.urlsafe_b64decode(given)[CHECK_BYTES:].decode()
+        except ValueError:
+            place = ""
+        if given and given != cursor(self.kind, place):
+            raise wrong("is no cursor that this list gave out")
+        return place
+
+
+def cursor(kind: str, place: str) -> str:
+    """Return `place` in the list `kind` as a client carries it: opaque, and told from any other text.
+
+    >>> cursor("tasks", "17") == cursor("list", "17")
+    False
+    """
+    check = hashlib.blake2b(f"{kind} {place}".encode(), digest_size=CHECK_BYTES).digest()
+    return base64.urlsafe_b64encode(check + place.encode()).decode()
+
+
+def valid_filepath(value: object) -> str:
+    """Return the text if it can name a stored picture: 1 to 2,048 bytes of UTF-8 without control characters."""
+    name = text(value)
+    if not name:
+        raise wrong("is empty")
+    if REPLACEMENT in name:
+        raise wrong("is not valid UTF-8")
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if size > FILEPATH_BYTES:
+        raise wrong(f"has {size} bytes, more than {FILEPATH_BYTES}")
+    # What is printable holds none, and to see that takes a tenth of the time.
+    if not name.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in name):
+        raise wrong("holds a control character")
+    return name
+
+
+Filepath = Annotated[
+    str,
+    BeforeValidator(valid_filepath),
+    Field(json_schema_extra={"format": "filepath", "minLength": 1, "maxLength": FILEPATH_BYTES}),
+]
+
+
+def valid_metadata(value: object) -> dict[str, Any]:
+    """Return the JSON object that the text holds if it keeps to the limits on size, strings and depth."""
+    source = text(value)
+    if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
+        raise wrong(f"is larger than {METADATA_BYTES} bytes")
+    try:
+        found = json.loads(source, parse_constant=_no_number)
+    except PydanticCustomError:
+        raise
+    except (ValueError, RecursionError):
+        raise wrong("is not valid JSON") from None
+    return valid_object(found)
+
+
+def valid_object(value: object) -> dict[str, Any]:
+    """Return the object if it keeps to the limits on strings and depth."""
+    if not isinstance(value, dict):
+        raise wrong("must be a JSON object")
+    _check_metadata(value, ())
+    return value
+
+
+Metadata = Annotated[dict[str, Any], BeforeValidator(valid_metadata)]
+
+
+def _no_number(word: str) -> NoReturn:
+    raise wrong(f"holds {word}, which is no JSON number")
+
+
+def _check_metadata(value: object, way: tuple[str, ...]) -> None:
+    """Check a value and all that it holds; `way` are the keys that lead to it, an array counting as an empty one."""
+    if len(way) > METADATA_DEPTH:
+        raise wrong(f"is nested deeper than {METADATA_DEPTH}")
+    if isinstance(value, str):
+        _check_string(value)
+    elif isinstance(value, float) and value in {float("inf"), float("-inf")}:
+        raise wrong("holds a number that is too large")
+    elif isinstance(value, dict):
+        for key, held in value.items():
+            if "\0" in key:
+                raise wrong("holds a key with a NUL character")
+            _check_string("".join((*way, key)))
+            _check_metadata(held, (*way, key))
+    elif isinstance(value, list):
+        for held in value:
+            _check_metadata(held, (*way, ""))
+
+
+def _check_string(value: str) -> None:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise wrong("holds half of a surrogate pair") from None
+    if size > METADATA_STRING_BYTES:
+        raise wrong(f"holds a string or keys of more than {METADATA_STRING_BYTES} bytes")
+
+
+def _upload(value: object) -> FileStorage:
+    if isinstance(value, FileStorage):
+        return value
+    raise wrong("must be a file part of a multipart form")
+
+
+Url = Annotated[str, BeforeValidator(text), Field(json_schema_extra={"format": "uri", "minLength": 1})]
+Upload = Annotated[
+    FileStorage,
+    BeforeValidator(_upload),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
+]
+
+
+def _filter(given: Mapping[str, object]) -> Mapping[str, object]:
+    if len(given) > MOST_FILTERS:
+        raise wrong(f"is given for more than {MOST_FILTERS} keys")
+    return given
+
+
+def _filter_value(value: object) -> str:
+    sought = text(value)
+    _check_string(sought)
+    return sought
+
+
+Filters = Annotated[dict[str, Annotated[str, BeforeValidator(_filter_value)]], Keyed(), BeforeValidator(_filter)]

@@ -1,0 +1,159 @@
+"""From an HTTP request to the type of what its endpoint takes, or an error that names the parameter."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+from flask import Request
+from pydantic import ValidationError
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import HTTPException
+from werkzeug.formparser import FormDataParser
+
+from api.parameters import Parameters
+from common.config import Settings
+from common.errors import InputError
+
+FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+# Of a name that a client made up.
+SHOWN = 80
+
+P = TypeVar("P", bound=Parameters)
+Value = str | FileStorage
+
+
+class TooLarge(InputError):
+    """A picture has more bytes than are read."""
+
+    code = "too_large"
+
+
+class UnsupportedBody(InputError):
+    """The request's body is no form."""
+
+    code = "unsupported_media_type"
+
+
+class StrictRequest(Request):
+    """A request whose body is read as the form that it says it is, or not at all."""
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """Return a parser that tells what is wrong, where the framework's own would hand out what it has."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+
+def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
+    """Return what the request brings by query, form and path as the first of the types that knows all its names.
+
+    Raises InputError for a parameter that none of them knows, that comes twice or that is wrong.
+    """
+    _check_type(request)
+    _read_body(request)
+    given = _given(request, types)
+    fitting = [kind for kind in types if all(knows(kind, name) for name in given)]
+    if not fitting:
+        _mixed(given, types)
+    return parse(fitting[0], {**nested(fitting[0], given), **(request.view_args or {})}, settings)
+
+
+def parse(kind: type[P], values: Mapping[str, Any], settings: Settings) -> P:
+    """Return the values as `kind`; raises InputError naming the first that is wrong."""
+    try:
+        return kind.model_validate(values, context=settings)
+    except ValidationError as error:
+        raise input_error(error) from None
+
+
+def input_error(error: ValidationError) -> InputError:
+    """Return the first thing that is wrong as our error."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    context = first.get("ctx", {})
+    field = context.get("field") or _field(first["loc"])
+    if first["type"] == "missing":
+        return InputError(f"{field} is required", field=field, code="missing_parameter")
+    message = context.get("message") or f"{field} {context.get('what', 'is wrong')}"
+    code = first["type"] if "field" in context else InputError.code
+    return (TooLarge if code == TooLarge.code else InputError)(message, field=field, code=code)
+
+
+def _field(where: tuple[str | int, ...]) -> str:
+    name, *key = where
+    return f"{name}[{key[0]}]" if key else str(name)
+
+
+def knows(kind: type[Parameters], name: str) -> bool:
+    """Say whether a parameter of this name is one of the type's."""
+    return name in kind.plain or (name.endswith("]") and name.partition("[")[0] in kind.keyed)
+
+
+def nested(kind: type[Parameters], given: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the values by field: those that come as `name[key]` in a dictionary by key."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in kind.plain:
+            values[name] = value
+        else:
+            field, _, key = name[:-1].partition("[")
+            values.setdefault(field, {})[key] = value
+    return values
+
+
+def _given(request: Request, types: Sequence[type[Parameters]]) -> dict[str, Value]:
+    """Return all parameters by name; one that nobody knows, or that comes twice, is an error."""
+    given: dict[str, Value] = {}
+    files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
+    texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
+    everything: Iterable[tuple[str | None, Value]] = (*texts, *files)
+    for name, value in everything:
+        if name is None:
+            raise InputError("a part of the form has no name", field="body")
+        if not any(knows(kind, name) for kind in types):
+            _unknown(name, types)
+        if name in given:
+            raise InputError(f"{name} is given more than once", field=name, code="repeated_parameter")
+        given[name] = value
+    return given
+
+
+def _check_type(request: Request) -> None:
+    """Refuse a body that is no form: its parameters would pass for missing ones."""
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    if has_body and request.mimetype not in FORM_TYPES:
+        raise UnsupportedBody(f"the body must be a form ({' or '.join(FORM_TYPES)})", field="Content-Type")
+
+
+def _read_body(request: Request) -> None:
+    try:
+        request.form  # noqa: B018 - reading it is what reads the body
+    except HTTPException:
+        raise
+    except Exception as error:
+        # No boundary, parts or chunks that are none, a client that went away: each server and framework has errors of
+        # its own for these, and all say the same of the body.
+        raise InputError("the body is not the form that its Content-Type says", field="body") from error
+
+
+def _holds_bytes(file: FileStorage) -> bool:
+    """Say whether a part without a file name is more than a browser's empty file field."""
+    held = bool(file.stream.read(1))
+    file.stream.seek(0)
+    return held
+
+
+def _unknown(name: str, types: Sequence[type[Parameters]]) -> NoReturn:
+    known = sorted({name for kind in types for name in (*kind.plain, *kind.keyed.values())})
+    near = get_close_matches(name.lower(), known, n=1, cutoff=0)
+    hint = f"; did you mean {near[0]}?" if near else "; this endpoint takes none"
+    raise InputError(
+        f"{name[:SHOWN]} is not a parameter of this endpoint{hint}", field=name[:SHOWN], code="unknown_parameter"
+    )
+
+
+def _mixed(given: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoReturn:
+    """Tell of two parameters that belong to different forms of the request."""
+    first = next(iter(given))
+    kind = next(kind for kind in types if knows(kind, first))
+    other = next(name for name in given if not knows(kind, name))
+    raise InputError(f"{other[:SHOWN]} cannot stand beside {first[:SHOWN]}", field=other[:SHOWN])

@@ -1,0 +1,95 @@
+"""What each endpoint takes: one type a request, by which it is read, checked and documented."""
+
+from typing import Annotated, ClassVar, Self, cast
+
+from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
+
+from api.parameters import Boolean, Filepath, InPath, Metadata, Number, Parameters, Upload, Url, Whole
+from api.sources import Pictured, Source, choose
+from common.config import Settings
+
+LIST_LIMIT = 10_000
+LIST_OFFSET_LIMIT = 2**53
+SEARCH_LIMIT = 1000
+SEARCH_OFFSET_LIMIT = 9000
+
+
+class Nothing(Parameters):
+    """No parameters."""
+
+
+class Waiting(Parameters):
+    """Parameters of what may be waited for."""
+
+    wait: Annotated[
+        Annotated[float, Number(0, "max_wait_s")] | None,
+        Field(description="Seconds to wait for the end; the header `Prefer: wait=N` asks for the same."),
+    ] = None
+
+
+class Item(Pictured):
+    """One picture to be stored."""
+
+    filepath: Annotated[Filepath, Field(description="The picture's name: what it is found, replaced and deleted by.")]
+    metadata: Annotated[Metadata | None, Field(description="Comes back with every match.")] = None
+
+
+class Add(Item, Waiting):
+    """A picture to be stored."""
+
+
+class Delete(Parameters):
+    """The picture to be deleted."""
+
+    filepath: Filepath
+
+
+class Search(Pictured):
+    """A picture whose like is sought."""
+
+    all_orientations: Annotated[
+        Boolean | None, Field(description="Whether turned, mirrored and inverted copies are sought as well.")
+    ] = None
+    limit: Annotated[int, Whole(1, SEARCH_LIMIT), Field(description="Most matches in the reply.")] = 100
+    offset: Annotated[
+        int, Whole(0, SEARCH_OFFSET_LIMIT), Field(description="Matches to leave out, the best first.")
+    ] = 0
+    min_score: Annotated[
+        Annotated[float, Number(0, 100)] | None, Field(description="Least score of a match, in every orientation.")
+    ] = None
+
+
+class Compare(Parameters):
+    """Two pictures."""
+
+    url1: Url | None = None
+    image1: Upload | None = None
+    url2: Url | None = None
+    image2: Upload | None = None
+
+    sources: ClassVar[tuple[tuple[str, ...], ...]] = (("url1", "image1"), ("url2", "image2"))
+    _pair: tuple[Source, Source] = PrivateAttr()
+
+    @property
+    def pair(self) -> tuple[Source, Source]:
+        """The pictures."""
+        return self._pair
+
+    @model_validator(mode="after")
+    def _choose(self, info: ValidationInfo) -> Self:
+        first, second = (choose(self, names, cast("Settings", info.context)) for names in self.sources)
+        self._pair = first, second
+        return self
+
+
+class List(Parameters):
+    """A part of the collection."""
+
+    offset: Annotated[int, Whole(0, LIST_OFFSET_LIMIT), Field(description="Filepaths to leave out at the start.")] = 0
+    limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Most filepaths in the reply.")] = 20
+
+
+class Task(Parameters):
+    """A task by its id."""
+
+    id: Annotated[str, InPath(), Field(description="As in the reply to the add.")]

@@ -1,0 +1,25 @@
+"""What the endpoints need."""
+
+from dataclasses import dataclass
+
+from api.gate import Gate
+from api.intake import Intake
+from api.pictures import Pictures
+from api.waiting import Waiters
+from common.config import Settings
+from common.ledger import Ledger
+from common.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the endpoints need."""
+
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    intake: Intake
+    pictures: Pictures
+    waiters: Waiters
+    searching: Gate
+    waiting: Gate

@@ -1,0 +1,84 @@
+"""Where a picture comes from: an upload, a URL, or a filepath under which it is stored."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+from pydantic import PrivateAttr, ValidationInfo, model_validator
+from werkzeug.datastructures import FileStorage
+
+from api.parameters import Parameters, Upload, Url, told, wrong
+from common.config import Settings
+from common.errors import FetchError, ImageError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A picture by `url`, `data` or `filepath`, exactly one of them; `field` is the parameter that named it."""
+
+    field: str
+    url: str | None = None
+    data: bytes | None = None
+    filepath: str | None = None
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Let an error that a picture brought about name the parameter that the picture came by."""
+    try:
+        yield
+    except (ImageError, FetchError) as error:
+        error.field = field
+        raise
+
+
+class Pictured(Parameters):
+    """Parameters that bring one picture, by exactly one of `sources`."""
+
+    url: Url | None = None
+    image: Upload | None = None
+
+    sources: ClassVar[tuple[str, ...]] = ("url", "image")
+    _source: Source = PrivateAttr()
+
+    @property
+    def source(self) -> Source:
+        """The picture."""
+        return self._source
+
+    @model_validator(mode="after")
+    def _choose(self, info: ValidationInfo) -> Self:
+        self._source = choose(self, self.sources, cast("Settings", info.context))
+        return self
+
+
+def choose(given: Parameters, names: Sequence[str], settings: Settings) -> Source:
+    """Return the picture from the only one of the parameters `names` that is there; raise what is wrong with it."""
+    there = [name for name in names if getattr(given, name) is not None]
+    if not there:
+        first, *others = reversed(names)
+        message = f"{', '.join([first, *others[:-1]])} or {others[-1]} is required"
+        raise told(message, field=first, code="missing_parameter")
+    if len(there) > 1:
+        raise wrong(f"and {there[1]} are both given: one of them is enough", field=there[0])
+    return _source(there[0], getattr(given, there[0]), settings.max_image_bytes)
+
+
+def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:
+    if isinstance(value, FileStorage):
+        return Source(field, data=_read(value, field, max_image_bytes))
+    if field.startswith("filepath"):
+        return Source(field, filepath=value)
+    if not value.strip():
+        raise wrong("is empty", field=field)
+    return Source(field, url=value.strip())
+
+
+def _read(upload: FileStorage, field: str, most: int) -> bytes:
+    data = upload.stream.read(most + 1)
+    if not data:
+        raise wrong("is an empty file", field=field, code="empty_image")
+    if len(data) > most:
+        raise wrong(f"is larger than {most} bytes", field=field, code="too_large")
+    return data

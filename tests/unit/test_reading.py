@@ -1,0 +1,337 @@
+"""Requests as types: every wrong parameter is an error that names its field."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+from werkzeug.test import EnvironBuilder
+
+from api.parameters import (
+    Boolean,
+    Cursor,
+    Filepath,
+    Filters,
+    Indexed,
+    InPath,
+    Metadata,
+    Number,
+    OneOf,
+    Parameters,
+    Whole,
+    cursor,
+)
+from api.reading import StrictRequest, TooLarge, UnsupportedBody, parse
+from api.reading import read as read_request
+from api.sources import Pictured
+from common.config import Settings
+from common.errors import InputError
+
+SETTINGS = Settings(max_image_bytes=1000, max_wait_s=30)
+MOST = SETTINGS.max_image_bytes
+
+
+class One(Parameters):
+    """A parameter of every type."""
+
+    filepath: Filepath | None = None
+    metadata: Metadata | None = None
+    all_orientations: Boolean = True
+    offset: Annotated[int, Whole(0, 10)] = 3
+    min_score: Annotated[float, Number(0, 100)] | None = None
+    wait: Annotated[float, Number(0, "max_wait_s")] | None = None
+    order: Annotated[str, OneOf(("up", "down"))] = "up"
+    cursor: Annotated[str, Cursor("list")] = ""
+    filter: Filters = Field(default_factory=dict)
+
+
+class Many(Parameters):
+    """Filepaths by number."""
+
+    filepaths: Annotated[dict[int, Filepath], Indexed(5)]
+
+
+class Named(Parameters):
+    """One that must be there, one that stands in the path."""
+
+    id: Annotated[str, InPath()] = ""
+    filepath: Filepath
+
+
+Read = Callable[..., Any]
+
+
+@pytest.fixture
+def read() -> Iterator[Read]:
+    with ExitStack() as opened:
+
+        def read(
+            data: dict[str, Any] | None = None,
+            *,
+            query: str = "",
+            types: tuple[type[Parameters], ...] = (One,),
+            **options: Any,
+        ) -> Any:
+            builder = opened.enter_context(
+                closing(EnvironBuilder(method="POST", data=data, query_string=query, **options))
+            )
+            request = opened.enter_context(closing(builder.get_request(StrictRequest)))
+            return read_request(request, types, SETTINGS)
+
+        yield read
+
+
+def file(data: bytes, name: str = "cat.jpg") -> tuple[io.BytesIO, str]:
+    return io.BytesIO(data), name
+
+
+def test_parameters_come_by_form_and_by_query(read: Read) -> None:
+    given = read({"filepath": "cat.jpg"}, query="offset=7")
+
+    assert (given.filepath, given.offset) == ("cat.jpg", 7)
+
+
+def test_a_picture_comes_by_upload_or_by_url(read: Read) -> None:
+    by_upload = read({"image": file(b"bytes")}, types=(Pictured,)).source
+    by_url = read({"url": " http://a.org/cat.jpg "}, types=(Pictured,)).source
+
+    assert (by_upload.field, by_upload.data, by_upload.url) == ("image", b"bytes", None)
+    assert (by_url.field, by_url.data, by_url.url) == ("url", None, "http://a.org/cat.jpg")
+
+
+def test_a_browsers_empty_file_field_is_no_picture(read: Read) -> None:
+    data = {"image": file(b"", name=""), "url": "http://a.org"}
+
+    given = read(data, types=(Pictured,), content_type="multipart/form-data")
+
+    assert given.source.url == "http://a.org"
+
+
+@pytest.mark.parametrize(
+    ("data", "query", "field", "code"),
+    [
+        ({}, "", "image", "missing_parameter"),
+        ({"url": "http://a.org", "image": file(b"x")}, "", "url", "wrong_parameter"),
+        ({"url": ""}, "", "url", "wrong_parameter"),
+        ({"url": "  "}, "", "url", "wrong_parameter"),
+        ({"url": file(b"http://a.org")}, "", "url", "wrong_parameter"),
+        ({"image": "cat.jpg"}, "", "image", "wrong_parameter"),
+        ({"image": file(b"")}, "", "image", "empty_image"),
+        ({"image": file(b"x" * (MOST + 1))}, "", "image", "too_large"),
+        ({"url": "http://a.org"}, "url=http://b.org", "url", "repeated_parameter"),
+        ({"urls": "http://a.org"}, "", "urls", "unknown_parameter"),
+        ({"picture": file(b"x")}, "", "picture", "unknown_parameter"),
+    ],
+)
+def test_a_wrong_picture_names_its_field(read: Read, data: dict[str, Any], query: str, field: str, code: str) -> None:
+    with pytest.raises(InputError) as error:
+        read(data, query=query, types=(Pictured,))
+
+    assert (error.value.field, error.value.code) == (field, code)
+
+
+def test_an_unknown_parameter_is_told_the_nearest_one(read: Read) -> None:
+    with pytest.raises(InputError, match="did you mean filepath"):
+        read({"file_path": "cat.jpg"})
+
+
+def test_too_large_a_picture_has_an_error_of_its_own(read: Read) -> None:
+    with pytest.raises(TooLarge):
+        read({"image": file(b"x" * (MOST + 1))}, types=(Pictured,))
+
+
+def test_a_body_that_is_no_form_is_told_so(read: Read) -> None:
+    with pytest.raises(UnsupportedBody, match="multipart/form-data"):
+        read(None, json={"filepath": "cat.jpg"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "cat.jpg", "dir/ä ö 猫.jpg", "http://a.com/x/cat.jpg?v=1", "x" * 2048, " leading and trailing ", "e\u0301"],
+)
+def test_a_filepath_is_kept_as_it_is(name: str) -> None:
+    assert parse(One, {"filepath": name}, SETTINGS).filepath == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x" * 2049, "ä" * 1025, "a\nb", "a\x00b", "a\x7fb", "a\x85b", "a\ufffdb", "\ud800"]
+)
+def test_a_filepath_that_cannot_be_names_its_field(name: str) -> None:
+    with pytest.raises(InputError, match="filepath") as error:
+        parse(One, {"filepath": name}, SETTINGS)
+
+    assert error.value.field == "filepath"
+
+
+def test_a_missing_filepath_says_that_it_is_required(read: Read) -> None:
+    with pytest.raises(InputError, match="filepath is required") as error:
+        read({}, types=(Named,))
+
+    assert error.value.code == "missing_parameter"
+
+
+def test_text_that_comes_as_a_file_is_told(read: Read) -> None:
+    with pytest.raises(InputError, match="filepath must be text, not a file"):
+        read({"filepath": file(b"cat.jpg")}, types=(Named,))
+
+
+def test_what_stands_in_the_path_is_no_parameter(read: Read) -> None:
+    with pytest.raises(InputError, match="id is not a parameter of this endpoint; did you mean filepath"):
+        read({"id": "7"}, types=(Named,))
+
+
+@pytest.mark.parametrize("value", [{}, {"a": 1, "b": [None, True, {"c": "ä"}]}, {"n": -1.5e300}, {"": ""}])
+def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
+    assert parse(One, {"metadata": json.dumps(value)}, SETTINGS).metadata == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '"text"',
+        "null",
+        "7",
+        "{'a': 1}",
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1}',
+        "[" * 60_000,
+        '{"a":' * 25 + "1" + "}" * 25,
+        '{"a": ' + "9" * 5000 + "}",
+        json.dumps({"a": "x" * 8193}),
+        json.dumps({"x" * 8193: 1}),
+        json.dumps({"x" * 5000: {"y" * 5000: 1}}),
+        '{"a\\u0000b": 1}',
+        json.dumps({str(number): "x" * 8000 for number in range(9)}),
+    ],
+)
+def test_metadata_that_cannot_be_names_its_field(text: str) -> None:
+    with pytest.raises(InputError, match="metadata") as error:
+        parse(One, {"metadata": text}, SETTINGS)
+
+    assert error.value.field == "metadata"
+
+
+@given(st.text(max_size=300))
+def test_whatever_metadata_a_client_sends_it_is_an_object_or_an_error(text: str) -> None:
+    try:
+        value = parse(One, {"metadata": text}, SETTINGS).metadata
+    except InputError:
+        return
+    assert isinstance(value, dict)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("TRUE", True), ("1", True), ("False", False), ("0", False)]
+)
+def test_a_boolean_is_read_in_any_case(read: Read, text: str, *, value: bool) -> None:
+    assert read({"all_orientations": text}).all_orientations is value
+
+
+@pytest.mark.parametrize("text", ["", "yes", "2", "tru", "on", "t r u e"])
+def test_any_other_boolean_names_its_field(read: Read, text: str) -> None:
+    with pytest.raises(InputError, match="all_orientations must be"):
+        read({"all_orientations": text})
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "11", "1e1", "٣", "9" * 5000, "0x1", " 1", "1_0"])
+def test_a_wrong_whole_number_names_its_field_and_its_bounds(read: Read, text: str) -> None:
+    with pytest.raises(InputError, match="offset must be a whole number from 0 to 10"):
+        read({"offset": text})
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-0.1", "100.1", "nan", "inf"])
+def test_a_wrong_number_names_its_field_and_its_bounds(read: Read, text: str) -> None:
+    with pytest.raises(InputError, match="min_score must be a number from 0 to 100"):
+        read({"min_score": text})
+
+
+def test_a_bound_may_be_a_setting(read: Read) -> None:
+    assert read({"wait": "30"}).wait == 30
+
+    with pytest.raises(InputError, match="wait must be a number from 0 to 30"):
+        read({"wait": "30.5"})
+
+
+def test_a_word_that_is_none_of_those_known_is_told_them(read: Read) -> None:
+    with pytest.raises(InputError, match="order must be one of up, down"):
+        read({"order": "sideways"})
+
+
+def test_a_cursor_that_was_given_out_is_read_again(read: Read) -> None:
+    assert read({"cursor": cursor("list", "17")}).cursor == "17"
+    assert read({"cursor": ""}).cursor == ""
+
+
+@pytest.mark.parametrize(
+    "given", ["17", "x", cursor("list", "17")[:-4], cursor("list", "17").swapcase(), cursor("tasks", "17"), "\u732b"]
+)
+def test_a_damaged_or_strange_cursor_is_told(read: Read, given: str) -> None:
+    with pytest.raises(InputError, match="cursor is no cursor that this list gave out"):
+        read({"cursor": given})
+
+
+def test_a_filter_comes_by_key_whatever_the_key(read: Read) -> None:
+    given = read({"filter[a.b]": "1", "filter[]": "empty"}, query="filter[x[0]]=2")
+
+    assert given.filter == {"a.b": "1", "": "empty", "x[0]": "2"}
+
+
+@pytest.mark.parametrize("data", [{"filter[a]": "x" * 8193}, {"filter[a]": file(b"x")}])
+def test_a_wrong_filter_is_named_with_its_key(read: Read, data: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as error:
+        read(data)
+
+    assert error.value.field == "filter[a]"
+
+
+@pytest.mark.parametrize("name", ["filter", "filter[a", "filter a]", "offset[0]", "filters[a]", "[]", "]"])
+def test_only_what_comes_by_key_takes_brackets(read: Read, name: str) -> None:
+    with pytest.raises(InputError) as error:
+        read({name: "x"})
+
+    assert (error.value.field, error.value.code) == (name, "unknown_parameter")
+
+
+def test_what_is_numbered_comes_in_the_order_of_its_numbers(read: Read) -> None:
+    given = read({"filepaths[3]": "c", "filepaths[0]": "a", "filepaths[1]": "b"}, types=(Many,))
+
+    assert list(given.filepaths.items()) == [(0, "a"), (1, "b"), (3, "c")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("filepaths[5]", "a"), ("filepaths[-1]", "a"), ("filepaths[]", "a"), ("filepaths[2]", "")]
+)
+def test_a_wrong_number_or_numbered_value_is_named(read: Read, name: str, value: str) -> None:
+    with pytest.raises(InputError) as error:
+        read({name: value}, types=(Many,))
+
+    assert error.value.field == name
+
+
+def test_an_endpoint_of_several_forms_takes_the_one_that_knows_all_names(read: Read) -> None:
+    both = (Named, Many)
+
+    assert isinstance(read({"filepath": "a"}, types=both), Named)
+    assert isinstance(read({"filepaths[0]": "a"}, types=both), Many)
+
+
+def test_parameters_of_two_forms_cannot_stand_together(read: Read) -> None:
+    with pytest.raises(InputError, match=r"filepaths\[0\] cannot stand beside filepath"):
+        read({"filepath": "a", "filepaths[0]": "a"}, types=(Named, Many))
+
+
+def test_what_is_not_given_has_its_default(read: Read) -> None:
+    given = read({})
+
+    assert (given.metadata, given.offset, given.min_score, given.all_orientations) == (None, 3, None, True)
