@@ -114,5 +114,5 @@ def _near_enough(apart: NDArray[np.float64], min_score: float | None) -> NDArray
 
 def _described(matches: Sequence[Match], store: Store) -> list[Match]:
     """Add what is stored about each; one deleted since it was found is left out."""
-    records = store.records([match.filepath for match in matches]) if matches else {}
-    return [replace(match, metadata=records[match.filepath].metadata) for match in matches if match.filepath in records]
+    stored = store.metadata([match.filepath for match in matches]) if matches else {}
+    return [replace(match, metadata=stored[match.filepath]) for match in matches if match.filepath in stored]

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import fakeredis
 import numpy as np
@@ -89,6 +90,9 @@ class MemoryStore:
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         return {record.filepath: record for record in self._records() if record.filepath in filepaths}
+
+    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
 
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         self._check()

@@ -128,6 +128,9 @@ class Store(Protocol):
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the records of those filepaths that are stored, exactly as spelled."""
 
+    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+        """Return the metadata of those filepaths that are stored, cheaper than their records."""
+
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         """Return filepaths in the order of the requests that stored them, at any offset in bounded time."""
 

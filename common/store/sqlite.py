@@ -156,6 +156,10 @@ class SqliteStore:
         with self._connection() as db:
             return {row[0]: _record(row) for row in db.execute(sql, [json.dumps(filepaths)])}
 
+    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+        """Return the metadata of those filepaths that are stored."""
+        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
+
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         """Return filepaths by seq: the offset walks over one small index, not over the records."""
         keep, needed = _filter(where)

@@ -107,6 +107,16 @@ def test_a_filepath_asked_for_twice_comes_once(store: Store) -> None:
     assert list(store.records(["cat.jpg", "cat.jpg"])) == ["cat.jpg"]
 
 
+def test_metadata_are_read_as_they_were_last_written(store: Store) -> None:
+    store.put([record("cat.jpg", 1, metadata={"v": 1}), record("dog.jpg", 2), record("fox.jpg", 3)])
+    store.refresh()
+
+    store.put([record("cat.jpg", 4, metadata={"v": 2}), Tombstone(filepath="fox.jpg", seq=5, added=0)])
+
+    assert store.metadata(["cat.jpg", "dog.jpg", "fox.jpg", "never.jpg"]) == {"cat.jpg": {"v": 2}, "dog.jpg": None}
+    assert store.metadata([]) == {}
+
+
 def test_a_newer_request_overwrites(store: Store) -> None:
     store.put([record("cat.jpg", 1, metadata={"v": 1})])
 
