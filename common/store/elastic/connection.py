@@ -6,16 +6,26 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from elastic_transport import ConnectionError as NoConnection
+from elastic_transport import ConnectionTimeout, Urllib3HttpNode
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
+from urllib3 import Timeout
+from urllib3.exceptions import ConnectTimeoutError
 
 from common.errors import StoreError, StoreUnavailable
 
 DEFAULT_PORT = 9200
 # One connection a thread of the busiest process; those above it would be opened and thrown away.
 CONNECTIONS = 32
+# A machine that is gone answers nothing at all. A packet lost on the way to one that lives is sent again after 1 s.
+CONNECT_WITHIN_S = 3.0
+# So long a bulk waits for a shard that is away before it answers for that shard's items. Elasticsearch's own minute is
+# longer than we wait for any answer: the others' outcomes would be lost with it.
+SHARD_WITHIN_S = 5
 # Bodies stay far below http.max_content_length (100 MiB): a node holds each in memory.
 BULK_BYTES = 8 * 1024 * 1024
 REASON_MAX = 500
+PARTIAL = "Elasticsearch: a part of the index did not answer"
 # The client speaks to servers of its own major version and later; bit vectors would need 8.15.
 OLDEST_MAJOR = 9
 
@@ -23,6 +33,20 @@ OLDEST_MAJOR = 9
 UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
 
 Json: TypeAlias = Mapping[str, Any]
+
+
+class _Host(Urllib3HttpNode):
+    """A host that is passed over when it does not take a connection, however long its answers may take."""
+
+    def perform_request(self, *args: Any, request_timeout: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the client's types have no public names
+        within = Timeout(connect=min(CONNECT_WITHIN_S, request_timeout), read=request_timeout)
+        try:
+            return super().perform_request(*args, request_timeout=within, **kwargs)  # type: ignore[arg-type]
+        except ConnectionTimeout as error:
+            if isinstance(error.__cause__, ConnectTimeoutError):
+                # Nothing was sent. The client tries another host after this error, and after a time-out none.
+                raise NoConnection(error.message, errors=error.errors) from error
+            raise
 
 
 def connect(url: str, *, timeout_s: float, api_key: str | None = None, ca_file: Path | None = None) -> Elasticsearch:
@@ -35,6 +59,7 @@ def connect(url: str, *, timeout_s: float, api_key: str | None = None, ca_file: 
     trust: dict[str, Any] = {"ca_certs": str(ca_file)} if ca_file else {}
     return Elasticsearch(
         hosts,
+        node_class=_Host,
         basic_auth=login,
         api_key=api_key,
         request_timeout=timeout_s,
@@ -119,6 +144,7 @@ def bulk(client: Elasticsearch, alias: str, lines: Sequence[str]) -> Iterator[Js
                 index=alias,
                 # Else a missing index would be made up, with guessed fields.
                 require_alias=True,
+                timeout=f"{SHARD_WITHIN_S}s",
                 operations=body,  # type: ignore[arg-type] # the client sends strings as they are
             )
         for item in answer["items"]:
@@ -130,9 +156,15 @@ def hits(response: Json) -> list[Json]:
     if error := response.get("error"):
         message = f"Elasticsearch: {reason(error)}"
         raise StoreUnavailable(message) if response["status"] in UNAVAILABLE else StoreError(message)
-    if response["timed_out"] or response["_shards"]["failed"]:
-        raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
+    if response["timed_out"] or not is_whole(response):
+        raise StoreUnavailable(PARTIAL)
     return list(response["hits"]["hits"])
+
+
+def is_whole(response: Json) -> bool:
+    """Say whether every part of the index answered a search or a count."""
+    # Not whether one failed: Elasticsearch has long counted a shard that is nowhere as neither success nor failure.
+    return bool(response["_shards"]["successful"] == response["_shards"]["total"])
 
 
 def reason(error: Json) -> str:
@@ -140,11 +172,14 @@ def reason(error: Json) -> str:
 
     >>> reason({"type": "t", "reason": "failed to parse", "caused_by": {"reason": "no number"}})
     'failed to parse: no number'
+    >>> reason({"type": "master_not_discovered_exception", "reason": None})
+    'master_not_discovered_exception'
     """
-    reasons = [_first_line(error.get("reason", error.get("type", "no reason given")))]
-    while cause := error.get("caused_by"):
-        reasons.append(_first_line(cause.get("reason")))
-        error = cause
+    reasons = []
+    cause: Json | None = error
+    while cause:
+        reasons.append(_first_line(cause.get("reason") or cause.get("type") or "no reason given"))
+        cause = cause.get("caused_by")
     return ": ".join(reasons)[-REASON_MAX:]
 
 

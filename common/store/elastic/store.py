@@ -1,6 +1,6 @@
 """The store in Elasticsearch: writes with the order of requests as versions, searches by bit vectors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +11,8 @@ from common.errors import StoreError, StoreUnavailable
 from common.signature import Signature
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.elastic import documents
-from common.store.elastic.connection import Json, bulk, connect, hits, our_errors, reason
-from common.store.elastic.index import INCOMPLETE, Index
+from common.store.elastic.connection import PARTIAL, Json, bulk, connect, hits, is_whole, our_errors, reason
+from common.store.elastic.index import Index
 from common.store.elastic.mapping import VECTORS, Shape
 from common.store.elastic.shared import Shared
 from common.store.labels import wanted
@@ -72,7 +72,7 @@ class ElasticStore:
                 lines.append(documents.lines(item))
             except (ValueError, TypeError, RecursionError) as error:
                 refused[place] = Written(Verdict.REFUSED, f"cannot be stored: {error}")
-        results = (documents.written(result) for result in bulk(self._client, self.index, lines))
+        results = iter(self._written(lines))
         return [refused.get(place) or next(results) for place in range(len(items))]
 
     def candidates(
@@ -93,11 +93,18 @@ class ElasticStore:
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the records as they were last written: a realtime lookup tells whether a refresh is due."""
         self._index.stands()
-        ids = [documents.identity(filepath) for filepath in dict.fromkeys(filepaths)]
         found: dict[str, Record] = {}
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            found |= self._records(ids[start : start + IDS_AT_ONCE])
+        for ids in _in_parts(filepaths):
+            found |= self._records(ids)
         return found
+
+    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+        """Return the metadata as it was last written, by one realtime lookup."""
+        self._index.stands()
+        told = [
+            one for ids in _in_parts(filepaths) for one in self._standing(ids, source=["path", "deleted", "metadata"])
+        ]
+        return {one["_source"]["path"]: one["_source"].get("metadata") for one in told if not one["_source"]["deleted"]}
 
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
         """Return filepaths by seq; far offsets are found by counting what lies before a seq, in some 30 steps."""
@@ -130,30 +137,39 @@ class ElasticStore:
         return sum(result.get("result") == "deleted" for result in results)
 
     def health(self) -> Health:
-        """Ask for the index's status, and whether something blocks writes."""
+        """Search as a reader would, then ask what keeps writers away: without a master what stands is still found."""
         try:
             if not self._index.stands(within_s=self._probe_s):
                 return Health(reads=False, writes=False, detail=f"Elasticsearch: no index {self.index} yet")
-            if not self._index.is_complete(within_s=self._probe_s):
-                return Health(reads=False, writes=False, detail=INCOMPLETE)
-            with our_errors():
-                settings = self._client.options(request_timeout=self._probe_s).indices.get_settings(
-                    index=self.index, name="index.blocks.*", flat_settings=True
-                )
+            if not self._index.is_searched(within_s=self._probe_s):
+                return Health(reads=False, writes=False, detail=PARTIAL)
         except StoreError as error:
             return Health(reads=False, writes=False, detail=str(error))
-        blocks = sorted({name for index in settings.values() for name, on in index["settings"].items() if on == "true"})
-        return Health(reads=True, writes=not blocks, detail=", ".join(blocks))
+        trouble = self._index.write_trouble(within_s=self._probe_s)
+        return Health(reads=True, writes=not trouble, detail=trouble)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
+    def _written(self, lines: Sequence[str]) -> list[Written]:
+        """Send all, up to the first body that is not taken: what comes after it would only add to the load."""
+        outcomes: list[Written] = []
+        try:
+            for result in bulk(self._client, self.index, lines):
+                outcomes.append(documents.written(result))  # noqa: PERF401 - those before an error are kept
+        except StoreUnavailable as error:
+            if not outcomes:
+                raise
+            # To raise would have all written again, and under load they might never be through at once.
+            outcomes += [Written(Verdict.HELD, str(error))] * (len(lines) - len(outcomes))
+        return outcomes
+
     def _refresh_index(self) -> None:
         with our_errors():
             answer = self._client.indices.refresh(index=self.index)
         if answer["_shards"]["failed"]:
-            raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
+            raise StoreUnavailable(PARTIAL)
 
     def _search(self, **body: Any) -> list[Json]:  # noqa: ANN401 - passed on to the client as it is
         self._index.stands()
@@ -165,8 +181,8 @@ class ElasticStore:
         self._index.stands()
         with our_errors():
             answer = self._client.count(index=self.index, query={"bool": {"filter": filters}})
-        if answer["_shards"]["failed"]:
-            raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
+        if not is_whole(answer.body):
+            raise StoreUnavailable(PARTIAL)
         return int(answer["count"])
 
     def _records(self, ids: Sequence[str]) -> dict[str, Record]:
@@ -180,14 +196,16 @@ class ElasticStore:
 
     def _versions(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the versions that stand, also those that no search sees yet."""
-        if not ids:
-            return {}
+        return {doc["_id"]: doc["_version"] for doc in self._standing(ids, source=False)}
+
+    def _standing(self, ids: Sequence[str], *, source: Sequence[str] | bool) -> list[Json]:
+        """Return the documents that stand, also those that no search sees yet."""
         with our_errors():
-            answer = self._client.mget(index=self.index, ids=ids, source=False)
+            answer = self._client.mget(index=self.index, ids=ids, source=source)
         if errors := [doc["error"] for doc in answer["docs"] if "error" in doc]:
             message = f"Elasticsearch: {reason(errors[0])}"
             raise StoreUnavailable(message)
-        return {doc["_id"]: doc["_version"] for doc in answer["docs"] if doc["found"]}
+        return [doc for doc in answer["docs"] if doc["found"]]
 
     def _by_ids(self, ids: Mapping[str, int]) -> dict[str, Json]:
         if not ids:
@@ -251,3 +269,9 @@ class ElasticStore:
 
 def _passing(where: Mapping[str, str] | None) -> list[Json]:
     return [{"term": {"labels": label}} for label in wanted(where)]
+
+
+def _in_parts(filepaths: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the names of the filepaths' documents, each once, as many as one request may ask for."""
+    ids = [documents.identity(filepath) for filepath in dict.fromkeys(filepaths)]
+    yield from (ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE))
