@@ -1,0 +1,43 @@
+"""Whether the service lives and is ready."""
+
+from flask import Response
+
+from api import requests
+from api.endpoints import Endpoint
+from api.envelope import fail, ok
+from api.services import Services
+from common.errors import MatchError
+
+
+def ping(_services: Services, _: requests.Nothing) -> Response:
+    """Answer without asking anything else."""
+    return ok()
+
+
+def readyz(services: Services, _: requests.Nothing) -> Response:
+    """Say whether searches can be served, and what else is wrong."""
+    health = services.store.health()
+    queue = _queue_trouble(services)
+    checks = {
+        "store": {"reads": health.reads, "writes": health.writes, "detail": health.detail},
+        "redis": {"ok": queue is None, "detail": queue or ""},
+    }
+    if not health.reads:
+        return fail(503, f"the store does not serve: {health.detail}", code="not_ready", checks=checks)
+    trouble = [f"redis: {queue}"] if queue else []
+    return ok(warnings=trouble, checks=checks)
+
+
+def _queue_trouble(services: Services) -> str | None:
+    try:
+        services.ledger.check()
+    except MatchError as error:
+        return str(error)
+    return None
+
+
+ENDPOINTS = (
+    Endpoint(name="ping", path="/ping", methods=("GET", "POST"), view=ping),
+    Endpoint(name="livez", path="/livez", methods=("GET",), view=ping),
+    Endpoint(name="readyz", path="/readyz", methods=("GET",), view=readyz),
+)
