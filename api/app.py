@@ -18,15 +18,11 @@ log = logging.getLogger(__name__)
 
 # What a caller may choose: anything else could forge lines in a log.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-FORM_MEMORY_BYTES = 512 * 1024
-FORM_PARTS = 64
 
 
 def create_app(services: Services) -> Flask:
     """Return the app; nothing is opened here."""
     app = Flask("match", static_folder=None)
-    app.config["MAX_FORM_MEMORY_SIZE"] = FORM_MEMORY_BYTES
-    app.config["MAX_FORM_PARTS"] = FORM_PARTS
     # Its answer would be none of ours; a method that a path does not take is told as such.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.request_class = StrictRequest

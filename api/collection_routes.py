@@ -7,34 +7,69 @@ from flask import Response
 from api import requests
 from api.endpoints import Endpoint
 from api.envelope import ok
+from api.parameters import cursor
 from api.services import Services
 from common.errors import StoreError, StoreUnavailable
+from common.signature import is_featureless
 from common.store.base import Tombstone, Verdict
+from common.times import iso
 
 
-def delete(services: Services, given: requests.Delete) -> Response:
-    """Delete exactly this filepath; older requests for it, whenever they arrive, change nothing any more."""
-    tombstone = Tombstone(filepath=given.filepath, seq=services.ledger.take_seq(), added=time_ns() // 1_000_000)
-    [written] = services.store.put([tombstone])
-    if written.verdict is Verdict.HELD:
-        raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
-    if written.verdict is Verdict.REFUSED:
-        raise StoreError(written.reason)
+def delete(services: Services, given: requests.Delete | requests.DeleteMany) -> Response:
+    """Delete exactly these; older requests for them, whenever they arrive, change nothing any more."""
+    filepaths = [given.filepath] if isinstance(given, requests.Delete) else list(given.filepaths.values())
+    # One request has one place in the order of requests, however many it deletes.
+    seq, now = services.ledger.take_seq(), time_ns() // 1_000_000
+    tombstones = [Tombstone(filepath=filepath, seq=seq, added=now) for filepath in dict.fromkeys(filepaths)]
+    for written in services.store.put(tombstones):
+        if written.verdict is Verdict.HELD:
+            raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
+        if written.verdict is Verdict.REFUSED:
+            raise StoreError(written.reason)
     return ok()
 
 
-def count(services: Services, _: requests.Nothing) -> Response:
+def count(services: Services, given: requests.Count) -> Response:
     """Count the stored pictures."""
-    return ok([services.store.count()])
+    return ok([services.store.count(where=given.filter)])
 
 
 def list_(services: Services, given: requests.List) -> Response:
-    """List filepaths in the order of the requests that stored them."""
-    return ok(services.store.filepaths(offset=given.offset, limit=given.limit))
+    """List filepaths in the order of the requests that stored them, with the cursor to go on from."""
+    if given.offset:
+        return ok(services.store.filepaths(offset=given.offset, limit=given.limit, where=given.filter))
+    page = services.store.filepaths_after(int(given.cursor or 0), limit=given.limit, where=given.filter)
+    ends = len(page.filepaths) < given.limit
+    return ok(page.filepaths, cursor=None if ends else cursor(requests.LIST, str(page.after)))
+
+
+def images(services: Services, given: requests.Image) -> Response:
+    """Tell what is stored under a filepath."""
+    record = services.pictures.record(given.filepath, field="filepath")
+    return ok(
+        [
+            {
+                "filepath": record.filepath,
+                "metadata": record.metadata,
+                "added": iso(record.added),
+                "width": record.width,
+                "height": record.height,
+                "featureless": is_featureless(record.signatures[0]),
+            }
+        ]
+    )
 
 
 ENDPOINTS = (
-    Endpoint(name="delete", path="/delete", methods=("DELETE",), view=delete, takes=(requests.Delete,)),
-    Endpoint(name="count", path="/count", methods=("GET", "POST"), view=count),
+    Endpoint(
+        name="delete",
+        path="/delete",
+        methods=("DELETE",),
+        view=delete,
+        takes=(requests.Delete, requests.DeleteMany),
+        items=requests.DELETE_MOST,
+    ),
+    Endpoint(name="count", path="/count", methods=("GET", "POST"), view=count, takes=(requests.Count,)),
     Endpoint(name="list", path="/list", methods=("GET", "POST"), view=list_, takes=(requests.List,)),
+    Endpoint(name="images", path="/images", methods=("GET",), view=images, takes=(requests.Image,)),
 )

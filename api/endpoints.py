@@ -23,19 +23,25 @@ from typing import Any
 from flask import Flask, Response, request
 
 from api.parameters import Parameters
-from api.reading import read
+from api.reading import FORM_PARTS, read
 from api.requests import Nothing
 from api.services import Services
 
 # What a form needs beside its pictures.
 FORM_BYTES = 256 * 1024
+# What it may hold in memory.
+FORM_MEMORY_BYTES = 512 * 1024
+# The same for each numbered item.
+ITEM_BYTES = 16 * 1024
+ITEM_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """What answers at `path`: `view`, given what the request brings as one of the types `takes`.
 
-    `name` is the reply's "method"; `pictures` is how many a request may bring.
+    `name` is the reply's "method"; `pictures` is for how many of the largest a request has room, `items` for how many
+    numbered ones.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Endpoint:
     view: Callable[[Services, Any], Response]
     takes: tuple[type[Parameters], ...] = (Nothing,)
     pictures: int = 0
+    items: int = 0
 
 
 def bind(app: Flask, services: Services, endpoints: Iterable[Endpoint]) -> None:
@@ -54,10 +61,12 @@ def bind(app: Flask, services: Services, endpoints: Iterable[Endpoint]) -> None:
 
 def _bind(app: Flask, services: Services, endpoint: Endpoint) -> None:
     # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
-    body_bytes = FORM_BYTES + 2 * endpoint.pictures * services.settings.max_image_bytes
+    room = 2 * endpoint.pictures * services.settings.max_image_bytes + endpoint.items * ITEM_BYTES
 
     def answer(**_path: str) -> Response:
-        request.max_content_length = body_bytes
+        request.max_content_length = FORM_BYTES + room
+        request.max_form_memory_size = FORM_MEMORY_BYTES + endpoint.items * ITEM_BYTES
+        request.max_form_parts = FORM_PARTS + endpoint.items * ITEM_PARTS
         return endpoint.view(services, read(request, endpoint.takes, services.settings))
 
     app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))

@@ -7,6 +7,7 @@ from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from api.reading import TooLarge, UnsupportedBody
+from api.sources import UnknownFilepath
 from common.errors import (
     FetchError,
     ImageError,
@@ -23,6 +24,7 @@ STATUS_OF: tuple[tuple[type[MatchError], int], ...] = (
     (TooLarge, 413),
     (UnsupportedBody, 415),
     (InputError, 400),
+    (UnknownFilepath, 404),
     (ImageError, 422),
     (FetchError, 422),
     (Overloaded, 503),

@@ -2,34 +2,52 @@
 
 from dataclasses import dataclass
 
-from api.sources import Source, naming
+from api.sources import Source, UnknownFilepath, naming
 from common.compute import ComputeSlot
 from common.errors import FetchError, InputError
 from common.fetch import Fetcher
 from common.images import Limits, decode
-from common.search import compare
+from common.search import compare, likeness
 from common.signature import Signature, sign
+from common.store.base import Record, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """Reads pictures for searches and comparisons.
 
-    Every method raises ImageError, FetchError or InputError naming the parameter that the picture came by.
+    Every method raises ImageError, FetchError, InputError or UnknownFilepath naming the parameter that the picture
+    came by.
     """
 
     fetcher: Fetcher
     slot: ComputeSlot
     limits: Limits
+    store: Store
+
+    def record(self, filepath: str, *, field: str) -> Record:
+        """Return what is stored under the filepath."""
+        records = self.store.records([filepath])
+        if filepath not in records:
+            raise UnknownFilepath(field)
+        return records[filepath]
 
     def signature(self, source: Source) -> Signature:
         """Return the signature of one picture."""
+        if source.filepath is not None:
+            return self.record(source.filepath, field=source.field).signatures[0]
         data = self._bytes(source)
         with naming(source.field), self.slot.hold(), self.slot.alarm():
             return sign(decode(data, self.limits).pixels)
 
     def compare(self, first: Source, second: Source) -> float:
-        """Return the score of two pictures, 0 to 100."""
+        """Return the score of two pictures, 0 to 100.
+
+        Of a stored picture no pixels are known: where it is featureless it is like itself alone.
+        """
+        if first.filepath is not None or second.filepath is not None:
+            ours, theirs = self.signature(first), self.signature(second)
+            return 100.0 if first.filepath == second.filepath else likeness(ours, theirs)
         first_data, second_data = self._bytes(first), self._bytes(second)
         with self.slot.hold(), self.slot.alarm():
             with naming(first.field):

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 from flask import Request
 from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 
 from api.parameters import Parameters
@@ -15,6 +15,8 @@ from common.config import Settings
 from common.errors import InputError
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+# A form has no more parts beside those that are numbered.
+FORM_PARTS = 64
 # Of a name that a client made up.
 SHOWN = 80
 
@@ -105,6 +107,8 @@ def _given(request: Request, types: Sequence[type[Parameters]]) -> dict[str, Val
     given: dict[str, Value] = {}
     files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
     texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
+    if sum(name is None or "[" not in name for name, _ in (*texts, *files)) > FORM_PARTS:
+        raise RequestEntityTooLarge
     everything: Iterable[tuple[str | None, Value]] = (*texts, *files)
     for name, value in everything:
         if name is None:

@@ -4,14 +4,31 @@ from typing import Annotated, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
-from api.parameters import Boolean, Filepath, InPath, Metadata, Number, Parameters, Upload, Url, Whole
+from api.parameters import (
+    Boolean,
+    Cursor,
+    Filepath,
+    Filters,
+    Indexed,
+    InPath,
+    Metadata,
+    Number,
+    Parameters,
+    Upload,
+    Url,
+    Whole,
+    wrong,
+)
 from api.sources import Pictured, Source, choose
 from common.config import Settings
 
+# The kind of its cursors.
+LIST = "list"
 LIST_LIMIT = 10_000
 LIST_OFFSET_LIMIT = 2**53
 SEARCH_LIMIT = 1000
 SEARCH_OFFSET_LIMIT = 9000
+DELETE_MOST = 1000
 
 
 class Nothing(Parameters):
@@ -41,12 +58,36 @@ class Add(Item, Waiting):
 class Delete(Parameters):
     """The picture to be deleted."""
 
-    filepath: Filepath
+    filepath: Annotated[Filepath, Field(description="Exactly this one; it need not be there.")]
 
 
-class Search(Pictured):
+class DeleteMany(Parameters):
+    """The pictures to be deleted."""
+
+    filepaths: Annotated[
+        dict[int, Filepath], Indexed(DELETE_MOST), Field(description="Exactly these; they need not be there.")
+    ]
+
+
+class Filtered(Parameters):
+    """Parameters that keep to pictures with certain metadata."""
+
+    filter: Annotated[
+        Filters,
+        Field(
+            description="Keep to pictures whose metadata hold each of these values, given as `filter[key]=value`. "
+            "Keys inside keys are joined by dots; an array holds each of its elements; numbers and booleans are "
+            "written as in JSON."
+        ),
+    ] = Field(default_factory=dict)
+
+
+class Search(Pictured, Filtered):
     """A picture whose like is sought."""
 
+    sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
+
+    filepath: Annotated[Filepath | None, Field(description="A stored picture; nothing is downloaded.")] = None
     all_orientations: Annotated[
         Boolean | None, Field(description="Whether turned, mirrored and inverted copies are sought as well.")
     ] = None
@@ -62,12 +103,17 @@ class Search(Pictured):
 class Compare(Parameters):
     """Two pictures."""
 
+    filepath1: Filepath | None = None
     url1: Url | None = None
     image1: Upload | None = None
+    filepath2: Filepath | None = None
     url2: Url | None = None
     image2: Upload | None = None
 
-    sources: ClassVar[tuple[tuple[str, ...], ...]] = (("url1", "image1"), ("url2", "image2"))
+    sources: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("filepath1", "url1", "image1"),
+        ("filepath2", "url2", "image2"),
+    )
     _pair: tuple[Source, Source] = PrivateAttr()
 
     @property
@@ -82,11 +128,31 @@ class Compare(Parameters):
         return self
 
 
-class List(Parameters):
-    """A part of the collection."""
+class Count(Filtered):
+    """What is counted."""
 
+
+class Image(Parameters):
+    """A stored picture."""
+
+    filepath: Filepath
+
+
+class List(Filtered):
+    """A part of the collection, by offset or by cursor."""
+
+    cursor: Annotated[
+        Annotated[str, Cursor(LIST)] | None,
+        Field(description="The `cursor` of the reply before; empty at the start. Offsets are not counted then."),
+    ] = None
     offset: Annotated[int, Whole(0, LIST_OFFSET_LIMIT), Field(description="Filepaths to leave out at the start.")] = 0
     limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Most filepaths in the reply.")] = 20
+
+    @model_validator(mode="after")
+    def _choose(self) -> Self:
+        if self.cursor is not None and "offset" in self.model_fields_set:
+            raise wrong("cannot stand beside cursor", field="offset")
+        return self
 
 
 class Task(Parameters):

@@ -20,6 +20,7 @@ def search_(services: Services, given: requests.Search) -> Response:
             limit=given.limit,
             offset=given.offset,
             min_score=given.min_score,
+            where=given.filter,
         )
     return ok(
         [

@@ -10,7 +10,7 @@ from werkzeug.datastructures import FileStorage
 
 from api.parameters import Parameters, Upload, Url, told, wrong
 from common.config import Settings
-from common.errors import FetchError, ImageError
+from common.errors import FetchError, ImageError, MatchError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +21,16 @@ class Source:
     url: str | None = None
     data: bytes | None = None
     filepath: str | None = None
+
+
+class UnknownFilepath(MatchError):
+    """No picture is stored under this filepath."""
+
+    code = "unknown_filepath"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} names no stored picture")
+        self.field = field
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def compose(settings: Settings) -> Flask:
             publisher=Publisher(settings.redis_url),
             fetcher=parts.fetcher,
         ),
-        pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits),
+        pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
         waiters=Waiters(parts.redis, parts.ledger),
         # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks; the last
         # is always free for what is short.

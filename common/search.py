@@ -85,8 +85,15 @@ def compare(one: Picture, other: Picture) -> float:
     Where either has no features to compare, equal pixels are 100, all else is 0.
     """
     ours, theirs = sign(one.pixels), sign(other.pixels)
-    if is_featureless(ours) or is_featureless(theirs):
+    if is_featureless(ours) and is_featureless(theirs):
         return 100.0 if np.array_equal(one.pixels, other.pixels) else 0.0
+    return likeness(ours, theirs)
+
+
+def likeness(ours: Signature, theirs: Signature) -> float:
+    """Return how alike two signatures are, from 0 to 100; 0 where either has no features to compare."""
+    if is_featureless(ours) or is_featureless(theirs):
+        return 0.0
     return score(distance(ours, theirs))
 
 

@@ -30,7 +30,20 @@ def test_every_setting_is_in_the_readme_with_its_default(setting: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/add", "/delete", "/search", "/compare", "/count", "/list", "/ping", "/tasks/<id>", "/livez", "/readyz"]
+    "path",
+    [
+        "/add",
+        "/delete",
+        "/search",
+        "/compare",
+        "/count",
+        "/list",
+        "/images",
+        "/ping",
+        "/tasks/<id>",
+        "/livez",
+        "/readyz",
+    ],
 )
 def test_every_endpoint_is_in_the_readme(path: str) -> None:
     assert path in README

@@ -1,0 +1,240 @@
+"""What the API tells of stored pictures: searches and comparisons by filepath, filters, lists, single records."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+from common.signature import LENGTH, Signature, sign
+from common.store.base import Record, Tombstone
+
+FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
+
+
+def noise(seed: int) -> Signature:
+    return np.random.default_rng(seed).integers(-2, 3, LENGTH, dtype=np.int8)
+
+
+def store(memory_store: Any, **signatures: Signature) -> None:
+    """Store signatures by filepath; the metadata hold the filepath and its length."""
+    records = [
+        Record(
+            filepath=name,
+            seq=seq,
+            signatures=(signature,),
+            metadata={"name": name, "inside": {"size": len(name), "tags": ["a", name]}},
+            added=1_700_000_000_000,
+            width=640,
+            height=480,
+        )
+        for seq, (name, signature) in enumerate(signatures.items(), start=1)
+    ]
+    memory_store.put(records)
+
+
+def failure(answer: Any) -> tuple[int, str, str]:
+    return answer.status_code, answer.json["code"], answer.json["field"]
+
+
+def gradient() -> io.BytesIO:
+    out = io.BytesIO()
+    Image.linear_gradient("L").save(out, "PNG")
+    out.seek(0)
+    return out
+
+
+def test_a_stored_picture_is_searched_by_its_filepath(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), same=noise(1), other=noise(2))
+
+    answer = client.post("/search", data={"filepath": "same"})
+
+    assert [(match["filepath"], match["score"]) for match in answer.json["result"]] == [("a", 100.0), ("same", 100.0)]
+
+
+def test_a_search_by_a_filepath_that_is_not_stored_is_told(client: FlaskClient) -> None:
+    assert failure(client.post("/search", data={"filepath": "a"})) == (404, "unknown_filepath", "filepath")
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"filepath": "a", "url": "http://example.org/a.jpg"}, "filepath"),
+        ({"filepath": ""}, "filepath"),
+        ({}, "image"),
+    ],
+)
+def test_a_search_takes_one_picture(client: FlaskClient, data: dict[str, str], field: str) -> None:
+    answer = client.post("/search", data=data)
+
+    assert (answer.status_code, answer.json["field"]) == (400, field)
+
+
+def test_a_search_keeps_to_pictures_with_certain_metadata(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), b=noise(1), cc=noise(1))
+
+    by_name = client.post("/search", data={"filepath": "a", "filter[name]": "b"})
+    by_both = client.post("/search", data={"filepath": "a", "filter[inside.size]": "1", "filter[inside.tags]": "a"})
+
+    assert [match["filepath"] for match in by_name.json["result"]] == ["b"]
+    assert [match["filepath"] for match in by_both.json["result"]] == ["a", "b"]
+
+
+def test_a_given_score_takes_the_place_of_the_cutoffs(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), far=noise(2))
+
+    by_default = client.post("/search", data={"filepath": "a"})
+    all_of_them = client.post("/search", data={"filepath": "a", "min_score": "0", "all_orientations": "false"})
+
+    assert [match["filepath"] for match in by_default.json["result"]] == ["a"]
+    assert [match["filepath"] for match in all_of_them.json["result"]] == ["a", "far"]
+
+
+def test_stored_pictures_are_compared_with_each_other(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), same=noise(1), opposite=-noise(1))
+
+    same = client.post("/compare", data={"filepath1": "a", "filepath2": "same"})
+    opposite = client.post("/compare", data={"filepath1": "a", "filepath2": "opposite"})
+
+    assert same.json["result"] == [{"score": 100.0}]
+    assert opposite.json["result"] == [{"score": 0.0}]
+
+
+def test_a_stored_picture_is_compared_with_an_upload(client: FlaskClient, memory_store: Any) -> None:
+    pixels = np.asarray(Image.linear_gradient("L").convert("RGB"))
+    store(memory_store, gradient=sign(pixels))
+
+    answer = client.post("/compare", data={"image1": (gradient(), "a.png"), "filepath2": "gradient"})
+
+    assert answer.json["result"] == [{"score": 100.0}]
+
+
+def test_a_featureless_stored_picture_is_like_itself_alone(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, white=FEATURELESS, black=FEATURELESS, photo=noise(1))
+
+    scores = [
+        client.post("/compare", data={"filepath1": "white", "filepath2": other}).json["result"][0]["score"]
+        for other in ("white", "black", "photo")
+    ]
+
+    assert scores == [100.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("field", ["filepath1", "filepath2"])
+def test_a_comparison_with_a_filepath_that_is_not_stored_names_it(
+    client: FlaskClient, memory_store: Any, field: str
+) -> None:
+    store(memory_store, a=noise(1))
+
+    answer = client.post("/compare", data={"filepath1": "a", "filepath2": "a"} | {field: "absent"})
+
+    assert failure(answer) == (404, "unknown_filepath", field)
+
+
+def test_a_record_is_told_whole(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), plain=FEATURELESS)
+
+    [record] = client.get("/images", query_string={"filepath": "a"}).json["result"]
+    [plain] = client.get("/images", query_string={"filepath": "plain"}).json["result"]
+
+    assert record == {
+        "filepath": "a",
+        "metadata": {"name": "a", "inside": {"size": 1, "tags": ["a", "a"]}},
+        "added": "2023-11-14T22:13:20.000Z",
+        "width": 640,
+        "height": 480,
+        "featureless": False,
+    }
+    assert plain["featureless"] is True
+
+
+def test_a_record_that_is_not_stored_or_was_deleted_is_told(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([Tombstone(filepath="gone", seq=1, added=0)])
+
+    for filepath in ("never", "gone"):
+        answer = client.get("/images", query_string={"filepath": filepath})
+        assert failure(answer) == (404, "unknown_filepath", "filepath")
+
+
+def test_lists_and_counts_keep_to_a_filter(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), b=noise(1), cc=noise(1))
+    only = {"filter[inside.size]": "1"}
+
+    assert client.get("/list", query_string=only).json["result"] == ["a", "b"]
+    assert client.post("/list", data=only | {"offset": "1"}).json["result"] == ["b"]
+    assert client.get("/count", query_string=only).json["result"] == [2]
+    assert client.post("/count", data=only | {"filter[name]": "a"}).json["result"] == [1]
+
+
+def test_a_walk_by_cursor_meets_every_picture_once(client: FlaskClient, memory_store: Any) -> None:
+    names = [f"picture {number}" for number in range(7)]
+    store(memory_store, **{name: noise(1) for name in names})
+    met, cursor = [], ""
+
+    while cursor is not None:
+        answer = client.get("/list", query_string={"cursor": cursor, "limit": "3"}).json
+        met += answer["result"]
+        cursor = answer["cursor"]
+
+    assert met == names
+
+
+def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), b=noise(1), c=noise(1))
+
+    first = client.get("/list", query_string={"limit": "2"}).json
+    rest = client.post("/list", data={"limit": "2", "cursor": first["cursor"]}).json
+
+    assert (first["result"], rest["result"], rest["cursor"]) == (["a", "b"], ["c"], None)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"cursor": "17"}, "cursor"),
+        ({"cursor": "", "offset": "3"}, "offset"),
+        ({f"filter[{number}]": "x" for number in range(17)}, "filter"),
+    ],
+)
+def test_a_list_names_what_is_wrong(client: FlaskClient, query: dict[str, str], field: str) -> None:
+    answer = client.get("/list", query_string=query)
+
+    assert (answer.status_code, answer.json["field"]) == (400, field)
+
+
+def test_many_are_deleted_in_one_request(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, **{f"{number}": noise(1) for number in range(1001)})
+
+    answer = client.delete("/delete", data={f"filepaths[{number}]": f"{number}" for number in range(1000)})
+
+    assert (answer.status_code, answer.json["result"]) == (200, [])
+    assert client.get("/list").json["result"] == ["1000"]
+
+
+def test_filepaths_to_delete_may_come_by_query_and_twice(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), b=noise(1))
+
+    client.delete("/delete", query_string={"filepaths[0]": "a", "filepaths[7]": "a"})
+
+    assert client.get("/list").json["result"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"filepaths[0]": "a", "filepaths[1]": ""}, "filepaths[1]"),
+        ({"filepaths[1000]": "a"}, "filepaths[1000]"),
+        ({"filepaths[0]": "a", "filepath": "a"}, "filepath"),
+    ],
+)
+def test_a_wrong_deletion_names_its_field_and_deletes_nothing(
+    client: FlaskClient, memory_store: Any, data: dict[str, str], field: str
+) -> None:
+    store(memory_store, a=noise(1))
+
+    answer = client.delete("/delete", data=data)
+
+    assert (answer.status_code, answer.json["field"]) == (400, field)
+    assert client.get("/count").json["result"] == [1]
