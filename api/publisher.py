@@ -1,6 +1,7 @@
 """Sends accepted tasks to the queue; the only file of the API that knows Celery."""
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 
 from celery import Celery
@@ -28,15 +29,24 @@ class Publisher:
 
         A task that cannot be sent now is no error: it stands in the ledger, and the sweeper sends it later.
         """
+        left = deque(tasks)
         try:
-            with self._app.producer_pool.acquire(block=True) as producer:
-                for task in tasks:
-                    self._send(producer, task, queue)
+            try:
+                self._send_all(left, queue)
+            except OperationalError:
+                # A connection that had died unnoticed; should this send something twice, the repeat changes nothing.
+                self._send_all(left, queue)
         except OperationalError as error:
-            log.warning("%d tasks are not sent yet: %s", len(tasks), error)
+            log.warning("%d tasks are not sent yet: %s", len(left), error)
         except Exception:
             # The tasks are accepted already: whatever is wrong here, their sender must not hear that they are not.
-            log.exception("%d tasks are not sent yet", len(tasks))
+            log.exception("%d tasks are not sent yet", len(left))
+
+    def _send_all(self, left: deque[Task], queue: str) -> None:
+        with self._app.producer_pool.acquire(block=True) as producer:
+            while left:
+                self._send(producer, left[0], queue)
+                left.popleft()
 
     def _send(self, producer: Producer, task: Task, queue: str) -> None:
         self._app.send_task(

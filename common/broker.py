@@ -1,14 +1,25 @@
 """The queue's settings that both doors must agree on; plain data, no queue client."""
 
+import socket
 from typing import Any
+
+from common.redis_client import ANSWER_WITHIN_S
+
+# Seconds of silence until the kernel asks whether the other end is there, and between its questions; how many of them.
+# Meanwhile a firewall does not forget the connection.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 TRANSPORT_OPTIONS: dict[str, Any] = {
     # The default of 10 loses acknowledgements under many threads.
     "max_connections": 200,
-    # A half-open connection is noticed instead of waited on for ever.
-    "socket_timeout": 30,
+    # A half-open connection is noticed instead of waited on for ever; each costs a worker's main thread so long.
+    "socket_timeout": ANSWER_WITHIN_S,
+    "socket_connect_timeout": ANSWER_WITHIN_S,
     "socket_keepalive": True,
-    "health_check_interval": 25,
+    "socket_keepalive_options": {
+        getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
+    },
+    "health_check_interval": 10,
     # Work the queues in the order in which they are named, not in turn.
     "queue_order_strategy": "priority",
 }

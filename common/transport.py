@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kombu.transport import redis
+from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
 
 class QoS(redis.QoS):
@@ -16,6 +17,7 @@ class QoS(redis.QoS):
 
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:  # noqa: ANN401 - kombu's own
+        """Yield `pipe`, or a pipeline of our own; see kombu."""
         if pipe:
             # Somebody's transaction.
             yield pipe
@@ -33,6 +35,12 @@ class Channel(redis.Channel):
 
     QoS = QoS
     _kept: Any = None
+
+    def _connparams(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's own interface
+        if self.connection.client is None:
+            # Closed after a loss, with messages in hand: kombu would fail on the None, and the worker would end.
+            raise ConnectionError("the connection to Redis was closed")
+        return super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's own interface
         if asynchronous:

@@ -1,10 +1,12 @@
 """The queue's transport on a real Redis: one client a channel, a new one with a new pool, no transactions."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from celery import Celery
+from kombu.common import ignore_errors
 from redis import Redis
 
 from common.transport import Channel
@@ -56,3 +58,23 @@ def test_taking_and_acknowledging_a_message_needs_no_transaction(channel: Any, r
     assert held == (1, 1)
     assert (real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)) == (0, 0)
     assert "cmdstat_multi" not in cast("dict[str, object]", real_redis.info("commandstats"))
+
+
+def test_a_connection_lost_with_messages_in_hand_can_be_closed(tmp_path: Path) -> None:
+    app = Celery(set_as_current=False)
+    app.conf.broker_transport = "common.transport:Transport"
+    with RedisServer(tmp_path) as server, app.connection(server.url) as connection:
+        channel = cast("Any", connection.default_channel)
+        channel.basic_publish(channel.prepare_message("hello"), exchange="", routing_key="transport-test")
+        channel.basic_get("transport-test")
+        for one in (channel, connection.channel()):
+            one.basic_consume("transport-test", no_ack=False, callback=print, consumer_tag="test")
+        connection.transport.cycle.on_poll_start()
+        server.kill()
+
+        # As Celery does it; what it does not ignore here ends the worker.
+        connection.collect()
+        ignore_errors(connection, connection.close)
+
+        assert channel.closed
+    app.close()
