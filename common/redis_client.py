@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
-from redis import Redis
+from redis import Connection, ConnectionPool, Redis, SSLConnection
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -17,15 +19,68 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from common.errors import Overloaded, QueueError, QueueUnavailable
+from common.silence import Silence
 
 ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 5
 
 
+class _Noticing(Connection):
+    """A connection that notes whether Redis answers."""
+
+    def __init__(self, *args: Any, silence: Silence, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        self._silence = silence
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py's own have no types
+
+    def connect(self) -> None:
+        with self._noting():
+            super().connect()  # type: ignore[no-untyped-call]
+
+    def send_packed_command(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        with self._noting():
+            super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with self._noting():
+            response = super().read_response(*args, **kwargs)
+        self._silence.end()
+        return response
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            self._silence.begin()
+            raise
+
+
+class _NoticingTls(_Noticing, SSLConnection):
+    """The same, with TLS."""
+
+
+class _Pool(ConnectionPool):
+    """Connections to one Redis; while it is silent, one caller at a time asks whether it is back."""
+
+    def __init__(self, *, silence: Silence, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        self._silence = silence
+        super().__init__(silence=silence, **kwargs)
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
+        if self._silence.lasts:
+            if not self._silence.may_ask():
+                raise TimeoutError("Redis was silent a moment ago")
+            # Those at hand may be as dead as the one that got no answer: a new one asks.
+            self.disconnect(inuse_connections=False)
+        return super().get_connection(*args, **kwargs)
+
+
 def connect(url: str) -> Redis:
     """Return a thread-safe client that answers in bytes; nothing is opened before its first command."""
-    return Redis.from_url(
+    pool = _Pool.from_url(
         url,
+        connection_class=_NoticingTls if urlsplit(url).scheme == "rediss" else _Noticing,
+        silence=Silence(answer_within_s=ANSWER_WITHIN_S),
         socket_timeout=ANSWER_WITHIN_S,
         socket_connect_timeout=ANSWER_WITHIN_S,
         socket_keepalive=True,
@@ -33,6 +88,7 @@ def connect(url: str) -> Redis:
         # is not asked twice: whoever waits has waited long enough.
         retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError,)),
     )
+    return Redis.from_pool(pool)
 
 
 @contextmanager
