@@ -1,6 +1,6 @@
 """From an HTTP request to the type of what its endpoint takes, or an error that names the parameter."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
@@ -107,9 +107,9 @@ def _given(request: Request, types: Sequence[type[Parameters]]) -> dict[str, Val
     given: dict[str, Value] = {}
     files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
     texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
-    if sum(name is None or "[" not in name for name, _ in (*texts, *files)) > FORM_PARTS:
+    everything: Sequence[tuple[str | None, Value]] = (*texts, *files)
+    if sum(name is None or "[" not in name for name, _ in everything) > FORM_PARTS:
         raise RequestEntityTooLarge
-    everything: Iterable[tuple[str | None, Value]] = (*texts, *files)
     for name, value in everything:
         if name is None:
             raise InputError("a part of the form has no name", field="body")

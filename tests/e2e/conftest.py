@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -114,6 +115,18 @@ def stack(shared_stack: Stack) -> Stack:
     """An empty collection."""
     shared_stack.empty()
     return shared_stack
+
+
+@pytest.fixture(scope="session")
+def elastic_stack(
+    start_stack: Callable[..., Stack], elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Stack:
+    return start_stack(
+        tmp_path_factory.mktemp("elastic"),
+        ELASTICSEARCH_URL=elasticsearch_url,
+        ELASTICSEARCH_INDEX=f"e2e-{uuid.uuid4().hex[:12]}",
+        ELASTICSEARCH_DOC_TYPE="images",
+    )
 
 
 class Pictures(SimpleHTTPRequestHandler):

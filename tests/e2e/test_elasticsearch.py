@@ -1,7 +1,6 @@
 """The whole service on a real Elasticsearch: added, found, replaced, deleted."""
 
 import io
-import uuid
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Any
@@ -10,18 +9,6 @@ import pytest
 from PIL import Image, ImageOps
 
 Bytes = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def elastic_stack(
-    start_stack: Callable[..., Any], elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    return start_stack(
-        tmp_path_factory.mktemp("elastic"),
-        ELASTICSEARCH_URL=elasticsearch_url,
-        ELASTICSEARCH_INDEX=f"e2e-{uuid.uuid4().hex[:12]}",
-        ELASTICSEARCH_DOC_TYPE="images",
-    )
 
 
 @pytest.fixture
