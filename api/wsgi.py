@@ -9,7 +9,6 @@ from api.pictures import Pictures
 from api.publisher import Publisher
 from api.services import Services
 from api.waiting import Waiters
-from common.admission import Admission
 from common.config import Settings
 from common.store.preparing import prepare_soon
 from common.wiring import wire
@@ -24,7 +23,7 @@ def compose(settings: Settings) -> Flask:
         store=parts.store,
         ledger=parts.ledger,
         intake=Intake(
-            admission=Admission(parts.redis, max_percent=settings.max_redis_percent),
+            admission=parts.admission,
             ledger=parts.ledger,
             uploads=parts.uploads,
             publisher=Publisher(settings.redis_url),

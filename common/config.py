@@ -60,6 +60,15 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _uploads_url(text: str) -> str:
+    if text.startswith("file:"):
+        if not re.fullmatch(r"file:///[^?#%]+", text):
+            message = "must look like file:///path/to/a/folder"
+            raise ValueError(message)
+        return text
+    return _redis_url(text)
+
+
 def _store_url(text: str) -> str:
     """Accept `sqlite:///path` alone: Elasticsearch has a setting of its own."""
     if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
@@ -198,6 +207,13 @@ class Settings:
         "whether a search looks for turned, mirrored and inverted copies unless it says otherwise",
     )
     redis_url: str = _setting("REDIS_URL", "redis://localhost:6379/0", _redis_url, "Redis: queue, ledger and uploads")
+    uploads_url: str | None = _setting(
+        "MATCH_UPLOADS_URL",
+        None,
+        _uploads_url,
+        "where uploads wait: `redis://host:6379/0`, or `file:///path` for a folder that API and workers share; "
+        "unset: the Redis of `REDIS_URL`",
+    )
     store_url: str | None = _setting(
         "MATCH_STORE_URL", None, _store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
     )
@@ -286,6 +302,12 @@ class Settings:
     max_redis_percent: int = _setting(
         "MATCH_MAX_REDIS_PERCENT", 80, _whole(1, 99), "share of Redis's maxmemory at which /add answers 503"
     )
+    max_uploads_bytes: int = _setting(
+        "MATCH_MAX_UPLOADS_BYTES",
+        2048 * MIB,
+        _whole(1, 1024**5),
+        "bytes of uploads held at which /add takes no more of them; failed ones, which a retry may need, count",
+    )
     failed_keep_s: int = _setting(
         "MATCH_FAILED_KEEP_S",
         7 * DAY_S,
@@ -306,6 +328,18 @@ class Settings:
         300.0,
         _seconds(1, 3600),
         "after so long the work of a worker that died goes to another; longer than any task takes",
+    )
+    sweep_batch: int = _setting(
+        "MATCH_SWEEP_BATCH",
+        2000,
+        _whole(1, 1_000_000),
+        "most tasks without a message sent again in one pass; there are ten in each `MATCH_VISIBILITY_TIMEOUT_S`",
+    )
+    fetch_per_host: int = _setting(
+        "MATCH_FETCH_PER_HOST",
+        0,
+        _whole(0, 100_000),
+        "most downloads at once from one host, over all workers; 0: any number",
     )
     max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, _seconds(0, 600), "longest `wait` of an add")
     log_level: str = _setting("MATCH_LOG_LEVEL", "info", _log_level, "log level")

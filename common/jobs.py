@@ -14,6 +14,15 @@ BATCH_QUEUE = "match-batch"
 # Single adds have somebody waiting for them: they are worked first.
 QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
 
+
+def front_of(queue: str) -> str:
+    """Return the queue that is worked just before this one, for what has waited in it once already."""
+    return f"{queue}-front"
+
+
+# In this order.
+WORKED_QUEUES = tuple(name for queue in QUEUES for name in (front_of(queue), queue))
+
 Metadata = Mapping[str, Any]
 
 

@@ -8,28 +8,42 @@ Keys, all under `match:`
 
 - `task:<id>`: hash, the task itself
 - `open`: sorted set of open tasks by the time they were last sent (ms)
+- `running`: sorted set of those of them that a worker has begun, by when it did (ms)
 - `failed`: sorted set of failed tasks by the time they failed (ms)
 - `seq`: the last place given in the order of requests
 - `closed`: channel on which the id of each closed task is published
+- `fetching:<host>`: sorted set of the tasks that have a place at a host, by the time until which they have it (ms)
+- `parked:<queue>:<host>`: sorted set of the tasks that wait for one, by their place in the order of requests
+- `crowded`: set of the hosts that somebody waits for
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, cast
 
 from redis import Redis
 
-from common.errors import Overloaded
-from common.jobs import AddJob
+from common import ledger_scripts as scripts
+from common.addresses import read_url
+from common.errors import FetchError, InputError, Overloaded
+from common.jobs import QUEUES, AddJob
 from common.redis_client import RETRY_AFTER_S, redis_errors
 
 CLOSED_CHANNEL = "match:closed"
 OPEN = "match:open"
+RUNNING = "match:running"
 FAILED = "match:failed"
 SEQ = "match:seq"
+CROWDED = "match:crowded"
 TASK = "match:task:"
+
+# Tasks looked at for one page of a list: a filter that fits few costs each request no more than that.
+LOOKED_AT_MOST = 1000
+# Tasks sent at once to a host when there is no limit any more.
+WOKEN_MOST = 500
 
 
 class State(StrEnum):
@@ -44,6 +58,8 @@ class State(StrEnum):
 
 
 CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED})
+# Where the tasks of a state can be found; those that ended well are kept, but not listed.
+LISTED = {State.FAILED: FAILED, State.PENDING: OPEN, State.RUNNING: RUNNING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +83,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a worker needs to do the work of one task."""
+    """What a worker needs to do the work of one task; `host` is where it has a place that it must leave, if any."""
 
     task_id: str
     seq: int
     job: AddJob
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,93 +110,44 @@ class Sent:
     at: int
 
 
-# A clock of microseconds that never goes back: after a loss of data it is still ahead of every place given before,
-# where a plain counter would start again at 1; after a clock set back it counts on from the last place.
-_NEXT_SEQ = """
-local function next_seq(key, count)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000000 + time[2]
-  local first = math.max((tonumber(redis.call('GET', key)) or 0) + 1, now)
-  redis.call('SET', key, string.format('%.0f', first + count - 1))
-  return first
-end
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some tasks of one state, the newest first, and the cursor to go on from; None at the end.
 
-_TAKE_SEQ = _NEXT_SEQ + "return next_seq(KEYS[1], 1)"
+    With a filter a page may be short or empty although others follow.
+    """
 
-# KEYS: seq, open. ARGV: task prefix, most open tasks, queue, then id, filepath and job of each task.
-_ACCEPT = (
-    _NEXT_SEQ
-    + """
-local count = (#ARGV - 3) / 3
-if redis.call('ZCARD', KEYS[2]) + count > tonumber(ARGV[2]) then return false end
-local first, now = next_seq(KEYS[1], count), now_ms()
-for i = 0, count - 1 do
-  local id = ARGV[4 + 3 * i]
-  redis.call('HSET', ARGV[1] .. id, 'state', 'pending', 'filepath', ARGV[5 + 3 * i], 'job', ARGV[6 + 3 * i],
-    'queue', ARGV[3], 'seq', string.format('%.0f', first + i), 'accepted', now)
-  redis.call('ZADD', KEYS[2], now, id)
-end
-return {first, now}
-"""
-)
+    tasks: list[Task]
+    cursor: str | None
 
-# KEYS: task. Nothing is returned for a task that is closed or unknown: there is no work left.
-_BEGIN = (
-    _NEXT_SEQ
-    + """
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'pending' and state ~= 'running' then return false end
-redis.call('HSET', KEYS[1], 'state', 'running', 'started', now_ms())
-redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-return redis.call('HMGET', KEYS[1], 'seq', 'job')
-"""
-)
 
-_RISK = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-return redis.call('HINCRBY', KEYS[1], 'risks', 1)
-"""
+class Refusal(StrEnum):
+    """Why a task is not worked on again.
 
-_GIVE_BACK = """
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return end
-redis.call('HSET', KEYS[1], 'state', 'pending')
-"""
+    `TOO_LATE`: it was accepted so long ago that a deletion which outranks it may be forgotten by now.
+    """
 
-# KEYS: open, failed. ARGV: task prefix, channel, seconds to keep finished and failed tasks,
-# then id, state, code and error of each task.
-_CLOSE = (
-    _NEXT_SEQ
-    + """
-local now = now_ms()
-for i = 5, #ARGV, 4 do
-  local id, state = ARGV[i], ARGV[i + 1]
-  local key = ARGV[1] .. id
-  local was = redis.call('HGET', key, 'state')
-  local stored_after_all = was == 'failed' and (state == 'succeeded' or state == 'superseded')
-  if stored_after_all then
-    redis.call('HDEL', key, 'code', 'error')
-    redis.call('ZREM', KEYS[2], id)
-  end
-  if was == 'pending' or was == 'running' or stored_after_all then
-    redis.call('HSET', key, 'state', state, 'finished', now)
-    if state == 'failed' then
-      redis.call('HSET', key, 'code', ARGV[i + 2], 'error', ARGV[i + 3])
-      redis.call('ZADD', KEYS[2], now, id)
-      redis.call('EXPIRE', key, ARGV[4])
-    else
-      redis.call('EXPIRE', key, ARGV[3])
-    end
-  end
-  redis.call('ZREM', KEYS[1], id)
-  redis.call('PUBLISH', ARGV[2], id)
-end
-"""
-)
+    UNKNOWN = "unknown_task"
+    NOT_FAILED = "not_failed"
+    TOO_LATE = "too_late"
+    UPLOAD_LOST = "upload_lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPlaces:
+    """How many downloads from one host there may be at once, over all workers; 0: any number.
+
+    `lease_s` is how long a place is kept for one whose worker died: above the longest time of a download.
+    """
+
+    most: int
+    lease_s: float
+
+
+ANY_PLACE = HostPlaces(most=0, lease_s=1.0)
+REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE}
+CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-f]{32})")
+_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error")
 
 
 class Ledger:
@@ -188,17 +156,33 @@ class Ledger:
     Every method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
 
-    def __init__(self, redis: Redis, *, max_open: int, finished_keep_s: int, failed_keep_s: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        max_open: int,
+        finished_keep_s: int,
+        failed_keep_s: int,
+        host_places: HostPlaces = ANY_PLACE,
+    ) -> None:
         self._redis = redis
         self._max_open = max_open
         self._finished_keep_s = finished_keep_s
         self._failed_keep_s = failed_keep_s
-        self._take_seq = redis.register_script(_TAKE_SEQ)
-        self._accept = redis.register_script(_ACCEPT)
-        self._begin = redis.register_script(_BEGIN)
-        self._risk = redis.register_script(_RISK)
-        self._give_back = redis.register_script(_GIVE_BACK)
-        self._close = redis.register_script(_CLOSE)
+        self._places = host_places
+        self._lease_ms = int(host_places.lease_s * 1000)
+        self._take_seq = redis.register_script(scripts.TAKE_SEQ)
+        self._accept = redis.register_script(scripts.ACCEPT)
+        self._begin = redis.register_script(scripts.BEGIN)
+        self._leave = redis.register_script(scripts.LEAVE)
+        self._risk = redis.register_script(scripts.RISK)
+        self._give_back = redis.register_script(scripts.GIVE_BACK)
+        self._close = redis.register_script(scripts.CLOSE)
+        self._cancel = redis.register_script(scripts.CANCEL)
+        self._retry = redis.register_script(scripts.RETRY)
+        self._page = redis.register_script(scripts.PAGE)
+        self._restamp = redis.register_script(scripts.RESTAMP)
+        self._lease = redis.register_script(scripts.LEASE)
 
     def accept(self, jobs: Sequence[AddJob], *, queue: str) -> list[Task]:
         """Write one pending task a job, all or none, each with its place in the order of requests.
@@ -207,10 +191,12 @@ class Ledger:
         """
         ids = [secrets.token_hex(16) for _ in jobs]
         items = [
-            part for task_id, job in zip(ids, jobs, strict=True) for part in (task_id, job.filepath, job.to_json())
+            part
+            for task_id, job in zip(ids, jobs, strict=True)
+            for part in (task_id, job.filepath, job.to_json(), self._host(job))
         ]
         with redis_errors():
-            answer = self._accept(keys=[SEQ, OPEN], args=[TASK, self._max_open, queue, *items])
+            answer = self._accept(args=[self._max_open, queue, *items])
         if answer is None:
             raise Overloaded("too many pictures are waiting", retry_after=RETRY_AFTER_S)
         first, now = cast("tuple[int, int]", answer)
@@ -222,21 +208,47 @@ class Ledger:
     def take_seq(self) -> int:
         """Return the next place in the order of requests."""
         with redis_errors():
-            return int(cast("int", self._take_seq(keys=[SEQ])))
+            return int(cast("int", self._take_seq()))
 
     def begin(self, task_id: str) -> Claim | None:
-        """Mark the task as running and return its work; None when there is none left."""
+        """Mark the task as running and return its work; None when there is none to do now.
+
+        There is none for a task that is closed or unknown, nor for one whose host has all its places taken: that one
+        waits, pending, without a message, until a `leave` or `wake` returns it.
+        """
         with redis_errors():
-            answer = self._begin(keys=[TASK + task_id])
-        if answer is None:
+            answer = self._begin(args=[task_id, self._places.most, self._lease_ms])
+        if not answer:
             return None
-        seq, job = cast("tuple[bytes, bytes]", answer)
-        return Claim(task_id=task_id, seq=int(seq), job=AddJob.from_json(job.decode()))
+        seq, job, host = cast("tuple[bytes, bytes, bytes]", answer)
+        return Claim(
+            task_id=task_id, seq=int(seq), job=AddJob.from_json(job.decode()), host=host.decode() if host else None
+        )
+
+    def leave(self, host: str, task_id: str) -> list[Sent]:
+        """Give up the task's place at its host; return the tasks that wait for it no longer, to be sent now."""
+        with redis_errors():
+            answer = self._leave(args=[host, self._places.most, WOKEN_MOST, self._lease_ms, task_id, *QUEUES])
+        now, woken = cast("tuple[int, list[bytes]]", answer)
+        return [
+            Sent(task_id=task_id.decode(), queue=queue.decode(), at=now)
+            for task_id, queue in zip(woken[::2], woken[1::2], strict=True)
+        ]
+
+    def wake(self, host: str) -> list[Sent]:
+        """Return the tasks, to be sent now, for which the host has got places without anybody leaving."""
+        return self.leave(host, "")
+
+    def crowded_hosts(self, *, limit: int) -> list[str]:
+        """Return hosts that tasks wait for, any of them."""
+        with redis_errors():
+            found = cast("list[bytes]", self._redis.srandmember(CROWDED, limit))
+        return [host.decode() for host in found]
 
     def risk(self, task_id: str) -> int:
         """Count one more entry into the decoder, and return how many were not survived, this one included."""
         with redis_errors():
-            return int(cast("int", self._risk(keys=[TASK + task_id])))
+            return int(cast("int", self._risk(args=[task_id])))
 
     def survived(self, task_ids: Sequence[str]) -> None:
         """Forget the entries into the decoder: these pictures do not kill their worker."""
@@ -249,7 +261,7 @@ class Ledger:
     def give_back(self, task_id: str) -> None:
         """Mark a running task as pending again: its worker could not finish it now."""
         with redis_errors():
-            self._give_back(keys=[TASK + task_id])
+            self._give_back(args=[task_id])
 
     def close(self, closings: Sequence[Closing]) -> None:
         """End tasks and tell who waits for them.
@@ -259,15 +271,77 @@ class Ledger:
         if not closings:
             return
         items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]
-        args: list[str | int] = [TASK, CLOSED_CHANNEL, self._finished_keep_s, self._failed_keep_s, *items]
         with redis_errors():
-            self._close(keys=[OPEN, FAILED], args=args)
+            self._close(args=[self._finished_keep_s, self._failed_keep_s, *items])
+
+    def cancel(self, task_id: str) -> State | None:
+        """Cancel the task if it is pending, tell who waits for it, and return the state that it was in.
+
+        None for a task that is unknown or was forgotten.
+        """
+        with redis_errors():
+            was = cast("bytes | None", self._cancel(args=[task_id, self._finished_keep_s]))
+        return State(was.decode()) if was else None
+
+    def retry(self, task_ids: Sequence[str]) -> list[Sent | Refusal]:
+        """Open failed tasks again, each with its old place in the order of requests.
+
+        Returns in the order given what is to be sent now, or why a task stays as it is.
+        """
+        if not task_ids:
+            return []
+        with redis_errors():
+            answer = self._retry(args=[self._failed_keep_s * 1000, *task_ids])
+        now, outcomes = cast("tuple[int, list[bytes]]", answer)
+        return [
+            Sent(task_id=task_id, queue=queue.decode(), at=now)
+            if was == State.FAILED.value.encode()
+            else REFUSAL_OF.get(was.decode(), Refusal.NOT_FAILED)
+            for task_id, was, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
+        ]
 
     def task(self, task_id: str) -> Task | None:
         """Return the task, or None when it is unknown or was forgotten."""
         with redis_errors():
-            fields = cast("dict[bytes, bytes]", self._redis.hgetall(TASK + task_id))
-        return _task(task_id, {name.decode(): value.decode() for name, value in fields.items()}) if fields else None
+            values = cast("list[bytes | None]", self._redis.hmget(TASK + task_id, _FIELDS))
+        return None if values[0] is None else _task(task_id, values)
+
+    def page(
+        self, state: State, *, limit: int, cursor: str | None = None, code: str | None = None, prefix: str = ""
+    ) -> Page:
+        """Return tasks of a state that is LISTED, the newest first, from where `cursor` says.
+
+        `code` and `prefix` keep those that failed with this code, and whose filepath starts so. Newest are those that
+        failed last or, of open ones, were last begun or sent. At most LOOKED_AT_MOST are looked at.
+
+        Raises InputError for a cursor that no page gave.
+        """
+        score, after = _read_cursor(cursor)
+        args = [LISTED[state], state.value, score, after, limit, LOOKED_AT_MOST, code or "", prefix, *_FIELDS]
+        with redis_errors():
+            rows, *going_on = cast("list[Any]", self._page(args=args))
+        return Page(
+            tasks=[_task(task_id.decode(), values) for task_id, values in rows],
+            cursor=f"{int(going_on[0])}-{going_on[1].decode()}" if going_on else None,
+        )
+
+    def uploads_of(self, task_ids: Sequence[str]) -> dict[str, str]:
+        """Return the claim checks of those of these tasks that have an upload and may yet need it."""
+        with redis_errors():
+            jobs = self._hget_each(task_ids, "job")
+        found = {
+            task_id: AddJob.from_json(job.decode()).upload for task_id, job in zip(task_ids, jobs, strict=True) if job
+        }
+        return {task_id: upload for task_id, upload in found.items() if upload}
+
+    def failed_after(self, at: int, *, limit: int) -> list[tuple[str, int]]:
+        """Return ids of tasks that failed after `at` and when they did (ms since 1970), the oldest first."""
+        with redis_errors():
+            found = cast(
+                "list[tuple[bytes, float]]",
+                self._redis.zrangebyscore(FAILED, f"({at}", "+inf", start=0, num=limit, withscores=True),
+            )
+        return [(task_id.decode(), int(when)) for task_id, when in found]
 
     def open_count(self) -> int:
         """Return how many tasks wait or run."""
@@ -288,10 +362,20 @@ class Ledger:
             if queue is not None
         ]
 
-    def mark_sent(self, task_ids: Sequence[str], *, at: int) -> None:
-        """Note that the messages of these tasks are sent again; what was closed meanwhile stays closed."""
+    def restamp(self, tasks: Sequence[Sent], *, at: int) -> list[Sent]:
+        """Note that these messages are sent again at `at`, and return those that are the caller's to send.
+
+        The others were closed meanwhile, or somebody else was first.
+        """
+        if not tasks:
+            return []
         with redis_errors():
-            self._redis.zadd(OPEN, dict.fromkeys(task_ids, at), xx=True)
+            won = cast(
+                "list[bytes]",
+                self._restamp(args=[at, *(part for task in tasks for part in (task.task_id, task.at))]),
+            )
+        ours = {task_id.decode() for task_id in won}
+        return [replace(task, at=at) for task in tasks if task.task_id in ours]
 
     def forget_failed_before(self, at: int) -> None:
         """Drop from the list of failures what failed before `at` (ms since 1970); the tasks expire by themselves."""
@@ -307,12 +391,22 @@ class Ledger:
     def lease(self, name: str, *, for_s: float) -> bool:
         """Say whether this caller is the first to ask for `name` within `for_s` seconds."""
         with redis_errors():
-            return bool(self._redis.set(f"match:lease:{name}", 1, nx=True, px=int(for_s * 1000)))
+            return bool(self._lease(args=[f"match:lease:{name}", int(for_s * 1000)]))
 
     def check(self) -> None:
         """Return when Redis answers."""
         with redis_errors():
             self._redis.ping()
+
+    def _host(self, job: AddJob) -> str:
+        """Return the host whose places the download of this job has to share; empty where there is none."""
+        if not self._places.most or job.url is None:
+            return ""
+        try:
+            return read_url(job.url).host
+        except FetchError:
+            # It will fail with its reason when it is fetched.
+            return ""
 
     def _hget_each(self, task_ids: Iterable[str], name: str) -> list[bytes | None]:
         pipe = self._redis.pipeline(transaction=False)
@@ -321,22 +415,31 @@ class Ledger:
         return cast("list[bytes | None]", pipe.execute())
 
 
-def _task(task_id: str, fields: dict[str, str]) -> Task:
+def _read_cursor(cursor: str | None) -> tuple[str, str]:
+    """Return the score and the id after which a page begins; both are empty for the first."""
+    if cursor is None:
+        return "", ""
+    match = CURSOR.fullmatch(cursor)
+    if match is None:
+        raise InputError("cursor is none that a page of tasks gave", field="cursor")
+    return match[1], match[2]
+
+
+def _task(task_id: str, values: Sequence[bytes | None]) -> Task:
+    fields = {name: value.decode() for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 
-    known: dict[str, Any] = {
-        "started": number("started"),
-        "finished": number("finished"),
-        "attempts": number("attempts") or 0,
-        "code": fields.get("code") or None,
-        "error": fields.get("error") or None,
-    }
     return Task(
         id=task_id,
         state=State(fields["state"]),
         filepath=fields["filepath"],
         seq=int(fields["seq"]),
         accepted=int(fields["accepted"]),
-        **known,
+        started=number("started"),
+        finished=number("finished"),
+        attempts=number("attempts") or 0,
+        code=fields.get("code") or None,
+        error=fields.get("error") or None,
     )

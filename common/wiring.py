@@ -6,18 +6,22 @@ from pathlib import Path
 
 from redis import Redis
 
+from common.admission import Admission
 from common.compute import ComputeSlot
 from common.config import Settings
 from common.fetch import Fetcher
 from common.images import Limits, looks_like_picture
-from common.ledger import Ledger
+from common.ledger import HostPlaces, Ledger
 from common.redis_client import connect
 from common.store.base import Store
 from common.store.elastic import ElasticStore, Shape
 from common.store.sqlite import SqliteStore
-from common.uploads import Uploads
+from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
+
+# Beyond the longest download: what a busy worker's thread may need to give its place at a host back.
+PLACE_KEPT_LONGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Parts:
     """What an API process and a worker process have in common."""
 
     redis: Redis
+    admission: Admission
     store: Store
     ledger: Ledger
     uploads: Uploads
@@ -36,6 +41,7 @@ class Parts:
         """Give back every connection."""
         self.fetcher.close()
         self.store.close()
+        self.uploads.close()
         self.redis.close()
 
 
@@ -44,16 +50,21 @@ def wire(settings: Settings) -> Parts:
     if settings.elasticsearch_doc_type is not None:
         log.info("ELASTICSEARCH_DOC_TYPE has no effect: Elasticsearch has no document types any more")
     redis = connect(settings.redis_url)
+    admission = Admission(redis, max_percent=settings.max_redis_percent)
     return Parts(
         redis=redis,
+        admission=admission,
         store=_store(settings),
         ledger=Ledger(
             redis,
             max_open=settings.max_backlog,
             finished_keep_s=settings.finished_keep_s,
             failed_keep_s=settings.failed_keep_s,
+            host_places=HostPlaces(
+                most=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + PLACE_KEPT_LONGER_S
+            ),
         ),
-        uploads=Uploads(redis),
+        uploads=_uploads(settings, redis, admission),
         fetcher=Fetcher(
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
@@ -67,6 +78,17 @@ def wire(settings: Settings) -> Parts:
             draft_px=settings.jpeg_draft_px,
         ),
     )
+
+
+def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
+    url = settings.uploads_url
+    if url is None:
+        return RedisUploads(redis, room=admission, max_bytes=settings.max_uploads_bytes)
+    if url.startswith("file://"):
+        return FolderUploads(Path(url.removeprefix("file://")), max_bytes=settings.max_uploads_bytes)
+    own = connect(url)
+    room = Admission(own, max_percent=settings.max_redis_percent)
+    return RedisUploads(own, room=room, max_bytes=settings.max_uploads_bytes)
 
 
 def _store(settings: Settings) -> Store:

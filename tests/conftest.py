@@ -15,7 +15,7 @@ from common.errors import StoreUnavailable
 from common.ledger import Ledger
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
-from common.uploads import Uploads
+from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
 
@@ -30,9 +30,27 @@ def ledger(fake_redis: Redis) -> Ledger:
     return Ledger(fake_redis, max_open=10, finished_keep_s=60, failed_keep_s=600)
 
 
+class Room:
+    """Admission to a Redis in memory, which does not tell how full it is; `crowded` makes it nearly so."""
+
+    def __init__(self) -> None:
+        self.crowded = False
+
+    def check(self, coming_bytes: int = 0) -> None:
+        pass
+
+    def is_crowded(self) -> bool:
+        return self.crowded
+
+
 @pytest.fixture
-def uploads(fake_redis: Redis) -> Uploads:
-    return Uploads(fake_redis)
+def room() -> Room:
+    return Room()
+
+
+@pytest.fixture
+def uploads(fake_redis: Redis, room: Any) -> Uploads:
+    return RedisUploads(fake_redis, room=room, max_bytes=10_000_000)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import sys
 
-from common.jobs import QUEUES
+from common.jobs import WORKED_QUEUES
 from common.startup import start
 from workers.app import create_app
 
@@ -12,7 +12,17 @@ def main(argv: list[str]) -> int:
     settings = start("worker")
     threads = str(settings.worker_threads)
     # Gossip and mingle only cost messages: workers need to know nothing of each other.
-    flags = ["-P", "threads", "-c", threads, "-Q", ",".join(QUEUES), "-E", "--without-gossip", "--without-mingle"]
+    flags = [
+        "-P",
+        "threads",
+        "-c",
+        threads,
+        "-Q",
+        ",".join(WORKED_QUEUES),
+        "-E",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     create_app(settings).worker_main(["worker", *flags, *argv])
     return 0
 

@@ -15,9 +15,11 @@ from common.store.preparing import prepare_soon
 from common.wiring import Parts, wire
 from workers import tasks
 from workers.events import EventsOnceASecond
+from workers.hosts import Hosts
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
 from workers.sweeper import Sweeper
+from workers.tidying import Tidying
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -103,6 +105,12 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
     )
+
+    def send(task_ids: Sequence[str], queue: str, at: int) -> None:
+        for task_id in task_ids:
+            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
+
+    hosts = Hosts(parts.ledger, send)
     pipeline = Pipeline(
         ledger=parts.ledger,
         uploads=parts.uploads,
@@ -111,19 +119,16 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         limits=parts.limits,
         writer=writer,
         settlement=settlement,
+        hosts=hosts,
     )
-
-    def send(task_ids: Sequence[str], queue: str, at: int) -> None:
-        for task_id in task_ids:
-            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
-
     sweeper = Sweeper(
         parts.redis,
         parts.ledger,
-        parts.store,
         send,
+        hosts=hosts,
+        tidying=Tidying(parts.ledger, parts.store, parts.uploads, settings.failed_keep_s),
         visibility_timeout_s=settings.visibility_timeout_s,
-        tombstone_keep_s=settings.failed_keep_s,
+        batch=settings.sweep_batch,
     )
     sweeper.start()
     return Runtime(parts, writer, pipeline, sweeper)

@@ -8,11 +8,11 @@ from common.compute import ComputeSlot
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
 from common.fetch import Fetcher
 from common.images import Limits, decode
-from common.jobs import AddJob
 from common.ledger import Claim, Ledger, State
 from common.signature import sign
 from common.store.base import Record
 from common.uploads import Uploads
+from workers.hosts import Hosts
 from workers.settlement import End, Settlement
 from workers.writer import Writer
 
@@ -45,6 +45,7 @@ class Pipeline:
     limits: Limits
     writer: Writer
     settlement: Settlement
+    hosts: Hosts
 
     def run(self, task_id: str) -> None:
         """Do the work of one task and close it, stored or failed with its reason.
@@ -70,7 +71,7 @@ class Pipeline:
         self.settlement.settle([End(claim, State.FAILED, code=code, error=error)])
 
     def _record(self, claim: Claim) -> Record:
-        data = self._bytes(claim.job)
+        data = self._bytes(claim)
         with self.slot.hold():
             if self.ledger.risk(claim.task_id) > MOST_DEATHS:
                 message = f"{MOST_DEATHS} workers ended while they decoded this picture"
@@ -88,9 +89,11 @@ class Pipeline:
             height=picture.height,
         )
 
-    def _bytes(self, job: AddJob) -> bytes:
+    def _bytes(self, claim: Claim) -> bytes:
+        job = claim.job
         if job.url is not None:
-            return self.fetcher.fetch(job.url)
+            with self.hosts.place_of(claim):
+                return self.fetcher.fetch(job.url)
         data = self.uploads.get(job.upload) if job.upload else None
         if data is None:
             raise LostUpload("the uploaded bytes are gone")

@@ -2,17 +2,19 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from base64 import b64decode
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from threading import Event, Thread
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 
 from common.errors import MatchError
-from common.jobs import QUEUES, SENT_HEADER
+from common.jobs import QUEUES, SENT_HEADER, front_of
 from common.ledger import Ledger, Sent
 from common.redis_client import redis_errors
-from common.store.base import Store
+from workers.hosts import Hosts
+from workers.tidying import Tidying
 
 log = logging.getLogger(__name__)
 
@@ -20,45 +22,59 @@ log = logging.getLogger(__name__)
 LOST_AFTER = 2
 # Passes in one visibility time-out.
 PASSES = 10
+# Looked at, and stamped, at once.
 PAGE = 500
-# Bounds one pass: the next goes on where this one's restamped tasks no longer stand.
+# Bounds one pass where nothing is lost: the next goes on where this one ended.
 MOST_PAGES = 20
 # Messages looked at, oldest first, for one that tells when it was sent.
 MOST_PEEKS = 10
+# What workers hold, by Celery's notes: kombu's name of them.
+UNACKED = "unacked"
 
 PURGE_EVERY_S = 600.0
-PURGE_AT_ONCE = 1000
 
 
-def lost(open_tasks: Iterable[Sent], waiting_since: Mapping[str, int | None]) -> list[Sent]:
-    """Return the tasks whose message is not in its queue.
+def lost(
+    open_tasks: Iterable[Sent], waiting_since: Mapping[str, int | None], held: Collection[str] = frozenset()
+) -> list[Sent]:
+    """Return the tasks whose message is neither in its queue nor `held` by a worker.
 
     `waiting_since` tells when the oldest message of each queue was sent (ms), None where the queue is empty. A queue
     is worked in order, so a task sent before its oldest message is not among its messages: a long backlog is no loss.
     """
-    return [task for task in open_tasks if (since := waiting_since.get(task.queue)) is None or task.at < since]
+    return [
+        task
+        for task in open_tasks
+        if task.task_id not in held and ((since := waiting_since.get(task.queue)) is None or task.at < since)
+    ]
 
 
 class Sweeper:
-    """One pass every tenth of a visibility time-out by one of all workers, whoever is first."""
+    """One pass every tenth of a visibility time-out by one of all workers, whoever is first.
+
+    `batch` is the most that one pass sends again. Two passes at once send nothing twice.
+    """
 
     def __init__(  # noqa: PLR0913 - the options are named at every call
         self,
         redis: Redis,
         ledger: Ledger,
-        store: Store,
         send: Callable[[Sequence[str], str, int], None],
         *,
+        hosts: Hosts,
+        tidying: Tidying,
         visibility_timeout_s: float,
-        tombstone_keep_s: int,
+        batch: int,
     ) -> None:
         self._redis = redis
         self._ledger = ledger
-        self._store = store
         self._send = send
+        self._hosts = hosts
+        self._tidying = tidying
         self._every_s = visibility_timeout_s / PASSES
         self._lost_after_ms = int(LOST_AFTER * visibility_timeout_s * 1000)
-        self._tombstone_keep_ms = tombstone_keep_s * 1000
+        self._batch = batch
+        self._offset = 0
         self._stop = Event()
         self._thread = Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -77,50 +93,77 @@ class Sweeper:
         now = self._ledger.now_ms()
         waiting_since = {queue: self._oldest(queue) for queue in QUEUES}
         sent = 0
-        for page in range(MOST_PAGES):
-            old = self._ledger.sent_before(now - self._lost_after_ms, offset=page * PAGE, limit=PAGE)
-            found = lost(old, waiting_since)
-            self._send_again(found, now)
-            sent += len(found)
-            if len(old) < PAGE or found:
+        for _ in range(MOST_PAGES):
+            limit = min(PAGE, self._batch - sent)
+            old = self._ledger.sent_before(now - self._lost_after_ms, offset=self._offset, limit=limit)
+            missing = lost(old, waiting_since)
+            found = lost(missing, waiting_since, self._held()) if missing else []
+            sent += self._send_again(found, now)
+            # What was sent again does not stand there any more.
+            self._offset = self._offset + len(old) - len(found) if len(old) == limit else 0
+            if len(old) < limit or sent >= self._batch:
                 break
         return sent
 
-    def _send_again(self, tasks: Sequence[Sent], now: int) -> None:
-        for task in tasks:
-            # Stamped first: dying in between delays this task, the other way round would send it twice.
-            self._ledger.mark_sent([task.task_id], at=now)
+    def _send_again(self, tasks: Sequence[Sent], now: int) -> int:
+        # Stamped first: dying in between delays these tasks, the other way round would send them twice.
+        ours = self._ledger.restamp(tasks, at=now)
+        for task in ours:
             self._send([task.task_id], task.queue, now)
+        return len(ours)
 
     def _oldest(self, queue: str) -> int | None:
-        """Return when the oldest message of the queue was sent (ms); None when the queue is empty."""
+        """Return when the oldest message of the queue, or of the one before it, was sent (ms); None: both are empty."""
         with redis_errors():
-            messages = cast("list[bytes]", self._redis.lrange(queue, -MOST_PEEKS, -1))
+            messages = [
+                message
+                for name in (queue, front_of(queue))
+                for message in cast("list[bytes]", self._redis.lrange(name, -MOST_PEEKS, -1))
+            ]
         stamps = [stamp for message in messages if (stamp := _sent_at(message)) is not None]
         return min(stamps) if stamps else (0 if messages else None)
 
-    def _purge(self) -> None:
-        before = self._ledger.now_ms() - self._tombstone_keep_ms
-        self._ledger.forget_failed_before(before)
-        self._store.purge(before=before, limit=PURGE_AT_ONCE)
+    def _held(self) -> set[str]:
+        """Return the ids of the tasks whose message a worker has taken; if it died, they come back by themselves."""
+        with redis_errors():
+            notes = cast("list[bytes]", self._redis.hvals(UNACKED))
+        return {task_id for note in notes if (task_id := _task_of(note)) is not None}
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                if self._ledger.lease("sweep", for_s=0.9 * self._every_s) and (count := self.sweep()):
-                    log.warning("sent %d lost tasks again", count)
+                if self._ledger.lease("sweep", for_s=0.9 * self._every_s):
+                    self._pass()
                 if self._ledger.lease("purge", for_s=PURGE_EVERY_S):
-                    self._purge()
+                    self._tidying.purge()
             except MatchError as error:
                 log.warning("the sweep waits for its next turn: %s", error)
             except Exception:
                 # Without this thread what is lost stays lost: whatever broke one pass, the next begins anew.
                 log.exception("a sweep broke")
 
+    def _pass(self) -> None:
+        # First: it needs Redis to take nothing, and may be what all else waits for.
+        if emptied := self._tidying.make_room():
+            log.warning("uploads of %d old failures made room for new work", emptied)
+        self._hosts.wake()
+        if count := self.sweep():
+            log.warning("sent %d lost tasks again", count)
+
 
 def _sent_at(message: bytes) -> int | None:
     """Return the stamp of a queued message, None where it has none or is not one of ours."""
     try:
         return int(json.loads(message)["headers"][SENT_HEADER])
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+def _task_of(note: bytes) -> str | None:
+    """Return the task of a message that a worker has taken, None where it is not one of ours."""
+    try:
+        # [message, exchange, routing key]; its body is the call: [positional arguments, named ones, how to go on].
+        body: Any = json.loads(b64decode(json.loads(note)[0]["body"]))
+        return str(body[0][0])
     except (ValueError, TypeError, LookupError):
         return None

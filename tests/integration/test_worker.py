@@ -24,7 +24,9 @@ from common.ledger import CLOSED_STATES, OPEN, State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts, wire
 from dev.redis_server import RedisServer
+from workers.hosts import Hosts
 from workers.sweeper import Sweeper
+from workers.tidying import Tidying
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -298,10 +300,11 @@ def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) 
     found = Sweeper(
         parts.redis,
         parts.ledger,
-        parts.store,
         send,  # type: ignore[arg-type]
+        hosts=Hosts(parts.ledger, send),  # type: ignore[arg-type]
+        tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
         visibility_timeout_s=VISIBILITY_TIMEOUT_S,
-        tombstone_keep_s=60,
+        batch=1000,
     ).sweep()
     app.close()
     return found

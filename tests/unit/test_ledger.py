@@ -5,7 +5,7 @@ from redis import Redis
 
 from common.errors import Overloaded, QueueUnavailable
 from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, SEQ, TASK, Closing, Ledger, State
+from common.ledger import FAILED, SEQ, TASK, Closing, Ledger, Sent, State
 from common.redis_client import connect
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
@@ -159,11 +159,12 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
 
 
 def test_a_sent_stamp_never_opens_a_closed_task_again(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+    [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
+    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED)])
 
-    ledger.mark_sent([task_id], at=ledger.now_ms())
+    ours = ledger.restamp([Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)], at=ledger.now_ms())
 
+    assert ours == []
     assert ledger.open_count() == 0
 
 

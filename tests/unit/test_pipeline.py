@@ -14,6 +14,7 @@ from common.jobs import SINGLE_QUEUE, AddJob
 from common.ledger import Ledger, State, Task
 from common.signature import sign
 from common.uploads import Uploads
+from workers.hosts import Hosts
 from workers.pipeline import MOST_DEATHS, Pipeline
 from workers.settlement import Settlement
 from workers.writer import Writer
@@ -50,6 +51,7 @@ def pipeline(ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> I
         limits=Limits(),
         writer=writer,
         settlement=settlement,
+        hosts=Hosts(ledger, lambda *_: None),
     )
     writer.close()
 

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Callable, Sequence
 from threading import Semaphore
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from common.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
 from common.ledger import OPEN, Closing, Ledger, Sent, State
+from common.uploads import Uploads
+from workers.hosts import Hosts
 from workers.sweeper import Sweeper, lost
+from workers.tidying import Tidying
 
 VISIBILITY_TIMEOUT_S = 300
 JOB = AddJob(filepath="cat.jpg", url="http://example.org/cat.jpg")
@@ -31,15 +35,29 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def sweeper(fake_redis: Redis, ledger: Ledger, memory_store: object, queue: Queue) -> Sweeper:
-    return Sweeper(
-        fake_redis,
-        ledger,
-        memory_store,  # type: ignore[arg-type]
-        queue.send,
-        visibility_timeout_s=VISIBILITY_TIMEOUT_S,
-        tombstone_keep_s=60,
-    )
+def tidying(ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
+    return Tidying(ledger, memory_store, uploads, failed_keep_s=60)
+
+
+@pytest.fixture
+def make_sweeper(fake_redis: Redis, ledger: Ledger, tidying: Tidying, queue: Queue) -> Callable[..., Sweeper]:
+    def make(*, batch: int = 100) -> Sweeper:
+        return Sweeper(
+            fake_redis,
+            ledger,
+            queue.send,
+            hosts=Hosts(ledger, queue.send),
+            tidying=tidying,
+            visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+            batch=batch,
+        )
+
+    return make
+
+
+@pytest.fixture
+def sweeper(make_sweeper: Callable[..., Sweeper]) -> Sweeper:
+    return make_sweeper()
 
 
 @pytest.fixture

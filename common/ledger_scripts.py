@@ -1,0 +1,274 @@
+"""The ledger's steps, in Lua: each is done whole or not at all, whoever else is at work.
+
+Their keys stand in `common.ledger`. None is declared: which sets a task is in depends on what is found in it, and a
+Redis that is split over several nodes carries no queue of ours anyway.
+"""
+
+_TOOLS = """
+local TASK, OPEN, RUNNING, FAILED = 'match:task:', 'match:open', 'match:running', 'match:failed'
+local SEQ, CLOSED = 'match:seq', 'match:closed'
+local FETCHING, PARKED, CROWDED = 'match:fetching:', 'match:parked:', 'match:crowded'
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- A clock of microseconds that never goes back: after a loss of data it is still ahead of every place given before,
+-- where a plain counter would start again at 1; after a clock set back it counts on from the last place.
+local function next_seq(count)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  local first = math.max((tonumber(redis.call('GET', SEQ)) or 0) + 1, now)
+  redis.call('SET', SEQ, string.format('%.0f', first + count - 1))
+  return first
+end
+"""
+
+# A Redis whose memory is used up refuses every command that could need more. A script whose first write needs none is
+# let through to its end: so these steps, which lead to memory being freed, are never refused. Nothing has this name.
+_EVEN_WHEN_FULL = _TOOLS + "redis.call('DEL', 'match:nothing')\n"
+
+TAKE_SEQ = _EVEN_WHEN_FULL + "return next_seq(1)"
+
+# ARGV: most open tasks, queue, then id, filepath, job and host ('' where it needs no place) of each task.
+ACCEPT = (
+    _TOOLS
+    + """
+local count = (#ARGV - 2) / 4
+if redis.call('ZCARD', OPEN) + count > tonumber(ARGV[1]) then return false end
+local first, now = next_seq(count), now_ms()
+for i = 0, count - 1 do
+  local id, host = ARGV[3 + 4 * i], ARGV[6 + 4 * i]
+  redis.call('HSET', TASK .. id, 'state', 'pending', 'filepath', ARGV[4 + 4 * i], 'job', ARGV[5 + 4 * i],
+    'queue', ARGV[2], 'seq', string.format('%.0f', first + i), 'accepted', now)
+  if host ~= '' then redis.call('HSET', TASK .. id, 'host', host) end
+  redis.call('ZADD', OPEN, now, id)
+end
+return {first, now}
+"""
+)
+
+_PLACES = """
+local function keep_place(host, id, until_ms, lease_ms)
+  redis.call('ZADD', FETCHING .. host, until_ms, id)
+  redis.call('PEXPIRE', FETCHING .. host, lease_ms)
+end
+
+local function places_taken(host, now)
+  redis.call('ZREMRANGEBYSCORE', FETCHING .. host, '-inf', now)
+  return redis.call('ZCARD', FETCHING .. host)
+end
+
+-- Takes from those that wait for the host as many as it has places for, the first queue's before the second's and the
+-- oldest request first. Each has its place from now on, so that none is woken for nothing.
+local function wake(host, limit, most, lease_ms, queues)
+  local now, woken = now_ms(), {}
+  local free = limit > 0 and limit - places_taken(host, now) or most
+  for _, queue in ipairs(queues) do
+    while free > 0 do
+      local id = redis.call('ZPOPMIN', PARKED .. queue .. ':' .. host)[1]
+      if not id then break end
+      if redis.call('ZSCORE', OPEN, id) then
+        redis.call('ZADD', OPEN, now, id)
+        if limit > 0 then keep_place(host, id, now + lease_ms, lease_ms) end
+        woken[#woken + 1], woken[#woken + 2] = id, queue
+        free = free - 1
+      end
+    end
+  end
+  if free > 0 then redis.call('SREM', CROWDED, host) end
+  return {now, woken}
+end
+"""
+
+# ARGV: id, most downloads from a host (0: any), how long a place is kept (ms).
+# False for a task that is closed or unknown: there is no work left; empty for one that now waits for its host.
+BEGIN = (
+    _EVEN_WHEN_FULL
+    + _PLACES
+    + """
+local id, limit, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key, now = TASK .. ARGV[1], now_ms()
+local state, seq, job, host, queue = unpack(redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue'))
+if state ~= 'pending' and state ~= 'running' then return false end
+if host and limit > 0 then
+  if places_taken(host, now) >= limit and not redis.call('ZSCORE', FETCHING .. host, id) then
+    redis.call('HSET', key, 'state', 'pending')
+    redis.call('ZREM', RUNNING, id)
+    redis.call('ZADD', OPEN, now, id)
+    redis.call('ZADD', PARKED .. queue .. ':' .. host, seq, id)
+    redis.call('SADD', CROWDED, host)
+    return {}
+  end
+  keep_place(host, id, now + lease_ms, lease_ms)
+  redis.call('ZREM', PARKED .. queue .. ':' .. host, id)
+end
+redis.call('HSET', key, 'state', 'running', 'started', now)
+redis.call('HINCRBY', key, 'attempts', 1)
+redis.call('ZADD', RUNNING, now, id)
+return {seq, job, limit > 0 and host or ''}
+"""
+)
+
+# ARGV: host, most downloads from it, most to wake where any number may go, how long a place is kept (ms),
+# id ('' when none leaves), then the queues in the order in which they are worked.
+LEAVE = (
+    _EVEN_WHEN_FULL
+    + _PLACES
+    + """
+redis.call('ZREM', FETCHING .. ARGV[1], ARGV[5])
+return wake(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), {unpack(ARGV, 6)})
+"""
+)
+
+RISK = (
+    _EVEN_WHEN_FULL
+    + """
+if redis.call('EXISTS', TASK .. ARGV[1]) == 0 then return 0 end
+return redis.call('HINCRBY', TASK .. ARGV[1], 'risks', 1)
+"""
+)
+
+GIVE_BACK = (
+    _EVEN_WHEN_FULL
+    + """
+if redis.call('HGET', TASK .. ARGV[1], 'state') ~= 'running' then return end
+redis.call('HSET', TASK .. ARGV[1], 'state', 'pending')
+redis.call('ZREM', RUNNING, ARGV[1])
+"""
+)
+
+# ARGV: seconds to keep finished and failed tasks, then id, state, code and error of each task.
+CLOSE = (
+    _EVEN_WHEN_FULL
+    + """
+local now = now_ms()
+for i = 3, #ARGV, 4 do
+  local id, state = ARGV[i], ARGV[i + 1]
+  local key = TASK .. id
+  local was = redis.call('HGET', key, 'state')
+  local stored_after_all = was == 'failed' and (state == 'succeeded' or state == 'superseded')
+  if stored_after_all then
+    redis.call('HDEL', key, 'code', 'error')
+    redis.call('ZREM', FAILED, id)
+  end
+  if was == 'pending' or was == 'running' or stored_after_all then
+    redis.call('HSET', key, 'state', state, 'finished', now)
+    if state == 'failed' then
+      redis.call('HSET', key, 'code', ARGV[i + 2], 'error', ARGV[i + 3])
+      redis.call('ZADD', FAILED, now, id)
+      redis.call('EXPIRE', key, ARGV[2])
+    else
+      -- It may hold much metadata, and nobody will ask for it again.
+      redis.call('HDEL', key, 'job')
+      redis.call('EXPIRE', key, ARGV[1])
+    end
+  end
+  redis.call('ZREM', OPEN, id)
+  redis.call('ZREM', RUNNING, id)
+  redis.call('PUBLISH', CLOSED, id)
+end
+"""
+)
+
+# ARGV: id, seconds to keep it. Returns the state that it had, false where it is unknown.
+CANCEL = (
+    _EVEN_WHEN_FULL
+    + """
+local id, key = ARGV[1], TASK .. ARGV[1]
+local state, host, queue = unpack(redis.call('HMGET', key, 'state', 'host', 'queue'))
+if state ~= 'pending' then return state end
+redis.call('HSET', key, 'state', 'cancelled', 'finished', now_ms())
+redis.call('HDEL', key, 'job')
+redis.call('EXPIRE', key, ARGV[2])
+redis.call('ZREM', OPEN, id)
+if host then
+  redis.call('ZREM', PARKED .. queue .. ':' .. host, id)
+  redis.call('ZREM', FETCHING .. host, id)
+end
+redis.call('PUBLISH', CLOSED, id)
+return state
+"""
+)
+
+# ARGV: the longest time since a task was accepted (ms), then the ids. Returns the time, and of each task what it was
+# and its queue: only one that was 'failed' is open again.
+RETRY = (
+    _EVEN_WHEN_FULL
+    + """
+local now, outcomes = now_ms(), {}
+for i = 2, #ARGV do
+  local id, key = ARGV[i], TASK .. ARGV[i]
+  local state, accepted, queue = unpack(redis.call('HMGET', key, 'state', 'accepted', 'queue'))
+  local outcome = state or 'unknown'
+  if state == 'failed' and now - accepted > tonumber(ARGV[1]) then
+    outcome = 'late'
+  elseif state == 'failed' then
+    redis.call('HSET', key, 'state', 'pending')
+    redis.call('HDEL', key, 'code', 'error', 'finished', 'risks')
+    redis.call('PERSIST', key)
+    redis.call('ZREM', FAILED, id)
+    redis.call('ZADD', OPEN, now, id)
+  end
+  outcomes[#outcomes + 1], outcomes[#outcomes + 2] = outcome, queue or ''
+end
+return {now, outcomes}
+"""
+)
+
+# ARGV: set, state, score and id after which to go on ('' to begin), most to return, most to look at,
+# code and start of the filepath ('' for any), then the fields to return.
+# Returns rows of score, id and those fields, and the score and id to go on after, none at the end.
+PAGE = (
+    _TOOLS
+    + """
+local set, state, score, id, limit, most, code, prefix = unpack(ARGV, 1, 8)
+local start, rows = 0, {}
+if id ~= '' then
+  local rank = redis.call('ZREVRANK', set, id)
+  if rank and tonumber(redis.call('ZSCORE', set, id)) == tonumber(score) then
+    start = rank + 1
+  else
+    -- It has left, or moved up: on from those of its time.
+    start = redis.call('ZCOUNT', set, '(' .. score, '+inf')
+  end
+end
+local ids = redis.call('ZREVRANGE', set, start, start + most - 1, 'WITHSCORES')
+for i = 1, #ids, 2 do
+  id, score = ids[i], ids[i + 1]
+  start = start + 1
+  local found = redis.call('HMGET', TASK .. id, 'state', 'code', 'filepath')
+  local fits = found[1] == state and (code == '' or found[2] == code)
+  if fits and string.sub(found[3], 1, #prefix) == prefix then
+    rows[#rows + 1] = {id, redis.call('HMGET', TASK .. id, unpack(ARGV, 9))}
+    if #rows == tonumber(limit) then break end
+  end
+end
+if start < redis.call('ZCARD', set) and #ids > 0 then return {rows, score, id} end
+return {rows}
+"""
+)
+
+# ARGV: new stamp, then id and last stamp of each task. Returns the ids whose stamp is still that one: the caller is the
+# first to find them. One that waits for its host has no message, and needs none yet.
+RESTAMP = (
+    _TOOLS
+    + """
+local won = {}
+for i = 2, #ARGV, 2 do
+  local stamp = redis.call('ZSCORE', OPEN, ARGV[i])
+  if stamp and tonumber(stamp) == tonumber(ARGV[i + 1]) then
+    redis.call('ZADD', OPEN, ARGV[1], ARGV[i])
+    local host, queue = unpack(redis.call('HMGET', TASK .. ARGV[i], 'host', 'queue'))
+    if not (host and redis.call('ZSCORE', PARKED .. queue .. ':' .. host, ARGV[i])) then
+      won[#won + 1] = ARGV[i]
+    end
+  end
+end
+return won
+"""
+)
+
+# ARGV: name, milliseconds.
+LEASE = _EVEN_WHEN_FULL + "return redis.call('SET', ARGV[1], 1, 'NX', 'PX', ARGV[2])"

@@ -1,0 +1,48 @@
+"""Forgets what was kept long enough, and sooner what there is no room for."""
+
+from dataclasses import dataclass, field
+
+from common.ledger import Ledger
+from common.store.base import Store
+from common.uploads import Uploads
+
+TOMBSTONES_AT_ONCE = 1000
+UPLOADS_AT_ONCE = 500
+# A failed task may be retried until just before its time is over, and then waits and runs: its deletion must outrank
+# it to the end.
+TOMBSTONES_LONGER_MS = 86_400_000
+
+
+@dataclass(slots=True)
+class Tidying:
+    """Bounds what is kept of ended work; many workers may call it, each a bounded step."""
+
+    ledger: Ledger
+    store: Store
+    uploads: Uploads
+    failed_keep_s: int
+    _emptied_to: int = field(default=0, init=False)
+
+    def purge(self) -> None:
+        """Forget failures, deletions and uploads whose time is over."""
+        before = self.ledger.now_ms() - self.failed_keep_s * 1000
+        self.ledger.forget_failed_before(before)
+        self.store.purge(before=before - TOMBSTONES_LONGER_MS, limit=TOMBSTONES_AT_ONCE)
+        self.uploads.purge()
+
+    def make_room(self) -> int:
+        """Drop uploads of the oldest failures when there soon is no room for new ones; return of how many tasks.
+
+        Else failures alone, a hostile client's for instance, could keep new work out until their time is over.
+        """
+        if not self.uploads.is_crowded():
+            return 0
+        failed = self.ledger.failed_after(self._emptied_to, limit=UPLOADS_AT_ONCE)
+        if not failed:
+            # All were seen; another worker's pass may have failed half-way: from the start again.
+            self._emptied_to = 0
+            return 0
+        claims = self.ledger.uploads_of([task_id for task_id, _ in failed])
+        self.uploads.drop(list(claims.values()))
+        self._emptied_to = failed[-1][1]
+        return len(claims)
