@@ -38,6 +38,7 @@ def test_what_was_just_added_is_searched_by_its_filepath(filled: Any, photograph
     matches = filled.ok("POST", "/search", data={"filepath": "copy"})
 
     filled.ok("DELETE", "/delete", data={"filepath": "copy"})
+    wait_until(lambda: filled.ok("GET", "/count") == [len(photographs)])
     assert [(match["filepath"], match["score"]) for match in matches[:2]] == [(name, 100.0), ("copy", 100.0)]
 
 
