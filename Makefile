@@ -35,6 +35,11 @@ $(VENV)/.test: $(REQUIREMENTS)/test.txt $(REQUIREMENTS)/oracle.txt | $(VENV)/.de
 	@$(PIP) --no-deps -r $(REQUIREMENTS)/oracle.txt
 	@touch $@
 
+$(VENV)/.bench: $(REQUIREMENTS)/bench.txt | $(VENV)/.test
+	@echo "installing what the benchmarks draw with into $(VENV) …"
+	@$(PIP) -r $<
+	@touch $@
+
 $(VENV)/.lint: $(REQUIREMENTS)/lint.txt | $(VENV)/.test
 	@echo "installing linters and the type checker into $(VENV) …"
 	@$(PIP) -r $<
@@ -88,7 +93,7 @@ contracts: $(VENV)/.lint ## Check who imports whom
 # --- measure -----------------------------------------------------------------
 
 .PHONY: bench
-bench: $(VENV)/.test ## Run every benchmark (docs/benchmarks.md tells what they print)
+bench: $(VENV)/.bench ## Run every benchmark (docs/benchmarks.md tells what they print)
 	@for script in benchmarks/*.py; do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script; done
 
 # --- pin ---------------------------------------------------------------------
@@ -101,6 +106,7 @@ requirements: | $(BIN)/python ## Compile the pinned requirements anew
 	$(COMPILE) pyproject.toml --extra flower -o $(REQUIREMENTS)/flower.txt
 	$(COMPILE) pyproject.toml --extra dev -o $(REQUIREMENTS)/dev.txt
 	$(COMPILE) pyproject.toml --extra dev --group test -o $(REQUIREMENTS)/test.txt
+	$(COMPILE) pyproject.toml --extra dev --group bench -o $(REQUIREMENTS)/bench.txt
 	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt
 	echo image-match==1.1.2 | $(COMPILE) --no-deps - -o $(REQUIREMENTS)/oracle.txt
 

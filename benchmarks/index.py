@@ -1,41 +1,33 @@
 """The index against image-match's: what is found, how fast, in how many bytes, on one real Elasticsearch node.
 
     python benchmarks/index.py [--images N ...] [--vectors hnsw|flat] [--breadth N] [--queries N] [--sweep N ...]
-                               [--before-merge] [--peer-mapping lean|dynamic] [--photos FOLDER]
+                               [--peer words|dynamic|lean|none] [--overwrite] [--before-merge]
+                               [--results FILE] [--picture FILE] [--photos FOLDER]
 
-The peer is image-match's own way: 63 integer fields of words, the signature an array in `_source`, a search of 63
-`term`s of which the best 100 are measured here. Ours is the service's store and search as they stand. Both hold the
-same signatures, names and metadata, are written by two threads in requests of 500, and are merged to one segment
-before they are searched, in turns. A rate counts serialising, sending and the refresh at the end, not the making of
-the records.
+The peer is image-match's own way: its documents (63 words, the signature as an array of 648 in `_source`, metadata), a
+search of 63 `term`s of which the best 100 are measured here. Its words are integer fields; all else is left to
+Elasticsearch, as image-match leaves it. `--peer dynamic` leaves the words to it as well (they become long); `--peer
+lean` is a mapping that image-match has not: nothing but the words is indexed.
 
-image-match makes no mapping: what Elasticsearch then makes of its records (words as long, the 648 values indexed, the
-metadata as text) is `--peer-mapping dynamic`; lean, the default, keeps an index of nothing but the words, as integers.
+Ours is the service's store and search as they stand. Both hold the same signatures, names and metadata, are written by
+four threads in requests of 500, and are merged to one segment before they are searched, in turns. A rate counts
+serialising, sending and the refresh at the end, not the making of the records. image-match itself sends a request a
+picture: its rate is printed too. The rate of flat vectors comes from an index of their own that is searched as well.
 
-`--before-merge` searches once more before the merge; `--sweep` tries other breadths on ours; with several sizes, each
-has its own node and the last table is the growth.
+`--before-merge` searches once more before the merge; `--overwrite` adds half of the pictures again at the end and
+searches before and after another merge; `--sweep` tries other breadths on ours. With several sizes each has its own
+node. `--results` adds what was measured to a file of JSON, and `--picture` draws all that stands in it.
 
-Queries are altered photographs, and what has to be found is the original, where its distance is below the cutoff.
-
-Signatures other than the photographs' are synthetic. A photograph's grey levels, at a contrast of one, are a mix of the
-patterns that photographs have in common (principal components): a synthetic one takes the 15 strongest patterns from
-one photograph and how much there is of each of the others from a photograph of its own. How much of it is even, where
-values are 0, it takes from yet another. So neighbours go together as in photographs, values have the same shares, and
-unrelated pairs are as far apart (both are printed). What that can mislead about: there are no near copies, series or
-drawings, even regions do not hang together, and what is alike in the 15 patterns is so in all of them. A few hundred
-photographs know few themes: a graph over millions of real pictures may be walked better or worse, and words that in
-real life come again and again (skies, frames, white grounds) make image-match's searches longer than here.
+What the synthetic signatures are, and what they can mislead about: `benchmarks/parts/collection.py`.
 """
 
 import argparse
 import json
-import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from io import BytesIO
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -44,38 +36,42 @@ import numpy as np
 from elasticsearch import BadRequestError, Elasticsearch
 from image_match.signature_database_base import get_words, max_contrast, words_to_int
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from common.images import decode  # noqa: E402 - run as a script, the checkout is not on the path yet
+from benchmarks.parts.collection import (  # noqa: E402 - run as a script, the checkout is not on the path yet
+    BLOCK,
+    Queries,
+    Rows,
+    altered,
+    collection,
+    filepath,
+    metadata,
+)
 from common.orientations import turn  # noqa: E402 - the same
 from common.search import CUTOFF, search  # noqa: E402 - the same
-from common.signature import FIRST, SECOND, _levels, distances, expand, sign  # noqa: E402 - the same
+from common.signature import expand  # noqa: E402 - the same
 from common.store.base import Record, Verdict  # noqa: E402 - the same
 from common.store.elastic import ElasticStore, Shape  # noqa: E402 - the same
 from dev.elasticsearch_node import Node  # noqa: E402 - the same
 
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 WORD, WORDS, SIZE = 16, 63, 100
-BLOCK = 10_000
 REQUEST = 500
-THREADS = 2
+THREADS = 4
 HEAP_MIB = 4096
 TIMEOUT_S = 3600.0
-# Patterns that a synthetic signature has from one photograph: with 15, pairs as near as .47 are as rare as in reality.
-TOGETHER = 15
-METADATA_BYTES = 200
 # Requests take their places from a clock in microseconds: a far offset is sought in such a range.
 FIRST_SEQ, STEP_SEQ = 1_700_000_000_000_000, 1_700
 WARM_UP = 200
+WARM_UP_WRITES = 30_000
 TURNED = 60
 LISTS = 25
 LEASES_S = 90.0
 FEW = 50
+OWN_WAY = 2_000
 
-Rows = NDArray[np.int8]
 T = TypeVar("T")
 
 
@@ -91,7 +87,11 @@ class Side:
     found_of_all: int = 0
 
     def p(self, percent: float) -> float:
-        return float(np.percentile(self.one_s, percent)) * 1000
+        return float(np.percentile(self.one_s, percent)) * 1000 if self.one_s else 0.0
+
+    @property
+    def share(self) -> float:
+        return float(np.mean(self.found)) if self.found else 0.0
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,24 @@ class Line:
         return f"{self.what:<44} {self.sense} {self.ask:>5g}  {self.got:>7.3f}  {verdict:<6}  {self.told}"
 
 
-@dataclass(frozen=True)
-class Queries:
-    """Altered photographs, the row of each one's original, and all rows below the cutoff."""
+@dataclass
+class Size:
+    """What is drawn of one size; milliseconds and bytes, 0 where it was not measured."""
 
-    signatures: Rows
-    originals: list[int]
-    near: list[set[int]]
+    images: int
+    p50: float
+    p95: float
+    flat_p50: float
+    peer_p50: float
+    found: float
+    bytes_an_image: float
+    peer_bytes: float
+    heap_mib: float
+    vectors_mib: float
+    overwritten_p50: float = 0.0
+    overwritten_found: float = 0.0
+    merged_p50: float = 0.0
+    merged_found: float = 0.0
 
 
 class Peer:
@@ -125,14 +136,14 @@ class Peer:
     def __init__(self, url: str, mapping: str) -> None:
         self.client = Elasticsearch(url, request_timeout=TIMEOUT_S)
         word = {f"simple_word_{number}": {"type": "integer"} for number in range(WORDS)}
-        kept: dict[str, Any] = {
+        lean: dict[str, Any] = {
             "path": {"type": "keyword"},
             "signature": {"type": "integer", "index": False, "doc_values": False},
             "metadata": {"type": "object", "enabled": False},
         }
         self.client.indices.create(
             index="peer",
-            mappings={"properties": word | kept} if mapping == "lean" else {},
+            mappings={"properties": {"lean": word | lean, "words": word, "dynamic": {}}[mapping]},
             settings={"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1000ms"},
         )
 
@@ -141,6 +152,12 @@ class Peer:
             index="peer", operations=[f'{{"index":{{}}}}\n{json.dumps(one)}\n' for one in records]
         )
         assert not answer["errors"]
+
+    def put_one(self, record: dict[str, Any]) -> None:
+        self.client.index(index="peer", document=record)
+
+    def refresh(self) -> None:
+        self.client.indices.refresh(index="peer")
 
     def search(self, signature: Rows) -> list[str]:
         should = [
@@ -161,11 +178,16 @@ def words(signatures: Rows) -> NDArray[np.int64]:
     values = np.stack([expand(signature) for signature in signatures])
     starts = np.linspace(0, values.shape[1], WORDS, endpoint=False).astype(int)
     padded = np.pad(np.sign(values), ((0, 0), (0, WORD)))
-    found = (padded[:, starts[:, np.newaxis] + np.arange(WORD)] + 1) @ 3 ** np.arange(WORD)
-    theirs = get_words(values[0], WORD, WORDS)
-    max_contrast(theirs)
-    assert (words_to_int(theirs) == found[0]).all()
+    found: NDArray[np.int64] = (padded[:, starts[:, np.newaxis] + np.arange(WORD)] + 1) @ 3 ** np.arange(WORD)
     return found
+
+
+def require_image_matchs_words(signatures: Rows) -> None:
+    """Stop where ours are not the words that image-match itself makes."""
+    for signature, ours in zip(signatures, words(signatures), strict=True):
+        theirs = get_words(expand(signature), WORD, WORDS)
+        max_contrast(theirs)
+        assert (words_to_int(theirs) == ours).all()
 
 
 def peer_distances(rows: Rows, one: Rows) -> NDArray[np.float64]:
@@ -176,150 +198,147 @@ def peer_distances(rows: Rows, one: Rows) -> NDArray[np.float64]:
 
 
 def main(options: argparse.Namespace) -> None:
-    growth = []
     for count in options.images:
         with Node(heap_mib=HEAP_MIB) as node:
-            growth.append(run(node.url, count, options))
-    if len(growth) > 1:
-        print(f"\n{'images':>9}  {'p50 ms':>7} {'peer':>7}  {'bytes':>6} {'peer':>6}  heap MiB, vectors MiB")
-        print(*growth, sep="\n")
+            size = run(node.url, count, options)
+        if options.results:
+            keep(options.results, size)
+    if options.results:
+        sizes = kept(options.results)
+        print(*growth(sizes), sep="\n")
+        if options.picture:
+            # Only who draws needs matplotlib.
+            from benchmarks.parts.drawing import draw_growth  # noqa: PLC0415 - said above
+
+            draw_growth(sizes, options.picture)
 
 
-def run(url: str, count: int, options: argparse.Namespace) -> str:
-    rng = np.random.default_rng(1)
+def run(url: str, count: int, options: argparse.Namespace) -> Size:
     paths = sorted(options.photos.glob("*.jpg"))[:count]
-    rows, pixels = collection(rng, paths, count)
+    rows, pixels = collection(np.random.default_rng(1), paths, count)
+    require_image_matchs_words(rows[:FEW])
     queries = altered(pixels, options.queries, rows)
-    print(
-        f"\n{count:,} images, {options.vectors}, breadth {options.breadth}, peer's mapping {options.peer_mapping}",
-        flush=True,
-    )
-    store = ElasticStore(
-        url,
-        index="ours",
-        timeout_s=TIMEOUT_S,
-        shape=Shape(vectors=options.vectors, replicas="0"),
-        breadth=options.breadth,
-    )
-    store.prepare()
-    peer = Peer(url, options.peer_mapping)
-    ours, theirs = Side(), Side()
-    ours.rate = rate(rows, our_records, lambda records: put(store, records), store.refresh)
-    settle(peer.client)
-    theirs.rate = rate(rows, peer_records, peer.put, lambda: peer.client.indices.refresh(index="peer"))
-    settle(peer.client)
+    print(f"\n{count:,} images, {options.vectors}, breadth {options.breadth}, peer {options.peer}", flush=True)
+    warm_up(url, rows[:WARM_UP_WRITES])
+    flat, flat_rate = alone_flat(url, rows, queries)
+    store = made(url, "ours", options.vectors, options.breadth)
+    ours = Side(rate=rate(rows, our_records, lambda records: put(store, records), store.refresh))
+    client = store._client  # noqa: SLF001 - to look at what stands
+    settle(client)
+    peer, theirs, own_way = None, Side(), 0.0
+    if options.peer != "none":
+        peer = Peer(url, options.peer)
+        theirs.rate = rate(rows, peer_records, peer.put, peer.refresh)
+        settle(client)
+        own_way = one_by_one(peer, rows)
     if options.before_merge:
-        before = Side(rate=ours.rate), Side(rate=theirs.rate)
+        before = Side(), Side()
         searches(store, peer, queries, *before)
         print("before the merge:", *lines_of_searches(*before), sep="\n", flush=True)
-    forget_copies(store, peer.client, rows)
-    ours.bytes_an_image = merged_bytes(peer.client, "ours") / count
-    theirs.bytes_an_image = merged_bytes(peer.client, "peer") / count
+    forget_copies(store, client, our_records(0, rows[:FEW]))
+    ours.bytes_an_image = merged_bytes(client, "ours") / count
+    if peer:
+        theirs.bytes_an_image = merged_bytes(client, "peer") / (count + min(OWN_WAY, count))
     searches(store, peer, queries, ours, theirs)
+    heap, vectors = memory(client)
     report(ours, theirs, queries, listing(store, peer, count))
+    print(
+        f"flat: {flat_rate:,.0f} images/s ({against(flat_rate, theirs.rate)} the peer's, asked 4), "
+        f"p50 {flat.p(50):.1f} ms, p95 {flat.p(95):.1f} ms, share found {flat.share:.4f}"
+    )
+    print(f"the peer with a request a picture, as image-match writes: {own_way:,.0f} images/s", flush=True)
     sweep(store, url, queries, options)
+    size = Size(
+        images=count,
+        p50=ours.p(50),
+        p95=ours.p(95),
+        flat_p50=flat.p(50),
+        peer_p50=theirs.p(50),
+        found=ours.share,
+        bytes_an_image=ours.bytes_an_image,
+        peer_bytes=theirs.bytes_an_image,
+        heap_mib=heap,
+        vectors_mib=vectors,
+    )
+    if options.overwrite:
+        overwritten(store, rows, queries, size)
     store.close()
-    heap, vectors = memory(peer.client)
-    sizes = f"{ours.bytes_an_image:6.0f} {theirs.bytes_an_image:6.0f}"
-    return f"{count:9,}  {ours.p(50):7.1f} {theirs.p(50):7.1f}  {sizes}  {heap:.0f}, {vectors:.0f}"
+    return size
 
 
-def collection(rng: np.random.Generator, paths: Sequence[Path], count: int) -> tuple[Rows, list[NDArray[np.uint8]]]:
-    """Return `count` signatures, first those of the photographs, and the photographs."""
-    pixels = [decode(path.read_bytes()).pixels for path in paths]
-    photos = np.array([sign(one) for one in pixels])
-    levels = np.array([_levels(one) for one in pixels])
-    made = np.concatenate(list(synthetic(rng, photos, levels, count - len(photos))))
-    some = made[:1500]
-    print(f"{'':14} {'mean':>6} {'sd':>6} {'1 in 1,000':>11} {'1 in 100,000':>13}   shares of -2 … 2")
-    for name, one in (("photographs", photos), ("synthetic", some)):
-        apart = np.concatenate([distances(row, one[place + 1 :]) for place, row in enumerate(one[:-1])])
-        near, nearest = np.quantile(apart, [1e-3, 1e-5])
-        shares = " ".join(f"{(one == value).mean():.3f}" for value in range(-2, 3))
-        print(f"{name:14} {apart.mean():6.3f} {apart.std():6.3f} {near:11.3f} {nearest:13.3f}   {shares}")
-    return np.concatenate([photos, made]), pixels
+def warm_up(url: str, rows: Rows) -> None:
+    """Write some of each kind first: a Java that has just started is many times slower."""
+    store, peer = made(url, "warm-up", "hnsw", 1), Peer(url, "words")
+    rate(rows, our_records, lambda records: put(store, records), store.refresh)
+    rate(rows, peer_records, peer.put, peer.refresh)
+    drop(peer.client, "warm-up", "peer")
+    store.close()
 
 
-def synthetic(rng: np.random.Generator, photos: Rows, levels: NDArray[np.float64], count: int) -> Iterator[Rows]:
-    """Yield `count` signatures in blocks; the first lines of this file say how they are made."""
-    kept = photos.any(axis=1)
-    centred = levels[kept] - levels[kept].mean(axis=1, keepdims=True)
-    even = (photos[kept] == 0).mean(axis=1)
-    contrasts = centred / centred.std(axis=1, keepdims=True)
-    mean = contrasts.mean(axis=0)
-    patterns = np.linalg.svd(contrasts - mean, full_matrices=False)[2]
-    amounts = (contrasts - mean) @ patterns.T
-    for start in range(0, count, BLOCK):
-        size = min(BLOCK, count - start)
-        mixed = np.stack([rng.choice(column, size) for column in amounts.T], axis=1)
-        mixed[:, :TOGETHER] = amounts[rng.integers(0, len(amounts), size), :TOGETHER]
-        grey = mean + mixed @ patterns
-        yield ranked(grey[:, FIRST] - grey[:, SECOND], rng.choice(even, size)[:, np.newaxis])
+def drop(client: Elasticsearch, *names: str) -> None:
+    for name in names:
+        client.indices.delete(index=list(client.indices.get(index=name)))
 
 
-def ranked(differences: NDArray[np.float64], even: NDArray[np.float64]) -> Rows:
-    """Return 0 for the smallest differences, a share `even` of each row; of the others the greater half is 2."""
-    places = np.abs(differences).argsort(axis=1).argsort(axis=1) / differences.shape[1]
-    sizes = (places >= even).astype(np.int8) + (places >= (1 + even) / 2)
-    return (sizes * np.sign(differences)).astype(np.int8)
+def made(url: str, name: str, vectors: str, breadth: int) -> ElasticStore:
+    store = ElasticStore(
+        url, index=name, timeout_s=TIMEOUT_S, shape=Shape(vectors=vectors, replicas="0"), breadth=breadth
+    )
+    store.prepare()
+    return store
 
 
-def altered(pixels: Sequence[NDArray[np.uint8]], count: int, rows: Rows) -> Queries:
-    """Return seven alterations of photographs from all over the collection."""
-    places = np.linspace(0, len(pixels) - 1, min(count, len(pixels))).astype(int).tolist()
-    made = [(place, sign(np.array(one))) for place in places for one in alterations(Image.fromarray(pixels[place]))]
-    signatures = np.array([signature for _, signature in made])
-    near: list[set[int]] = [set() for _ in made]
-    for start in range(0, len(rows), BLOCK):
-        below = nearer(signatures, rows[start : start + BLOCK], CUTOFF)
-        for query, row in zip(*(axis.tolist() for axis in below.nonzero()), strict=True):
-            near[query].add(start + row)
-    return Queries(signatures, [place for place, _ in made], near)
+def alone_flat(url: str, rows: Rows, queries: Queries) -> tuple[Side, float]:
+    """Write and search flat vectors while nothing else is there; the index is gone afterwards."""
+    store = made(url, "flat", "flat", 1)
+    images_a_second = rate(rows, our_records, lambda records: put(store, records), store.refresh)
+    client = store._client  # noqa: SLF001 - to look at what stands
+    settle(client)
+    merged_bytes(client, "flat")
+    side = alone(store, 100, queries)
+    drop(client, "flat")
+    store.close()
+    return side, images_a_second
 
 
-def nearer(queries: Rows, rows: Rows, cutoff: float) -> NDArray[np.bool_]:
-    """Say of each query and row whether they are nearer than the cutoff: one product for all."""
-    one, many = queries.astype(np.float32), rows.astype(np.float32)
-    squared = [np.einsum("ij,ij->i", side, side).astype(np.float64) for side in (one, many)]
-    apart = squared[0][:, np.newaxis] + squared[1] - 2 * (one @ many.T).astype(np.float64)
-    norms = np.sqrt(squared[0])[:, np.newaxis] + np.sqrt(squared[1])
-    near: NDArray[np.bool_] = np.sqrt(apart) < cutoff * norms
-    return near
+def one_by_one(peer: Peer, rows: Rows) -> float:
+    """Return the peer's images a second with a request each, by as many threads."""
+    records = peer_records(0, rows[:OWN_WAY])
+    with ThreadPoolExecutor(THREADS) as pool:
+        return len(records) / timed(lambda: list(pool.map(peer.put_one, records)))[0]
 
 
-def alterations(picture: Image.Image) -> Iterator[Image.Image]:
-    wide, high = picture.size
-    yield picture.resize((max(1, wide // 2), max(1, high // 2)), Image.Resampling.BICUBIC)
-    for percent in (3, 5):
-        right, down = wide * percent // 100, high * percent // 100
-        yield picture.crop((right, down, wide - right, high - down))
-    captioned = picture.copy()
-    draw = ImageDraw.Draw(captioned)
-    draw.rectangle((0, high * 9 // 10, wide, high), fill="white")
-    draw.text((wide // 20, high * 92 // 100), "when you see it at last", fill="black", font_size=max(8, high // 18))
-    yield captioned
-    yield ImageOps.expand(picture, border=max(wide, high) * 3 // 100, fill="black")
-    yield picture.rotate(2, Image.Resampling.BICUBIC)
-    file = BytesIO()
-    picture.save(file, "JPEG", quality=30)
-    yield Image.open(file).convert("RGB")
+def overwritten(store: ElasticStore, rows: Rows, queries: Queries, size: Size) -> None:
+    """Add every other picture again, as those who add a folder anew do, and search before and after a merge."""
+    again = np.arange(0, len(rows), 2)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in np.array_split(again, max(1, len(again) // BLOCK)):
+            renewed = [
+                newer(record, len(rows)) for row in part.tolist() for record in our_records(row, rows[row : row + 1])
+            ]
+            requests = [renewed[at : at + REQUEST] for at in range(0, len(renewed), REQUEST)]
+            list(pool.map(lambda records: put(store, records), requests))
+    store.refresh()
+    client = store._client  # noqa: SLF001 - to look at what stands
+    settle(client)
+    before = alone(store, 100, queries)
+    bytes_before = stored_bytes(client, store.index) / len(rows)
+    forget_copies(store, client, [newer(record, len(rows)) for record in our_records(0, rows[:FEW])])
+    bytes_after = merged_bytes(client, store.index) / len(rows)
+    after = alone(store, 100, queries)
+    print(in_state("half of it added again", before, bytes_before))
+    print(in_state("and merged", after, bytes_after), flush=True)
+    size.overwritten_p50, size.overwritten_found = before.p(50), before.share
+    size.merged_p50, size.merged_found = after.p(50), after.share
 
 
-def filepath(row: int) -> str:
-    return f"albums/{row % 997:03}/picture-{row:08}.jpg"
+def in_state(name: str, side: Side, bytes_an_image: float) -> str:
+    times = f"p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms"
+    return f"{name}: share {side.share:.4f}, {times}, {bytes_an_image:.0f} bytes an image"
 
 
-def metadata(row: int) -> dict[str, Any]:
-    """Return 200 bytes of JSON, of which the row's own numbers compress badly and the rest well."""
-    rng = random.Random(row)
-    told = {
-        "album": {"name": f"album {row % 997}", "owner": f"user-{rng.randrange(5_000)}"},
-        "tags": [f"tag-{rng.randrange(300)}" for _ in range(4)],
-        "sha1": rng.randbytes(20).hex(),
-        "year": rng.randrange(1990, 2026),
-        "note": "",
-    }
-    return told | {"note": ("a picture like many others " * 5)[: METADATA_BYTES - len(json.dumps(told))]}
+def newer(record: Record, count: int) -> Record:
+    return replace(record, seq=record.seq + STEP_SEQ * count)
 
 
 def our_records(start: int, rows: Rows) -> list[Record]:
@@ -382,10 +401,14 @@ def merged_bytes(client: Elasticsearch, index: str) -> int:
     client.indices.flush(index=index)
     client.indices.forcemerge(index=index, max_num_segments=1)
     client.indices.flush(index=index)
+    return stored_bytes(client, index)
+
+
+def stored_bytes(client: Elasticsearch, index: str) -> int:
     return int(client.indices.stats(index=index, metric="store")["_all"]["primaries"]["store"]["size_in_bytes"])
 
 
-def forget_copies(store: ElasticStore, client: Elasticsearch, rows: Rows) -> None:
+def forget_copies(store: ElasticStore, client: Elasticsearch, few: Sequence[Record]) -> None:
     """Have the next merge drop the copies of what `_source` leaves out, kept for replicas that might ask for them.
 
     A single segment would not be merged, so a few pictures are written again; twice, because a commit counts only once
@@ -393,7 +416,7 @@ def forget_copies(store: ElasticStore, client: Elasticsearch, rows: Rows) -> Non
     """
     await_leases(client, store.index)
     for _ in range(2):
-        put(store, our_records(0, rows[:FEW]))
+        put(store, few)
         client.indices.flush(index=store.index)
 
 
@@ -432,7 +455,13 @@ def in_turns(place: int, one: Callable[[], T], other: Callable[[], T]) -> tuple[
     return timed(one), timed(other)
 
 
-def searches(store: ElasticStore, peer: Peer, queries: Queries, ours: Side, theirs: Side) -> None:
+def searches(store: ElasticStore, peer: Peer | None, queries: Queries, ours: Side, theirs: Side) -> None:
+    if peer is None:
+        side = alone(store, 100, queries)
+        ours.one_s, ours.found, ours.found_of_all = side.one_s, side.found, side.found_of_all
+        ours.all_s = [timed(lambda s=one: search(s, store, all_orientations=True))[0] for one in some_of(queries)]
+        return
+
     def one(signature: Rows) -> list[str]:
         return [match.filepath for match in search(signature, store, all_orientations=False)]
 
@@ -448,7 +477,7 @@ def searches(store: ElasticStore, peer: Peer, queries: Queries, ours: Side, thei
         for side, (spent, found) in zip((ours, theirs), answers, strict=True):
             side.one_s.append(spent)
             note(side, found, queries, place)
-    some = queries.signatures[:: max(1, len(queries.signatures) // TURNED)]
+    some = some_of(queries)
     for place, signature in enumerate(some):
         answers = in_turns(
             place, lambda s=signature: search(s, store, all_orientations=True), lambda s=signature: sixteen(s)
@@ -459,6 +488,10 @@ def searches(store: ElasticStore, peer: Peer, queries: Queries, ours: Side, thei
             theirs.all_s.append(answers[1][0])
 
 
+def some_of(queries: Queries) -> Rows:
+    return queries.signatures[:: max(1, len(queries.signatures) // TURNED)]
+
+
 def note(side: Side, found: Sequence[str], queries: Queries, place: int) -> None:
     """Count what was to be found."""
     near, original = queries.near[place], queries.originals[place]
@@ -467,11 +500,13 @@ def note(side: Side, found: Sequence[str], queries: Queries, place: int) -> None
         side.found.append(filepath(original) in found)
 
 
-def listing(store: ElasticStore, peer: Peer, count: int) -> tuple[float, bool]:
+def listing(store: ElasticStore, peer: Peer | None, count: int) -> tuple[float, bool]:
     """Return the milliseconds of a page far down the list, and whether the peer refuses that offset."""
     offset = count * 5 // 6
     assert store.filepaths(offset=offset, limit=20) == [filepath(row) for row in range(offset, offset + 20)]
     spent = median(timed(lambda: store.filepaths(offset=offset, limit=20))[0] for _ in range(LISTS))
+    if peer is None:
+        return spent * 1000, False
     try:
         peer.client.search(index="peer", from_=offset, size=20, source=["path"])
     except BadRequestError:
@@ -480,16 +515,28 @@ def listing(store: ElasticStore, peer: Peer, count: int) -> tuple[float, bool]:
 
 
 def lines_of_searches(ours: Side, theirs: Side) -> list[Line]:
-    share, peers = float(np.mean(ours.found)), float(np.mean(theirs.found))
-    every, every_peer = median(ours.all_s) * 1000, median(theirs.all_s) * 1000
+    every, every_peer = median(ours.all_s) * 1000, median(theirs.all_s or [0.0]) * 1000
     return [
-        Line("share of pairs found", ">=", 0.995, share, f"{len(ours.found)} pairs, peer {peers:.3f}"),
+        Line("share of pairs found", ">=", 0.995, ours.share, f"{len(ours.found)} pairs, peer {theirs.share:.3f}"),
         Line(
-            "p50 of a search, against the peer", "<=", 0.65, ours.p(50) / theirs.p(50), in_ms(ours.p(50), theirs.p(50))
+            "p50 of a search, against the peer",
+            "<=",
+            0.65,
+            ratio(ours.p(50), theirs.p(50)),
+            in_ms(ours.p(50), theirs.p(50)),
         ),
-        Line("p95", "<=", 0.65, ours.p(95) / theirs.p(95), in_ms(ours.p(95), theirs.p(95))),
-        Line("16 orientations, against 16 searches", "<=", 0.35, every / every_peer, in_ms(every, every_peer)),
+        Line("p95", "<=", 0.65, ratio(ours.p(95), theirs.p(95)), in_ms(ours.p(95), theirs.p(95))),
+        Line("16 orientations, against 16 searches", "<=", 0.35, ratio(every, every_peer), in_ms(every, every_peer)),
     ]
+
+
+def ratio(ours: float, theirs: float) -> float:
+    """Return ours over theirs, or nan where the peer was left out."""
+    return ours / theirs if theirs else float("nan")
+
+
+def against(ours: float, theirs: float) -> str:
+    return f"{ratio(ours, theirs):.1f} x"
 
 
 def in_ms(ours: float, theirs: float) -> str:
@@ -502,8 +549,8 @@ def report(ours: Side, theirs: Side, queries: Queries, listed: tuple[float, bool
     rates = f"{ours.rate:,.0f}, peer {theirs.rate:,.0f}"
     lines = [
         *lines_of_searches(ours, theirs),
-        Line("bytes an image, against the peer", "<=", 0.2, ours.bytes_an_image / theirs.bytes_an_image, sizes),
-        Line("bulk images/s, against the peer", ">=", 1.2, ours.rate / theirs.rate, rates),
+        Line("bytes an image, against the peer", "<=", 0.2, ratio(ours.bytes_an_image, theirs.bytes_an_image), sizes),
+        Line("bulk images/s, against the peer", ">=", 1.2, ratio(ours.rate, theirs.rate), rates),
         Line("list at 5/6 of the images, ms", "<=", 60, listed_ms, "peer refuses" if refused else "peer answers"),
     ]
     print(f"{'':44} {'ask':>8}  {'got':>7}", *lines, sep="\n")
@@ -517,7 +564,7 @@ def sweep(store: ElasticStore, url: str, queries: Queries, options: argparse.Nam
         other = ElasticStore(url, index=store.index, timeout_s=TIMEOUT_S, breadth=breadth)
         for limit in (50, 100):
             side = alone(other, limit, queries)
-            share = f"share {np.mean(side.found):.4f}, of all {side.found_of_all:,}"
+            share = f"share {side.share:.4f}, of all {side.found_of_all:,}"
             print(
                 f"breadth {breadth}, limit {limit}: {share}, p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms",
                 flush=True,
@@ -527,6 +574,8 @@ def sweep(store: ElasticStore, url: str, queries: Queries, options: argparse.Nam
 
 def alone(store: ElasticStore, limit: int, queries: Queries) -> Side:
     side = Side()
+    for signature in queries.signatures[:: max(1, len(queries.signatures) // WARM_UP)]:
+        search(signature, store, all_orientations=False, limit=limit)
     for place, signature in enumerate(queries.signatures):
         spent, found = timed(lambda s=signature: search(s, store, all_orientations=False, limit=limit))
         side.one_s.append(spent)
@@ -534,12 +583,37 @@ def alone(store: ElasticStore, limit: int, queries: Queries) -> Side:
     return side
 
 
+def keep(file: Path, size: Size) -> None:
+    """Put the size in the place of what stands there for as many images."""
+    sizes = [one for one in kept(file) if one.images != size.images]
+    file.write_text(json.dumps([asdict(one) for one in sorted([*sizes, size], key=lambda one: one.images)], indent=1))
+
+
+def kept(file: Path) -> list[Size]:
+    return [Size(**one) for one in json.loads(file.read_text())] if file.exists() else []
+
+
+def growth(sizes: Sequence[Size]) -> list[str]:
+    names = (
+        f"{'p50 ms':>7} {'p95':>7} {'flat':>7} {'peer':>7}  {'bytes':>6} {'peer':>6}  {'vectors':>8} {'heap':>6} MiB"
+    )
+    lines = [f"\n{'images':>9}  {names}"]
+    for one in sizes:
+        times = f"{one.p50:7.1f} {one.p95:7.1f} {one.flat_p50:7.1f} {one.peer_p50:7.1f}"
+        sizes_told = f"{one.bytes_an_image:6.0f} {one.peer_bytes:6.0f}  {one.vectors_mib:8.0f} {one.heap_mib:6.0f}"
+        lines.append(f"{one.images:9,}  {times}  {sizes_told}")
+    return lines
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[300_000])
     parser.add_argument("--vectors", choices=("hnsw", "flat"), default="hnsw")
     parser.add_argument("--breadth", type=int, default=500)
-    parser.add_argument("--peer-mapping", choices=("lean", "dynamic"), default="lean")
+    parser.add_argument("--peer", choices=("words", "dynamic", "lean", "none"), default="words")
+    parser.add_argument("--overwrite", action="store_true", help="add half of it again at the end")
+    parser.add_argument("--results", type=Path, help="a file of JSON that keeps what is drawn")
+    parser.add_argument("--picture", type=Path, help="an SVG of all results")
     parser.add_argument("--queries", type=int, default=100, help="originals, each altered in seven ways")
     parser.add_argument("--sweep", type=int, nargs="*", default=[], help="other breadths, ours alone")
     parser.add_argument("--before-merge", action="store_true")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 # A longer label is replaced by its digest: short ones share their beginnings in an index, long ones only fill it, and
@@ -11,6 +12,8 @@ from typing import Any
 PLAIN_MAX = 100
 # No two values meet by chance, and nobody can make them meet.
 DIGEST_BYTES = 16
+# Made once: json.dumps makes a new one for each call with options.
+_STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def labels(metadata: Mapping[str, Any] | None) -> set[str]:
@@ -27,12 +30,18 @@ def labels(metadata: Mapping[str, Any] | None) -> set[str]:
     left: list[tuple[str, Any]] = list((metadata or {}).items())
     while left:
         path, value = left.pop()
-        if isinstance(value, Mapping):
+        # The most frequent first: an abstract type takes long to be ruled out.
+        if isinstance(value, str):
+            found.add(_label(path, value))
+        elif isinstance(value, int | float):
+            found.add(_label(path, _STRICT.encode(value)))
+        elif isinstance(value, Mapping):
             left += [(f"{path}.{key}", inner) for key, inner in value.items()]
-        elif isinstance(value, Sequence) and not isinstance(value, str):
+        elif isinstance(value, Sequence):
             left += [(path, inner) for inner in value]
         elif value is not None:
-            found.add(_label(path, value if isinstance(value, str) else json.dumps(value, allow_nan=False)))
+            message = f"metadata hold a {type(value).__name__}"
+            raise TypeError(message)
     return found
 
 
@@ -43,7 +52,7 @@ def wanted(where: Mapping[str, str] | None) -> list[str]:
 
 def _label(path: str, text: str) -> str:
     # JSON keeps path and text apart whatever they hold, and is ASCII throughout.
-    label = json.dumps([path, text], separators=(",", ":"))
+    label = f"[{_quoted(path)},{_quoted(text)}]"
     if len(label) <= PLAIN_MAX:
         return label
     digest = hashlib.blake2b(label.encode(), digest_size=DIGEST_BYTES).digest()

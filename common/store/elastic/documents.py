@@ -23,6 +23,8 @@ from common.store.labels import labels
 
 CONFLICT = 409
 OK = 300
+# Made once: json.dumps makes a new one for each call with options.
+_STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def identity(filepath: str) -> str:
@@ -36,13 +38,13 @@ def identity(filepath: str) -> str:
 def action(name: str, document_id: str, version: int) -> str:
     """Return a bulk's line for one document."""
     # external_gte: a redelivery is written again, anything older is a conflict.
-    return json.dumps({name: {"_id": document_id, "version": version, "version_type": "external_gte"}})
+    return f'{{"{name}":{{"_id":"{document_id}","version":{version},"version_type":"external_gte"}}}}'
 
 
 def lines(item: Record | Tombstone) -> str:
     """Return what a bulk needs to index the item; ValueError, TypeError or RecursionError where that cannot be."""
     # ASCII throughout: a lone surrogate in the metadata would otherwise be bytes that cost the whole body.
-    document = json.dumps(_document(item), allow_nan=False)
+    document = _STRICT.encode(_document(item))
     return f"{action('index', identity(item.filepath), item.seq)}\n{document}\n"
 
 

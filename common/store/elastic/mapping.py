@@ -11,7 +11,7 @@ SIGNATURES_MAX = 2
 VECTORS = tuple(f"bits_{place}" for place in range(SIGNATURES_MAX))
 # Links of a vector in the graph, and how many neighbours are looked at to find them.
 HNSW_M = 16
-HNSW_EF_CONSTRUCTION = 100
+HNSW_EF_CONSTRUCTION = 60
 
 _Json = Mapping[str, Any]
 

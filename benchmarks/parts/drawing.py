@@ -1,0 +1,64 @@
+"""Pictures of what benchmarks measured, as SVG for docs/."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+mpl.use("svg")
+# The same file for the same figures, and text as text.
+mpl.rcParams["svg.hashsalt"] = "match"
+mpl.rcParams["svg.fonttype"] = "none"
+mpl.rcParams["font.family"] = "sans-serif"
+
+
+class Size(Protocol):
+    """What is known of one size of a collection; 0 where it was not measured."""
+
+    images: int
+    p50: float
+    p95: float
+    flat_p50: float
+    peer_p50: float
+    overwritten_p50: float
+    merged_p50: float
+
+
+LINES = {
+    "p50": ("HNSW, p50", "tab:blue", "-"),
+    "p95": ("HNSW, p95", "tab:blue", ":"),
+    "flat_p50": ("flat, p50", "tab:orange", "-"),
+    "peer_p50": ("63 words, p50", "tab:gray", "-"),
+}
+STATES = {"p50": "merged", "overwritten_p50": "half added\nagain", "merged_p50": "merged\nagain"}
+
+
+def draw_growth(sizes: Sequence[Size], file: Path) -> None:
+    """Draw the time of a search by the number of images, and beside it what overwriting half of them does."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+    _draw_lines(left, sizes)
+    _draw_states(right, [size for size in sizes if size.overwritten_p50])
+    figure.savefig(file, metadata={"Date": None})
+
+
+def _draw_lines(axes: Axes, sizes: Sequence[Size]) -> None:
+    for name, (label, colour, style) in LINES.items():
+        there = [size for size in sizes if getattr(size, name)]
+        times = [getattr(size, name) for size in there]
+        axes.plot([size.images for size in there], times, style, color=colour, marker="o", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms a search", title="A search by size")
+    axes.grid(visible=True, which="both", alpha=0.25)
+    axes.legend()
+
+
+def _draw_states(axes: Axes, sizes: Sequence[Size]) -> None:
+    for size in sizes:
+        axes.plot(list(STATES.values()), [getattr(size, name) for name in STATES], marker="o", label=f"{size.images:,}")
+    axes.set(ylabel="ms a search, p50", title="Half overwritten", ylim=(0, None))
+    axes.grid(visible=True, alpha=0.25)
+    if sizes:
+        axes.legend(title="images")
