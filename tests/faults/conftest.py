@@ -1,0 +1,82 @@
+"""What every fault needs: a stage to happen on, and one table of what came of it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.config import Settings
+from common.wiring import wire
+from dev.redis_server import RedisServer
+from harness.pictures import PictureServer
+from harness.service import Service
+from harness.stage import Stage
+
+HEAD = ("scenario", "accepted", "stored", "failed", "lost", "repeated", "seconds")
+# What a row says where it has a word for it: failed with a reason, worked on again, until all had ended.
+NAMES = ("scenario", "accepted", "stored", "failed with reason", "lost", "repeated", "seconds to recover")
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Iterator[PictureServer]:
+    with PictureServer() as server:
+        yield server
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> dict[str, str]:
+    """The settings that name the store: a file, unless a module says otherwise."""
+    return {"MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}"}
+
+
+@pytest.fixture
+def limits() -> dict[str, str]:
+    """Settings that make faults noticed within seconds, where the defaults allow minutes."""
+    return {
+        "MATCH_VISIBILITY_TIMEOUT_S": "5",
+        "MATCH_FETCH_TIMEOUT_S": "1.5",
+        "MATCH_DECODE_TIMEOUT_S": "1",
+        "MATCH_STORE_HOLD_S": "2",
+    }
+
+
+@pytest.fixture
+def stage(
+    place: dict[str, str],
+    limits: dict[str, str],
+    pictures: PictureServer,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> Iterator[Stage]:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with RedisServer(tmp_path / "redis") as redis:
+        environment = place | {
+            "REDIS_URL": redis.url,
+            "MATCH_FETCH_ALLOW": pictures.url.removeprefix("http://"),
+            "MATCH_API_HOST": "127.0.0.1",
+            "WORKER_COUNT": "1",
+            "MATCH_API_THREADS": "16",
+            "MATCH_WORKER_THREADS": "16",
+        }
+        environment |= limits
+        parts = wire(Settings.from_env(environment))
+        parts.store.prepare()
+        with Service(logs, environment) as service:
+            yield Stage(environment, redis, pictures, service, parts, record_property)
+        parts.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the one table."""
+    reports = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, [])]
+    rows = [value for report in reports for name, value in report.user_properties if name == "fault"]
+    if not rows:
+        return
+    cells = [NAMES, *([str(row[name]) for name in HEAD] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(NAMES))]
+    terminalreporter.section("what became of accepted pictures")
+    for first, *rest in cells:
+        numbers = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        terminalreporter.write_line(" | ".join([first.ljust(widths[0]), *numbers]))

@@ -1,0 +1,126 @@
+"""What was accepted, and what became of it: read from the store, never from counters."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import local
+from time import monotonic, sleep
+
+import numpy as np
+import requests
+
+from common.ledger import CLOSED_STATES, State, Task
+from common.search import search
+from common.wiring import Parts
+from harness.pictures import picture, signature
+from harness.waiting import wait_until
+
+CLIENTS = 8
+ANSWER_WITHIN_S = 90.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture to be added: from `url` where there is one, else by upload."""
+
+    filepath: str
+    number: int
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An item that the API answered with 2xx."""
+
+    item: Item
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """A row of the table."""
+
+    accepted: int
+    stored: int
+    failed: int
+    lost: int
+    repeated: int
+
+
+class Client:
+    """Adds pictures over HTTP, many at once."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.refused: list[requests.Response] = []
+        self.slowest_s = 0.0
+        self._thread = local()
+
+    def add(self, item: Item) -> requests.Response:
+        """Add one picture, and return the API's answer."""
+        if not hasattr(self._thread, "session"):
+            self._thread.session = requests.Session()
+        upload = {} if item.url else {"image": picture(item.number)}
+        fields = {"filepath": item.filepath} | ({"url": item.url} if item.url else {})
+        answer: requests.Response = self._thread.session.post(
+            f"{self.url}/add", data=fields, files=upload or None, timeout=ANSWER_WITHIN_S
+        )
+        self.slowest_s = max(self.slowest_s, answer.elapsed.total_seconds())
+        return answer
+
+    def add_all(self, items: Iterable[Item], *, patience_s: float = 0.0) -> list[Accepted]:
+        """Add all, and return what was accepted; what is not is tried again for `patience_s`, as clients do."""
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            tried = pool.map(lambda item: self._persist(item, monotonic() + patience_s), items)
+            return [one for one in tried if one is not None]
+
+    def _persist(self, item: Item, deadline: float) -> Accepted | None:
+        while True:
+            try:
+                answer = self.add(item)
+            except requests.ConnectionError:
+                pass
+            else:
+                if answer.ok:
+                    return Accepted(item, answer.json()["task"]["id"])
+                self.refused.append(answer)
+            if monotonic() >= deadline:
+                return None
+            sleep(0.1)
+
+
+def wait_for_ends(parts: Parts, accepted: Sequence[Accepted], *, within_s: float = 120) -> float:
+    """Return after how many seconds every task has ended."""
+    left = [one.task_id for one in accepted]
+
+    def done() -> bool:
+        left[:] = [task_id for task_id in left if not _ended(parts, task_id)]
+        return not left
+
+    return wait_until(done, f"all of {len(accepted)} tasks end", within_s=within_s)
+
+
+def account(parts: Parts, accepted: Sequence[Accepted]) -> Account:
+    """Read from the store what became of each; every filepath was asked for once."""
+    parts.store.refresh()
+    records = parts.store.records([one.item.filepath for one in accepted])
+    stored, failed, lost, repeated = 0, 0, 0, 0
+    for one in accepted:
+        task = parts.ledger.task(one.task_id)
+        repeated += max(0, task.attempts - 1) if task else 0
+        record = records.get(one.item.filepath)
+        if record is not None:
+            assert np.array_equal(record.signatures[0], signature(one.item.number)), "another picture is stored"
+            found = search(signature(one.item.number), parts.store, all_orientations=False)
+            assert one.item.filepath in [match.filepath for match in found], "no search finds it"
+            stored += 1
+        elif task is not None and task.state is State.FAILED and task.code and task.error:
+            failed += 1
+        else:
+            lost += 1
+    return Account(len(accepted), stored, failed, lost, repeated)
+
+
+def _ended(parts: Parts, task_id: str) -> bool:
+    task: Task | None = parts.ledger.task(task_id)
+    return task is None or task.state in CLOSED_STATES

@@ -1,0 +1,60 @@
+"""Pictures that are unlike each other, and a web server that has them."""
+
+import io
+import random
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Self
+
+from PIL import Image
+
+from common.images import decode
+from common.signature import Signature, sign
+
+
+@cache
+def picture(number: int) -> bytes:
+    """Return a small JPEG that is no near-duplicate of those of other numbers."""
+    noise = random.Random(number).randbytes(12 * 12 * 3)
+    out = io.BytesIO()
+    Image.frombytes("RGB", (12, 12), noise).resize((120, 120), Image.Resampling.BILINEAR).save(out, "JPEG")
+    return out.getvalue()
+
+
+@cache
+def signature(number: int) -> Signature:
+    """Return the signature of the picture of that number."""
+    return sign(decode(picture(number)).pixels)
+
+
+class PictureServer:
+    """Serves `/<number>` for as long as the `with` lasts; every other path is a 404."""
+
+    def __init__(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Pictures)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Pictures(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        number = self.path.removeprefix("/")
+        body = picture(int(number)) if number.isdecimal() else b""
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,0 +1,100 @@
+"""The service as processes of its own, each started again when it ends, as `make dev` does it."""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Self
+
+import requests
+
+from dev.ports import free_port
+from dev.stack import Program, Running
+from harness.waiting import wait_until
+
+TICKS = os.sysconf("SC_CLK_TCK")
+LOOK_EVERY_S = 0.05
+
+
+class Service:
+    """API and workers with the settings `environment`, for as long as the `with` lasts; logs are in `folder`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.environment = dict(environment)
+        self._running: list[Running] = []
+        self._kept: list[Running] = []
+        self._pids: defaultdict[Running, set[int]] = defaultdict(set)
+        self._lock = Lock()
+        self._stop = Event()
+        self._keeper = Thread(target=self._keep, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._keeper.join()
+        for one in self._running:
+            if one._process.poll() is None:
+                one._process.kill()
+                one._process.wait()
+
+    def start_api(self, **settings: str) -> str:
+        """Start an API, and return its URL when it answers."""
+        port = free_port()
+        self.start("api", "-m", "api", PORT=str(port), **settings)
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(url), "the API answers")
+        return url
+
+    def start_worker(self, *arguments: str, **settings: str) -> Running:
+        """Start a worker; `arguments` are another program than ours, for Python."""
+        return self.start("worker", *(arguments or ("-m", "workers")), "-n", f"w{len(self._running)}@%h", **settings)
+
+    def start(self, name: str, *arguments: str, **settings: str) -> Running:
+        """Start a program of ours, and again whenever it ends."""
+        program = Program(
+            f"{name}-{len(self._running)}", [sys.executable, *arguments], {**self.environment, **settings}
+        )
+        with self._lock:
+            one = Running(program, self.folder)
+            self._running.append(one)
+            self._kept.append(one)
+        return one
+
+    def let_go(self, one: Running) -> None:
+        """Start this one no more."""
+        with self._lock:
+            self._kept.remove(one)
+
+    def starts(self, one: Running) -> int:
+        """Return how often the program was started."""
+        return len(self._pids[one])
+
+    def log(self, one: Running) -> str:
+        """Return what the program wrote."""
+        return (self.folder / f"{one.program.name}.log").read_text(errors="replace")
+
+    def _keep(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            with self._lock:
+                for one in self._kept:
+                    one.look()
+                    self._pids[one].add(one.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/livez", timeout=5).ok
+    except requests.RequestException:
+        return False

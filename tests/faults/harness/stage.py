@@ -1,0 +1,61 @@
+"""Everything that a fault happens to, and the row of the table that tells what came of it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from time import monotonic
+
+from common.wiring import Parts
+from dev.redis_server import RedisServer
+from harness.accounts import Accepted, Account, Client, Item, account, wait_for_ends
+from harness.pictures import PictureServer
+from harness.service import Service
+
+# `make faults`: the full counts and outages; else so few that all of it takes two minutes.
+LONG = os.environ.get("MATCH_FAULTS") == "long"
+
+
+def size(short: int, long: int) -> int:
+    """Return a count, or the seconds of an outage: the first, or in the long form the second."""
+    return long if LONG else short
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A Redis, a store, and a service that is not running yet.
+
+    `parts` are the test's own connections, which no fault touches.
+    """
+
+    environment: Mapping[str, str]
+    redis: RedisServer
+    pictures: PictureServer
+    service: Service
+    parts: Parts
+    record: Callable[[str, object], None]
+
+    def client(self, **settings: str) -> Client:
+        """Start an API, and return a client of it."""
+        return Client(self.service.start_api(**settings))
+
+    def items(self, count: int, *, start: int = 0) -> list[Item]:
+        """Return so many pictures, each with a URL."""
+        return [Item(f"{n:05}", n, f"{self.pictures.url}/{n}") for n in range(start, start + count)]
+
+    def uploads(self, count: int, *, start: int = 0) -> list[Item]:
+        """Return so many pictures to be uploaded."""
+        return [Item(f"{n:05}", n) for n in range(start, start + count)]
+
+    def settle(
+        self, scenario: str, accepted: Sequence[Accepted], *, since: float | None = None, within_s: float = 180
+    ) -> Account:
+        """Wait until every task has ended, read the store, and put a row into the table.
+
+        `since` is when the fault was over; without it, that is now.
+        """
+        since = monotonic() if since is None else since
+        wait_for_ends(self.parts, accepted, within_s=within_s)
+        seconds = monotonic() - since
+        found = account(self.parts, accepted)
+        self.record("fault", {"scenario": scenario} | asdict(found) | {"seconds": f"{seconds:.1f}"})
+        return found

@@ -1,0 +1,118 @@
+"""Redis that dies, is away or cannot be heard: what was accepted before is stored after."""
+
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+
+import requests
+
+from harness.accounts import Item
+from harness.proxy import Proxy
+from harness.stage import Stage, size
+from harness.waiting import wait_until
+
+
+def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
+    kills, count = size(3, 10), size(300, 2000)
+    client = stage.client()
+    stage.service.start_worker()
+    with ThreadPoolExecutor() as pool:
+        adding = pool.submit(client.add_all, stage.items(count), patience_s=60)
+        for nth in range(1, kills + 1):
+            wait_for_stored(stage, count * nth // (kills + 2))
+            stage.redis.kill()
+            stage.redis.start()
+        back = monotonic()
+        accepted = adding.result()
+
+    found = stage.settle(f"Redis killed {kills} times during adds", accepted, since=back)
+
+    assert (found.accepted, found.stored) == (count, count)
+
+
+def test_without_redis_adds_are_told_to_come_back_and_all_goes_on_when_it_is_back(stage: Stage) -> None:
+    away_s, count = size(6, 60), size(100, 1000)
+    client = stage.client()
+    accepted = client.add_all(stage.items(count))
+    worker = stage.service.start_worker()
+    wait_for_stored(stage, 1)
+    stage.redis.kill()
+    refused = []
+    until = monotonic() + away_s
+    while monotonic() < until:
+        refused.append(client.add(Item("refused", 0)))
+        sleep(0.2)
+
+    stage.redis.start()
+    back = monotonic()
+    more = client.add_all(stage.items(count, start=count), patience_s=30)
+    found = stage.settle(f"Redis away for {away_s} s", accepted + more, since=back)
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "queue_unavailable")}
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
+    assert (found.accepted, found.stored) == (2 * count, 2 * count)
+    assert stage.service.starts(worker) == 1
+
+
+def test_a_half_open_network_between_workers_and_redis_ends_by_itself(stage: Stage) -> None:
+    stall_s, count = size(8, 60), size(200, 2000)
+    client = stage.client()
+    with Proxy(stage.redis.port) as proxy:
+        worker = stage.service.start_worker(REDIS_URL=proxy.url("redis"))
+        accepted = client.add_all(stage.items(count))
+        wait_for_stored(stage, 1)
+        proxy.stall()
+        sleep(stall_s)
+        proxy.resume()
+
+        found = stage.settle(f"network between workers and Redis stalled for {stall_s} s", accepted)
+
+    assert (found.accepted, found.stored) == (count, count)
+    assert stage.service.starts(worker) == 1
+
+
+def test_a_half_open_network_between_api_and_redis_holds_up_no_short_request(stage: Stage) -> None:
+    stall_s, count, crowd = size(12, 60), size(100, 1000), 32
+    with Proxy(stage.redis.port) as proxy, ThreadPoolExecutor(crowd) as pool:
+        client = stage.client(REDIS_URL=proxy.url("redis"))
+        stage.service.start_worker()
+        before = client.add_all(stage.items(count))
+        proxy.stall()
+        until = monotonic() + stall_s
+        for n in range(crowd):
+            pool.submit(client.add_all, [Item(f"stalled-{n}", n)], patience_s=stall_s - 2)
+        pings = []
+        while monotonic() < until:
+            pings.append(requests.get(f"{client.url}/ping", timeout=60).elapsed.total_seconds())
+            sleep(0.2)
+        proxy.resume()
+        resumed = monotonic()
+        after = client.add_all(stage.items(count, start=count), patience_s=30)
+
+        scenario = f"network between API and Redis stalled for {stall_s} s"
+        found = stage.settle(scenario, before + after, since=resumed)
+
+    assert (found.accepted, found.stored) == (2 * count, 2 * count)
+    # At first all ask at once; from then on everybody but one is told at once.
+    assert sorted(pings)[len(pings) // 2] < 1
+    assert max(pings) < 10
+
+
+def test_connections_to_redis_that_went_dead_unnoticed_are_replaced(stage: Stage) -> None:
+    count = size(100, 1000)
+    with Proxy(stage.redis.port) as proxy:
+        client = stage.client(REDIS_URL=proxy.url("redis"))
+        stage.service.start_worker(REDIS_URL=proxy.url("redis"))
+        before = client.add_all(stage.items(count))
+        wait_for_stored(stage, count)
+        proxy.forget()
+        forgotten = monotonic()
+        after = client.add_all(stage.items(count, start=count), patience_s=60)
+
+        found = stage.settle("every connection to Redis forgotten by a firewall", before + after, since=forgotten)
+
+    assert (found.accepted, found.stored) == (2 * count, 2 * count)
+    assert client.slowest_s < 15
+
+
+def wait_for_stored(stage: Stage, count: int) -> None:
+    wait_until(lambda: stage.parts.store.count() >= count, f"{count} are stored")

@@ -1,0 +1,70 @@
+"""Workers that die or are stopped: what they held is stored all the same."""
+
+import os
+import signal
+
+from harness.proxy import Proxy
+from harness.stage import Stage, size
+from harness.waiting import wait_until
+
+# What Kubernetes and compose give a worker before they kill it.
+GRACE_S = 60
+
+
+def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
+    kills, count = size(4, 20), size(300, 2000)
+    accepted = stage.client().add_all(stage.items(count))
+    worker = stage.service.start_worker()
+    for nth in range(1, kills + 1):
+        wait_for_stored(stage, count * nth // (kills + 2))
+        os.kill(worker.pid, signal.SIGKILL)
+
+    found = stage.settle(f"worker killed {kills} times", accepted)
+
+    assert (found.accepted, found.stored) == (count, count)
+
+
+def test_a_message_that_dies_with_its_worker_is_sent_again(stage: Stage) -> None:
+    kills = size(2, 10)
+    accepted = stage.client().add_all(stage.uploads(kills + 20))
+    with Proxy(stage.redis.port) as proxy:
+        worker = stage.service.start_worker(REDIS_URL=proxy.url("redis"))
+        killed: set[int] = set()
+
+        def kill_before_it_notes_what_it_took(data: bytes) -> bool:
+            # The queue has given a message away, and nobody knows yet to whom.
+            if b"ZADD" not in data or b"unacked_index" not in data or len(killed) == kills:
+                return True
+            if worker.pid not in killed:
+                killed.add(worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+            return False
+
+        proxy.watch = kill_before_it_notes_what_it_took
+        wait_until(lambda: len(killed) == kills, "the worker is killed often enough")
+
+        found = stage.settle(f"worker killed {kills} times with a message just taken", accepted)
+
+    assert (found.accepted, found.stored) == (kills + 20, kills + 20)
+
+
+def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
+    stops, count = size(2, 10), size(200, 2000)
+    accepted = stage.client().add_all(stage.items(count))
+    ended: list[int] = []
+    for nth in range(1, stops + 1):
+        worker = stage.service.start_worker()
+        stage.service.let_go(worker)
+        wait_for_stored(stage, count * nth // (stops + 2))
+        worker.ask_to_stop()
+        ended.append(worker._process.wait(GRACE_S))
+    stage.service.start_worker()
+
+    found = stage.settle(f"worker stopped by SIGTERM {stops} times", accepted)
+
+    assert ended == [0] * stops
+    assert (found.stored, found.repeated) == (count, 0)
+
+
+def wait_for_stored(stage: Stage, count: int) -> None:
+    wait_until(lambda: stage.parts.store.count() >= count, f"{count} are stored")
