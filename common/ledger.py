@@ -38,6 +38,7 @@ RUNNING = "match:running"
 FAILED = "match:failed"
 SEQ = "match:seq"
 CROWDED = "match:crowded"
+FETCHING = "match:fetching:"
 TASK = "match:task:"
 
 # Tasks looked at for one page of a list: a filter that fits few costs each request no more than that.

@@ -1,11 +1,13 @@
 """The ledger: accepted work is never forgotten while it is open, and the order of requests is kept."""
 
+from typing import Any
+
 import pytest
 from redis import Redis
 
-from common.errors import Overloaded, QueueUnavailable
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, SEQ, TASK, Closing, Ledger, Sent, State
+from common.errors import InputError, Overloaded, QueueUnavailable
+from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.ledger import FAILED, SEQ, TASK, Closing, Ledger, Refusal, Sent, State
 from common.redis_client import connect
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
@@ -166,6 +168,179 @@ def test_a_sent_stamp_never_opens_a_closed_task_again(ledger: Ledger) -> None:
 
     assert ours == []
     assert ledger.open_count() == 0
+
+
+def test_a_message_is_sent_again_by_the_first_to_find_it_gone(ledger: Ledger) -> None:
+    [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
+    found = [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)]
+    now = ledger.now_ms() + 1
+
+    first, second = ledger.restamp(found, at=now), ledger.restamp(found, at=now)
+
+    assert first == [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=now)]
+    assert second == []
+
+
+def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger: Ledger) -> None:
+    [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
+    fail(ledger, task.id)
+
+    [outcome] = ledger.retry([task.id])
+
+    again = ledger.task(task.id)
+    assert isinstance(outcome, Sent)
+    assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
+    assert again is not None
+    assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
+    assert fake_redis.ttl(TASK + task.id) == -1
+    assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
+
+
+def test_a_picture_that_ended_its_workers_has_all_its_chances_again(ledger: Ledger) -> None:
+    [task_id] = accept(ledger)
+    ledger.risk(task_id)
+    fail(ledger, task_id)
+
+    ledger.retry([task_id])
+
+    assert ledger.risk(task_id) == 1
+
+
+def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
+    pending, running, done, twice = accept(ledger, *[JOB] * 4)
+    ledger.begin(running)
+    ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
+    fail(ledger, twice)
+
+    outcomes = ledger.retry([pending, running, done, "nobody", twice, twice])
+
+    assert outcomes[:4] == [Refusal.NOT_FAILED] * 3 + [Refusal.UNKNOWN]
+    assert isinstance(outcomes[4], Sent)
+    assert outcomes[5] is Refusal.NOT_FAILED
+
+
+def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
+    [task_id] = accept(ledger)
+    fail(ledger, task_id)
+    fake_redis.hset(TASK + task_id, "accepted", ledger.now_ms() - 601_000)
+
+    assert ledger.retry([task_id]) == [Refusal.TOO_LATE]
+
+
+def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
+    [task_id] = accept(ledger)
+
+    was = [ledger.cancel(task_id), ledger.cancel(task_id)]
+
+    assert was == [State.PENDING, State.CANCELLED]
+    assert ledger.begin(task_id) is None
+    assert ledger.open_count() == 0
+
+
+def test_work_that_has_begun_or_ended_is_not_cancelled(ledger: Ledger) -> None:
+    running, failed = accept(ledger, JOB, JOB)
+    ledger.begin(running)
+    fail(ledger, failed)
+
+    was = [ledger.cancel(running), ledger.cancel(failed), ledger.cancel("nobody")]
+
+    assert was == [State.RUNNING, State.FAILED, None]
+    assert ledger.open_count() == 1
+
+
+def test_a_list_of_failures_is_walked_by_cursor_from_the_newest_on(ledger: Ledger) -> None:
+    ids = accept(ledger, *[JOB] * 5)
+    for task_id in ids:
+        fail(ledger, task_id)
+
+    walked = walk(ledger, State.FAILED, limit=2)
+
+    assert sorted(walked) == sorted(ids)
+    assert [len(page) for page in pages(ledger, State.FAILED, limit=2)] == [2, 2, 1]
+
+
+def test_the_newest_failure_comes_first(fake_redis: Redis, ledger: Ledger) -> None:
+    first, second, third = accept(ledger, *[JOB] * 3)
+    for task_id, at in ((second, 30), (third, 20), (first, 10)):
+        fail(ledger, task_id)
+        fake_redis.zadd(FAILED, {task_id: at})
+
+    assert walk(ledger, State.FAILED, limit=1) == [second, third, first]
+
+
+def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger, fake_redis: Redis) -> None:
+    ids = accept(ledger, *[JOB] * 4)
+    for at, task_id in enumerate(ids):
+        fail(ledger, task_id)
+        fake_redis.zadd(FAILED, {task_id: at})
+    first = ledger.page(State.FAILED, limit=2)
+    ledger.retry([task.id for task in first.tasks])
+
+    second = ledger.page(State.FAILED, limit=2, cursor=first.cursor)
+
+    assert [task.id for task in second.tasks] == [ids[1], ids[0]]
+
+
+def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger) -> None:
+    paths = ["cats/1", "cats/2", "dogs/1"]
+    ids = accept(ledger, *[AddJob(filepath=path, url="http://example.org/a") for path in paths])
+    for task_id, code in zip(ids, ["timeout", "not_an_image", "timeout"], strict=True):
+        fail(ledger, task_id, code=code)
+
+    assert set(walk(ledger, State.FAILED, code="timeout")) == {ids[0], ids[2]}
+    assert set(walk(ledger, State.FAILED, prefix="cats/")) == {ids[0], ids[1]}
+    assert walk(ledger, State.FAILED, code="timeout", prefix="cats/") == [ids[0]]
+
+
+def test_a_filter_that_fits_nothing_costs_no_more_than_a_page(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.ledger.LOOKED_AT_MOST", 2)
+    for task_id in accept(ledger, *[JOB] * 5):
+        fail(ledger, task_id)
+
+    found = pages(ledger, State.FAILED, limit=10, code="other")
+
+    assert found == [[], [], []]
+
+
+def test_waiting_and_running_work_are_listed_apart(ledger: Ledger) -> None:
+    waiting, running, returned = accept(ledger, *[JOB] * 3)
+    ledger.begin(running)
+    ledger.begin(returned)
+    ledger.give_back(returned)
+
+    assert set(walk(ledger, State.PENDING)) == {waiting, returned}
+    assert walk(ledger, State.RUNNING) == [running]
+
+
+def test_a_cursor_of_nobody_is_an_input_error(ledger: Ledger) -> None:
+    with pytest.raises(InputError):
+        ledger.page(State.FAILED, limit=1, cursor="x")
+
+
+def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> None:
+    with_upload, done, without = accept(
+        ledger, AddJob(filepath="a", upload="one"), AddJob(filepath="b", upload="two"), JOB
+    )
+    ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
+
+    assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
+
+
+def fail(ledger: Ledger, task_id: str, *, code: str = "timeout") -> None:
+    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error="why")])
+
+
+def pages(ledger: Ledger, state: State, **options: Any) -> list[list[str]]:
+    found, cursor = [], ""
+    while cursor is not None:
+        page = ledger.page(state, cursor=cursor or None, **{"limit": 100, **options})
+        found.append([task.id for task in page.tasks])
+        cursor = page.cursor
+    return found
+
+
+def walk(ledger: Ledger, state: State, **options: Any) -> list[str]:
+    return [task_id for page in pages(ledger, state, **options) for task_id in page]
 
 
 def test_a_redis_that_is_not_there_is_unavailable() -> None:

@@ -1,6 +1,7 @@
 """The sweeper: what is lost is sent again, what only waits is not."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from threading import Semaphore
 from typing import Any
@@ -90,6 +91,83 @@ def test_each_queue_is_judged_by_its_own_messages() -> None:
     single, batch = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=BATCH_QUEUE, at=5)
 
     assert lost([single, batch], {SINGLE_QUEUE: None, BATCH_QUEUE: 1}) == [single]
+
+
+def test_what_a_worker_holds_is_not_lost() -> None:
+    held, gone = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=SINGLE_QUEUE, at=5)
+
+    assert lost([held, gone], {SINGLE_QUEUE: None}, {"a"}) == [gone]
+
+
+def test_a_message_in_a_workers_hand_is_not_sent_again(
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    held, gone = accept_long_ago(), accept_long_ago()
+    body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
+    fake_redis.hset("unacked", "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+    fake_redis.hset("unacked", "of a stranger", "[1]")
+
+    sweeper.sweep()
+
+    assert queue.sent == [gone]
+
+
+def test_one_pass_sends_no_more_than_its_batch(
+    make_sweeper: Callable[..., Sweeper], queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    ids = [accept_long_ago() for _ in range(5)]
+    sweeper = make_sweeper(batch=2)
+
+    sweeps = [sweeper.sweep() for _ in range(4)]
+
+    assert sweeps == [2, 2, 1, 0]
+    assert sorted(queue.sent) == sorted(ids)
+
+
+def test_two_sweeps_at_once_send_nothing_twice(
+    make_sweeper: Callable[..., Sweeper],
+    ledger: Ledger,
+    queue: Queue,
+    accept_long_ago: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = [accept_long_ago() for _ in range(3)]
+    restamp = ledger.restamp
+    other = make_sweeper()
+
+    def both(tasks: Sequence[Sent], *, at: int) -> list[Sent]:
+        # The other one has looked as well by now.
+        monkeypatch.setattr(ledger, "restamp", restamp)
+        other.sweep()
+        return restamp(tasks, at=at)
+
+    monkeypatch.setattr(ledger, "restamp", both)
+
+    make_sweeper().sweep()
+
+    assert sorted(queue.sent) == sorted(ids)
+
+
+def test_what_is_lost_behind_a_long_backlog_is_found_in_the_end(
+    fake_redis: Redis,
+    sweeper: Sweeper,
+    ledger: Ledger,
+    queue: Queue,
+    accept_long_ago: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.sweeper.PAGE", 2)
+    monkeypatch.setattr("workers.sweeper.MOST_PAGES", 1)
+    for _ in range(5):
+        [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
+        fake_redis.zadd(OPEN, {task.id: 10})
+    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {SENT_HEADER: 5}}))
+    task_id = accept_long_ago()
+
+    for _ in range(4):
+        sweeper.sweep()
+
+    assert queue.sent == [task_id]
 
 
 def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]) -> None:
