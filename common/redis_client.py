@@ -13,6 +13,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,  # noqa: A004 - the client's own name
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     TimeoutError,  # noqa: A004 - the client's own name
 )
@@ -23,6 +24,8 @@ from common.silence import Silence
 
 ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 5
+# How the errors begin that say: not now. A full disk, too few replicas, a failover, a script that takes long.
+PASSING = {"MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
 
 
 class _Noticing(Connection):
@@ -84,9 +87,10 @@ def connect(url: str) -> Redis:
         socket_timeout=ANSWER_WITHIN_S,
         socket_connect_timeout=ANSWER_WITHIN_S,
         socket_keepalive=True,
-        # One more try at once hides a connection that an idle time-out or a restart had closed. A Redis that is silent
-        # is not asked twice: whoever waits has waited long enough.
-        retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError,)),
+        # One more try at once hides a connection that an idle time-out or a restart had closed, or that leads to what
+        # was the primary before a failover. A Redis that is silent is not asked twice: whoever waits has waited long
+        # enough.
+        retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError, ReadOnlyError)),
     )
     return Redis.from_pool(pool)
 
@@ -104,5 +108,13 @@ def redis_errors() -> Iterator[None]:
         raise QueueUnavailable("Redis is loading its data") from error
     except (ConnectionError, TimeoutError) as error:
         raise QueueUnavailable("Redis does not answer") from error
+    except ReadOnlyError as error:
+        raise QueueUnavailable("Redis is a replica now") from error
     except RedisError as error:
-        raise QueueError("Redis refused a command") from error
+        # What stands before is the command, with whatever its sender sent: nothing for a log.
+        code = str(error).rpartition(" caused error: ")[2].partition(" ")[0]
+        if code in PASSING:
+            message = f"Redis cannot write now: {code}"
+            raise QueueUnavailable(message) from None
+        message = f"Redis refused a command: {code}"
+        raise QueueError(message) from None

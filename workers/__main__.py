@@ -2,6 +2,8 @@
 
 import sys
 
+from celery.bin.celery import celery
+
 from common.jobs import WORKED_QUEUES
 from common.startup import start
 from workers.app import create_app
@@ -23,8 +25,9 @@ def main(argv: list[str]) -> int:
         "--without-gossip",
         "--without-mingle",
     ]
-    create_app(settings).worker_main(["worker", *flags, *argv])
-    return 0
+    # Celery's own way to do this, worker_main, forgets the status: a worker that broke would seem to have been stopped.
+    celery.params[0].default = create_app(settings)
+    return int(celery.main(args=["worker", *flags, *argv], standalone_mode=False) or 0)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ WORKER_SETTINGS: dict[str, Any] = {
     # A broker that is away for an hour is no reason to give up.
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
+    # Nor is one that cannot write for a while: a full disk, a failover.
+    "broker_channel_error_retry": True,
     # flower shows what goes on from these.
     "worker_send_task_events": True,
     # Ours is set before Celery starts.

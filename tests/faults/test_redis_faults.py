@@ -1,10 +1,14 @@
 """Redis that dies, is away or cannot be heard: what was accepted before is stored after."""
 
+import resource
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import monotonic, sleep
 
 import requests
 
+from dev.redis_server import RedisServer
 from harness.accounts import Item
 from harness.proxy import Proxy
 from harness.stage import Stage, size
@@ -112,6 +116,41 @@ def test_connections_to_redis_that_went_dead_unnoticed_are_replaced(stage: Stage
 
     assert (found.accepted, found.stored) == (2 * count, 2 * count)
     assert client.slowest_s < 15
+
+
+def test_a_redis_whose_disk_is_full_refuses_adds_and_goes_on_when_there_is_room(stage: Stage) -> None:
+    full_s, count = size(6, 30), size(100, 1000)
+    client = stage.client()
+    worker = stage.service.start_worker()
+    before = client.add_all(stage.items(count))
+    wait_for_stored(stage, 1)
+    with full_disk(stage.redis):
+        wait_until(lambda: not client.add(Item("refused", 0)).ok, "an add is refused")
+        refused = []
+        until = monotonic() + full_s
+        while monotonic() < until:
+            refused.append(client.add(Item("refused", 0)))
+            sleep(0.2)
+    back = monotonic()
+    after = client.add_all(stage.items(count, start=count), patience_s=30)
+
+    found = stage.settle(f"disk of Redis full for {full_s} s", before + after, since=back)
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "queue_unavailable")}
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
+    assert (found.accepted, found.stored) == (2 * count, 2 * count)
+    assert stage.service.starts(worker) == 1
+
+
+@contextmanager
+def full_disk(redis: RedisServer) -> Iterator[None]:
+    """Let no file of Redis grow any more."""
+    before = resource.prlimit(redis.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(redis.pid, resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(redis.pid, resource.RLIMIT_FSIZE, before)
 
 
 def wait_for_stored(stage: Stage, count: int) -> None:

@@ -224,6 +224,18 @@ def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publ
     assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
 
 
+def test_a_worker_that_does_not_end_well_says_so_by_its_status(
+    parts: Parts, publisher: Publisher, start_worker: Any
+) -> None:
+    publisher.send([accept(parts, "cat", picture(1))], queue=SINGLE_QUEUE)
+    worker = start_worker()
+    wait_for_some(parts)
+
+    worker.send_signal(signal.SIGQUIT)
+
+    assert worker.wait(WITHIN_S) != 0
+
+
 def test_what_a_killed_worker_held_is_swept_up(
     parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
