@@ -1,4 +1,4 @@
-"""A real single-node Elasticsearch on loopback, without Docker: for tests and benchmarks, never for data.
+"""A real Elasticsearch node on loopback, without Docker: for tests and benchmarks, never for data.
 
 The jars come from Maven (`dev/elasticsearch/pom.xml`), once, into `$MATCH_CACHE` or `.cache`. A bare node has no
 security, no scripting and no reindex module; index, bulk, search, kNN, versions and refresh are the real ones.
@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -32,6 +32,7 @@ JDK_MIN = 21
 # A cold start takes 6 s on two quiet cores; a busy machine gets ten times that.
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
+ALONE = {"discovery.type": "single-node", "transport.port": "0"}
 
 
 def why_not() -> str:
@@ -46,11 +47,13 @@ def why_not() -> str:
 class Node:
     """One node with data of its own, stopped and forgotten at the end of the `with`.
 
-    `restart` keeps data and port, so that clients see the same node come back.
+    `restart` keeps data and port, so that clients see the same node come back. `membership` are the settings that make
+    it a part of a cluster; without any it is a cluster by itself.
     """
 
-    def __init__(self, *, heap_mib: int = 512) -> None:
+    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = ALONE) -> None:
         self._heap_mib = heap_mib
+        self._membership = membership
         self._home = Path()
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,10 +78,15 @@ class Node:
         """Return where the node answers."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def running(self) -> bool:
+        """Say whether the node was started and not ended since."""
+        return self._process is not None
+
     def start(self) -> None:
-        """Start, and return when the node answers."""
+        """Start, and return when the node answers: it has joined its cluster then."""
         with (self._home / "node.log").open("ab") as log:
-            command = _command(self._home, self._port, self._heap_mib)
+            command = _command(self._heap_mib, self._settings())
             # The node ends when this pipe does, should we be killed before we can end it.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -116,20 +124,21 @@ class Node:
     def _last_words(self) -> str:
         return (self._home / "node.log").read_text(errors="replace")[-2000:]
 
+    def _settings(self) -> dict[str, object]:
+        return {
+            "path.home": self._home,
+            "path.data": self._home / "data",
+            "cluster.name": "match-tests",
+            "http.host": "127.0.0.1",
+            "http.port": self._port,
+            "transport.host": "127.0.0.1",
+            # A developer's disk is often nearly full: that must not turn indices read-only under a test.
+            "cluster.routing.allocation.disk.threshold_enabled": "false",
+            **self._membership,
+        }
 
-def _command(home: Path, port: int, heap_mib: int) -> list[str]:
-    settings = {
-        "path.home": home,
-        "path.data": home / "data",
-        "cluster.name": "match-tests",
-        "discovery.type": "single-node",
-        "http.host": "127.0.0.1",
-        "http.port": port,
-        "transport.host": "127.0.0.1",
-        "transport.port": 0,
-        # A developer's disk is often nearly full: that must not turn indices read-only under a test.
-        "cluster.routing.allocation.disk.threshold_enabled": "false",
-    }
+
+def _command(heap_mib: int, settings: Mapping[str, object]) -> list[str]:
     return [
         str(_java()),
         f"-Xms{heap_mib}m",
