@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,7 +171,7 @@ def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index
     client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
     store.prepare()
 
-    assert before == Health(reads=False, writes=False, detail="Elasticsearch: a part of the index is missing")
+    assert before == Health(reads=False, writes=False, detail="Elasticsearch answered 503: all shards failed")
     assert store.health() == Health(reads=True, writes=True)
     assert store.count() == 0
     store.close()
@@ -210,13 +212,106 @@ def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str
     store.close()
 
 
-def test_a_host_that_is_away_is_passed_over(node: Node, store: ElasticStore) -> None:
-    several = ElasticStore(f"http://127.0.0.1:9,{node.url}", index=store.index, timeout_s=10)
+@pytest.fixture(params=["refuses", "is silent"])
+def away(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A host that is away: its machine says so, or is away with it and says nothing at all."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        if request.param == "is silent":
+            listener.listen(0)
+            # Nobody accepts these: once the queue is full, nobody is answered any more.
+            for _ in range(4):
+                caller = waiting.enter_context(socket.socket())
+                caller.setblocking(False)  # noqa: FBT003 - the standard library's signature
+                caller.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    answers = [several.count() for _ in range(4)]
 
-    assert answers == [0, 0, 0, 0]
+def test_a_host_that_is_away_is_passed_over(
+    node: Node, store: ElasticStore, away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.store.elastic.connection.CONNECT_WITHIN_S", 0.5)
+    # Asked in turn.
+    several = ElasticStore(f"{away},{node.url}", index=store.index, timeout_s=10)
+
+    (written,) = several.put([record("cat.jpg", 1)])
+    health = several.health()
+    answers = [list(several.records(["cat.jpg"])) for _ in range(4)]
+
+    assert written.verdict is Verdict.STORED
+    assert health == Health(reads=True, writes=True)
+    assert answers == [["cat.jpg"]] * 4
     several.close()
+
+
+def test_a_copy_that_is_missing_is_no_trouble(node: Node, index: str, client: Elasticsearch) -> None:
+    store = ElasticStore(node.url, index=index, timeout_s=10, shape=Shape(replicas="1"))
+
+    store.prepare()
+
+    assert client.cluster.health(index=index)["status"] == "yellow"
+    assert store.health() == Health(reads=True, writes=True)
+    store.close()
+
+
+@pytest.fixture
+def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore]:
+    """An index of two shards, one of which is nowhere."""
+    client.indices.create(
+        index=f"{index}-1",
+        aliases={index: {}},
+        mappings=Shape().mappings(),
+        settings=Shape(shards=2).settings() | {"index.routing.allocation.total_shards_per_node": 1},
+        wait_for_active_shards="0",
+    )
+    wait_for(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
+    store = ElasticStore(node.url, index=index, timeout_s=10)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.candidates(record("", 1).signatures[0][None], limit=1),
+        lambda store: store.records([f"{seq}.jpg" for seq in range(40)]),
+        lambda store: store.count(),
+        lambda store: store.count(where={"a": "b"}),
+        lambda store: store.filepaths(offset=0, limit=10),
+        lambda store: store.filepaths_after(0, limit=10),
+        lambda store: store.purge(before=1, limit=10),
+    ],
+    ids=["candidates", "records", "count", "count of some", "filepaths", "filepaths after", "purge"],
+)
+def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
+    torn: ElasticStore, read: Callable[[ElasticStore], Any]
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        read(torn)
+
+    assert torn.health() == Health(
+        reads=False, writes=False, detail="Elasticsearch: a part of the index did not answer"
+    )
+
+
+def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_theirs_is(
+    torn: ElasticStore, client: Elasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.store.elastic.connection.SHARD_WITHIN_S", 1)
+    records = [record(f"{seq}.jpg", seq) for seq in range(1, 41)]
+
+    first = torn.put(records)
+    client.indices.put_settings(index=torn.index, settings={"index.routing.allocation.total_shards_per_node": None})
+    torn.prepare()
+    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.HELD]
+    second = torn.put(held)
+
+    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.HELD}
+    reasons = {one.reason for one in first if one.verdict is Verdict.HELD}
+    assert [reason.partition("]")[2] for reason in reasons] == ["[1] primary shard is not active Timeout: [1s]"]
+    assert {written.verdict for written in second} == {Verdict.STORED}
+    torn.refresh()
+    assert torn.count() == 40
 
 
 def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticStore, client: Elasticsearch) -> None:

@@ -1,13 +1,13 @@
 """The connection to Elasticsearch: hosts and credentials, errors as ours, bodies of bounded size."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from elastic_transport import ConnectionError as NoConnection
-from elastic_transport import ConnectionTimeout, Urllib3HttpNode
+from elastic_transport import ConnectionTimeout, HttpHeaders, Urllib3HttpNode
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError
@@ -19,10 +19,11 @@ DEFAULT_PORT = 9200
 CONNECTIONS = 32
 # A machine that is gone answers nothing at all. A packet lost on the way to one that lives is sent again after 1 s.
 CONNECT_WITHIN_S = 3.0
-# So long a bulk waits for a shard that is away before it answers for that shard's items. Elasticsearch's own minute is
-# longer than we wait for any answer: the others' outcomes would be lost with it.
+# So long a bulk waits for a shard that is away, before it answers for all. Elasticsearch's own minute is longer than
+# anybody waits for the answer: what was stored would not be confirmed either.
 SHARD_WITHIN_S = 5
-# Bodies stay far below http.max_content_length (100 MiB): a node holds each in memory.
+# Bodies stay far below http.max_content_length (100 MiB): a node holds each in memory. A record with the largest
+# metadata that a request may bring takes some 2 MiB with its labels, mostly far less.
 BULK_BYTES = 8 * 1024 * 1024
 REASON_MAX = 500
 PARTIAL = "Elasticsearch: a part of the index did not answer"
@@ -36,12 +37,19 @@ Json: TypeAlias = Mapping[str, Any]
 
 
 class _Host(Urllib3HttpNode):
-    """A host that is passed over when it does not take a connection, however long its answers may take."""
+    """A host that is passed over when it takes no connection, however long its answers may take."""
 
-    def perform_request(self, *args: Any, request_timeout: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the client's types have no public names
-        within = Timeout(connect=min(CONNECT_WITHIN_S, request_timeout), read=request_timeout)
+    def perform_request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: HttpHeaders | None = None,
+        request_timeout: Any = None,  # noqa: ANN401 - the client's types for these have no public names
+    ) -> Any:  # noqa: ANN401 - the same
+        within: Any = Timeout(total=request_timeout, connect=CONNECT_WITHIN_S)
         try:
-            return super().perform_request(*args, request_timeout=within, **kwargs)  # type: ignore[arg-type]
+            return super().perform_request(method, target, body, headers, within)
         except ConnectionTimeout as error:
             if isinstance(error.__cause__, ConnectTimeoutError):
                 # Nothing was sent. The client tries another host after this error, and after a time-out none.
@@ -136,8 +144,8 @@ def our_errors() -> Iterator[None]:
         raise StoreUnavailable(message) from error
 
 
-def bulk(client: Elasticsearch, alias: str, lines: Sequence[str]) -> Iterator[Json]:
-    """Send actions in bodies of bounded size, and yield each action's result."""
+def bulk(client: Elasticsearch, alias: str, lines: Iterable[str]) -> Iterator[Json]:
+    """Send actions in bodies of bounded size, one after the other, and yield each action's result."""
     for body in _bodies(lines):
         with our_errors():
             answer = client.bulk(
@@ -184,8 +192,12 @@ def reason(error: Json) -> str:
 
 
 def _first_line(text: object) -> str:
-    """Leave out the document, which the parser repeats from the second line on."""
-    return str(text).partition("\n")[0]
+    """Leave out the documents, which come on further lines, or with the request that is quoted.
+
+    >>> _first_line("primary shard is not active Timeout: [5s], request: [BulkShardRequest [source[{}]]]")
+    'primary shard is not active Timeout: [5s]'
+    """
+    return str(text).partition("\n")[0].partition(", request: [")[0]
 
 
 def _told(error: ApiError) -> str:
@@ -193,7 +205,7 @@ def _told(error: ApiError) -> str:
     return reason(told) if isinstance(told, dict) else _first_line(error.message)[:REASON_MAX]
 
 
-def _bodies(lines: Sequence[str]) -> Iterator[list[str]]:
+def _bodies(lines: Iterable[str]) -> Iterator[list[str]]:
     """Group lines so that no body is larger than BULK_BYTES, save for a line that is so alone."""
     body: list[str] = []
     size = 0

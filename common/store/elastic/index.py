@@ -5,7 +5,7 @@ from time import monotonic, sleep
 from elasticsearch import ApiError, Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
-from common.store.elastic.connection import our_errors, require_elasticsearch
+from common.store.elastic.connection import is_whole, our_errors, require_elasticsearch
 from common.store.elastic.mapping import Shape, misfit
 
 # Shards of a new index are there within a second, those of a large one some time after a restart.
@@ -34,13 +34,30 @@ class Index:
                 raise StoreUnavailable(INCOMPLETE)
             sleep(PAUSE_S)
 
-    def is_complete(self, *, within_s: float | None = None) -> bool:
-        """Say whether every part of the index answers."""
-        client = self._within(within_s)
+    def is_complete(self) -> bool:
+        """Say whether every part of the index has a copy that takes writes."""
         with our_errors():
-            told = client.cluster.health(index=self.name, level="indices", timeout="1s")["indices"]
+            told = self._client.cluster.health(index=self.name, level="indices", timeout="1s")["indices"]
         # Not by its status: an index is called yellow while its first shards are still being made.
         return bool(told) and all(one["active_primary_shards"] == one["number_of_shards"] for one in told.values())
+
+    def is_searched(self, *, within_s: float) -> bool:
+        """Say whether every part of the index answers searches."""
+        with our_errors():
+            return is_whole(self._within(within_s).count(index=self.name).body)
+
+    def write_trouble(self, *, within_s: float) -> str:
+        """Say in one line what keeps writes away, or nothing."""
+        client = self._within(within_s)
+        try:
+            with our_errors():
+                # Answered by the master: without one nothing is written.
+                client.cluster.health(index=self.name, timeout="1s")
+                told = client.indices.get_settings(index=self.name, name="index.blocks.*", flat_settings=True)
+        except StoreError as error:
+            return str(error)
+        blocks = {name for one in told.values() for name, on in one["settings"].items() if on == "true"}
+        return ", ".join(sorted(blocks))
 
     def stands(self, *, within_s: float | None = None) -> bool:
         """Say whether the index is there; asked once, until it is.

@@ -65,15 +65,19 @@ class ElasticStore:
         except StoreError as error:
             # What stands there must not be written to, and an operator can mend it.
             return [Written(Verdict.HELD, str(error)) for _ in items]
-        lines: list[str] = []
         refused: dict[int, Written] = {}
-        for place, item in enumerate(items):
-            try:
-                lines.append(documents.lines(item))
-            except (ValueError, TypeError, RecursionError) as error:
-                refused[place] = Written(Verdict.REFUSED, f"cannot be stored: {error}")
-        results = iter(self._written(lines))
-        return [refused.get(place) or next(results) for place in range(len(items))]
+        taken: list[Written] = []
+        rest = Written(Verdict.HELD)
+        try:
+            for result in bulk(self._client, self.index, _lines(items, refused)):
+                taken.append(documents.written(result))  # noqa: PERF401 - what was taken before an error counts
+        except StoreUnavailable as error:
+            if not taken:
+                raise
+            # To raise would have all written again: under load they might never be through at once.
+            rest = Written(Verdict.HELD, str(error))
+        outcomes = iter(taken)
+        return [refused.get(place) or next(outcomes, rest) for place in range(len(items))]
 
     def candidates(
         self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
@@ -151,19 +155,6 @@ class ElasticStore:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def _written(self, lines: Sequence[str]) -> list[Written]:
-        """Send all, up to the first body that is not taken: what comes after it would only add to the load."""
-        outcomes: list[Written] = []
-        try:
-            for result in bulk(self._client, self.index, lines):
-                outcomes.append(documents.written(result))  # noqa: PERF401 - those before an error are kept
-        except StoreUnavailable as error:
-            if not outcomes:
-                raise
-            # To raise would have all written again, and under load they might never be through at once.
-            outcomes += [Written(Verdict.HELD, str(error))] * (len(lines) - len(outcomes))
-        return outcomes
 
     def _refresh_index(self) -> None:
         with our_errors():
@@ -265,6 +256,17 @@ class ElasticStore:
             "track_total_hits": False,
             "docvalue_fields": ["path", "sig"],
         }
+
+
+def _lines(items: Sequence[Record | Tombstone], refused: dict[int, Written]) -> Iterator[str]:
+    """Yield each item for a bulk, made when it is its turn; one that has no form goes to `refused`, by its place."""
+    for place, item in enumerate(items):
+        try:
+            lines = documents.lines(item)
+        except (ValueError, TypeError, RecursionError) as error:
+            refused[place] = Written(Verdict.REFUSED, f"cannot be stored: {error}")
+        else:
+            yield lines
 
 
 def _passing(where: Mapping[str, str] | None) -> list[Json]:

@@ -1,0 +1,279 @@
+"""Writes to an Elasticsearch that takes them in part, late or not at all: a small server that keeps what it takes."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.errors import StoreError, StoreUnavailable
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import Ledger, State
+from common.signature import LENGTH
+from common.store.base import Record, Verdict, Written
+from common.store.elastic import ElasticStore, Shape
+from common.store.elastic.connection import BULK_BYTES
+from workers.settlement import Settlement
+from workers.writer import Writer
+
+MIB = 1024 * 1024
+INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}}
+# How a body is answered: as a whole with a status, not at all, or by item.
+TAKEN, UNANSWERED = 200, 0
+# How an item is answered, by its filepath and how often it has come.
+ByItem = Callable[[str, int], int]
+
+
+class Cluster(ThreadingHTTPServer):
+    """Keeps the newest version of each document, as Elasticsearch does; `whole` and `by_item` are its troubles."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.lock = threading.Lock()
+        self.kept: dict[str, tuple[int, str]] = {}
+        self.came: Counter[str] = Counter()
+        self.bodies: list[int] = []
+        self.whole: Iterator[int] = repeat(TAKEN)
+        self.by_item: ByItem = lambda _path, _times: TAKEN
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def bulk(self, body: bytes) -> tuple[int, Any]:
+        with self.lock:
+            self.bodies.append(len(body))
+            status = next(self.whole)
+            if status not in {TAKEN, UNANSWERED}:
+                return status, {"error": {"type": "busy", "reason": "too much at once"}, "status": status}
+            lines = [json.loads(line) for line in body.splitlines()]
+            pairs = zip(lines[::2], lines[1::2], strict=True)
+            return status, {"items": [{"index": self._index(action["index"], told)} for action, told in pairs]}
+
+    def _index(self, action: Any, document: Any) -> Any:
+        path, version = document["path"], action["version"]
+        self.came[path] += 1
+        status = self.by_item(path, self.came[path])
+        if status == TAKEN and self.kept.get(action["_id"], (0, ""))[0] > version:
+            status = 409
+        if status != TAKEN:
+            return {"status": status, "error": {"type": "trouble", "reason": f"trouble {status}"}}
+        self.kept[action["_id"]] = (version, path)
+        return {"status": TAKEN, "result": "updated"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Cluster
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(200, {"version": {"number": "9.2.0"}} if self.path == "/" else INDEX)
+
+    def do_POST(self) -> None:
+        assert self.path.startswith("/images/_bulk?")
+        status, answer = self.server.bulk(self.rfile.read(int(self.headers["Content-Length"])))
+        if status == UNANSWERED:
+            self.close_connection = True
+        else:
+            self._answer(status, answer)
+
+    do_PUT = do_POST  # noqa: N815 - the base class's names
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+    def _answer(self, status: int, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("X-Elastic-Product", "Elasticsearch")
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def store(cluster: Cluster) -> Iterator[ElasticStore]:
+    store = ElasticStore(cluster.url, index="images", timeout_s=5)
+    yield store
+    store.close()
+
+
+def record(filepath: str, seq: int, metadata: Any = None) -> Record:
+    return Record(
+        filepath=filepath,
+        seq=seq,
+        signatures=(np.ones(LENGTH, np.int8),),
+        metadata=metadata,
+        added=1,
+        width=1,
+        height=1,
+    )
+
+
+def large(count: int) -> list[Record]:
+    """Return records with as much metadata as a request may bring."""
+    return [record(f"{seq}.jpg", seq, {"text": ["x" * 8_000] * 8}) for seq in range(1, count + 1)]
+
+
+def verdicts(written: Sequence[Written]) -> list[Verdict]:
+    return [one.verdict for one in written]
+
+
+def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticStore) -> None:
+    answers = {"conflict": 409, "busy": 429, "moving": 503, "broken": 500, "wrong": 400, "fine": 200}
+    cluster.by_item = lambda path, _times: answers[path]
+
+    written = store.put([record(path, seq) for seq, path in enumerate(answers, 1)])
+
+    held = [Verdict.HELD] * 3
+    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REFUSED, Verdict.STORED]
+    assert [one.reason for one in written] == ["", "trouble 429", "trouble 503", "trouble 500", "trouble 400", ""]
+
+
+def test_no_body_is_larger_than_its_bound(cluster: Cluster, store: ElasticStore) -> None:
+    written = store.put(large(400))
+
+    assert set(verdicts(written)) == {Verdict.STORED}
+    assert len(cluster.kept) == 400
+    assert max(cluster.bodies) <= BULK_BYTES
+    # Nor are they so small that each costs a round trip for little.
+    assert len(cluster.bodies) == 4
+
+
+def test_the_largest_record_fits_into_a_body(cluster: Cluster, store: ElasticStore) -> None:
+    # Each number has a label, and each label the whole path.
+    metadata = {'"' * 40: list(range(12_000))}
+
+    written = store.put([record(f"{seq}.jpg", seq, metadata) for seq in range(1, 9)])
+
+    assert set(verdicts(written)) == {Verdict.STORED}
+    assert max(cluster.bodies) <= BULK_BYTES
+
+
+@pytest.mark.parametrize("status", [429, 503, UNANSWERED])
+def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
+    cluster: Cluster, store: ElasticStore, status: int
+) -> None:
+    cluster.whole = iter([TAKEN, TAKEN, status])
+
+    written = store.put(large(400))
+
+    stored = verdicts(written).count(Verdict.STORED)
+    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.HELD] * (400 - stored)
+    assert len(cluster.bodies) == 3
+    assert stored > 200
+    assert all(one.reason for one in written[stored:])
+
+
+def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, store: ElasticStore) -> None:
+    odd = record("odd.jpg", 2, {"a": float("nan")})
+
+    written = store.put([record("cat.jpg", 1), odd, record("dog.jpg", 3)])
+
+    assert verdicts(written) == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert sorted(path for _, path in cluster.kept.values()) == ["cat.jpg", "dog.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(429, StoreUnavailable), (503, StoreUnavailable), (413, StoreError), (400, StoreError)]
+)
+def test_a_write_of_which_nothing_is_taken_is_an_error(
+    cluster: Cluster, store: ElasticStore, status: int, error: type[StoreError]
+) -> None:
+    cluster.whole = iter([status])
+
+    with pytest.raises(StoreError) as raised:
+        store.put([record("cat.jpg", 1)])
+
+    assert type(raised.value) is error
+    assert f"answered {status}: too much at once" in str(raised.value)
+
+
+@pytest.fixture
+def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callable[[int], list[State]]]:
+    """Write so many pictures as a worker does, 32 at once; each filepath comes twice, its two soon after each other."""
+    ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
+    settlement = Settlement(ledger, uploads, failed_keep_s=60)
+    writer = Writer(store, settlement, most=20, linger_s=0.01, hold_s=60)
+
+    def write_one(task_id: str) -> State:
+        claim = ledger.begin(task_id)
+        assert claim is not None
+        return writer.write(claim, record(claim.job.filepath, claim.seq))
+
+    def write(count: int) -> list[State]:
+        jobs = [AddJob(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
+        with ThreadPoolExecutor(32) as pool:
+            return list(pool.map(write_one, [task.id for task in ledger.accept(jobs, queue=SINGLE_QUEUE)]))
+
+    yield write
+    writer.close()
+
+
+def test_a_record_that_is_not_taken_comes_again_and_costs_no_other(
+    cluster: Cluster, write: Callable[[int], list[State]]
+) -> None:
+    # Every third filepath is busy at first, every fifth moves to another node.
+    def answer(path: str, times: int) -> int:
+        number = int(path.removesuffix(".jpg"))
+        if times > 2:
+            return TAKEN
+        return 429 if number % 3 == 0 else 503 if number % 5 == 0 else TAKEN
+
+    cluster.by_item = answer
+
+    states = write(100)
+
+    assert set(states) <= {State.SUCCEEDED, State.SUPERSEDED}
+    assert sorted(path for _, path in cluster.kept.values()) == sorted(f"{number}.jpg" for number in range(50))
+    assert {cluster.came[f"{number}.jpg"] for number in range(50) if number % 3 and number % 5} == {2}
+
+
+def test_a_write_that_is_refused_or_unanswered_as_a_whole_comes_again(
+    cluster: Cluster, write: Callable[[int], list[State]]
+) -> None:
+    cluster.whole = chain([429, UNANSWERED, 503, TAKEN, UNANSWERED], repeat(TAKEN))
+
+    states = write(100)
+
+    newest = {path: version for version, path in cluster.kept.values()}
+    assert set(states) <= {State.SUCCEEDED, State.SUPERSEDED}
+    assert len(newest) == 50
+
+
+def test_the_newer_request_stands_whatever_is_written_twice(
+    cluster: Cluster, write: Callable[[int], list[State]]
+) -> None:
+    cluster.whole = chain.from_iterable(repeat([TAKEN, UNANSWERED, 429]))
+
+    states = write(100)
+
+    # The second of each pair is the newer one: it succeeds, whenever the first was written.
+    assert set(states[1::2]) == {State.SUCCEEDED}
+    assert set(states[::2]) <= {State.SUCCEEDED, State.SUPERSEDED}
+
+
+def test_a_body_that_a_proxy_calls_too_large_is_sent_in_parts(
+    cluster: Cluster, write: Callable[[int], list[State]]
+) -> None:
+    cluster.whole = chain([413], repeat(TAKEN))
+
+    states = write(100)
+
+    assert State.FAILED not in states
+    assert len(cluster.kept) == 50

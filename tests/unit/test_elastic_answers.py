@@ -1,0 +1,45 @@
+"""What Elasticsearch answers, read: a part is no answer, and a reason quotes no documents."""
+
+import pytest
+
+from common.errors import StoreUnavailable
+from common.store.elastic.connection import hits, reason
+
+
+@pytest.mark.parametrize(
+    ("timed_out", "shards"),
+    [
+        (False, {"total": 2, "successful": 1, "skipped": 0, "failed": 1}),
+        # So a shard that is nowhere was told for long.
+        (False, {"total": 2, "successful": 1, "skipped": 0, "failed": 0}),
+        (True, {"total": 2, "successful": 2, "skipped": 0, "failed": 0}),
+    ],
+    ids=["a shard failed", "a shard is nowhere", "not in time"],
+)
+def test_a_search_that_a_part_of_the_index_did_not_answer_has_no_hits(
+    timed_out: bool,  # noqa: FBT001 - a parameter
+    shards: dict[str, int],
+) -> None:
+    response = {"timed_out": timed_out, "_shards": shards, "hits": {"hits": [{"_id": "a"}]}}
+
+    with pytest.raises(StoreUnavailable, match="a part of the index did not answer"):
+        hits(response)
+
+
+@pytest.mark.parametrize(
+    ("told", "read"),
+    [
+        (
+            "[i][1] primary shard is not active Timeout: [5s], request: [BulkShardRequest [index {source[secret]}]]",
+            "[i][1] primary shard is not active Timeout: [5s]",
+        ),
+        ("failed to parse field [a]\nat [Source: (byte[])secret]", "failed to parse field [a]"),
+    ],
+)
+def test_a_reason_quotes_no_documents(told: str, read: str) -> None:
+    assert reason({"type": "t", "reason": told}) == read
+    assert reason({"type": "t", "reason": "x", "caused_by": {"type": "t", "reason": told}}) == f"x: {read}"
+
+
+def test_an_error_without_a_reason_is_told_by_its_type() -> None:
+    assert reason({"type": "master_not_discovered_exception", "reason": None}) == "master_not_discovered_exception"
