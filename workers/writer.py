@@ -74,11 +74,12 @@ class Writer:
         while open_ or held:
             group, open_ = self._gather(held) if open_ else (held, False)
             held = self._still_held(self._commit_or_fail(group))
-            if not held:
+            if len(held) < len(group):
+                # Only a store that takes nothing at all is left alone for longer and longer.
                 pause = FIRST_PAUSE_S
-                continue
-            self._hurry.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            if held:
+                self._hurry.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _gather(self, held: list[_Entry]) -> tuple[list[_Entry], bool]:
         """Return the next group, the held ones first, and whether more may come."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,47 @@ def test_a_held_record_is_written_again(
     monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
 
     assert start().write(claims[0], record(claims[0])) is State.SUCCEEDED
+
+
+class Pauses(Event):
+    """An event for which nobody waits; it keeps how long they would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        return self.is_set()
+
+
+def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
+    start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.writer.Event", Pauses)
+    answers = iter([[Written(Verdict.HELD, "429")]] * 7 + [[Written(Verdict.STORED)]])
+    monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
+    writer = start()
+
+    writer.write(claims[0], record(claims[0]))
+
+    assert writer._hurry.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
+
+
+def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
+    start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.writer.Event", Pauses)
+    some = iter([Written(Verdict.STORED)] * 7)
+    monkeypatch.setattr(
+        memory_store, "put", lambda items: [next(some), *[Written(Verdict.HELD, "429")] * (len(items) - 1)]
+    )
+    writer = start(linger_s=0.3, most=7)
+
+    outcomes = write_all(writer, claims[:7])
+
+    assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED] * 7
+    assert set(writer._hurry.asked) == {0.2}  # type: ignore[attr-defined]
 
 
 def test_a_record_gives_up_on_a_store_that_stays_away_and_its_task_stays_open(
