@@ -24,7 +24,8 @@ def readyz(services: Services, _: requests.Nothing) -> Response:
     }
     if not health.reads:
         return fail(503, f"the store does not serve: {health.detail}", code="not_ready", checks=checks)
-    trouble = [f"redis: {queue}"] if queue else []
+    trouble = [] if health.writes else [f"the store takes no writes: {health.detail}"]
+    trouble += [f"redis: {queue}"] if queue else []
     return ok(warnings=trouble, checks=checks)
 
 
