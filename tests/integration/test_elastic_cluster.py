@@ -1,0 +1,264 @@
+"""What a cluster of several nodes can show: nodes die under load, nothing is lost, nothing is answered by half."""
+
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from elasticsearch import Elasticsearch
+from redis import Redis
+
+from common.errors import StoreUnavailable
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import Ledger, State
+from common.signature import LENGTH
+from common.store.base import Health, Record, Tombstone, Verdict
+from common.store.elastic import ElasticStore, Shape
+from dev.elasticsearch_cluster import Cluster
+from dev.elasticsearch_node import why_not
+from workers.settlement import Settlement
+from workers.writer import Writer
+
+SHARDS = 2
+# Written once and searched for all the time.
+STILL = 200
+# Written over and over, by all writers, in an order that only the ledger knows.
+MOVING = 300
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Cluster]:
+    if reason := why_not():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    running.start()
+    return running
+
+
+@pytest.fixture
+def leader(cluster: Cluster) -> Iterator[Elasticsearch]:
+    with Elasticsearch(cluster.master.url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
+    """An index of which each data node holds all, as every index has it on several nodes unless a setting says else."""
+    shape = Shape(shards=SHARDS, vectors="flat")
+    store = ElasticStore(cluster.url, index=f"test-{uuid.uuid4().hex[:12]}", timeout_s=10, shape=shape)
+    store.prepare()
+    wait_for(lambda: copies(leader, store) == 2 * SHARDS)
+    yield store
+    store.close()
+
+
+def copies(client: Elasticsearch, store: ElasticStore) -> int:
+    """Return how many copies of shards answer, of the primaries and their replicas."""
+    return int(client.cluster.health(index=store.index)["active_shards"])
+
+
+def wait_for(happens: Callable[[], bool], *, within_s: float = 40) -> None:
+    deadline = time.monotonic() + within_s
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
+    """Call as our callers do: an outage is no answer, so they come back."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def put(store: ElasticStore, item: Record | Tombstone) -> Verdict:
+    (written,) = store.put([item])
+    if written.verdict is Verdict.HELD:
+        raise StoreUnavailable(written.reason)
+    return written.verdict
+
+
+def record(filepath: str, seq: int) -> Record:
+    """Return a record all of whose parts tell its seq."""
+    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
+    return Record(
+        filepath=filepath,
+        seq=seq,
+        signatures=(signature,),
+        metadata={"seq": seq},
+        added=seq,
+        width=seq % 1000,
+        height=1,
+    )
+
+
+def told(records: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
+    return {
+        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(records.items())
+    }
+
+
+class Load:
+    """Threads that add, delete and search until `stop`, which raises what they met that must not be.
+
+    `newest` is what was acknowledged: for each filepath the greatest seq, and whether that was a deletion.
+    """
+
+    def __init__(self, store: ElasticStore, ledger: Ledger, writer: Writer, still: list[Record]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._writer = writer
+        self.still = still
+        self.newest: dict[str, tuple[int, bool]] = {}
+        self._written = self._searched = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        loops = [self._add] * 8 + [self._delete] + [self._search] * 2
+        self._pool = ThreadPoolExecutor(len(loops))
+        self._running = [
+            self._pool.submit(self._repeat, loop, random.Random(number)) for number, loop in enumerate(loops)
+        ]
+
+    def goes_on(self) -> None:
+        """Return when many more pictures were written, and found, than now."""
+        written, searched = self._written, self._searched
+        wait_for(lambda: self._broke() or (self._written > written + 300 and self._searched > searched + 30))
+
+    def stop(self) -> None:
+        self._over.set()
+        self._pool.shutdown()
+        for one in self._running:
+            one.result()
+
+    def end(self) -> None:
+        self._over.set()
+        self._pool.shutdown()
+
+    def _broke(self) -> bool:
+        return any(one.done() for one in self._running)
+
+    def _repeat(self, once: Callable[[random.Random], None], rng: random.Random) -> None:
+        while not self._over.is_set():
+            once(rng)
+
+    def _add(self, rng: random.Random) -> None:
+        job = AddJob(filepath=f"moving/{rng.randrange(MOVING)}.jpg", url="http://example.org")
+        (task,) = self._ledger.accept([job], queue=SINGLE_QUEUE)
+        claim = self._ledger.begin(task.id)
+        assert claim is not None
+        # A download: those that began later often end earlier.
+        time.sleep(rng.random() * 0.05)
+        assert self._writer.write(claim, record(job.filepath, claim.seq)) in {State.SUCCEEDED, State.SUPERSEDED}
+        self._acknowledged(job.filepath, claim.seq, deleted=False)
+
+    def _delete(self, rng: random.Random) -> None:
+        tombstone = Tombstone(filepath=f"moving/{rng.randrange(MOVING)}.jpg", seq=self._ledger.take_seq(), added=1)
+
+        time.sleep(rng.random() * 0.05)
+        assert until_it_answers(lambda: put(self._store, tombstone)) in {Verdict.STORED, Verdict.SUPERSEDED}
+        self._acknowledged(tombstone.filepath, tombstone.seq, deleted=True)
+
+    def _search(self, rng: random.Random) -> None:
+        wanted = rng.choice(self.still)
+        try:
+            (near,) = self._store.candidates(wanted.signatures[0][None], limit=10)
+            found = self._store.records([wanted.filepath])
+            count = self._store.count()
+            listed = self._store.filepaths(offset=0, limit=STILL)
+        except StoreUnavailable:
+            # An outage may be told. A part of the answer must not be.
+            time.sleep(0.05)
+            return
+        assert near[0].filepath == wanted.filepath
+        assert told(found) == told({wanted.filepath: wanted})
+        assert count >= STILL
+        assert listed == [one.filepath for one in self.still]
+        with self._lock:
+            self._searched += 1
+
+    def _acknowledged(self, filepath: str, seq: int, *, deleted: bool) -> None:
+        with self._lock:
+            self._written += 1
+            self.newest[filepath] = max(self.newest.get(filepath, (0, False)), (seq, deleted))
+
+
+@pytest.fixture
+def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]:
+    still = [record(f"still/{seq}.jpg", seq) for seq in range(1, STILL + 1)]
+    assert {written.verdict for written in store.put(still)} == {Verdict.STORED}
+    store.refresh()
+    ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
+    writer = Writer(store, Settlement(ledger, uploads, failed_keep_s=600), most=200, linger_s=0.05, hold_s=60)
+    load = Load(store, ledger, writer, still)
+    yield load
+    load.end()
+    writer.close()
+
+
+def test_while_no_master_leads_searches_go_on_and_writes_wait(
+    cluster: Cluster, store: ElasticStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.store.elastic.connection.SHARD_WITHIN_S", 1)
+    cat, dog = record("cat.jpg", 1), record("dog.jpg", 2)
+    store.put([cat])
+    store.refresh()
+
+    cluster.master.kill()
+    wait_for(lambda: not store.health().writes)
+    health = store.health()
+    (near,) = store.candidates(cat.signatures[0][None], limit=1)
+    records, count = store.records(["cat.jpg"]), store.count()
+    with pytest.raises(StoreUnavailable, match="no master"):
+        store.put([dog])
+    cluster.start()
+    verdict = until_it_answers(lambda: put(store, dog))
+
+    assert (health.reads, health.writes) == (True, False)
+    assert "master_not_discovered" in health.detail
+    assert [one.filepath for one in near] == ["cat.jpg"]
+    assert (told(records), count) == (told({"cat.jpg": cat}), 1)
+    assert verdict is Verdict.STORED
+
+
+def test_data_nodes_die_one_after_the_other_and_nothing_is_lost(
+    cluster: Cluster, leader: Elasticsearch, store: ElasticStore, load: Load
+) -> None:
+    first, second = cluster.data
+    load.goes_on()
+
+    first.kill()
+    load.goes_on()
+    alone = store.health()
+    first.start()
+    wait_for(lambda: copies(leader, store) == 2 * SHARDS)
+    together = leader.cluster.health(index=store.index)["status"]
+    load.goes_on()
+    load.stop()
+    moving = {path: record(path, seq) for path, (seq, deleted) in load.newest.items() if not deleted}
+    acknowledged = told(moving | {one.filepath: one for one in load.still})
+    paths = [*acknowledged, *load.newest]
+    with_both = told(store.records(paths))
+    second.kill()
+    with_the_first = told(until_it_answers(lambda: store.records(paths)))
+    until_it_answers(store.refresh)
+
+    assert alone == Health(reads=True, writes=True)
+    assert together == "green"
+    assert with_both == acknowledged
+    assert with_the_first == acknowledged
+    assert store.count() == len(acknowledged)
