@@ -10,7 +10,7 @@ from kombu.messaging import Producer
 
 from common.broker import QUEUE_SETTINGS, TRANSPORT_OPTIONS
 from common.jobs import ADD_TASK, SENT_HEADER
-from common.ledger import Task
+from common.ledger import Sent, Task
 
 log = logging.getLogger(__name__)
 
@@ -29,35 +29,39 @@ class Publisher:
 
         A task that cannot be sent now is no error: it stands in the ledger, and the sweeper sends it later.
         """
-        left = deque(tasks)
+        self.send_again([Sent(task_id=task.id, queue=queue, at=task.accepted) for task in tasks])
+
+    def send_again(self, messages: Sequence[Sent]) -> None:
+        """Send these messages, each to its own queue; never raises, as `send`."""
+        left = deque(messages)
         try:
             try:
-                self._send_all(left, queue)
+                self._send_all(left)
             except OperationalError:
                 # A connection that had died unnoticed; should this send something twice, the repeat changes nothing.
-                self._send_all(left, queue)
+                self._send_all(left)
         except OperationalError as error:
             log.warning("%d tasks are not sent yet: %s", len(left), error)
         except Exception:
             # The tasks are accepted already: whatever is wrong here, their sender must not hear that they are not.
             log.exception("%d tasks are not sent yet", len(left))
 
-    def _send_all(self, left: deque[Task], queue: str) -> None:
+    def _send_all(self, left: deque[Sent]) -> None:
         with self._app.producer_pool.acquire(block=True) as producer:
             while left:
-                self._send(producer, left[0], queue)
+                self._send(producer, left[0])
                 left.popleft()
 
-    def _send(self, producer: Producer, task: Task, queue: str) -> None:
+    def _send(self, producer: Producer, message: Sent) -> None:
         self._app.send_task(
             ADD_TASK,
-            args=(task.id,),
-            queue=queue,
-            headers={SENT_HEADER: task.accepted},
+            args=(message.task_id,),
+            queue=message.queue,
+            headers={SENT_HEADER: message.at},
             producer=producer,
             retry=False,
             # Said here, because Celery takes long to find out: what flower shows, and that Redis needs no queues made.
-            argsrepr=f"('{task.id}',)",
+            argsrepr=f"('{message.task_id}',)",
             kwargsrepr="{}",
             declare=(),
         )

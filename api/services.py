@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from api.gate import Gate
 from api.intake import Intake
 from api.pictures import Pictures
+from api.recovery import Recovery
 from api.waiting import Waiters
 from common.config import Settings
 from common.ledger import Ledger
@@ -19,6 +20,7 @@ class Services:
     store: Store
     ledger: Ledger
     intake: Intake
+    recovery: Recovery
     pictures: Pictures
     waiters: Waiters
     searching: Gate

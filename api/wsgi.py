@@ -7,6 +7,7 @@ from api.gate import Gate
 from api.intake import Intake
 from api.pictures import Pictures
 from api.publisher import Publisher
+from api.recovery import Recovery
 from api.services import Services
 from api.waiting import Waiters
 from common.config import Settings
@@ -18,6 +19,7 @@ def compose(settings: Settings) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
     parts = wire(settings)
     prepare_soon(parts.store)
+    publisher = Publisher(settings.redis_url)
     services = Services(
         settings=settings,
         store=parts.store,
@@ -26,9 +28,10 @@ def compose(settings: Settings) -> Flask:
             admission=parts.admission,
             ledger=parts.ledger,
             uploads=parts.uploads,
-            publisher=Publisher(settings.redis_url),
+            publisher=publisher,
             fetcher=parts.fetcher,
         ),
+        recovery=Recovery(parts.ledger, parts.uploads, publisher),
         pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
         waiters=Waiters(parts.redis, parts.ledger),
         # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks; the last

@@ -13,6 +13,7 @@ from api.gate import Gate
 from api.intake import Intake
 from api.pictures import Pictures
 from api.publisher import Publisher
+from api.recovery import Recovery
 from api.services import Services
 from api.waiting import Waiters
 from common.admission import Admission
@@ -21,7 +22,7 @@ from common.config import Settings
 from common.fetch import Fetcher
 from common.images import Limits
 from common.ledger import Ledger
-from common.uploads import Uploads
+from common.uploads import RedisUploads
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., 
             fetcher = opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
             publisher = Publisher(broker)
             opened.callback(publisher.close)
-            intake = Intake(Admission(redis, max_percent=80), ledger, Uploads(redis), publisher, fetcher)
+            admission = Admission(redis, max_percent=80)
+            uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
+            intake = Intake(admission, ledger, uploads, publisher, fetcher)
             waiters = Waiters(redis, ledger)
             opened.callback(waiters.close)
             services = Services(
@@ -42,6 +45,7 @@ def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., 
                 store=memory_store,
                 ledger=ledger,
                 intake=intake,
+                recovery=Recovery(ledger, uploads, publisher),
                 pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
                 waiters=waiters,
                 searching=Gate(places, patience_s=0),
