@@ -1,27 +1,91 @@
-"""Adding pictures."""
+"""Adding pictures, one or many in a request."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from time import monotonic
 
 from flask import Response, request
 
 from api import requests
 from api.endpoints import Endpoint
-from api.envelope import fail, ok
+from api.envelope import reply
+from api.intake import Wanted
+from api.outcomes import Outcome, accepted, refused
+from api.reading import parse
 from api.services import Services
-from api.task_routes import task_json
-from common.errors import MatchError, StoreError
+from common.config import Settings
+from common.errors import InputError, MatchError, StoreError
+from common.jobs import SINGLE_QUEUE
 from common.ledger import State, Task
 
-# The codes of failures that no other picture would have prevented.
-OUR_FAULTS = {"internal_error", StoreError.code}
+ACCEPTED = 202
 
 
-def add(services: Services, given: requests.Add) -> Response:
-    """Accept a picture to be stored; with `wait`, answer when it is."""
-    wait_s = given.wait or _preferred_wait(services)
-    accepted = services.intake.accept(given.filepath, given.source, given.metadata)
-    ended = _wait(services, accepted, wait_s) if wait_s else accepted
-    response = _outcome(services, ended, given.source.field)
-    response.headers["Location"] = f"/tasks/{ended.id}"
+def add(services: Services, given: requests.Add | requests.AddMany) -> Response:
+    """Accept pictures to be stored; with `wait`, answer when they are."""
+    return _add_one(services, given) if isinstance(given, requests.Add) else _add_many(services, given)
+
+
+def _add_one(services: Services, given: requests.Add) -> Response:
+    wanted = Wanted(filepath=given.filepath, source=given.source, metadata=given.metadata)
+    [task] = _wait(services, [services.intake.accept(wanted)], given.wait)
+    outcome = accepted(task, given.source.field, found=_found(services, [task]))
+    response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
+    response.headers["Location"] = f"/tasks/{task.id}"
     return response
+
+
+def _add_many(services: Services, given: requests.AddMany) -> Response:
+    """Answer with an outcome each; an item that is wrong costs the others nothing."""
+    with services.batching.passage():
+        entered = services.intake.accept_all(_wanted(given, services.settings), queue=SINGLE_QUEUE)
+    tasks = _wait(services, [one for one in entered if isinstance(one, Task)], given.wait)
+    found, ended = _found(services, tasks), iter(tasks)
+    outcomes = {
+        number: accepted(next(ended), given.picture(number), found=found) if isinstance(one, Task) else refused(one)
+        for number, one in zip(given.items(), entered, strict=True)
+    }
+    return _summary(outcomes)
+
+
+def _wanted(given: requests.AddMany, settings: Settings) -> Iterator[Wanted | MatchError]:
+    """Read the items one after another, so that one picture is held at a time."""
+    for number, values in given.items().items():
+        try:
+            item = parse(requests.Item, values, settings, shown=partial(given.shown, number=number))
+        except InputError as error:
+            yield error
+        else:
+            source = replace(item.source, field=given.picture(number))
+            yield Wanted(filepath=item.filepath, source=source, metadata=item.metadata)
+
+
+def _summary(outcomes: Mapping[int, Outcome]) -> Response:
+    """Reply with all outcomes; the request itself fails only where nothing at all came of it."""
+    result = [{"item": number, **outcome.to_json()} for number, outcome in outcomes.items()]
+    trouble = [f"item {number}: {text}" for number, outcome in outcomes.items() for text in outcome.error]
+    if all(outcome.status == "fail" for outcome in outcomes.values()):
+        worst = max(outcomes.values(), key=lambda outcome: outcome.http_status)
+        return reply(worst.http_status, "fail", trouble, result, code=worst.about["code"])
+    going_on = any(outcome.http_status == ACCEPTED for outcome in outcomes.values())
+    return reply(ACCEPTED if going_on else 200, "warn" if trouble else "ok", trouble, result)
+
+
+def _wait(services: Services, tasks: Sequence[Task], wait_s: float | None) -> list[Task]:
+    """Return the tasks when they have ended, or as they are when the time or our room for waiting ran out."""
+    ended = list(tasks)
+    wait_s = wait_s or _preferred_wait(services)
+    if not wait_s:
+        return ended
+    deadline = monotonic() + wait_s
+    # They are accepted whatever becomes of the waiting: their sender gets the 202 that says so.
+    with suppress(MatchError), services.waiting.passage():
+        for place, task in enumerate(tasks):
+            left = max(0.0, deadline - monotonic())
+            ended[place] = services.waiters.wait(task.id, timeout_s=left) or task
+    return ended
 
 
 def _preferred_wait(services: Services) -> float:
@@ -33,30 +97,10 @@ def _preferred_wait(services: Services) -> float:
     return 0.0
 
 
-def _wait(services: Services, accepted: Task, wait_s: float) -> Task:
-    """Return the task when it has ended, or as it is when the time or our room for waiting ran out."""
-    try:
-        with services.waiting.passage():
-            return services.waiters.wait(accepted.id, timeout_s=wait_s) or accepted
-    except MatchError:
-        # It is accepted whatever becomes of the waiting: its sender gets the 202 that says so.
-        return accepted
-
-
-def _outcome(services: Services, task: Task, field: str) -> Response:
-    if task.state is State.FAILED:
-        ours = task.code in OUR_FAULTS
-        where = None if ours else field
-        return fail(500 if ours else 422, task.error or "", code=task.code or "", field=where, task=task_json(task))
-    if task.state is State.SUCCEEDED:
-        # Stored, but whether a search finds it already cannot be said while the store does not answer.
-        return ok(http_status=200 if _refreshed(services) else 202, task=task_json(task))
-    if task.state in {State.SUPERSEDED, State.CANCELLED}:
-        return ok(warnings=[f"the task was {task.state}"], task=task_json(task))
-    return ok(http_status=202, task=task_json(task))
-
-
-def _refreshed(services: Services) -> bool:
+def _found(services: Services, tasks: Sequence[Task]) -> bool:
+    """Say whether searches find what these tasks stored; that cannot be said while the store does not answer."""
+    if not any(task.state is State.SUCCEEDED for task in tasks):
+        return False
     try:
         services.store.refresh()
     except StoreError:
@@ -64,4 +108,15 @@ def _refreshed(services: Services) -> bool:
     return True
 
 
-ENDPOINTS = (Endpoint(name="add", path="/add", methods=("POST",), view=add, takes=(requests.Add,), pictures=1),)
+ENDPOINTS = (
+    Endpoint(
+        name="add",
+        path="/add",
+        methods=("POST",),
+        view=add,
+        takes=(requests.Add, requests.AddMany),
+        # Room for a hundred that are small, or for four of the largest.
+        pictures=4,
+        items=requests.ADD_MOST,
+    ),
+)

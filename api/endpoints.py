@@ -17,13 +17,14 @@ for each: the first one that knows all names is taken.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, request
 
 from api.parameters import Parameters
-from api.reading import FORM_PARTS, read
+from api.reading import FORM_PARTS, read, read_query
 from api.requests import Nothing
 from api.services import Services
 
@@ -40,8 +41,8 @@ ITEM_PARTS = 3
 class Endpoint:
     """What answers at `path`: `view`, given what the request brings as one of the types `takes`.
 
-    `name` is the reply's "method"; `pictures` is for how many of the largest a request has room, `items` for how many
-    numbered ones.
+    `name` is the reply's "method". A request has room for `pictures` of the largest, and for `items` numbered ones.
+    `line` is the type of each line of a body of up to `body_bytes` that is no form: the view reads it.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Endpoint:
     takes: tuple[type[Parameters], ...] = (Nothing,)
     pictures: int = 0
     items: int = 0
+    line: type[Parameters] | None = None
+    body_bytes: int = 0
 
 
 def bind(app: Flask, services: Services, endpoints: Iterable[Endpoint]) -> None:
@@ -64,9 +67,12 @@ def _bind(app: Flask, services: Services, endpoint: Endpoint) -> None:
     room = 2 * endpoint.pictures * services.settings.max_image_bytes + endpoint.items * ITEM_BYTES
 
     def answer(**_path: str) -> Response:
-        request.max_content_length = FORM_BYTES + room
+        request.max_content_length = endpoint.body_bytes or FORM_BYTES + room
         request.max_form_memory_size = FORM_MEMORY_BYTES + endpoint.items * ITEM_BYTES
         request.max_form_parts = FORM_PARTS + endpoint.items * ITEM_PARTS
-        return endpoint.view(services, read(request, endpoint.takes, services.settings))
+        # The files of large uploads go with the request, not some time later.
+        with closing(request):
+            given = (read_query if endpoint.line else read)(request, endpoint.takes, services.settings)
+            return endpoint.view(services, given)
 
     app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))

@@ -1,6 +1,7 @@
 """The reply's form, and the one table from our errors to HTTP status."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -44,29 +45,63 @@ CODE_OF = {
 INTERNAL = "an internal error ended this request"
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a client is told of an error; `retry_after`, in seconds, where the same may succeed later."""
+
+    http_status: int
+    message: str
+    code: str
+    field: str | None = None
+    retry_after: int | None = None
+
+
+def reply(
+    http_status: int,
+    status: str,
+    error: Sequence[str] = (),
+    result: Sequence[Any] = (),
+    *,
+    retry_after: int = RETRY_AFTER_S,
+    **added: Any,  # noqa: ANN401 - JSON
+) -> Response:
+    """Return a reply: the four keys that are always there, and `added` beside them.
+
+    `retry_after`, in seconds, is told where the service cannot do it now.
+    """
+    method = request.endpoint or request.path.strip("/").partition("/")[0]
+    response = jsonify({"method": method, "status": status, "error": error, "result": result, **added})
+    response.status_code = http_status
+    if http_status == 503:  # noqa: PLR2004 - an HTTP status
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
 def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence[str] = (), **added: Any) -> Response:  # noqa: ANN401 - JSON
-    """Return a successful reply; `added` stands beside the four keys that are always there."""
-    return _reply(http_status, {"status": "warn" if warnings else "ok", "error": warnings, "result": result, **added})
+    """Return a successful reply."""
+    return reply(http_status, "warn" if warnings else "ok", warnings, result, **added)
 
 
 def fail(http_status: int, message: str, *, code: str, field: str | None = None, **added: Any) -> Response:  # noqa: ANN401 - JSON
     """Return a failure that says what is wrong, and where."""
-    where = {} if field is None else {"field": field}
-    response = _reply(http_status, {"status": "fail", "error": [message], "result": [], "code": code, **where, **added})
-    if http_status == 503:  # noqa: PLR2004 - an HTTP status
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return response
+    where: dict[str, Any] = {} if field is None else {"field": field}
+    return reply(http_status, "fail", [message], code=code, **where, **added)
+
+
+def failure_of(error: MatchError) -> Failure:
+    """Return what a client is told of one of our errors."""
+    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), 500)
+    if status == 500:  # noqa: PLR2004 - an HTTP status
+        return Failure(500, INTERNAL, "internal_error")
+    again = error.retry_after if isinstance(error, Overloaded) else RETRY_AFTER_S
+    return Failure(status, str(error), error.code, error.field, again if status == 503 else None)  # noqa: PLR2004 - the same
 
 
 def fail_with(error: MatchError) -> Response:
     """Return the failure for one of our errors."""
-    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), 500)
-    if status == 500:  # noqa: PLR2004 - an HTTP status
-        return fail(500, INTERNAL, code="internal_error")
-    response = fail(status, str(error), code=error.code, field=error.field)
-    if isinstance(error, Overloaded):
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
+    failure = failure_of(error)
+    again = RETRY_AFTER_S if failure.retry_after is None else failure.retry_after
+    return fail(failure.http_status, failure.message, code=failure.code, field=failure.field, retry_after=again)
 
 
 def fail_with_http(error: HTTPException) -> Response:
@@ -84,9 +119,3 @@ def _message(error: HTTPException) -> str:
     if isinstance(error, MethodNotAllowed):
         return f"{request.path} does not take {request.method}"
     return f"{error.name}: {request.path}" if error.code == 404 else error.name  # noqa: PLR2004 - an HTTP status
-
-
-def _reply(status: int, body: Mapping[str, Any]) -> Response:
-    response = jsonify({"method": request.endpoint or request.path.strip("/").partition("/")[0], **body})
-    response.status_code = status
-    return response

@@ -1,5 +1,6 @@
-"""From a picture in a request to a task that will not be lost."""
+"""From pictures in a request to tasks that will not be lost."""
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -7,12 +8,21 @@ from api.pictures import vet
 from api.publisher import Publisher
 from api.sources import Source, naming
 from common.admission import Admission
-from common.errors import MatchError
+from common.errors import MatchError, Overloaded
 from common.fetch import Fetcher
 from common.images import check_format
 from common.jobs import SINGLE_QUEUE, AddJob, Metadata
 from common.ledger import Ledger, Task
 from common.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Wanted:
+    """A picture that somebody wants to be stored."""
+
+    filepath: str
+    source: Source
+    metadata: Metadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +35,70 @@ class Intake:
     publisher: Publisher
     fetcher: Fetcher
 
-    def accept(self, filepath: str, source: Source, metadata: Metadata | None) -> Task:
+    def accept(self, wanted: Wanted) -> Task:
         """Return the task, written where it survives a crash of this process.
 
         Raises InputError or ImageError for what can never be stored, Overloaded or QueueUnavailable when it cannot be
         accepted now; then nothing is left behind.
         """
-        self._vet(source)
-        self.admission.check()
-        if source.data is None:
-            return self._send(AddJob(filepath=filepath, url=source.url, metadata=metadata))
-        claim = self.uploads.put(source.data)
-        try:
-            task = self._send(AddJob(filepath=filepath, upload=claim, metadata=metadata))
-        except MatchError:
-            # Should this fail too, the bytes go by themselves within the day.
-            with suppress(MatchError):
-                self.uploads.drop([claim])
-            raise
-        return task
+        [outcome] = self.accept_all([wanted], queue=SINGLE_QUEUE)
+        if isinstance(outcome, MatchError):
+            raise outcome
+        return outcome
 
-    def _send(self, job: AddJob) -> Task:
-        [task] = self.ledger.accept([job], queue=SINGLE_QUEUE)
-        # From here on the task is accepted, whatever fails: the sweeper sends what was not sent.
-        with suppress(MatchError):
-            if job.upload:
-                self.uploads.keep(job.upload)
-        self.publisher.send([task], queue=SINGLE_QUEUE)
-        return task
+    def accept_all(self, wanted: Iterable[Wanted | MatchError], *, queue: str) -> list[Task | MatchError]:
+        """Return what became of each, in order: its task, or the error that `accept` would raise.
+
+        What comes as an error stays one. Uploads are taken one after another, so that only one is held at a time; the
+        ledger takes all at once.
+        """
+        jobs = [one if isinstance(one, MatchError) else self._job(one) for one in wanted]
+        entered = iter(self._enter([job for job in jobs if isinstance(job, AddJob)], queue))
+        outcomes = [next(entered) if isinstance(job, AddJob) else job for job in jobs]
+        self._tidy(jobs, outcomes)
+        self.publisher.send([task for task in outcomes if isinstance(task, Task)], queue=queue)
+        return outcomes
+
+    def _job(self, wanted: Wanted) -> AddJob | MatchError:
+        source = wanted.source
+        try:
+            self._vet(source)
+            self.admission.check()
+            claim = None if source.data is None else self.uploads.put(source.data)
+        except MatchError as error:
+            return error
+        return AddJob(filepath=wanted.filepath, url=source.url, upload=claim, metadata=wanted.metadata)
+
+    def _enter(self, jobs: Sequence[AddJob], queue: str) -> list[Task | MatchError]:
+        """Write the tasks into the ledger, the first ones alone where there is no room for all."""
+        if not jobs:
+            return []
+        try:
+            return [*self.ledger.accept(jobs, queue=queue)]
+        except Overloaded as error:
+            half = len(jobs) // 2
+            first = self._enter(jobs[:half], queue)
+            if half and isinstance(first[-1], Task):
+                return [*first, *self._enter(jobs[half:], queue)]
+            return [*first, *[error] * (len(jobs) - half)]
+        except MatchError as error:
+            return [error for _ in jobs]
+
+    def _tidy(self, jobs: Sequence[AddJob | MatchError], outcomes: Sequence[Task | MatchError]) -> None:
+        """Let the uploads of accepted work stay, and forget the others."""
+        claims = [
+            (job.upload, isinstance(outcome, Task))
+            for job, outcome in zip(jobs, outcomes, strict=True)
+            if isinstance(job, AddJob) and job.upload is not None
+        ]
+        kept, dropped = [claim for claim, stays in claims if stays], [claim for claim, stays in claims if not stays]
+        # Should either fail: what is accepted has a day to be worked on, and what is not goes by itself within the day.
+        if kept:
+            with suppress(MatchError):
+                self.uploads.keep(*kept)
+        if dropped:
+            with suppress(MatchError):
+                self.uploads.drop(dropped)
 
     def _vet(self, source: Source) -> None:
         with naming(source.field):

@@ -74,9 +74,13 @@ class Keyed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Marks a field, a dictionary by number, that comes as `name[0]=value` up to `most` of them, in whatever order."""
+    """Marks a field, a dictionary by number, that comes as `name[0]=value`, with numbers below `most`.
+
+    `each` is the type of the values for documentation, where they are checked one by one elsewhere.
+    """
 
     most: int
+    each: Any = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
         """Read the numbers, and sort by them."""
@@ -261,7 +265,16 @@ def valid_object(value: object) -> dict[str, Any]:
     return value
 
 
+def _small_object(value: object) -> dict[str, Any]:
+    found = valid_object(value)
+    if len(json.dumps(found, ensure_ascii=False).encode()) > METADATA_BYTES:
+        raise wrong(f"is larger than {METADATA_BYTES} bytes")
+    return found
+
+
+# As the text of a form's field, and as a part of a JSON document.
 Metadata = Annotated[dict[str, Any], BeforeValidator(valid_metadata)]
+MetadataObject = Annotated[dict[str, Any], BeforeValidator(_small_object)]
 
 
 def _no_number(word: str) -> NoReturn:
@@ -296,13 +309,20 @@ def _check_string(value: str) -> None:
         raise wrong(f"holds a string or keys of more than {METADATA_STRING_BYTES} bytes")
 
 
+def _url(value: object) -> str:
+    url = text(value)
+    if any(unicodedata.category(char) == "Cs" for char in url if not char.isascii()):
+        raise wrong("holds half of a surrogate pair")
+    return url
+
+
 def _upload(value: object) -> FileStorage:
     if isinstance(value, FileStorage):
         return value
     raise wrong("must be a file part of a multipart form")
 
 
-Url = Annotated[str, BeforeValidator(text), Field(json_schema_extra={"format": "uri", "minLength": 1})]
+Url = Annotated[str, BeforeValidator(_url), Field(json_schema_extra={"format": "uri", "minLength": 1})]
 Upload = Annotated[
     FileStorage,
     BeforeValidator(_upload),

@@ -1,6 +1,6 @@
 """From an HTTP request to the type of what its endpoint takes, or an error that names the parameter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar
 
@@ -15,6 +15,8 @@ from common.config import Settings
 from common.errors import InputError
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+# The first is the one that is usual.
+LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # A form has no more parts beside those that are numbered.
 FORM_PARTS = 64
 # Of a name that a client made up.
@@ -46,6 +48,13 @@ class StrictRequest(Request):
         return parser
 
 
+def read_query(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
+    """Return what a request brings beside a body of JSON lines; raises InputError for a body that is none."""
+    if request.mimetype not in LINE_TYPES:
+        raise UnsupportedBody(f"the body must be lines of JSON ({LINE_TYPES[0]})", field="Content-Type")
+    return _fit(request, types, _given([*request.args.items(multi=True)], types), settings)
+
+
 def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
     """Return what the request brings by query, form and path as the first of the types that knows all its names.
 
@@ -53,26 +62,37 @@ def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
     """
     _check_type(request)
     _read_body(request)
-    given = _given(request, types)
+    files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
+    texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
+    everything: Sequence[tuple[str | None, Value]] = (*texts, *files)
+    return _fit(request, types, _given(everything, types), settings)
+
+
+def _fit(request: Request, types: Sequence[type[P]], given: Mapping[str, Value], settings: Settings) -> P:
     fitting = [kind for kind in types if all(knows(kind, name) for name in given)]
     if not fitting:
         _mixed(given, types)
     return parse(fitting[0], {**nested(fitting[0], given), **(request.view_args or {})}, settings)
 
 
-def parse(kind: type[P], values: Mapping[str, Any], settings: Settings) -> P:
-    """Return the values as `kind`; raises InputError naming the first that is wrong."""
+def parse(
+    kind: type[P], values: Mapping[str, Any], settings: Settings, *, shown: Callable[[str], str] = lambda name: name
+) -> P:
+    """Return the values as `kind`; raises InputError naming the first that is wrong.
+
+    `shown` turns the name of a field into that by which the client knows it.
+    """
     try:
         return kind.model_validate(values, context=settings)
     except ValidationError as error:
-        raise input_error(error) from None
+        raise input_error(error, shown) from None
 
 
-def input_error(error: ValidationError) -> InputError:
+def input_error(error: ValidationError, shown: Callable[[str], str]) -> InputError:
     """Return the first thing that is wrong as our error."""
     first = error.errors(include_url=False, include_input=False)[0]
     context = first.get("ctx", {})
-    field = context.get("field") or _field(first["loc"])
+    field = shown(context.get("field") or _field(first["loc"]))
     if first["type"] == "missing":
         return InputError(f"{field} is required", field=field, code="missing_parameter")
     message = context.get("message") or f"{field} {context.get('what', 'is wrong')}"
@@ -102,23 +122,26 @@ def nested(kind: type[Parameters], given: Mapping[str, Value]) -> dict[str, Any]
     return values
 
 
-def _given(request: Request, types: Sequence[type[Parameters]]) -> dict[str, Value]:
+def _given(everything: Sequence[tuple[str | None, Value]], types: Sequence[type[Parameters]]) -> dict[str, Value]:
     """Return all parameters by name; one that nobody knows, or that comes twice, is an error."""
-    given: dict[str, Value] = {}
-    files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
-    texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
-    everything: Sequence[tuple[str | None, Value]] = (*texts, *files)
     if sum(name is None or "[" not in name for name, _ in everything) > FORM_PARTS:
         raise RequestEntityTooLarge
+    given: dict[str, Value] = {}
     for name, value in everything:
         if name is None:
             raise InputError("a part of the form has no name", field="body")
-        if not any(knows(kind, name) for kind in types):
-            _unknown(name, types)
+        check_names([name], types)
         if name in given:
             raise InputError(f"{name} is given more than once", field=name, code="repeated_parameter")
         given[name] = value
     return given
+
+
+def check_names(names: Iterable[str], types: Sequence[type[Parameters]]) -> None:
+    """Raise InputError for a name that none of the types knows, with the nearest that one of them does."""
+    for name in names:
+        if not any(knows(kind, name) for kind in types):
+            _unknown(name, types)
 
 
 def _check_type(request: Request) -> None:

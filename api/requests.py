@@ -1,6 +1,8 @@
 """What each endpoint takes: one type a request, by which it is read, checked and documented."""
 
-from typing import Annotated, ClassVar, Self, cast
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
@@ -12,6 +14,7 @@ from api.parameters import (
     Indexed,
     InPath,
     Metadata,
+    MetadataObject,
     Number,
     Parameters,
     Upload,
@@ -29,6 +32,7 @@ LIST_OFFSET_LIMIT = 2**53
 SEARCH_LIMIT = 1000
 SEARCH_OFFSET_LIMIT = 9000
 DELETE_MOST = 1000
+ADD_MOST = 100
 
 
 class Nothing(Parameters):
@@ -53,6 +57,58 @@ class Item(Pictured):
 
 class Add(Item, Waiting):
     """A picture to be stored."""
+
+
+class AddMany(Waiting):
+    """Pictures to be stored; what has the same number belongs together."""
+
+    filepaths: Annotated[dict[int, Any], Indexed(ADD_MOST, Filepath)] = Field(default_factory=dict)
+    urls: Annotated[dict[int, Any], Indexed(ADD_MOST, Url)] = Field(default_factory=dict)
+    images: Annotated[dict[int, Any], Indexed(ADD_MOST, Upload)] = Field(default_factory=dict)
+    metadata: Annotated[dict[int, Any], Indexed(ADD_MOST, Metadata)] = Field(default_factory=dict)
+
+    names: ClassVar[Mapping[str, str]] = {
+        "filepath": "filepaths",
+        "url": "urls",
+        "image": "images",
+        "metadata": "metadata",
+    }
+
+    def items(self) -> dict[int, dict[str, Any]]:
+        """Return what is there of each item by number, in order, still to be checked as an Item."""
+        found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        for field, name in self.names.items():
+            for number, value in getattr(self, name).items():
+                found[number][field] = value
+        return dict(sorted(found.items()))
+
+    def picture(self, number: int) -> str:
+        """Return the parameter by which an item's picture came."""
+        return self.shown("image" if number in self.images else "url", number)
+
+    def shown(self, field: str, number: int) -> str:
+        """Return the parameter by which an item's field came."""
+        return f"{self.names[field]}[{number}]"
+
+
+class Line(Parameters):
+    """One picture to be stored, as a line of JSON."""
+
+    url: Url
+    filepath: Filepath
+    metadata: MetadataObject | None = None
+
+    _source: Source = PrivateAttr()
+
+    @property
+    def source(self) -> Source:
+        """The picture."""
+        return self._source
+
+    @model_validator(mode="after")
+    def _choose(self, info: ValidationInfo) -> Self:
+        self._source = choose(self, ("url",), cast("Settings", info.context))
+        return self
 
 
 class Delete(Parameters):

@@ -25,3 +25,4 @@ class Services:
     waiters: Waiters
     searching: Gate
     waiting: Gate
+    batching: Gate

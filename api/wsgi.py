@@ -34,10 +34,11 @@ def compose(settings: Settings) -> Flask:
         recovery=Recovery(parts.ledger, parts.uploads, publisher),
         pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
         waiters=Waiters(parts.redis, parts.ledger),
-        # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks; the last
-        # is always free for what is short.
+        # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks, and an
+        # eighth may add many pictures at once; the last eighth is always free for what is short.
         searching=Gate(settings.api_threads // 4, patience_s=1.0),
         waiting=Gate(settings.api_threads // 4, patience_s=0),
+        batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
     )
     return create_app(services)
 

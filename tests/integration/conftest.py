@@ -41,7 +41,7 @@ def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., 
             waiters = Waiters(redis, ledger)
             opened.callback(waiters.close)
             services = Services(
-                settings=Settings(),
+                settings=Settings(max_image_bytes=100_000),
                 store=memory_store,
                 ledger=ledger,
                 intake=intake,
@@ -50,6 +50,7 @@ def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., 
                 waiters=waiters,
                 searching=Gate(places, patience_s=0),
                 waiting=Gate(places, patience_s=0),
+                batching=Gate(places, patience_s=0),
             )
             return create_app(services).test_client()
 

@@ -33,6 +33,7 @@ def test_every_setting_is_in_the_readme_with_its_default(setting: Any) -> None:
     "path",
     [
         "/add",
+        "/add/batch",
         "/delete",
         "/search",
         "/compare",

@@ -1,0 +1,104 @@
+"""Adding thousands of pictures by one request: a line of JSON each, and an outcome a line."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+
+from flask import Response, g, request
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from api import requests
+from api.endpoints import Endpoint
+from api.intake import Wanted
+from api.lines import Line, blocks
+from api.outcomes import Outcome, accepted, refused
+from api.reading import LINE_TYPES, TooLarge, check_names, parse
+from api.services import Services
+from api.spool import spooled
+from common.config import Settings
+from common.errors import InputError, MatchError
+from common.jobs import BATCH_QUEUE
+from common.ledger import Task
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES = 256 * 1024 * 1024
+# A URL, a filepath and metadata of the largest, each byte written as an escape.
+LINE_BYTES = 512 * 1024
+LINES = 100_000
+# A client that sends nothing for so long, or takes nothing, is gone.
+SILENCE_S = 60.0
+
+
+def batch(services: Services, _: requests.Nothing) -> Response:
+    """Accept pictures by URL, a line each, and tell what became of each line."""
+    with ExitStack() as opened:
+        opened.enter_context(services.batching.passage())
+        connection = request.environ.get("gunicorn.socket")
+        if connection is not None:
+            connection.settimeout(SILENCE_S)
+        lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
+        outcomes = _outcomes(services, lines, request_id=g.request_id)
+        response = Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0])
+        # The place is taken until the last line is sent, or the client has gone.
+        response.call_on_close(opened.pop_all().close)
+    return response
+
+
+def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], *, request_id: str) -> Iterator[bytes]:
+    """Return the outcomes of each block; where the body ends before its time, the last one tells why."""
+    last = 0
+    try:
+        for block in arriving:
+            # What is beyond is read all the same: only then most clients read what became of the rest.
+            if taken := [line for line in block if line.number <= LINES]:
+                yield b"".join(_block(services, taken))
+            last = block[-1].number if block else last
+        if last > LINES:
+            yield _told(LINES + 1, refused(_wrong(f"a request has at most {LINES} lines", code="too_many_lines")))
+    except RequestEntityTooLarge:
+        error = _wrong(f"the body has more than {BODY_BYTES} bytes", code=TooLarge.code)
+        yield _told(last + 1, refused(error))
+    except ClientDisconnected:
+        log.info("request %s: the body ended before its time, in line %d", request_id, last + 1)
+        yield _told(last + 1, refused(_wrong("the body ended before its time", code="cut_body")))
+    except Exception:
+        log.exception("request %s broke", request_id)
+        yield _told(last + 1, refused(MatchError("a fault of ours")))
+
+
+def _block(services: Services, lines: Sequence[Line]) -> Iterator[bytes]:
+    wanted = (_wanted(line, services.settings) for line in lines)
+    for line, one in zip(lines, services.intake.accept_all(wanted, queue=BATCH_QUEUE), strict=True):
+        yield _told(line.number, accepted(one, "url", found=False) if isinstance(one, Task) else refused(one))
+
+
+def _told(number: int, outcome: Outcome) -> bytes:
+    return json.dumps({"line": number, **outcome.to_json()}, ensure_ascii=False).encode() + b"\n"
+
+
+def _wanted(line: Line, settings: Settings) -> Wanted | MatchError:
+    if line.data is None:
+        return _wrong(f"the line is longer than {LINE_BYTES} bytes", code="line_too_long")
+    try:
+        values = json.loads(line.data)
+    except (ValueError, RecursionError):
+        return _wrong("the line is not valid JSON")
+    if not isinstance(values, dict):
+        return _wrong("the line is no JSON object")
+    try:
+        check_names(values, [requests.Line])
+        found = parse(requests.Line, values, settings)
+    except InputError as error:
+        return error
+    return Wanted(filepath=found.filepath, source=found.source, metadata=found.metadata)
+
+
+def _wrong(message: str, *, code: str | None = None) -> InputError:
+    return InputError(message, field="line", code=code)
+
+
+ENDPOINTS = (
+    Endpoint(name="batch", path="/add/batch", methods=("POST",), view=batch, line=requests.Line, body_bytes=BODY_BYTES),
+)

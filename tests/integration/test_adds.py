@@ -1,0 +1,311 @@
+"""Many pictures in one request: an outcome each, whatever is wrong with the others."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from redis import Redis
+
+from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.ledger import OPEN, TASK, Closing, Ledger, State
+from common.redis_client import connect
+
+URL = "http://example.org/cat.jpg"
+NDJSON = {"Content-Type": "application/x-ndjson"}
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def picture() -> tuple[io.BytesIO, str]:
+    out = io.BytesIO()
+    Image.linear_gradient("L").save(out, "PNG")
+    out.seek(0)
+    return out, "cat.png"
+
+
+def by_url(*numbers: int) -> dict[str, Any]:
+    return {f"urls[{number}]": URL for number in numbers} | {f"filepaths[{number}]": f"{number}" for number in numbers}
+
+
+def add_many(client: FlaskClient, data: dict[str, Any]) -> Any:
+    return client.post("/add", data=data)
+
+
+def batch(client: FlaskClient, *lines: Any) -> list[dict[str, Any]]:
+    body = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+    answer = client.post("/add/batch", data=body, headers=NDJSON)
+    assert (answer.status_code, answer.mimetype) == (200, "application/x-ndjson")
+    return [json.loads(line) for line in answer.data.splitlines()]
+
+
+def line(filepath: str, **fields: Any) -> dict[str, Any]:
+    return {"url": URL, "filepath": filepath, **fields}
+
+
+def jobs(redis: Redis, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the ledger holds of the accepted ones: the job and its queue."""
+    ids = [outcome["task"]["id"] for outcome in outcomes if "task" in outcome]
+    found = [redis.hmget(TASK + task_id, "job", "queue") for task_id in ids]
+    return [json.loads(job) | {"queue": queue.decode()} for job, queue in found]
+
+
+def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis: Redis) -> None:
+    data = by_url(0, 2) | {"images[1]": picture(), "filepaths[1]": "one", "metadata[1]": '{"album": "cats"}'}
+
+    answer = add_many(client, data)
+
+    assert (answer.status_code, answer.json["status"], answer.json["error"]) == (202, "ok", [])
+    assert [(one["item"], one["status"], one["error"]) for one in answer.json["result"]] == [
+        (number, "ok", []) for number in range(3)
+    ]
+    kept = jobs(real_redis, answer.json["result"])
+    assert [(job["filepath"], job["url"], job["metadata"], job["queue"]) for job in kept] == [
+        ("0", URL, None, SINGLE_QUEUE),
+        ("one", None, {"album": "cats"}, SINGLE_QUEUE),
+        ("2", URL, None, SINGLE_QUEUE),
+    ]
+    assert [real_redis.ttl(f"match:upload:{job['upload']}") for job in kept if job["upload"]] == [-1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "code"),
+    [
+        ({"filepaths[1]": "a\nb", "urls[1]": URL}, "filepaths[1]", "wrong_parameter"),
+        ({"urls[1]": URL}, "filepaths[1]", "missing_parameter"),
+        ({"filepaths[1]": "a"}, "images[1]", "missing_parameter"),
+        ({"filepaths[1]": "a", "urls[1]": "http://127.0.0.1/"}, "urls[1]", "private_address"),
+        ({"filepaths[1]": "a", "urls[1]": URL, "images[1]": picture()}, "urls[1]", "wrong_parameter"),
+        ({"filepaths[1]": "a", "images[1]": (io.BytesIO(b"text"), "a")}, "images[1]", "not_an_image"),
+        ({"filepaths[1]": "a", "images[1]": (io.BytesIO(b"x" * 100_001), "a")}, "images[1]", "too_large"),
+        ({"filepaths[1]": "a", "urls[1]": URL, "metadata[1]": "[]"}, "metadata[1]", "wrong_parameter"),
+    ],
+)
+def test_one_bad_item_never_costs_the_others(client: FlaskClient, wrong: dict[str, Any], field: str, code: str) -> None:
+    answer = add_many(client, by_url(0, 2) | wrong)
+
+    assert (answer.status_code, answer.json["status"]) == (202, "warn")
+    first, bad, last = answer.json["result"]
+    assert (first["status"], last["status"]) == ("ok", "ok")
+    assert (bad["item"], bad["status"], bad["field"], bad["code"]) == (1, "fail", field, code)
+    assert answer.json["error"] == [f"item 1: {bad['error'][0]}"]
+
+
+def test_where_nothing_is_accepted_the_request_has_failed(client: FlaskClient) -> None:
+    data = {"filepaths[0]": "a", "filepaths[1]": "b", "images[1]": (io.BytesIO(b"text"), "a")}
+
+    answer = add_many(client, data)
+
+    assert (answer.status_code, answer.json["status"], answer.json["code"]) == (422, "fail", "not_an_image")
+    assert [one["code"] for one in answer.json["result"]] == ["missing_parameter", "not_an_image"]
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (by_url(100), "filepaths[100]"),
+        (by_url(0) | {"filepath": "a"}, "filepath"),
+        (by_url(0) | {"pictures[0]": "a"}, "pictures[0]"),
+        (by_url(0) | {"wait": "soon"}, "wait"),
+    ],
+)
+def test_what_is_wrong_with_the_request_itself_is_told_before_anything_is_accepted(
+    client: FlaskClient, real_redis: Redis, data: dict[str, str], field: str
+) -> None:
+    answer = add_many(client, data)
+
+    assert (answer.status_code, answer.json["field"], answer.json["result"]) == (400, field, [])
+    assert real_redis.zcard(OPEN) == 0
+
+
+def test_a_hundred_items_with_metadata_are_taken(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+    client = make_client(real_redis, max_open=1000)
+    data = by_url(*range(100)) | {f"metadata[{number}]": json.dumps({"x": "y" * 1000}) for number in range(100)}
+
+    answer = client.post("/add", data=data, content_type="multipart/form-data")
+
+    assert [one["status"] for one in answer.json["result"]] == ["ok"] * 100
+
+
+def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_back(
+    client: FlaskClient, real_redis: Redis
+) -> None:
+    data = {f"images[{number}]": picture() for number in range(13)}
+
+    answer = add_many(client, data | {f"filepaths[{number}]": f"{number}" for number in range(13)})
+
+    assert (answer.status_code, answer.json["status"]) == (202, "warn")
+    accepted, refused = answer.json["result"][:10], answer.json["result"][10:]
+    assert [one["status"] for one in accepted] == ["ok"] * 10
+    assert {(one["code"], one["retry_after"] > 0) for one in refused} == {("overloaded", True)}
+    assert len(list(real_redis.scan_iter("match:upload:*"))) == 10
+
+
+def test_without_redis_many_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
+    answer = add_many(make_client(connect(NOWHERE)), by_url(0, 1))
+
+    assert (answer.status_code, answer.json["code"]) == (503, "queue_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_many_are_waited_for_together(client: FlaskClient, real_redis: Redis) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add_many, client, by_url(0, 1, 2) | {"wait": "30"})
+        first, second, third = wait_for_open(real_redis, 3)
+        close(real_redis, Closing(task_id=first, state=State.SUCCEEDED))
+        close(real_redis, Closing(task_id=second, state=State.FAILED, code="http_status", error="it was not there"))
+        close(real_redis, Closing(task_id=third, state=State.SUPERSEDED))
+
+    answer = waiting.result()
+    assert (answer.status_code, answer.json["status"], len(answer.json["error"])) == (200, "warn", 2)
+    assert [(one["status"], one["task"]["state"]) for one in answer.json["result"]] == [
+        ("ok", "succeeded"),
+        ("fail", "failed"),
+        ("warn", "superseded"),
+    ]
+    assert answer.json["result"][1]["field"] == "urls[1]"
+
+
+def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: FlaskClient, real_redis: Redis) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "0.5"})
+        _, second = wait_for_open(real_redis, 2)
+        close(real_redis, Closing(task_id=second, state=State.SUCCEEDED))
+
+    answer = waiting.result()
+    assert answer.status_code == 202
+    assert [one["task"]["state"] for one in answer.json["result"]] == ["pending", "succeeded"]
+
+
+def wait_for_open(redis: Redis, count: int) -> list[str]:
+    """Return the ids of open tasks, in the order of their requests."""
+    deadline = monotonic() + 30
+    while redis.zcard(OPEN) < count and monotonic() < deadline:
+        sleep(0.01)
+    ids = [task_id.decode() for task_id in redis.zrange(OPEN, 0, -1)]
+    return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
+
+
+def close(redis: Redis, closing: Closing) -> None:
+    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
+
+
+def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskClient, real_redis: Redis) -> None:
+    outcomes = batch(client, line("a", metadata={"album": "cats"}), b"", line("b"))
+
+    assert [(one["line"], one["status"], one["task"]["filepath"]) for one in outcomes] == [
+        (1, "ok", "a"),
+        (3, "ok", "b"),
+    ]
+    kept = jobs(real_redis, outcomes)
+    assert [(job["filepath"], job["metadata"], job["queue"]) for job in kept] == [
+        ("a", {"album": "cats"}, BATCH_QUEUE),
+        ("b", None, BATCH_QUEUE),
+    ]
+    seqs = [int(real_redis.hget(TASK + one["task"]["id"], "seq") or 0) for one in outcomes]
+    assert seqs == sorted(seqs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "code"),
+    [
+        (b"{", "line", "wrong_parameter"),
+        (b"[]", "line", "wrong_parameter"),
+        (b"\xff", "line", "wrong_parameter"),
+        (b"[" * 100_000, "line", "wrong_parameter"),
+        (b'"' + b"x" * 600_000 + b'"', "line", "line_too_long"),
+        ({"url": URL}, "filepath", "missing_parameter"),
+        ({"filepath": "a"}, "url", "missing_parameter"),
+        (line("a", urls=URL), "urls", "unknown_parameter"),
+        (line("a\nb"), "filepath", "wrong_parameter"),
+        (line("\ud800"), "filepath", "wrong_parameter"),
+        ({"url": "http://example.org/\ud800", "filepath": "a"}, "url", "wrong_parameter"),
+        ({"url": 7, "filepath": "a"}, "url", "wrong_parameter"),
+        ({"url": " ", "filepath": "a"}, "url", "wrong_parameter"),
+        ({"url": "file:///etc/passwd", "filepath": "a"}, "url", "forbidden_scheme"),
+        ({"url": "http://10.0.0.1/", "filepath": "a"}, "url", "private_address"),
+        (line("a", metadata="{}"), "metadata", "wrong_parameter"),
+        (line("a", metadata={"x": "y" * 9000}), "metadata", "wrong_parameter"),
+        (line("a", metadata={f"{number}": "y" * 8000 for number in range(9)}), "metadata", "wrong_parameter"),
+        (b'{"url": "http://example.org/", "filepath": "a", "metadata": {"a": 1e999}}', "metadata", "wrong_parameter"),
+    ],
+)
+def test_a_wrong_line_never_costs_the_others(client: FlaskClient, wrong: Any, field: str, code: str) -> None:
+    first, bad, last = batch(client, line("first"), wrong, line("last"))
+
+    assert (first["status"], last["status"]) == ("ok", "ok")
+    assert (bad["line"], bad["status"], bad["field"], bad["code"]) == (2, "fail", field, code)
+    assert len(bad["error"]) == 1
+
+
+def test_lines_beyond_the_room_are_told_to_come_back(client: FlaskClient, real_redis: Redis) -> None:
+    outcomes = batch(client, *[line(f"{number}") for number in range(25)])
+
+    assert [one["status"] for one in outcomes] == ["ok"] * 10 + ["fail"] * 15
+    assert {(one["code"], one["retry_after"] > 0) for one in outcomes[10:]} == {("overloaded", True)}
+    assert real_redis.zcard(OPEN) == 10
+
+
+def test_lines_without_redis_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
+    outcomes = batch(make_client(connect(NOWHERE)), line("a"), line("b"))
+
+    assert {(one["code"], one["retry_after"] > 0) for one in outcomes} == {("queue_unavailable", True)}
+
+
+def test_lines_beyond_the_most_are_told_and_not_accepted(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.batch_routes.LINES", 3)
+
+    outcomes = batch(make_client(real_redis), *[line(f"{number}") for number in range(6)])
+
+    assert [(one["line"], one["status"]) for one in outcomes] == [(1, "ok"), (2, "ok"), (3, "ok"), (4, "fail")]
+    assert outcomes[-1]["code"] == "too_many_lines"
+    assert real_redis.zcard(OPEN) == 3
+
+
+def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("secret of the inside")
+
+    monkeypatch.setattr("api.batch_routes.accepted", broken)
+
+    [outcome] = batch(client, line("a"))
+
+    assert (outcome["line"], outcome["code"]) == (1, "internal_error")
+    assert "secret" not in str(outcome)
+    assert "secret of the inside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "field"),
+    [
+        ({"json": {}}, 415, "Content-Type"),
+        ({"data": {"url": URL}}, 415, "Content-Type"),
+        ({"data": b"", "headers": NDJSON, "query_string": {"wait": "1"}}, 400, "wait"),
+    ],
+)
+def test_a_body_that_is_no_lines_is_told(client: FlaskClient, options: dict[str, Any], status: int, field: str) -> None:
+    answer = client.post("/add/batch", **options)
+
+    assert (answer.status_code, answer.json["field"], answer.json["method"]) == (status, field, "batch")
+
+
+def test_batches_beyond_the_gate_are_refused_and_their_places_come_back(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
+    client = make_client(real_redis, places=1)
+    open_one = client.post("/add/batch", data=b"", headers=NDJSON, buffered=False)
+
+    refused = client.post("/add/batch", data=b"", headers=NDJSON)
+    open_one.close()
+    passed = client.post("/add/batch", data=b"", headers=NDJSON)
+
+    assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
+    assert passed.status_code == 200
