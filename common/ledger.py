@@ -246,10 +246,13 @@ class Ledger:
             found = cast("list[bytes]", self._redis.srandmember(CROWDED, limit))
         return [host.decode() for host in found]
 
-    def risk(self, task_id: str) -> int:
-        """Count one more entry into the decoder, and return how many were not survived, this one included."""
+    def risk(self, task_id: str, *, after: str = "") -> int:
+        """Count one more entry into the decoder, and return how many were not survived, this one included.
+
+        `after` is the task whose picture left the same decoder before: that one is survived.
+        """
         with redis_errors():
-            return int(cast("int", self._risk(args=[task_id])))
+            return int(cast("int", self._risk(args=[task_id, after])))
 
     def survived(self, task_ids: Sequence[str]) -> None:
         """Forget the entries into the decoder: these pictures do not kill their worker."""

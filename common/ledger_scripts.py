@@ -122,9 +122,11 @@ return wake(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), {u
 """
 )
 
+# ARGV: id, id of the picture that the same process decoded before ('' for none): it has survived that.
 RISK = (
     _EVEN_WHEN_FULL
     + """
+if ARGV[2] ~= '' then redis.call('HDEL', TASK .. ARGV[2], 'risks') end
 if redis.call('EXISTS', TASK .. ARGV[1]) == 0 then return 0 end
 return redis.call('HINCRBY', TASK .. ARGV[1], 'risks', 1)
 """

@@ -1,7 +1,7 @@
 """One task, start to end: job, image, signature, record; knows no queue."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import time_ns
 
 from common.compute import ComputeSlot
@@ -34,6 +34,13 @@ class DeadlyImage(MatchError):
     code = "image_ends_worker"
 
 
+@dataclass(slots=True)
+class Decoding:
+    """The task whose picture is in the decoder, or was the last there; for whoever holds the slot."""
+
+    task_id: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Does the work of tasks; `run` is called from many threads at once."""
@@ -46,6 +53,7 @@ class Pipeline:
     writer: Writer
     settlement: Settlement
     hosts: Hosts
+    decoding: Decoding = field(default_factory=Decoding)
 
     def run(self, task_id: str) -> None:
         """Do the work of one task and close it, stored or failed with its reason.
@@ -73,7 +81,11 @@ class Pipeline:
     def _record(self, claim: Claim) -> Record:
         data = self._bytes(claim)
         with self.slot.hold():
-            if self.ledger.risk(claim.task_id) > MOST_DEATHS:
+            # The picture before has left the decoder, which is said at once: until it is written it may wait long, and
+            # a death meanwhile is not its fault.
+            deaths = self.ledger.risk(claim.task_id, after=self.decoding.task_id)
+            self.decoding.task_id = claim.task_id
+            if deaths > MOST_DEATHS:
                 message = f"{MOST_DEATHS} workers ended while they decoded this picture"
                 raise DeadlyImage(message)
             with self.slot.alarm():

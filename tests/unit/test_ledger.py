@@ -144,6 +144,15 @@ def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(l
     assert [*deaths, ledger.risk(task_id)] == [1, 2, 1]
 
 
+def test_an_entry_into_the_decoder_says_that_the_one_before_was_survived(ledger: Ledger) -> None:
+    first, second = accept(ledger, JOB, JOB)
+    ledger.risk(first)
+
+    ledger.risk(second, after=first)
+
+    assert [ledger.risk(first), ledger.risk(second)] == [1, 2]
+
+
 def test_a_task_given_back_is_pending_again(ledger: Ledger) -> None:
     [task_id] = accept(ledger)
     ledger.begin(task_id)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
 from time import monotonic, sleep
+from typing import Any
 
 import numpy as np
 import requests
@@ -21,11 +22,12 @@ ANSWER_WITHIN_S = 90.0
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to be added: from `url` where there is one, else by upload."""
+    """A picture to be added: by `url` where there is one, else by upload of `data` or of the picture of this number."""
 
     filepath: str
     number: int
     url: str = ""
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,18 @@ class Client:
         """Add one picture, and return the API's answer."""
         if not hasattr(self._thread, "session"):
             self._thread.session = requests.Session()
-        upload = {} if item.url else {"image": picture(item.number)}
+        upload = {} if item.url else {"image": item.data or picture(item.number)}
         fields = {"filepath": item.filepath} | ({"url": item.url} if item.url else {})
         answer: requests.Response = self._thread.session.post(
             f"{self.url}/add", data=fields, files=upload or None, timeout=ANSWER_WITHIN_S
         )
         self.slowest_s = max(self.slowest_s, answer.elapsed.total_seconds())
         return answer
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Return what the API tells of a task."""
+        [task] = requests.get(f"{self.url}/tasks/{task_id}", timeout=ANSWER_WITHIN_S).json()["result"]
+        return dict(task)
 
     def add_all(self, items: Iterable[Item], *, patience_s: float = 0.0) -> list[Accepted]:
         """Add all, and return what was accepted; what is not is tried again for `patience_s`, as clients do."""

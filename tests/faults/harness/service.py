@@ -14,6 +14,7 @@ from dev.ports import free_port
 from dev.stack import Program, Running
 from harness.waiting import wait_until
 
+ROOT = Path(__file__).resolve().parents[3]
 TICKS = os.sysconf("SC_CLK_TCK")
 LOOK_EVERY_S = 0.05
 
@@ -91,6 +92,12 @@ def cpu_s(pid: int) -> float:
     """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def peak_mib(pid: int) -> float:
+    """Return the most memory that a process has had resident, in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
 def _answers(url: str) -> bool:
