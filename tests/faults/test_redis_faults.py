@@ -12,7 +12,7 @@ from dev.redis_server import RedisServer
 from harness.accounts import Item
 from harness.proxy import Proxy
 from harness.stage import Stage, size
-from harness.waiting import wait_until
+from harness.waiting import wait_for_stored, wait_until
 
 
 def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
@@ -22,7 +22,7 @@ def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
     with ThreadPoolExecutor() as pool:
         adding = pool.submit(client.add_all, stage.items(count), patience_s=60)
         for nth in range(1, kills + 1):
-            wait_for_stored(stage, count * nth // (kills + 2))
+            wait_for_stored(stage.parts.store, count * nth // (kills + 2))
             stage.redis.kill()
             stage.redis.start()
         back = monotonic()
@@ -38,7 +38,7 @@ def test_without_redis_adds_are_told_to_come_back_and_all_goes_on_when_it_is_bac
     client = stage.client()
     accepted = client.add_all(stage.items(count))
     worker = stage.service.start_worker()
-    wait_for_stored(stage, 1)
+    wait_for_stored(stage.parts.store, 1)
     stage.redis.kill()
     refused = []
     until = monotonic() + away_s
@@ -63,7 +63,7 @@ def test_a_half_open_network_between_workers_and_redis_ends_by_itself(stage: Sta
     with Proxy(stage.redis.port) as proxy:
         worker = stage.service.start_worker(REDIS_URL=proxy.url("redis"))
         accepted = client.add_all(stage.items(count))
-        wait_for_stored(stage, 1)
+        wait_for_stored(stage.parts.store, 1)
         proxy.stall()
         sleep(stall_s)
         proxy.resume()
@@ -107,7 +107,7 @@ def test_connections_to_redis_that_went_dead_unnoticed_are_replaced(stage: Stage
         client = stage.client(REDIS_URL=proxy.url("redis"))
         stage.service.start_worker(REDIS_URL=proxy.url("redis"))
         before = client.add_all(stage.items(count))
-        wait_for_stored(stage, count)
+        wait_for_stored(stage.parts.store, count)
         proxy.forget()
         forgotten = monotonic()
         after = client.add_all(stage.items(count, start=count), patience_s=60)
@@ -123,7 +123,7 @@ def test_a_redis_whose_disk_is_full_refuses_adds_and_goes_on_when_there_is_room(
     client = stage.client()
     worker = stage.service.start_worker()
     before = client.add_all(stage.items(count))
-    wait_for_stored(stage, 1)
+    wait_for_stored(stage.parts.store, 1)
     with full_disk(stage.redis):
         wait_until(lambda: not client.add(Item("refused", 0)).ok, "an add is refused")
         refused = []
@@ -151,7 +151,3 @@ def full_disk(redis: RedisServer) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(redis.pid, resource.RLIMIT_FSIZE, before)
-
-
-def wait_for_stored(stage: Stage, count: int) -> None:
-    wait_until(lambda: stage.parts.store.count() >= count, f"{count} are stored")

@@ -5,7 +5,7 @@ import signal
 
 from harness.proxy import Proxy
 from harness.stage import Stage, size
-from harness.waiting import wait_until
+from harness.waiting import wait_for_stored, wait_until
 
 # What Kubernetes and compose give a worker before they kill it.
 GRACE_S = 60
@@ -16,7 +16,7 @@ def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
     accepted = stage.client().add_all(stage.items(count))
     worker = stage.service.start_worker()
     for nth in range(1, kills + 1):
-        wait_for_stored(stage, count * nth // (kills + 2))
+        wait_for_stored(stage.parts.store, count * nth // (kills + 2))
         os.kill(worker.pid, signal.SIGKILL)
 
     found = stage.settle(f"worker killed {kills} times", accepted)
@@ -55,7 +55,7 @@ def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
     for nth in range(1, stops + 1):
         worker = stage.service.start_worker()
         stage.service.let_go(worker)
-        wait_for_stored(stage, count * nth // (stops + 2))
+        wait_for_stored(stage.parts.store, count * nth // (stops + 2))
         worker.ask_to_stop()
         ended.append(worker._process.wait(GRACE_S))
     stage.service.start_worker()
@@ -64,7 +64,3 @@ def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
 
     assert ended == [0] * stops
     assert (found.stored, found.repeated) == (count, 0)
-
-
-def wait_for_stored(stage: Stage, count: int) -> None:
-    wait_until(lambda: stage.parts.store.count() >= count, f"{count} are stored")

@@ -1,6 +1,6 @@
 """What was accepted, and what became of it: read from the store, never from counters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
@@ -12,6 +12,7 @@ import requests
 
 from common.ledger import CLOSED_STATES, State, Task
 from common.search import search
+from common.store.base import Record
 from common.wiring import Parts
 from harness.pictures import picture, signature
 from harness.waiting import wait_until
@@ -107,25 +108,35 @@ def wait_for_ends(parts: Parts, accepted: Sequence[Accepted], *, within_s: float
     return wait_until(done, f"all of {len(accepted)} tasks end", within_s=within_s)
 
 
-def account(parts: Parts, accepted: Sequence[Accepted]) -> Account:
-    """Read from the store what became of each; every filepath was asked for once."""
+def account(parts: Parts, accepted: Sequence[Accepted], newest: Mapping[str, int | None] | None = None) -> Account:
+    """Read from the store what became of each.
+
+    `newest` is what the newest request for each filepath asked for: a picture, by its number, or none; without it, each
+    filepath was asked for once. What an older request asked for is stored when the newer one's picture stands.
+    """
+    newest = {one.item.filepath: one.item.number for one in accepted} if newest is None else newest
     parts.store.refresh()
-    records = parts.store.records([one.item.filepath for one in accepted])
+    records = parts.store.records(list(newest))
+    right = {path for path, number in newest.items() if _stands(parts, path, records.get(path), number)}
     stored, failed, lost, repeated = 0, 0, 0, 0
     for one in accepted:
         task = parts.ledger.task(one.task_id)
         repeated += max(0, task.attempts - 1) if task else 0
-        record = records.get(one.item.filepath)
-        if record is not None:
-            assert np.array_equal(record.signatures[0], signature(one.item.number)), "another picture is stored"
-            found = search(signature(one.item.number), parts.store, all_orientations=False)
-            assert one.item.filepath in [match.filepath for match in found], "no search finds it"
+        if one.item.filepath in right:
             stored += 1
         elif task is not None and task.state is State.FAILED and task.code and task.error:
             failed += 1
         else:
             lost += 1
     return Account(len(accepted), stored, failed, lost, repeated)
+
+
+def _stands(parts: Parts, filepath: str, record: Record | None, number: int | None) -> bool:
+    """Say whether exactly this picture is stored, and a search with it finds it; None: no picture."""
+    if record is None or number is None:
+        return record is None and number is None
+    found = search(signature(number), parts.store, all_orientations=False)
+    return np.array_equal(record.signatures[0], signature(number)) and filepath in {match.filepath for match in found}
 
 
 def _ended(parts: Parts, task_id: str) -> bool:

@@ -67,6 +67,10 @@ class Service:
             self._kept.append(one)
         return one
 
+    def running(self, name: str) -> list[Running]:
+        """Return the programs of that name."""
+        return [one for one in self._running if one.program.name.startswith(f"{name}-")]
+
     def let_go(self, one: Running) -> None:
         """Start this one no more."""
         with self._lock:

@@ -47,15 +47,21 @@ class Stage:
         return [Item(f"{n:05}", n) for n in range(start, start + count)]
 
     def settle(
-        self, scenario: str, accepted: Sequence[Accepted], *, since: float | None = None, within_s: float = 180
+        self,
+        scenario: str,
+        accepted: Sequence[Accepted],
+        *,
+        newest: Mapping[str, int | None] | None = None,
+        since: float | None = None,
+        within_s: float = 180,
     ) -> Account:
         """Wait until every task has ended, read the store, and put a row into the table.
 
-        `since` is when the fault was over; without it, that is now.
+        `newest` is as in `account`; `since` is when the fault was over: without it, that is now.
         """
         since = monotonic() if since is None else since
         wait_for_ends(self.parts, accepted, within_s=within_s)
         seconds = monotonic() - since
-        found = account(self.parts, accepted)
+        found = account(self.parts, accepted, newest)
         self.record("fault", {"scenario": scenario} | asdict(found) | {"seconds": f"{seconds:.1f}"})
         return found

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from time import monotonic, sleep
 
+from common.store.base import Store
+
 WITHIN_S = 60.0
 
 
@@ -13,3 +15,8 @@ def wait_until(done: Callable[[], bool], what: str, *, within_s: float = WITHIN_
         assert monotonic() - started < within_s, f"not in time: {what}"
         sleep(0.02)
     return monotonic() - started
+
+
+def wait_for_stored(store: Store, count: int) -> None:
+    """Return when at least so many pictures are stored."""
+    wait_until(lambda: store.count() >= count, f"{count} are stored")
