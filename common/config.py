@@ -366,11 +366,15 @@ class Settings:
         if settings.elasticsearch_ca_file is not None and "http://" in settings.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
         # Else work would be done twice at once, over and over.
-        longest_s = settings.fetch_timeout_s + settings.decode_timeout_s + settings.store_hold_s
-        if settings.visibility_timeout_s <= longest_s:
+        if settings.visibility_timeout_s <= settings.longest_task_s:
             message = (
                 "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
-                f"and MATCH_STORE_HOLD_S, {longest_s:g}"
+                f"and MATCH_STORE_HOLD_S, {settings.longest_task_s:g}"
             )
             raise ConfigError(message)
         return settings
+
+    @property
+    def longest_task_s(self) -> float:
+        """How long a task may take from its begin, in seconds."""
+        return self.fetch_timeout_s + self.decode_timeout_s + self.store_hold_s

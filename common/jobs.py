@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 ADD_TASK = "match.add"
+# A message costs about as much as a signature, so work that nobody waits for travels together.
+ADD_MANY_TASK = "match.add_many"
+CHUNK = 50
 # When the message was sent, in milliseconds since 1970 by Redis's clock.
 SENT_HEADER = "match_sent"
 

@@ -14,15 +14,19 @@ from common.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
 from common.wiring import Parts, wire
 from workers import tasks
+from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
 from workers.hosts import Hosts
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
+from workers.turns import Turns
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
+
+LONGEST_PATIENCE_S = 120.0
 
 WORKER_SETTINGS: dict[str, Any] = {
     # A message is acknowledged after its picture is stored, and comes back when its worker dies.
@@ -51,11 +55,13 @@ class Runtime:
     parts: Parts
     writer: Writer
     pipeline: Pipeline
+    chunks: Chunks
     sweeper: Sweeper
 
     def close(self) -> None:
         """Write what waits, then give everything back."""
         self.sweeper.close()
+        self.chunks.close()
         self.writer.close()
         self.parts.close()
 
@@ -64,10 +70,12 @@ def create_app(settings: Settings) -> Celery:
     """Return the Celery app of a worker; it opens its connections when the worker starts, not before."""
     app = Celery("match", broker=settings.redis_url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS | WORKER_SETTINGS)
-    app.conf.broker_transport_options = transport_options(settings)
     app.steps["consumer"].add(EventsOnceASecond)
     runtime: list[Runtime] = []
-    tasks.register(app, lambda: runtime[0].pipeline)
+    app.conf.broker_transport_options = transport_options(settings) | {
+        "queue_order_strategy": lambda: Turns(lambda: bool(runtime) and runtime[0].chunks.is_full())
+    }
+    tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
     @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def start(**_: object) -> None:
@@ -75,6 +83,7 @@ def create_app(settings: Settings) -> Celery:
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def hurry(**_: object) -> None:
+        runtime[0].chunks.hurry()
         runtime[0].writer.hurry()
 
     @worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
@@ -93,6 +102,11 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_restore_interval": min(5.0, settings.visibility_timeout_s / 10),
         "unacked_restore_throttle": 1,
     }
+
+
+def patience_s(settings: Settings) -> float:
+    """Return after how long a message of many tasks begins no more of them, so that it ends before it comes again."""
+    return min(LONGEST_PATIENCE_S, 0.8 * (settings.visibility_timeout_s - settings.longest_task_s))
 
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
@@ -133,4 +147,5 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         batch=settings.sweep_batch,
     )
     sweeper.start()
-    return Runtime(parts, writer, pipeline, sweeper)
+    chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
+    return Runtime(parts, writer, pipeline, chunks, sweeper)

@@ -127,7 +127,7 @@ class Sweeper:
         """Return the ids of the tasks whose message a worker has taken; if it died, they come back by themselves."""
         with redis_errors():
             notes = cast("list[bytes]", self._redis.hvals(UNACKED))
-        return {task_id for note in notes if (task_id := _task_of(note)) is not None}
+        return {task_id for note in notes for task_id in _tasks_of(note)}
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
@@ -159,11 +159,12 @@ def _sent_at(message: bytes) -> int | None:
         return None
 
 
-def _task_of(note: bytes) -> str | None:
-    """Return the task of a message that a worker has taken, None where it is not one of ours."""
+def _tasks_of(note: bytes) -> list[str]:
+    """Return the tasks of a message that a worker has taken; none where it is not one of ours."""
     try:
         # [message, exchange, routing key]; its body is the call: [positional arguments, named ones, how to go on].
         body: Any = json.loads(b64decode(json.loads(note)[0]["body"]))
-        return str(body[0][0])
+        told = body[0][0]
     except (ValueError, TypeError, LookupError):
-        return None
+        return []
+    return told if isinstance(told, list) else [str(told)]

@@ -19,7 +19,7 @@ from redis import Redis
 from api.publisher import Publisher
 from common.broker import QUEUE_SETTINGS
 from common.config import Settings
-from common.jobs import ADD_TASK, SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
 from common.ledger import CLOSED_STATES, OPEN, State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts, wire
@@ -107,10 +107,10 @@ def picture(number: int) -> bytes:
     return out.getvalue()
 
 
-def accept(parts: Parts, filepath: str, data: bytes) -> Task:
+def accept(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
     upload = parts.uploads.put(data)
     parts.uploads.keep(upload)
-    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=SINGLE_QUEUE)
+    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
     return task
 
 
@@ -222,6 +222,56 @@ def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publ
     assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
     assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
+
+
+def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
+    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+) -> None:
+    tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(2 * CHUNK + 1)]
+    broken = accept(parts, "broken", b"\x89PNG\r\n\x1a\n no picture", queue=BATCH_QUEUE)
+    publisher.send([*tasks, broken], queue=BATCH_QUEUE)
+    messages = real_redis.llen(BATCH_QUEUE)
+
+    start_worker()
+
+    assert messages == 3
+    assert wait_for_ends(parts, [*tasks, broken]) == [State.SUCCEEDED] * len(tasks) + [State.FAILED]
+    assert stored(parts) == [task.filepath for task in tasks]
+
+
+def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
+    parts: Parts, publisher: Publisher, start_worker: Any
+) -> None:
+    tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(8 * CHUNK)]
+    publisher.send(tasks, queue=BATCH_QUEUE)
+    first = start_worker()
+    wait_for_some(parts)
+
+    first.send_signal(signal.SIGTERM)
+    status = first.wait(WITHIN_S)
+    left = parts.ledger.open_count()
+    start_worker()
+
+    assert status == 0
+    assert 0 < left < len(tasks)
+    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert stored(parts) == [task.filepath for task in tasks]
+    assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
+
+
+def test_a_message_of_a_killed_worker_is_worked_again(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+    short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
+    tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(4 * CHUNK)]
+    publisher.send(tasks, queue=BATCH_QUEUE)
+    first = start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
+    wait_for_some(parts)
+
+    first.kill()
+    first.wait()
+    start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
+
+    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert stored(parts) == [task.filepath for task in tasks]
 
 
 def test_a_worker_that_does_not_end_well_says_so_by_its_status(

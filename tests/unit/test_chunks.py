@@ -1,0 +1,190 @@
+"""Messages of many tasks: each task has an end of its own, and none keeps the message for ever."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Thread
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from common.errors import QueueUnavailable, StoreUnavailable
+from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from workers.chunks import MOST_AT_ONCE, Chunks
+from workers.turns import Turns
+
+WITHIN_S = 10.0
+
+
+class Work:
+    """Notes what was done; tasks named in `errors` raise, and those in `waits` wait until `go`."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.begun: list[str] = []
+        self.errors: dict[str, Exception] = {}
+        self.waits: set[str] = set()
+        self.go = Event()
+
+    def __call__(self, task_id: str) -> None:
+        self.begun.append(task_id)
+        if task_id in self.waits:
+            assert self.go.wait(WITHIN_S)
+        if task_id in self.errors:
+            raise self.errors[task_id]
+        self.done.append(task_id)
+
+
+class Threads(ThreadPoolExecutor):
+    """Keeps what was asked of it."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.asked: list[Future[Any]] = []
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.asked.append(super().submit(*args, **kwargs))
+        return self.asked[-1]
+
+    def await_cancelled(self, count: int) -> None:
+        deadline = monotonic() + WITHIN_S
+        while sum(future.cancelled() for future in self.asked) < count:
+            assert monotonic() < deadline
+            sleep(0.01)
+
+
+class Queue:
+    """Keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[list[str], str, int]] = []
+
+    def __call__(self, task_ids: Sequence[str], queue: str, at: int) -> None:
+        self.sent.append((list(task_ids), queue, at))
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue()
+
+
+@pytest.fixture
+def chunks_of(work: Work, queue: Queue) -> Iterator[Callable[..., Chunks]]:
+    made: list[Chunks] = []
+
+    def chunks_of(*, threads: int = 4, patience_s: float = WITHIN_S) -> Chunks:
+        made.append(Chunks(work, queue, threads=threads, patience_s=patience_s))
+        return made[-1]
+
+    yield chunks_of
+    work.go.set()
+    for chunks in made:
+        chunks.close()
+
+
+def test_every_task_of_a_message_is_worked(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
+    tasks = [f"task-{n}" for n in range(20)]
+
+    chunks_of().run(tasks, at=7)
+
+    assert sorted(work.done) == sorted(tasks)
+    assert queue.sent == []
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), QueueUnavailable("away")])
+def test_what_cannot_be_finished_now_goes_back_alone(
+    chunks_of: Callable[..., Chunks], work: Work, queue: Queue, error: Exception
+) -> None:
+    chunks = chunks_of()
+    chunks.hurry()  # it need not pause
+    work.errors = {"b": error}
+
+    chunks.run(["b"], at=7)
+
+    assert queue.sent == [(["b"], BATCH_QUEUE, 7)]
+
+
+def test_a_task_that_breaks_costs_the_others_nothing(
+    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
+) -> None:
+    work.errors = {"b": ValueError("a fault of ours")}
+
+    chunks_of().run(["a", "b", "c"], at=7)
+
+    assert sorted(work.done) == ["a", "c"]
+    assert queue.sent == []
+
+
+def test_what_has_not_begun_after_some_time_goes_back(
+    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
+) -> None:
+    work.waits = {"slow"}
+    chunks = chunks_of(threads=1, patience_s=0.01)
+    chunks._threads = threads = Threads(1)
+    running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
+
+    running.start()
+    threads.await_cancelled(2)
+    work.go.set()
+    running.join(WITHIN_S)
+
+    assert work.done == ["slow"]
+    assert queue.sent == [(["b", "c"], BATCH_QUEUE, 7)]
+
+
+def test_a_process_that_is_to_end_begins_nothing_more(
+    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
+) -> None:
+    work.waits = {"slow"}
+    chunks = chunks_of(threads=1)
+    chunks._threads = threads = Threads(1)
+    running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
+
+    running.start()
+    chunks.hurry()
+    threads.await_cancelled(2)
+    work.go.set()
+    running.join(WITHIN_S)
+
+    assert "b" not in work.begun
+    assert [sent[1:] for sent in queue.sent] == [(BATCH_QUEUE, 7)]
+    assert {"b", "c"} <= set(queue.sent[0][0])
+
+
+def test_an_unsent_rest_is_told_to_the_caller(work: Work) -> None:
+    def refuse(*_: object) -> None:
+        raise QueueUnavailable("away")
+
+    chunks = Chunks(work, refuse, threads=1, patience_s=WITHIN_S)
+    chunks.hurry()
+    work.errors = {"a": StoreUnavailable("away")}
+
+    with pytest.raises(QueueUnavailable):
+        chunks.run(["a"], at=7)
+    chunks.close()
+
+
+def test_a_full_process_takes_single_adds_alone(chunks_of: Callable[..., Chunks], work: Work) -> None:
+    chunks = chunks_of(threads=MOST_AT_ONCE)
+    turns = Turns(chunks.is_full)
+    turns.update([SINGLE_QUEUE, BATCH_QUEUE])
+    work.waits = {f"task-{n}" for n in range(MOST_AT_ONCE)}
+    running = [Thread(target=chunks.run, args=([task],), kwargs={"at": 7}) for task in sorted(work.waits)]
+
+    before = turns.consume(2)
+    for thread in running:
+        thread.start()
+    while len(work.begun) < MOST_AT_ONCE:
+        running[0].join(0.01)
+    while_full = turns.consume(2)
+    work.go.set()
+    for thread in running:
+        thread.join(WITHIN_S)
+
+    assert before == turns.consume(2) == [SINGLE_QUEUE, BATCH_QUEUE]
+    assert while_full == [SINGLE_QUEUE]
