@@ -7,6 +7,8 @@ from typing import Any
 from kombu.transport import redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
+from common.insisting import InsistingClient
+
 
 class QoS(redis.QoS):
     """kombu's note of what a worker holds, written and taken back in one round trip but in no transaction.
@@ -41,6 +43,9 @@ class Channel(redis.Channel):
             # Closed after a loss, with messages in hand: kombu would fail on the None, and the worker would end.
             raise ConnectionError("the connection to Redis was closed")
         return super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+
+    def _get_client(self) -> Any:  # noqa: ANN401 - kombu's own interface
+        return InsistingClient
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's own interface
         if asynchronous:

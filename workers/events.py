@@ -15,6 +15,7 @@ class EventsOnceASecond(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
     """
 
     requires = (Events,)
+    _timer: Any = None
 
     def start(self, c: Any) -> None:  # noqa: ANN401 - Celery has no types
         """Send what is buffered every second; a full buffer is sent at once as before."""

@@ -1,0 +1,193 @@
+"""A Redis with little memory: new work is refused in time, all else goes on, and what was accepted is stored."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
+
+from common.config import Settings
+from common.ledger import Closing, State
+from common.wiring import Parts, wire
+from dev.ports import free_port
+from dev.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 60
+START = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def small_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis", maxmemory="20mb") as server:
+        yield server
+
+
+@pytest.fixture
+def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
+    return {
+        "REDIS_URL": small_redis.url,
+        "MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}",
+        "MATCH_API_HOST": "127.0.0.1",
+        "PORT": str(free_port()),
+        "WORKER_COUNT": "2",
+        "MATCH_API_THREADS": "8",
+        "MATCH_WORKER_THREADS": "8",
+        # What is lost is missed soon.
+        "MATCH_VISIBILITY_TIMEOUT_S": "5",
+        "MATCH_FETCH_TIMEOUT_S": "1",
+        "MATCH_DECODE_TIMEOUT_S": "1",
+        "MATCH_STORE_HOLD_S": "2",
+    }
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(module: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{module}.log").open("ab") as log:
+            command = [sys.executable, "-m", module]
+            running.append(
+                subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
+            )
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(WITHIN_S)
+
+
+@pytest.fixture
+def parts(environment: dict[str, str]) -> Iterator[Parts]:
+    parts = wire(Settings.from_env(environment))
+    parts.store.prepare()
+    yield parts
+    parts.close()
+
+
+@pytest.fixture
+def url(start: START, environment: dict[str, str]) -> str:
+    start("api")
+    url = f"http://127.0.0.1:{environment['PORT']}"
+    wait_until(lambda: answers(url), "the API answers")
+    return url
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/livez", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = monotonic() + WITHIN_S
+    while not holds():
+        assert monotonic() < deadline, f"{what} within {WITHIN_S} s"
+        sleep(0.05)
+
+
+def picture(number: int) -> bytes:
+    """Return a PNG of about 50 KB."""
+    out = BytesIO()
+    Image.frombytes("RGB", (130, 130), random.Random(number).randbytes(130 * 130 * 3)).save(out, "PNG")
+    return out.getvalue()
+
+
+def add(url: str, number: int) -> requests.Response:
+    return requests.post(f"{url}/add", data={"filepath": f"{number:03}"}, files={"image": picture(number)}, timeout=30)
+
+
+def fill(url: str) -> tuple[list[str], requests.Response]:
+    """Add until it is refused; return the ids of what was accepted, and the refusal."""
+    accepted: list[str] = []
+    while (answer := add(url, len(accepted))).ok:
+        accepted.append(answer.json()["task"]["id"])
+        assert len(accepted) < 1000
+    return accepted, answer
+
+
+def fail(parts: Parts, task_id: str) -> None:
+    parts.ledger.close([Closing(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
+
+
+def state(parts: Parts, task_id: str) -> State | None:
+    task = parts.ledger.task(task_id)
+    return task.state if task else None
+
+
+def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
+    calls: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "search": ("POST", "/search", {"files": {"image": picture(1)}}),
+        "list": ("GET", "/list", {}),
+        "task": ("GET", f"/tasks/{cancel}", {}),
+        "delete": ("DELETE", "/delete", {"data": {"filepath": "other"}}),
+        "retry": ("POST", f"/tasks/{retry}/retry", {}),
+        "cancel": ("DELETE", f"/tasks/{cancel}", {}),
+    }
+    return {
+        name: requests.request(method, url + path, timeout=30, **options).status_code
+        for name, (method, path, options) in calls.items()
+    }
+
+
+def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
+    url: str, parts: Parts, start: START
+) -> None:
+    accepted, refused = fill(url)
+    memory = parts.redis.info("memory")
+    fail(parts, accepted[1])
+    went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
+
+    start("workers")
+    wait_until(lambda: parts.ledger.open_count() == 0, "the backlog is worked off")
+    wait_until(lambda: add(url, 999).ok, "adds are taken again")
+    wait_until(lambda: parts.ledger.open_count() == 0, "that one is stored")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert memory["used_memory"] < 0.9 * memory["maxmemory"]
+    assert set(went_on.values()) <= {200, 202}, went_on
+    assert {state(parts, task_id) for task_id in accepted[1:]} == {State.SUCCEEDED}
+    assert parts.store.count() == len(accepted)
+
+
+def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Parts, start: START) -> None:
+    accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
+    fail(parts, accepted[1])
+    fill_up(parts.redis)
+    refused = add(url, 100)
+    went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
+    fill_up(parts.redis)
+
+    worker = start("workers")
+    wait_until(lambda: parts.store.count() == len(accepted) - 1, "what was accepted is stored")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert set(went_on.values()) <= {200, 202}, went_on
+    assert worker.poll() is None
+
+
+def fill_up(redis: Redis) -> None:
+    """Take all the memory that is left, down to the last small key."""
+    for size in (100_000, 1000, 10):
+        number = 0
+        try:
+            while True:
+                redis.set(f"ballast:{size}:{number}", b"x" * size)
+                number += 1
+        except OutOfMemoryError:
+            pass
