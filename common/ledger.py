@@ -183,6 +183,7 @@ class Ledger:
         self._retry = redis.register_script(scripts.RETRY)
         self._page = redis.register_script(scripts.PAGE)
         self._restamp = redis.register_script(scripts.RESTAMP)
+        self._take_back = redis.register_script(scripts.TAKE_BACK)
         self._lease = redis.register_script(scripts.LEASE)
 
     def accept(self, jobs: Sequence[AddJob], *, queue: str) -> list[Task]:
@@ -380,6 +381,11 @@ class Ledger:
             )
         ours = {task_id.decode() for task_id in won}
         return [replace(task, at=at) for task in tasks if task.task_id in ours]
+
+    def take_back_stamps(self, *, limit: int) -> int:
+        """Stamp as sent now what seems to have been sent later, and return how many: Redis's clock was set back."""
+        with redis_errors():
+            return int(cast("int", self._take_back(args=[limit])))
 
     def forget_failed_before(self, at: int) -> None:
         """Drop from the list of failures what failed before `at` (ms since 1970); the tasks expire by themselves."""

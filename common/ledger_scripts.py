@@ -272,5 +272,23 @@ return won
 """
 )
 
-# ARGV: name, milliseconds.
-LEASE = _EVEN_WHEN_FULL + "return redis.call('SET', ARGV[1], 1, 'NX', 'PX', ARGV[2])"
+# ARGV: most to look at. Returns how many open tasks were last sent after now: the clock was set back since. As it goes
+# now they are sent now, or else they would be nobody's loss until it has caught up.
+TAKE_BACK = (
+    _TOOLS
+    + """
+local now = now_ms()
+local ahead = redis.call('ZRANGEBYSCORE', OPEN, '(' .. now, '+inf', 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(ahead) do redis.call('ZADD', OPEN, now, id) end
+return #ahead
+"""
+)
+
+# ARGV: name, milliseconds. One that lasts longer than it can was given before the clock was set back.
+LEASE = (
+    _EVEN_WHEN_FULL
+    + """
+if redis.call('PTTL', ARGV[1]) > tonumber(ARGV[2]) then redis.call('DEL', ARGV[1]) end
+return redis.call('SET', ARGV[1], 1, 'NX', 'PX', ARGV[2])
+"""
+)

@@ -90,8 +90,10 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Send again what is lost, and return how many."""
+        while self._ledger.take_back_stamps(limit=PAGE) == PAGE:
+            pass
         now = self._ledger.now_ms()
-        waiting_since = {queue: self._oldest(queue) for queue in QUEUES}
+        waiting_since = {queue: self._oldest(queue, now) for queue in QUEUES}
         sent = 0
         for _ in range(MOST_PAGES):
             limit = min(PAGE, self._batch - sent)
@@ -112,8 +114,11 @@ class Sweeper:
             self._send([task.task_id], task.queue, now)
         return len(ours)
 
-    def _oldest(self, queue: str) -> int | None:
-        """Return when the oldest message of the queue, or of the one before it, was sent (ms); None: both are empty."""
+    def _oldest(self, queue: str, now: int) -> int | None:
+        """Return when the oldest message of the queue, or of the one before it, was sent (ms); None: both are empty.
+
+        0 where that cannot be told: by another clock than now's, or not at all.
+        """
         with redis_errors():
             messages = [
                 message
@@ -121,7 +126,9 @@ class Sweeper:
                 for message in cast("list[bytes]", self._redis.lrange(name, -MOST_PEEKS, -1))
             ]
         stamps = [stamp for message in messages if (stamp := _sent_at(message)) is not None]
-        return min(stamps) if stamps else (0 if messages else None)
+        if not stamps or min(stamps) > now:
+            return 0 if messages else None
+        return min(stamps)
 
     def _held(self) -> set[str]:
         """Return the ids of the tasks whose message a worker has taken; if it died, they come back by themselves."""

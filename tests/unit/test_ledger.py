@@ -359,5 +359,11 @@ def test_a_redis_that_is_not_there_is_unavailable() -> None:
         nowhere.take_seq()
 
 
+def test_a_lease_from_before_the_clock_was_set_back_holds_nobody_up(ledger: Ledger) -> None:
+    ledger.lease("sweep", for_s=3600)
+
+    assert ledger.lease("sweep", for_s=60)
+
+
 def test_a_lease_is_given_once(ledger: Ledger) -> None:
     assert [ledger.lease("sweep", for_s=60), ledger.lease("sweep", for_s=60)] == [True, False]

@@ -198,6 +198,28 @@ def test_a_long_backlog_is_no_loss(
     assert queue.sent == []
 
 
+def test_a_queue_whose_messages_were_sent_by_a_later_clock_is_no_loss(
+    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
+) -> None:
+    accept_long_ago()
+    waiting(fake_redis, sent_at=ledger.now_ms() + 3_600_000)
+
+    sweeper.sweep()
+
+    assert queue.sent == []
+
+
+def test_what_was_sent_by_a_later_clock_counts_as_sent_now(
+    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, accept_long_ago: Callable[[], str]
+) -> None:
+    task_id = accept_long_ago()
+    fake_redis.zadd(OPEN, {task_id: ledger.now_ms() + 3_600_000})
+
+    sweeper.sweep()
+
+    assert fake_redis.zscore(OPEN, task_id) <= ledger.now_ms()
+
+
 def test_messages_without_a_stamp_make_nobody_lost(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
