@@ -1,13 +1,15 @@
 """Ingestion by URL from a server with 50 ms latency: Match, a naive port of it, and dsys/match's own way.
 
 Each runs on all cores, one after another, on the same pictures, into the same store: a real Elasticsearch node where
-one can be started, else the embedded one. CPU is that of every
-process of the service (API, workers, Redis), read from the kernel; the picture server and the client are nobody's.
+one can be started, else the embedded one. Match runs twice: single adds (`POST /add`, 16 clients) as the others have
+them, and a batch (`POST /add/batch`, one client), which only it has. CPU is that of every process of the service (API,
+workers, Redis), read from the kernel; the picture server and the client are nobody's.
 
     python benchmarks/ingest.py [--pictures FOLDER] [--images N] [--rounds N] [--store elasticsearch|embedded]
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import local
@@ -73,8 +76,15 @@ def main() -> None:
         rounds = []
         for number in range(options.rounds):
             place_of_round = {name: value.replace("ROUND", str(number)) for name, value in store.items()}
-            runs = match(urls, place_of_round), naive(few, place_of_round), dsys(few, place_of_round)
-            rounds.append(Round(*runs, decode_and_sign_ms(options.pictures)))
+            rounds.append(
+                Round(
+                    match(urls, place_of_round, "Match", add_all),
+                    match(urls, place_of_round, "Match, a batch", add_batch),
+                    naive(few, place_of_round),
+                    dsys(few, place_of_round),
+                    decode_and_sign_ms(options.pictures),
+                )
+            )
     print(f"store: {options.store}")
     report(rounds)
 
@@ -95,10 +105,12 @@ def named(store: Mapping[str, str], name: str) -> dict[str, str]:
     return {key: value.replace("NAME", name) for key, value in store.items()}
 
 
-def match(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
+def match(
+    urls: Mapping[str, str], place: Mapping[str, str], name: str, add: Callable[[str, Mapping[str, str]], None]
+) -> Run:
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
         port = free_port()
-        environment = named(place, "match") | {
+        environment = named(place, name.lower().replace(", ", "-").replace(" ", "-")) | {
             "REDIS_URL": redis.url,
             "MATCH_FETCH_ALLOW": "127.0.0.1",
             "MATCH_API_HOST": "127.0.0.1",
@@ -110,7 +122,7 @@ def match(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
         with running(commands, environment) as processes:
             wait_for(f"http://127.0.0.1:{port}/readyz")
             pids = {name: process.pid for name, process in processes.items()} | {"redis": redis.pid}
-            return measure("Match", urls, Counter(environment), pids, f"http://127.0.0.1:{port}/add")
+            return measure(name, urls, Counter(environment), pids, partial(add, f"http://127.0.0.1:{port}"))
 
 
 def naive(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
@@ -139,7 +151,7 @@ def dsys(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
     with running({"api": command}, environment) as processes:
         wait_for(f"http://127.0.0.1:{port}/")
         pids = {"api": processes["api"].pid}
-        return measure("dsys/match's way", urls, counter, pids, f"http://127.0.0.1:{port}/add")
+        return measure("dsys/match's way", urls, counter, pids, partial(add_all, f"http://127.0.0.1:{port}"))
 
 
 class Counter:
@@ -180,17 +192,16 @@ def measure(
     urls: Mapping[str, str],
     counter: Counter | RawCounter,
     pids: Mapping[str, int],
-    send: str | Callable[[Mapping[str, str]], None],
+    send: Callable[[Mapping[str, str]], None],
 ) -> Run:
-    """Send all, to a URL or by a function, wait until all are stored, and read the store for what is missing."""
-    post = send if callable(send) else lambda items: add_all(send, items)
+    """Send all, wait until all are stored, and read the store for what is missing."""
     warm = dict(list(urls.items())[:64])
-    post(warm)
+    send(warm)
     wait_for_count(counter, len(warm))
     before = {process: cpu_s(pid) for process, pid in pids.items()}
     started = monotonic()
     rest = {filepath: url for filepath, url in urls.items() if filepath not in warm}
-    post(rest)
+    send(rest)
     wait_for_count(counter, len(urls))
     seconds = monotonic() - started
     cpu = {process: (cpu_s(pid) - before[process]) * 1000 / len(rest) for process, pid in pids.items()}
@@ -203,10 +214,19 @@ def add_all(url: str, items: Mapping[str, str]) -> None:
     def add(item: tuple[str, str]) -> None:
         if not hasattr(thread, "session"):
             thread.session = requests.Session()
-        thread.session.post(url, data={"filepath": item[0], "url": item[1]}, timeout=120).raise_for_status()
+        thread.session.post(f"{url}/add", data={"filepath": item[0], "url": item[1]}, timeout=120).raise_for_status()
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(add, items.items()))
+
+
+def add_batch(url: str, items: Mapping[str, str]) -> None:
+    lines = "".join(json.dumps({"filepath": filepath, "url": source}) + "\n" for filepath, source in items.items())
+    headers = {"Content-Type": "application/x-ndjson"}
+    with requests.post(f"{url}/add/batch", data=lines.encode(), headers=headers, timeout=600, stream=True) as answer:
+        answer.raise_for_status()
+        outcomes = [json.loads(line)["status"] for line in answer.iter_lines()]
+    assert outcomes.count("fail") == 0, f"{outcomes.count('fail')} lines were refused"
 
 
 def wait_for_count(counter: Counter | RawCounter, count: int) -> None:
@@ -281,6 +301,7 @@ def decode_and_sign_ms(folder: Path) -> float:
 
 class Round(NamedTuple):
     match: Run
+    batch: Run
     naive: Run
     dsys: Run
     compute_ms: float
@@ -288,7 +309,7 @@ class Round(NamedTuple):
 
 def report(rounds: Sequence[Round]) -> None:
     print(f"{'':18} {'images/s':>9} {'CPU ms/image':>13} {'missing':>8}   by process")
-    for run in (run for each in rounds for run in (each.match, each.naive, each.dsys)):
+    for run in (run for each in rounds for run in (each.match, each.batch, each.naive, each.dsys)):
         parts = ", ".join(f"{name} {ms:.1f}" for name, ms in run.cpu_ms.items())
         print(f"{run.name:18} {run.rate:9.0f} {run.total_ms:13.1f} {run.missing:8}   {parts}")
     rows: list[tuple[str, str, Callable[[Round], float]]] = [
@@ -296,7 +317,11 @@ def report(rounds: Sequence[Round]) -> None:
         ("rate against dsys/match's way", ">= 2.5", lambda each: each.match.rate / each.dsys.rate),
         ("CPU an image against dsys/match's way", "<= 0.6", lambda each: each.match.total_ms / each.dsys.total_ms),
         ("worker CPU against decode + signature", "<= 3", lambda each: each.match.worker_ms / each.compute_ms),
-        ("accepted images missing in the store", "0", lambda each: each.match.missing),
+        ("a batch: rate against single adds", ">= 1.3", lambda each: each.batch.rate / each.match.rate),
+        ("a batch: rate against dsys/match's way", ">= 2.5", lambda each: each.batch.rate / each.dsys.rate),
+        ("a batch: CPU against dsys/match's way", "<= 0.6", lambda each: each.batch.total_ms / each.dsys.total_ms),
+        ("a batch: worker CPU against decode + signature", "<= 3", lambda each: each.batch.worker_ms / each.compute_ms),
+        ("accepted images missing in the store", "0", lambda each: each.match.missing + each.batch.missing),
     ]
     print(f"\n{'median of the rounds (each round)':60}")
     for name, ask, value_of in rows:
