@@ -1,13 +1,8 @@
 """Real workers on a real Redis: what was accepted is stored, in the right order, whoever dies."""
 
 import io
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
@@ -18,17 +13,15 @@ from redis import Redis
 
 from api.publisher import Publisher
 from common.broker import QUEUE_SETTINGS
-from common.config import Settings
 from common.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
 from common.ledger import CLOSED_STATES, OPEN, State, Task
 from common.store.base import Tombstone, Verdict
-from common.wiring import Parts, wire
+from common.wiring import Parts
 from dev.redis_server import RedisServer
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
 
-ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
 
@@ -48,55 +41,6 @@ def decode_or_hang(data, limits):
 pipeline.decode = decode_or_hang
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture
-def environment(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) -> dict[str, str]:
-    assert real_redis.dbsize() == 0
-    return {
-        "REDIS_URL": redis_server.url,
-        "MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}",
-        "MATCH_WORKER_THREADS": "8",
-    }
-
-
-@pytest.fixture
-def parts(environment: Mapping[str, str]) -> Iterator[Parts]:
-    parts = wire(Settings.from_env(environment))
-    parts.store.prepare()
-    yield parts
-    parts.close()
-
-
-@pytest.fixture
-def publisher(redis_server: RedisServer) -> Iterator[Publisher]:
-    publisher = Publisher(redis_server.url)
-    yield publisher
-    publisher.close()
-
-
-@pytest.fixture
-def start_worker(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(*, code: str = "", **more: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "worker.log").open("ab") as log:
-            running.append(
-                subprocess.Popen(
-                    [sys.executable, *(["-c", code] if code else ["-m", "workers"]), "-n", f"w{len(running)}@%h"],
-                    cwd=ROOT,
-                    env={**os.environ, **environment, **more},
-                    stdout=log,
-                    stderr=log,
-                )
-            )
-        return running[-1]
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def picture(number: int) -> bytes:

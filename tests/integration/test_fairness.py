@@ -1,0 +1,309 @@
+"""Nobody waits for others' work: a flood of batch work, a host that hangs, a long backlog."""
+
+import io
+import json
+import random
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Lock, Thread
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from PIL import Image
+from redis import Redis
+
+from api.publisher import Publisher
+from api.recovery import Recovery
+from common.config import Settings
+from common.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
+from common.ledger import CLOSED_STATES, OPEN, Closing, State, Task
+from common.wiring import Parts, wire
+from workers.hosts import Hosts
+from workers.sweeper import Sweeper
+from workers.tidying import Tidying
+
+WITHIN_S = 60
+VISIBILITY_TIMEOUT_S = 300
+LONG_AGO_MS = 20 * 60 * 1000
+# Accepted at once.
+BLOCK = 1000
+
+
+def picture(number: int) -> bytes:
+    noise = random.Random(number).randbytes(12 * 12 * 3)
+    out = io.BytesIO()
+    Image.frombytes("RGB", (12, 12), noise).resize((120, 120), Image.Resampling.BILINEAR).save(out, "PNG")
+    return out.getvalue()
+
+
+def accept(parts: Parts, filepath: str, *, queue: str = SINGLE_QUEUE, number: int = 0) -> Task:
+    claim = parts.uploads.put(picture(number))
+    parts.uploads.keep(claim)
+    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=claim)], queue=queue)
+    return task
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline = monotonic() + WITHIN_S
+    while not holds():
+        assert monotonic() < deadline, f"{what} within {WITHIN_S} s"
+        sleep(0.02)
+
+
+def ended(parts: Parts, tasks: Sequence[Task]) -> bool:
+    found = [parts.ledger.task(task.id) for task in tasks]
+    return all(task is not None and task.state in CLOSED_STATES for task in found)
+
+
+def finished(parts: Parts, task: Task) -> int:
+    found = parts.ledger.task(task.id)
+    assert found is not None
+    assert found.finished is not None
+    return found.finished
+
+
+def seq_of(parts: Parts, filepath: str) -> int:
+    return parts.store.records([filepath])[filepath].seq
+
+
+def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+    flood = [accept(parts, f"flood/{n}", queue=BATCH_QUEUE, number=n) for n in range(500)]
+    publisher.send(flood, queue=BATCH_QUEUE)
+    start_worker()
+    wait_until(lambda: parts.store.count() > 0, "the flood is worked on")
+
+    singles = [accept(parts, f"single/{n}", number=1000 + n) for n in range(5)]
+    publisher.send(singles, queue=SINGLE_QUEUE)
+    wait_until(lambda: ended(parts, [*singles, *flood]), "all is stored")
+
+    last = max(finished(parts, task) for task in singles)
+    meanwhile = sum(singles[0].accepted < finished(parts, task) <= last for task in flood)
+    assert parts.store.count() == 505
+    assert meanwhile < 100
+
+
+@pytest.mark.parametrize("newer", [SINGLE_QUEUE, BATCH_QUEUE])
+@pytest.mark.parametrize("worked_first", [SINGLE_QUEUE, BATCH_QUEUE])
+def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
+    parts: Parts, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
+) -> None:
+    older = SINGLE_QUEUE if newer == BATCH_QUEUE else BATCH_QUEUE
+    tasks = {queue: accept(parts, "same", queue=queue, number=n) for n, queue in enumerate((older, newer))}
+    start_worker()
+
+    for queue in sorted(tasks, key=lambda queue: queue != worked_first):
+        publisher.send([tasks[queue]], queue=queue)
+        wait_until(lambda queue=queue: ended(parts, [tasks[queue]]), "it ends")  # type: ignore[misc]
+
+    assert seq_of(parts, "same") == tasks[newer].seq
+
+
+def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+    old, new = accept(parts, "same", number=1), accept(parts, "same", number=2)
+    parts.ledger.close([Closing(task_id=old.id, state=State.FAILED, code="timeout", error="why")])
+    start_worker()
+    publisher.send([new], queue=SINGLE_QUEUE)
+    wait_until(lambda: ended(parts, [new]), "the newer one is stored")
+
+    refusals = Recovery(parts.ledger, parts.uploads, publisher).retry([old.id])
+    wait_until(lambda: ended(parts, [old]), "the retry ends")
+
+    found = parts.ledger.task(old.id)
+    assert refusals == [None]
+    assert found is not None
+    assert found.state is State.SUPERSEDED
+    assert seq_of(parts, "same") == new.seq
+
+
+def test_a_cancelled_task_is_acknowledged_without_work(
+    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+) -> None:
+    cancelled, other = accept(parts, "cancelled"), accept(parts, "other")
+    publisher.send([cancelled, other], queue=SINGLE_QUEUE)
+    Recovery(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
+
+    start_worker()
+    wait_until(lambda: ended(parts, [other]), "the other one is stored")
+    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen("unacked"), "no message is left")
+
+    found = parts.ledger.task(cancelled.id)
+    assert found is not None
+    assert (found.state, found.attempts) == (State.CANCELLED, 0)
+    assert parts.store.filepaths(offset=0, limit=9) == ["other"]
+
+
+@pytest.mark.parametrize("place", ["folder", "redis"])
+def test_uploads_may_wait_elsewhere(
+    environment: dict[str, str], publisher: Publisher, start_worker: Any, place: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "uploads"
+    own = environment["REDIS_URL"].removesuffix("0") + "1"
+    environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if place == "folder" else own
+    parts = wire(Settings.from_env(environment))
+    parts.store.prepare()
+    tasks = [accept(parts, f"{n}", number=n) for n in range(10)]
+    before = parts.uploads.held_bytes()
+    publisher.send(tasks, queue=SINGLE_QUEUE)
+
+    start_worker()
+    wait_until(lambda: ended(parts, tasks), "all is stored")
+    assert before == sum(len(picture(n)) for n in range(10))
+    assert parts.store.count() == 10
+    # The last drop follows the end of its task.
+    if place == "folder":
+        wait_until(lambda: list(folder.iterdir()) == [], "the folder is empty")
+    else:
+        wait_until(lambda: parts.uploads.held_bytes() == 0, "nothing is held")
+    parts.close()
+
+
+class Web:
+    """A server whose `/slow/…` pages are answered when `go_on` is set; it counts who is served at once."""
+
+    def __init__(self) -> None:
+        self.go_on = Event()
+        self.most_at_once: Counter[str] = Counter()
+        self._now: Counter[str] = Counter()
+        self._lock = Lock()
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                web.enter(self.path.split("/")[1])
+                if self.path.startswith("/slow/"):
+                    web.go_on.wait(WITHIN_S)
+                body = picture(0)
+                web.leave(self.path.split("/")[1])
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_port
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def enter(self, kind: str) -> None:
+        with self._lock:
+            self._now[kind] += 1
+            self.most_at_once[kind] = max(self.most_at_once[kind], self._now[kind])
+
+    def leave(self, kind: str) -> None:
+        with self._lock:
+            self._now[kind] -= 1
+
+    def close(self) -> None:
+        self.go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    web = Web()
+    yield web
+    web.close()
+
+
+def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
+    environment: dict[str, str], publisher: Publisher, start_worker: Any, web: Web, real_redis: Redis
+) -> None:
+    environment |= {
+        "MATCH_FETCH_PER_HOST": "3",
+        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.port},localhost:{web.port}",
+        "MATCH_FETCH_TIMEOUT_S": "60",
+    }
+    parts = wire(Settings.from_env(environment))
+    parts.store.prepare()
+    slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
+    quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
+    hanging, others = (parts.ledger.accept(jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
+    publisher.send([*hanging, *others], queue=SINGLE_QUEUE)
+
+    for _ in range(2):
+        start_worker()
+    wait_until(lambda: ended(parts, others), "the others are stored while the host hangs")
+    running = parts.ledger.page(State.RUNNING, limit=100).tasks
+    waiting = parts.ledger.page(State.PENDING, limit=100).tasks
+    messages = {queue: real_redis.llen(queue) for queue in WORKED_QUEUES}
+    web.go_on.set()
+    wait_until(lambda: ended(parts, hanging), "all are stored in the end")
+
+    tasks = [parts.ledger.task(task.id) for task in (*hanging, *others)]
+    assert (len(running), len(waiting)) == (3, 57)
+    assert {task.attempts for task in waiting} == {0}
+    assert set(messages.values()) == {0}
+    assert web.most_at_once["slow"] == 3
+    assert web.most_at_once["quick"] <= 3
+    assert {(task.state, task.attempts) for task in tasks if task} == {(State.SUCCEEDED, 1)}
+    parts.close()
+
+
+def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Publisher, real_redis: Redis) -> None:
+    tasks = waiting_long(parts, publisher, real_redis, count=50_000)
+    hold(real_redis, count=64)
+    sent: list[str] = []
+    sweepers = [sweeper(parts, sent) for _ in range(2)]
+
+    for one in sweepers[:1] * 6 + sweepers[1:]:
+        one.sweep()
+    twice = list(sent)
+    # All else that was accepted within the same millisecond: stamps tell no more.
+    real_redis.ltrim(SINGLE_QUEUE, 0, -(BLOCK - 64) - 1)
+    for one in sweepers:
+        one.sweep()
+
+    assert twice == []
+    assert Counter(sent) == Counter(task.id for task in tasks[64:BLOCK])
+
+
+def waiting_long(parts: Parts, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
+    """Accept so much work as if that had been long ago, each with its message as it is really sent."""
+    tasks: list[Task] = []
+    for start in range(0, count, BLOCK):
+        jobs = [AddJob(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
+        tasks += parts.ledger.accept(jobs, queue=SINGLE_QUEUE)
+    publisher.send(tasks[:1], queue=SINGLE_QUEUE)
+    like = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
+    _, named, rest = json.loads(b64decode(like["body"]))
+    pipe = redis.pipeline(transaction=False)
+    for task in tasks:
+        at = task.accepted - LONG_AGO_MS
+        headers = {**like["headers"], SENT_HEADER: at, "argsrepr": f"('{task.id}',)"}
+        body = b64encode(json.dumps([[task.id], named, rest]).encode()).decode()
+        pipe.lpush(SINGLE_QUEUE, json.dumps({**like, "headers": headers, "body": body}))
+        pipe.zadd(OPEN, {task.id: at})
+    pipe.execute()
+    return tasks
+
+
+def hold(redis: Redis, *, count: int) -> None:
+    """Take so many messages as a worker does."""
+    for tag in range(count):
+        message = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
+        redis.hset("unacked", f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
+
+
+def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
+    def send(task_ids: Sequence[str], _queue: str, _at: int) -> None:
+        sent.extend(task_ids)
+
+    return Sweeper(
+        parts.redis,
+        parts.ledger,
+        send,
+        hosts=Hosts(parts.ledger, send),
+        tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
+        visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+        batch=1000,
+    )
