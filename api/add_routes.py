@@ -8,8 +8,8 @@ from time import monotonic
 
 from flask import Response, request
 
-from api import requests
-from api.endpoints import Endpoint
+from api import replies, requests
+from api.endpoints import Endpoint, Reply
 from api.envelope import reply
 from api.intake import Wanted
 from api.outcomes import Outcome, accepted, refused
@@ -24,7 +24,12 @@ ACCEPTED = 202
 
 
 def add(services: Services, given: requests.Add | requests.AddMany) -> Response:
-    """Accept pictures to be stored; with `wait`, answer when they are."""
+    """Accept pictures to be stored; with `wait`, answer when they are.
+
+    One picture comes by `image` or `url`. Many have numbers: what has the same number belongs together, the result has
+    an outcome each, in order, and one that is wrong never costs the others. The reply is 202 while a picture is on its
+    way, and 200 when all that was accepted has ended: what is stored is found by searches then.
+    """
     return _add_one(services, given) if isinstance(given, requests.Add) else _add_many(services, given)
 
 
@@ -115,6 +120,7 @@ ENDPOINTS = (
         methods=("POST",),
         view=add,
         takes=(requests.Add, requests.AddMany),
+        reply=Reply(result=replies.ItemOutcome, added={"task": replies.Task}, statuses=(200, 202), errors=(422, 503)),
         # Room for a hundred that are small, or for four of the largest.
         pictures=4,
         items=requests.ADD_MOST,

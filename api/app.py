@@ -7,7 +7,7 @@ import secrets
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import routes
+from api import docs_routes, routes
 from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
 from api.reading import StrictRequest
@@ -30,6 +30,7 @@ def create_app(services: Services) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False
     bind(app, services, routes.ENDPOINTS)
+    bind(app, services, docs_routes.endpoints(routes.SUBJECTS, services.settings))
     app.before_request(_name_request)
     app.after_request(_mark)
     app.register_error_handler(MatchError, _fail_with)

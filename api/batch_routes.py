@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from flask import Response, g, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from api import requests
-from api.endpoints import Endpoint
+from api import replies, requests
+from api.endpoints import Endpoint, Reply
 from api.intake import Wanted
 from api.lines import Line, blocks
 from api.outcomes import Outcome, accepted, refused
@@ -32,7 +32,12 @@ SILENCE_S = 60.0
 
 
 def batch(services: Services, _: requests.Nothing) -> Response:
-    """Accept pictures by URL, a line each, and tell what became of each line."""
+    """Accept pictures by URL, a line of JSON each, and tell what became of each line.
+
+    The body is read as a stream of up to 100,000 lines, and so is the reply: an outcome a line, in order, with the
+    number of its line. A line that cannot be accepted now has a `retry_after` in seconds. What was accepted stays
+    accepted, should the connection break.
+    """
     with ExitStack() as opened:
         opened.enter_context(services.batching.passage())
         connection = request.environ.get("gunicorn.socket")
@@ -100,5 +105,13 @@ def _wrong(message: str, *, code: str | None = None) -> InputError:
 
 
 ENDPOINTS = (
-    Endpoint(name="batch", path="/add/batch", methods=("POST",), view=batch, line=requests.Line, body_bytes=BODY_BYTES),
+    Endpoint(
+        name="batch",
+        path="/add/batch",
+        methods=("POST",),
+        view=batch,
+        reply=Reply(result=replies.LineOutcome, errors=(503,)),
+        line=requests.Line,
+        body_bytes=BODY_BYTES,
+    ),
 )

@@ -4,8 +4,8 @@ from time import time_ns
 
 from flask import Response
 
-from api import requests
-from api.endpoints import Endpoint
+from api import replies, requests
+from api.endpoints import Endpoint, Reply
 from api.envelope import ok
 from api.parameters import cursor
 from api.services import Services
@@ -16,7 +16,11 @@ from common.times import iso
 
 
 def delete(services: Services, given: requests.Delete | requests.DeleteMany) -> Response:
-    """Delete exactly these; older requests for them, whenever they arrive, change nothing any more."""
+    """Delete exactly these filepaths.
+
+    Older requests for them, whenever they are worked off, change nothing any more. One that is not there is no error.
+    The parameters may also come by form.
+    """
     filepaths = [given.filepath] if isinstance(given, requests.Delete) else list(given.filepaths.values())
     # One request has one place in the order of requests, however many it deletes.
     seq, now = services.ledger.take_seq(), time_ns() // 1_000_000
@@ -35,7 +39,11 @@ def count(services: Services, given: requests.Count) -> Response:
 
 
 def list_(services: Services, given: requests.List) -> Response:
-    """List filepaths in the order of the requests that stored them, with the cursor to go on from."""
+    """List filepaths in the order of the requests that stored them.
+
+    Unless an offset is given, the reply has the cursor to go on from: a walk from cursor to cursor meets every picture
+    that stays as it is exactly once, whatever is written meanwhile.
+    """
     if given.offset:
         return ok(services.store.filepaths(offset=given.offset, limit=given.limit, where=given.filter))
     page = services.store.filepaths_after(int(given.cursor or 0), limit=given.limit, where=given.filter)
@@ -66,10 +74,32 @@ ENDPOINTS = (
         path="/delete",
         methods=("DELETE",),
         view=delete,
+        reply=Reply(errors=(503,)),
         takes=(requests.Delete, requests.DeleteMany),
         items=requests.DELETE_MOST,
     ),
-    Endpoint(name="count", path="/count", methods=("GET", "POST"), view=count, takes=(requests.Count,)),
-    Endpoint(name="list", path="/list", methods=("GET", "POST"), view=list_, takes=(requests.List,)),
-    Endpoint(name="images", path="/images", methods=("GET",), view=images, takes=(requests.Image,)),
+    Endpoint(
+        name="count",
+        path="/count",
+        methods=("GET", "POST"),
+        view=count,
+        reply=Reply(result=int, errors=(503,)),
+        takes=(requests.Count,),
+    ),
+    Endpoint(
+        name="list",
+        path="/list",
+        methods=("GET", "POST"),
+        view=list_,
+        reply=Reply(result=str, added={"cursor": replies.Cursor}, errors=(503,)),
+        takes=(requests.List,),
+    ),
+    Endpoint(
+        name="images",
+        path="/images",
+        methods=("GET",),
+        view=images,
+        reply=Reply(result=replies.Image, errors=(404, 503)),
+        takes=(requests.Image,),
+    ),
 )

@@ -16,9 +16,9 @@ its type is a 400, and so is what its type does not take. An endpoint of several
 for each: the first one that knows all names is taken.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, request
@@ -38,6 +38,20 @@ ITEM_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What an endpoint replies, for its documentation.
+
+    `result` is the type of what the result's list holds, None where it is always empty; `added` are the types of what
+    may stand beside the four keys. `errors` are the statuses of failures beyond those that every endpoint has.
+    """
+
+    result: Any = None
+    added: Mapping[str, Any] = field(default_factory=dict)
+    statuses: tuple[int, ...] = (200,)
+    errors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """What answers at `path`: `view`, given what the request brings as one of the types `takes`.
 
@@ -49,6 +63,7 @@ class Endpoint:
     path: str
     methods: tuple[str, ...]
     view: Callable[[Services, Any], Response]
+    reply: Reply = Reply()
     takes: tuple[type[Parameters], ...] = (Nothing,)
     pictures: int = 0
     items: int = 0

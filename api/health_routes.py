@@ -2,8 +2,8 @@
 
 from flask import Response
 
-from api import requests
-from api.endpoints import Endpoint
+from api import replies, requests
+from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
 from api.services import Services
 from common.errors import MatchError
@@ -40,5 +40,11 @@ def _queue_trouble(services: Services) -> str | None:
 ENDPOINTS = (
     Endpoint(name="ping", path="/ping", methods=("GET", "POST"), view=ping),
     Endpoint(name="livez", path="/livez", methods=("GET",), view=ping),
-    Endpoint(name="readyz", path="/readyz", methods=("GET",), view=readyz),
+    Endpoint(
+        name="readyz",
+        path="/readyz",
+        methods=("GET",),
+        view=readyz,
+        reply=Reply(added={"checks": replies.Checks}, errors=(503,)),
+    ),
 )

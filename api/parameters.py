@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    InstanceOf,
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -48,7 +49,7 @@ class Parameters(BaseModel):
     an example of such a name. What stands in the path is neither.
     """
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True)
 
     plain: ClassVar[frozenset[str]]
     keyed: ClassVar[Mapping[str, str]]
@@ -199,6 +200,10 @@ class Cursor:
         """Read the place."""
         return core_schema.no_info_before_validator_function(self._read, core_schema.str_schema())
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe the text."""
+        return {**handler(schema), "format": "cursor"}
+
     def _read(self, value: object) -> str:
         given = text(value)
         try:
@@ -273,7 +278,18 @@ def _small_object(value: object) -> dict[str, Any]:
 
 
 # As the text of a form's field, and as a part of a JSON document.
-Metadata = Annotated[dict[str, Any], BeforeValidator(valid_metadata)]
+Metadata = Annotated[
+    dict[str, Any],
+    BeforeValidator(valid_metadata),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"type": "object"},
+            "maxLength": METADATA_BYTES,
+        }
+    ),
+]
 MetadataObject = Annotated[dict[str, Any], BeforeValidator(_small_object)]
 
 
@@ -324,7 +340,7 @@ def _upload(value: object) -> FileStorage:
 
 Url = Annotated[str, BeforeValidator(_url), Field(json_schema_extra={"format": "uri", "minLength": 1})]
 Upload = Annotated[
-    FileStorage,
+    InstanceOf[FileStorage],
     BeforeValidator(_upload),
     WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
 ]
@@ -342,4 +358,9 @@ def _filter_value(value: object) -> str:
     return sought
 
 
-Filters = Annotated[dict[str, Annotated[str, BeforeValidator(_filter_value)]], Keyed(), BeforeValidator(_filter)]
+Filters = Annotated[
+    dict[str, Annotated[str, BeforeValidator(_filter_value)]],
+    Keyed(),
+    BeforeValidator(_filter),
+    Field(json_schema_extra={"maxProperties": MOST_FILTERS}),
+]

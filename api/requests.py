@@ -62,11 +62,18 @@ class Add(Item, Waiting):
 class AddMany(Waiting):
     """Pictures to be stored; what has the same number belongs together."""
 
-    filepaths: Annotated[dict[int, Any], Indexed(ADD_MOST, Filepath)] = Field(default_factory=dict)
+    filepaths: Annotated[
+        dict[int, Any],
+        Indexed(ADD_MOST, Filepath),
+        Field(description=f"The first picture's name, and so on up to `filepaths[{ADD_MOST - 1}]`."),
+    ] = Field(default_factory=dict)
     urls: Annotated[dict[int, Any], Indexed(ADD_MOST, Url)] = Field(default_factory=dict)
     images: Annotated[dict[int, Any], Indexed(ADD_MOST, Upload)] = Field(default_factory=dict)
     metadata: Annotated[dict[int, Any], Indexed(ADD_MOST, Metadata)] = Field(default_factory=dict)
 
+    # Which of the first item there have to be.
+    first: ClassVar[tuple[str, ...]] = ("filepaths[0]",)
+    sources: ClassVar[tuple[str, ...]] = ("urls[0]", "images[0]")
     names: ClassVar[Mapping[str, str]] = {
         "filepath": "filepaths",
         "url": "urls",
@@ -145,7 +152,11 @@ class Search(Pictured, Filtered):
 
     filepath: Annotated[Filepath | None, Field(description="A stored picture; nothing is downloaded.")] = None
     all_orientations: Annotated[
-        Boolean | None, Field(description="Whether turned, mirrored and inverted copies are sought as well.")
+        Boolean | None,
+        Field(
+            description="Whether turned, mirrored and inverted copies are sought as well.",
+            json_schema_extra={"x-default": "all_orientations"},
+        ),
     ] = None
     limit: Annotated[int, Whole(1, SEARCH_LIMIT), Field(description="Most matches in the reply.")] = 100
     offset: Annotated[

@@ -1,12 +1,15 @@
 """All endpoints, by subject."""
 
-from api import add_routes, batch_routes, collection_routes, health_routes, search_routes, task_routes
+from collections.abc import Mapping, Sequence
 
-ENDPOINTS = (
-    *add_routes.ENDPOINTS,
-    *batch_routes.ENDPOINTS,
-    *search_routes.ENDPOINTS,
-    *collection_routes.ENDPOINTS,
-    *task_routes.ENDPOINTS,
-    *health_routes.ENDPOINTS,
-)
+from api import add_routes, batch_routes, collection_routes, health_routes, search_routes, task_routes
+from api.endpoints import Endpoint
+
+SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
+    "Adding": (*add_routes.ENDPOINTS, *batch_routes.ENDPOINTS),
+    "Searching": search_routes.ENDPOINTS,
+    "Stored pictures": collection_routes.ENDPOINTS,
+    "Tasks": task_routes.ENDPOINTS,
+    "Health": health_routes.ENDPOINTS,
+}
+ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

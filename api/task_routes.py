@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self
 from flask import Response
 from pydantic import BeforeValidator, Field, model_validator
 
-from api import requests
-from api.endpoints import Endpoint
+from api import replies, requests
+from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
 from api.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
@@ -145,9 +145,44 @@ def _refused(refusal: Refusal, found: Task | None = None) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint(name="tasks", path="/tasks", methods=("GET",), view=tasks, takes=(Tasks,)),
-    Endpoint(name="retry_tasks", path="/tasks/retry", methods=("POST",), view=retry_tasks, takes=(Retry,)),
-    Endpoint(name="task", path="/tasks/<id>", methods=("GET",), view=task, takes=(requests.Task,)),
-    Endpoint(name="cancel_task", path="/tasks/<id>", methods=("DELETE",), view=cancel_task, takes=(requests.Task,)),
-    Endpoint(name="retry_task", path="/tasks/<id>/retry", methods=("POST",), view=retry_task, takes=(requests.Task,)),
+    Endpoint(
+        name="tasks",
+        path="/tasks",
+        methods=("GET",),
+        view=tasks,
+        reply=Reply(result=replies.Task, added={"cursor": replies.Cursor}, errors=(503,)),
+        takes=(Tasks,),
+    ),
+    Endpoint(
+        name="retry_tasks",
+        path="/tasks/retry",
+        methods=("POST",),
+        view=retry_tasks,
+        reply=Reply(result=replies.Retried, added={"cursor": replies.Cursor}, statuses=(202,), errors=(503,)),
+        takes=(Retry,),
+    ),
+    Endpoint(
+        name="task",
+        path="/tasks/<id>",
+        methods=("GET",),
+        view=task,
+        reply=Reply(result=replies.Task, errors=(404, 503)),
+        takes=(requests.Task,),
+    ),
+    Endpoint(
+        name="cancel_task",
+        path="/tasks/<id>",
+        methods=("DELETE",),
+        view=cancel_task,
+        reply=Reply(result=replies.Task, errors=(404, 409, 503)),
+        takes=(requests.Task,),
+    ),
+    Endpoint(
+        name="retry_task",
+        path="/tasks/<id>/retry",
+        methods=("POST",),
+        view=retry_task,
+        reply=Reply(result=replies.Task, statuses=(202,), errors=(404, 409, 503)),
+        takes=(requests.Task,),
+    ),
 )

@@ -45,6 +45,8 @@ def test_every_setting_is_in_the_readme_with_its_default(setting: Any) -> None:
         "/tasks/<id>",
         "/tasks/<id>/retry",
         "/tasks/retry",
+        "/docs",
+        "/openapi.json",
         "/livez",
         "/readyz",
     ],

@@ -1,0 +1,307 @@
+"""Examples of requests and their replies, as the documentation shows them and the tests run them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class File(str):
+    """The name of an uploaded file, one of examples/images."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A request to an endpoint by `method`, any of its methods where that is empty, and its reply.
+
+    `form` may as well come by query, `lines` are those of a body of JSON lines; `added` stands beside the reply's four
+    keys.
+    """
+
+    title: str
+    method: str = ""
+    path: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, Any] = field(default_factory=dict)
+    lines: Sequence[Mapping[str, Any]] = ()
+    status: int = 200
+    says: str = "ok"
+    error: Sequence[str] = ()
+    result: Sequence[Any] = ()
+    added: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self, method: str) -> dict[str, Any]:
+        """Return the reply's body."""
+        return {"method": method, "status": self.says, "error": self.error, "result": self.result, **self.added}
+
+    def has_files(self) -> bool:
+        """Say whether it takes a multipart form."""
+        return any(isinstance(value, File) for value in self.form.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """A request that fails, and how; one without a path cannot be shown by a request alone."""
+
+    title: str
+    status: int
+    endpoint: str
+    code: str
+    error: str
+    method: str = "POST"
+    path: str = ""
+    form: Mapping[str, Any] = field(default_factory=dict)
+    mimetype: str = ""
+    names: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the reply's body."""
+        where = {} if self.names is None else {"field": self.names}
+        told = {"method": self.endpoint, "status": "fail", "error": [self.error], "result": [], "code": self.code}
+        return told | where
+
+
+TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
+CAT = "cats/chelsea.jpg"
+URL = "https://images.example.org/chelsea.jpg"
+
+
+def _task(state: str, *, filepath: str = CAT, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    times = {"accepted": "2026-03-01T09:30:00.000Z", "started": None, "finished": None}
+    return {"id": TASK_ID, "state": state, "filepath": filepath, "error": None, "attempts": 0, **times} | more
+
+
+_BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", "finished": "2026-03-01T09:30:00.061Z"}
+_PENDING = _task("pending")
+_STORED = _task("succeeded", **_BEGUN)
+_RETRIED = _task("pending", attempts=1, started=_BEGUN["started"])
+_FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
+_BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
+_BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
+
+EXAMPLES: Mapping[str, Sequence[Example]] = {
+    "add": (
+        Example(
+            title="An upload, waited for",
+            form={"image": File("chelsea.jpg"), "filepath": CAT, "metadata": '{"album": "cats"}', "wait": 10},
+            added={"task": _STORED},
+        ),
+        Example(title="By URL", form={"url": URL, "filepath": CAT}, status=202, added={"task": _PENDING}),
+        Example(
+            title="Two pictures, one of them without its name",
+            form={"filepaths[0]": "coffee.jpg", "images[0]": File("coffee.jpg"), "images[1]": File("moose.jpg")},
+            status=202,
+            says="warn",
+            error=["item 1: filepaths[1] is required"],
+            result=[
+                {"item": 0, "status": "ok", "error": [], "task": _task("pending", filepath="coffee.jpg")},
+                {"item": 1, **_BAD_ITEM, "field": "filepaths[1]"},
+            ],
+        ),
+    ),
+    "batch": (
+        Example(
+            title="Two lines, one of them refused",
+            lines=[
+                {"url": URL, "filepath": CAT, "metadata": {"album": "cats"}},
+                {"url": "http://10.0.0.1/moose.jpg", "filepath": "moose.jpg"},
+            ],
+            result=[{"line": 1, "status": "ok", "error": [], "task": _PENDING}, {"line": 2, **_BAD_LINE}],
+        ),
+    ),
+    "search": (
+        Example(
+            title="By an upload",
+            form={"image": File("chelsea.jpg"), "limit": 10},
+            result=[
+                {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
+            ],
+        ),
+        Example(
+            title="By a stored picture, in one album",
+            form={"filepath": CAT, "filter[album]": "cats", "all_orientations": False},
+            result=[
+                {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
+            ],
+        ),
+    ),
+    "compare": (
+        Example(
+            title="Two uploads",
+            form={"image1": File("chelsea.jpg"), "image2": File("coffee.jpg")},
+            result=[{"score": 29.4}],
+        ),
+        Example(
+            title="An upload and a stored picture",
+            form={"image1": File("chelsea.jpg"), "filepath2": CAT},
+            result=[{"score": 100.0}],
+        ),
+    ),
+    "delete": (
+        Example(title="One", form={"filepath": "old.jpg"}),
+        Example(title="Two", form={"filepaths[0]": "old.jpg", "filepaths[1]": "older.jpg"}),
+    ),
+    "count": (
+        Example(title="All", result=[420]),
+        Example(title="One album", form={"filter[album]": "cats"}, result=[1]),
+    ),
+    "list": (
+        Example(title="The first", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
+        Example(title="At an offset", form={"limit": 2, "offset": 0}, result=[CAT], added={"cursor": None}),
+    ),
+    "images": (
+        Example(
+            title="One",
+            form={"filepath": CAT},
+            result=[
+                {
+                    "filepath": CAT,
+                    "metadata": {"album": "cats"},
+                    "added": "2026-03-01T09:30:00.061Z",
+                    "width": 451,
+                    "height": 300,
+                    "featureless": False,
+                }
+            ],
+        ),
+    ),
+    "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
+    "tasks": (Example(title="Failed ones", form={"state": "failed"}, result=[_FAILED], added={"cursor": None}),),
+    "retry_task": (Example(title="One", path={"id": TASK_ID}, status=202, result=[_RETRIED]),),
+    "retry_tasks": (
+        Example(
+            title="All that failed alike",
+            form={"state": "failed", "code": "http_status"},
+            status=202,
+            result=[{"retried": 1, "left": {}}],
+            added={"cursor": None},
+        ),
+    ),
+    "cancel_task": (
+        Example(title="One", path={"id": TASK_ID}, result=[_task("cancelled", finished="2026-03-01T09:30:00.052Z")]),
+    ),
+    "ping": (Example(title="Alive"),),
+    "livez": (Example(title="Alive"),),
+    "readyz": (
+        Example(
+            title="Ready",
+            added={
+                "checks": {
+                    "store": {"reads": True, "writes": True, "detail": ""},
+                    "redis": {"ok": True, "detail": ""},
+                }
+            },
+        ),
+    ),
+}
+
+FAILURES: Sequence[Failing] = (
+    Failing(
+        title="A parameter is missing",
+        status=400,
+        endpoint="add",
+        path="/add",
+        form={"url": URL},
+        code="missing_parameter",
+        error="filepath is required",
+        names="filepath",
+    ),
+    Failing(
+        title="A parameter is misspelt",
+        status=400,
+        endpoint="add",
+        path="/add",
+        form={"url": URL, "file_path": CAT},
+        code="unknown_parameter",
+        error="file_path is not a parameter of this endpoint; did you mean filepath?",
+        names="file_path",
+    ),
+    Failing(
+        title="Out of range",
+        status=400,
+        endpoint="search",
+        path="/search",
+        form={"filepath": CAT, "limit": 0},
+        code="wrong_parameter",
+        error="limit must be a whole number from 1 to 1000",
+        names="limit",
+    ),
+    Failing(
+        title="Not stored",
+        status=404,
+        endpoint="images",
+        method="GET",
+        path="/images",
+        form={"filepath": "nowhere.jpg"},
+        code="unknown_filepath",
+        error="filepath names no stored picture",
+        names="filepath",
+    ),
+    Failing(
+        title="No such task",
+        status=404,
+        endpoint="task",
+        method="GET",
+        path="/tasks/nobody",
+        code="unknown_task",
+        error="there is no such task, or it was forgotten",
+        names="id",
+    ),
+    Failing(
+        title="A wrong method",
+        status=405,
+        endpoint="add",
+        method="GET",
+        path="/add",
+        code="method_not_allowed",
+        error="/add does not take GET",
+    ),
+    Failing(
+        title="Begun already",
+        status=409,
+        endpoint="cancel_task",
+        code="not_pending",
+        error="the task is running; only one that is pending can be cancelled",
+        names="id",
+    ),
+    Failing(
+        title="Too many bytes",
+        status=413,
+        endpoint="add",
+        code="too_large",
+        error="image is larger than 16777216 bytes",
+        names="image",
+    ),
+    Failing(
+        title="A body that is no form",
+        status=415,
+        endpoint="add",
+        path="/add",
+        mimetype="application/json",
+        code="unsupported_media_type",
+        error="the body must be a form (multipart/form-data or application/x-www-form-urlencoded)",
+        names="Content-Type",
+    ),
+    Failing(
+        title="No picture",
+        status=422,
+        endpoint="search",
+        code="not_an_image",
+        error="The data is text, such as a web page, and no picture.",
+        names="image",
+    ),
+    Failing(
+        title="A fault",
+        status=500,
+        endpoint="search",
+        code="internal_error",
+        error="an internal error ended this request",
+    ),
+    Failing(
+        title="Too much at once",
+        status=503,
+        endpoint="add",
+        code="overloaded",
+        error="too many pictures are waiting",
+    ),
+)

@@ -1,0 +1,197 @@
+"""The API's description in OpenAPI 3.1, from the endpoints and the types that read their requests."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from api.codes import CODES, MEANING
+from api.endpoints import Endpoint
+from api.examples import EXAMPLES, FAILURES, Example
+from api.reading import FORM_TYPES, LINE_TYPES
+from api.schemas import Json, Schemas, is_file
+from common.config import Settings
+
+VERSION = "0.1.0"
+DESCRIPTION = """\
+Add pictures by upload or by URL, and find their near-duplicates: resized, recompressed, cropped a little, turned, \
+mirrored or inverted.
+
+Parameters come by query, by form or by multipart form, as it suits. What an endpoint does not know is refused, with \
+the nearest parameter that it knows. A boolean is true, false, 1 or 0.
+
+Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) \
+and `result` (a list). A failure has a `code` and, where a parameter is to blame, a `field`. Every reply carries \
+`X-Request-ID`: the request's own, or one that was made for it.\
+"""
+# Whatever is asked of whichever endpoint.
+COMMON_ERRORS = (400, 413, 415, 500)
+FOUR_KEYS = ("status", "error", "method", "result")
+
+
+def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> Json:
+    """Return the document; it holds nothing of the settings but the bounds that they set."""
+    schemas = Schemas(settings)
+    paths: Json = {}
+    for subject, endpoints in subjects.items():
+        for endpoint in endpoints:
+            path = paths.setdefault(endpoint.path.replace("<", "{").replace(">", "}"), {})
+            for method in endpoint.methods:
+                path[method.lower()] = _operation(endpoint, method, subject, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Match",
+            "version": VERSION,
+            "summary": "Self-hosted reverse image search",
+            "description": DESCRIPTION,
+            "license": {"name": "BSD 3-Clause", "identifier": "BSD-3-Clause"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": subject} for subject in subjects],
+        "paths": paths,
+        "components": {
+            "schemas": {"Failure": _failure_schema(), **dict(sorted(schemas.shared.items()))},
+            "responses": {f"{status}": _failure(status) for status in MEANING},
+            "headers": {
+                "X-Request-ID": {
+                    "description": "Names the request in the service's log.",
+                    "schema": {"type": "string"},
+                },
+                "Location": {"description": "Where the task is.", "schema": {"type": "string"}},
+                "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 0}},
+                "Allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}},
+            },
+        },
+    }
+
+
+def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) -> Json:
+    examples = [example for example in EXAMPLES[endpoint.name] if example.method in {"", method}]
+    parameters = schemas.parameters(endpoint.takes, where="path")
+    content: Json = {}
+    if method == "POST":
+        content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
+    else:
+        parameters += schemas.parameters(endpoint.takes, where="query")
+    summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
+    operation: Json = {
+        "operationId": endpoint.name if method == endpoint.methods[0] else f"{endpoint.name}_{method.lower()}",
+        "summary": summary.rstrip("."),
+        "description": " ".join(more.split()),
+        "tags": [subject],
+        "parameters": [parameter | _example_of(parameter, examples) for parameter in parameters],
+        "requestBody": {"required": any(_requires(media["schema"]) for media in content.values()), "content": content},
+        "responses": _responses(endpoint, examples, schemas),
+    }
+    empty = ["description"] * (not more) + ["requestBody"] * (not content) + ["parameters"] * (not parameters)
+    return {name: value for name, value in operation.items() if name not in empty}
+
+
+def _lines(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    shown = {
+        example.title: {"value": "".join(f"{json.dumps(line)}\n" for line in example.lines)} for example in examples
+    }
+    schema = schemas.line(endpoint.line) if endpoint.line else {}
+    return {LINE_TYPES[0]: {"schema": schema, "examples": shown}}
+
+
+def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    content: Json = {}
+    for media_type in FORM_TYPES:
+        files = media_type == FORM_TYPES[0]
+        schema = schemas.form(endpoint.takes, files=files)
+        if not schema["properties"] and "patternProperties" not in schema:
+            return {}
+        shown = {one.title: {"value": one.form} for one in examples if one.form and (files or not one.has_files())}
+        encoding = {name: {"contentType": "image/*"} for name, one in schema["properties"].items() if is_file(one)}
+        content[media_type] = {"schema": schema}
+        content[media_type] |= ({"examples": shown} if shown else {}) | ({"encoding": encoding} if encoding else {})
+    return content
+
+
+def _requires(schema: Json) -> bool:
+    """Say whether something has to be there."""
+    return any(name in schema for name in ("required", "oneOf", "allOf"))
+
+
+def _example_of(parameter: Json, examples: Sequence[Example]) -> Json:
+    """Return an example of a parameter in the path or query, where there is one."""
+    for example in examples:
+        given = {**example.path, **example.form}
+        if parameter["name"] in given:
+            return {"example": given[parameter["name"]]}
+        start = parameter["name"] + "["
+        if inside := {name[len(start) : -1]: value for name, value in given.items() if name.startswith(start)}:
+            return {"example": inside}
+    return {}
+
+
+def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    found: Json = {}
+    for status in endpoint.reply.statuses:
+        shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.status == status}
+        media_type = LINE_TYPES[0] if endpoint.line else "application/json"
+        schema = schemas.reply(endpoint.reply.result) if endpoint.line else _envelope(endpoint, schemas)
+        headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
+        found[f"{status}"] = {
+            "description": HTTPStatus(status).phrase,
+            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+            "content": {media_type: {"schema": schema} | ({"examples": shown} if shown else {})},
+        }
+    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors})
+    return found | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
+
+
+def _shown(example: Example, endpoint: Endpoint) -> Any:  # noqa: ANN401 - JSON, or lines of it
+    if endpoint.line:
+        return "".join(f"{json.dumps(line)}\n" for line in example.result)
+    return example.body(endpoint.name)
+
+
+def _envelope(endpoint: Endpoint, schemas: Schemas) -> Json:
+    reply = endpoint.reply
+    result = {"maxItems": 0} if reply.result is None else {"items": schemas.reply(reply.result)}
+    return {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["ok", "warn"]},
+            "error": {"type": "array", "items": {"type": "string"}},
+            "method": {"const": endpoint.name},
+            "result": {"type": "array", **result},
+            **{name: schemas.reply(kind) for name, kind in reply.added.items()},
+        },
+        "required": [*FOUR_KEYS],
+    }
+
+
+def _failure_schema() -> Json:
+    return {
+        "description": "What every failure looks like; more keys may stand beside these.",
+        "type": "object",
+        "properties": {
+            "status": {"const": "fail"},
+            "error": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "method": {"type": "string"},
+            "result": {"type": "array"},
+            "code": {"enum": sorted({code for codes in CODES.values() for code in codes})},
+            "field": {"type": "string", "description": "The parameter that is to blame."},
+        },
+        "required": [*FOUR_KEYS, "code"],
+    }
+
+
+def _failure(status: int) -> Json:
+    headers = ["X-Request-ID"] + ["Retry-After"] * (status == HTTPStatus.SERVICE_UNAVAILABLE)
+    headers += ["Allow"] * (status == HTTPStatus.METHOD_NOT_ALLOWED)
+    codes = "\n".join(f"- `{code}`: {meaning}" for code, meaning in CODES[status].items())
+    return {
+        "description": f"{MEANING[status]}\n\n{codes}",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Failure"},
+                "examples": {one.title: {"value": one.body()} for one in FAILURES if one.status == status},
+            }
+        },
+    }

@@ -1,0 +1,152 @@
+"""The examples of the documentation, run against the real app."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from PIL import Image
+from redis import Redis
+
+from api.endpoints import Endpoint
+from api.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
+from api.reading import LINE_TYPES
+from api.routes import ENDPOINTS
+from common.ledger import OPEN, Closing, Ledger, State
+from common.signature import sign
+from common.store.base import Record
+
+IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
+RUNS = [
+    pytest.param(endpoint, method, example, id=f"{method} {endpoint.path}, {example.title}")
+    for endpoint in ENDPOINTS
+    for example in EXAMPLES[endpoint.name]
+    for method in endpoint.methods
+    if example.method in {"", method}
+]
+# What a task has come to before the example asks about it.
+CAME_TO = {"task": State.SUCCEEDED, "tasks": State.FAILED, "retry_task": State.FAILED, "retry_tasks": State.FAILED}
+ENDS = {"code": "http_status", "error": "the host answered with status 404"}
+
+
+@pytest.fixture
+def described(client: FlaskClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").json
+    return found
+
+
+@pytest.fixture
+def prepared(client: FlaskClient, memory_store: Any) -> FlaskClient:
+    """The cat of the examples is stored, nothing else."""
+    pixels = np.asarray(Image.open(IMAGES / Path(CAT).name).convert("RGB"))
+    about = {"metadata": {"album": "cats"}, "added": 1_772_357_400_061, "width": 451, "height": 300}
+    memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), **about)])
+    return client
+
+
+@pytest.fixture
+def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureRequest) -> str:
+    """A task that has come to what the example is about."""
+    name = request.getfixturevalue("endpoint").name
+    if not name.endswith(("task", "tasks")):
+        return TASK_ID
+    added = client.post("/add", data={"url": "https://images.example.org/a.jpg", "filepath": CAT}).json["task"]["id"]
+    if name in CAME_TO:
+        end(real_redis, added, CAME_TO[name])
+    return str(added)
+
+
+def end(redis: Redis, task_id: str, state: State) -> None:
+    ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
+    ledger.begin(task_id)
+    ledger.close([Closing(task_id=task_id, state=state, **(ENDS if state is State.FAILED else {}))])
+
+
+def end_what_opens(redis: Redis) -> None:
+    """Store, as it were, the first picture that is added."""
+    deadline = monotonic() + 30
+    while not (found := redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
+        sleep(0.01)
+    end(redis, found[0].decode(), State.SUCCEEDED)
+
+
+def send(client: FlaskClient, endpoint: Endpoint, method: str, example: Example, task_id: str) -> Any:
+    path = endpoint.path.replace("<id>", task_id)
+    if endpoint.line:
+        body = "".join(f"{json.dumps(line)}\n" for line in example.lines)
+        return client.open(path, method=method, data=body, content_type=LINE_TYPES[0])
+    form = {name: sent(value) for name, value in example.form.items()}
+    return client.open(path, method=method, **{"data" if method == "POST" else "query_string": form})
+
+
+def sent(value: Any) -> Any:
+    if isinstance(value, File):
+        return (IMAGES / value).open("rb"), value
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def shape(value: Any) -> Any:
+    """Return what a client relies on: the names, and the types of what they stand for."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [shape(inner) for inner in value]
+    return "number" if type(value) in {int, float} else type(value).__name__
+
+
+@pytest.fixture
+def answer(
+    prepared: FlaskClient, endpoint: Endpoint, method: str, example: Example, task_id: str, real_redis: Redis
+) -> Iterator[Any]:
+    with ThreadPoolExecutor() as pool:
+        ending = pool.submit(end_what_opens, real_redis) if "wait" in example.form else None
+        yield send(prepared, endpoint, method, example, task_id)
+        if ending is not None:
+            ending.result()
+
+
+@pytest.mark.parametrize(("endpoint", "method", "example"), RUNS)
+def test_an_example_is_answered_as_it_says(
+    answer: Any, endpoint: Endpoint, method: str, example: Example, described: dict[str, Any]
+) -> None:
+    expected = list(example.result) if endpoint.line else example.body(endpoint.name)
+
+    got = [json.loads(line) for line in answer.data.splitlines()] if endpoint.line else answer.json
+
+    assert answer.status_code == example.status
+    assert shape(got) == shape(expected)
+    operation = described["paths"][endpoint.path.replace("<id>", "{id}")][method.lower()]
+    [media] = operation["responses"][f"{answer.status_code}"]["content"].values()
+    schema = {**media["schema"], "components": described["components"]}
+    for one in got if endpoint.line else [got]:
+        Draft202012Validator(schema).validate(one)
+
+
+@pytest.mark.parametrize("failure", [one for one in FAILURES if one.path], ids=lambda one: one.title)
+def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: Failing) -> None:
+    where = "data" if failure.method == "POST" else "query_string"
+    options: dict[str, Any] = {where: failure.form}
+    if failure.mimetype:
+        options = {"data": b"{}", "content_type": failure.mimetype}
+
+    answer = prepared.open(failure.path, method=failure.method, **options)
+
+    assert (answer.status_code, answer.json) == (failure.status, failure.body())
+
+
+def test_the_page_is_served_with_its_policy(client: FlaskClient) -> None:
+    answer = client.get("/docs")
+
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+def test_a_parameter_of_the_description_is_refused(client: FlaskClient, path: str) -> None:
+    assert client.get(path, query_string={"a": "b"}).status_code == 400

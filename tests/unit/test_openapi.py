@@ -1,0 +1,172 @@
+"""The API's description: valid, complete, and shown on a page that needs nothing else."""
+
+import base64
+import hashlib
+import json
+import re
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from api.codes import CODES, MEANING
+from api.docs import POLICY, page, prose
+from api.envelope import CODE_OF, STATUS_OF
+from api.examples import EXAMPLES, FAILURES
+from api.openapi import VERSION, document
+from api.routes import ENDPOINTS, SUBJECTS
+from common.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+# Of errors that never reach a client.
+OURS = {"error", "wrong_setting", "queue_error"}
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(document(SUBJECTS, Settings(max_wait_s=70, all_orientations=False))))
+    return found
+
+
+def operations(described: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in described["paths"].values() for operation in path.values()]
+
+
+def test_the_document_is_valid_openapi(described: dict[str, Any]) -> None:
+    validate(described)
+
+
+def test_every_endpoint_is_described_by_each_of_its_methods(described: dict[str, Any]) -> None:
+    found = {(path, method) for path, methods in described["paths"].items() for method in methods}
+
+    assert found == {
+        (re.sub("<(.*?)>", r"{\1}", endpoint.path), method.lower())
+        for endpoint in ENDPOINTS
+        for method in endpoint.methods
+    }
+
+
+def test_operations_have_names_of_their_own(described: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operation in operations(described)]
+
+    assert len(names) == len(set(names))
+
+
+def test_bounds_and_defaults_that_are_settings_have_their_values(described: dict[str, Any]) -> None:
+    def body(path: str) -> Any:
+        return described["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+
+    assert body("/add")["wait"]["maximum"] == 70
+    assert body("/search")["all_orientations"] == body("/search")["all_orientations"] | {"default": False}
+
+
+def test_files_come_by_multipart_alone(described: dict[str, Any]) -> None:
+    content = described["paths"]["/search"]["post"]["requestBody"]["content"]
+
+    assert "image" in content["multipart/form-data"]["schema"]["properties"]
+    assert "image" not in content["application/x-www-form-urlencoded"]["schema"]["properties"]
+
+
+def test_every_example_fits_its_schema(described: dict[str, Any]) -> None:
+    media = [
+        media
+        for operation in operations(described)
+        for holder in (operation.get("requestBody", {}), *operation["responses"].values())
+        for media in holder.get("content", {}).values()
+    ] + [response["content"]["application/json"] for response in described["components"]["responses"].values()]
+
+    shown = [(one["schema"], example["value"]) for one in media for example in one.get("examples", {}).values()]
+
+    assert len(shown) > 40
+    for schema, value in shown:
+        whole = {**schema, "components": described["components"]}
+        for one in [json.loads(line) for line in value.splitlines()] if isinstance(value, str) else [value]:
+            Draft202012Validator(whole).validate(one)
+
+
+def test_every_endpoint_has_an_example() -> None:
+    assert {endpoint.name for endpoint in ENDPOINTS} == EXAMPLES.keys()
+
+
+def test_every_failure_is_described_with_its_meaning_and_an_example(described: dict[str, Any]) -> None:
+    statuses = {status for _, status in STATUS_OF} | CODE_OF.keys() | {409, 500}
+
+    assert statuses <= CODES.keys() == MEANING.keys()
+    assert {f"{status}" for status in CODES} == described["components"]["responses"].keys()
+    assert {failure.status for failure in FAILURES} == CODES.keys()
+    assert all(failure.code in CODES[failure.status] for failure in FAILURES)
+
+
+def test_every_code_that_the_service_gives_is_described() -> None:
+    text = "\n".join(
+        path.read_text()
+        for folder in ("api", "workers", "common")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name not in {"codes.py", "examples.py"}
+    )
+    given = {*re.findall(r'\bcode ?= ?"([a-z_]+)"', text), *re.findall(r'_failed\(\s*"([a-z_]+)"', text)}
+
+    assert len(given) > 30
+    assert given - OURS <= {code for codes in CODES.values() for code in codes}
+
+
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert project["version"] == VERSION
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.attributes: set[str] = set()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.style = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.ids |= {value or "" for name, value in attrs if name == "id"}
+        self.links |= {value or "" for name, value in attrs if name in {"href", "src"}}
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "style" and not self.style:
+            self.style = data
+
+
+@pytest.fixture(scope="module")
+def read(described: dict[str, Any]) -> Tags:
+    tags = Tags()
+    tags.feed(page(described))
+    return tags
+
+
+def test_the_page_shows_every_operation_and_failure(read: Tags, described: dict[str, Any]) -> None:
+    assert {operation["operationId"] for operation in operations(described)} <= read.ids
+    assert {f"failure-{status}" for status in CODES} <= read.ids
+
+
+def test_the_page_needs_no_script_and_nothing_from_elsewhere(read: Tags) -> None:
+    assert not read.seen & {"script", "img", "link", "iframe", "form", "object"}
+    assert not {name for name in read.attributes if name == "style" or name.startswith("on")}
+    assert all(link == "openapi.json" or link[1:] in read.ids for link in read.links)
+
+
+def test_the_page_keeps_to_its_policy(read: Tags) -> None:
+    digest = base64.b64encode(hashlib.sha256(read.style.encode()).digest()).decode()
+
+    assert f"style-src 'sha256-{digest}'" in POLICY
+    assert "default-src 'none'" in POLICY
+
+
+def test_text_is_shown_as_it_is() -> None:
+    assert (
+        prose("a <b> `c & d`\n\n- `e`: f")
+        == "<p>a &lt;b&gt; <code>c &amp; d</code></p>\n<ul><li><code>e</code>: f</li></ul>"
+    )
