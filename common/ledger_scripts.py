@@ -138,6 +138,8 @@ GIVE_BACK = (
 if redis.call('HGET', TASK .. ARGV[1], 'state') ~= 'running' then return end
 redis.call('HSET', TASK .. ARGV[1], 'state', 'pending')
 redis.call('ZREM', RUNNING, ARGV[1])
+-- Its message goes to the end of the queue now.
+redis.call('ZADD', OPEN, 'XX', now_ms(), ARGV[1])
 """
 )
 

@@ -54,7 +54,7 @@ class _Noticing(Connection):
         try:
             yield
         except TimeoutError:
-            self._silence.begin()
+            self._silence.begin(waited_s=ANSWER_WITHIN_S)
             raise
 
 
@@ -71,7 +71,7 @@ class _Pool(ConnectionPool):
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
         if self._silence.lasts:
-            if not self._silence.may_ask():
+            if not self._silence.may_ask(answer_within_s=ANSWER_WITHIN_S):
                 raise TimeoutError("Redis was silent a moment ago")
             # Those at hand may be as dead as the one that got no answer: a new one asks.
             self.disconnect(inuse_connections=False)
@@ -83,7 +83,7 @@ def connect(url: str) -> Redis:
     pool = _Pool.from_url(
         url,
         connection_class=_NoticingTls if urlsplit(url).scheme == "rediss" else _Noticing,
-        silence=Silence(answer_within_s=ANSWER_WITHIN_S),
+        silence=Silence(),
         socket_timeout=ANSWER_WITHIN_S,
         socket_connect_timeout=ANSWER_WITHIN_S,
         socket_keepalive=True,

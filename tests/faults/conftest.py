@@ -61,7 +61,8 @@ def stage(
             "MATCH_WORKER_THREADS": "16",
         }
         environment |= limits
-        parts = wire(Settings.from_env(environment))
+        # The test itself is patient.
+        parts = wire(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
         parts.store.prepare()
         with Service(logs, environment) as service:
             yield Stage(environment, redis, pictures, service, parts, record_property)

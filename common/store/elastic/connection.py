@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -13,6 +14,7 @@ from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError
 
 from common.errors import StoreError, StoreUnavailable
+from common.silence import Silence
 
 DEFAULT_PORT = 9200
 # One connection a thread of the busiest process; those above it would be opened and thrown away.
@@ -37,7 +39,11 @@ Json: TypeAlias = Mapping[str, Any]
 
 
 class _Host(Urllib3HttpNode):
-    """A host that is passed over when it takes no connection, however long its answers may take."""
+    """A host that is passed over when it takes no connection or is silent, however long its answers may take."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        super().__init__(*args, **kwargs)
+        self._silence = Silence()
 
     def perform_request(
         self,
@@ -48,13 +54,19 @@ class _Host(Urllib3HttpNode):
         request_timeout: Any = None,  # noqa: ANN401 - the client's types for these have no public names
     ) -> Any:  # noqa: ANN401 - the same
         within: Any = Timeout(total=request_timeout, connect=CONNECT_WITHIN_S)
+        if self._silence.lasts and not self._silence.may_ask(answer_within_s=request_timeout):
+            raise NoConnection("silent a moment ago")
+        began = monotonic()
         try:
-            return super().perform_request(method, target, body, headers, within)
+            answer = super().perform_request(method, target, body, headers, within)
         except ConnectionTimeout as error:
+            self._silence.begin(waited_s=monotonic() - began)
             if isinstance(error.__cause__, ConnectTimeoutError):
                 # Nothing was sent. The client tries another host after this error, and after a time-out none.
                 raise NoConnection(error.message, errors=error.errors) from error
             raise
+        self._silence.end()
+        return answer
 
 
 def connect(url: str, *, timeout_s: float, api_key: str | None = None, ca_file: Path | None = None) -> Elasticsearch:
