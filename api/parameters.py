@@ -284,6 +284,7 @@ Metadata = Annotated[
     WithJsonSchema(
         {
             "type": "string",
+            "format": "json-object",
             "contentMediaType": "application/json",
             "contentSchema": {"type": "object"},
             "maxLength": METADATA_BYTES,

@@ -13,8 +13,6 @@ from common.config import Settings
 
 Json = dict[str, Any]
 
-# Of an item beyond the first.
-NUMBER = "[1-9][0-9]{0,2}"
 REF = "#/components/schemas/{model}"
 
 
@@ -92,7 +90,7 @@ class Schemas:
                 patterns[rf"^{name}\[.*\]$"] = each | about
             elif _is(field, Indexed):
                 properties[f"{name}[0]"] = each | about
-                patterns[rf"^{name}\[{NUMBER}\]$"] = each
+                patterns[rf"^{name}\[{_beyond_the_first(field)}\]$"] = each
             else:
                 properties[name] = schema
         return _Form(properties, patterns, _rules(kind, properties))
@@ -103,7 +101,8 @@ class Schemas:
             schema = self._plain(schemas[name])
             for mark in field.metadata:
                 if isinstance(mark, Indexed):
-                    schema |= {"propertyNames": {"pattern": f"^(0|{NUMBER})$"}, "minProperties": 1}
+                    numbers = f"^(0|{_beyond_the_first(field)})$"
+                    schema |= {"propertyNames": {"pattern": numbers}, "minProperties": 1}
                 if isinstance(mark, Indexed) and mark.each is not None:
                     schema["additionalProperties"] = self._plain(TypeAdapter(mark.each).json_schema())
             yield name, field, schema
@@ -142,6 +141,12 @@ def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
         groups = (groups,)
     one_each = [{"oneOf": [{"required": [name]} for name in group if name in properties]} for group in groups]
     return rules | (one_each[0] if len(one_each) == 1 else {"allOf": one_each} if one_each else {})
+
+
+def _beyond_the_first(field: FieldInfo) -> str:
+    """Return a pattern of the numbers from 1 on; the most is a power of ten."""
+    [most] = [mark.most for mark in field.metadata if isinstance(mark, Indexed)]
+    return f"[1-9][0-9]{{0,{len(str(most - 1)) - 1}}}"
 
 
 def _is(field: FieldInfo, *marks: type) -> bool:
