@@ -329,6 +329,12 @@ class Settings:
         _seconds(1, 3600),
         "after so long the work of a worker that died goes to another; longer than any task takes",
     )
+    stop_within_s: float = _setting(
+        "MATCH_STOP_WITHIN_S",
+        55.0,
+        _seconds(1, 3600),
+        "a worker that is told to stop has ended by then, whatever it waits for",
+    )
     sweep_batch: int = _setting(
         "MATCH_SWEEP_BATCH",
         2000,

@@ -19,6 +19,7 @@ from workers.events import EventsOnceASecond
 from workers.hosts import Hosts
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
+from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
 from workers.turns import Turns
@@ -83,6 +84,7 @@ def create_app(settings: Settings) -> Celery:
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def hurry(**_: object) -> None:
+        end_within(settings.stop_within_s)
         runtime[0].chunks.hurry()
         runtime[0].writer.hurry()
 

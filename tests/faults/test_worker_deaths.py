@@ -2,6 +2,7 @@
 
 import os
 import signal
+from time import monotonic
 
 from harness.proxy import Proxy
 from harness.stage import Stage, size
@@ -64,3 +65,25 @@ def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
 
     assert ended == [0] * stops
     assert (found.stored, found.repeated) == (count, 0)
+
+
+def test_sigterm_while_redis_is_silent_ends_within_the_grace_period(stage: Stage) -> None:
+    count, grace_s = size(100, 1000), size(8, 60)
+    accepted = stage.client().add_all(stage.items(count))
+    with Proxy(stage.redis.port) as proxy:
+        settings = {"REDIS_URL": proxy.url("redis"), "MATCH_STOP_WITHIN_S": f"{grace_s - 4}"}
+        worker = stage.service.start_worker(**settings)
+        stage.service.let_go(worker)
+        wait_for_stored(stage.parts.store, 1)
+        proxy.stall()
+
+        worker.ask_to_stop()
+        began = monotonic()
+        status = worker._process.wait(grace_s)
+        took_s = monotonic() - began
+    stage.service.start_worker()
+
+    found = stage.settle(f"SIGTERM while Redis is silent: ends in {took_s:.0f} s", accepted)
+
+    assert status != 0
+    assert (found.accepted, found.stored) == (count, count)

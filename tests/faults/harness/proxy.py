@@ -77,6 +77,8 @@ class Proxy:
     def _connect(self, client: socket.socket) -> None:
         self._wait()
         try:
+            if self._closed.is_set():
+                raise ConnectionAbortedError
             server = socket.create_connection(("127.0.0.1", self._target))
         except OSError:
             client.close()
