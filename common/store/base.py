@@ -33,7 +33,7 @@ class Record:
 class Tombstone:
     """The deletion of `filepath`: it outranks every record with a smaller `seq`, whenever that arrives.
 
-    `added` is in milliseconds since 1970 (UTC).
+    The deletions of one request share its place; `added` is in milliseconds since 1970 (UTC).
     """
 
     filepath: str

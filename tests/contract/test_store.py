@@ -193,6 +193,14 @@ def test_deleting_what_is_absent_succeeds(store: Store) -> None:
     assert listed(store) == []
 
 
+def test_deletions_of_one_request_share_its_place(store: Store) -> None:
+    store.put([record(path, seq) for seq, path in enumerate(["a", "b", "c"], start=1)])
+
+    assert verdicts(store, deletion("a", 4), deletion("b", 4)) == [STORED, STORED]
+    assert verdicts(store, record("b", 3)) == [SUPERSEDED]
+    assert listed(store) == ["c"]
+
+
 def test_an_older_add_never_revives_a_deleted_picture(store: Store) -> None:
     store.put([deletion("cat.jpg", 2)])
 
