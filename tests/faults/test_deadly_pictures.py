@@ -8,7 +8,6 @@ import pytest
 
 from harness import deadly
 from harness.accounts import Item
-from harness.pictures import picture
 from harness.service import ROOT, peak_mib
 from harness.stage import Stage, size
 
@@ -25,24 +24,27 @@ def limits() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("deadly_picture", "name"), [(deadly.KILLS, "kill"), (deadly.HANGS, "hang")])
+@pytest.mark.parametrize(
+    ("ending", "name", "batch"), [(deadly.KILLS, "kill", False), (deadly.HANGS, "hold", True)], ids=["kill", "hold"]
+)
 def test_a_picture_that_ends_its_worker_is_given_up_and_takes_no_other_along(
-    stage: Stage, deadly_picture: bytes, name: str
+    stage: Stage, ending: bytes, name: str, *, batch: bool
 ) -> None:
     victims, bystanders = size(1, 3), size(60, 600)
     client = stage.client()
-    items = stage.uploads(bystanders)
+    items = stage.items(bystanders)
     for n in range(victims):
-        item = Item(f"deadly-{n}", n, data=picture(n) + deadly_picture)
+        item = Item(f"deadly-{n}", n, f"{stage.pictures.url}/{n}+{ending.hex()}")
         items.insert((n + 1) * bystanders // (victims + 2), item)
-    accepted = client.add_all(items)
+    accepted = client.add_batch(items) if batch else client.add_all(items)
     stage.service.start_worker(str(Path(deadly.__file__)), PYTHONPATH=str(ROOT))
 
-    found = stage.settle(f"{victims} pictures that {name} whoever decodes them", accepted)
+    way = "in a batch" if batch else "among others"
+    found = stage.settle(f"{victims} pictures {way} that {name} whoever decodes them", accepted)
 
     assert (found.stored, found.failed) == (bystanders, victims)
     for one in accepted:
-        if one.item.data:
+        if "+" in one.item.url:
             assert client.task(one.task_id)["error"]["code"] == "image_ends_worker"
 
 

@@ -1,5 +1,6 @@
 """What was accepted, and what became of it: read from the store, never from counters."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,6 +82,20 @@ class Client:
         with ThreadPoolExecutor(CLIENTS) as pool:
             tried = pool.map(lambda item: self._persist(item, monotonic() + patience_s), items)
             return [one for one in tried if one is not None]
+
+    def add_batch(self, items: Sequence[Item]) -> list[Accepted]:
+        """Add all that have a URL by one request, a line each, and return what was accepted."""
+        lines = [json.dumps({"filepath": item.filepath, "url": item.url}) for item in items]
+        answer = requests.post(
+            f"{self.url}/add/batch",
+            data="\n".join(lines),
+            headers={"Content-Type": "application/x-ndjson"},
+            timeout=ANSWER_WITHIN_S,
+        )
+        outcomes = [json.loads(line) for line in answer.text.splitlines()]
+        return [
+            Accepted(items[outcome["line"] - 1], outcome["task"]["id"]) for outcome in outcomes if "task" in outcome
+        ]
 
     def _persist(self, item: Item, deadline: float) -> Accepted | None:
         while True:

@@ -29,7 +29,7 @@ def signature(number: int) -> Signature:
 
 
 class PictureServer:
-    """Serves `/<number>` for as long as the `with` lasts; every other path is a 404."""
+    """Serves `/<number>` for as long as the `with` lasts, with the bytes of `/<number>+<hex>` behind it; else a 404."""
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Pictures)
@@ -49,8 +49,8 @@ class _Pictures(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        number = self.path.removeprefix("/")
-        body = picture(int(number)) if number.isdecimal() else b""
+        number, _, ending = self.path.removeprefix("/").partition("+")
+        body = picture(int(number)) + bytes.fromhex(ending) if number.isdecimal() else b""
         self.send_response(200 if body else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
