@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 # What is read at once becomes one block: a hundred lines or so.
 READ_BYTES = 16 * 1024
@@ -24,7 +24,7 @@ def blocks(body: IO[bytes], *, content_length: int | None, most_bytes: int) -> I
     Raises ClientDisconnected where the body ends before its time: what was cut off is no line.
     """
     number, begun, too_long, left = 0, b"", False, content_length
-    while data := body.read(READ_BYTES):
+    while data := _read(body):
         left = None if left is None else left - len(data)
         first, *others = data.split(b"\n")
         ended = [begun + first, *others]
@@ -44,3 +44,13 @@ def blocks(body: IO[bytes], *, content_length: int | None, most_bytes: int) -> I
         raise ClientDisconnected
     if too_long or begun.strip():
         yield [Line(number + 1, None if too_long else begun)]
+
+
+def _read(body: IO[bytes]) -> bytes:
+    try:
+        return body.read(READ_BYTES)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Chunks that are none, trailers that are none, silence: the server has errors of its own for each.
+        raise ClientDisconnected from error

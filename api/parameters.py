@@ -90,7 +90,7 @@ class Indexed:
     def _sort(self, given: Mapping[str, object], info: core_schema.ValidationInfo) -> dict[int, object]:
         for key in given:
             if not is_whole(key, 0, self.most - 1):
-                field = f"{info.field_name}[{key}]"
+                field = f"{info.field_name}[{key[:MOST_DIGITS]}]"
                 raise wrong(f"must have a whole number from 0 to {self.most - 1} in its brackets", field=field)
         found = {int(key): value for key, value in given.items()}
         return dict(sorted(found.items()))

@@ -102,7 +102,7 @@ def input_error(error: ValidationError, shown: Callable[[str], str]) -> InputErr
 
 def _field(where: tuple[str | int, ...]) -> str:
     name, *key = where
-    return f"{name}[{key[0]}]" if key else str(name)
+    return f"{name}[{key[0]}]"[:SHOWN] if key else str(name)
 
 
 def knows(kind: type[Parameters], name: str) -> bool:
@@ -132,7 +132,8 @@ def _given(everything: Sequence[tuple[str | None, Value]], types: Sequence[type[
             raise InputError("a part of the form has no name", field="body")
         check_names([name], types)
         if name in given:
-            raise InputError(f"{name} is given more than once", field=name, code="repeated_parameter")
+            told = name[:SHOWN]
+            raise InputError(f"{told} is given more than once", field=told, code="repeated_parameter")
         given[name] = value
     return given
 
@@ -170,12 +171,11 @@ def _holds_bytes(file: FileStorage) -> bool:
 
 
 def _unknown(name: str, types: Sequence[type[Parameters]]) -> NoReturn:
+    told = name[:SHOWN]
     known = sorted({name for kind in types for name in (*kind.plain, *kind.keyed.values())})
-    near = get_close_matches(name.lower(), known, n=1, cutoff=0)
+    near = get_close_matches(told.lower(), known, n=1, cutoff=0)
     hint = f"; did you mean {near[0]}?" if near else "; this endpoint takes none"
-    raise InputError(
-        f"{name[:SHOWN]} is not a parameter of this endpoint{hint}", field=name[:SHOWN], code="unknown_parameter"
-    )
+    raise InputError(f"{told} is not a parameter of this endpoint{hint}", field=told, code="unknown_parameter")
 
 
 def _mixed(given: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoReturn:

@@ -22,7 +22,7 @@ from api.parameters import (
     Whole,
     wrong,
 )
-from api.sources import Pictured, Source, choose
+from api.sources import Pictured, Source, Sourced, choose
 from common.config import Settings
 
 # The kind of its cursors.
@@ -98,24 +98,14 @@ class AddMany(Waiting):
         return f"{self.names[field]}[{number}]"
 
 
-class Line(Parameters):
+class Line(Sourced):
     """One picture to be stored, as a line of JSON."""
+
+    sources: ClassVar[tuple[str, ...]] = ("url",)
 
     url: Url
     filepath: Filepath
     metadata: MetadataObject | None = None
-
-    _source: Source = PrivateAttr()
-
-    @property
-    def source(self) -> Source:
-        """The picture."""
-        return self._source
-
-    @model_validator(mode="after")
-    def _choose(self, info: ValidationInfo) -> Self:
-        self._source = choose(self, ("url",), cast("Settings", info.context))
-        return self
 
 
 class Delete(Parameters):

@@ -43,13 +43,10 @@ def naming(field: str) -> Iterator[None]:
         raise
 
 
-class Pictured(Parameters):
-    """Parameters that bring one picture, by exactly one of `sources`."""
+class Sourced(Parameters):
+    """Parameters that bring one picture, by exactly one of those whose names are in `sources`."""
 
-    url: Url | None = None
-    image: Upload | None = None
-
-    sources: ClassVar[tuple[str, ...]] = ("url", "image")
+    sources: ClassVar[tuple[str, ...]]
     _source: Source = PrivateAttr()
 
     @property
@@ -61,6 +58,15 @@ class Pictured(Parameters):
     def _choose(self, info: ValidationInfo) -> Self:
         self._source = choose(self, self.sources, cast("Settings", info.context))
         return self
+
+
+class Pictured(Sourced):
+    """Parameters that bring one picture, by `url` or `image`."""
+
+    url: Url | None = None
+    image: Upload | None = None
+
+    sources: ClassVar[tuple[str, ...]] = ("url", "image")
 
 
 def choose(given: Parameters, names: Sequence[str], settings: Settings) -> Source:

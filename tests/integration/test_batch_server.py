@@ -159,6 +159,19 @@ def test_a_body_that_ends_before_its_time_is_told_after_its_whole_lines(api: Api
     assert outcomes[-1]["code"] == "cut_body"
 
 
+@pytest.mark.parametrize("chunk_of_none", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\n12345xx"])
+def test_chunks_that_are_none_are_told(api: Api, chunk_of_none: bytes) -> None:
+    with api.connect() as connection:
+        connection.sendall(head("Transfer-Encoding: chunked") + chunk(line(0)) + chunk_of_none)
+        connection.shutdown(socket.SHUT_WR)
+        reply = HTTPResponse(connection)
+        reply.begin()
+        outcomes = [json.loads(text) for text in reply]
+
+    assert reply.status == 200
+    assert outcomes[-1]["code"] == "cut_body"
+
+
 def head(framing: str) -> bytes:
     return f"POST /add/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n{framing}\r\n\r\n".encode()
 

@@ -335,3 +335,13 @@ def test_what_is_not_given_has_its_default(read: Read) -> None:
     given = read({})
 
     assert (given.metadata, given.offset, given.min_score, given.all_orientations) == (None, 3, None, True)
+
+
+def test_a_name_of_any_length_is_told_in_short_and_at_once(read: Read) -> None:
+    with pytest.raises(InputError) as unknown:
+        read({"x" * 400_000: "y"})
+    with pytest.raises(InputError) as wrong:
+        read({f"filter[{'x' * 400_000}]": file(b"y")})
+
+    assert len(unknown.value.field or "") == len(wrong.value.field or "") == 80
+    assert len(str(unknown.value)) < 200
