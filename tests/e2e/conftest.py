@@ -119,13 +119,17 @@ def stack(shared_stack: Stack) -> Stack:
 
 @pytest.fixture(scope="session")
 def elastic_stack(
-    start_stack: Callable[..., Stack], elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory
+    start_stack: Callable[..., Stack],
+    elasticsearch_url: str,
+    picture_server: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Stack:
     return start_stack(
         tmp_path_factory.mktemp("elastic"),
         ELASTICSEARCH_URL=elasticsearch_url,
         ELASTICSEARCH_INDEX=f"e2e-{uuid.uuid4().hex[:12]}",
         ELASTICSEARCH_DOC_TYPE="images",
+        MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"),
     )
 
 
