@@ -7,6 +7,7 @@ from typing import Protocol
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 mpl.use("svg")
 # The same file for the same figures, and text as text.
@@ -51,6 +52,8 @@ def _draw_lines(axes: Axes, sizes: Sequence[Size]) -> None:
         times = [getattr(size, name) for size in there]
         axes.plot([size.images for size in there], times, style, color=colour, marker="o", label=label)
     axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms a search", title="A search by size")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
 
@@ -58,7 +61,11 @@ def _draw_lines(axes: Axes, sizes: Sequence[Size]) -> None:
 def _draw_states(axes: Axes, sizes: Sequence[Size]) -> None:
     for size in sizes:
         axes.plot(list(STATES.values()), [getattr(size, name) for name in STATES], marker="o", label=f"{size.images:,}")
-    axes.set(ylabel="ms a search, p50", title="Half overwritten", ylim=(0, None))
+    axes.set(
+        ylabel="ms a search, p50",
+        title="Half overwritten",
+        ylim=(0, 1.5 * max([size.overwritten_p50 for size in sizes], default=1.0)),
+    )
     axes.grid(visible=True, alpha=0.25)
     if sizes:
         axes.legend(title="images")
