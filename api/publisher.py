@@ -9,7 +9,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
-from common.broker import QUEUE_SETTINGS, TRANSPORT_OPTIONS
+from common.broker import queue_settings
 from common.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER
 from common.ledger import Sent, Task
 
@@ -20,10 +20,11 @@ class Publisher:
     """Sends by name: the API needs no worker's code."""
 
     def __init__(self, broker_url: str) -> None:
-        self._app = Celery("match", broker=broker_url, set_as_current=False)
-        self._app.conf.update(QUEUE_SETTINGS)
+        self._app = Celery("match", set_as_current=False)
+        self._app.conf.update(queue_settings(broker_url))
         # A sender waits for no broker: what cannot be sent at once is sent by the sweeper.
-        self._app.conf.broker_transport_options = TRANSPORT_OPTIONS | {"max_retries": 1, "interval_start": 0.1}
+        options = self._app.conf.broker_transport_options
+        self._app.conf.broker_transport_options = options | {"max_retries": 1, "interval_start": 0.1}
 
     def send(self, tasks: Sequence[Task], *, queue: str) -> None:
         """Send messages for these tasks, one each, or many in one to the queue of batches; never raises.

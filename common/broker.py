@@ -2,8 +2,10 @@
 
 import socket
 from typing import Any
+from urllib.parse import quote
 
-from common.redis_client import ANSWER_WITHIN_S
+from common.redis_client import ANSWER_WITHIN_S, sentinel_options
+from common.sentinels import SCHEME, Sentinels
 
 # Seconds of silence until the kernel asks whether the other end is there, and between its questions; how many of them.
 # Meanwhile a firewall does not forget the connection.
@@ -32,3 +34,22 @@ QUEUE_SETTINGS: dict[str, Any] = {
     # The ledger holds the outcome: a result backend reports unknown tasks as pending.
     "task_ignore_result": True,
 }
+
+
+def queue_settings(redis_url: str) -> dict[str, Any]:
+    """Return Celery's settings for the queue in the Redis at this URL."""
+    if not redis_url.startswith(f"{SCHEME}://"):
+        return QUEUE_SETTINGS | {"broker_url": redis_url}
+    sentinels = Sentinels.parse(redis_url)
+    known = {"master_name": sentinels.service, "sentinel_kwargs": sentinel_options(sentinels)}
+    return QUEUE_SETTINGS | {
+        "broker_url": ";".join(_kombu_url(sentinels, host, port) for host, port in sentinels.hosts),
+        "broker_transport": "common.transport:SentinelTransport",
+        "broker_transport_options": TRANSPORT_OPTIONS | known,
+    }
+
+
+def _kombu_url(sentinels: Sentinels, host: str, port: int) -> str:
+    login = f"{quote(sentinels.username or '', safe='')}:{quote(sentinels.password or '', safe='')}@"
+    place = f"[{host}]" if ":" in host else host
+    return f"{SCHEME}://{login if sentinels.password else ''}{place}:{port}/{sentinels.db}"

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from common.errors import ConfigError
+from common.sentinels import SCHEME, Sentinels
 
 MIB = 1024 * 1024
 DAY_S = 86_400
@@ -52,6 +53,13 @@ def _boolean(text: str) -> bool:
 
 
 def _redis_url(text: str) -> str:
+    if text.startswith(f"{SCHEME}://"):
+        try:
+            Sentinels.parse(text)
+        except ValueError as error:
+            message = "must look like sentinel://host:26379,host:26379/service/0"
+            raise ValueError(message) from error
+        return text
     parts = urlsplit(text)
     wrong = parts.scheme not in {"redis", "rediss"} or not parts.hostname or not _has_port(parts)
     if wrong or not re.fullmatch(r"/?|/\d{1,5}", parts.path) or parts.query:
@@ -206,7 +214,12 @@ class Settings:
         _boolean,
         "whether a search looks for turned, mirrored and inverted copies unless it says otherwise",
     )
-    redis_url: str = _setting("REDIS_URL", "redis://localhost:6379/0", _redis_url, "Redis: queue, ledger and uploads")
+    redis_url: str = _setting(
+        "REDIS_URL",
+        "redis://localhost:6379/0",
+        _redis_url,
+        "Redis: queue, ledger and uploads; behind Sentinels: `sentinel://host:26379,host:26379/service/0`",
+    )
     uploads_url: str | None = _setting(
         "MATCH_UPLOADS_URL",
         None,

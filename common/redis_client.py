@@ -18,11 +18,14 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004 - the client's own name
 )
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from common.errors import Overloaded, QueueError, QueueUnavailable
+from common.sentinels import SCHEME, Sentinels
 from common.silence import Silence
 
 ANSWER_WITHIN_S = 5.0
+SENTINEL_WITHIN_S = 1.0
 RETRY_AFTER_S = 5
 # How the errors begin that say: not now. A full disk, too few replicas, a failover, a script that takes long.
 PASSING = {"MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
@@ -44,6 +47,8 @@ class _Noticing(Connection):
             super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        # Behind Sentinels redis-py keeps a connection whose answer may yet come, as that to the next command.
+        kwargs.setdefault("disconnect_on_error", True)
         with self._noting():
             response = super().read_response(*args, **kwargs)
         self._silence.end()
@@ -62,6 +67,10 @@ class _NoticingTls(_Noticing, SSLConnection):
     """The same, with TLS."""
 
 
+class _NoticingMaster(_Noticing, SentinelManagedConnection):
+    """The same, to whichever Redis the Sentinels name."""
+
+
 class _Pool(ConnectionPool):
     """Connections to one Redis; while it is silent, one caller at a time asks whether it is back."""
 
@@ -78,21 +87,50 @@ class _Pool(ConnectionPool):
         return super().get_connection(*args, **kwargs)
 
 
+class _MasterPool(_Pool, SentinelConnectionPool):
+    """The same, to whichever Redis the Sentinels name."""
+
+
 def connect(url: str) -> Redis:
     """Return a thread-safe client that answers in bytes; nothing is opened before its first command."""
-    pool = _Pool.from_url(
-        url,
-        connection_class=_NoticingTls if urlsplit(url).scheme == "rediss" else _Noticing,
-        silence=Silence(),
-        socket_timeout=ANSWER_WITHIN_S,
-        socket_connect_timeout=ANSWER_WITHIN_S,
-        socket_keepalive=True,
+    options: dict[str, Any] = {
+        "silence": Silence(),
+        "socket_timeout": ANSWER_WITHIN_S,
+        "socket_connect_timeout": ANSWER_WITHIN_S,
+        "socket_keepalive": True,
         # One more try at once hides a connection that an idle time-out or a restart had closed, or that leads to what
         # was the primary before a failover. A Redis that is silent is not asked twice: whoever waits has waited long
         # enough.
-        retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError, ReadOnlyError)),
+        "retry": Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError, ReadOnlyError)),
+    }
+    scheme = urlsplit(url).scheme
+    if scheme == SCHEME:
+        return Redis.from_pool(_master_pool(Sentinels.parse(url), options))
+    connection = _NoticingTls if scheme == "rediss" else _Noticing
+    return Redis.from_pool(_Pool.from_url(url, connection_class=connection, **options))
+
+
+def sentinel_options(sentinels: Sentinels) -> dict[str, Any]:
+    """Return how the Sentinels themselves are spoken to: they answer at once, and another is asked if one does not."""
+    return {
+        "socket_timeout": SENTINEL_WITHIN_S,
+        "socket_connect_timeout": SENTINEL_WITHIN_S,
+        "password": sentinels.sentinel_password,
+    }
+
+
+def _master_pool(sentinels: Sentinels, options: dict[str, Any]) -> _MasterPool:
+    return _MasterPool(
+        service_name=sentinels.service,
+        sentinel_manager=Sentinel(  # type: ignore[no-untyped-call]
+            sentinels.hosts, sentinel_kwargs=sentinel_options(sentinels)
+        ),
+        connection_class=_NoticingMaster,
+        db=sentinels.db,
+        username=sentinels.username,
+        password=sentinels.password,
+        **options,
     )
-    return Redis.from_pool(pool)
 
 
 @contextmanager

@@ -56,7 +56,17 @@ class Channel(redis.Channel):
         return self._kept
 
 
+class SentinelChannel(Channel, redis.SentinelChannel):
+    """The same, to whichever Redis the Sentinels name."""
+
+
 class Transport(redis.Transport):
     """kombu's transport, with such channels."""
 
     Channel = Channel
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """The same, behind Sentinels."""
+
+    Channel = SentinelChannel

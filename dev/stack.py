@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 from common.config import Settings
 from common.errors import ConfigError
+from common.sentinels import SCHEME
 from dev.redis_server import NoRedis, RedisServer
 
 FLOWER_PORT = 5555
@@ -118,10 +119,18 @@ def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Prog
         Program(f"worker-{number}", [python, "-m", "workers", "-n", f"worker-{number}@%h"], shared)
         for number in range(1, workers + 1)
     ]
+    api = Program("api", [python, "-m", "api"], shared)
+    if not has_flower(settings):
+        return [api, *crew]
     flower = [python, "-m", "celery", "flower", "--address=127.0.0.1", f"--port={flower_port}"]
     # By the environment, not the command line: a password in the URL is not for every user of the machine to read.
     broker = {"CELERY_BROKER_URL": settings.redis_url}
-    return [Program("api", [python, "-m", "api"], shared), *crew, Program("flower", flower, shared | broker)]
+    return [api, *crew, Program("flower", flower, shared | broker)]
+
+
+def has_flower(settings: Settings) -> bool:
+    """Say whether flower can look at this Redis: it cannot be told which service its Sentinels watch."""
+    return not settings.redis_url.startswith(f"{SCHEME}://")
 
 
 def local_settings(environ: Mapping[str, str], redis_url: str | None) -> Settings:
@@ -226,8 +235,9 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
 def greet(settings: Settings, flower_port: int, home: Path) -> None:
     """Say where everything is."""
     say(f"API     http://127.0.0.1:{settings.port}")
-    say(f"flower  http://127.0.0.1:{flower_port}")
-    say(f"Redis   {settings.redis_url.rpartition('@')[2].removeprefix('redis://')}")
+    if has_flower(settings):
+        say(f"flower  http://127.0.0.1:{flower_port}")
+    say(f"Redis   {settings.redis_url.rpartition('@')[2].partition('?')[0].removeprefix('redis://')}")
     say(f"store   {settings.store_url or settings.elasticsearch_url.rpartition('@')[2]}")
     say(f"data    {home.resolve()}   logs: {home / 'logs'}")
     say("Ctrl-C stops all of it. Try it from another terminal: make demo")

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
-from common.broker import QUEUE_SETTINGS, TRANSPORT_OPTIONS
+from common.broker import queue_settings
 from common.config import Settings
 from common.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
@@ -69,12 +69,14 @@ class Runtime:
 
 def create_app(settings: Settings) -> Celery:
     """Return the Celery app of a worker; it opens its connections when the worker starts, not before."""
-    app = Celery("match", broker=settings.redis_url, set_as_current=False)
-    app.conf.update(QUEUE_SETTINGS | WORKER_SETTINGS)
+    app = Celery("match", set_as_current=False)
+    app.conf.update(queue_settings(settings.redis_url) | WORKER_SETTINGS)
     app.steps["consumer"].add(EventsOnceASecond)
     runtime: list[Runtime] = []
-    app.conf.broker_transport_options = transport_options(settings) | {
-        "queue_order_strategy": lambda: Turns(lambda: bool(runtime) and runtime[0].chunks.is_full())
+    app.conf.broker_transport_options = {
+        **app.conf.broker_transport_options,
+        **taking_options(settings),
+        "queue_order_strategy": lambda: Turns(lambda: bool(runtime) and runtime[0].chunks.is_full()),
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
@@ -95,9 +97,9 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
-def transport_options(settings: Settings) -> dict[str, Any]:
+def taking_options(settings: Settings) -> dict[str, Any]:
     """Return those of the transport's options that concern who takes messages from the queue."""
-    return TRANSPORT_OPTIONS | {
+    return {
         # A message whose worker died comes back after this long; every task must end sooner.
         "visibility_timeout": settings.visibility_timeout_s,
         # Look for such messages this often (seconds), one look a process at a time.

@@ -42,7 +42,15 @@ def limits() -> dict[str, str]:
 
 
 @pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test alone: it may die."""
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
 def stage(
+    redis: RedisServer,
     place: dict[str, str],
     limits: dict[str, str],
     pictures: PictureServer,
@@ -51,22 +59,21 @@ def stage(
 ) -> Iterator[Stage]:
     logs = tmp_path / "logs"
     logs.mkdir()
-    with RedisServer(tmp_path / "redis") as redis:
-        environment = place | {
-            "REDIS_URL": redis.url,
-            "MATCH_FETCH_ALLOW": pictures.url.removeprefix("http://"),
-            "MATCH_API_HOST": "127.0.0.1",
-            "WORKER_COUNT": "1",
-            "MATCH_API_THREADS": "16",
-            "MATCH_WORKER_THREADS": "16",
-        }
-        environment |= limits
-        # The test itself is patient.
-        parts = wire(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
-        parts.store.prepare()
-        with Service(logs, environment) as service:
-            yield Stage(environment, redis, pictures, service, parts, record_property)
-        parts.close()
+    environment = place | {
+        "REDIS_URL": redis.url,
+        "MATCH_FETCH_ALLOW": pictures.url.removeprefix("http://"),
+        "MATCH_API_HOST": "127.0.0.1",
+        "WORKER_COUNT": "1",
+        "MATCH_API_THREADS": "16",
+        "MATCH_WORKER_THREADS": "16",
+    }
+    environment |= limits
+    # The test itself is patient.
+    parts = wire(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
+    parts.store.prepare()
+    with Service(logs, environment) as service:
+        yield Stage(environment, redis, pictures, service, parts, record_property)
+    parts.close()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

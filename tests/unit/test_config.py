@@ -68,6 +68,8 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("REDIS_URL", "redis://localhost:abc/0"),
         ("REDIS_URL", "redis://localhost:6379/abc"),
         ("REDIS_URL", "redis://localhost:6379/0?socket_timeout=x"),
+        ("REDIS_URL", "sentinel://one.lan,two.lan"),
+        ("REDIS_URL", "sentinel://one.lan:port/main"),
         ("ELASTICSEARCH_URL", "http://localhost:99999"),
         ("MATCH_UPLOADS_URL", "file://relative/path"),
         ("MATCH_UPLOADS_URL", "file:///"),

@@ -1,0 +1,52 @@
+"""The URL of a Redis behind Sentinels: read once, told to redis-py and to kombu."""
+
+import pytest
+
+from common.broker import TRANSPORT_OPTIONS, queue_settings
+from common.sentinels import Sentinels
+
+URL = "sentinel://me:s%40fe@one.lan,[fd00::2]:26380/main/1?sentinel_password=other"
+
+
+def test_a_url_names_sentinels_service_and_login() -> None:
+    assert Sentinels.parse(URL) == Sentinels(
+        hosts=(("one.lan", 26379), ("fd00::2", 26380)),
+        service="main",
+        db=1,
+        username="me",
+        password="s@fe",  # noqa: S106 - nobody's
+        sentinel_password="other",  # noqa: S106 - the same
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://one.lan/main",
+        "sentinel://one.lan",
+        "sentinel://one.lan/",
+        "sentinel://one.lan/main/first",
+        "sentinel://one.lan,/main",
+        "sentinel://one.lan:0/main",
+        "sentinel://one.lan:99999/main",
+        "sentinel://one.lan/main?password=x",
+        "sentinel://one.lan/main#x",
+    ],
+)
+def test_what_names_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Sentinels.parse(url)
+
+
+def test_kombu_is_told_the_same() -> None:
+    settings = queue_settings(URL)
+
+    assert settings["broker_url"] == "sentinel://me:s%40fe@one.lan:26379/1;sentinel://me:s%40fe@[fd00::2]:26380/1"
+    assert settings["broker_transport_options"]["master_name"] == "main"
+    assert settings["broker_transport_options"]["sentinel_kwargs"]["password"] == "other"  # noqa: S105 - the same
+    assert "master_name" not in TRANSPORT_OPTIONS
+
+
+def test_no_password_is_shown() -> None:
+    assert "s@fe" not in repr(Sentinels.parse(URL))
+    assert "other" not in repr(Sentinels.parse(URL))
