@@ -7,16 +7,19 @@ from time import monotonic
 
 from redis import Redis
 from redis.client import PubSub
+from redis.exceptions import TimeoutError  # noqa: A004 - the client's own name
 
 from common.errors import MatchError
 from common.ledger import CLOSED_CHANNEL, CLOSED_STATES, Ledger, Task
-from common.redis_client import redis_errors
+from common.redis_client import ANSWER_WITHIN_S, redis_errors
 
 log = logging.getLogger(__name__)
 
 # An announcement can be lost with its connection: the ledger is asked now and then all the same.
 LOOK_EVERY_S = 5.0
 LISTEN_S = 1.0
+# Without an announcement for so long, the connection may be dead.
+QUIET_S = 5.0
 PAUSE_S = 0.5
 
 
@@ -90,13 +93,24 @@ class Waiters:
                 self._listening.clear()
 
     def _hear(self, channel: PubSub) -> None:
+        heard = monotonic()
         while not self._closed.is_set():
             message = channel.get_message(timeout=LISTEN_S)
             if message is None:
+                self._ask_whether_it_lives(channel, monotonic() - heard)
                 continue
+            heard = monotonic()
             self._listening.set()
             if message["type"] == "message":
                 self._wake(message["data"].decode())
+
+    @staticmethod
+    def _ask_whether_it_lives(channel: PubSub, silent_s: float) -> None:
+        """Ask after a while of silence, and raise when that is not answered: a listener hears nothing of a dead end."""
+        if silent_s > QUIET_S + ANSWER_WITHIN_S:
+            raise TimeoutError("the channel is silent")
+        if silent_s > QUIET_S:
+            channel.ping()
 
     def _wake(self, task_id: str) -> None:
         with self._lock:

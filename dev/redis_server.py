@@ -130,7 +130,11 @@ class RedisServer:
             while monotonic() < deadline and self.running():
                 try:
                     client.ping()
-                except (NoConnection, BusyLoadingError):
+                except BusyLoadingError:
+                    # It lives, and has much to read.
+                    deadline = monotonic() + UP_WITHIN_S
+                    sleep(0.02)
+                except NoConnection:
                     sleep(0.02)
                 else:
                     return

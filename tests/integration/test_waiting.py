@@ -12,6 +12,9 @@ from redis import Redis
 from api.waiting import LOOK_EVERY_S, Waiters
 from common.jobs import SINGLE_QUEUE, AddJob
 from common.ledger import CLOSED_CHANNEL, Closing, Ledger, State, Task
+from common.redis_client import connect
+from dev.redis_server import RedisServer
+from harness.proxy import Proxy
 
 LONG_S = 30
 
@@ -109,10 +112,50 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
     assert ended.state is State.SUCCEEDED
 
 
-def listen(redis: Redis) -> None:
+def test_a_connection_that_died_unnoticed_is_replaced(
+    ledger: Ledger, redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.waiting.QUIET_S", 0.5)
+    monkeypatch.setattr("api.waiting.ANSWER_WITHIN_S", 1.0)
+    with Proxy(redis_server.port) as proxy, connect(proxy.url("redis")) as distant:
+        waiters = Waiters(distant, ledger)
+        waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
+        listen(real_redis)
+
+        # Neither end hears of it: Redis goes on to count it.
+        proxy.forget()
+
+        listen(real_redis, listeners=2)
+        waiters.close()
+
+
+def test_a_quiet_connection_that_lives_is_kept(
+    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.waiting.QUIET_S", 0.0)
+    waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
+    listen(real_redis)
+    [before] = real_redis.client_list(_type="pubsub")
+
+    asked = wait_for_ping(real_redis, before["id"])
+
+    [after] = real_redis.client_list(_type="pubsub")
+    assert asked
+    assert after["id"] == before["id"]
+
+
+def wait_for_ping(redis: Redis, client: str) -> bool:
+    for _ in range(1000):
+        if any(one["id"] == client and one["cmd"] == "ping" for one in redis.client_list()):
+            return True
+        sleep(0.01)
+    return False
+
+
+def listen(redis: Redis, *, listeners: int = 1) -> None:
     """Return when somebody listens to announcements."""
     for _ in range(1000):
-        if dict(redis.pubsub_numsub(CLOSED_CHANNEL))[CLOSED_CHANNEL.encode()]:
+        if dict(redis.pubsub_numsub(CLOSED_CHANNEL))[CLOSED_CHANNEL.encode()] >= listeners:
             return
         sleep(0.01)
     pytest.fail("nobody listens")
