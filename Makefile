@@ -66,7 +66,12 @@ sure: format-check lint types contracts test ## All that must be green before a 
 
 .PHONY: test
 test: $(VENV)/.test ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/faults
+	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
+
+.PHONY: faults
+faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour, and print what became of every picture
+	MATCH_FAULTS=long $(BIN)/python -m pytest --timeout=1800 tests/faults
 
 .PHONY: format
 format: $(VENV)/.lint ## Format the code

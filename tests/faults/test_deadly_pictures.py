@@ -13,15 +13,9 @@ from harness.stage import Stage, size
 
 
 @pytest.fixture
-def limits() -> dict[str, str]:
-    return {
-        "MATCH_VISIBILITY_TIMEOUT_S": "4",
-        "MATCH_FETCH_TIMEOUT_S": "1",
-        "MATCH_DECODE_TIMEOUT_S": "1",
-        "MATCH_STORE_HOLD_S": "1",
-        # What was decoded waits long for its write, so that a death meanwhile takes many along.
-        "MATCH_BULK_LINGER_S": "1",
-    }
+def limits(limits: dict[str, str]) -> dict[str, str]:
+    # What was decoded waits long for its write, so that a death meanwhile takes many along.
+    return limits | {"MATCH_BULK_LINGER_S": "1"}
 
 
 @pytest.mark.parametrize(

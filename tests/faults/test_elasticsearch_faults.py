@@ -44,8 +44,8 @@ def limits(limits: dict[str, str]) -> dict[str, str]:
 
 
 def test_an_elasticsearch_killed_during_work_loses_nothing(stage: Stage, node: Node) -> None:
-    away_s, count = size(8, 90), size(200, 2000)
-    accepted = stage.client().add_all(stage.items(count))
+    away_s, count = size(5, 90), size(200, 2000)
+    accepted = stage.client().add_all(stage.uploads(count))
     worker = stage.service.start_worker()
     wait_for_stored(stage.parts.store, count // 4)
     node.kill()
@@ -63,9 +63,9 @@ def test_an_elasticsearch_killed_during_work_loses_nothing(stage: Stage, node: N
 
 
 def test_a_read_only_index_loses_nothing_and_is_told(stage: Stage) -> None:
-    blocked_s, count = size(6, 60), size(200, 2000)
+    blocked_s, count = size(4, 60), size(200, 2000)
     client = stage.client()
-    accepted = client.add_all(stage.items(count))
+    accepted = client.add_all(stage.uploads(count))
     worker = stage.service.start_worker()
     wait_for_stored(stage.parts.store, count // 4)
     # What Elasticsearch does by itself when its disk is nearly full.
@@ -86,9 +86,9 @@ def test_a_read_only_index_loses_nothing_and_is_told(stage: Stage) -> None:
 
 
 def test_a_half_open_network_between_workers_and_elasticsearch_loses_nothing(stage: Stage, node: Node) -> None:
-    stall_s, count = size(8, 60), size(200, 2000)
+    stall_s, count = size(5, 60), size(200, 2000)
     with Proxy(int(node.url.rpartition(":")[2])) as proxy:
-        accepted = stage.client().add_all(stage.items(count))
+        accepted = stage.client().add_all(stage.uploads(count))
         worker = stage.service.start_worker(ELASTICSEARCH_URL=proxy.url("http"))
         wait_for_stored(stage.parts.store, count // 4)
         proxy.stall()
@@ -102,7 +102,7 @@ def test_a_half_open_network_between_workers_and_elasticsearch_loses_nothing(sta
 
 
 def test_a_silent_elasticsearch_holds_up_no_short_request(stage: Stage, node: Node) -> None:
-    stall_s, count, crowd = size(10, 60), size(50, 500), 32
+    stall_s, count, crowd = size(8, 60), size(50, 500), 32
     with Proxy(int(node.url.rpartition(":")[2])) as proxy, ThreadPoolExecutor(crowd) as pool:
         client = stage.client(ELASTICSEARCH_URL=proxy.url("http"))
         stage.service.start_worker()
@@ -111,7 +111,7 @@ def test_a_silent_elasticsearch_holds_up_no_short_request(stage: Stage, node: No
         until = monotonic() + stall_s
         asked = [pool.submit(ask_until, f"{client.url}/count", until) for _ in range(crowd)]
         pings = ask_until(f"{client.url}/ping", until)
-        accepted = client.add_all(stage.items(count))
+        accepted = client.add_all(stage.uploads(count))
         proxy.resume()
 
         found = stage.settle(f"network between API and Elasticsearch stalled for {stall_s} s", accepted)

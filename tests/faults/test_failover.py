@@ -21,14 +21,14 @@ def redis(tmp_path: Path) -> Iterator[WatchedRedis]:
 def test_what_was_accepted_before_a_failover_is_stored_after_it(stage: Stage, redis: WatchedRedis) -> None:
     count = size(100, 1000)
     client = stage.client()
-    before = client.add_all(stage.items(count))
+    before = client.add_all(stage.uploads(count))
     worker = stage.service.start_worker()
     wait_for_stored(stage.parts.store, 1)
     redis.wait_until_copied()
     redis.primary.kill()
     killed = monotonic()
     refused = client.add(Item("refused", 0))
-    after = client.add_all(stage.items(count, start=count), patience_s=60)
+    after = client.add_all(stage.uploads(count, start=count), patience_s=60)
 
     found = stage.settle("failover to a replica by a Sentinel", before + after, since=killed)
 

@@ -9,7 +9,7 @@ MIB = 1024 * 1024
 
 
 def test_a_flood_of_uploads_is_refused_before_redis_is_full_and_worked_off(stage: Stage) -> None:
-    most, count = size(8, 40) * MIB, size(1500, 8000)
+    most, count = size(4, 40) * MIB, size(600, 8000)
     redis = stage.parts.redis
     redis.config_set("maxmemory", redis.info("memory")["used_memory"] + most)
     client = stage.client()
@@ -20,7 +20,7 @@ def test_a_flood_of_uploads_is_refused_before_redis_is_full_and_worked_off(stage
     stage.service.start_worker()
 
     found = stage.settle(f"a flood of {2 * count} uploads into {most // MIB} MiB", accepted, since=flooded)
-    after = client.add_all(stage.uploads(10, start=2 * count))
+    after = client.add_all(stage.uploads(10, start=2 * count), patience_s=30)
 
     assert client.refused
     assert {answer.status_code for answer in client.refused} == {503}

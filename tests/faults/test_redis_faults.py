@@ -34,9 +34,9 @@ def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
 
 
 def test_without_redis_adds_are_told_to_come_back_and_all_goes_on_when_it_is_back(stage: Stage) -> None:
-    away_s, count = size(6, 60), size(100, 1000)
+    away_s, count = size(3, 60), size(100, 1000)
     client = stage.client()
-    accepted = client.add_all(stage.items(count))
+    accepted = client.add_all(stage.uploads(count))
     worker = stage.service.start_worker()
     wait_for_stored(stage.parts.store, 1)
     stage.redis.kill()
@@ -48,7 +48,7 @@ def test_without_redis_adds_are_told_to_come_back_and_all_goes_on_when_it_is_bac
 
     stage.redis.start()
     back = monotonic()
-    more = client.add_all(stage.items(count, start=count), patience_s=30)
+    more = client.add_all(stage.uploads(count, start=count), patience_s=30)
     found = stage.settle(f"Redis away for {away_s} s", accepted + more, since=back)
 
     assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "queue_unavailable")}
@@ -58,11 +58,11 @@ def test_without_redis_adds_are_told_to_come_back_and_all_goes_on_when_it_is_bac
 
 
 def test_a_half_open_network_between_workers_and_redis_ends_by_itself(stage: Stage) -> None:
-    stall_s, count = size(8, 60), size(200, 2000)
+    stall_s, count = size(7, 60), size(200, 2000)
     client = stage.client()
     with Proxy(stage.redis.port) as proxy:
         worker = stage.service.start_worker(REDIS_URL=proxy.url("redis"))
-        accepted = client.add_all(stage.items(count))
+        accepted = client.add_all(stage.uploads(count))
         wait_for_stored(stage.parts.store, 1)
         proxy.stall()
         sleep(stall_s)
@@ -79,7 +79,7 @@ def test_a_half_open_network_between_api_and_redis_holds_up_no_short_request(sta
     with Proxy(stage.redis.port) as proxy, ThreadPoolExecutor(crowd) as pool:
         client = stage.client(REDIS_URL=proxy.url("redis"))
         stage.service.start_worker()
-        before = client.add_all(stage.items(count))
+        before = client.add_all(stage.uploads(count))
         proxy.stall()
         until = monotonic() + stall_s
         for n in range(crowd):
@@ -90,7 +90,7 @@ def test_a_half_open_network_between_api_and_redis_holds_up_no_short_request(sta
             sleep(0.2)
         proxy.resume()
         resumed = monotonic()
-        after = client.add_all(stage.items(count, start=count), patience_s=30)
+        after = client.add_all(stage.uploads(count, start=count), patience_s=30)
 
         scenario = f"network between API and Redis stalled for {stall_s} s"
         found = stage.settle(scenario, before + after, since=resumed)
@@ -106,11 +106,11 @@ def test_connections_to_redis_that_went_dead_unnoticed_are_replaced(stage: Stage
     with Proxy(stage.redis.port) as proxy:
         client = stage.client(REDIS_URL=proxy.url("redis"))
         stage.service.start_worker(REDIS_URL=proxy.url("redis"))
-        before = client.add_all(stage.items(count))
+        before = client.add_all(stage.uploads(count))
         wait_for_stored(stage.parts.store, count)
         proxy.forget()
         forgotten = monotonic()
-        after = client.add_all(stage.items(count, start=count), patience_s=60)
+        after = client.add_all(stage.uploads(count, start=count), patience_s=60)
 
         found = stage.settle("every connection to Redis forgotten by a firewall", before + after, since=forgotten)
 
@@ -119,10 +119,10 @@ def test_connections_to_redis_that_went_dead_unnoticed_are_replaced(stage: Stage
 
 
 def test_a_redis_whose_disk_is_full_refuses_adds_and_goes_on_when_there_is_room(stage: Stage) -> None:
-    full_s, count = size(6, 30), size(100, 1000)
+    full_s, count = size(3, 60), size(100, 1000)
     client = stage.client()
     worker = stage.service.start_worker()
-    before = client.add_all(stage.items(count))
+    before = client.add_all(stage.uploads(count))
     wait_for_stored(stage.parts.store, 1)
     with full_disk(stage.redis):
         wait_until(lambda: not client.add(Item("refused", 0)).ok, "an add is refused")
@@ -132,7 +132,7 @@ def test_a_redis_whose_disk_is_full_refuses_adds_and_goes_on_when_there_is_room(
             refused.append(client.add(Item("refused", 0)))
             sleep(0.2)
     back = monotonic()
-    after = client.add_all(stage.items(count, start=count), patience_s=30)
+    after = client.add_all(stage.uploads(count, start=count), patience_s=30)
 
     found = stage.settle(f"disk of Redis full for {full_s} s", before + after, since=back)
 

@@ -13,7 +13,7 @@ GRACE_S = 60
 
 
 def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
-    kills, count = size(4, 20), size(300, 2000)
+    kills, count = size(3, 20), size(300, 2000)
     accepted = stage.client().add_all(stage.items(count))
     worker = stage.service.start_worker()
     for nth in range(1, kills + 1):
@@ -26,7 +26,7 @@ def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
 
 
 def test_a_worker_killed_during_batches_loses_nothing(stage: Stage) -> None:
-    kills, count = size(3, 20), size(400, 4000)
+    kills, count = size(2, 20), size(400, 4000)
     accepted = stage.client().add_batch(stage.items(count))
     worker = stage.service.start_worker()
     for nth in range(1, kills + 1):
@@ -78,7 +78,7 @@ def test_a_message_that_dies_with_its_worker_is_sent_again(stage: Stage) -> None
 
 def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
     stops, count = size(2, 10), size(200, 2000)
-    accepted = stage.client().add_all(stage.items(count))
+    accepted = stage.client().add_all(stage.uploads(count))
     ended: list[int] = []
     for nth in range(1, stops + 1):
         worker = stage.service.start_worker()
@@ -96,7 +96,7 @@ def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
 
 def test_sigterm_while_redis_is_silent_ends_within_the_grace_period(stage: Stage) -> None:
     count, grace_s = size(100, 1000), size(8, 60)
-    accepted = stage.client().add_all(stage.items(count))
+    accepted = stage.client().add_all(stage.uploads(count))
     with Proxy(stage.redis.port) as proxy:
         settings = {"REDIS_URL": proxy.url("redis"), "MATCH_STOP_WITHIN_S": f"{grace_s - 4}"}
         worker = stage.service.start_worker(**settings)

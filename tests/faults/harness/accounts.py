@@ -42,13 +42,14 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Account:
-    """A row of the table."""
+    """A row of the table; `reasons` are the codes of what failed."""
 
     accepted: int
     stored: int
     failed: int
     lost: int
     repeated: int
+    reasons: tuple[str, ...]
 
 
 class Client:
@@ -133,17 +134,18 @@ def account(parts: Parts, accepted: Sequence[Accepted], newest: Mapping[str, int
     parts.store.refresh()
     records = parts.store.records(list(newest))
     right = {path for path, number in newest.items() if _stands(parts, path, records.get(path), number)}
-    stored, failed, lost, repeated = 0, 0, 0, 0
+    stored, lost, repeated = 0, 0, 0
+    reasons: list[str] = []
     for one in accepted:
         task = parts.ledger.task(one.task_id)
         repeated += max(0, task.attempts - 1) if task else 0
         if one.item.filepath in right:
             stored += 1
         elif task is not None and task.state is State.FAILED and task.code and task.error:
-            failed += 1
+            reasons.append(task.code)
         else:
             lost += 1
-    return Account(len(accepted), stored, failed, lost, repeated)
+    return Account(len(accepted), stored, len(reasons), lost, repeated, tuple(reasons))
 
 
 def _stands(parts: Parts, filepath: str, record: Record | None, number: int | None) -> bool:

@@ -13,7 +13,7 @@ def wait_until(done: Callable[[], bool], what: str, *, within_s: float = WITHIN_
     started = monotonic()
     while not done():
         assert monotonic() - started < within_s, f"not in time: {what}"
-        sleep(0.02)
+        sleep(0.05)
     return monotonic() - started
 
 
