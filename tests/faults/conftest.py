@@ -35,17 +35,18 @@ def place(tmp_path: Path) -> dict[str, str]:
 def limits() -> dict[str, str]:
     """Settings that make faults noticed within seconds, where the defaults allow minutes."""
     return {
-        "MATCH_VISIBILITY_TIMEOUT_S": "4",
-        "MATCH_FETCH_TIMEOUT_S": "2",
+        "MATCH_VISIBILITY_TIMEOUT_S": "7",
+        # Long enough for pictures that do come, however busy the machine.
+        "MATCH_FETCH_TIMEOUT_S": "5",
         "MATCH_DECODE_TIMEOUT_S": "1",
         "MATCH_STORE_HOLD_S": "0.5",
     }
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test alone: it may die."""
-    with RedisServer(tmp_path / "redis") as server:
+def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test alone: it may die. Its parameter, where it has one, is how often it waits for the disk."""
+    with RedisServer(tmp_path / "redis", appendfsync=getattr(request, "param", "everysec")) as server:
         yield server
 
 
