@@ -1,4 +1,4 @@
-"""Redis behind Sentinels: when it dies, its replica takes over, and the service finds it by itself."""
+"""Redis with a replica: when that takes over, the service finds it by itself."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,32 +7,39 @@ from time import monotonic
 import pytest
 
 from harness.accounts import Item
-from harness.sentinel import SECRETS, WatchedRedis
+from harness.replicated import SECRETS, MovingRedis, WatchedRedis
 from harness.stage import Stage, size
 from harness.waiting import wait_for_stored
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[WatchedRedis]:
-    with WatchedRedis(tmp_path) as watched:
-        yield watched
+@pytest.fixture(params=[WatchedRedis, MovingRedis], ids=["sentinel", "address"])
+def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WatchedRedis | MovingRedis]:
+    with request.param(tmp_path) as replicated:
+        yield replicated
 
 
-def test_what_was_accepted_before_a_failover_is_stored_after_it(stage: Stage, redis: WatchedRedis) -> None:
+def test_what_was_accepted_before_a_failover_is_stored_after_it(
+    stage: Stage, redis: WatchedRedis | MovingRedis
+) -> None:
     count = size(100, 1000)
     client = stage.client()
     before = client.add_all(stage.uploads(count))
     worker = stage.service.start_worker()
     wait_for_stored(stage.parts.store, 1)
     redis.wait_until_copied()
-    redis.primary.kill()
-    killed = monotonic()
+    if isinstance(redis, MovingRedis):
+        how = "the address of Redis moves to its replica"
+        redis.move()
+    else:
+        how = "a Sentinel puts a replica in the place of Redis"
+        redis.primary.kill()
+    gone = monotonic()
     refused = client.add(Item("refused", 0))
     after = client.add_all(stage.uploads(count, start=count), patience_s=60)
 
-    found = stage.settle("failover to a replica by a Sentinel", before + after, since=killed)
+    found = stage.settle(how, before + after, since=gone)
 
-    assert refused.status_code == 503
+    assert refused.status_code in {202, 503}
     assert (found.accepted, found.stored) == (2 * count, 2 * count)
     assert stage.service.starts(worker) == 1
     assert not [secret for secret in SECRETS if secret in stage.service.log(worker)]

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic, sleep
 
+import pytest
 import requests
 
 from dev.redis_server import RedisServer
@@ -15,8 +16,10 @@ from harness.stage import Stage, size
 from harness.waiting import wait_for_stored, wait_until
 
 
+@pytest.mark.parametrize("redis", ["everysec", "always"], indirect=True)
 def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
-    kills, count = size(3, 10), size(300, 2000)
+    kills, count = size(2, 10), size(200, 2000)
+    fsync = stage.parts.redis.config_get("appendfsync")["appendfsync"]
     client = stage.client()
     stage.service.start_worker()
     with ThreadPoolExecutor() as pool:
@@ -28,7 +31,7 @@ def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
         back = monotonic()
         accepted = adding.result()
 
-    found = stage.settle(f"Redis killed {kills} times during adds", accepted, since=back)
+    found = stage.settle(f"Redis (appendfsync {fsync}) killed {kills} times during adds", accepted, since=back)
 
     assert (found.accepted, found.stored) == (count, count)
 

@@ -39,6 +39,10 @@ class Proxy:
         """Pass nothing on from now on."""
         self._passing.clear()
 
+    def lead_to(self, port: int) -> None:
+        """Pass new connections on to another port; those that there are stay."""
+        self._target = port
+
     def forget(self) -> None:
         """Pass nothing on for the connections that there are; new ones work, as behind a firewall that restarted."""
         with self._lock:
