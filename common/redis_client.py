@@ -91,6 +91,10 @@ class _MasterPool(_Pool, SentinelConnectionPool):
     """The same, to whichever Redis the Sentinels name."""
 
 
+# Threads bound connections, not the pool, which by itself has 100 and refuses whoever comes after.
+MOST_CONNECTIONS = 4096
+
+
 def connect(url: str) -> Redis:
     """Return a thread-safe client that answers in bytes; nothing is opened before its first command."""
     options: dict[str, Any] = {
@@ -98,6 +102,7 @@ def connect(url: str) -> Redis:
         "socket_timeout": ANSWER_WITHIN_S,
         "socket_connect_timeout": ANSWER_WITHIN_S,
         "socket_keepalive": True,
+        "max_connections": MOST_CONNECTIONS,
         # One more try at once hides a connection that an idle time-out or a restart had closed, or that leads to what
         # was the primary before a failover. A Redis that is silent is not asked twice: whoever waits has waited long
         # enough.

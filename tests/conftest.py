@@ -13,6 +13,7 @@ from redis import Redis
 
 from common.errors import StoreUnavailable
 from common.ledger import Ledger
+from common.redis_client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
 from common.uploads import RedisUploads, Uploads
@@ -63,7 +64,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
     """An empty real Redis."""
-    with Redis.from_url(redis_server.url) as client:
+    with Redis.from_url(redis_server.url, max_connections=MOST_CONNECTIONS) as client:
         client.flushall()
         yield client
 

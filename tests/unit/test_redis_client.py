@@ -1,0 +1,16 @@
+"""How we talk to Redis."""
+
+import pytest
+
+from common.redis_client import connect
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1/0", "sentinel://127.0.0.1:1/primary/0"])
+def test_there_is_a_connection_for_every_thread_that_the_settings_allow(url: str) -> None:
+    most_threads = 1024
+
+    client = connect(url)
+
+    # A worker has as many again for messages of many tasks.
+    assert client.connection_pool.max_connections > 2 * most_threads
+    client.close()
