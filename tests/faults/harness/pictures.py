@@ -28,6 +28,10 @@ def signature(number: int) -> Signature:
     return sign(decode(picture(number)).pixels)
 
 
+# What else the server has: it can be fetched, and is no picture.
+BAD = {"page": b"<html></html>", "half": picture(0)[: len(picture(0)) // 2]}
+
+
 class PictureServer:
     """Serves `/<number>` for as long as the `with` lasts, with the bytes of `/<number>+<hex>` behind it; else a 404."""
 
@@ -50,7 +54,7 @@ class _Pictures(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         number, _, ending = self.path.removeprefix("/").partition("+")
-        body = picture(int(number)) + bytes.fromhex(ending) if number.isdecimal() else b""
+        body = picture(int(number)) + bytes.fromhex(ending) if number.isdecimal() else BAD.get(number, b"")
         self.send_response(200 if body else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -98,10 +98,19 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def resident_mib(pid: int) -> float:
+    """Return the memory that a process has resident, in MiB."""
+    return _status_mib(pid, "VmRSS")
+
+
 def peak_mib(pid: int) -> float:
     """Return the most memory that a process has had resident, in MiB."""
+    return _status_mib(pid, "VmHWM")
+
+
+def _status_mib(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) / 1024
 
 
 def _answers(url: str) -> bool:

@@ -1,0 +1,39 @@
+"""What happened over time, as SVG for docs/: memory of processes, keys of Redis, and kills."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+mpl.use("svg")
+# The same file for the same figures, and text as text.
+mpl.rcParams["svg.hashsalt"] = "match"
+mpl.rcParams["svg.fonttype"] = "none"
+mpl.rcParams["font.family"] = "sans-serif"
+
+OTHERS = {"keys in Redis": "keys in Redis", "accepted a second": "pictures accepted a second, on average so far"}
+
+
+def draw_timeline(
+    samples: Mapping[str, Sequence[tuple[float, float]]], kills: Sequence[tuple[float, str]], file: Path
+) -> None:
+    """Draw series of (seconds, value): those named in OTHERS below, the rest, in MiB, above; a line at each kill."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    memory, keys, rate = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
+    for name, series in samples.items():
+        if name not in OTHERS:
+            memory.plot([at / 60 for at, _ in series], [value for _, value in series], ".", markersize=2, label=name)
+    for axes, name in ((keys, "keys in Redis"), (rate, "accepted a second")):
+        series = samples.get(name, ())
+        axes.plot([at / 60 for at, _ in series], [value for _, value in series], color="tab:gray")
+        axes.set(title=OTHERS[name])
+    for axes in (memory, keys, rate):
+        for at, _ in kills:
+            axes.axvline(at / 60, color="tab:red", alpha=0.2)
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True, alpha=0.25)
+    memory.set(title="resident memory in MiB; a red line is a kill")
+    memory.legend(markerscale=6)
+    rate.set(xlabel="minutes")
+    figure.savefig(file, metadata={"Date": None})
