@@ -45,6 +45,11 @@ $(VENV)/.lint: $(REQUIREMENTS)/lint.txt | $(VENV)/.test
 	@$(PIP) -r $<
 	@touch $@
 
+$(VENV)/.manifests: $(REQUIREMENTS)/manifests.txt | $(VENV)/.test
+	@echo "installing what checks the files of containers and clusters into $(VENV) …"
+	@$(PIP) -r $<
+	@touch $@
+
 # --- run ---------------------------------------------------------------------
 
 .PHONY: dev
@@ -114,8 +119,10 @@ requirements: | $(BIN)/python ## Compile the pinned requirements anew
 	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
 	$(COMPILE) pyproject.toml --extra flower -o $(REQUIREMENTS)/flower.txt
 	$(COMPILE) pyproject.toml --extra dev -o $(REQUIREMENTS)/dev.txt
-	$(COMPILE) pyproject.toml --extra dev --group test -o $(REQUIREMENTS)/test.txt
-	$(COMPILE) pyproject.toml --extra dev --group bench -o $(REQUIREMENTS)/bench.txt
+	$(COMPILE) pyproject.toml --extra dev --extra tracing --group test -o $(REQUIREMENTS)/test.txt
+	$(COMPILE) pyproject.toml --extra dev --extra tracing --group bench -o $(REQUIREMENTS)/bench.txt
+	$(COMPILE) pyproject.toml --extra tracing -o $(REQUIREMENTS)/tracing.txt
+	$(COMPILE) --group manifests -o $(REQUIREMENTS)/manifests.txt
 	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt
 	echo image-match==1.1.2 | $(COMPILE) --no-deps - -o $(REQUIREMENTS)/oracle.txt
 
