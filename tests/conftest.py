@@ -1,17 +1,32 @@
-"""What every kind of test may use: a Redis in memory, a real Redis, a store with state."""
+"""What every kind of test may use: a Redis in memory, a real Redis, a store with state, the API around it."""
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import fakeredis
 import numpy as np
 import pytest
+from flask.testing import FlaskClient
 from numpy.typing import NDArray
 from redis import Redis
 
+from api.app import create_app
+from api.gate import Gate
+from api.intake import Intake
+from api.pictures import Pictures
+from api.publisher import Publisher
+from api.recovery import Recovery
+from api.services import Services
+from api.waiting import Waiters
+from common.admission import Admission
+from common.compute import ComputeSlot
+from common.config import Settings
 from common.errors import StoreUnavailable
+from common.fetch import Fetcher
+from common.images import Limits
 from common.ledger import Ledger
 from common.redis_client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
@@ -166,3 +181,44 @@ class MemoryStore:
 @pytest.fixture
 def memory_store() -> MemoryStore:
     return MemoryStore()
+
+
+@pytest.fixture
+def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., FlaskClient]]:
+    """Return clients of the API around a store in memory; who fetches nothing gives a `fetcher` of their own."""
+    assert real_redis.ping()
+    with ExitStack() as opened:
+
+        def make(
+            redis: Redis,
+            *,
+            broker: str = "memory://",
+            max_open: int = 10,
+            places: int = 4,
+            fetcher: Fetcher | None = None,
+            settings: Settings | None = None,
+        ) -> FlaskClient:
+            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60)
+            fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
+            publisher = Publisher(broker)
+            opened.callback(publisher.close)
+            admission = Admission(redis, max_percent=80)
+            uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
+            intake = Intake(admission, ledger, uploads, publisher, fetcher)
+            waiters = Waiters(redis, ledger)
+            opened.callback(waiters.close)
+            services = Services(
+                settings=settings or Settings(max_image_bytes=100_000),
+                store=memory_store,
+                ledger=ledger,
+                intake=intake,
+                recovery=Recovery(ledger, uploads, publisher),
+                pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
+                waiters=waiters,
+                searching=Gate(places, patience_s=0),
+                waiting=Gate(places, patience_s=0),
+                batching=Gate(places, patience_s=0),
+            )
+            return create_app(services).test_client()
+
+        yield make
