@@ -30,6 +30,17 @@ Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a task came from: the id of its request, and the W3C traceparent of its trace; empty for none."""
+
+    request_id: str = ""
+    traceparent: str = ""
+
+
+NOWHERE = Origin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddJob:
     """One picture to be stored under `filepath`; from `url` or from `upload`, exactly one of them.
 

@@ -15,6 +15,7 @@ Keys, all under `match:`
 - `fetching:<host>`: sorted set of the tasks that have a place at a host, by the time until which they have it (ms)
 - `parked:<queue>:<host>`: sorted set of the tasks that wait for one, by their place in the order of requests
 - `crowded`: set of the hosts that somebody waits for
+- `ended`: hash of how many tasks ended in each way, `state:code`, for ever
 """
 
 import re
@@ -29,7 +30,7 @@ from redis import Redis
 from common import ledger_scripts as scripts
 from common.addresses import read_url
 from common.errors import FetchError, InputError, Overloaded
-from common.jobs import QUEUES, AddJob
+from common.jobs import NOWHERE, QUEUES, AddJob, Origin
 from common.redis_client import RETRY_AFTER_S, redis_errors
 
 CLOSED_CHANNEL = "match:closed"
@@ -38,6 +39,7 @@ RUNNING = "match:running"
 FAILED = "match:failed"
 SEQ = "match:seq"
 CROWDED = "match:crowded"
+ENDED = "match:ended"
 FETCHING = "match:fetching:"
 TASK = "match:task:"
 
@@ -67,7 +69,8 @@ LISTED = {State.FAILED: FAILED, State.PENDING: OPEN, State.RUNNING: RUNNING}
 class Task:
     """A task as a client sees it.
 
-    Times are in milliseconds since 1970 (UTC); `attempts` counts how often a worker began it.
+    Times are in milliseconds since 1970 (UTC); `attempts` counts how often a worker began it; `request_id` names the
+    request that brought it.
     """
 
     id: str
@@ -80,6 +83,7 @@ class Task:
     attempts: int = 0
     code: str | None = None
     error: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,7 @@ class Claim:
     seq: int
     job: AddJob
     host: str | None = None
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +153,7 @@ class HostPlaces:
 ANY_PLACE = HostPlaces(most=0, lease_s=1.0)
 REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE}
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-f]{32})")
-_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error")
+_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
 
 
 class Ledger:
@@ -186,7 +191,7 @@ class Ledger:
         self._take_back = redis.register_script(scripts.TAKE_BACK)
         self._lease = redis.register_script(scripts.LEASE)
 
-    def accept(self, jobs: Sequence[AddJob], *, queue: str) -> list[Task]:
+    def accept(self, jobs: Sequence[AddJob], *, queue: str, origin: Origin = NOWHERE) -> list[Task]:
         """Write one pending task a job, all or none, each with its place in the order of requests.
 
         Raises Overloaded when more than `max_open` tasks would be open.
@@ -198,12 +203,19 @@ class Ledger:
             for part in (task_id, job.filepath, job.to_json(), self._host(job))
         ]
         with redis_errors():
-            answer = self._accept(args=[self._max_open, queue, *items])
+            answer = self._accept(args=[self._max_open, queue, origin.request_id, origin.traceparent, *items])
         if answer is None:
             raise Overloaded("too many pictures are waiting", retry_after=RETRY_AFTER_S)
         first, now = cast("tuple[int, int]", answer)
         return [
-            Task(id=task_id, state=State.PENDING, filepath=job.filepath, seq=first + place, accepted=now)
+            Task(
+                id=task_id,
+                state=State.PENDING,
+                filepath=job.filepath,
+                seq=first + place,
+                accepted=now,
+                request_id=origin.request_id or None,
+            )
             for place, (task_id, job) in enumerate(zip(ids, jobs, strict=True))
         ]
 
@@ -222,9 +234,13 @@ class Ledger:
             answer = self._begin(args=[task_id, self._places.most, self._lease_ms])
         if not answer:
             return None
-        seq, job, host = cast("tuple[bytes, bytes, bytes]", answer)
+        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", answer))
         return Claim(
-            task_id=task_id, seq=int(seq), job=AddJob.from_json(job.decode()), host=host.decode() if host else None
+            task_id=task_id,
+            seq=int(seq),
+            job=AddJob.from_json(job),
+            host=host or None,
+            origin=Origin(request_id=request_id, traceparent=traceparent),
         )
 
     def leave(self, host: str, task_id: str) -> list[Sent]:
@@ -452,4 +468,5 @@ def _task(task_id: str, values: Sequence[bytes | None]) -> Task:
         attempts=number("attempts") or 0,
         code=fields.get("code") or None,
         error=fields.get("error") or None,
+        request_id=fields.get("request"),
     )

@@ -6,7 +6,7 @@ Redis that is split over several nodes carries no queue of ours anyway.
 
 _TOOLS = """
 local TASK, OPEN, RUNNING, FAILED = 'match:task:', 'match:open', 'match:running', 'match:failed'
-local SEQ, CLOSED = 'match:seq', 'match:closed'
+local SEQ, CLOSED, ENDED = 'match:seq', 'match:closed', 'match:ended'
 local FETCHING, PARKED, CROWDED = 'match:fetching:', 'match:parked:', 'match:crowded'
 
 local function now_ms()
@@ -31,17 +31,20 @@ _EVEN_WHEN_FULL = _TOOLS + "redis.call('DEL', 'match:nothing')\n"
 
 TAKE_SEQ = _EVEN_WHEN_FULL + "return next_seq(1)"
 
-# ARGV: most open tasks, queue, then id, filepath, job and host ('' where it needs no place) of each task.
+# ARGV: most open tasks, queue, request id and traceparent ('' for none),
+# then id, filepath, job and host ('' where it needs no place) of each task.
 ACCEPT = (
     _TOOLS
     + """
-local count = (#ARGV - 2) / 4
+local count = (#ARGV - 4) / 4
 if redis.call('ZCARD', OPEN) + count > tonumber(ARGV[1]) then return false end
 local first, now = next_seq(count), now_ms()
 for i = 0, count - 1 do
-  local id, host = ARGV[3 + 4 * i], ARGV[6 + 4 * i]
-  redis.call('HSET', TASK .. id, 'state', 'pending', 'filepath', ARGV[4 + 4 * i], 'job', ARGV[5 + 4 * i],
+  local id, host = ARGV[5 + 4 * i], ARGV[8 + 4 * i]
+  redis.call('HSET', TASK .. id, 'state', 'pending', 'filepath', ARGV[6 + 4 * i], 'job', ARGV[7 + 4 * i],
     'queue', ARGV[2], 'seq', string.format('%.0f', first + i), 'accepted', now)
+  if ARGV[3] ~= '' then redis.call('HSET', TASK .. id, 'request', ARGV[3]) end
+  if ARGV[4] ~= '' then redis.call('HSET', TASK .. id, 'trace', ARGV[4]) end
   if host ~= '' then redis.call('HSET', TASK .. id, 'host', host) end
   redis.call('ZADD', OPEN, now, id)
 end
@@ -90,7 +93,8 @@ BEGIN = (
     + """
 local id, limit, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local key, now = TASK .. ARGV[1], now_ms()
-local state, seq, job, host, queue = unpack(redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue'))
+local state, seq, job, host, queue, request, trace = unpack(
+  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace'))
 if state ~= 'pending' and state ~= 'running' then return false end
 if host and limit > 0 then
   if places_taken(host, now) >= limit and not redis.call('ZSCORE', FETCHING .. host, id) then
@@ -107,7 +111,7 @@ end
 redis.call('HSET', key, 'state', 'running', 'started', now)
 redis.call('HINCRBY', key, 'attempts', 1)
 redis.call('ZADD', RUNNING, now, id)
-return {seq, job, limit > 0 and host or ''}
+return {seq, job, limit > 0 and host or '', request or '', trace or ''}
 """
 )
 
@@ -147,7 +151,7 @@ redis.call('ZADD', OPEN, 'XX', now_ms(), ARGV[1])
 CLOSE = (
     _EVEN_WHEN_FULL
     + """
-local now = now_ms()
+local now, ended = now_ms(), {}
 for i = 3, #ARGV, 4 do
   local id, state = ARGV[i], ARGV[i + 1]
   local key = TASK .. id
@@ -158,6 +162,8 @@ for i = 3, #ARGV, 4 do
     redis.call('ZREM', FAILED, id)
   end
   if was == 'pending' or was == 'running' or stored_after_all then
+    local outcome = state .. ':' .. ARGV[i + 2]
+    ended[outcome] = (ended[outcome] or 0) + 1
     redis.call('HSET', key, 'state', state, 'finished', now)
     if state == 'failed' then
       redis.call('HSET', key, 'code', ARGV[i + 2], 'error', ARGV[i + 3])
@@ -173,6 +179,7 @@ for i = 3, #ARGV, 4 do
   redis.call('ZREM', RUNNING, id)
   redis.call('PUBLISH', CLOSED, id)
 end
+for outcome, count in pairs(ended) do redis.call('HINCRBY', ENDED, outcome, count) end
 """
 )
 
@@ -187,6 +194,7 @@ redis.call('HSET', key, 'state', 'cancelled', 'finished', now_ms())
 redis.call('HDEL', key, 'job')
 redis.call('EXPIRE', key, ARGV[2])
 redis.call('ZREM', OPEN, id)
+redis.call('HINCRBY', ENDED, 'cancelled:', 1)
 if host then
   redis.call('ZREM', PARKED .. queue .. ':' .. host, id)
   redis.call('ZREM', FETCHING .. host, id)

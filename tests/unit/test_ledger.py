@@ -6,8 +6,8 @@ import pytest
 from redis import Redis
 
 from common.errors import InputError, Overloaded, QueueUnavailable
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, SEQ, TASK, Closing, Ledger, Refusal, Sent, State
+from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Origin
+from common.ledger import ENDED, FAILED, SEQ, TASK, Closing, Ledger, Refusal, Sent, State
 from common.redis_client import connect
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
@@ -24,6 +24,36 @@ def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
 
     assert claim is not None
     assert claim.job == JOB
+
+
+def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger: Ledger) -> None:
+    origin = Origin(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    [accepted] = ledger.accept([JOB], queue=SINGLE_QUEUE, origin=origin)
+
+    claim = ledger.begin(accepted.id)
+
+    assert claim is not None
+    assert claim.origin == origin
+    ledger.close([Closing(task_id=accepted.id, state=State.SUCCEEDED)])
+    task = ledger.task(accepted.id)
+    assert task is not None
+    assert accepted.request_id == task.request_id == "r-1"
+
+
+def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledger: Ledger) -> None:
+    good, better, bad, unwanted = accept(ledger, *[JOB] * 4)
+    ends = [
+        Closing(task_id=good, state=State.SUCCEEDED),
+        Closing(task_id=better, state=State.SUCCEEDED),
+        Closing(task_id=bad, state=State.FAILED, code="http_status", error="a.org answered with status 404"),
+    ]
+
+    ledger.close(ends)
+    ledger.close(ends)
+    ledger.cancel(unwanted)
+    ledger.cancel(unwanted)
+
+    assert fake_redis.hgetall(ENDED) == {b"succeeded:": b"2", b"failed:http_status": b"1", b"cancelled:": b"1"}
 
 
 def test_each_request_has_a_later_place_than_the_one_before(ledger: Ledger) -> None:
