@@ -54,7 +54,7 @@ def wire(settings: Settings) -> Parts:
     return Parts(
         redis=redis,
         admission=admission,
-        store=_store(settings),
+        store=open_store(settings),
         ledger=Ledger(
             redis,
             max_open=settings.max_backlog,
@@ -91,7 +91,8 @@ def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
     return RedisUploads(own, room=room, max_bytes=settings.max_uploads_bytes)
 
 
-def _store(settings: Settings) -> Store:
+def open_store(settings: Settings) -> Store:
+    """Return the store that the settings choose; it connects before its first use, not now."""
     if settings.store_url is not None:
         return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
     return ElasticStore(

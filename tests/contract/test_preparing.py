@@ -1,14 +1,21 @@
 """A store that is not there yet is waited for, in the background."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.errors import StoreError
+from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
-from common.store.preparing import prepare_soon
+from common.store.preparing import prepare_soon, prepare_within
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def wait_for_the_end() -> None:
@@ -16,6 +23,11 @@ def wait_for_the_end() -> None:
     while any(thread.name == "prepare-store" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def run_prepare(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "common.store.prepare"]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_store_that_is_away_is_prepared_when_it_comes(
@@ -51,3 +63,44 @@ def test_a_store_that_cannot_be_used_is_told_once_without_a_trace(
     assert [(line.levelname, line.getMessage(), line.exc_info) for line in caplog.records] == [
         ("ERROR", "the store cannot be used: opensearch answers", None)
     ]
+
+
+def test_a_store_that_stays_away_is_given_up_when_the_time_is_over(
+    memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(preparing, "sleep", pauses.append)
+    memory_store.away = True
+
+    with pytest.raises(StoreUnavailable):
+        prepare_within(memory_store, 1.5)
+
+    assert pauses[0] == 0.5
+    # The clock stands nearly still: what ends it is the pause that would pass the deadline.
+    assert max(pauses) <= 1
+
+
+def test_the_command_prepares_a_store_and_says_so(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"}
+
+    done = run_prepare(environment)
+
+    assert (done.returncode, done.stderr) == (0, "match prepare: the store is ready\n")
+    assert (tmp_path / "match.db").is_file()
+
+
+def test_the_command_names_a_wrong_setting(tmp_path: Path) -> None:
+    done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"mysql:///{tmp_path}"})
+
+    assert done.returncode == 2
+    assert "MATCH_STORE_URL must look like" in done.stderr
+
+
+def test_the_command_tells_why_a_store_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "match.db").write_bytes(b"no database at all, but long enough to be taken for one" * 100)
+
+    done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"})
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("match prepare: ")
+    assert "Traceback" not in done.stderr
