@@ -64,3 +64,17 @@ class AddJob:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A job, and what its sender wants of its task.
+
+    `callback` is the URL that is told of the end, in the form that `common.addresses.Target.url` has; empty for none.
+    `task_id` is the task's, where the sender's own key names it: then `fingerprint` tells this order from others.
+    """
+
+    job: AddJob
+    callback: str = ""
+    task_id: str = ""
+    fingerprint: str = ""

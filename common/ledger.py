@@ -16,11 +16,13 @@ Keys, all under `match:`
 - `parked:<queue>:<host>`: sorted set of the tasks that wait for one, by their place in the order of requests
 - `crowded`: set of the hosts that somebody waits for
 - `ended`: hash of how many tasks ended in each way, `state:code`, for ever
+
+The step that ends a task writes as well that its sender is to be called back (`common.callbacks`).
 """
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, cast
@@ -29,8 +31,11 @@ from redis import Redis
 
 from common import ledger_scripts as scripts
 from common.addresses import read_url
+from common.callback_scripts import ENDED_FIELDS
+from common.callbacks import Callback, callback_of
+from common.config import MIB
 from common.errors import FetchError, InputError, Overloaded
-from common.jobs import NOWHERE, QUEUES, AddJob, Origin
+from common.jobs import NOWHERE, QUEUES, AddJob, Order, Origin
 from common.redis_client import RETRY_AFTER_S, redis_errors
 
 CLOSED_CHANNEL = "match:closed"
@@ -70,7 +75,7 @@ class Task:
     """A task as a client sees it.
 
     Times are in milliseconds since 1970 (UTC); `attempts` counts how often a worker began it; `request_id` names the
-    request that brought it.
+    request that brought it; `callback` is how far the call is that tells its sender of the end, where one is wanted.
     """
 
     id: str
@@ -84,6 +89,35 @@ class Task:
     code: str | None = None
     error: str | None = None
     request_id: str | None = None
+    callback: Callback | None = None
+
+
+class Entered(StrEnum):
+    """What became of an order: a new task, or one that was there under its id, for the same or for another order."""
+
+    NEW = "new"
+    SAME = "same"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An order's task, and how it came to be."""
+
+    task: Task
+    entered: Entered = Entered.NEW
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A task that was entered by an id of its sender's, and the fingerprint of what was ordered."""
+
+    task: Task
+    fingerprint: str
+
+    def entry(self, fingerprint: str) -> Entry:
+        """Return what becomes of an order with this id and fingerprint."""
+        return Entry(self.task, Entered.SAME if fingerprint == self.fingerprint else Entered.OTHER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +187,7 @@ class HostPlaces:
 ANY_PLACE = HostPlaces(most=0, lease_s=1.0)
 REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE}
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-f]{32})")
-_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
+_FIELDS = (*ENDED_FIELDS, "callback", "called")
 
 
 class Ledger:
@@ -162,7 +196,7 @@ class Ledger:
     Every method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every limit is the caller's to set, each by name
         self,
         redis: Redis,
         *,
@@ -170,12 +204,14 @@ class Ledger:
         finished_keep_s: int,
         failed_keep_s: int,
         host_places: HostPlaces = ANY_PLACE,
+        max_callbacks_bytes: int = 256 * MIB,
     ) -> None:
         self._redis = redis
         self._max_open = max_open
         self._finished_keep_s = finished_keep_s
         self._failed_keep_s = failed_keep_s
         self._places = host_places
+        self._max_callbacks_bytes = max_callbacks_bytes
         self._lease_ms = int(host_places.lease_s * 1000)
         self._take_seq = redis.register_script(scripts.TAKE_SEQ)
         self._accept = redis.register_script(scripts.ACCEPT)
@@ -196,28 +232,62 @@ class Ledger:
 
         Raises Overloaded when more than `max_open` tasks would be open.
         """
-        ids = [secrets.token_hex(16) for _ in jobs]
+        entries = self.enter([Order(job=job) for job in jobs], queue=queue, origin=origin)
+        return [entry.task for entry in entries]
+
+    def enter(self, orders: Sequence[Order], *, queue: str, origin: Origin = NOWHERE) -> list[Entry]:
+        """Write a pending task an order, as `accept`; one whose task is there already gets that one, as it is now.
+
+        Several may enter the same orders at once: each task is new to exactly one of them.
+        """
+        ids = [order.task_id or secrets.token_hex(16) for order in orders]
         items = [
             part
-            for task_id, job in zip(ids, jobs, strict=True)
-            for part in (task_id, job.filepath, job.to_json(), self._host(job))
+            for task_id, order in zip(ids, orders, strict=True)
+            for part in (
+                task_id,
+                order.job.filepath,
+                order.job.to_json(),
+                self._host(order.job),
+                order.callback,
+                order.fingerprint,
+            )
         ]
         with redis_errors():
             answer = self._accept(args=[self._max_open, queue, origin.request_id, origin.traceparent, *items])
         if answer is None:
             raise Overloaded("too many pictures are waiting", retry_after=RETRY_AFTER_S)
-        first, now = cast("tuple[int, int]", answer)
+        first, now, *known = cast("list[Any]", answer)
+        there = self.known([task_id for task_id, mark in zip(ids, *known, strict=True) if mark]) if known else {}
         return [
-            Task(
-                id=task_id,
-                state=State.PENDING,
-                filepath=job.filepath,
-                seq=first + place,
-                accepted=now,
-                request_id=origin.request_id or None,
+            there[task_id].entry(order.fingerprint)
+            if task_id in there
+            else Entry(
+                Task(
+                    id=task_id,
+                    state=State.PENDING,
+                    filepath=order.job.filepath,
+                    seq=first + place,
+                    accepted=now,
+                    request_id=origin.request_id or None,
+                    callback=Callback() if order.callback else None,
+                )
             )
-            for place, (task_id, job) in enumerate(zip(ids, jobs, strict=True))
+            for place, (task_id, order) in enumerate(zip(ids, orders, strict=True))
         ]
+
+    def known(self, task_ids: Sequence[str]) -> dict[str, Known]:
+        """Return those of these tasks that are there and were entered by an id of their sender's."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for task_id in task_ids:
+                pipe.hmget(TASK + task_id, *_FIELDS, "fingerprint")
+            found = cast("list[list[bytes | None]]", pipe.execute())
+        return {
+            task_id: Known(_task(task_id, values), fingerprint.decode())
+            for task_id, (*values, fingerprint) in zip(task_ids, found, strict=True)
+            if fingerprint
+        }
 
     def take_seq(self) -> int:
         """Return the next place in the order of requests."""
@@ -284,16 +354,17 @@ class Ledger:
         with redis_errors():
             self._give_back(args=[task_id])
 
-    def close(self, closings: Sequence[Closing]) -> None:
-        """End tasks and tell who waits for them.
+    def close(self, closings: Sequence[Closing]) -> int:
+        """End tasks and tell who waits for them; return how many callbacks had to be dropped: too many wait.
 
         One that is closed already keeps its first end, save that of a failure that another delivery made good.
         """
         if not closings:
-            return
+            return 0
         items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]
         with redis_errors():
-            self._close(args=[self._finished_keep_s, self._failed_keep_s, *items])
+            kept = (self._finished_keep_s, self._failed_keep_s, self._max_callbacks_bytes)
+            return int(cast("int", self._close(args=[*kept, *items])))
 
     def cancel(self, task_id: str) -> State | None:
         """Cancel the task if it is pending, tell who waits for it, and return the state that it was in.
@@ -301,7 +372,7 @@ class Ledger:
         None for a task that is unknown or was forgotten.
         """
         with redis_errors():
-            was = cast("bytes | None", self._cancel(args=[task_id, self._finished_keep_s]))
+            was = cast("bytes | None", self._cancel(args=[task_id, self._finished_keep_s, self._max_callbacks_bytes]))
         return State(was.decode()) if was else None
 
     def retry(self, task_ids: Sequence[str]) -> list[Sent | Refusal]:
@@ -452,7 +523,13 @@ def _read_cursor(cursor: str | None) -> tuple[str, str]:
 
 
 def _task(task_id: str, values: Sequence[bytes | None]) -> Task:
-    fields = {name: value.decode() for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+    return task_of(
+        task_id, {name: value.decode() for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+    )
+
+
+def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
+    """Return the task that these fields of its hash tell of."""
 
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
@@ -469,4 +546,5 @@ def _task(task_id: str, values: Sequence[bytes | None]) -> Task:
         code=fields.get("code") or None,
         error=fields.get("error") or None,
         request_id=fields.get("request"),
+        callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
     )

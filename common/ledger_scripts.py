@@ -4,6 +4,11 @@ Their keys stand in `common.ledger`. None is declared: which sets a task is in d
 Redis that is split over several nodes carries no queue of ours anyway.
 """
 
+from common.callback_scripts import CALL_BACK
+
+# How long a task that has a key of its sender's is remembered, from when it was accepted.
+REMEMBERED_S = 86_400
+
 _TOOLS = """
 local TASK, OPEN, RUNNING, FAILED = 'match:task:', 'match:open', 'match:running', 'match:failed'
 local SEQ, CLOSED, ENDED = 'match:seq', 'match:closed', 'match:ended'
@@ -31,24 +36,37 @@ _EVEN_WHEN_FULL = _TOOLS + "redis.call('DEL', 'match:nothing')\n"
 
 TAKE_SEQ = _EVEN_WHEN_FULL + "return next_seq(1)"
 
-# ARGV: most open tasks, queue, request id and traceparent ('' for none),
-# then id, filepath, job and host ('' where it needs no place) of each task.
+# ARGV: most open tasks, queue, request id and traceparent ('' for none), then of each task its id, filepath, job, host
+# ('' where it needs no place), URL to call back ('' for none) and, where its id may be known already, fingerprint, else
+# ''. Returns false where there is no room; else the first place, the time and, where some were known, of each task the
+# fingerprint that it has, '' for a new one.
 ACCEPT = (
     _TOOLS
-    + """
-local count = (#ARGV - 4) / 4
-if redis.call('ZCARD', OPEN) + count > tonumber(ARGV[1]) then return false end
-local first, now = next_seq(count), now_ms()
-for i = 0, count - 1 do
-  local id, host = ARGV[5 + 4 * i], ARGV[8 + 4 * i]
-  redis.call('HSET', TASK .. id, 'state', 'pending', 'filepath', ARGV[6 + 4 * i], 'job', ARGV[7 + 4 * i],
-    'queue', ARGV[2], 'seq', string.format('%.0f', first + i), 'accepted', now)
-  if ARGV[3] ~= '' then redis.call('HSET', TASK .. id, 'request', ARGV[3]) end
-  if ARGV[4] ~= '' then redis.call('HSET', TASK .. id, 'trace', ARGV[4]) end
-  if host ~= '' then redis.call('HSET', TASK .. id, 'host', host) end
-  redis.call('ZADD', OPEN, now, id)
+    + f"""
+local count, known, fresh = (#ARGV - 4) / 6, {{}}, 0
+for i = 1, count do
+  local mark = ARGV[4 + 6 * i]
+  known[i] = mark ~= '' and redis.call('HGET', TASK .. ARGV[6 * i - 1], 'fingerprint') or ''
+  if known[i] == '' then fresh = fresh + 1 end
 end
-return {first, now}
+if redis.call('ZCARD', OPEN) + fresh > tonumber(ARGV[1]) then return false end
+local first, now = next_seq(count), now_ms()
+for i = 1, count do
+  if known[i] == '' then
+    local id, filepath, job, host, callback, mark = unpack(ARGV, 6 * i - 1, 6 * i + 4)
+    redis.call('HSET', TASK .. id, 'state', 'pending', 'filepath', filepath, 'job', job,
+      'queue', ARGV[2], 'seq', string.format('%.0f', first + i - 1), 'accepted', now)
+    if ARGV[3] ~= '' then redis.call('HSET', TASK .. id, 'request', ARGV[3]) end
+    if ARGV[4] ~= '' then redis.call('HSET', TASK .. id, 'trace', ARGV[4]) end
+    if host ~= '' then redis.call('HSET', TASK .. id, 'host', host) end
+    if callback ~= '' then redis.call('HSET', TASK .. id, 'callback', callback) end
+    if mark ~= '' then
+      redis.call('HSET', TASK .. id, 'fingerprint', mark, 'remembered', now + {REMEMBERED_S * 1000})
+    end
+    redis.call('ZADD', OPEN, now, id)
+  end
+end
+return fresh < count and {{first, now, known}} or {{first, now}}
 """
 )
 
@@ -147,15 +165,24 @@ redis.call('ZADD', OPEN, 'XX', now_ms(), ARGV[1])
 """
 )
 
-# ARGV: seconds to keep finished and failed tasks, then id, state, code and error of each task.
+_EXPIRE = """
+local function expire(key, keep_s, remembered, now)
+  redis.call('EXPIRE', key, math.max(tonumber(keep_s), math.ceil(((tonumber(remembered) or 0) - now) / 1000)))
+end
+"""
+
+# ARGV: seconds to keep finished and failed tasks, most bytes of callbacks that may wait, then id, state, code and error
+# of each task. Returns how many callbacks were dropped for want of room.
 CLOSE = (
     _EVEN_WHEN_FULL
+    + CALL_BACK
+    + _EXPIRE
     + """
-local now, ended = now_ms(), {}
-for i = 3, #ARGV, 4 do
+local now, ended, dropped = now_ms(), {}, 0
+for i = 4, #ARGV, 4 do
   local id, state = ARGV[i], ARGV[i + 1]
   local key = TASK .. id
-  local was = redis.call('HGET', key, 'state')
+  local was, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
   local stored_after_all = was == 'failed' and (state == 'succeeded' or state == 'superseded')
   if stored_after_all then
     redis.call('HDEL', key, 'code', 'error')
@@ -168,31 +195,38 @@ for i = 3, #ARGV, 4 do
     if state == 'failed' then
       redis.call('HSET', key, 'code', ARGV[i + 2], 'error', ARGV[i + 3])
       redis.call('ZADD', FAILED, now, id)
-      redis.call('EXPIRE', key, ARGV[2])
+      expire(key, ARGV[2], remembered, now)
     else
       -- It may hold much metadata, and nobody will ask for it again.
       redis.call('HDEL', key, 'job')
-      redis.call('EXPIRE', key, ARGV[1])
+      expire(key, ARGV[1], remembered, now)
     end
+    if callback then dropped = dropped + call_back(id, callback, now, tonumber(ARGV[3])) end
   end
   redis.call('ZREM', OPEN, id)
   redis.call('ZREM', RUNNING, id)
   redis.call('PUBLISH', CLOSED, id)
 end
 for outcome, count in pairs(ended) do redis.call('HINCRBY', ENDED, outcome, count) end
+return dropped
 """
 )
 
-# ARGV: id, seconds to keep it. Returns the state that it had, false where it is unknown.
+# ARGV: id, seconds to keep it, most bytes of callbacks that may wait. Returns the state that it had, false where it is
+# unknown.
 CANCEL = (
     _EVEN_WHEN_FULL
+    + CALL_BACK
+    + _EXPIRE
     + """
-local id, key = ARGV[1], TASK .. ARGV[1]
-local state, host, queue = unpack(redis.call('HMGET', key, 'state', 'host', 'queue'))
+local id, key, now = ARGV[1], TASK .. ARGV[1], now_ms()
+local state, host, queue, callback, remembered = unpack(
+  redis.call('HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered'))
 if state ~= 'pending' then return state end
-redis.call('HSET', key, 'state', 'cancelled', 'finished', now_ms())
+redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
 redis.call('HDEL', key, 'job')
-redis.call('EXPIRE', key, ARGV[2])
+expire(key, ARGV[2], remembered, now)
+if callback then call_back(id, callback, now, tonumber(ARGV[3])) end
 redis.call('ZREM', OPEN, id)
 redis.call('HINCRBY', ENDED, 'cancelled:', 1)
 if host then
@@ -218,7 +252,7 @@ for i = 2, #ARGV do
     outcome = 'late'
   elseif state == 'failed' then
     redis.call('HSET', key, 'state', 'pending')
-    redis.call('HDEL', key, 'code', 'error', 'finished', 'risks')
+    redis.call('HDEL', key, 'code', 'error', 'finished', 'risks', 'called')
     redis.call('PERSIST', key)
     redis.call('ZREM', FAILED, id)
     redis.call('ZADD', OPEN, now, id)
