@@ -29,6 +29,8 @@ def create_app(services: Services) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False
+    # Else a path with // would be answered by a redirect that is no reply of ours.
+    app.url_map.merge_slashes = False
     bind(app, services, routes.ENDPOINTS)
     bind(app, services, docs_routes.endpoints(routes.SUBJECTS, services.settings))
     app.before_request(_name_request)

@@ -6,6 +6,7 @@ Everything a form brings is text or a file; the types here make values of it.
 import base64
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -192,9 +193,13 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in the list `kind`, as a reply gave it out (see `cursor`); an empty one is the beginning."""
+    """A place in the list `kind`, as a reply gave it out (see `cursor`); an empty one is the beginning.
+
+    `place` is what its places look like: anybody can make a text that passes for a cursor.
+    """
 
     kind: str
+    place: re.Pattern[str]
 
     def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
         """Read the place."""
@@ -210,7 +215,7 @@ class Cursor:
             place = base64.urlsafe_b64decode(given)[CHECK_BYTES:].decode()
         except ValueError:
             place = ""
-        if given and given != cursor(self.kind, place):
+        if given and not (self.place.fullmatch(place) and given == cursor(self.kind, place)):
             raise wrong("is no cursor that this list gave out")
         return place
 

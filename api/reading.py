@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from flask import Request
 from pydantic import ValidationError
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.formparser import FormDataParser
+from werkzeug.formparser import FormDataParser, default_stream_factory
 
 from api.parameters import Parameters
 from common.config import Settings
@@ -41,11 +41,26 @@ class UnsupportedBody(InputError):
 class StrictRequest(Request):
     """A request whose body is read as the form that it says it is, or not at all."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        super().__init__(*args, **kwargs)
+        self._opened: list[IO[bytes]] = []
+
     def make_form_data_parser(self) -> FormDataParser:
         """Return a parser that tells what is wrong, where the framework's own would hand out what it has."""
         parser = super().make_form_data_parser()
         parser.silent = False
+        parser.stream_factory = self._open_file
         return parser
+
+    def close(self) -> None:
+        """Close the files of all parts, those of a form that broke off as well."""
+        super().close()
+        for file in self._opened:
+            file.close()
+
+    def _open_file(self, *args: Any, **kwargs: Any) -> IO[bytes]:  # noqa: ANN401 - passed on as they are
+        self._opened.append(default_stream_factory(*args, **kwargs))
+        return self._opened[-1]
 
 
 def read_query(request: Request, types: Sequence[type[P]], settings: Settings) -> P:

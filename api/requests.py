@@ -1,5 +1,6 @@
 """What each endpoint takes: one type a request, by which it is read, checked and documented."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, cast
@@ -25,8 +26,9 @@ from api.parameters import (
 from api.sources import Pictured, Source, Sourced, choose
 from common.config import Settings
 
-# The kind of its cursors.
+# The kind of its cursors, and their places: those in the order of requests.
 LIST = "list"
+PLACE = re.compile(r"[0-9]{1,18}")
 LIST_LIMIT = 10_000
 LIST_OFFSET_LIMIT = 2**53
 SEARCH_LIMIT = 1000
@@ -199,7 +201,7 @@ class List(Filtered):
     """A part of the collection, by offset or by cursor."""
 
     cursor: Annotated[
-        Annotated[str, Cursor(LIST)] | None,
+        Annotated[str, Cursor(LIST, PLACE)] | None,
         Field(description="The `cursor` of the reply before; empty at the start. Offsets are not counted then."),
     ] = None
     offset: Annotated[int, Whole(0, LIST_OFFSET_LIMIT), Field(description="Filepaths to leave out at the start.")] = 0

@@ -11,7 +11,7 @@ from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
 from api.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
-from common.ledger import LISTED, Page, Refusal, State, Task
+from common.ledger import CURSOR, LISTED, Page, Refusal, State, Task
 from common.times import iso
 
 # The kind of their cursors.
@@ -38,7 +38,8 @@ class Chosen(Parameters):
         Annotated[str, BeforeValidator(text)] | None, Field(description="Keep to those whose filepath starts so.")
     ] = None
     cursor: Annotated[
-        Annotated[str, Cursor(TASKS)] | None, Field(description="The `cursor` of the reply before; empty at the start.")
+        Annotated[str, Cursor(TASKS, CURSOR)] | None,
+        Field(description="The `cursor` of the reply before; empty at the start."),
     ] = None
 
 

@@ -184,7 +184,9 @@ def memory_store() -> MemoryStore:
 
 
 @pytest.fixture
-def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., FlaskClient]]:
+def make_client(
+    memory_store: Any, real_redis: Redis, redis_server: RedisServer
+) -> Iterator[Callable[..., FlaskClient]]:
     """Return clients of the API around a store in memory; who fetches nothing gives a `fetcher` of their own."""
     assert real_redis.ping()
     with ExitStack() as opened:
@@ -192,7 +194,7 @@ def make_client(memory_store: Any, real_redis: Redis) -> Iterator[Callable[..., 
         def make(
             redis: Redis,
             *,
-            broker: str = "memory://",
+            broker: str = redis_server.url,
             max_open: int = 10,
             places: int = 4,
             fetcher: Fetcher | None = None,

@@ -213,6 +213,7 @@ def test_every_reply_is_json_with_the_four_keys(client: FlaskClient) -> None:
     answers = [
         client.get("/ping"),
         client.get("/nowhere"),
+        client.get("/tasks//retry"),
         client.get("/add"),
         client.post("/add"),
         client.get("/count"),

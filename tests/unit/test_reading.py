@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import Annotated, Any
@@ -46,7 +47,7 @@ class One(Parameters):
     min_score: Annotated[float, Number(0, 100)] | None = None
     wait: Annotated[float, Number(0, "max_wait_s")] | None = None
     order: Annotated[str, OneOf(("up", "down"))] = "up"
-    cursor: Annotated[str, Cursor("list")] = ""
+    cursor: Annotated[str, Cursor("list", re.compile("[0-9]+"))] = ""
     filter: Filters = Field(default_factory=dict)
 
 
@@ -102,6 +103,16 @@ def test_a_picture_comes_by_upload_or_by_url(read: Read) -> None:
 
     assert (by_upload.field, by_upload.data, by_upload.url) == ("image", b"bytes", None)
     assert (by_url.field, by_url.data, by_url.url) == ("url", None, "http://a.org/cat.jpg")
+
+
+def test_the_files_of_a_form_that_breaks_off_are_closed() -> None:
+    body = b"--x\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\nabc"
+    environ = EnvironBuilder(method="POST", data=body, content_type="multipart/form-data; boundary=x").get_environ()
+
+    with closing(StrictRequest(environ)) as request, pytest.raises(InputError, match="not the form"):
+        read_request(request, (Pictured,), SETTINGS)
+
+    assert [file.closed for file in request._opened] == [True]
 
 
 def test_a_browsers_empty_file_field_is_no_picture(read: Read) -> None:
@@ -274,7 +285,11 @@ def test_a_cursor_that_was_given_out_is_read_again(read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["17", "x", cursor("list", "17")[:-4], cursor("list", "17").swapcase(), cursor("tasks", "17"), "\u732b"]
+    "given",
+    [
+        *("17", "x", cursor("list", "17")[:-4], cursor("list", "17").swapcase(), cursor("tasks", "17"), "\u732b"),
+        *(cursor("list", ""), cursor("list", "no place")),
+    ],
 )
 def test_a_damaged_or_strange_cursor_is_told(read: Read, given: str) -> None:
     with pytest.raises(InputError, match="cursor is no cursor that this list gave out"):
