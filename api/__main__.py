@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 
 from common.config import Settings
 from common.startup import start
@@ -29,8 +30,19 @@ def options(settings: Settings) -> dict[str, Any]:
         "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,  # noqa: S108 - memory, for the heartbeat
         "limit_request_line": 8190,
         "loglevel": settings.log_level,
+        "logger_class": OurLog,
+        "errorlog": None,
         "proc_name": "match-api",
     }
+
+
+class OurLog(Logger):
+    """gunicorn's log, written as all others are; requests have lines of ours."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 - gunicorn's interface
+        """Leave the lines to the root's handler."""
+        super().setup(cfg)
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):

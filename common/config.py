@@ -152,6 +152,22 @@ def _log_level(text: str) -> str:
     return text.lower()
 
 
+def _log_format(text: str) -> str:
+    if text not in {"json", "text"}:
+        message = "must be json or text"
+        raise ValueError(message)
+    return text
+
+
+def _tracing_endpoint(text: str) -> str:
+    parts = urlsplit(text)
+    wrong = parts.scheme not in {"http", "https"} or not parts.hostname or not _has_port(parts) or "@" in parts.netloc
+    if wrong or parts.query or parts.fragment:
+        message = "must look like http://collector:4318"
+        raise ValueError(message)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class AllowedTarget:
     """A host name or a network that may be fetched although it is private.
@@ -362,6 +378,18 @@ class Settings:
     )
     max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, _seconds(0, 600), "longest `wait` of an add")
     log_level: str = _setting("MATCH_LOG_LEVEL", "info", _log_level, "log level")
+    log_format: Literal["json", "text"] = _setting(
+        "MATCH_LOG_FORMAT", "json", _log_format, "form of the log's lines: `json`, or `text` for people, as in `make dev`"
+    )
+    worker_metrics_port: int = _setting(
+        "MATCH_WORKER_METRICS_PORT", 0, _whole(0, 65_535), "TCP port of a worker's own `/metrics`; 0: none"
+    )
+    tracing_endpoint: str | None = _setting(
+        "MATCH_TRACING_ENDPOINT",
+        None,
+        _tracing_endpoint,
+        "collector of traces, by OTLP over HTTP: `http://collector:4318`; needs `requirements/tracing.txt` installed",
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:

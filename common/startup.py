@@ -1,8 +1,8 @@
 """The start of a door's process: its settings, or one line that says what is wrong with them; and its log."""
 
-import logging
 import sys
 
+from common import logs
 from common.config import Settings
 from common.errors import ConfigError
 
@@ -16,5 +16,5 @@ def start(door: str) -> Settings:
     except ConfigError as error:
         print(f"match {door}: {error}", file=sys.stderr)  # noqa: T201 - the one line that a wrong setting gets
         sys.exit(WRONG_SETTING)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(settings)
     return settings

@@ -113,6 +113,7 @@ def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Prog
         "MATCH_API_HOST": "127.0.0.1",
         "WORKER_COUNT": str(settings.worker_count),
         "PYTHONUNBUFFERED": "1",
+        "MATCH_LOG_FORMAT": settings.log_format,
     }
     python = sys.executable
     crew = [
@@ -140,6 +141,9 @@ def local_settings(environ: Mapping[str, str], redis_url: str | None) -> Setting
         settings = replace(settings, redis_url=redis_url)
     if not environ.get("MATCH_STORE_URL") and not environ.get("ELASTICSEARCH_URL"):
         settings = replace(settings, store_url=f"sqlite:///{settings.home.resolve() / 'match.db'}")
+    if not environ.get("MATCH_LOG_FORMAT"):
+        # People read it here.
+        settings = replace(settings, log_format="text")
     if not environ.get("WORKER_COUNT"):
         settings = replace(settings, worker_count=min(settings.worker_count, os.cpu_count() or 1))
     return settings

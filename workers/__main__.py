@@ -2,8 +2,10 @@
 
 import sys
 
-from celery.bin.celery import celery
+import celery.apps.worker
+from celery.bin.celery import celery as command
 
+from common import logs
 from common.jobs import WORKED_QUEUES
 from common.startup import start
 from workers.app import create_app
@@ -26,8 +28,10 @@ def main(argv: list[str]) -> int:
         "--without-mingle",
     ]
     # Celery's own way to do this, worker_main, forgets the status: a worker that broke would seem to have been stopped.
-    celery.params[0].default = create_app(settings)
-    return int(celery.main(args=["worker", *flags, *argv], standalone_mode=False) or 0)
+    command.params[0].default = create_app(settings)
+    # What Celery prints inside a signal's handler, and its banner, are no lines of a log.
+    celery.apps.worker.safe_say = lambda text, _file=None: logs.say("celery.apps.worker", text)
+    return int(command.main(args=["--quiet", "worker", *flags, *argv], standalone_mode=False) or 0)
 
 
 if __name__ == "__main__":

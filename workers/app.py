@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init, worker_shutdown, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 from common.broker import queue_settings
 from common.config import Settings
@@ -44,8 +44,6 @@ WORKER_SETTINGS: dict[str, Any] = {
     "broker_channel_error_retry": True,
     # flower shows what goes on from these.
     "worker_send_task_events": True,
-    # Ours is set before Celery starts.
-    "worker_hijack_root_logger": False,
 }
 
 
@@ -80,7 +78,11 @@ def create_app(settings: Settings) -> Celery:
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
-    @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
+    @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
+    def leave_the_log_alone(**_: object) -> None:
+        """Where somebody takes this signal, Celery sets up no handlers of its own: ours stand before it starts."""
+
+    @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start(**_: object) -> None:
         runtime.append(open_runtime(app, settings))
 

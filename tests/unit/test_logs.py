@@ -1,0 +1,192 @@
+"""The log: one line an event, with what it is about, and no secret whatever somebody logs."""
+
+import io
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from common import logs
+from common.config import Settings
+from common.logs import bound, formatter, without_urls
+
+SECRETS = Settings(
+    redis_url="redis://:r3dis%2Fpass@redis.lan:6379/0",
+    elasticsearch_url="https://elastic:el4stic-pass@one.lan:9200,https://elastic:el4stic-pass@two.lan:9200",
+    elasticsearch_api_key="c2VjcmV0LWtleQ==",
+)
+
+
+@contextmanager
+def written(settings: Settings) -> Iterator[tuple[logging.Logger, Callable[[], str]]]:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter(settings))
+    log = logging.getLogger("tests.logs")
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    yield log, out.getvalue
+    log.removeHandler(handler)
+    log.propagate = True
+
+
+def line_of(message: str, *args: object, settings: Settings = SECRETS, **options: Any) -> dict[str, Any]:
+    with written(settings) as (log, text):
+        log.warning(message, *args, **options)
+        [line] = text().splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def text_of(message: str, *args: object, **options: Any) -> str:
+    with written(Settings(log_format="text")) as (log, text):
+        log.warning(message, *args, **options)
+        return text()
+
+
+def raised(message: str) -> RuntimeError:
+    """Return an error that has a traceback."""
+    with pytest.raises(RuntimeError) as told:
+        raise RuntimeError(message)
+    return told.value
+
+
+def test_a_line_is_one_json_object_with_time_level_logger_and_message() -> None:
+    line = line_of("%d records wait", 3)
+
+    assert list(line) == ["time", "level", "logger", "message"]
+    assert (line["level"], line["logger"], line["message"]) == ("warning", "tests.logs", "3 records wait")
+    assert line["time"].endswith("Z")
+
+
+def test_a_line_tells_what_its_thread_works_on_until_that_is_over() -> None:
+    with bound(request_id="r-1", task_id="t-1", trace_id=""):
+        inside = line_of("inside")
+
+    assert (inside["request_id"], inside["task_id"]) == ("r-1", "t-1")
+    assert "trace_id" not in inside
+    assert "task_id" not in line_of("outside")
+
+
+def test_what_one_thread_works_on_is_in_no_line_of_another() -> None:
+    lines: list[dict[str, Any]] = []
+
+    with bound(task_id="t-1"):
+        other = threading.Thread(target=lambda: lines.append(line_of("elsewhere")))
+        other.start()
+        other.join()
+
+    assert "task_id" not in lines[0]
+
+
+def test_only_fields_that_are_documented_are_written() -> None:
+    line = line_of("GET /ping", extra={"status": 200, "data": {"args": "everything"}})
+
+    assert line["status"] == 200
+    assert "data" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("from https://a.org/cat.jpg?X-Amz-Signature=abc now", "from https://a.org/cat.jpg?[...] now"),
+        ("from https://a.org/cat.jpg#top", "from https://a.org/cat.jpg?[...]"),
+        ("('http://me:geheim@a.org:81/x',)", "('http://a.org:81/x',)"),
+        ("redis://:geheim@redis:6379/0", "redis://redis:6379/0"),
+        ("redis://:p@ss@redis:6379/0", "redis://redis:6379/0"),
+        ("redis://:ge/heim@redis:6379/0", "redis://[...]"),
+        ("redis://:ge?heim@redis:6379/0", "redis://[...]"),
+        ("https://[2001:db8::1]:8443/x?y", "https://[2001:db8::1]:8443/x?[...]"),
+        ("http://es.lan:9200.", "http://es.lan:9200."),
+        ("http://a.org/'?sig='geheim'&b=\"geheim\"", "http://a.org/'?[...]"),
+        ("/search?url=https%3A%2F%2Fme%3Ageheim%40a.org", "/search?[...]"),
+        ("url=https%3A%2F%2Fme%3Ageheim%40a.org%2Fx", "[...]"),
+        ('"GET /cat.jpg?geheim HTTP/1.1" 200', '"GET /cat.jpg?[...] HTTP/1.1" 200'),
+        ("cat.jpg?token=geheim", "cat.jpg?[...]"),
+        ("elastic:geheim@es.lan:9200", "[...]@es.lan:9200"),
+        ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer [...]"),
+        ("worker-1@host ready. Is it? Yes", "worker-1@host ready. Is it? Yes"),
+        ("picture cats/ä cat.jpg at 12:30:01, 100%", "picture cats/ä cat.jpg at 12:30:01, 100%"),
+    ],
+)
+def test_a_url_is_shown_without_query_and_userinfo(text: str, shown: str) -> None:
+    assert without_urls(text) == shown
+
+
+def test_secrets_among_the_settings_are_shown_nowhere() -> None:
+    line = line_of("got %s", {"auth": "r3dis%2Fpass r3dis/pass", "key": "c2VjcmV0LWtleQ==", "es": "el4stic-pass"})
+
+    assert line["message"] == "got {'auth': '[...] [...]', 'key': '[...]', 'es': '[...]'}"
+
+
+def test_a_traceback_is_written_without_secrets() -> None:
+    error = raised("no such key c2VjcmV0LWtleQ== at https://a.org/x?sig=geheim")
+
+    line = line_of("it broke", exc_info=error)
+
+    assert line["exception"].startswith("Traceback")
+    assert "RuntimeError: no such key [...] at https://a.org/x?[...]" in line["exception"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1b[2K", "\x85", "\u2028", "\x00"])
+def test_no_text_can_begin_a_line_of_its_own(end: str) -> None:
+    forged = f'a{end}{{"level": "info", "message": "all is well"}}'
+
+    as_json = line_of("%s", forged)
+    as_text = text_of("%s", forged, extra={"path": forged})
+
+    assert as_json["message"] == forged
+    assert len(as_text.splitlines()) == 1
+    assert "\x1b" not in as_text
+
+
+def test_as_text_a_traceback_is_indented_under_its_line() -> None:
+    error = raised("one\n2026-01-01 all is well\rtwo")
+
+    first, *below = text_of("it broke", exc_info=error).splitlines()
+
+    assert first.endswith("warning tests.logs it broke")
+    assert all(line.startswith("    ") for line in below)
+    assert below[-2:] == ["    RuntimeError: one", "    2026-01-01 all is well\\rtwo"]
+
+
+def test_a_line_that_cannot_be_made_does_not_print_what_it_holds() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise KeyError("geheim")
+
+    line = line_of("%s", Odd())
+
+    assert "cannot be written: KeyError" in line["message"]
+    assert "geheim" not in json.dumps(line)
+
+
+def test_a_hostile_text_is_cut_before_it_is_searched() -> None:
+    assert len(line_of("@%s", ":" * 1_000_000)["message"]) < 3000
+
+
+def test_what_nothing_catches_is_written_as_all_else(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    error = raised("at redis://:geheim@host/0")
+
+    logs.configure(Settings())
+    sys.excepthook(RuntimeError, error, error.__traceback__)
+
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+    line = json.loads(capsys.readouterr().err)
+    assert line["level"] == "critical"
+    assert "geheim" not in line["exception"]
