@@ -221,7 +221,18 @@ class Settings:
     """All settings, each read once from its environment variable."""
 
     port: int = _setting("PORT", 8888, _whole(1, 65_535), "TCP port of the API")
-    api_host: str = _setting("MATCH_API_HOST", "0.0.0.0", _host, "address that the API listens on")  # noqa: S104 - a container's
+    api_host: str | None = _setting(
+        "MATCH_API_HOST",
+        None,
+        _host,
+        "address that the API listens on; unset: 127.0.0.1, and 0.0.0.0 where `MATCH_API_KEYS_FILE` is set",
+    )
+    api_keys_file: Path | None = _setting(
+        "MATCH_API_KEYS_FILE",
+        None,
+        Path,
+        "file of API keys, see [docs/security.md](docs/security.md); unset: whoever reaches the API may do everything",
+    )
     worker_count: int = _setting("WORKER_COUNT", 4, _whole(1, 256), "gunicorn workers of the API")
     api_threads: int = _setting("MATCH_API_THREADS", 32, _whole(4, 256), "threads of each gunicorn worker")
     all_orientations: bool = _setting(
@@ -364,6 +375,12 @@ class Settings:
         _seconds(1, 3600),
         "a worker that is told to stop has ended by then, whatever it waits for",
     )
+    sweep_after_s: float | None = _setting(
+        "MATCH_SWEEP_AFTER_S",
+        None,
+        _seconds(1, DAY_S),
+        "a task sent so long ago whose message is gone is sent again; unset: twice `MATCH_VISIBILITY_TIMEOUT_S`",
+    )
     sweep_batch: int = _setting(
         "MATCH_SWEEP_BATCH",
         2000,
@@ -419,7 +436,20 @@ class Settings:
                 f"and MATCH_STORE_HOLD_S, {settings.longest_task_s:g}"
             )
             raise ConfigError(message)
+        if settings.lost_after_s < settings.visibility_timeout_s:
+            raise ConfigError("MATCH_SWEEP_AFTER_S must not be below MATCH_VISIBILITY_TIMEOUT_S")
         return settings
+
+    @property
+    def lost_after_s(self) -> float:
+        """After how long a message that is nowhere is lost, in seconds: one of a dead worker comes back by itself."""
+        return 2 * self.visibility_timeout_s if self.sweep_after_s is None else self.sweep_after_s
+
+    @property
+    def listens_on(self) -> str:
+        """The address that the API listens on: an open one is for this machine alone unless told otherwise."""
+        everywhere = "0.0.0.0"  # noqa: S104 - a container's
+        return self.api_host or (everywhere if self.api_keys_file else "127.0.0.1")
 
     @property
     def longest_task_s(self) -> float:

@@ -28,6 +28,8 @@ from workers.writer import Writer
 log = logging.getLogger(__name__)
 
 LONGEST_PATIENCE_S = 120.0
+# Sweeps in one visibility time-out.
+SWEEPS = 10
 
 WORKER_SETTINGS: dict[str, Any] = {
     # A message is acknowledged after its picture is stored, and comes back when its worker dies.
@@ -149,7 +151,8 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         send,
         hosts=hosts,
         tidying=Tidying(parts.ledger, parts.store, parts.uploads, settings.failed_keep_s),
-        visibility_timeout_s=settings.visibility_timeout_s,
+        every_s=settings.visibility_timeout_s / SWEEPS,
+        lost_after_s=settings.lost_after_s,
         batch=settings.sweep_batch,
     )
     sweeper.start()

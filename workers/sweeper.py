@@ -18,10 +18,6 @@ from workers.tidying import Tidying
 
 log = logging.getLogger(__name__)
 
-# A message of a dead worker comes back after one visibility time-out by itself; what is silent for two is lost.
-LOST_AFTER = 2
-# Passes in one visibility time-out.
-PASSES = 10
 # Looked at, and stamped, at once.
 PAGE = 500
 # Bounds one pass where nothing is lost: the next goes on where this one ended.
@@ -50,9 +46,10 @@ def lost(
 
 
 class Sweeper:
-    """One pass every tenth of a visibility time-out by one of all workers, whoever is first.
+    """One pass every `every_s` seconds by one of all workers, whoever is first.
 
-    `batch` is the most that one pass sends again. Two passes at once send nothing twice.
+    It looks for the messages of what was sent `lost_after_s` ago and is open. `batch` is the most that one pass sends
+    again. Two passes at once send nothing twice.
     """
 
     def __init__(  # noqa: PLR0913 - the options are named at every call
@@ -63,7 +60,8 @@ class Sweeper:
         *,
         hosts: Hosts,
         tidying: Tidying,
-        visibility_timeout_s: float,
+        every_s: float,
+        lost_after_s: float,
         batch: int,
     ) -> None:
         self._redis = redis
@@ -71,8 +69,8 @@ class Sweeper:
         self._send = send
         self._hosts = hosts
         self._tidying = tidying
-        self._every_s = visibility_timeout_s / PASSES
-        self._lost_after_ms = int(LOST_AFTER * visibility_timeout_s * 1000)
+        self._every_s = every_s
+        self._lost_after_ms = int(lost_after_s * 1000)
         self._batch = batch
         self._offset = 0
         self._stop = Event()

@@ -304,6 +304,7 @@ def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
         send,
         hosts=Hosts(parts.ledger, send),
         tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
-        visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+        every_s=VISIBILITY_TIMEOUT_S / 10,
+        lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,
     )

@@ -315,7 +315,8 @@ def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) 
         send,  # type: ignore[arg-type]
         hosts=Hosts(parts.ledger, send),  # type: ignore[arg-type]
         tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
-        visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+        every_s=VISIBILITY_TIMEOUT_S / 10,
+        lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,
     ).sweep()
     app.close()

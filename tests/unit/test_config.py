@@ -101,11 +101,18 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
         # Below what a task may take.
         ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
+        # Below the time after which a dead worker's message comes back by itself.
+        ("MATCH_SWEEP_AFTER_S", "299"),
     ],
 )
 def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} "):
         Settings.from_env({name: value})
+
+
+def test_a_message_is_lost_after_two_visibility_timeouts_unless_told_otherwise() -> None:
+    assert Settings.from_env({}).lost_after_s == 600
+    assert Settings.from_env({"MATCH_SWEEP_AFTER_S": "300"}).lost_after_s == 300
 
 
 @pytest.mark.parametrize(

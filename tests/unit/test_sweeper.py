@@ -49,7 +49,8 @@ def make_sweeper(fake_redis: Redis, ledger: Ledger, tidying: Tidying, queue: Que
             queue.send,
             hosts=Hosts(ledger, queue.send),
             tidying=tidying,
-            visibility_timeout_s=VISIBILITY_TIMEOUT_S,
+            every_s=VISIBILITY_TIMEOUT_S / 10,
+            lost_after_s=2 * VISIBILITY_TIMEOUT_S,
             batch=batch,
         )
 
