@@ -1,19 +1,24 @@
 """`python -m api`: gunicorn with the settings that the API needs."""
 
+import logging
 import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from api.keys import Keyring
 from common.config import Settings
-from common.startup import start
+from common.errors import ConfigError
+from common.startup import start, stop_over
+
+log = logging.getLogger(__name__)
 
 
 def options(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings, each with its reason."""
     return {
-        "bind": f"{settings.api_host}:{settings.port}",
+        "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
         # Requests wait for downloads, Redis and the store: threads, not processes, carry that.
         "worker_class": "gthread",
@@ -48,8 +53,9 @@ class OurLog(Logger):
 class Server(BaseApplication):
     """gunicorn, configured by our settings alone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keyring: Keyring | None) -> None:
         self._settings = settings
+        self._keyring = keyring
         super().__init__()
 
     def load_config(self) -> None:
@@ -59,14 +65,31 @@ class Server(BaseApplication):
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
         """Compose the app, in the worker process: connections do not survive a fork."""
-        from api.wsgi import app  # noqa: PLC0415 - said above
+        from api.wsgi import compose  # noqa: PLC0415 - said above
 
-        return app
+        # A process that takes another's place while the keys' file is broken begins with the keys of the start.
+        return compose(self._settings, self._keyring)
+
+
+def keyring_of(settings: Settings) -> Keyring | None:
+    """Return the API's keys; where it has none, say so."""
+    if settings.api_keys_file is not None:
+        return Keyring(settings.api_keys_file)
+    log.warning(
+        "THIS API IS OPEN: without MATCH_API_KEYS_FILE whoever reaches %s may add, search and delete",
+        settings.listens_on,
+    )
+    return None
 
 
 def main() -> int:
     """Serve until told to stop; return the exit status."""
-    Server(start("api")).run()
+    settings = start("api")
+    try:
+        keyring = keyring_of(settings)
+    except ConfigError as error:
+        stop_over("api", error)
+    Server(settings, keyring).run()
     return 0
 
 

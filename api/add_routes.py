@@ -12,6 +12,7 @@ from api import replies, requests
 from api.endpoints import Endpoint, Reply
 from api.envelope import reply
 from api.intake import Wanted
+from api.keys import Scope
 from api.outcomes import Outcome, accepted, refused
 from api.reading import parse
 from api.services import Services
@@ -117,6 +118,7 @@ ENDPOINTS = (
     Endpoint(
         name="add",
         path="/add",
+        scope=Scope.WRITE,
         methods=("POST",),
         view=add,
         takes=(requests.Add, requests.AddMany),

@@ -8,8 +8,10 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from api import docs_routes, routes
+from api.access import Access
 from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
+from api.keys import Keyring
 from api.reading import StrictRequest
 from api.services import Services
 from common.errors import MatchError
@@ -20,8 +22,8 @@ log = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(services: Services) -> Flask:
-    """Return the app; nothing is opened here."""
+def create_app(services: Services, *, keyring: Keyring | None = None) -> Flask:
+    """Return the app; nothing is opened here. Without a keyring it is open to all."""
     app = Flask("match", static_folder=None)
     # Its answer would be none of ours; a method that a path does not take is told as such.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -31,9 +33,11 @@ def create_app(services: Services) -> Flask:
     app.url_map.redirect_defaults = False
     # Else a path with // would be answered by a redirect that is no reply of ours.
     app.url_map.merge_slashes = False
-    bind(app, services, routes.ENDPOINTS)
-    bind(app, services, docs_routes.endpoints(routes.SUBJECTS, services.settings))
+    access = Access(keyring)
+    bind(app, services, routes.ENDPOINTS, check=access.check)
+    bind(app, services, docs_routes.endpoints(routes.SUBJECTS, services.settings), check=access.check)
     app.before_request(_name_request)
+    app.before_request(access.identify)
     app.after_request(_mark)
     app.register_error_handler(MatchError, _fail_with)
     app.register_error_handler(HTTPException, fail_with_http)

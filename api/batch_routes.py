@@ -11,6 +11,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from api import replies, requests
 from api.endpoints import Endpoint, Reply
 from api.intake import Wanted
+from api.keys import Scope
 from api.lines import Line, blocks
 from api.outcomes import Outcome, accepted, refused
 from api.reading import LINE_TYPES, TooLarge, check_names, parse
@@ -108,6 +109,7 @@ ENDPOINTS = (
     Endpoint(
         name="batch",
         path="/add/batch",
+        scope=Scope.WRITE,
         methods=("POST",),
         view=batch,
         reply=Reply(result=replies.LineOutcome, errors=(503,)),

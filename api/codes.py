@@ -20,12 +20,18 @@ CODES: dict[int, dict[str, str]] = {
         "cut_body": "the body ended before its time",
         "bad_request": "the request is no HTTP that can be answered",
     },
+    401: {
+        "key_required": "the request brings no API key",
+        "unknown_key": "the API key is none that is known",
+    },
+    403: {"missing_scope": "the API key does not open this; the text names the scope that does"},
     404: {
         "unknown_filepath": "no picture is stored under this filepath",
         "unknown_task": "there is no such task, or it was forgotten",
         "not_found": "there is nothing at this path",
     },
     405: {"method_not_allowed": "the path does not take this method; `Allow` names those that it takes"},
+    408: {"request_timeout": "the request did not come in within its time"},
     409: {
         "not_failed": "only a failed task can be sent again",
         "not_pending": "only a task that waits can be cancelled",
@@ -33,7 +39,9 @@ CODES: dict[int, dict[str, str]] = {
         "upload_lost": "the uploaded bytes are gone",
     },
     413: {"too_large": "a picture or the body has more bytes than are read, or the form more parts"},
+    414: {"uri_too_long": "the request's first line is longer than is read"},
     415: {"unsupported_media_type": "the body is of another kind than the endpoint takes"},
+    417: {"expectation_failed": "the request expects what is not known, beside `100-continue`"},
     422: {
         "not_an_image": "what came is no picture",
         "unsupported_format": "what came is a picture of a format that is not read",
@@ -64,10 +72,13 @@ CODES: dict[int, dict[str, str]] = {
         "upload_lost": "the uploaded bytes are gone",
         "closed": "the service was stopping",
     },
+    429: {"too_many_requests": "the key, or without one the address, has sent too many requests"},
+    431: {"headers_too_large": "the request has more headers, or larger ones, than are read"},
     500: {
         "internal_error": "a fault of the service; its log has it under the request's id",
         "store_error": "the store refused the picture",
     },
+    501: {"unsupported_transfer_coding": "the body is sent in a coding that is not read"},
     503: {
         "overloaded": "there is no room for more work now",
         "queue_unavailable": "Redis does not answer now",
@@ -78,12 +89,20 @@ CODES: dict[int, dict[str, str]] = {
 
 MEANING: dict[int, str] = {
     400: "A parameter is wrong; `field` names it.",
+    401: "An API key is needed, as `Authorization: Bearer KEY`.",
+    403: "The API key lacks the scope that this needs.",
     404: "What was asked for is not there.",
     405: "The path does not take this method.",
+    408: "The request came in too slowly.",
     409: "The task is not in a state in which this can be done.",
     413: "Too large.",
+    414: "The URL is too long.",
     415: "The body is of another kind than the endpoint takes.",
+    417: "The request expects what is not known.",
     422: "The picture cannot be fetched or read; `field` names the parameter that it came by.",
+    429: "Too many requests; `Retry-After` says in how many seconds to try again.",
+    431: "The headers are too large.",
     500: "A fault of the service.",
+    501: "The body is sent in a way that is not read.",
     503: "The service cannot do it now; `Retry-After` says in how many seconds to try again.",
 }

@@ -7,6 +7,7 @@ from flask import Response
 from api import replies, requests
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok
+from api.keys import Scope
 from api.parameters import cursor
 from api.services import Services
 from common.errors import StoreError, StoreUnavailable
@@ -72,6 +73,7 @@ ENDPOINTS = (
     Endpoint(
         name="delete",
         path="/delete",
+        scope=Scope.WRITE,
         methods=("DELETE",),
         view=delete,
         reply=Reply(errors=(503,)),
@@ -81,6 +83,7 @@ ENDPOINTS = (
     Endpoint(
         name="count",
         path="/count",
+        scope=Scope.READ,
         methods=("GET", "POST"),
         view=count,
         reply=Reply(result=int, errors=(503,)),
@@ -89,6 +92,7 @@ ENDPOINTS = (
     Endpoint(
         name="list",
         path="/list",
+        scope=Scope.READ,
         methods=("GET", "POST"),
         view=list_,
         reply=Reply(result=str, added={"cursor": replies.Cursor}, errors=(503,)),
@@ -97,6 +101,7 @@ ENDPOINTS = (
     Endpoint(
         name="images",
         path="/images",
+        scope=Scope.READ,
         methods=("GET",),
         view=images,
         reply=Reply(result=replies.Image, errors=(404, 503)),

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -81,9 +81,15 @@ def _operations(document: Json) -> Iterator[Json]:
                 "rows": [*_parameter_rows(operation.get("parameters", ())), *_body_rows(content)],
                 "types": " or ".join(content),
                 "statuses": ", ".join(replies),
+                "scope": _scope(operation["security"]),
                 "failures": [status for status in operation["responses"] if status not in replies],
                 "examples": list(_examples(path, method.upper(), operation, content, replies)),
             }
+
+
+def _scope(security: Sequence[Json]) -> str:
+    """Return the scope that a key needs, empty where none is needed."""
+    return next((scope for one in security for scopes in one.values() for scope in scopes), "")
 
 
 def _parameter_rows(parameters: Any) -> Iterator[Json]:  # noqa: ANN401 - JSON

@@ -25,6 +25,6 @@ def endpoints(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) ->
         return Response(as_html, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
 
     return (
-        Endpoint(name="openapi.json", path="/openapi.json", methods=("GET",), view=openapi),
-        Endpoint(name="docs", path="/docs", methods=("GET",), view=docs),
+        Endpoint(name="openapi.json", path="/openapi.json", scope=None, methods=("GET",), view=openapi),
+        Endpoint(name="docs", path="/docs", scope=None, methods=("GET",), view=docs),
     )

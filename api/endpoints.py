@@ -23,6 +23,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from api.keys import Scope
 from api.parameters import Parameters
 from api.reading import FORM_PARTS, read, read_query
 from api.requests import Nothing
@@ -55,14 +56,18 @@ class Reply:
 class Endpoint:
     """What answers at `path`: `view`, given what the request brings as one of the types `takes`.
 
-    `name` is the reply's "method". A request has room for `pictures` of the largest, and for `items` numbered ones.
+    `name` is the reply's "method". `scope` is what a key needs to ask for it; None where none is needed, which each
+    endpoint has to say. `limited` says whether requests count for the rate limits. A request has room for `pictures` of
+    the largest, and for `items` numbered ones.
     `line` is the type of each line of a body of up to `body_bytes` that is no form: the view reads it.
     """
 
     name: str
     path: str
+    scope: Scope | None
     methods: tuple[str, ...]
     view: Callable[[Services, Any], Response]
+    limited: bool = True
     reply: Reply = Reply()
     takes: tuple[type[Parameters], ...] = (Nothing,)
     pictures: int = 0
@@ -71,17 +76,20 @@ class Endpoint:
     body_bytes: int = 0
 
 
-def bind(app: Flask, services: Services, endpoints: Iterable[Endpoint]) -> None:
-    """Let each endpoint answer at its path."""
+def bind(
+    app: Flask, services: Services, endpoints: Iterable[Endpoint], *, check: Callable[[Scope | None], None]
+) -> None:
+    """Let each endpoint answer at its path those requests for which `check`, given its scope, raises nothing."""
     for endpoint in endpoints:
-        _bind(app, services, endpoint)
+        _bind(app, services, endpoint, check)
 
 
-def _bind(app: Flask, services: Services, endpoint: Endpoint) -> None:
+def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[Scope | None], None]) -> None:
     # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
     room = 2 * endpoint.pictures * services.settings.max_image_bytes + endpoint.items * ITEM_BYTES
 
     def answer(**_path: str) -> Response:
+        check(endpoint.scope)
         request.max_content_length = endpoint.body_bytes or FORM_BYTES + room
         request.max_form_memory_size = FORM_MEMORY_BYTES + endpoint.items * ITEM_BYTES
         request.max_form_parts = FORM_PARTS + endpoint.items * ITEM_PARTS

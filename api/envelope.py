@@ -7,6 +7,7 @@ from typing import Any
 from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from api.access import Forbidden, Refused, Unauthenticated
 from api.reading import TooLarge, UnsupportedBody
 from api.sources import UnknownFilepath
 from common.errors import (
@@ -22,6 +23,8 @@ from common.errors import (
 RETRY_AFTER_S = 5
 
 STATUS_OF: tuple[tuple[type[MatchError], int], ...] = (
+    (Unauthenticated, 401),
+    (Forbidden, 403),
     (TooLarge, 413),
     (UnsupportedBody, 415),
     (InputError, 400),
@@ -101,7 +104,10 @@ def fail_with(error: MatchError) -> Response:
     """Return the failure for one of our errors."""
     failure = failure_of(error)
     again = RETRY_AFTER_S if failure.retry_after is None else failure.retry_after
-    return fail(failure.http_status, failure.message, code=failure.code, field=failure.field, retry_after=again)
+    response = fail(failure.http_status, failure.message, code=failure.code, field=failure.field, retry_after=again)
+    if isinstance(error, Refused):
+        response.headers["WWW-Authenticate"] = error.challenge
+    return response
 
 
 def fail_with_http(error: HTTPException) -> Response:

@@ -227,6 +227,20 @@ FAILURES: Sequence[Failing] = (
         names="limit",
     ),
     Failing(
+        title="No key",
+        status=401,
+        endpoint="add",
+        code="key_required",
+        error="this needs an API key, as Authorization: Bearer KEY",
+    ),
+    Failing(
+        title="A key for something else",
+        status=403,
+        endpoint="add",
+        code="missing_scope",
+        error="the key website has not the scope write",
+    ),
+    Failing(
         title="Not stored",
         status=404,
         endpoint="images",
@@ -257,6 +271,13 @@ FAILURES: Sequence[Failing] = (
         error="/add does not take GET",
     ),
     Failing(
+        title="Too slow",
+        status=408,
+        endpoint="",
+        code="request_timeout",
+        error="the request did not come in within its time",
+    ),
+    Failing(
         title="Begun already",
         status=409,
         endpoint="cancel_task",
@@ -273,6 +294,13 @@ FAILURES: Sequence[Failing] = (
         names="image",
     ),
     Failing(
+        title="Too long",
+        status=414,
+        endpoint="",
+        code="uri_too_long",
+        error="the first line of the request is too long",
+    ),
+    Failing(
         title="A body that is no form",
         status=415,
         endpoint="add",
@@ -283,6 +311,13 @@ FAILURES: Sequence[Failing] = (
         names="Content-Type",
     ),
     Failing(
+        title="Something else expected",
+        status=417,
+        endpoint="",
+        code="expectation_failed",
+        error="the request expects what is not known",
+    ),
+    Failing(
         title="No picture",
         status=422,
         endpoint="search",
@@ -291,11 +326,32 @@ FAILURES: Sequence[Failing] = (
         names="image",
     ),
     Failing(
+        title="Too often",
+        status=429,
+        endpoint="search",
+        code="too_many_requests",
+        error="too many requests: at most 100 per 1 second",
+    ),
+    Failing(
+        title="Too many headers",
+        status=431,
+        endpoint="",
+        code="headers_too_large",
+        error="the headers of the request are too many or too large",
+    ),
+    Failing(
         title="A fault",
         status=500,
         endpoint="search",
         code="internal_error",
         error="an internal error ended this request",
+    ),
+    Failing(
+        title="An unknown coding",
+        status=501,
+        endpoint="",
+        code="unsupported_transfer_coding",
+        error="the body is sent in a coding that is not read",
     ),
     Failing(
         title="Too much at once",

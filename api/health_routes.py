@@ -38,13 +38,15 @@ def _queue_trouble(services: Services) -> str | None:
 
 
 ENDPOINTS = (
-    Endpoint(name="ping", path="/ping", methods=("GET", "POST"), view=ping),
-    Endpoint(name="livez", path="/livez", methods=("GET",), view=ping),
+    Endpoint(name="ping", path="/ping", scope=None, methods=("GET", "POST"), view=ping, limited=False),
+    Endpoint(name="livez", path="/livez", scope=None, methods=("GET",), view=ping, limited=False),
     Endpoint(
         name="readyz",
         path="/readyz",
+        scope=None,
         methods=("GET",),
         view=readyz,
+        limited=False,
         reply=Reply(added={"checks": replies.Checks}, errors=(503,)),
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 from api.codes import CODES, MEANING
 from api.endpoints import Endpoint
 from api.examples import EXAMPLES, FAILURES, Example
+from api.keys import Scope
 from api.reading import FORM_TYPES, LINE_TYPES
 from api.schemas import Json, Schemas, is_file
 from common.config import Settings
@@ -25,7 +26,8 @@ and `result` (a list). A failure has a `code` and, where a parameter is to blame
 `X-Request-ID`: the request's own, or one that was made for it.\
 """
 # Whatever is asked of whichever endpoint.
-COMMON_ERRORS = (400, 413, 415, 500)
+COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501)
+KEY_SCHEME = "key"
 FOUR_KEYS = ("status", "error", "method", "result")
 
 
@@ -37,7 +39,7 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
         for endpoint in endpoints:
             path = paths.setdefault(endpoint.path.replace("<", "{").replace(">", "}"), {})
             for method in endpoint.methods:
-                path[method.lower()] = _operation(endpoint, method, subject, schemas)
+                path[method.lower()] = _operation(endpoint, method, subject, schemas) | _security(endpoint, settings)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,10 +62,30 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                 },
                 "Location": {"description": "Where the task is.", "schema": {"type": "string"}},
                 "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 0}},
+                "WWW-Authenticate": {
+                    "description": "What key is needed (RFC 6750).",
+                    "schema": {"type": "string"},
+                },
                 "Allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}},
+            },
+            "securitySchemes": {
+                KEY_SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, where the service has keys. Each opens some of the scopes "
+                    f"{', '.join(f'`{scope}`' for scope in Scope)}; none includes another.",
+                }
             },
         },
     }
+
+
+def _security(endpoint: Endpoint, settings: Settings) -> Json:
+    """Return which scope the operation needs; where the service has no keys, it does without."""
+    if endpoint.scope is None:
+        return {"security": []}
+    needed: list[Json] = [{KEY_SCHEME: [endpoint.scope.value]}]
+    return {"security": needed if settings.api_keys_file is not None else [{}, *needed]}
 
 
 def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) -> Json:
@@ -139,8 +161,12 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
             "content": {media_type: {"schema": schema} | ({"examples": shown} if shown else {})},
         }
-    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors})
+    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_refusals(endpoint)})
     return found | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
+
+
+def _refusals(endpoint: Endpoint) -> tuple[int, ...]:
+    return (401, 403) * (endpoint.scope is not None) + (429,) * endpoint.limited
 
 
 def _shown(example: Example, endpoint: Endpoint) -> Any:  # noqa: ANN401 - JSON, or lines of it
@@ -182,7 +208,9 @@ def _failure_schema() -> Json:
 
 
 def _failure(status: int) -> Json:
-    headers = ["X-Request-ID"] + ["Retry-After"] * (status == HTTPStatus.SERVICE_UNAVAILABLE)
+    headers = ["X-Request-ID"]
+    headers += ["Retry-After"] * (status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+    headers += ["WWW-Authenticate"] * (status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
     headers += ["Allow"] * (status == HTTPStatus.METHOD_NOT_ALLOWED)
     codes = "\n".join(f"- `{code}`: {meaning}" for code, meaning in CODES[status].items())
     return {

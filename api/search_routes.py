@@ -5,6 +5,7 @@ from flask import Response
 from api import replies, requests
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok
+from api.keys import Scope
 from api.services import Services
 from common.search import search
 
@@ -53,6 +54,7 @@ ENDPOINTS = (
     Endpoint(
         name="search",
         path="/search",
+        scope=Scope.READ,
         methods=("POST",),
         view=search_,
         reply=Reply(result=replies.Match, errors=(404, 422, 503)),
@@ -62,6 +64,7 @@ ENDPOINTS = (
     Endpoint(
         name="compare",
         path="/compare",
+        scope=Scope.READ,
         methods=("POST",),
         view=compare,
         reply=Reply(result=replies.Comparison, errors=(404, 422, 503)),

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from api import replies, requests
 from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
+from api.keys import Scope
 from api.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
 from common.ledger import CURSOR, LISTED, Page, Refusal, State, Task
@@ -149,6 +150,7 @@ ENDPOINTS = (
     Endpoint(
         name="tasks",
         path="/tasks",
+        scope=Scope.READ,
         methods=("GET",),
         view=tasks,
         reply=Reply(result=replies.Task, added={"cursor": replies.Cursor}, errors=(503,)),
@@ -157,6 +159,7 @@ ENDPOINTS = (
     Endpoint(
         name="retry_tasks",
         path="/tasks/retry",
+        scope=Scope.ADMIN,
         methods=("POST",),
         view=retry_tasks,
         reply=Reply(result=replies.Retried, added={"cursor": replies.Cursor}, statuses=(202,), errors=(503,)),
@@ -165,6 +168,7 @@ ENDPOINTS = (
     Endpoint(
         name="task",
         path="/tasks/<id>",
+        scope=Scope.READ,
         methods=("GET",),
         view=task,
         reply=Reply(result=replies.Task, errors=(404, 503)),
@@ -173,6 +177,7 @@ ENDPOINTS = (
     Endpoint(
         name="cancel_task",
         path="/tasks/<id>",
+        scope=Scope.WRITE,
         methods=("DELETE",),
         view=cancel_task,
         reply=Reply(result=replies.Task, errors=(404, 409, 503)),
@@ -181,6 +186,7 @@ ENDPOINTS = (
     Endpoint(
         name="retry_task",
         path="/tasks/<id>/retry",
+        scope=Scope.WRITE,
         methods=("POST",),
         view=retry_task,
         reply=Reply(result=replies.Task, statuses=(202,), errors=(404, 409, 503)),

@@ -1,10 +1,11 @@
-"""The composition root of the HTTP door (gunicorn api.wsgi:app): settings → parts → create_app."""
+"""The composition root of the HTTP door: settings → parts → create_app."""
 
 from flask import Flask
 
 from api.app import create_app
 from api.gate import Gate
 from api.intake import Intake
+from api.keys import Keyring
 from api.pictures import Pictures
 from api.publisher import Publisher
 from api.recovery import Recovery
@@ -15,7 +16,7 @@ from common.store.preparing import prepare_soon
 from common.wiring import wire
 
 
-def compose(settings: Settings) -> Flask:
+def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
     parts = wire(settings)
     prepare_soon(parts.store)
@@ -40,7 +41,4 @@ def compose(settings: Settings) -> Flask:
         waiting=Gate(settings.api_threads // 4, patience_s=0),
         batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
     )
-    return create_app(services)
-
-
-app = compose(Settings.from_env())
+    return create_app(services, keyring=keyring)

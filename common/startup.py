@@ -1,6 +1,7 @@
 """The start of a door's process: its settings, or one line that says what is wrong with them; and its log."""
 
 import sys
+from typing import NoReturn
 
 from common import logs
 from common.config import Settings
@@ -14,7 +15,12 @@ def start(door: str) -> Settings:
     try:
         settings = Settings.from_env()
     except ConfigError as error:
-        print(f"match {door}: {error}", file=sys.stderr)  # noqa: T201 - the one line that a wrong setting gets
-        sys.exit(WRONG_SETTING)
+        stop_over(door, error)
     logs.configure(settings)
     return settings
+
+
+def stop_over(door: str, error: ConfigError) -> NoReturn:
+    """End the process with the one line that a wrong setting gets."""
+    print(f"match {door}: {error}", file=sys.stderr)  # noqa: T201 - said above
+    sys.exit(WRONG_SETTING)

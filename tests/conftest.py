@@ -16,6 +16,7 @@ from redis import Redis
 from api.app import create_app
 from api.gate import Gate
 from api.intake import Intake
+from api.keys import Keyring
 from api.pictures import Pictures
 from api.publisher import Publisher
 from api.recovery import Recovery
@@ -199,6 +200,7 @@ def make_client(
             places: int = 4,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
+            keyring: Keyring | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
@@ -221,6 +223,6 @@ def make_client(
                 waiting=Gate(places, patience_s=0),
                 batching=Gate(places, patience_s=0),
             )
-            return create_app(services).test_client()
+            return create_app(services, keyring=keyring).test_client()
 
         yield make

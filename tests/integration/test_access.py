@@ -1,0 +1,118 @@
+"""What a key opens, and what stays shut without one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from api.docs_routes import endpoints
+from api.endpoints import Endpoint
+from api.keys import Keyring, Scope
+from api.new_key import table
+from api.routes import ENDPOINTS, SUBJECTS
+from common.config import Settings
+
+EVERY = (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))
+CALLS = [
+    pytest.param(endpoint, method, id=f"{method} {endpoint.path}") for endpoint in EVERY for method in endpoint.methods
+]
+REFUSALS = {401, 403}
+
+
+@pytest.fixture
+def client(make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path) -> FlaskClient:
+    """The API with a key for each scope, named like it, and one that opens everything."""
+    file = tmp_path / "keys.toml"
+    tables = [table(scope, [scope], f"the {scope} key") for scope in Scope]
+    file.write_text("".join([*tables, table("all", [*Scope], "the key to all")]))
+    return make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+
+
+def ask(client: FlaskClient, endpoint: Endpoint, method: str, key: str | None = None) -> Any:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return client.open(endpoint.path.replace("<id>", "nobody"), method=method, headers=headers)
+
+
+@pytest.mark.parametrize(("endpoint", "method"), CALLS)
+def test_without_a_key_only_what_needs_none_is_answered(client: FlaskClient, endpoint: Endpoint, method: str) -> None:
+    answer = ask(client, endpoint, method)
+
+    assert (answer.status_code == 401) == (endpoint.scope is not None)
+    if answer.status_code == 401:
+        assert answer.json["code"] == "key_required"
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="match"'
+
+
+@pytest.mark.parametrize(("endpoint", "method"), CALLS)
+def test_each_scope_opens_what_needs_it_and_nothing_else(client: FlaskClient, endpoint: Endpoint, method: str) -> None:
+    opened = {scope for scope in Scope if ask(client, endpoint, method, f"the {scope} key").status_code not in REFUSALS}
+
+    assert opened == ({*Scope} if endpoint.scope is None else {endpoint.scope})
+
+
+def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
+    answer = client.post("/add", headers={"Authorization": "Bearer the read key"})
+
+    assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
+    assert answer.json["error"] == ["the key read has not the scope write"]
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="match", error="insufficient_scope", scope="write"'
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Bearer unknown",
+        "Bearer ",
+        "Bearer",
+        "bearer",
+        "the read key",
+        "Basic dGhlIHJlYWQga2V5",
+        "Bearer the read key, Bearer the read key",
+        "Bearer \xe4",
+    ],
+)
+def test_what_is_no_key_opens_nothing(client: FlaskClient, given: str) -> None:
+    answer = client.get("/count", headers={"Authorization": given})
+
+    assert answer.status_code == 401
+    assert answer.json["code"] in {"unknown_key", "key_required"}
+    assert "the read key" not in answer.text
+
+
+def test_a_key_is_taken_whatever_the_case_of_bearer(client: FlaskClient) -> None:
+    assert client.get("/count", headers={"Authorization": "bEARER the read key"}).status_code == 200
+
+
+def test_an_unknown_key_costs_nothing_where_none_is_needed(client: FlaskClient) -> None:
+    assert client.get("/livez", headers={"Authorization": "Bearer unknown"}).status_code == 200
+
+
+def test_a_key_is_no_parameter(client: FlaskClient) -> None:
+    assert client.get("/count?key=the+read+key").status_code == 401
+
+
+def test_without_keys_everything_is_open(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+    answer = make_client(real_redis).get("/count", headers={"Authorization": "Bearer whatever"})
+
+    assert answer.status_code == 200
+
+
+def test_the_description_says_which_scope_opens_what(client: FlaskClient) -> None:
+    described = client.get("/openapi.json").json
+
+    assert described["paths"]["/add"]["post"]["security"] == [{"key": ["write"]}]
+    assert described["paths"]["/livez"]["get"]["security"] == []
+    assert {"401", "403", "429"} <= described["paths"]["/add"]["post"]["responses"].keys()
+    assert not {"401", "403", "429"} & described["paths"]["/livez"]["get"]["responses"].keys()
+    assert "scope <code>write</code>" in client.get("/docs").text
+
+
+def test_where_there_are_no_keys_the_description_asks_for_none(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
+    described = make_client(real_redis).get("/openapi.json").json
+
+    assert described["paths"]["/add"]["post"]["security"] == [{}, {"key": ["write"]}]

@@ -1,0 +1,185 @@
+"""API keys: a file that holds hashes, read again when it changes, and never fatal once the service runs."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from api.docs_routes import endpoints
+from api.keys import LOOK_EVERY_S, Keyring, Scope, parse
+from api.new_key import new_key, table
+from api.routes import ENDPOINTS, SUBJECTS
+from common.config import Settings
+from common.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self) -> None:
+        self.now += LOOK_EVERY_S
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.toml"
+    path.write_text(table("importer", ["read", "write"], "first"))
+    return path
+
+
+def test_a_key_is_found_with_its_name_and_scopes(file: Path) -> None:
+    found = Keyring(file).find("first")
+
+    assert found is not None
+    assert (found.name, found.scopes) == ("importer", {Scope.READ, Scope.WRITE})
+
+
+@pytest.mark.parametrize("secret", ["", "First", "first ", "second", hashlib.sha256(b"first").hexdigest(), "ä\ud800"])
+def test_what_is_no_key_is_not_found(file: Path, secret: str) -> None:
+    assert Keyring(file).find(secret) is None
+
+
+def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> None:
+    keyring = Keyring(file, clock=clock)
+    file.write_text(table("website", ["read"], "second"))
+    clock.pass_by()
+
+    found = keyring.find("second")
+
+    assert found is not None
+    assert found.name == "website"
+    assert keyring.find("first") is None
+
+
+def test_a_secret_that_is_swapped_by_a_link_is_read(tmp_path: Path, clock: Clock) -> None:
+    """Kubernetes writes the files of a mounted Secret beside the old ones and moves a link in one step."""
+    for version, secret in (("one", "first"), ("two", "second")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "keys.toml").write_text(table("a", ["read"], secret))
+        os.utime(tmp_path / version / "keys.toml", (1, 1))
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "keys.toml").symlink_to("..data/keys.toml")
+    keyring = Keyring(tmp_path / "keys.toml", clock=clock)
+
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").rename(tmp_path / "..data")
+    clock.pass_by()
+
+    assert keyring.find("second") is not None
+    assert keyring.find("first") is None
+
+
+@pytest.mark.parametrize("broken", [b"[[keys", b"", b"\xff", None])
+def test_a_broken_file_keeps_the_last_keys_and_is_told_once_a_minute(
+    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, broken: bytes | None
+) -> None:
+    keyring = Keyring(file, clock=clock)
+    file.unlink() if broken is None else file.write_bytes(broken)
+
+    for _ in range(61):
+        clock.pass_by()
+        assert keyring.find("first") is not None
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert "the keys of before stay valid" in caplog.text
+
+
+def test_a_file_that_is_mended_is_read(file: Path, clock: Clock) -> None:
+    keyring = Keyring(file, clock=clock)
+    file.write_text("broken")
+    clock.pass_by()
+    assert keyring.find("first") is not None
+
+    file.write_text(table("website", ["read"], "second"))
+    clock.pass_by()
+
+    assert keyring.find("second") is not None
+    assert keyring.find("first") is None
+
+
+GOOD = 'name = "a"\nsha256 = "' + "0" * 64 + '"\nscopes = ["read"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", r"must hold \[\[keys\]\]"),
+        ("[other]\n", r"must hold \[\[keys\]\]"),
+        ("keys = []\n", r"must hold \[\[keys\]\]"),
+        ("keys = [1]\n", "key 1 must have name, sha256 and scopes"),
+        ("secret", "is no TOML"),
+        (f"[[keys]]\n{GOOD}more = 1\n", "and nothing else"),
+        ("[[keys]]\n" + GOOD.replace('"a"', '"a b"'), "needs a name"),
+        ("[[keys]]\n" + GOOD.replace("0" * 64, "match_secret"), "64 hexadecimal digits"),
+        ("[[keys]]\n" + GOOD.replace('["read"]', "[]"), "scopes must be some of read, write, admin"),
+        ("[[keys]]\n" + GOOD.replace('"read"', '"root"'), "scopes must be"),
+        (f"[[keys]]\n{GOOD}[[keys]]\n{GOOD}", "the same name twice"),
+        (f"[[keys]]\n{GOOD}[[keys]]\n" + GOOD.replace('"a"', '"b"'), "the same sha256 twice"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_without_what_stands_in_it(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as raised:
+        parse(text.encode())
+
+    assert "secret" not in str(raised.value)
+
+
+def test_a_start_without_the_file_is_refused_by_the_name_of_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^MATCH_API_KEYS_FILE .*No such file"):
+        Keyring(tmp_path / "nowhere")
+
+
+def test_keys_are_256_random_bits() -> None:
+    keys = {new_key() for _ in range(100)}
+
+    assert len(keys) == 100
+    assert all(key.startswith("match_") and len(key) == len("match_") + 43 for key in keys)
+
+
+def test_the_command_makes_a_key_that_its_lines_let_in(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "api.new_key", "importer", "read", "write"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (tmp_path / "keys.toml").write_text(done.stdout)
+    [key] = [word for word in done.stderr.split() if word.startswith("match_")]
+
+    found = Keyring(tmp_path / "keys.toml").find(key)
+
+    assert found is not None
+    assert (found.name, found.scopes) == ("importer", {"read", "write"})
+    assert key not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["importer"], ["importer", "root"], ["a b", "read"]])
+def test_the_command_takes_nothing_else(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "api.new_key", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage:")
+    assert done.stdout == ""
+
+
+def test_every_endpoint_says_which_scope_it_needs() -> None:
+    """What is new has to be put here on purpose."""
+    found = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
+
+    assert found == {
+        **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks"), Scope.READ),
+        **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
+        "retry_tasks": Scope.ADMIN,
+        **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),
+    }
