@@ -1,4 +1,4 @@
-"""URL to bytes, within limits on address, time and size.
+"""HTTP from us to others: URL to bytes, and a post, within limits on address, time and size.
 
 urllib3 speaks HTTP and TLS and keeps connections. What is ours: each connection goes to an address that was judged
 (between check and use nothing is resolved again), redirects and retries take the same way, and one thread ends what
@@ -34,11 +34,12 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager
@@ -74,9 +75,20 @@ HEADERS = {
 }
 
 Resolve = Callable[[str], Sequence[str]]
+T = TypeVar("T")
 
 # It logs whole URLs, which may be signed, at debug level and, for an odd header, as a warning.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+
+
+_GET = _Request("GET", HEADERS)
 
 
 class _PassingError(FetchError):
@@ -161,15 +173,19 @@ class Fetcher:
     def fetch(self, url: str) -> bytes:
         """Return the bytes at `url`, or raise FetchError and nothing else."""
         target = self._vetted(url)
-        with self._watchdog.watched() as download:
-            try:
-                return self._persist(target, download)
-            except FetchError as error:
-                if download.left_s:
-                    raise
-                # Whatever broke when the connection was shut, this is why.
-                reason = f"gave no complete answer within {self._timeout_s:g} s"
-                raise _failed("timeout", target.host, reason) from error
+        with self._timed(target) as download:
+            return self._persist(target, download)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send `body` once, follow nothing, and return the answer's status, whatever it is.
+
+        Raises FetchError, and nothing else, when there is no answer. What the answer holds is not read.
+        """
+        target = self._vetted(url)
+        # A connection that was kept may have been closed meanwhile, and to send twice is not ours to decide.
+        request = _Request("POST", {"User-Agent": HEADERS["User-Agent"], "Connection": "close", **headers}, body)
+        with self._timed(target) as download:
+            return self._exchange(target, download, lambda response: response.status, request)
 
     def close(self) -> None:
         """Close the idle connections and begin no more fetches; running ones go on to their end."""
@@ -182,6 +198,19 @@ class Fetcher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _timed(self, target: Target) -> Iterator[Download]:
+        """Watch the time of what goes on inside the `with`."""
+        with self._watchdog.watched() as download:
+            try:
+                yield download
+            except FetchError as error:
+                if download.left_s:
+                    raise
+                # Whatever broke when the connection was shut, this is why.
+                reason = f"gave no complete answer within {self._timeout_s:g} s"
+                raise _failed("timeout", target.host, reason) from error
 
     def _vetted(self, url: str) -> Target:
         target = read_url(url)
@@ -211,22 +240,28 @@ class Fetcher:
 
     def _follow(self, target: Target, download: Download) -> bytes:
         for _ in range(1 + REDIRECTS_MAX):
-            answer = self._exchange(target, download)
+            answer = self._exchange(target, download, partial(self._read, target=target), _GET)
             if isinstance(answer, bytes):
                 return answer
             target = answer
         raise _failed("too_many_redirects", target.host, f"is reached after more than {REDIRECTS_MAX} redirects")
 
-    def _exchange(self, target: Target, download: Download) -> bytes | Target:
-        """Send one request; return the body, or where it redirects to."""
+    def _exchange(
+        self,
+        target: Target,
+        download: Download,
+        read: Callable[[BaseHTTPResponse], T],
+        request: _Request,
+    ) -> T:
+        """Send one request, and return what `read` makes of its answer."""
         download.dial = partial(self._dial, target, download)
         # The pool by its parts, and the path alone: urllib3 has no URL to read.
         pool = self._pools.connection_from_host(target.host, target.port, target.scheme)
         urlopen = partial(pool.urlopen, retries=False, redirect=False, preload_content=False, decode_content=False)
         try:
             # Closed before its end, a response takes its connection along.
-            with closing(urlopen("GET", target.path, headers=HEADERS)) as response:
-                answer = self._read(response, target)
+            with closing(urlopen(request.method, target.path, request.body, request.headers)) as response:
+                answer = read(response)
             # A body without a length looks complete when the watchdog has shut its connection.
             download.check()
         except (HTTPError, OSError) as error:

@@ -530,6 +530,32 @@ def test_no_answer_holds_the_fetcher_up(make: Make, site: str, name: str) -> Non
     assert "evil.example" in str(error)
 
 
+@pytest.mark.parametrize("form", BAD_URLS.values(), ids=BAD_URLS.keys())
+def test_nothing_is_posted_to_the_internal_server(fetcher: Fetcher, evil: Server, form: str) -> None:
+    with pytest.raises(FetchError):
+        fetcher.post(form.format(port=evil.port), b"{}", {})
+
+
+def test_a_post_is_sent_once_and_follows_nothing(fetcher: Fetcher, evil: Server, site: str) -> None:
+    status = fetcher.post(f"{site}/redirect?to=http://127.0.0.1:{evil.port}/", b"{}", {"X-Name": "value"})
+
+    [head] = evil.requests
+    assert status == 302
+    assert head.startswith(b"POST /redirect?to=")
+    assert {b"content-length: 2", b"x-name: value"} <= set(head.lower().split(b"\r\n"))
+
+
+@pytest.mark.parametrize("name", WIRE_ATTACKS)
+def test_no_answer_to_a_post_holds_its_sender_up(make: Make, evil: Server, site: str, name: str) -> None:
+    began = time.monotonic()
+
+    with contextlib.suppress(FetchError):
+        make(IMPATIENT_S).post(f"{site}/{attack(name)}", b"{}", {})
+
+    assert time.monotonic() - began < DEADLINE_S
+    assert len(evil.requests) == 1
+
+
 def test_a_status_is_named(fetcher: Fetcher, site: str) -> None:
     assert str(failure(fetcher, f"{site}/{attack('404')}?SECRET")) == "evil.example answered with status 404"
 
