@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from common.errors import ConfigError
 from common.sentinels import SCHEME, Sentinels
+from common.webhook_signing import read_secrets, read_secrets_file
 
 MIB = 1024 * 1024
 DAY_S = 86_400
@@ -357,6 +358,29 @@ class Settings:
     finished_keep_s: int = _setting(
         "MATCH_FINISHED_KEEP_S", DAY_S, _whole(60, 365 * DAY_S), "how long the other finished tasks are kept"
     )
+    webhook_secret: tuple[str, ...] = _setting(
+        "MATCH_WEBHOOK_SECRET",
+        (),
+        read_secrets,
+        "secrets by which callbacks are signed, `whsec_…`, separated by commas; needed for `callback_url`, on API and "
+        "workers alike, see [docs/webhooks.md](docs/webhooks.md)",
+        secret=True,
+    )
+    webhook_secret_file: tuple[str, ...] = _setting(
+        "MATCH_WEBHOOK_SECRET_FILE", (), read_secrets_file, "file of such secrets, one a line", secret=True
+    )
+    webhook_keep_s: int = _setting(
+        "MATCH_WEBHOOK_KEEP_S", DAY_S, _whole(60, 30 * DAY_S), "how long a callback that nobody takes is tried again"
+    )
+    webhook_timeout_s: float = _setting(
+        "MATCH_WEBHOOK_TIMEOUT_S", 10.0, _seconds(0.1, 60), "total time for one call of a callback"
+    )
+    max_callbacks_bytes: int = _setting(
+        "MATCH_MAX_CALLBACKS_BYTES",
+        256 * MIB,
+        _whole(1, 1024**5),
+        "bytes of callbacks that may wait in Redis, a quarter of it for one receiver; beyond, they are dropped",
+    )
     worker_threads: int = _setting("MATCH_WORKER_THREADS", 32, _whole(1, 1024), "pictures a worker process holds")
     bulk_records: int = _setting("MATCH_BULK_RECORDS", 200, _whole(1, 10_000), "most records in one write")
     bulk_linger_s: float = _setting("MATCH_BULK_LINGER_S", 0.05, _seconds(0, 5), "longest wait for a write to fill up")
@@ -396,7 +420,10 @@ class Settings:
     max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, _seconds(0, 600), "longest `wait` of an add")
     log_level: str = _setting("MATCH_LOG_LEVEL", "info", _log_level, "log level")
     log_format: Literal["json", "text"] = _setting(
-        "MATCH_LOG_FORMAT", "json", _log_format, "form of the log's lines: `json`, or `text` for people, as in `make dev`"
+        "MATCH_LOG_FORMAT",
+        "json",
+        _log_format,
+        "form of the log's lines: `json`, or `text` for people, as in `make dev`",
     )
     worker_metrics_port: int = _setting(
         "MATCH_WORKER_METRICS_PORT", 0, _whole(0, 65_535), "TCP port of a worker's own `/metrics`; 0: none"
@@ -436,9 +463,16 @@ class Settings:
                 f"and MATCH_STORE_HOLD_S, {settings.longest_task_s:g}"
             )
             raise ConfigError(message)
+        if settings.webhook_secret and settings.webhook_secret_file:
+            raise ConfigError("MATCH_WEBHOOK_SECRET cannot stand beside MATCH_WEBHOOK_SECRET_FILE")
         if settings.lost_after_s < settings.visibility_timeout_s:
             raise ConfigError("MATCH_SWEEP_AFTER_S must not be below MATCH_VISIBILITY_TIMEOUT_S")
         return settings
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets by which callbacks are signed; empty where none may be asked for."""
+        return self.webhook_secret or self.webhook_secret_file
 
     @property
     def lost_after_s(self) -> float:

@@ -176,7 +176,8 @@ def _shown(url: re.Match[str]) -> str:
 
 def _secrets(settings: Settings) -> list[str]:
     """Return the secrets among the settings, the longest first."""
-    hidden = [getattr(settings, one.name) for one in fields(settings) if not one.repr]
+    values = [getattr(settings, one.name) for one in fields(settings) if not one.repr]
+    hidden = [text for value in values for text in (value if isinstance(value, tuple) else (value,))]
     urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]
     passwords = [re.sub(r"^.*?:|@.*$", "", urlsplit(url).netloc) for url in urls if "@" in urlsplit(url).netloc]
     found = {text for text in [*hidden, *passwords] if isinstance(text, str)}

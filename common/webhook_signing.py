@@ -17,16 +17,16 @@ LEAST_BYTES = 24
 MOST_BYTES = 64
 
 
-def read_secrets(text: str) -> tuple[bytes, ...]:
+def read_secrets(text: str) -> tuple[str, ...]:
     """Return the secrets, parted by commas or white space; raises ValueError, which names none of them."""
-    found = tuple(_read(word) for word in re.split(r"[,\s]+", text) if word)
-    if not found:
-        message = f"must have a secret such as {PREFIX} and base64 of {LEAST_BYTES} to {MOST_BYTES} random bytes"
+    found = tuple(word for word in re.split(r"[,\s]+", text) if word)
+    if not found or not all(LEAST_BYTES <= len(_key(secret)) <= MOST_BYTES for secret in found):
+        message = f"must hold secrets that are {PREFIX} and base64 of {LEAST_BYTES} to {MOST_BYTES} random bytes"
         raise ValueError(message)
     return found
 
 
-def read_secrets_file(path: str) -> tuple[bytes, ...]:
+def read_secrets_file(path: str) -> tuple[str, ...]:
     """Return the secrets in a file; raises ValueError, which names none of them."""
     try:
         text = Path(path).read_text(encoding="ascii")
@@ -36,13 +36,13 @@ def read_secrets_file(path: str) -> tuple[bytes, ...]:
     return read_secrets(text)
 
 
-def signed_headers(secrets: Sequence[bytes], *, id_: str, timestamp: int, body: bytes) -> dict[str, str]:
+def signed_headers(secrets: Sequence[str], *, id_: str, timestamp: int, body: bytes) -> dict[str, str]:
     """Return the headers by which a receiver knows the body to be ours: a signature by each of the secrets.
 
     `timestamp` is that of the attempt, in seconds since 1970.
     """
     content = f"{id_}.{timestamp}.".encode() + body
-    signatures = [base64.b64encode(hmac.digest(secret, content, hashlib.sha256)).decode() for secret in secrets]
+    signatures = [base64.b64encode(hmac.digest(_key(secret), content, hashlib.sha256)).decode() for secret in secrets]
     return {
         "webhook-id": id_,
         "webhook-timestamp": f"{timestamp}",
@@ -50,12 +50,9 @@ def signed_headers(secrets: Sequence[bytes], *, id_: str, timestamp: int, body: 
     }
 
 
-def _read(word: str) -> bytes:
+def _key(secret: str) -> bytes:
+    """Return the bytes that a secret stands for; none where it is no secret."""
     try:
-        secret = base64.b64decode(word.removeprefix(PREFIX), validate=True)
+        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except ValueError:
-        secret = b""
-    if not LEAST_BYTES <= len(secret) <= MOST_BYTES:
-        message = f"has a secret that is not {PREFIX} and base64 of {LEAST_BYTES} to {MOST_BYTES} bytes"
-        raise ValueError(message) from None
-    return secret
+        return b""

@@ -63,6 +63,7 @@ def wire(settings: Settings) -> Parts:
             host_places=HostPlaces(
                 most=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + PLACE_KEPT_LONGER_S
             ),
+            max_callbacks_bytes=settings.max_callbacks_bytes,
         ),
         uploads=_uploads(settings, redis, admission),
         fetcher=Fetcher(
