@@ -61,9 +61,8 @@ def _redis_url(text: str) -> str:
             message = "must look like sentinel://host:26379,host:26379/service/0"
             raise ValueError(message) from error
         return text
-    parts = urlsplit(text)
-    wrong = parts.scheme not in {"redis", "rediss"} or not parts.hostname or not _has_port(parts)
-    if wrong or not re.fullmatch(r"/?|/\d{1,5}", parts.path) or parts.query:
+    parts = _server(text, "redis", "rediss")
+    if parts is None or not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
         message = "must look like redis://host:6379/0"
         raise ValueError(message)
     return text
@@ -89,22 +88,30 @@ def _store_url(text: str) -> str:
 def _elasticsearch_url(text: str) -> str:
     """Return the URLs, separated by commas, each with its scheme: one without is http, as in dsys/match."""
     urls = [one.strip() if "://" in one else f"http://{one.strip()}" for one in text.split(",")]
-    parts = [urlsplit(url) for url in urls]
-    if any(part.scheme not in {"http", "https"} or not part.hostname or not _has_port(part) for part in parts):
+    parts = [_server(url, "http", "https") for url in urls]
+    if None in parts:
         message = "must look like http://host:9200 (several: separated by commas)"
         raise ValueError(message)
-    if len({(part.username, part.password) for part in parts if part.username}) > 1:
+    if len({(part.username, part.password) for part in parts if part and part.username}) > 1:
         message = "must have one user and one password for all hosts"
         raise ValueError(message)
     return ",".join(urls)
 
 
-def _has_port(url: SplitResult) -> bool:
-    """Say whether the port, where there is one, is a number that a port can have."""
+def _server(text: str, *schemes: str) -> SplitResult | None:
+    """Return the parts of a URL that every client reads alike, or None; no error tells what it holds."""
+    if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)) or not re.fullmatch(r"[!-~]+", text):
+        return None
     try:
-        return url.port != 0
+        parts = urlsplit(text)
+        place = re.fullmatch(r"(?:\[(.+)\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", parts.netloc.rpartition("@")[2])
+        if place is None or parts.port == 0:
+            return None
+        if place[1]:
+            ipaddress.IPv6Address(place[1])
     except ValueError:
-        return False
+        return None
+    return None if parts.query or parts.fragment else parts
 
 
 def _api_key(text: str) -> str:
@@ -161,9 +168,8 @@ def _log_format(text: str) -> str:
 
 
 def _tracing_endpoint(text: str) -> str:
-    parts = urlsplit(text)
-    wrong = parts.scheme not in {"http", "https"} or not parts.hostname or not _has_port(parts) or "@" in parts.netloc
-    if wrong or parts.query or parts.fragment:
+    parts = _server(text, "http", "https")
+    if parts is None or "@" in parts.netloc:
         message = "must look like http://collector:4318"
         raise ValueError(message)
     return text
