@@ -32,7 +32,7 @@ from common.config import Settings
 from common.ledger import State
 from common.wiring import Parts, wire
 from dev.elasticsearch_node import Node, why_not
-from dev.redis_server import RedisServer
+from dev.redis_server import NoRedis, RedisServer
 from harness.pictures import PictureServer, signature
 from harness.service import Service, resident_mib
 from harness.waiting import wait_until
@@ -137,6 +137,10 @@ def soak(service: Service, redis: RedisServer, parts: Parts, pictures: str, opti
                 name, kill = next(victims)
                 seen.kills.append((monotonic() - began, name))
                 kill()
+            for one in busy:
+                if one.done():
+                    # Only by what broke it: it goes on until told to stop.
+                    one.result()
             sleep(0.2)
         seen.stop.set()
         for one in busy:
@@ -221,7 +225,7 @@ def sample(seen: Soak, parts: Parts, watched: Mapping[str, Callable[[], int]], b
         at = monotonic() - began
         for name, pid in watched.items():
             # Dead now, or not there again yet.
-            with suppress(OSError, IndexError, StopIteration):
+            with suppress(OSError, IndexError, StopIteration, NoRedis):
                 seen.samples[name].append((at, resident_mib(pid())))
         with suppress(Exception):
             seen.samples["keys in Redis"].append((at, parts.redis.dbsize()))
