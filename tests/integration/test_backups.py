@@ -1,0 +1,224 @@
+"""What docs/operations.md says of backups: each is taken while the service works, and brings back what was there."""
+
+import json
+import os
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic, sleep
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import Closing, Ledger, State
+from common.signature import LENGTH
+from common.store.base import Record
+from common.store.elastic import ElasticStore
+from common.store.sqlite import SqliteStore
+from dev.elasticsearch_node import ALONE, Node, why_not
+from dev.redis_server import RedisServer, find_program
+
+WITHIN_S = 60.0
+# Some batches before the copy is taken, so that there is something to copy.
+FEW = 200
+BATCH = 20
+
+
+def record(number: int) -> Record:
+    values = np.random.default_rng(number).integers(-2, 3, LENGTH).astype(np.int8)
+    return Record(
+        filepath=f"{number:06}",
+        seq=number + 1,
+        signatures=(values,),
+        metadata={"number": number},
+        added=1_700_000_000_000,
+        width=640,
+        height=480,
+    )
+
+
+def wait_until(true: Any, what: str) -> None:
+    deadline = monotonic() + WITHIN_S
+    while not true():
+        assert monotonic() < deadline, what
+        sleep(0.02)
+
+
+# --- the embedded store ------------------------------------------------------
+
+
+class Writing:
+    """A writer that adds picture after picture until it is told to stop; `done` is how many are acknowledged."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.done = 0
+        self._store = store
+        self._stop = Event()
+        self._thread = Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: self.done >= FEW, "pictures are written")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.005):
+            self._store.put([record(number) for number in range(self.done, self.done + BATCH)])
+            self.done += BATCH
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "match.db")
+    store.prepare()
+    yield store
+    store.close()
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 command on PATH")
+@pytest.mark.parametrize("command", [".backup '{copy}'", "VACUUM INTO '{copy}'"])
+def test_a_copy_of_the_embedded_store_taken_while_it_is_written_holds_all_that_was_acknowledged(
+    command: str, sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.db"
+    with Writing(sqlite_store) as writing:
+        acknowledged = writing.done
+        call = ["sqlite3", "-cmd", ".timeout 30000", str(tmp_path / "match.db"), command.format(copy=copy)]
+        subprocess.run(call, check=True, timeout=WITHIN_S)
+        at_most = writing.done + BATCH
+
+    restored = SqliteStore(copy)
+    restored.prepare()
+
+    assert acknowledged <= restored.count() <= at_most
+    [[found]] = restored.candidates(record(7).signatures[0][None], limit=1)
+    assert found.filepath == "000007"
+    assert restored.records(["000007"])["000007"].metadata == {"number": 7}
+    restored.close()
+
+
+# --- Redis -------------------------------------------------------------------
+
+
+def ledger_of(server: RedisServer) -> Ledger:
+    return Ledger(Redis.from_url(server.url), max_open=1000, finished_keep_s=3600, failed_keep_s=3600)
+
+
+def accept_some(ledger: Ledger) -> tuple[list[str], str]:
+    """Return the ids of tasks that are open, and that of one that failed."""
+    jobs = [AddJob(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
+    tasks = ledger.accept(jobs, queue=SINGLE_QUEUE)
+    failed = tasks.pop().id
+    ledger.close([Closing(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
+    return [task.id for task in tasks], failed
+
+
+def redis_cli(server: RedisServer, *words: str) -> str:
+    program = find_program().replace("-server", "-cli")
+    if not Path(program).is_file():
+        pytest.skip("no redis-cli beside this Redis")
+    call = [program, "-u", server.url, *words]
+    return subprocess.run(call, check=True, capture_output=True, text=True, timeout=WITHIN_S).stdout
+
+
+def test_a_redis_restored_from_a_copy_over_the_network_knows_all_that_was_open(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "before") as server:
+        waiting, failed = accept_some(ledger_of(server))
+        redis_cli(server, "--rdb", str(tmp_path / "redis.rdb"))
+    (tmp_path / "after").mkdir()
+    shutil.copy(tmp_path / "redis.rdb", tmp_path / "after" / "dump.rdb")
+
+    # The files that it starts from ever after are not there yet.
+    with RedisServer(tmp_path / "after", appendonly="no") as once:
+        redis_cli(once, "config", "set", "appendonly", "yes")
+        wait_until(
+            lambda: (
+                "aof_rewrite_in_progress:0" in (told := redis_cli(once, "info", "persistence"))
+                and "aof_rewrite_scheduled:0" in told
+                and "aof_enabled:1" in told
+            ),
+            "the append-only files are written",
+        )
+    with RedisServer(tmp_path / "after") as restored:
+        ledger = ledger_of(restored)
+
+        assert ledger.open_count() == len(waiting)
+        assert {found.id for found in ledger.page(State.PENDING, limit=100).tasks} == set(waiting)
+        assert [(found.id, found.code) for found in ledger.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
+
+
+def test_a_redis_with_append_only_files_does_not_look_at_a_copy(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "before") as server:
+        accept_some(ledger_of(server))
+        redis_cli(server, "--rdb", str(tmp_path / "redis.rdb"))
+    (tmp_path / "after").mkdir()
+    shutil.copy(tmp_path / "redis.rdb", tmp_path / "after" / "dump.rdb")
+
+    with RedisServer(tmp_path / "after") as restored:
+        assert ledger_of(restored).open_count() == 0
+
+
+def test_a_redis_restored_from_its_append_only_files_knows_all_that_was_open(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "before") as server:
+        redis_cli(server, "config", "set", "auto-aof-rewrite-percentage", "0")
+        waiting, _ = accept_some(ledger_of(server))
+        redis_cli(server, "waitaof", "1", "0", "30000")
+        shutil.copytree(tmp_path / "before" / "appendonlydir", tmp_path / "after" / "appendonlydir")
+        server.kill()
+
+    with RedisServer(tmp_path / "after") as restored:
+        assert ledger_of(restored).open_count() == len(waiting)
+
+
+# --- Elasticsearch -----------------------------------------------------------
+
+
+def ask(url: str, method: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310 - always http to loopback
+        url, method=method, data=data, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=WITHIN_S) as answer:  # noqa: S310 - the same
+        return json.loads(answer.read())
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node with a folder for snapshots; one that ELASTICSEARCH_URL names may have none."""
+    if reason := why_not():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with Node(membership={**ALONE, "path.repo": str(tmp_path)}) as node:
+        yield node
+
+
+@pytest.mark.timeout(300)
+def test_an_index_restored_from_a_snapshot_is_searched_under_its_alias(node: Node, tmp_path: Path) -> None:
+    snapshots = f"{node.url}/_snapshot/match"
+    ask(snapshots, "PUT", {"type": "fs", "settings": {"location": str(tmp_path / "snapshots")}})
+    store = ElasticStore(node.url, index="images", timeout_s=WITHIN_S)
+    store.prepare()
+    store.put([record(number) for number in range(FEW)])
+    what = {"indices": "images-*", "include_global_state": False}
+    told = ask(f"{snapshots}/monday?wait_for_completion=true", "PUT", what)
+    assert (told["snapshot"]["state"], told["snapshot"]["shards"]["failed"]) == ("SUCCESS", 0)
+    ask(f"{node.url}/images-1", "DELETE")
+
+    ask(f"{snapshots}/monday/_restore?wait_for_completion=true", "POST", {**what, "include_aliases": True})
+
+    store.prepare()
+    assert store.count() == FEW
+    [[found]] = store.candidates(record(7).signatures[0][None], limit=1)
+    assert found.filepath == "000007"
+    store.put([record(FEW)])
+    assert store.records([f"{FEW:06}"])
+    store.close()
