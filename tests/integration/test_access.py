@@ -70,6 +70,7 @@ def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
         "bearer",
         "the read key",
         "Basic dGhlIHJlYWQga2V5",
+        "Basic \x80",
         "Bearer the read key, Bearer the read key",
         "Bearer \xe4",
     ],
