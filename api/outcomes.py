@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.envelope import failure_of
-from api.task_routes import task_json
 from common.errors import MatchError, StoreError
 from common.ledger import State, Task
+from common.task_json import task_json
 
 # The codes of failures that no other picture would have prevented.
 OUR_FAULTS = {"internal_error", StoreError.code}

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from common.callbacks import CallState
 from common.ledger import State
 from common.orientations import ORIENTATIONS
 
@@ -22,6 +23,15 @@ class TaskError(BaseModel):
     message: str
 
 
+class Callback(BaseModel):
+    """How far the call is that tells of a task's end."""
+
+    state: CallState
+    attempts: Annotated[int, Field(ge=0, description="How often the receiver was called.")]
+    error: Annotated[str | None, Field(description="What went wrong last.")]
+    next: Annotated[Time | None, Field(description="When it is tried again.")]
+
+
 class Task(BaseModel):
     """Accepted work. Succeeded: stored for good, and found by a search within the refresh interval."""
 
@@ -33,6 +43,7 @@ class Task(BaseModel):
     accepted: Time
     started: Time | None
     finished: Time | None
+    callback: Annotated[Callback, Field(description="Where a `callback_url` was given.")] = ABSENT
 
 
 class Match(BaseModel):

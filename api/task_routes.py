@@ -1,7 +1,7 @@
 """What became of accepted work; failed work again, and waiting work no more."""
 
 from collections import Counter
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from flask import Response
 from pydantic import BeforeValidator, Field, model_validator
@@ -13,7 +13,7 @@ from api.keys import Scope
 from api.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
 from common.ledger import CURSOR, LISTED, Page, Refusal, State, Task
-from common.times import iso
+from common.task_json import task_json
 
 # The kind of their cursors.
 TASKS = "tasks"
@@ -111,21 +111,6 @@ def cancel_task(services: Services, given: requests.Task) -> Response:
         message = f"the task is {was}; only one that is {State.PENDING} can be cancelled"
         return fail(409, message, code="not_pending", field="id", task=task_json(found))
     return ok([task_json(found)])
-
-
-def task_json(task: Task) -> dict[str, Any]:
-    """Return the task as clients read it; times are ISO 8601 in UTC."""
-    error = {"code": task.code, "message": task.error} if task.code else None
-    return {
-        "id": task.id,
-        "state": task.state,
-        "filepath": task.filepath,
-        "error": error,
-        "attempts": task.attempts,
-        "accepted": iso(task.accepted),
-        "started": iso(task.started),
-        "finished": iso(task.finished),
-    }
 
 
 def _page(services: Services, given: Chosen, state: State, limit: int) -> Page:

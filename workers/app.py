@@ -9,7 +9,9 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 from common.broker import queue_settings
+from common.callbacks import LEASED_LONGER_S, Outbox
 from common.config import Settings
+from common.fetch import Fetcher
 from common.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
 from common.wiring import Parts, wire
@@ -23,6 +25,7 @@ from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
 from workers.turns import Turns
+from workers.webhooks import MOST_AT_ONCE, Deliverer
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,19 @@ WORKER_SETTINGS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Webhooks:
+    """The deliverer and what it sends by."""
+
+    deliverer: Deliverer
+    fetcher: Fetcher
+
+    def close(self) -> None:
+        """End both."""
+        self.deliverer.close()
+        self.fetcher.close()
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """What a worker process holds open."""
 
@@ -58,9 +74,12 @@ class Runtime:
     pipeline: Pipeline
     chunks: Chunks
     sweeper: Sweeper
+    webhooks: Webhooks | None
 
     def close(self) -> None:
         """Write what waits, then give everything back."""
+        if self.webhooks is not None:
+            self.webhooks.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
@@ -93,6 +112,8 @@ def create_app(settings: Settings) -> Celery:
         end_within(settings.stop_within_s)
         runtime[0].chunks.hurry()
         runtime[0].writer.hurry()
+        if runtime[0].webhooks is not None:
+            runtime[0].webhooks.deliverer.hurry()
 
     @worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def stop(**_: object) -> None:
@@ -157,4 +178,18 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     )
     sweeper.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
-    return Runtime(parts, writer, pipeline, chunks, sweeper)
+    return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings))
+
+
+def open_webhooks(parts: Parts, settings: Settings) -> Webhooks | None:
+    """Begin to deliver callbacks, where there are secrets to sign them by."""
+    if not settings.webhook_secrets:
+        return None
+    # Its connections are not those of downloads: a receiver that hangs holds up no picture.
+    fetcher = Fetcher(
+        max_bytes=0, timeout_s=settings.webhook_timeout_s, allow=settings.fetch_allow, pool_size=MOST_AT_ONCE
+    )
+    outbox = Outbox(parts.redis, lease_s=settings.webhook_timeout_s + LEASED_LONGER_S, keep_s=settings.webhook_keep_s)
+    deliverer = Deliverer(outbox, fetcher.post, secrets=settings.webhook_secrets)
+    deliverer.start()
+    return Webhooks(deliverer, fetcher)

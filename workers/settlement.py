@@ -1,10 +1,13 @@
 """The end of tasks: their uploads and their ledger entries, in the order that neither loses nor leaks."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.ledger import Claim, Closing, Ledger, State
 from common.uploads import UNCLAIMED_S, Uploads
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ class Settlement:
         done = [upload for end in ends if (upload := end.claim.job.upload) and end.state is not State.FAILED]
         self._uploads.drop(kept, after_s=self._failed_keep_s)
         self._uploads.drop(done, after_s=UNCLAIMED_S)
-        self._ledger.close([_closing(end) for end in ends])
+        dropped = self._ledger.close([_closing(end) for end in ends])
+        if dropped:
+            log.warning("%d callbacks are dropped: too many wait", dropped)
         self._uploads.drop(done)
 
 

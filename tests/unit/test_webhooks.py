@@ -1,0 +1,232 @@
+"""Deliverers: what the outbox has is sent signed, again until it is taken, and nobody waits for one that hangs."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator, Mapping
+from threading import Event
+from time import monotonic, sleep, time
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from common.callbacks import Callback, CallState, Outbox
+from common.errors import FetchError
+from common.jobs import SINGLE_QUEUE, AddJob, Order
+from common.ledger import Closing, Ledger, State
+from workers.webhooks import Deliverer
+
+SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
+URL = "https://hooks.example.org:443/one?token=SECRET"
+HANGS = "https://hangs.example.org:443/"
+DUE = "match:callbacks:due"
+WITHIN_S = 30
+
+
+class Receivers:
+    """Answers with the statuses that were put there, the last one for ever; an error is no answer."""
+
+    def __init__(self) -> None:
+        self.answers: list[int | FetchError] = [200]
+        self.calls: list[tuple[str, bytes, Mapping[str, str]]] = []
+        self.end_hanging = Event()
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        if url.startswith(HANGS):
+            self.end_hanging.wait()
+            raise FetchError("hangs.example.org gave no complete answer within 10 s", code="timeout")
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.calls.append((url, body, headers))
+        if isinstance(answer, FetchError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def receivers() -> Iterator[Receivers]:
+    found = Receivers()
+    yield found
+    found.end_hanging.set()
+
+
+@pytest.fixture
+def deliverer(fake_redis: Redis, receivers: Receivers) -> Iterator[Deliverer]:
+    outbox = Outbox(fake_redis, lease_s=30, keep_s=3600)
+    found = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
+    found.start()
+    yield found
+    receivers.end_hanging.set()
+    found.close()
+
+
+@pytest.fixture
+def end(ledger: Ledger) -> Callable[..., str]:
+    """End a task, and return its id."""
+
+    def end(url: str = URL, **closing: Any) -> str:
+        job = AddJob(filepath="ä cat.jpg", url="http://example.org/a")
+        [entry] = ledger.enter([Order(job=job, callback=url)], queue=SINGLE_QUEUE)
+        ledger.begin(entry.task.id)
+        ledger.close([Closing(**{"task_id": entry.task.id, "state": State.SUCCEEDED, **closing})])
+        return entry.task.id
+
+    return end
+
+
+def let_time_pass(redis: Redis) -> None:
+    for url in redis.zrange(DUE, 0, -1):
+        redis.zadd(DUE, {url: 0}, xx=True)
+    for key in redis.scan_iter("match:callbacks:receiver:*"):
+        redis.hset(key, "until", 0)
+
+
+def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> Callback:
+    deadline = monotonic() + WITHIN_S
+    while monotonic() < deadline:
+        task = ledger.task(task_id)
+        assert task is not None
+        assert task.callback is not None
+        if fits(task.callback):
+            return task.callback
+        sleep(0.02)
+    pytest.fail(f"not in time: {task.callback}")
+
+
+def is_delivered(callback: Callback) -> bool:
+    return callback.state is CallState.DELIVERED
+
+
+@pytest.mark.usefixtures("deliverer")
+def test_a_delivery_is_signed_as_a_receiver_verifies_it(
+    ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
+) -> None:
+    task_id = end()
+    let_time_pass(fake_redis)
+
+    wait_for(ledger, task_id, is_delivered)
+
+    [(url, body, headers)] = receivers.calls
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = hmac.new(base64.b64decode(SECRET), signed, hashlib.sha256).digest()
+    assert url == URL
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(expected).decode()}"
+    assert abs(int(headers["webhook-timestamp"]) - time()) < 60
+    assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.usefixtures("deliverer")
+def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
+    ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
+) -> None:
+    task_id = end(state=State.FAILED, code="http_status", error="the host answered with status 404")
+    let_time_pass(fake_redis)
+
+    wait_for(ledger, task_id, is_delivered)
+
+    told = json.loads(receivers.calls[0][1])
+    [task] = told.pop("tasks")
+    assert told == {"type": "tasks.ended", "timestamp": task["finished"]}
+    assert (task["id"], task["state"], task["filepath"], task["attempts"]) == (task_id, "failed", "ä cat.jpg", 1)
+    assert task["error"] == {"code": "http_status", "message": "the host answered with status 404"}
+    assert "callback" not in task
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (500, "hooks.example.org answered with status 500"),
+        (429, "hooks.example.org answered with status 429"),
+        (302, "hooks.example.org answered with status 302"),
+        (404, "hooks.example.org answered with status 404"),
+        (FetchError("hooks.example.org takes no connection", code="connect_failed"), "takes no connection"),
+    ],
+)
+@pytest.mark.usefixtures("deliverer")
+def test_what_is_not_taken_is_sent_again_the_same(
+    ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any, answer: Any, problem: str
+) -> None:
+    receivers.answers = [answer, 204]
+    task_id = end()
+    let_time_pass(fake_redis)
+    failed = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
+
+    let_time_pass(fake_redis)
+    taken = wait_for(ledger, task_id, is_delivered)
+
+    assert problem in (failed.error or "")
+    assert failed.next is not None
+    assert taken == Callback(CallState.DELIVERED, 2)
+    (_, first, first_headers), (_, second, second_headers) = receivers.calls
+    assert (first, first_headers["webhook-id"]) == (second, second_headers["webhook-id"])
+
+
+@pytest.mark.usefixtures("deliverer")
+def test_a_receiver_that_is_gone_is_called_once(
+    ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
+) -> None:
+    receivers.answers = [410]
+    task_id = end()
+    let_time_pass(fake_redis)
+
+    found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
+
+    assert (found.state, found.next) == (CallState.FAILED, None)
+    assert fake_redis.zcard(DUE) == 0
+
+
+@pytest.mark.usefixtures("deliverer")
+def test_a_receiver_that_hangs_holds_up_no_other(
+    ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
+) -> None:
+    for number in range(20):
+        end(HANGS + f"{number}")
+    end(HANGS)
+    let_time_pass(fake_redis)
+    task_id = end()
+    let_time_pass(fake_redis)
+
+    wait_for(ledger, task_id, is_delivered)
+
+    assert not receivers.end_hanging.is_set()
+
+
+def test_a_process_that_ends_leaves_what_hangs_to_others(
+    fake_redis: Redis, receivers: Receivers, end: Any, deliverer: Deliverer
+) -> None:
+    task_id = end(HANGS)
+    let_time_pass(fake_redis)
+    deadline = monotonic() + WITHIN_S
+    while not fake_redis.exists(f"match:callbacks:delivery:{HANGS}") and monotonic() < deadline:
+        sleep(0.02)
+
+    deliverer.close()
+
+    assert not receivers.end_hanging.is_set()
+    let_time_pass(fake_redis)
+    again = Outbox(fake_redis, lease_s=30, keep_s=3600).claim()
+    assert again is not None
+    assert [ended.task_id for ended in again.ends] == [task_id]
+    assert again.attempt == 2
+
+
+def test_neither_url_nor_secret_is_logged(
+    ledger: Ledger,
+    fake_redis: Redis,
+    receivers: Receivers,
+    end: Any,
+    deliverer: Deliverer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    receivers.answers = [500]
+    task_id = end()
+    let_time_pass(fake_redis)
+
+    wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
+    deliverer.close()
+
+    assert "hooks.example.org answered with status 500" in caplog.text
+    assert "SECRET" not in caplog.text
+    assert SECRET not in caplog.text
