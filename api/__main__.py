@@ -8,6 +8,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from api.keys import Keyring
+from api.shared_counts import Places, count_at, counted_together
 from common.config import Settings
 from common.errors import ConfigError
 from common.startup import start, stop_over
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 def options(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings, each with its reason."""
+    places = Places()
     return {
         "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
@@ -37,6 +39,8 @@ def options(settings: Settings) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "logger_class": OurLog,
         "errorlog": None,
+        "pre_fork": lambda server, worker: places.give(worker.age, [one.age for one in server.WORKERS.values()]),
+        "post_fork": lambda _server, worker: count_at(places.of(worker.age)),
         "proc_name": "match-api",
     }
 
@@ -89,7 +93,8 @@ def main() -> int:
         keyring = keyring_of(settings)
     except ConfigError as error:
         stop_over("api", error)
-    Server(settings, keyring).run()
+    with counted_together():
+        Server(settings, keyring).run()
     return 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from flask import Response, request
+from flask import Response, g, request
 
 from api import replies, requests
 from api.endpoints import Endpoint, Reply
@@ -36,7 +36,7 @@ def add(services: Services, given: requests.Add | requests.AddMany) -> Response:
 
 def _add_one(services: Services, given: requests.Add) -> Response:
     wanted = Wanted(filepath=given.filepath, source=given.source, metadata=given.metadata)
-    [task] = _wait(services, [services.intake.accept(wanted)], given.wait)
+    [task] = _wait(services, [services.intake.accept(wanted, request_id=g.request_id)], given.wait)
     outcome = accepted(task, given.source.field, found=_found(services, [task]))
     response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
     response.headers["Location"] = f"/tasks/{task.id}"
@@ -46,7 +46,8 @@ def _add_one(services: Services, given: requests.Add) -> Response:
 def _add_many(services: Services, given: requests.AddMany) -> Response:
     """Answer with an outcome each; an item that is wrong costs the others nothing."""
     with services.batching.passage():
-        entered = services.intake.accept_all(_wanted(given, services.settings), queue=SINGLE_QUEUE)
+        wanted = _wanted(given, services.settings)
+        entered = services.intake.accept_all(wanted, queue=SINGLE_QUEUE, request_id=g.request_id)
     tasks = _wait(services, [one for one in entered if isinstance(one, Task)], given.wait)
     found, ended = _found(services, tasks), iter(tasks)
     outcomes = {

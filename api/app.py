@@ -14,6 +14,7 @@ from api.envelope import INTERNAL, fail, fail_with, fail_with_http
 from api.keys import Keyring
 from api.reading import StrictRequest
 from api.services import Services
+from api.telemetry import Telemetry
 from common.errors import MatchError
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None) -> Flask:
     bind(app, services, routes.ENDPOINTS, check=access.check)
     bind(app, services, docs_routes.endpoints(routes.SUBJECTS, services.settings), check=access.check)
     app.before_request(_name_request)
+    Telemetry(services.metrics, services.tracing).follow(app)
     app.before_request(access.identify)
     app.after_request(_mark)
     app.register_error_handler(MatchError, _fail_with)

@@ -59,7 +59,7 @@ def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], *, request
         for block in arriving:
             # What is beyond is read all the same: only then most clients read what became of the rest.
             if taken := [line for line in block if line.number <= LINES]:
-                yield b"".join(_block(services, taken))
+                yield b"".join(_block(services, taken, request_id))
             last = block[-1].number if block else last
         if last > LINES:
             yield _told(LINES + 1, refused(_wrong(f"a request has at most {LINES} lines", code="too_many_lines")))
@@ -74,9 +74,10 @@ def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], *, request
         yield _told(last + 1, refused(MatchError("a fault of ours")))
 
 
-def _block(services: Services, lines: Sequence[Line]) -> Iterator[bytes]:
+def _block(services: Services, lines: Sequence[Line], request_id: str) -> Iterator[bytes]:
     wanted = (_wanted(line, services.settings) for line in lines)
-    for line, one in zip(lines, services.intake.accept_all(wanted, queue=BATCH_QUEUE), strict=True):
+    entered = services.intake.accept_all(wanted, queue=BATCH_QUEUE, request_id=request_id)
+    for line, one in zip(lines, entered, strict=True):
         yield _told(line.number, accepted(one, "url", found=False) if isinstance(one, Task) else refused(one))
 
 

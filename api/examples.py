@@ -68,7 +68,16 @@ URL = "https://images.example.org/chelsea.jpg"
 
 def _task(state: str, *, filepath: str = CAT, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     times = {"accepted": "2026-03-01T09:30:00.000Z", "started": None, "finished": None}
-    return {"id": TASK_ID, "state": state, "filepath": filepath, "error": None, "attempts": 0, **times} | more
+    request = {"request_id": "b1946ac92492d2347c6235b4d2611184"}
+    return {
+        "id": TASK_ID,
+        "state": state,
+        "filepath": filepath,
+        "error": None,
+        "attempts": 0,
+        **times,
+        **request,
+    } | more
 
 
 _BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", "finished": "2026-03-01T09:30:00.061Z"}
@@ -182,6 +191,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "ping": (Example(title="Alive"),),
     "livez": (Example(title="Alive"),),
+    "metrics": (),
     "readyz": (
         Example(
             title="Ready",

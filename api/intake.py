@@ -11,8 +11,9 @@ from common.admission import Admission
 from common.errors import MatchError, Overloaded
 from common.fetch import Fetcher
 from common.images import check_format
-from common.jobs import SINGLE_QUEUE, AddJob, Metadata
+from common.jobs import SINGLE_QUEUE, AddJob, Metadata, Origin
 from common.ledger import Ledger, Task
+from common.tracing import OFF, PRODUCER, Tracing
 from common.uploads import Uploads
 
 
@@ -34,29 +35,36 @@ class Intake:
     uploads: Uploads
     publisher: Publisher
     fetcher: Fetcher
+    tracing: Tracing = OFF
 
-    def accept(self, wanted: Wanted) -> Task:
+    def accept(self, wanted: Wanted, *, request_id: str = "") -> Task:
         """Return the task, written where it survives a crash of this process.
 
         Raises InputError or ImageError for what can never be stored, Overloaded or QueueUnavailable when it cannot be
         accepted now; then nothing is left behind.
         """
-        [outcome] = self.accept_all([wanted], queue=SINGLE_QUEUE)
+        [outcome] = self.accept_all([wanted], queue=SINGLE_QUEUE, request_id=request_id)
         if isinstance(outcome, MatchError):
             raise outcome
         return outcome
 
-    def accept_all(self, wanted: Iterable[Wanted | MatchError], *, queue: str) -> list[Task | MatchError]:
+    def accept_all(
+        self, wanted: Iterable[Wanted | MatchError], *, queue: str, request_id: str = ""
+    ) -> list[Task | MatchError]:
         """Return what became of each, in order: its task, or the error that `accept` would raise.
 
-        What comes as an error stays one. Uploads are taken one after another, so that only one is held at a time; the
-        ledger takes all at once.
+        `request_id` names the request that brought them. What comes as an error stays one. Uploads are taken one after
+        another, so that only one is held at a time; the ledger takes all at once.
         """
         jobs = [one if isinstance(one, MatchError) else self._job(one) for one in wanted]
-        entered = iter(self._enter([job for job in jobs if isinstance(job, AddJob)], queue))
-        outcomes = [next(entered) if isinstance(job, AddJob) else job for job in jobs]
-        self._tidy(jobs, outcomes)
-        self.publisher.send([task for task in outcomes if isinstance(task, Task)], queue=queue)
+        able = [job for job in jobs if isinstance(job, AddJob)]
+        with self.tracing.span(
+            f"publish {queue}", kind=PRODUCER, about={"messaging.batch.message_count": len(able)}
+        ) as s:
+            entered = iter(self._enter(able, queue, Origin(request_id=request_id, traceparent=s.traceparent)))
+            outcomes = [next(entered) if isinstance(job, AddJob) else job for job in jobs]
+            self._tidy(jobs, outcomes)
+            self.publisher.send([task for task in outcomes if isinstance(task, Task)], queue=queue)
         return outcomes
 
     def _job(self, wanted: Wanted) -> AddJob | MatchError:
@@ -69,17 +77,17 @@ class Intake:
             return error
         return AddJob(filepath=wanted.filepath, url=source.url, upload=claim, metadata=wanted.metadata)
 
-    def _enter(self, jobs: Sequence[AddJob], queue: str) -> list[Task | MatchError]:
+    def _enter(self, jobs: Sequence[AddJob], queue: str, origin: Origin) -> list[Task | MatchError]:
         """Write the tasks into the ledger, the first ones alone where there is no room for all."""
         if not jobs:
             return []
         try:
-            return [*self.ledger.accept(jobs, queue=queue)]
+            return [*self.ledger.accept(jobs, queue=queue, origin=origin)]
         except Overloaded as error:
             half = len(jobs) // 2
-            first = self._enter(jobs[:half], queue)
+            first = self._enter(jobs[:half], queue, origin)
             if half and isinstance(first[-1], Task):
-                return [*first, *self._enter(jobs[half:], queue)]
+                return [*first, *self._enter(jobs[half:], queue, origin)]
             return [*first, *[error] * (len(jobs) - half)]
         except MatchError as error:
             return [error for _ in jobs]

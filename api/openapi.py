@@ -153,8 +153,7 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
     found: Json = {}
     for status in endpoint.reply.statuses:
         shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.status == status}
-        media_type = LINE_TYPES[0] if endpoint.line else "application/json"
-        schema = schemas.reply(endpoint.reply.result) if endpoint.line else _envelope(endpoint, schemas)
+        media_type, schema = _body(endpoint, schemas)
         headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
         found[f"{status}"] = {
             "description": HTTPStatus(status).phrase,
@@ -163,6 +162,15 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
         }
     errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_refusals(endpoint)})
     return found | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
+
+
+def _body(endpoint: Endpoint, schemas: Schemas) -> tuple[str, Json]:
+    """Return the media type and the schema of a successful reply."""
+    if endpoint.reply.text is not None:
+        return endpoint.reply.text, {"type": "string"}
+    if endpoint.line:
+        return LINE_TYPES[0], schemas.reply(endpoint.reply.result)
+    return "application/json", _envelope(endpoint, schemas)
 
 
 def _refusals(endpoint: Endpoint) -> tuple[int, ...]:

@@ -43,6 +43,7 @@ class Task(BaseModel):
     accepted: Time
     started: Time | None
     finished: Time | None
+    request_id: Annotated[str | None, Field(description="The `X-Request-ID` of the request that brought it.")]
     callback: Annotated[Callback, Field(description="Where a `callback_url` was given.")] = ABSENT
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from api import add_routes, batch_routes, collection_routes, health_routes, search_routes, task_routes
+from api import add_routes, batch_routes, collection_routes, health_routes, metrics_routes, search_routes, task_routes
 from api.endpoints import Endpoint
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
@@ -10,6 +10,6 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Searching": search_routes.ENDPOINTS,
     "Stored pictures": collection_routes.ENDPOINTS,
     "Tasks": task_routes.ENDPOINTS,
-    "Health": health_routes.ENDPOINTS,
+    "Health": (*health_routes.ENDPOINTS, *metrics_routes.ENDPOINTS),
 }
 ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from api.gate import Gate
 from api.intake import Intake
+from api.metrics import Metrics
 from api.pictures import Pictures
 from api.recovery import Recovery
+from api.vitals import Vitals
 from api.waiting import Waiters
 from common.config import Settings
 from common.ledger import Ledger
 from common.store.base import Store
+from common.tracing import OFF, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +29,6 @@ class Services:
     searching: Gate
     waiting: Gate
     batching: Gate
+    vitals: Vitals
+    metrics: Metrics
+    tracing: Tracing = OFF

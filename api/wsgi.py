@@ -6,13 +6,16 @@ from api.app import create_app
 from api.gate import Gate
 from api.intake import Intake
 from api.keys import Keyring
+from api.metrics import Metrics
 from api.pictures import Pictures
 from api.publisher import Publisher
 from api.recovery import Recovery
 from api.services import Services
+from api.vitals import Vitals
 from api.waiting import Waiters
 from common.config import Settings
 from common.store.preparing import prepare_soon
+from common.tracing import open_tracing
 from common.wiring import wire
 
 
@@ -21,6 +24,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     parts = wire(settings)
     prepare_soon(parts.store)
     publisher = Publisher(settings.redis_url)
+    tracing = open_tracing(settings.tracing_endpoint, service="match-api")
+    vitals = Vitals(parts.store, parts.ledger, parts.redis)
     services = Services(
         settings=settings,
         store=parts.store,
@@ -31,6 +36,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             uploads=parts.uploads,
             publisher=publisher,
             fetcher=parts.fetcher,
+            tracing=tracing,
         ),
         recovery=Recovery(parts.ledger, parts.uploads, publisher),
         pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
@@ -40,5 +46,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         searching=Gate(settings.api_threads // 4, patience_s=1.0),
         waiting=Gate(settings.api_threads // 4, patience_s=0),
         batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
+        vitals=vitals,
+        metrics=Metrics(vitals),
+        tracing=tracing,
     )
     return create_app(services, keyring=keyring)

@@ -17,10 +17,12 @@ from api.app import create_app
 from api.gate import Gate
 from api.intake import Intake
 from api.keys import Keyring
+from api.metrics import Metrics
 from api.pictures import Pictures
 from api.publisher import Publisher
 from api.recovery import Recovery
 from api.services import Services
+from api.vitals import Vitals
 from api.waiting import Waiters
 from common.admission import Admission
 from common.compute import ComputeSlot
@@ -211,6 +213,7 @@ def make_client(
             intake = Intake(admission, ledger, uploads, publisher, fetcher)
             waiters = Waiters(redis, ledger)
             opened.callback(waiters.close)
+            vitals = Vitals(memory_store, ledger, redis)
             services = Services(
                 settings=settings or Settings(max_image_bytes=100_000),
                 store=memory_store,
@@ -222,6 +225,8 @@ def make_client(
                 searching=Gate(places, patience_s=0),
                 waiting=Gate(places, patience_s=0),
                 batching=Gate(places, patience_s=0),
+                vitals=vitals,
+                metrics=Metrics(vitals),
             )
             return create_app(services, keyring=keyring).test_client()
 

@@ -49,6 +49,7 @@ def test_every_setting_is_in_the_readme_with_its_default(setting: Any) -> None:
         "/openapi.json",
         "/livez",
         "/readyz",
+        "/metrics",
     ],
 )
 def test_every_endpoint_is_in_the_readme(path: str) -> None:
