@@ -24,7 +24,7 @@ from workers.settlement import Settlement
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
-from workers.turns import Turns
+from workers.turns import TurnsOfAWorker
 from workers.webhooks import MOST_AT_ONCE, Deliverer
 from workers.writer import Writer
 
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> Celery:
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         **taking_options(settings),
-        "queue_order_strategy": lambda: Turns(lambda: bool(runtime) and runtime[0].chunks.is_full()),
+        "queue_order_strategy": TurnsOfAWorker(lambda: bool(runtime) and runtime[0].chunks.is_full()),
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 

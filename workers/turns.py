@@ -29,3 +29,21 @@ class Turns:
     def rotate(self, last_used: str) -> str:
         """Keep the order, whichever queue a message came from."""
         return last_used
+
+
+class TurnsOfAWorker:
+    """Makes the turns of each of a worker's connections; it stands among the transport's options.
+
+    They are part of what a worker tells about itself, to flower and to `celery inspect`: there it is its name.
+    """
+
+    def __init__(self, is_full: Callable[[], bool]) -> None:
+        self._is_full = is_full
+
+    def __call__(self) -> Turns:
+        """Return the turns of one more connection."""
+        return Turns(self._is_full)
+
+    def __json__(self) -> str:
+        """Return what kombu writes in its place."""
+        return Turns.__name__

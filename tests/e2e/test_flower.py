@@ -1,0 +1,80 @@
+"""flower beside the service: what it shows, what it keeps to itself, and that it changes nothing."""
+
+import re
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+
+from dev.ports import free_port
+
+WITHIN_S = 60
+WHO = ("somebody", "password-of-a-minute")
+
+
+class Flower:
+    """The flower of a running `make dev`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=30, **options)
+
+    def shows(self, path: str, text: str) -> bool:
+        """Say whether the page has the text in time; it is updated by events, and asks the workers now and then."""
+        deadline = monotonic() + WITHIN_S
+        while monotonic() < deadline:
+            if text in self.get(path, auth=WHO).text:
+                return True
+            sleep(0.2)
+        return False
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    port = free_port()
+    stack = start_stack(
+        tmp_path_factory.mktemp("flower"), FLOWER_PORT=str(port), FLOWER_BASIC_AUTH=":".join(WHO), WORKER_COUNT="1"
+    )
+    stack.flower = Flower(f"http://127.0.0.1:{port}")
+    return stack
+
+
+def test_flower_shows_workers_and_tasks_by_name(stack: Any, photographs: dict[str, bytes]) -> None:
+    stack.add("one", next(iter(photographs.values())))
+
+    assert stack.flower.shows("/workers", "worker-1@")
+    assert stack.flower.shows("/metrics", 'task="match.add",type="task-succeeded"')
+
+
+def test_a_worker_tells_flower_about_itself(stack: Any) -> None:
+    assert stack.flower.shows("/workers", "worker-1@")
+    [name] = re.findall(r"<td>(worker-1@[^<]+)</td>", stack.flower.get("/workers", auth=WHO).text)
+
+    assert stack.flower.shows(f"/worker/{name}", "match-batch")
+
+
+def test_a_password_shuts_flower_but_not_its_metrics_and_health(stack: Any) -> None:
+    statuses = {
+        path: stack.flower.get(path).status_code
+        for path in ("/workers", "/tasks", "/broker", "/api/workers", "/metrics", "/healthcheck")
+    }
+
+    assert statuses == {
+        "/workers": 401,
+        "/tasks": 401,
+        "/broker": 401,
+        "/api/workers": 401,
+        "/metrics": 200,
+        "/healthcheck": 200,
+    }
+
+
+@pytest.mark.parametrize("path", ["/api/worker/shutdown/worker-1", "/api/task/send-task/match.add"])
+def test_flower_changes_nothing(stack: Any, path: str) -> None:
+    answer = requests.post(stack.flower.url + path, auth=WHO, json={"args": []}, timeout=30)
+
+    assert (answer.status_code, answer.text) == (403, "Read only mode is enabled")
