@@ -9,7 +9,9 @@ from threading import Event, Lock, Thread
 from typing import Self
 
 import requests
+from celery import Celery
 
+from common.broker import queue_settings
 from dev.ports import free_port
 from dev.stack import Program, Running
 from harness.waiting import wait_until
@@ -90,6 +92,13 @@ class Service:
                 for one in self._kept:
                     one.look()
                     self._pids[one].add(one.pid)
+
+
+def wait_for_workers(redis_url: str, count: int) -> None:
+    """Return when so many workers answer: before, SIGTERM ends one at once, as any process that starts."""
+    with Celery(broker=redis_url, set_as_current=False) as asking:
+        asking.conf.update(queue_settings(redis_url))
+        wait_until(lambda: len(asking.control.ping(timeout=0.5)) == count, f"{count} workers answer")
 
 
 def cpu_s(pid: int) -> float:

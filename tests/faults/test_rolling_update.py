@@ -1,0 +1,189 @@
+"""Rolling updates: every pod is replaced under load, and neither a request nor a picture is lost."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from threading import Event, Lock, Timer
+from time import sleep
+
+import pytest
+import requests
+
+from dev.stack import Running
+from harness.accounts import Accepted, Item
+from harness.balancer import Balancer
+from harness.pictures import picture
+from harness.service import wait_for_workers
+from harness.stage import Stage, size
+from harness.waiting import wait_for_stored, wait_until
+
+# As in the manifests, a third as long: the news that a pod ends reaches every proxy while its preStop lasts.
+PRE_STOP_S = 1.7
+NEWS_S = 1.0
+# What the manifests give an API, and a worker, before they are killed.
+API_GRACE_S = 80
+WORKER_GRACE_S = 60
+LINES = 20
+ANSWER_WITHIN_S = 60
+
+
+@dataclass
+class Load:
+    """Clients that keep their connections, until `stop`: what each was answered, and what it had accepted."""
+
+    url: str
+    pictures: str
+    stop: Event = field(default_factory=Event)
+    answered: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    accepted: list[Accepted] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+    lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def from_clients(self, clients: Sequence[tuple[str, Callable[[requests.Session], None], float]]) -> Iterator[None]:
+        """Keep up the load while the `with` lasts: each client's name, what it calls, and its pause in seconds."""
+        with ThreadPoolExecutor(len(clients)) as pool:
+            busy = [pool.submit(self.repeat, *client) for client in clients]
+            try:
+                yield
+            finally:
+                self.stop.set()
+            for one in busy:
+                one.result()
+
+    def repeat(self, name: str, call: Callable[[requests.Session], None], pause_s: float) -> None:
+        """Call again and again over one session; a failure is noted, not tried again."""
+        with requests.Session() as session:
+            while not self.stop.wait(pause_s):
+                try:
+                    call(session)
+                except (requests.RequestException, ValueError) as error:
+                    self.failed.append(f"{name}: {error!r}")
+                else:
+                    self.answered[name] += 1
+
+    def add(self, session: requests.Session, **fields: str) -> None:
+        item = self.item()
+        data = {"filepath": item.filepath, **fields}
+        answer = self.send(session, "POST", "/add", data=data, files={"image": picture(item.number)})
+        self.accepted.append(Accepted(item, answer.json()["task"]["id"]))
+
+    def add_and_wait(self, session: requests.Session) -> None:
+        self.add(session, wait="20")
+
+    def batch(self, session: requests.Session) -> None:
+        """Send lines one by one, for a second and more: a stop finds some of these requests half read."""
+        items = [self.item() for _ in range(LINES)]
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = self.send(session, "POST", "/add/batch", data=slowly(items), headers=headers)
+        outcomes = [json.loads(line) for line in answer.text.splitlines()]
+        if sum("task" in outcome for outcome in outcomes) != LINES:
+            raise ValueError(answer.text)
+        self.accepted.extend(Accepted(items[one["line"] - 1], one["task"]["id"]) for one in outcomes)
+
+    def search(self, session: requests.Session) -> None:
+        self.send(session, "POST", "/search", files={"image": picture(0)})
+
+    def count(self, session: requests.Session) -> None:
+        self.send(session, "GET", "/count")
+
+    def item(self) -> Item:
+        """Return a picture that nobody else adds."""
+        with self.lock:
+            number = next(self.numbers)
+        return Item(f"{number:05}", number, f"{self.pictures}/{number}")
+
+    def send(self, session: requests.Session, method: str, path: str, **body: object) -> requests.Response:
+        answer = session.request(method, self.url + path, timeout=ANSWER_WITHIN_S, **body)  # type: ignore[arg-type]
+        answer.raise_for_status()
+        return answer
+
+
+def slowly(items: list[Item]) -> Iterator[bytes]:
+    for item in items:
+        sleep(0.05)
+        yield json.dumps({"filepath": item.filepath, "url": item.url}).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The API's pods behind one address; each is replaced as a Deployment with maxSurge 1 does it."""
+
+    stage: Stage
+    balancer: Balancer
+    running: list[Running] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start one more, and send it connections when it is ready."""
+        url = self.stage.service.start_api(MATCH_API_THREADS="32")
+        wait_until(lambda: requests.get(f"{url}/readyz", timeout=5).ok, "the API is ready")
+        self.running.append(self.stage.service.running("api")[-1])
+        self.balancer.add(port(self.running[-1]))
+
+    def replace_eldest(self) -> int:
+        """Start another first, then end the eldest; return the status with which that one ended."""
+        self.start()
+        old = self.running.pop(0)
+        self.stage.service.let_go(old)
+        news = Timer(NEWS_S, self.balancer.remove, args=(port(old),))
+        news.start()
+        sleep(PRE_STOP_S)
+        news.join()
+        old.ask_to_stop()
+        return old._process.wait(API_GRACE_S)
+
+
+def port(api: Running) -> int:
+    return int(api.program.environment["PORT"])
+
+
+@pytest.mark.timeout(size(300, 1800))
+def test_a_rolling_update_of_the_api_fails_no_request(stage: Stage) -> None:
+    rounds = size(1, 10)
+    stage.service.start_worker()
+    with Balancer() as balancer:
+        pods = Pods(stage, balancer)
+        pods.start()
+        pods.start()
+        load = Load(balancer.url, stage.pictures.url)
+        # The connection of the last one is idle for longer than a process that stops keeps it.
+        clients = [
+            *[("add", load.add, 0.2), ("wait", load.add_and_wait, 0.2), ("batch", load.batch, 0.2)] * 2,
+            *[("search", load.search, 0.1), ("count", load.count, 0.02), ("seldom", load.count, 3.0)] * 2,
+        ]
+        with load.from_clients(clients):
+            ended = [pods.replace_eldest() for _ in range(2 * rounds)]
+
+    found = stage.settle(f"{2 * rounds} API pods replaced, {sum(load.answered.values())} requests", load.accepted)
+
+    assert load.failed == []
+    assert set(load.answered) == {name for name, *_ in clients}
+    assert ended == [0] * 2 * rounds
+    assert (found.stored, found.repeated) == (len(load.accepted), 0)
+
+
+def test_a_rolling_update_of_the_workers_repeats_nothing(stage: Stage) -> None:
+    rounds, pictures = size(1, 10), size(400, 4000)
+    # So few threads that the work lasts: it waits for pictures.
+    threads = {"MATCH_WORKER_THREADS": "2"}
+    workers = [stage.service.start_worker(**threads) for _ in range(2)]
+    accepted = stage.client().add_batch([replace(item, url=f"{item.url}?late") for item in stage.items(pictures)])
+    ended = []
+    for nth in range(1, 2 * rounds + 1):
+        wait_for_stored(stage.parts.store, pictures * nth // (2 * rounds + 2))
+        workers.append(stage.service.start_worker(**threads))
+        wait_for_workers(stage.redis.url, len(workers))
+        old = workers.pop(0)
+        stage.service.let_go(old)
+        old.ask_to_stop()
+        ended.append(old._process.wait(WORKER_GRACE_S))
+
+    found = stage.settle(f"{2 * rounds} workers replaced during a batch", accepted)
+
+    assert ended == [0] * 2 * rounds
+    assert (found.stored, found.repeated) == (pictures, 0)
