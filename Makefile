@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- environment -------------------------------------------------------------
 
@@ -70,7 +70,7 @@ reindex: $(VENV)/.dev ## Copy Elasticsearch's index into a new one as the settin
 sure: format-check lint types contracts test ## All that must be green before a change is proposed
 
 .PHONY: test
-test: $(VENV)/.test ## Run the tests
+test: $(VENV)/.test $(VENV)/.manifests ## Run the tests
 	$(BIN)/python -m pytest --ignore=tests/faults
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
@@ -99,6 +99,53 @@ types: $(VENV)/.lint ## Check the types
 .PHONY: contracts
 contracts: $(VENV)/.lint ## Check who imports whom
 	$(BIN)/lint-imports
+
+# --- containers --------------------------------------------------------------
+
+# REGISTRY=registry.example.com/team names where `make push` puts the images; TAG is one that no other build has.
+IMAGE ?= match
+REGISTRY ?=
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TRACING ?= false
+DOCKER ?= docker
+IMAGES := $(if $(REGISTRY),$(REGISTRY:/=)/)$(IMAGE)
+DOCKER_BUILD = $(DOCKER) build --build-arg VERSION=$(TAG) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+.PHONY: build
+build: ## Build the images: API, worker, flower (TAG, REGISTRY, IMAGE, TRACING=true)
+	$(DOCKER_BUILD) --build-arg TRACING=$(TRACING) -f Dockerfile.api -t $(IMAGES)-api:$(TAG) .
+	$(DOCKER_BUILD) --build-arg TRACING=$(TRACING) -f Dockerfile.worker --target worker -t $(IMAGES)-worker:$(TAG) .
+	$(DOCKER_BUILD) -f Dockerfile.worker --target flower -t $(IMAGES)-flower:$(TAG) .
+
+.PHONY: push
+push: build ## Build the images and push them to REGISTRY
+	@test -n "$(REGISTRY)" || { echo "make push: REGISTRY=registry.example.com/team says where to" >&2; exit 2; }
+	$(DOCKER) push $(IMAGES)-api:$(TAG)
+	$(DOCKER) push $(IMAGES)-worker:$(TAG)
+	$(DOCKER) push $(IMAGES)-flower:$(TAG)
+
+.PHONY: run
+run: ## Run API, worker and Redis as containers until Ctrl-C, against the Elasticsearch that ELASTICSEARCH_URL names
+	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: ELASTICSEARCH_URL=http://host.docker.internal:9200 names an Elasticsearch 9; docker compose up brings one" >&2; exit 2; }
+	FLOWER_BASIC_AUTH=not:started $(DOCKER) compose up --build --no-deps redis worker api
+
+.PHONY: k8s-check
+k8s-check: $(VENV)/.manifests ## Check Dockerfiles, compose file and every overlay
+	$(BIN)/python -m pytest tests/manifests
+
+KUBECTL ?= kubectl
+OVERLAY ?= prod
+NAMESPACE ?= match
+DOORS := app.kubernetes.io/component notin (api,worker,flower)
+
+.PHONY: k8s-rollout
+k8s-rollout: ## Apply OVERLAY to NAMESPACE: what the doors need, then the index, then API, workers and flower
+	$(KUBECTL) -n $(NAMESPACE) delete job/match-prepare --ignore-not-found
+	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY) -l '$(DOORS)'
+	$(KUBECTL) -n $(NAMESPACE) wait --for=condition=complete --timeout=15m job/match-prepare
+	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY)
+	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match
+	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match-worker
 
 # --- measure -----------------------------------------------------------------
 

@@ -1,0 +1,94 @@
+"""Programs and definitions that the checks need beyond PyPI's: from Go modules, once a machine.
+
+They are kept in `match-tools` under `$XDG_CACHE_HOME` or `~/.cache`. Go holds whatever it fetches against its checksum
+database.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Where Go's own installer puts it; it is often on nobody's PATH.
+GO_HOME = "/usr/local/go/bin"
+
+
+class MissingTool(Exception):
+    """A tool is not there and cannot be built; the text says in one line what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command of a Go module at a version."""
+
+    name: str
+    package: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Go module at a version, for the files that lie in it."""
+
+    path: str
+    version: str
+
+
+KUSTOMIZE = Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "v5.8.1")
+KUBE_SCORE = Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score", "v1.20.0")
+COMPOSE = Program("compose-spec", "github.com/compose-spec/compose-go/v2/cmd", "v2.16.2")
+
+KEDA = Module("github.com/kedacore/keda/v2", "v2.21.0")
+ECK = Module("github.com/elastic/cloud-on-k8s/v3", "v3.5.0")
+PROMETHEUS = Module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+
+
+def build(program: Program) -> Path:
+    """Return the program, built now if it is the first time. Raises MissingTool."""
+    built = _cache() / "bin" / f"{program.name}-{program.version}"
+    if built.exists():
+        return built
+    go = _go(program.name)
+    built.parent.mkdir(parents=True, exist_ok=True)
+    # Two builds of one program at a time help nobody.
+    with (_cache() / "lock").open("w") as lock, TemporaryDirectory(dir=built.parent) as work:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            _run([go, "install", f"{program.package}@{program.version}"], GOBIN=work)
+            next(Path(work).iterdir()).rename(built)
+    return built
+
+
+def fetch(module: Module) -> Path:
+    """Return the folder of the module's files, fetched now if it is the first time. Raises MissingTool."""
+    kept = _cache() / "modules" / f"{module.path.replace('/', '-')}-{module.version}"
+    if kept.is_symlink() and kept.exists():
+        return kept
+    found = json.loads(_run([_go(module.path), "mod", "download", "-json", f"{module.path}@{module.version}"]))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.unlink(missing_ok=True)
+    kept.symlink_to(found["Dir"])
+    return kept
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "match-tools"
+
+
+def _go(wanted: str) -> str:
+    found = shutil.which("go") or shutil.which("go", path=GO_HOME)
+    if found is None:
+        raise MissingTool(f"{wanted}: Go builds it, and there is no go on PATH")
+    return found
+
+
+def _run(command: list[str], **variables: str) -> str:
+    environment = {**os.environ, "GOFLAGS": "-buildvcs=false", **variables}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise MissingTool(f"{' '.join(command)}: {done.stderr.strip()[-1000:]}")
+    return done.stdout

@@ -1,0 +1,167 @@
+"""Every overlay, with every component: what an API server, a linter and our own rules say of it."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from checks.definitions import is_custom, wrong_fields
+from checks.objects import Object, named, of_kind
+from checks.render import MANIFESTS, Combination, Refused, combinations, overlays, render
+from checks.rules import RULES, Rule, keys_that_nobody_reads
+from checks.tools import KUBE_SCORE, build
+from common.ledger import OPEN
+
+# The oldest with all that is used, one in between, and the newest whose schemas there are.
+VERSIONS = ("1.31", "1.34", "1.37")
+COMBINATIONS = list(combinations())
+# The first run on a machine builds and fetches tools.
+pytestmark = pytest.mark.timeout(1200)
+
+Rendered = Mapping[Combination, Sequence[Object]]
+
+# What kube-score asks for and we have decided otherwise, and of what.
+EXCEPTIONS = {
+    # A pod may use what others leave: a limit would slow it down beside idle cores.
+    "container-resources": lambda comment: comment == "CPU limit is not set",
+    # A tag is never given to another build, and a node that has the image starts it without a registry.
+    "container-image-pull-policy": lambda _comment: True,
+    # Pods are spread by topologySpreadConstraints.
+    "deployment-has-host-podantiaffinity": lambda _comment: True,
+}
+EXCEPTIONS_OF = {
+    # One is enough, and two would each show what it has seen.
+    ("Deployment match-flower", "deployment-replicas"),
+    ("Deployment match-flower", "deployment-strategy"),
+    # Without an autoscaler, as where one tries it, there is one.
+    ("Deployment match", "deployment-replicas"),
+    # Their images' own users.
+    ("StatefulSet redis", "container-security-context-user-group-id"),
+    ("StatefulSet elasticsearch", "container-security-context-user-group-id"),
+    # Its image writes into its own folders when it starts.
+    ("StatefulSet elasticsearch", "container-security-context-readonlyrootfilesystem"),
+    # Its pods are made by an operator.
+    ("NetworkPolicy match-eck", "networkpolicy-targets-pod"),
+}
+CRITICAL_AND_WARNING = 5
+
+
+def distinct(rendered: Rendered) -> list[Object]:
+    return list(
+        {json.dumps(thing, sort_keys=True): thing for objects in rendered.values() for thing in objects}.values()
+    )
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_overlay_keeps_every_rule(rendered: Rendered, rule: Rule) -> None:
+    faults = [f"{combination}: {fault}" for combination, objects in rendered.items() for fault in rule(objects)]
+
+    assert faults == []
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_each_key_of_an_overlay_is_read_with_some_component(rendered: Rendered, overlay: str) -> None:
+    unread = [
+        set(keys_that_nobody_reads(objects))
+        for combination, objects in rendered.items()
+        if combination.overlay == overlay
+    ]
+
+    assert set.intersection(*unread) == set()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_api_server_of_this_version_would_take_every_object(rendered: Rendered, version: str) -> None:
+    for thing in distinct(rendered):
+        if not is_custom(thing):
+            kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_operators_would_take_what_is_theirs(rendered: Rendered, needed: Callable[..., Any]) -> None:
+    theirs = [thing for thing in distinct(rendered) if is_custom(thing)]
+
+    faults = [f"{named(thing)}: {wrong}" for thing in theirs for wrong in needed(wrong_fields, thing)]
+
+    assert {thing["kind"] for thing in theirs} >= {"ScaledObject", "Elasticsearch", "ServiceMonitor", "PodMonitor"}
+    assert faults == []
+
+
+def test_a_linter_finds_nothing_but_what_was_decided(
+    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path
+) -> None:
+    program = needed(build, KUBE_SCORE)
+    everything = tmp_path / "all.yaml"
+
+    found = set()
+    for objects in rendered.values():
+        everything.write_text(yaml.dump_all(objects))
+        found |= complaints(program, everything)
+
+    assert found - EXCEPTIONS_OF == set()
+    assert EXCEPTIONS_OF - found == set(), "exceptions that nothing needs any more"
+
+
+def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
+    command = [program, "score", "--output-format", "json", "--kubernetes-version", f"v{VERSIONS[-2]}", file]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    return {
+        (f"{thing['type_meta']['kind']} {thing['object_meta']['name']}", check["check"]["id"])
+        for thing in said
+        for check in thing["checks"]
+        if not check["skipped"] and check["grade"] <= CRITICAL_AND_WARNING
+        for comment in check["comments"] or [{"summary": ""}]
+        if not EXCEPTIONS.get(check["check"]["id"], lambda _comment: False)(comment["summary"])
+    }
+
+
+def test_what_dsys_match_called_it_still_works(rendered: Rendered) -> None:
+    objects = rendered[Combination("prod")]
+
+    (service,) = (one for one in of_kind(objects, "Service") if one["metadata"]["name"] == "match")
+    (api,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"] == "match")
+    (container,) = api["spec"]["template"]["spec"]["containers"]
+    read = {
+        variable["name"]: (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
+        for variable in container["env"]
+        if "valueFrom" in variable
+    }
+
+    assert service["spec"]["ports"][0]["port"] == 80
+    assert read["ELASTICSEARCH_URL"] == ("match", "elasticsearch.url")
+    assert read["ELASTICSEARCH_INDEX"] == ("match", "elasticsearch.index")
+    assert read["ELASTICSEARCH_DOC_TYPE"] == ("match", "elasticsearch.doc-type")
+
+
+def test_workers_are_scaled_by_the_ledgers_open_tasks(rendered: Rendered) -> None:
+    (scaler,) = of_kind(rendered[Combination("prod")], "ScaledObject")
+    (trigger,) = scaler["spec"]["triggers"]
+
+    assert (trigger["type"], trigger["metadata"]["listName"]) == ("redis", OPEN)
+
+
+def test_a_change_of_a_setting_rolls_the_pods(rendered: Rendered) -> None:
+    names = {thing["metadata"]["name"] for thing in of_kind(rendered[Combination("prod")], "ConfigMap")}
+
+    assert all(name.startswith("match-") and len(name) > len("match-") for name in names)
+
+
+def test_no_overlay_brings_a_password(rendered: Rendered) -> None:
+    secrets = [thing for thing in distinct(rendered) if thing["kind"] == "Secret"]
+
+    assert [
+        text for thing in secrets for text in thing["stringData"].values() if "@" in text or "password" in text
+    ] == []
+
+
+def test_a_broken_kustomization_is_refused(tmp_path: Path, needed: Callable[..., Any]) -> None:
+    broken = shutil.copytree(MANIFESTS, tmp_path / "k8s")
+    (broken / "base" / "worker.yaml").unlink()
+
+    with pytest.raises(Refused):
+        needed(lambda: render(Combination("dev"), manifests=broken))
