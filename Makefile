@@ -78,6 +78,10 @@ test: $(VENV)/.test $(VENV)/.manifests ## Run the tests
 faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour, and print what became of every picture
 	MATCH_FAULTS=long $(BIN)/python -m pytest --timeout=1800 tests/faults
 
+.PHONY: fuzz
+fuzz: $(VENV)/.test ## Send the service more than a hundred thousand inputs of every kind, and print what was tried
+	MATCH_FUZZ=long $(BIN)/python -m pytest --timeout=7200 -n auto tests/fuzz
+
 .PHONY: format
 format: $(VENV)/.lint ## Format the code
 	$(BIN)/ruff format

@@ -1,0 +1,138 @@
+"""What the fuzz targets share: how many inputs each gets, the count of them, and the API that they are sent to."""
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from api.codes import CODES
+from common.addresses import read_url
+from common.config import Settings
+from common.errors import FetchError
+from common.fetch import Fetcher
+
+LONG = os.environ.get("MATCH_FUZZ") == "long"
+SEED = int(os.environ.get("MATCH_FUZZ_SEED") or (random.SystemRandom().randrange(2**32) if LONG else 1))
+# Where several processes share the work, they share the seed.
+os.environ["MATCH_FUZZ_SEED"] = f"{SEED}"
+COUNTED = "fuzz"
+
+Check = Callable[[Any], None]
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Try a check on `short` inputs, or on `long` ones where MATCH_FUZZ says so, and count those that were tried."""
+
+    def run(inputs: st.SearchStrategy[Any], check: Check, *, short: int, long: int) -> None:
+        tried, crashes, began = 0, 0, monotonic()
+
+        @seed(SEED)
+        @settings(
+            max_examples=long if LONG else short,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        )
+        @given(inputs)
+        def one(value: Any) -> None:
+            nonlocal tried
+            tried += 1
+            try:
+                check(value)
+            except Exception as error:
+                error.add_note(f"with {value!r}")
+                raise
+
+        try:
+            one()
+        except BaseExceptionGroup as found:
+            crashes = len(found.exceptions)
+            raise
+        except BaseException:
+            crashes = 1
+            raise
+        finally:
+            target = request.function.__name__.removeprefix("test_").replace("_", " ")
+            record_property(COUNTED, [target, tried, crashes, monotonic() - began])
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was counted."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
+    rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == COUNTED]
+    if LONG and rows:
+        for line in table(rows):
+            terminalreporter.write_line(line)
+
+
+def table(rows: Sequence[tuple[str, int, int, float]]) -> Iterator[str]:
+    yield f"\nseed {SEED}\n\n| target | inputs | crashes | seconds |\n|---|---|---|---|"
+    for target, tried, crashes, seconds in rows:
+        yield f"| {target} | {tried:,} | {crashes} | {seconds:.0f} |"
+    tried, crashes, seconds = (sum(row[column] for row in rows) for column in (1, 2, 3))
+    yield f"| **all** | {tried:,} | {crashes} | {seconds:.0f} |"
+
+
+class NoFetcher:
+    """Judges URLs as the fetcher does, and reaches nothing."""
+
+    def __init__(self) -> None:
+        self._fetcher = Fetcher(max_bytes=1000, timeout_s=1)
+
+    def vet(self, url: str) -> None:
+        self._fetcher.vet(url)
+
+    def fetch(self, url: str) -> bytes:
+        raise FetchError(f"{read_url(url).host} takes no connection", code="connect_failed")
+
+    def close(self) -> None:
+        self._fetcher.close()
+
+
+@pytest.fixture
+def client_of(make_client: Callable[..., FlaskClient], real_redis: Redis) -> Iterator[Callable[..., FlaskClient]]:
+    """Return a client of an API that refuses no work, waits for none and fetches nothing; with a keyring or without."""
+    fetcher = NoFetcher()
+    settings = Settings(max_image_bytes=100_000, max_wait_s=0.01)
+    yield partial(make_client, real_redis, max_open=10**9, fetcher=fetcher, settings=settings)
+    fetcher.close()
+
+
+@pytest.fixture
+def client(client_of: Callable[..., FlaskClient]) -> FlaskClient:
+    return client_of()
+
+
+@pytest.fixture
+def sound() -> Callable[[Any], dict[str, Any]]:
+    """Return the body of a reply, once it is seen to be one that the documentation knows."""
+
+    def check(reply: Any) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(reply.data)
+        failed = reply.status_code >= 400
+        assert reply.mimetype == "application/json"
+        assert reply.headers["X-Request-ID"]
+        assert {"status", "error", "method", "result"} <= body.keys()
+        assert (body["status"] == "fail") == failed
+        assert all(isinstance(text, str) for text in body["error"])
+        assert bool(body["error"]) or body["status"] == "ok"
+        if failed:
+            assert reply.status_code != 500
+            assert body["code"] in CODES[reply.status_code]
+        return body
+
+    return check

@@ -1,0 +1,103 @@
+"""Metadata of any kind: what is taken can be kept, carried and filtered by, on the embedded store as in memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
+
+from api.parameters import valid_metadata
+from common.jobs import AddJob
+from common.signature import LENGTH
+from common.store.base import Record
+from common.store.labels import labels
+from common.store.sqlite import SqliteStore
+
+Fuzz = Callable[..., None]
+
+EDGES = (
+    "",
+    "a",
+    "a.b",
+    ".",
+    "\x00",
+    "\ud800",
+    "\ud83d\ude00",
+    "🐈",
+    "ä",
+    "a" * 9000,
+    '"',
+    "\\",
+    "true",
+    "1",
+    "null",
+    "\u2028",
+)
+words = st.sampled_from(EDGES) | st.text(max_size=8)
+numbers = st.sampled_from((0, -0.0, 1e308, 1e400, float("nan"), 10**400, 2**63, 0.1)) | st.integers() | st.floats()
+values = st.recursive(
+    st.none() | st.booleans() | numbers | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=20,
+)
+deep = st.integers(0, 60).map(lambda depth: '{"a":' * depth + "1" + "}" * depth)
+long_numbers = st.integers(1, 6000).map(lambda digits: '{"a":' + "1" * digits + "}")
+texts = (
+    values.map(json.dumps)
+    | values.map(lambda value: json.dumps({"a": value}))
+    | deep
+    | long_numbers
+    | st.text(max_size=60)
+)
+
+
+def taken(text: str) -> dict[str, Any] | None:
+    try:
+        return valid_metadata(text)
+    except PydanticCustomError:
+        return None
+
+
+def test_metadata(fuzz: Fuzz) -> None:
+    def check(text: str) -> None:
+        found = taken(text)
+        if found is None:
+            return
+        assert found == json.loads(text)
+        job = AddJob(filepath="a", url="b", metadata=found)
+        assert AddJob.from_json(job.to_json().encode().decode()) == job
+        assert all(label.isascii() for label in labels(found))
+
+    fuzz(texts, check, short=500, long=8_000)
+
+
+def test_filters_on_both_stores(fuzz: Fuzz, memory_store: Any, tmp_path: Path) -> None:
+    """Keep what was taken, and count by its own values and by others."""
+    store = SqliteStore(tmp_path / "match.db")
+    store.prepare()
+    placed = 0
+
+    def check(given: tuple[str, dict[str, str]]) -> None:
+        nonlocal placed
+        text, where = given
+        if (found := taken(text)) is not None:
+            placed += 1
+            about = {"seq": placed, "signatures": (np.ones(LENGTH, np.int8),), "added": 0, "width": 1, "height": 1}
+            record = Record(filepath=f"{placed % 20}", metadata=found, **about)
+            for one in (store, memory_store):
+                one.put([record])
+            assert store.records([record.filepath])[record.filepath].metadata == found
+        assert store.count(where=where) == memory_store.count(where=where)
+
+    keys = st.sampled_from(("a", "a.b", "", ".", "a.a.a")) | words
+    where = st.dictionaries(keys, words | st.sampled_from(("true", "1.0", "1e+308", "0.1")), max_size=2)
+    fuzz(
+        st.tuples(texts, where.filter(lambda one: "\ud800" not in "".join([*one, *one.values()]))),
+        check,
+        short=100,
+        long=1_000,
+    )
+    store.close()
