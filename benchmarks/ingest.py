@@ -47,12 +47,16 @@ GIVE_UP_S = 600
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline's figures: images a second, CPU milliseconds an image by process, images missing at the end."""
+    """One pipeline's figures: images a second, CPU milliseconds an image by process, images missing at the end.
+
+    `busy_cores` are those of the whole machine, whoever kept them busy.
+    """
 
     name: str
     rate: float
     cpu_ms: Mapping[str, float]
     missing: int
+    busy_cores: float
 
     @property
     def total_ms(self) -> float:
@@ -106,7 +110,13 @@ def named(store: Mapping[str, str], name: str) -> dict[str, str]:
 
 
 def match(
-    urls: Mapping[str, str], place: Mapping[str, str], name: str, add: Callable[[str, Mapping[str, str]], None]
+    urls: Mapping[str, str],
+    place: Mapping[str, str],
+    name: str,
+    add: Callable[[str, Mapping[str, str]], None],
+    *,
+    workers: int = WORKERS,
+    **settings: str,
 ) -> Run:
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
         port = free_port()
@@ -118,9 +128,10 @@ def match(
             "WORKER_COUNT": "1",
             "MATCH_LOG_LEVEL": "warning",
         }
-        commands = {"api": ["-m", "api"]} | {f"worker {n}": ["-m", "workers", "-n", f"w{n}"] for n in range(WORKERS)}
-        with running(commands, environment) as processes:
+        commands = {"api": ["-m", "api"]} | {f"worker {n}": ["-m", "workers", "-n", f"w{n}"] for n in range(workers)}
+        with running(commands, environment | settings) as processes:
             wait_for(f"http://127.0.0.1:{port}/readyz")
+            wait_for_workers(Celery(broker=redis.url), workers)
             pids = {name: process.pid for name, process in processes.items()} | {"redis": redis.pid}
             return measure(name, urls, Counter(environment), pids, partial(add, f"http://127.0.0.1:{port}"))
 
@@ -132,8 +143,7 @@ def naive(urls: Mapping[str, str], place: Mapping[str, str]) -> Run:
         command = ["-m", "celery", "-A", "naive", "worker", "-c", str(WORKERS), "-l", "warning"]
         with running({"worker": command}, environment) as processes:
             client = Celery(broker=redis.url)
-            while not client.control.ping(timeout=0.5):
-                sleep(0.2)
+            wait_for_workers(client, 1)
 
             def send(items: Mapping[str, str]) -> None:
                 for filepath, url in items.items():
@@ -199,13 +209,14 @@ def measure(
     send(warm)
     wait_for_count(counter, len(warm))
     before = {process: cpu_s(pid) for process, pid in pids.items()}
-    started = monotonic()
+    busy_before, started = busy_s(), monotonic()
     rest = {filepath: url for filepath, url in urls.items() if filepath not in warm}
     send(rest)
     wait_for_count(counter, len(urls))
     seconds = monotonic() - started
     cpu = {process: (cpu_s(pid) - before[process]) * 1000 / len(rest) for process, pid in pids.items()}
-    return Run(name, len(rest) / seconds, cpu, counter.missing(urls))
+    busy_cores = (busy_s() - busy_before) / seconds
+    return Run(name, len(rest) / seconds, cpu, counter.missing(urls), busy_cores)
 
 
 def add_all(url: str, items: Mapping[str, str]) -> None:
@@ -233,6 +244,12 @@ def wait_for_count(counter: Counter | RawCounter, count: int) -> None:
     deadline = monotonic() + GIVE_UP_S
     while counter.count() < count and monotonic() < deadline:
         sleep(0.2)
+
+
+def wait_for_workers(client: Celery, count: int) -> None:
+    deadline = monotonic() + 60
+    while len(client.control.ping(timeout=0.5)) < count:
+        assert monotonic() < deadline, "the workers do not answer"
 
 
 def wait_for(url: str) -> None:
@@ -285,6 +302,12 @@ def cpu_s(pid: int) -> float:
     own = (int(fields[11]) + int(fields[12])) / TICKS
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return own + sum(cpu_s(int(child)) for child in children)
+
+
+def busy_s() -> float:
+    """Return the CPU seconds that the machine's cores have been busy, since its start."""
+    user, nice, system, _idle, _waiting, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + sum(interrupts)) / TICKS
 
 
 def decode_and_sign_ms(folder: Path) -> float:
