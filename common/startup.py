@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from common import logs
+from common import logs, tracing
 from common.config import Settings
 from common.errors import ConfigError
 
@@ -14,6 +14,7 @@ def start(door: str) -> Settings:
     """Return the settings, with logging set up; a wrong one ends the process with status 2 and a line naming it."""
     try:
         settings = Settings.from_env()
+        tracing.check(settings.tracing_endpoint)
     except ConfigError as error:
         stop_over(door, error)
     logs.configure(settings)

@@ -12,15 +12,20 @@ from common.broker import queue_settings
 from common.callbacks import LEASED_LONGER_S, Outbox
 from common.config import Settings
 from common.fetch import Fetcher
+from common.heartbeats import Heartbeats
 from common.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
+from common.tracing import open_tracing
 from common.wiring import Parts, wire
 from workers import tasks
 from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
+from workers.heartbeat import Heartbeat
 from workers.hosts import Hosts
+from workers.metrics_server import MetricsServer, serve
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
+from workers.signals import Signals
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
@@ -75,14 +80,20 @@ class Runtime:
     chunks: Chunks
     sweeper: Sweeper
     webhooks: Webhooks | None
+    heartbeat: Heartbeat
+    metrics: MetricsServer | None
 
     def close(self) -> None:
         """Write what waits, then give everything back."""
+        self.heartbeat.close()
         if self.webhooks is not None:
             self.webhooks.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
+        # To the end there is something to be scraped.
+        if self.metrics is not None:
+            self.metrics.close()
         self.parts.close()
 
 
@@ -143,12 +154,14 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     parts = wire(settings)
     prepare_soon(parts.store)
     settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
+    signals = Signals(open_tracing(settings.tracing_endpoint, service="match-worker"))
     writer = Writer(
         parts.store,
         settlement,
         most=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
+        signals=signals,
     )
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
@@ -165,6 +178,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         writer=writer,
         settlement=settlement,
         hosts=hosts,
+        signals=signals,
     )
     sweeper = Sweeper(
         parts.redis,
@@ -178,7 +192,10 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     )
     sweeper.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
-    return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings))
+    heartbeat = Heartbeat(Heartbeats(parts.redis))
+    heartbeat.start()
+    metrics = serve(settings.worker_metrics_port, signals.text)
+    return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings), heartbeat, metrics)
 
 
 def open_webhooks(parts: Parts, settings: Settings) -> Webhooks | None:

@@ -12,6 +12,7 @@ from common.errors import MatchError, StoreError, StoreUnavailable
 from common.ledger import Claim, State
 from common.store.base import Record, Store, Verdict, Written
 from workers.settlement import End, Settlement
+from workers.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class _Entry:
     claim: Claim
     record: Record
     due: float
+    trace: str
     outcome: Future[State] = field(default_factory=Future)
 
 
@@ -37,9 +39,19 @@ class Writer:
     store that is away.
     """
 
-    def __init__(self, store: Store, settlement: Settlement, *, most: int, linger_s: float, hold_s: float) -> None:
+    def __init__(  # noqa: PLR0913 - the options are named at every call
+        self,
+        store: Store,
+        settlement: Settlement,
+        *,
+        most: int,
+        linger_s: float,
+        hold_s: float,
+        signals: Signals | None = None,
+    ) -> None:
         self._store = store
         self._settlement = settlement
+        self._signals = signals or Signals()
         self._most = most
         self._linger_s = linger_s
         self._hold_s = hold_s
@@ -53,7 +65,7 @@ class Writer:
 
         Raises StoreUnavailable when the store stayed away, QueueError when the ledger did not confirm.
         """
-        entry = _Entry(claim, record, due=monotonic() + self._hold_s)
+        entry = _Entry(claim, record, due=monotonic() + self._hold_s, trace=self._signals.trace())
         self._waiting.put(entry)
         return entry.outcome.result()
 
@@ -122,7 +134,8 @@ class Writer:
 
     def _put(self, group: list[_Entry]) -> list[tuple[_Entry, Written]]:
         try:
-            return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
+            with self._signals.bulk([entry.trace for entry in group]):
+                return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
         except StoreUnavailable as error:
             log.warning("%d records wait for the store: %s", len(group), error)
             return [(entry, Written(Verdict.HELD, str(error))) for entry in group]

@@ -1,6 +1,7 @@
 """The pipeline: one task from its job to its record, or to its reason."""
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from PIL import Image
 
 from common.compute import ComputeSlot
+from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
 from common.images import Limits, decode
-from common.jobs import SINGLE_QUEUE, AddJob
+from common.jobs import SINGLE_QUEUE, AddJob, Origin
 from common.ledger import Ledger, State, Task
+from common.logs import formatter
 from common.signature import sign
 from common.uploads import Uploads
 from workers.hosts import Hosts
@@ -212,6 +215,57 @@ def test_a_fault_of_ours_ends_the_task_without_internals(
 
     task = ended(task_id)
     assert (task.state, task.code, task.error) == (State.FAILED, "internal_error", "an internal error ended this task")
+
+
+def counted(pipeline: Pipeline) -> set[str]:
+    lines = pipeline.signals.text().decode().splitlines()
+    return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
+
+
+def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
+    web.pages[URL] = picture
+    good, bad = accept(url=URL), accept(url="http://example.org/gone.png")
+
+    pipeline.run(good)
+    pipeline.run(bad)
+
+    assert counted(pipeline) == {
+        'match_outcomes_total{outcome="succeeded",reason=""} 1.0',
+        'match_outcomes_total{outcome="failed",reason="http_status"} 1.0',
+        "match_download_seconds_count 2.0",
+        "match_decode_seconds_count 1.0",
+        "match_bulk_seconds_count 0.0",
+    }
+
+
+def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
+    web.pages[URL] = picture
+    task_id = accept(url=URL)
+    memory_store = pipeline.writer._store
+    memory_store.away = True  # type: ignore[attr-defined]
+
+    with pytest.raises(StoreUnavailable):
+        pipeline.run(task_id)
+
+    assert not any(line.startswith("match_outcomes_total") for line in counted(pipeline))
+
+
+def test_a_failure_is_one_line_with_its_task_and_request_and_a_success_none(
+    pipeline: Pipeline, web: Web, picture: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    web.pages[URL] = picture
+    jobs = [AddJob(filepath="good", url=URL), AddJob(filepath="bad", url="http://example.org/gone.png?token=geheim")]
+    good, bad = ledger.accept(jobs, queue=SINGLE_QUEUE, origin=Origin(request_id="r-1"))
+    caplog.set_level("INFO")
+    caplog.handler.setFormatter(formatter(Settings()))
+
+    pipeline.run(good.id)
+    pipeline.run(bad.id)
+
+    [line] = [json.loads(line) for line in caplog.text.splitlines()]
+    assert (line["level"], line["outcome"], line["code"]) == ("info", "failed", "http_status")
+    assert (line["task_id"], line["request_id"]) == (bad.id, "r-1")
+    assert "geheim" not in caplog.text
 
 
 def test_a_redis_that_is_away_leaves_the_message_to_come_back(

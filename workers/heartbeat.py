@@ -1,0 +1,52 @@
+"""Says every few seconds that this worker lives, whatever becomes of Redis meanwhile."""
+
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from threading import Event, Thread
+
+from common.errors import MatchError
+from common.heartbeats import EVERY_S, Heartbeats
+
+log = logging.getLogger(__name__)
+
+# A Redis that is silent must not hold up the end of the process.
+CLOSE_WITHIN_S = 1.0
+
+
+class Heartbeat:
+    """A thread of its own: neither a long download nor a full queue delays it."""
+
+    def __init__(self, heartbeats: Heartbeats, *, every_s: float = EVERY_S) -> None:
+        self._heartbeats = heartbeats
+        self._every_s = every_s
+        self._name = f"{socket.gethostname()}:{secrets.token_hex(8)}"
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; where Redis answers, this worker counts as gone at once."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_WITHIN_S)
+
+    def _run(self) -> None:
+        while True:
+            self._say(self._heartbeats.beat)
+            if self._stop.wait(self._every_s):
+                break
+        self._say(self._heartbeats.end)
+
+    def _say(self, say: Callable[[str], None]) -> None:
+        try:
+            say(self._name)
+        except MatchError as error:
+            log.debug("a heartbeat is not heard: %s", error)
+        except Exception:
+            # Without this thread a worker that works would count as dead.
+            log.exception("a heartbeat broke")
