@@ -1,0 +1,274 @@
+"""Dashboard and alert rules: they ask for what the service exposes, and each alert has its section in the guide."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import fakeredis
+import promql_parser
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.metrics import Metrics
+from api.vitals import Vitals
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import Closing, Ledger, State
+from common.store.base import Health, Store
+from dev import promtool
+from workers.signals import Signals
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "observability" / "prometheus"
+CONFIGURATIONS = sorted(FOLDER.glob("prometheus*.yml"))
+GUIDE = (ROOT / "docs" / "operations.md").read_text()
+DASHBOARD = json.loads((ROOT / "observability" / "grafana" / "match.json").read_text())
+GROUPS = [
+    group for name in ("alerts.yml", "recording.yml") for group in yaml.safe_load((FOLDER / name).read_text())["groups"]
+]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+# What Prometheus adds of itself to whatever it scrapes, and what a Kubernetes scrape does.
+SCRAPED_WITH = {"job", "instance", "namespace"}
+# Grafana puts these in.
+VARIABLES = {"$__rate_interval": "5m", "$namespace": "a|b"}
+
+
+def queries() -> dict[str, str]:
+    """Return every query by where it stands."""
+    asked = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
+    for panel in PANELS:
+        for target in panel["targets"]:
+            asked[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
+    return asked
+
+
+def in_grafana(query: str) -> str:
+    """Return the query as Grafana sends it."""
+    for name, value in VARIABLES.items():
+        query = query.replace(name, value)
+    return query
+
+
+QUERIES = queries()
+
+
+def selectors(query: str) -> Iterator[promql_parser.VectorSelector]:
+    found: list[promql_parser.VectorSelector] = []
+
+    def visit(node: Any) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(node)
+        if isinstance(node, promql_parser.MatrixSelector):
+            found.append(node.vector_selector)
+        return True
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    yield from found
+
+
+def grouped_by(query: str) -> set[str]:
+    labels: set[str] = set()
+
+    def visit(node: Any) -> bool:
+        if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
+            labels.update(node.modifier.labels)
+        return True
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    return labels
+
+
+class Well:
+    """What a store says of itself that is well."""
+
+    def health(self) -> Health:
+        return Health(reads=True, writes=True, detail="")
+
+
+@pytest.fixture(scope="module")
+def exposed() -> Mapping[str, set[str]]:
+    """Every sample that the API and a worker expose once each thing has happened, with its labels."""
+    redis = fakeredis.FakeRedis()
+    ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
+    [task] = ledger.accept([AddJob(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
+    ledger.close([Closing(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
+    api = Metrics(Vitals(cast("Store", Well()), ledger, redis))
+    api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
+    worker = Signals()
+    with worker.download(), worker.decode(), worker.bulk(["", ""]):
+        worker.ended(State.SUCCEEDED)
+    return {
+        sample.name: set(sample.labels)
+        for text in (api.text(), worker.text())
+        for metric in text_string_to_metric_families(text.decode())
+        for sample in metric.samples
+    }
+
+
+# --- what is asked for -------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_every_query_asks_for_metrics_and_labels_that_the_service_exposes(
+    query: str, exposed: Mapping[str, set[str]]
+) -> None:
+    asked = list(selectors(query))
+
+    assert asked
+    for one in asked:
+        if one.name in RECORDED:
+            continue
+        assert one.name in exposed
+        named = {matcher.name for matcher in one.matchers.matchers}
+        assert named <= exposed[one.name] | SCRAPED_WITH
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_every_query_groups_by_labels_that_its_metrics_have(query: str, exposed: Mapping[str, set[str]]) -> None:
+    there = set[str]().union(*(exposed.get(one.name or "", {"endpoint", "outcome"}) for one in selectors(query)))
+
+    assert grouped_by(query) <= there | SCRAPED_WITH
+
+
+def test_every_metric_of_the_service_is_on_the_dashboard(exposed: Mapping[str, set[str]]) -> None:
+    there = {family(name) for name in exposed}
+
+    shown = {
+        family(one.name)
+        for panel in PANELS
+        for target in panel["targets"]
+        for one in selectors(in_grafana(target["expr"]))
+    }
+
+    assert there - shown == set()
+
+
+def family(sample: str | None) -> str:
+    return re.sub(r"_(bucket|sum|count)$", "", sample or "")
+
+
+# --- alerts ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_every_alert_says_how_grave_it_is_for_how_long_and_where_to_read_on(alert: Mapping[str, Any]) -> None:
+    told = alert["annotations"]
+
+    assert re.fullmatch(r"\d+m", alert["for"])
+    assert alert["labels"]["severity"] in {"warning", "critical"}
+    assert told["summary"]
+    assert told["description"]
+    assert told["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
+
+
+def test_every_alert_has_its_section_in_the_guide_with_its_severity() -> None:
+    sections = dict(re.findall(r"^### (Match\w+)\n\n\*(\w+)\.\*", GUIDE, flags=re.MULTILINE))
+
+    assert sections == {alert["alert"]: alert["labels"]["severity"] for alert in ALERTS}
+
+
+def test_every_alert_is_tried() -> None:
+    tests = yaml.safe_load((FOLDER / "tests" / "alerts.yml").read_text())["tests"]
+    tried = [one for test in tests for one in test.get("alert_rule_test", ())]
+
+    names = {alert["alert"] for alert in ALERTS}
+
+    assert {one["alertname"] for one in tried if "exp_alerts" in one} == names
+    assert {one["alertname"] for one in tried if "exp_alerts" not in one} == names
+
+
+def run_promtool(*words: str) -> str:
+    program = promtool.find()
+    if program is None:
+        pytest.skip("no promtool: `make promtool` builds it where Go is")
+    done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
+    told = run_promtool(
+        "check", "rules", "--lint=all", "--lint-fatal", f"{FOLDER}/alerts.yml", f"{FOLDER}/recording.yml"
+    )
+
+    assert f"{len(ALERTS)} rules found" in told
+
+
+def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+    told = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
+
+    assert "SUCCESS" in told
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_prometheus_takes_the_example_configurations(path: Path) -> None:
+    told = run_promtool("check", "config", f"{path}")
+
+    assert "is valid prometheus config file syntax" in told
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_every_example_configuration_loads_the_rules_and_scrapes_api_and_workers(path: Path) -> None:
+    text = path.read_text()
+    configuration = yaml.safe_load(text)
+
+    assert set(configuration["rule_files"]) == {"alerts.yml", "recording.yml"}
+    assert "9464" in text or "worker;metrics" in text
+    assert {job["job_name"] for job in configuration["scrape_configs"]} <= {"match", "match-worker"}
+
+
+# --- the dashboard -----------------------------------------------------------
+
+
+def differences(ours: Any, known: Any, place: str = "") -> Iterator[str]:
+    """Tell what of ours is not in what is known, or differs there."""
+    if isinstance(ours, dict):
+        for name, value in ours.items():
+            if not isinstance(known, dict) or name not in known:
+                # What is not set is left out.
+                if value is not None:
+                    yield f"{place}/{name}"
+            else:
+                yield from differences(value, known[name], f"{place}/{name}")
+    elif isinstance(ours, list) and isinstance(known, list) and len(ours) == len(known):
+        for number, (one, other) in enumerate(zip(ours, known, strict=True)):
+            yield from differences(one, other, f"{place}/{number}")
+    elif ours != known:
+        yield f"{place}: {ours!r} became {known!r}"
+
+
+def test_grafana_knows_every_field_of_the_dashboard() -> None:
+    register_default_plugins()
+
+    read = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(json.loads(json.dumps(DASHBOARD)))))
+
+    assert list(differences(DASHBOARD, read)) == []
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_every_panel_asks_the_chosen_source_and_says_what_it_shows_in_which_unit(panel: Mapping[str, Any]) -> None:
+    sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+
+
+def test_panels_lie_beside_each_other() -> None:
+    taken: list[tuple[int, int]] = []
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        taken += [(x + place["x"], y + place["y"]) for x in range(place["w"]) for y in range(place["h"])]
+
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
