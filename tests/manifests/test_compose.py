@@ -1,0 +1,211 @@
+"""The compose file: what compose's own loader and schema say of it, and what it makes of the service."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from checks.dockerfile import read_dockerfile
+from checks.tools import COMPOSE, build
+from common.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "docker-compose.yml"
+OURS = {
+    "api": ("Dockerfile.api", None),
+    "worker": ("Dockerfile.worker", "worker"),
+    "flower": ("Dockerfile.worker", "flower"),
+}
+GIVEN = {"FLOWER_BASIC_AUTH": "somebody:secret"}
+# The first run on a machine builds the loader.
+pytestmark = pytest.mark.timeout(1200)
+
+Load = Callable[..., dict[str, Any]]
+
+
+class Refused(Exception):
+    """Compose does not load the file; the text is its own."""
+
+
+@pytest.fixture(scope="session")
+def load(needed: Callable[..., Any]) -> Load:
+    program = needed(build, COMPOSE)
+
+    def load(file: Path = FILE, environment: Mapping[str, str] = GIVEN) -> dict[str, Any]:
+        command = [program, file]
+        variables = {"PATH": os.environ["PATH"], **environment}
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Refused(done.stderr)
+        return json.loads(done.stdout)
+
+    return load
+
+
+@pytest.fixture
+def services(load: Load) -> dict[str, Any]:
+    return load()["services"]
+
+
+def seconds(duration: str) -> float:
+    minutes, _, rest = duration.rpartition("m")
+    return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
+
+
+def test_the_file_is_as_the_specification_says() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", FILE]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "ok -- validation done")
+
+
+def test_without_a_password_for_flower_nothing_starts(load: Load) -> None:
+    with pytest.raises(Refused, match=r"FLOWER_BASIC_AUTH.*set it to user:password"):
+        load(environment={})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file["services"]["api"].update(depend_on=["redis"]),
+        lambda file: file["services"]["api"]["depends_on"].update(valkey={"condition": "service_healthy"}),
+        lambda file: file["services"]["api"].update(secrets=["key"]),
+        lambda file: file["volumes"].pop("redis"),
+    ],
+    ids=["unknown word", "unknown service", "unknown secret", "unknown volume"],
+)
+def test_a_broken_file_is_refused(load: Load, tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    file = yaml.safe_load(FILE.read_text())
+    change(file)
+    broken = tmp_path / "docker-compose.yml"
+    broken.write_text(yaml.safe_dump(file))
+
+    with pytest.raises(Refused):
+        load(broken)
+
+
+def test_all_parts_are_there(services: dict[str, Any]) -> None:
+    assert services.keys() == {"api", "worker", "redis", "elasticsearch", "flower"}
+
+
+def test_only_the_api_is_published_and_flower_to_this_machine(services: dict[str, Any]) -> None:
+    published = {
+        (name, port.get("host_ip", ""), port["published"], port["target"])
+        for name, service in services.items()
+        for port in service.get("ports", [])
+    }
+
+    assert published == {("api", "", "8888", 8888), ("flower", "127.0.0.1", "5555", 5555)}
+
+
+def test_the_stores_are_on_a_network_without_a_way_out(load: Load) -> None:
+    project = load()
+
+    inside = {name for name, service in project["services"].items() if set(service["networks"]) == {"inside"}}
+
+    assert project["networks"]["inside"]["internal"] is True
+    assert inside == {"redis", "elasticsearch"}
+
+
+def test_workers_can_be_as_many_as_wanted(load: Load) -> None:
+    worker = load(environment=GIVEN | {"WORKERS": "4"})["services"]["worker"]
+
+    assert worker["deploy"]["replicas"] == 4
+    assert "container_name" not in worker
+
+
+def test_api_and_workers_start_after_their_stores(services: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        waits = {store: on["condition"] for store, on in services[name]["depends_on"].items()}
+        assert waits == {"redis": "service_healthy", "elasticsearch": "service_healthy"}
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "redis", "elasticsearch", "flower"])
+def test_each_service_is_watched_bounded_and_comes_back(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    watched = "healthcheck" in service or (
+        name in OURS and read_dockerfile(ROOT / OURS[name][0]).final(OURS[name][1]).healthcheck
+    )
+
+    assert watched
+    assert service["restart"] == "unless-stopped"
+    assert int(service["deploy"]["resources"]["limits"]["memory"]) > 0
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.get("read_only") or name == "elasticsearch"
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_containers_are_given_settings_that_are_known_and_taken(services: dict[str, Any], name: str) -> None:
+    given = services[name]["environment"]
+    known = {spec.metadata["name"] for spec in fields(Settings)}
+
+    settings = Settings.from_env({name: value for name, value in given.items() if value})
+
+    assert given.keys() <= known
+    assert settings.redis_url == "redis://redis:6379/0"
+    assert settings.elasticsearch_url == "http://elasticsearch:9200"
+    assert settings.log_format == "json"
+
+
+def test_the_api_listens_where_its_published_port_leads(services: dict[str, Any]) -> None:
+    given = services["api"]["environment"]
+
+    settings = Settings.from_env({name: value for name, value in given.items() if value})
+
+    assert (settings.listens_on, settings.port) == ("0.0.0.0", services["api"]["ports"][0]["target"])  # noqa: S104 - in its container
+
+
+def test_containers_have_the_time_to_end_that_their_programs_take(services: dict[str, Any]) -> None:
+    settings = Settings()
+
+    assert seconds(services["worker"]["stop_grace_period"]) > settings.stop_within_s + 5
+    assert seconds(services["api"]["stop_grace_period"]) > settings.max_wait_s + 5
+
+
+def test_a_file_of_keys_becomes_a_secret_of_the_api_alone(load: Load, tmp_path: Path) -> None:
+    project = load(environment=GIVEN | {"MATCH_API_KEYS_FILE": str(tmp_path / "keys.toml")})
+
+    holders = [name for name, service in project["services"].items() if service.get("secrets")]
+
+    assert project["secrets"]["api_keys"]["file"] == str(tmp_path / "keys.toml")
+    assert holders == ["api"]
+    assert project["services"]["api"]["environment"]["MATCH_API_KEYS_FILE"] == "/run/secrets/api_keys"
+
+
+def test_without_a_file_of_keys_none_is_asked_for(services: dict[str, Any]) -> None:
+    assert not services["api"]["environment"]["MATCH_API_KEYS_FILE"]
+
+
+def test_redis_keeps_what_it_is_told_and_forgets_nothing(services: dict[str, Any]) -> None:
+    said = services["redis"]["command"]
+    options = dict(zip(said[1::2], said[2::2], strict=True))
+
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+    # While the log is rewritten, changed pages exist twice.
+    assert int(services["redis"]["deploy"]["resources"]["limits"]["memory"]) >= 2 * 1024**3
+    assert [volume["target"] for volume in services["redis"]["volumes"]] == ["/data"]
+
+
+def test_make_run_leaves_the_elasticsearch_of_the_file_away(load: Load) -> None:
+    services = load(environment=GIVEN | {"ELASTICSEARCH_URL": "http://host.docker.internal:9200"})["services"]
+
+    assert services["worker"]["environment"]["ELASTICSEARCH_URL"] == "http://host.docker.internal:9200"
+    assert services["worker"]["extra_hosts"] == ["host.docker.internal=host-gateway"]
+
+
+@pytest.mark.parametrize("name", ["redis", "elasticsearch"])
+def test_images_that_are_not_ours_say_which_they_are(services: dict[str, Any], name: str) -> None:
+    _, _, tag = services[name]["image"].partition(":")
+
+    assert tag
+    assert tag != "latest"
