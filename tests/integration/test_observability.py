@@ -1,0 +1,324 @@
+"""What an operator sees of real processes: counts that add up, lines that say whose they are, one trace a picture."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.shared_counts import SHARED_MEMORY
+from common.redis_client import connect
+from dev.ports import free_port
+from dev.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURE = ROOT / "examples" / "images" / "chelsea.jpg"
+WITHIN_S = 90
+NOWHERE = "redis://127.0.0.1:1/0"
+SECRET = "geheim-geheim"  # noqa: S105 - to be looked for
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def wait_until(holds: Callable[[], Any]) -> None:
+    deadline = monotonic() + WITHIN_S
+    while not holds():
+        assert monotonic() < deadline
+        sleep(0.1)
+
+
+class Collector:
+    """Takes spans by OTLP over HTTP, and keeps them by their names."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, list[Any]] = defaultdict(list)
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                assert self.path == "/v1/traces"
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    for scope in resource.scope_spans:
+                        for span in scope.spans:
+                            collector.spans[span.name].append(span)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def of_trace(self, trace: str) -> dict[str, list[Any]]:
+        found = {name: [one for one in spans if one.trace_id.hex() == trace] for name, spans in self.spans.items()}
+        return {name: spans for name, spans in found.items() if spans}
+
+
+class Served:
+    """An API of two processes and a worker, as they run for real."""
+
+    def __init__(self, folder: Path, redis_url: str, collector: Collector) -> None:
+        self.port, self.worker_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.logs = {"api": folder / "api.log", "workers": folder / "workers.log"}
+        self.collector = collector
+        environment = {
+            "PORT": str(self.port),
+            "MATCH_API_HOST": "127.0.0.1",
+            "WORKER_COUNT": "2",
+            "MATCH_API_THREADS": "8",
+            "MATCH_WORKER_THREADS": "4",
+            "REDIS_URL": redis_url,
+            "MATCH_STORE_URL": f"sqlite:///{folder}/match.db",
+            "MATCH_WORKER_METRICS_PORT": str(self.worker_port),
+            "MATCH_TRACING_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        self.programs = {}
+        for name, log in self.logs.items():
+            with log.open("w") as out:
+                self.programs[name] = subprocess.Popen(
+                    [sys.executable, "-m", name], cwd=ROOT, env=os.environ | environment, stderr=out, stdout=out
+                )
+
+    def processes(self) -> list[int]:
+        """Return the processes that serve."""
+        pid = self.programs["api"].pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def scrape(self, *, worker: bool = False) -> Samples:
+        answer = requests.get(f"http://127.0.0.1:{self.worker_port if worker else self.port}/metrics", timeout=30)
+        assert answer.ok
+        return samples(answer.text)
+
+    def add(self, filepath: str, **options: Any) -> dict[str, Any]:
+        files = {} if "url" in options.get("data", {}) else {"image": PICTURE.read_bytes()}
+        data = {"filepath": filepath, "wait": "60"} | options.pop("data", {})
+        answer = requests.post(f"{self.url}/add", data=data, files=files or None, timeout=90, **options)
+        task: dict[str, Any] = answer.json()["task"]
+        return task
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.logs[name].read_text().splitlines()]
+
+
+def samples(text: str) -> Samples:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def of(name: str, **labels: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return name, tuple(sorted(labels.items()))
+
+
+PINGS = of("match_http_requests_total", endpoint="ping", method="GET", status="200")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("observed")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
+        collector = Collector()
+        served = Served(folder, redis.url, collector)
+        wait_until(lambda: is_ready(served))
+        yield served
+        for program in served.programs.values():
+            program.terminate()
+        ends = [program.wait(WITHIN_S) for program in served.programs.values()]
+        collector.server.shutdown()
+        collector.server.server_close()
+        assert ends == [0, 0]
+
+
+def is_ready(served: Served) -> bool:
+    try:
+        return served.scrape()[of("match_workers")] == 1 and requests.get(f"{served.url}/readyz", timeout=30).ok
+    except requests.ConnectionError:
+        return False
+
+
+def answers_with(served: Served, pings: int) -> bool:
+    """Say whether the API counts so many; a connection that the dead process had accepted is lost with it."""
+    try:
+        return served.scrape()[PINGS] == pings
+    except requests.ConnectionError:
+        return False
+
+
+def ping(served: Served, times: int) -> None:
+    for _ in range(times):
+        assert requests.get(f"{served.url}/ping", timeout=30).ok
+
+
+def test_requests_add_up_over_processes_and_their_deaths(served: Served) -> None:
+    ping(served, 30)
+    wait_until(lambda: served.scrape().get(PINGS) == 30)
+    victim, survivor = served.processes()
+
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(served.processes()) == 2 and victim not in served.processes())
+    wait_until(lambda: answers_with(served, 30))
+    ping(served, 30)
+
+    wait_until(lambda: served.scrape()[PINGS] == 60)
+    assert {served.scrape()[PINGS] for _ in range(10)} == {60}
+    assert survivor in served.processes()
+
+
+def test_counts_are_kept_by_places_and_not_by_processes(served: Served) -> None:
+    os.kill(served.processes()[0], signal.SIGKILL)
+    wait_until(lambda: len(served.processes()) == 2)
+    ping(served, 10)
+
+    [folder] = {Path(file).parent for pid in served.processes() for file in counted_in(pid)}
+
+    assert folder.parent == SHARED_MEMORY
+    assert {path.name for path in folder.iterdir()} == {
+        f"{kind}_{place}.db" for kind in ("counter", "histogram") for place in (0, 1)
+    }
+
+
+def counted_in(pid: int) -> set[str]:
+    """Return the files in which the process counts."""
+    mapped = {line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
+    return {file for file in mapped if "/match-counts-" in file}
+
+
+def test_ends_are_counted_once_by_the_worker_and_for_all(served: Served) -> None:
+    outcome = of("match_tasks_ended_total", outcome="succeeded", reason="")
+    here = of("match_outcomes_total", outcome="succeeded", reason="")
+    before, before_here = served.scrape().get(outcome, 0), served.scrape(worker=True).get(here, 0)
+
+    for number in range(3):
+        assert served.add(f"counted/{number}")["state"] == "succeeded"
+
+    wait_until(lambda: served.scrape().get(outcome, 0) == before + 3)
+    wait_until(lambda: served.scrape(worker=True).get(here, 0) == before_here + 3)
+    assert served.scrape()[of("match_tasks_open")] == 0
+
+
+def test_every_line_is_json_and_a_failure_is_one_line_with_the_request_that_brought_it(served: Served) -> None:
+    task = served.add(
+        "lost", data={"url": f"https://nowhere.invalid/x.jpg?token={SECRET}"}, headers={"X-Request-ID": "lost-1"}
+    )
+
+    wait_until(lambda: any(line.get("request_id") == "lost-1" for line in served.lines("workers")))
+    [line] = [line for line in served.lines("workers") if line.get("task_id") == task["id"]]
+    assert (line["level"], line["outcome"], line["code"]) == ("info", "failed", "unresolvable_host")
+    assert task["request_id"] == line["request_id"] == "lost-1"
+    [request] = [line for line in served.lines("api") if line.get("request_id") == "lost-1"]
+    assert (request["method"], request["path"], request["status"]) == ("POST", "/add", 422)
+    assert request["bytes"] > 0
+    assert request["duration_ms"] > 0
+
+
+def test_no_query_is_in_any_log_or_trace(served: Served) -> None:
+    url = f"https://me:{SECRET}@nowhere.invalid/{SECRET}?token={SECRET}"
+
+    requests.get(f"{served.url}/images", params={"filepath": url}, timeout=30)
+    requests.post(f"{served.url}/add", data={"url": url, "filepath": url}, timeout=30)
+    requests.get(f"{served.url}/nothing/{SECRET}@here?token={SECRET}", timeout=30)
+    served.add("query", data={"url": f"https://nowhere.invalid/x.jpg?token={SECRET}"}, headers={"X-Request-ID": "q"})
+
+    wait_until(lambda: any(line.get("request_id") == "q" for line in served.lines("workers")))
+    text = "".join(path.read_text() for path in served.logs.values()) + str(served.collector.spans)
+    assert [line for line in text.splitlines() if SECRET in line and "/nothing/" not in line] == []
+    assert f"token={SECRET}" not in text
+
+
+def test_a_picture_has_one_trace_from_its_request_into_the_store(served: Served) -> None:
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "traced"}
+
+    task = served.add("traced", headers=headers)
+
+    wait_until(lambda: len(served.collector.of_trace(TRACE)) >= 5)
+    spans = served.collector.of_trace(TRACE)
+    assert spans.keys() == {"POST /add", "publish match", "work", "decode", "bulk"}
+    [request], [publish], [work], [decode], [bulk] = (
+        spans[name] for name in ("POST /add", "publish match", "work", "decode", "bulk")
+    )
+    assert request.parent_span_id.hex() == "b7ad6b7169203331"
+    assert publish.parent_span_id == request.span_id
+    assert work.parent_span_id == publish.span_id
+    assert decode.parent_span_id == work.span_id
+    assert [link.span_id for link in bulk.links] == [work.span_id]
+    attributes = {one.key: one.value.string_value for one in work.attributes}
+    assert attributes == {"match.task_id": task["id"], "match.request_id": "traced"}
+
+
+def test_the_pictures_of_a_batch_keep_its_trace(served: Served) -> None:
+    trace = TRACE[::-1]
+    lines = "".join(json.dumps({"url": "https://nowhere.invalid/x", "filepath": f"{n}"}) + "\n" for n in range(3))
+    headers = {"Content-Type": "application/x-ndjson", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+
+    requests.post(f"{served.url}/add/batch", data=lines, headers=headers, timeout=30)
+
+    wait_until(lambda: len(served.collector.of_trace(trace).get("work", ())) == 3)
+    spans = served.collector.of_trace(trace)
+    [publish] = spans["publish match-batch"]
+    assert {span.parent_span_id for span in spans["work"]} == {publish.span_id}
+    assert len(spans["download"]) == 3
+
+
+def test_the_state_is_told_as_far_as_it_is_known(make_client: Callable[..., FlaskClient], memory_store: Any) -> None:
+    client = make_client(connect(NOWHERE))
+    memory_store.away = True
+
+    told = samples(client.get("/metrics").text)
+
+    assert (told[of("match_redis_up")], told[of("match_store_up")]) == (0, 0)
+    assert not any(name.startswith(("match_tasks", "match_queue")) for name, _ in told)
+
+
+def test_a_path_that_nobody_knows_is_no_label(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
+    client = make_client(real_redis)
+
+    for path in ("/a", "/b"):
+        client.open(path, method="BREW", buffered=True)
+    told = samples(client.get("/metrics").text)
+
+    assert told[of("match_http_requests_total", endpoint="none", method="other", status="404")] == 2
+
+
+def test_without_a_collector_opentelemetry_is_not_loaded_and_without_the_extra_the_start_says_so() -> None:
+    code = "import sys; from common.tracing import OFF, open_tracing; assert open_tracing(None, service='x') is OFF; "
+    loaded = subprocess.run(
+        [sys.executable, "-c", code + "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"],
+        cwd=ROOT,
+        check=False,
+    )
+    missing = "import sys; sys.modules['opentelemetry'] = None; from common.startup import start; start('worker')"
+    refused = subprocess.run(
+        [sys.executable, "-c", missing],
+        cwd=ROOT,
+        env=os.environ | {"MATCH_TRACING_ENDPOINT": "http://127.0.0.1:4318"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert loaded.returncode == 0
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "match worker: MATCH_TRACING_ENDPOINT needs OpenTelemetry: pip install -r requirements/tracing.txt\n"
+    )
