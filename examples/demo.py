@@ -1,6 +1,7 @@
 """Adds the example pictures to a running Match, and finds one of them by a changed copy of it.
 
-`make demo` runs this against the stack of `make dev`; `--url` names another one.
+`make demo` runs this against the stack of `make dev`; `--url` names another one. Where the API asks for a key, `KEY` in
+the environment is it.
 """
 
 import argparse
@@ -33,11 +34,13 @@ class DemoError(Exception):
 
 
 class Match:
-    """A running Match."""
+    """A running Match; `key` is an API key with the scopes read and write, where it asks for one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, key: str | None) -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
+        if key:
+            self._session.headers["Authorization"] = f"Bearer {key}"
         # A proxy of the environment is not meant for a service on this machine.
         self._session.trust_env = False
 
@@ -145,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--url", default=default, help="address of the API (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        found = run(Match(options.url), Path(os.environ.get("MATCH_HOME") or ".match"))
+        found = run(Match(options.url, key=os.environ.get("KEY")), Path(os.environ.get("MATCH_HOME") or ".match"))
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
