@@ -8,6 +8,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from api.keys import Keyring
+from api.server import Bounds, Worker
 from api.shared_counts import Places, count_at, counted_together
 from common.config import Settings
 from common.errors import ConfigError
@@ -23,7 +24,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
         # Requests wait for downloads, Redis and the store: threads, not processes, carry that.
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "threads": settings.api_threads,
         # A worker whose main thread is silent this long is replaced; requests have their own limits.
         "timeout": 60,
@@ -36,6 +37,8 @@ def options(settings: Settings) -> dict[str, Any]:
         # A dying worker's heartbeat must not wait for a slow disk.
         "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,  # noqa: S108 - memory, for the heartbeat
         "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
         "loglevel": settings.log_level,
         "logger_class": OurLog,
         "errorlog": None,
@@ -69,8 +72,13 @@ class Server(BaseApplication):
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
         """Compose the app, in the worker process: connections do not survive a fork."""
-        from api.wsgi import compose  # noqa: PLC0415 - said above
+        from api.endpoints import largest_form  # noqa: PLC0415 - said above
+        from api.routes import ENDPOINTS  # noqa: PLC0415 - the same
+        from api.wsgi import compose  # noqa: PLC0415 - the same
 
+        largest = largest_form(ENDPOINTS, self._settings)
+        # The largest form and half as much besides, in each process.
+        self.bounds = Bounds(self._settings.request_timeout_s, body_bytes=largest, coming_bytes=largest * 3 // 2)
         # A process that takes another's place while the keys' file is broken begins with the keys of the start.
         return compose(self._settings, self._keyring)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from flask import Response, g, request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 
 from api import replies, requests
 from api.endpoints import Endpoint, Reply
@@ -28,8 +28,6 @@ BODY_BYTES = 256 * 1024 * 1024
 # A URL, a filepath and metadata of the largest, each byte written as an escape.
 LINE_BYTES = 512 * 1024
 LINES = 100_000
-# A client that sends nothing for so long, or takes nothing, is gone.
-SILENCE_S = 60.0
 
 
 def batch(services: Services, _: requests.Nothing) -> Response:
@@ -42,8 +40,6 @@ def batch(services: Services, _: requests.Nothing) -> Response:
     with ExitStack() as opened:
         opened.enter_context(services.batching.passage())
         connection = request.environ.get("gunicorn.socket")
-        if connection is not None:
-            connection.settimeout(SILENCE_S)
         lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
         outcomes = _outcomes(services, lines, request_id=g.request_id)
         response = Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0])
@@ -66,6 +62,8 @@ def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], *, request
     except RequestEntityTooLarge:
         error = _wrong(f"the body has more than {BODY_BYTES} bytes", code=TooLarge.code)
         yield _told(last + 1, refused(error))
+    except RequestTimeout:
+        yield _told(last + 1, refused(_wrong("the rest did not come in within its time", code="request_timeout")))
     except ClientDisconnected:
         log.info("request %s: the body ended before its time, in line %d", request_id, last + 1)
         yield _told(last + 1, refused(_wrong("the body ended before its time", code="cut_body")))

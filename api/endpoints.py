@@ -28,6 +28,7 @@ from api.parameters import Parameters
 from api.reading import FORM_PARTS, read, read_query
 from api.requests import Nothing
 from api.services import Services
+from common.config import Settings
 
 # What a form needs beside its pictures.
 FORM_BYTES = 256 * 1024
@@ -78,6 +79,17 @@ class Endpoint:
     body_bytes: int = 0
 
 
+def form_bytes(endpoint: Endpoint, settings: Settings) -> int:
+    """Return the size of the largest form that the endpoint takes."""
+    # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
+    return FORM_BYTES + 2 * endpoint.pictures * settings.max_image_bytes + endpoint.items * ITEM_BYTES
+
+
+def largest_form(endpoints: Iterable[Endpoint], settings: Settings) -> int:
+    """Return the size of the largest form that any of them takes."""
+    return max(form_bytes(endpoint, settings) for endpoint in endpoints)
+
+
 def bind(
     app: Flask, services: Services, endpoints: Iterable[Endpoint], *, check: Callable[[Scope | None], None]
 ) -> None:
@@ -87,12 +99,11 @@ def bind(
 
 
 def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[Scope | None], None]) -> None:
-    # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
-    room = 2 * endpoint.pictures * services.settings.max_image_bytes + endpoint.items * ITEM_BYTES
+    most_bytes = endpoint.body_bytes or form_bytes(endpoint, services.settings)
 
     def answer(**_path: str) -> Response:
         check(endpoint.scope)
-        request.max_content_length = endpoint.body_bytes or FORM_BYTES + room
+        request.max_content_length = most_bytes
         request.max_form_memory_size = FORM_MEMORY_BYTES + endpoint.items * ITEM_BYTES
         request.max_form_parts = FORM_PARTS + endpoint.items * ITEM_PARTS
         # The files of large uploads go with the request, not some time later.

@@ -234,6 +234,12 @@ class Settings:
         _host,
         "address that the API listens on; unset: 127.0.0.1, and 0.0.0.0 where `MATCH_API_KEYS_FILE` is set",
     )
+    request_timeout_s: float = _setting(
+        "MATCH_REQUEST_TIMEOUT_S",
+        30.0,
+        _seconds(1, 600),
+        "a client that sends nothing for so long while its request comes in, or less than 16 KiB a second, gets a 408",
+    )
     api_keys_file: Path | None = _setting(
         "MATCH_API_KEYS_FILE",
         None,

@@ -178,7 +178,7 @@ def test_every_endpoint_says_which_scope_it_needs() -> None:
     found = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
     assert found == {
-        **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks"), Scope.READ),
+        **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks", "metrics"), Scope.READ),
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         "retry_tasks": Scope.ADMIN,
         **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),

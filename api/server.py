@@ -1,0 +1,241 @@
+"""gunicorn's threaded worker, with requests read by its event loop: a slow client costs no thread.
+
+gunicorn gives a connection a thread from its first byte on, and reads heads and bodies there without a time limit. Here
+the loop reads, of every client what has come, and a thread begins when the whole request is there. A body that is a
+stream of lines is the exception: its thread begins with the head, and api/connection.py bounds how long it waits.
+"""
+
+import errno
+import logging
+import selectors
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from time import monotonic
+from typing import Any
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from api.arrival import Arriving, Patience, Stage
+from api.connection import Connection, Source
+from api.refusals import FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 256 * 1024
+# Larger requests are kept on disk while they come in.
+MEMORY_BYTES = 512 * 1024
+# A client that is told why it was cut off has so long to read it, and as much more to send meanwhile.
+LINGER_S = 2.0
+LINGER_BYTES = 1024 * 1024
+LOOK_EVERY_S = 0.5
+# A worker that was told to stop closes an idle connection after so long: its client may be sending already.
+IDLE_WHEN_STOPPING_S = 2.0
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+PASSING = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a worker takes: the time a client has, the largest body, and the bytes of all requests that come in."""
+
+    patience_s: float
+    body_bytes: int
+    coming_bytes: int
+
+
+class Worker(ThreadWorker):
+    """gunicorn's own, save who reads and who ends a connection: always the loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        super().__init__(*args, **kwargs)
+        # Those that the loop listens to; the others are with threads.
+        self._open: set[Connection] = set()
+        self._coming_bytes = 0
+        self._look_at = 0.0
+
+    def run(self) -> None:
+        """Serve; the app, which says what it takes, was loaded in this process."""
+        self._bounds: Bounds = self.app.bounds  # type: ignore[attr-defined]  # api/__main__.py's has it
+        super().run()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection; where there are too many, the one that was silent longest makes room."""
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            return
+        self.nr_conns += 1
+        conn = Connection(self.cfg, sock, address, listener.getsockname())
+        self._wait_for_request(conn, idle_s=self._bounds.patience_s)
+        if self.nr_conns >= self.worker_connections:
+            self._drop(min(self._open, key=lambda one: one.heard_at))
+
+    def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
+        """Go on with the connection when a thread has answered a request on it."""
+        assert isinstance(conn, Connection)  # noqa: S101 - gunicorn's interface names its own
+        ended = fs.cancelled() or fs.exception() is not None or not fs.result()
+        conn.forget_request()
+        # A thread that broke in the middle of a reply has closed the socket.
+        if conn.sock.fileno() < 0:
+            self._close(conn)
+        elif ended:
+            self._linger(conn)
+        else:
+            self._wait_for_request(conn, idle_s=self.cfg.keepalive if self.alive else IDLE_WHEN_STOPPING_S)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ANN401, ARG002 - gunicorn's interface
+        """Answer what is no request in the envelope; nothing of what it holds is logged."""
+        refusal = refusal_of(exc)
+        if refusal is FAULT:
+            log.error("a request broke outside the app", exc_info=exc)
+        else:
+            log.info("no request: %s", type(exc).__name__)
+        with suppress(OSError):
+            client.sendall(reply(refusal))
+
+    def murder_pending(self) -> None:
+        """Give up those who took too long; gunicorn calls this at least once a second."""
+        now = monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        for conn in list(self._open):
+            if conn.arriving is not None and conn.arriving.has_begun:
+                if now - conn.heard_at > conn.patience.left_s:
+                    self._refuse(conn, TOO_SLOW)
+            elif now > conn.closes_at:
+                self._drop(conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's interface
+        """Close everything that is left when the worker ends."""
+        for conn in list(self._open) if force else ():
+            self._drop(conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Let idle connections end soon, when the worker is told to stop; gunicorn calls this."""
+        for conn in self._open:
+            conn.closes_at = min(conn.closes_at, deadline)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's interface
+        """Keep the connection if the whole request is there: no thread waits for the rest of one."""
+        assert isinstance(conn, Connection)  # noqa: S101 - as above
+        return not conn.is_last and bool(super()._keepalive_after(conn, keepalive))  # type: ignore[misc]  # the stubs lack it
+
+    def _wait_for_request(self, conn: Connection, *, idle_s: float) -> None:
+        file = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed with its request
+        conn.arriving = Arriving(file, most_bytes=self._bounds.body_bytes)
+        conn.patience = Patience(self._bounds.patience_s)
+        conn.heard_at = monotonic()
+        conn.closes_at = conn.heard_at + idle_s
+        self._listen(conn, self._read)
+        if conn.behind:
+            data, conn.behind = conn.behind, b""
+            self._take(conn, conn.arriving, data)
+
+    def _read(self, conn: Connection, _sock: object) -> None:
+        arriving = conn.arriving
+        try:
+            data = conn.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._drop(conn)
+            return
+        if arriving is not None and data:
+            self._take(conn, arriving, data)
+        elif arriving is not None and arriving.has_begun:
+            # The client has ended its side: what is missing never comes, and that is for the app to tell.
+            self._hand_over(conn, arriving)
+        else:
+            self._drop(conn)
+
+    def _take(self, conn: Connection, arriving: Arriving, data: bytes) -> None:
+        now, before = monotonic(), arriving.size
+        if arriving.has_begun:
+            conn.patience.waited(now - conn.heard_at, len(data))
+        conn.heard_at = now
+        try:
+            conn.behind = arriving.take(data)
+        except OSError:
+            log.exception("there is no room for a request that comes in")
+            self._refuse(conn, NO_ROOM)
+            return
+        self._coming_bytes += arriving.size - before
+        if arriving.stage is Stage.TOO_LARGE_HEAD:
+            self._refuse(conn, HEADERS)
+        elif arriving.stage is not Stage.COMING:
+            self._hand_over(conn, arriving)
+        elif self._coming_bytes > self._bounds.coming_bytes:
+            # Whoever sends most goes first: many small requests are worth more than a large one.
+            self._refuse(max(self._open, key=lambda one: one.arriving.size if one.arriving else 0), NO_ROOM)
+        elif arriving.asks:
+            arriving.asks = False
+            with suppress(OSError):
+                conn.sock.send(GO_ON)
+
+    def _hand_over(self, conn: Connection, arriving: Arriving) -> None:
+        """Let a thread begin with the request."""
+        self._forget(conn)
+        streams = arriving.stage is Stage.STREAMING
+        conn.source = Source(conn.sock, arriving.opened(), Patience(self._bounds.patience_s) if streams else None)
+        conn.is_last = arriving.stage is not Stage.THERE
+        self.enqueue_req(conn)
+
+    def _refuse(self, conn: Connection, refusal: Refusal) -> None:
+        """Tell a client why its request is not taken, and end the connection."""
+        with suppress(OSError):
+            conn.sock.send(reply(refusal))
+        self._forget(conn)
+        conn.forget_request()
+        self._linger(conn)
+
+    def _linger(self, conn: Connection) -> None:
+        """End our side, and take what comes until the client has ended its own: else it might lose our last bytes."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
+            return
+        conn.heard_at = monotonic()
+        conn.closes_at = conn.heard_at + LINGER_S
+        conn.left_to_drain = LINGER_BYTES
+        self._listen(conn, self._drain)
+
+    def _drain(self, conn: Connection, _sock: object) -> None:
+        try:
+            data = conn.sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        conn.left_to_drain -= len(data)
+        if not data or conn.left_to_drain < 0:
+            self._drop(conn)
+
+    def _listen(self, conn: Connection, when_readable: Callable[[Connection, Any], None]) -> None:
+        conn.sock.settimeout(0)
+        self._open.add(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(when_readable, conn))
+
+    def _forget(self, conn: Connection) -> None:
+        """Let the loop listen to the connection no longer."""
+        self._open.remove(conn)
+        self.poller.unregister(conn.sock)
+        if conn.arriving is not None:
+            self._coming_bytes -= conn.arriving.size
+
+    def _drop(self, conn: Connection) -> None:
+        self._forget(conn)
+        conn.forget_request()
+        self._close(conn)
+
+    def _close(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        conn.close()

@@ -1,0 +1,310 @@
+"""Clients that stall, drip and send what is no request, against a real server of few threads."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.client import HTTPResponse
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+
+from dev.ports import free_port
+from dev.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = ROOT / "examples" / "images" / "chelsea.jpg"
+THREADS = 4
+STALLED = 40
+SLOW_S = 2
+FORM = "Content-Type: application/x-www-form-urlencoded"
+LINES = "Content-Type: application/x-ndjson"
+
+
+class Api:
+    """A running API of one process and few threads."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def sending(self, data: bytes) -> socket.socket:
+        connection = self.connect()
+        connection.sendall(data)
+        return connection
+
+
+@pytest.fixture(scope="module")
+def start(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Api]]:
+    with ExitStack() as running:
+
+        def start(**more: str) -> Api:
+            folder = tmp_path_factory.mktemp("api")
+            port = free_port()
+            environment = {
+                "PORT": str(port),
+                "WORKER_COUNT": "1",
+                "MATCH_API_THREADS": str(THREADS),
+                "REDIS_URL": redis_server.url,
+                "MATCH_STORE_URL": f"sqlite:///{folder}/match.db",
+                "MATCH_LOG_LEVEL": "debug",
+            }
+            with (folder / "log").open("w") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "api"], cwd=ROOT, env=os.environ | environment | more, stderr=log, stdout=log
+                )
+            running.callback(stop, process)
+            api = Api(port, folder / "log")
+            wait_until(lambda: answers(api.url))
+            return api
+
+        yield start
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    assert process.wait(90) == 0
+
+
+@pytest.fixture(scope="module")
+def patient(start: Callable[..., Api]) -> Api:
+    """It waits for clients longer than any test takes."""
+    return start(MATCH_REQUEST_TIMEOUT_S="600")
+
+
+@pytest.fixture(scope="module")
+def strict(start: Callable[..., Api]) -> Api:
+    return start(MATCH_REQUEST_TIMEOUT_S=str(SLOW_S))
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/livez", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def wait_until(done: Callable[[], Any]) -> None:
+    deadline = monotonic() + 60
+    while not done():
+        assert monotonic() < deadline, "it did not come about in time"
+        sleep(0.05)
+
+
+def head(path: str, *headers: str, method: str = "POST") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: a", *headers, "", ""]).encode()
+
+
+def reply(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Return the reply's status and body; it is in the envelope, and carries the headers of all replies."""
+    answer = HTTPResponse(connection)
+    answer.begin()
+    body = json.loads(answer.read())
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["X-Request-ID"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert body.keys() >= {"status", "error", "method", "result", "code"}
+    return answer.status, body
+
+
+STALLS = {
+    "nothing": b"",
+    "a part of the first line": b"POST /a",
+    "a part of a header": b"POST /add HTTP/1.1\r\nHost: a\r\nContent-Ty",
+    "no body": head("/add", FORM, "Content-Length: 1000"),
+    "a part of a body": head("/add", FORM, "Content-Length: 1000") + b"filepath=a",
+    "an upload": head("/add", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 9000000")
+    + b"a" * 99999,
+    "a part of a chunk": head("/add", FORM, "Transfer-Encoding: chunked") + b"20\r\nfilepath=a",
+    "no last chunk": head("/search", FORM, "Transfer-Encoding: chunked") + b"2\r\na=\r\n",
+    "a second request": head("/ping", method="GET") + b"GET /pin",
+    "a body for what takes none": head("/count", FORM, "Content-Length: 1000", method="GET"),
+    "a body that is too large": head("/add", FORM, "Content-Length: 999999999999"),
+    "a question whether to go on": head("/add", FORM, "Content-Length: 1000", "Expect: 100-continue"),
+    "lines": head("/add/batch", LINES, "Transfer-Encoding: chunked") + b"5\r\n{",
+    "lines for what takes none": head("/add", LINES, "Content-Length: 1000") + b"{",
+}
+
+
+@pytest.mark.parametrize("stall", STALLS.values(), ids=STALLS)
+def test_40_stalled_clients_leave_the_api_answering(patient: Api, stall: bytes) -> None:
+    with ExitStack() as opened:
+        for _ in range(STALLED):
+            opened.enter_context(patient.sending(stall))
+
+        ping = requests.get(f"{patient.url}/ping", timeout=30)
+        with IMAGE.open("rb") as image:
+            added = requests.post(
+                f"{patient.url}/add", data={"filepath": "a"}, files={"image": image}, timeout=30
+            )  # fmt: skip
+
+    assert (ping.status_code, added.status_code) == (200, 202)
+
+
+@pytest.mark.parametrize(
+    "begun", [stall for name, stall in STALLS.items() if name.startswith(("a part", "no ", "an upload"))]
+)
+def test_a_client_that_stalls_is_told_that_it_took_too_long(strict: Api, begun: bytes) -> None:
+    with strict.sending(begun) as connection:
+        status, body = reply(connection)
+
+    assert (status, body["code"]) == (408, "request_timeout")
+
+
+def test_a_client_that_drips_is_told_that_it_took_too_long(strict: Api) -> None:
+    with strict.sending(head("/add", FORM, "Content-Length: 1000000")) as connection:
+        connection.settimeout(0.1)
+        deadline = monotonic() + 60
+        while not (told := received(connection)) and monotonic() < deadline:
+            connection.sendall(b"a")
+
+    assert told.startswith(b"HTTP/1.1 408 ")
+
+
+def received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(1000)
+    except TimeoutError:
+        return b""
+
+
+def test_a_connection_that_sends_nothing_is_closed_without_a_word(strict: Api) -> None:
+    with strict.connect() as connection:
+        assert connection.recv(1) == b""
+
+
+def test_lines_that_stall_are_told_after_the_whole_ones(strict: Api) -> None:
+    line = b'{"url": "http://example.org/a.jpg", "filepath": "a"}\n'
+    with strict.sending(head("/add/batch", LINES, "Content-Length: 1000000") + 1000 * line) as connection:
+        answer = HTTPResponse(connection)
+        answer.begin()
+        *accepted, last = [json.loads(told) for told in answer]
+
+    assert len(accepted) > 100
+    assert {outcome["status"] for outcome in accepted} == {"ok"}
+    assert (last["code"], last["line"]) == ("request_timeout", len(accepted) + 1)
+
+
+def test_lines_that_wait_for_us_are_not_cut_off(strict: Api) -> None:
+    """What is sent in one piece and read later than the client's time allows was not late."""
+    line = b'{"url": "http://example.org/a.jpg", "filepath": "a"}\n'
+    with strict.sending(head("/add/batch", LINES, "Transfer-Encoding: chunked")) as connection:
+        for _ in range(3 * SLOW_S):
+            connection.sendall(b"%x\r\n%s\r\n" % (500 * len(line), 500 * line))
+            sleep(0.5)
+        connection.sendall(b"0\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        outcomes = [json.loads(told) for told in answer]
+
+    assert [outcome["status"] for outcome in outcomes] == ["ok"] * 500 * 3 * SLOW_S
+
+
+def test_a_client_that_asks_is_told_to_go_on(patient: Api) -> None:
+    body = b"filepath=nowhere"
+    asking = head("/delete", FORM, f"Content-Length: {len(body)}", "Expect: 100-continue", method="DELETE")
+    with patient.sending(asking) as connection:
+        told = connection.recv(25, socket.MSG_WAITALL)
+        connection.sendall(body)
+        answer = HTTPResponse(connection)
+        answer.begin()
+
+    assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.status == 200
+
+
+def test_requests_that_come_in_one_piece_are_answered_in_order(patient: Api) -> None:
+    requests_ = [head("/ping", method="GET"), head("/livez", method="GET"), head("/nowhere", "Connection: close")]
+    with patient.sending(b"".join(requests_)) as connection:
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert [line[:12] for line in told.splitlines() if line.startswith(b"HTTP/")] == [
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 404",
+    ]
+
+
+def test_a_body_of_chunks_is_read_whole(patient: Api) -> None:
+    chunked = head("/count", FORM, "Transfer-Encoding: chunked", "Connection: close")
+    with patient.sending(chunked + b"9\r\nfilter[a]\r\n2\r\n=b\r\n0\r\n\r\n") as connection:
+        answer = HTTPResponse(connection)
+        answer.begin()
+        body = json.loads(answer.read())
+
+    assert (answer.status, body["result"]) == (200, [0])
+
+
+def test_a_form_that_is_cut_short_is_told(patient: Api) -> None:
+    with patient.sending(
+        head("/add", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 99") + b"--b"
+    ) as (connection):
+        connection.shutdown(socket.SHUT_WR)
+        status, body = reply(connection)
+
+    assert (status, body["field"]) == (400, "body")
+
+
+def test_a_client_that_never_ends_its_side_holds_up_nobody(patient: Api) -> None:
+    closing = head("/ping", "Connection: close", method="GET")
+    with ExitStack() as opened:
+        for _ in range(STALLED):
+            connection = opened.enter_context(patient.sending(closing))
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        begun = monotonic()
+        requests.get(f"{patient.url}/ping", timeout=60)
+
+        # One after the other they would hold up the loop for two seconds each.
+        assert monotonic() - begun < STALLED
+
+
+BROKEN = {
+    "no HTTP": (b"\x16\x03\x01\x02\x00\r\n\r\n", 400, "bad_request"),
+    "no version": (b"GET /\r\n\r\n", 400, "bad_request"),
+    "an unknown version": (b"GET / HTTP/9.9\r\n\r\n", 400, "bad_request"),
+    "a lower-case method": (b"get / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+    "lines that end in LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400, "bad_request"),
+    "a header that is none": (head("/", "secret header", method="GET"), 400, "bad_request"),
+    "a header that is folded": (head("/", "A: b", " secret", method="GET"), 400, "bad_request"),
+    "two hosts": (head("/", "Host: secret", method="GET"), 400, "bad_request"),
+    "two lengths": (head("/", "Content-Length: 1", "Content-Length: 2"), 400, "bad_request"),
+    "a length and chunks": (head("/", "Content-Length: 1", "Transfer-Encoding: chunked"), 400, "bad_request"),
+    "a line that is too long": (head("/" + "a" * 9000, method="GET"), 414, "uri_too_long"),
+    "a line without end": (b"GET /" + b"a" * 70_000, 414, "uri_too_long"),
+    "something else expected": (head("/", "Expect: secret"), 417, "expectation_failed"),
+    "too many headers": (head("/", *["A: b"] * 101, method="GET"), 431, "headers_too_large"),
+    "a header that is too large": (head("/", "A: " + "b" * 9000, method="GET"), 431, "headers_too_large"),
+    "headers without end": (head("/", method="GET")[:-2] + b"A: b\r\n" * 20_000, 431, "headers_too_large"),
+    "an unknown coding": (head("/", "Transfer-Encoding: secret"), 501, "unsupported_transfer_coding"),
+}
+
+
+@pytest.mark.parametrize(("sent", "status", "code"), BROKEN.values(), ids=BROKEN)
+def test_what_is_no_request_is_told_in_the_envelope(patient: Api, sent: bytes, status: int, code: str) -> None:
+    with patient.sending(sent) as connection:
+        told, body = reply(connection)
+        ended = connection.recv(1)
+
+    assert (told, body["code"], ended) == (status, code, b"")
+    assert "secret" not in patient.log.read_text()
+
+
+def test_a_worker_that_is_told_to_stop_waits_for_no_stalled_client(start: Callable[..., Api]) -> None:
+    """Leaving `start` stops the server and asserts that it ended well, in time."""
+    api = start(MATCH_REQUEST_TIMEOUT_S="2", MATCH_MAX_WAIT_S="5")
+
+    stalled = [api.sending(stall) for stall in STALLS.values()]
+
+    assert answers(api.url)
+    for connection in stalled:
+        connection.close()
