@@ -234,7 +234,13 @@ def sample(seen: Soak, parts: Parts, watched: Mapping[str, Callable[[], int]], b
 
 def children(pid: int) -> list[int]:
     """Return the processes of the API, the eldest first."""
-    return sorted(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()), key=started)
+
+
+def started(pid: int) -> int:
+    """Return when the process started, in ticks since the machine did: numbers of processes begin anew."""
+    # The program's name, in ( ), may hold spaces; the time is the 22nd field.
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def report(seen: Soak, parts: Parts, options: argparse.Namespace, *, seconds: float, drained_s: float) -> bool:

@@ -25,7 +25,7 @@ def draw_timeline(
     memory, keys, rate = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
     for name, series in samples.items():
         if name not in OTHERS:
-            memory.plot([at / 60 for at, _ in series], [value for _, value in series], ".", markersize=2, label=name)
+            memory.plot([at / 60 for at, _ in series], [value for _, value in series], linewidth=1, label=name)
     for axes, name in ((keys, "keys in Redis"), (rate, "accepted a second")):
         series = samples.get(name, ())
         axes.plot([at / 60 for at, _ in series], [value for _, value in series], color="tab:gray")
@@ -36,7 +36,7 @@ def draw_timeline(
         axes.set_ylim(bottom=0)
         axes.grid(visible=True, alpha=0.25)
     memory.set(title="resident memory in MiB; a red line is a kill")
-    memory.legend(markerscale=6)
+    memory.legend()
     rate.set(xlabel="minutes")
     figure.savefig(file, metadata={"Date": None})
 
