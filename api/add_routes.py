@@ -8,9 +8,10 @@ from time import monotonic
 
 from flask import Response, g, request
 
-from api import replies, requests
+from api import callbacks, replies, requests
 from api.endpoints import Endpoint, Reply
 from api.envelope import reply
+from api.idempotency import Once, marked, once
 from api.intake import Wanted
 from api.keys import Scope
 from api.outcomes import Outcome, accepted, refused
@@ -19,7 +20,7 @@ from api.services import Services
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
 from common.jobs import SINGLE_QUEUE
-from common.ledger import State, Task
+from common.ledger import Entry, State, Task
 
 ACCEPTED = 202
 
@@ -35,29 +36,45 @@ def add(services: Services, given: requests.Add | requests.AddMany) -> Response:
 
 
 def _add_one(services: Services, given: requests.Add) -> Response:
-    wanted = Wanted(filepath=given.filepath, source=given.source, metadata=given.metadata)
-    [task] = _wait(services, [services.intake.accept(wanted, request_id=g.request_id)], given.wait)
+    wanted = Wanted(
+        filepath=given.filepath,
+        source=given.source,
+        metadata=given.metadata,
+        callback=callbacks.checked(services, given.callback_url),
+        task_id=once(given.idempotency_key).task_id(0),
+    )
+    entry = services.intake.accept(wanted, request_id=g.request_id)
+    [task] = _wait(services, [entry.task], given.wait)
     outcome = accepted(task, given.source.field, found=_found(services, [task]))
     response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
     response.headers["Location"] = f"/tasks/{task.id}"
-    return response
+    return marked(response, replayed=entry.is_replay)
 
 
 def _add_many(services: Services, given: requests.AddMany) -> Response:
     """Answer with an outcome each; an item that is wrong costs the others nothing."""
     with services.batching.passage():
-        wanted = _wanted(given, services.settings)
-        entered = services.intake.accept_all(wanted, queue=SINGLE_QUEUE, request_id=g.request_id)
-    tasks = _wait(services, [one for one in entered if isinstance(one, Task)], given.wait)
+        key, callback = once(given.idempotency_key), callbacks.checked(services, given.callback_url)
+        entered = services.intake.accept_all(
+            _wanted(given, services.settings, key, callback),
+            queue=SINGLE_QUEUE,
+            request_id=g.request_id,
+            task_ids=key.task_ids([*given.items()]),
+        )
+    entries = [one for one in entered if isinstance(one, Entry)]
+    tasks = _wait(services, [one.task for one in entries], given.wait)
     found, ended = _found(services, tasks), iter(tasks)
     outcomes = {
-        number: accepted(next(ended), given.picture(number), found=found) if isinstance(one, Task) else refused(one)
+        number: accepted(next(ended), given.picture(number), found=found, replayed=one.is_replay)
+        if isinstance(one, Entry)
+        else refused(one)
         for number, one in zip(given.items(), entered, strict=True)
     }
-    return _summary(outcomes)
+    replayed = bool(entries) and all(one.is_replay for one in entries)
+    return marked(_summary(outcomes), replayed=replayed)
 
 
-def _wanted(given: requests.AddMany, settings: Settings) -> Iterator[Wanted | MatchError]:
+def _wanted(given: requests.AddMany, settings: Settings, key: Once, callback: str) -> Iterator[Wanted | MatchError]:
     """Read the items one after another, so that one picture is held at a time."""
     for number, values in given.items().items():
         try:
@@ -66,7 +83,13 @@ def _wanted(given: requests.AddMany, settings: Settings) -> Iterator[Wanted | Ma
             yield error
         else:
             source = replace(item.source, field=given.picture(number))
-            yield Wanted(filepath=item.filepath, source=source, metadata=item.metadata)
+            yield Wanted(
+                filepath=item.filepath,
+                source=source,
+                metadata=item.metadata,
+                callback=callback,
+                task_id=key.task_id(number),
+            )
 
 
 def _summary(outcomes: Mapping[int, Outcome]) -> Response:
@@ -123,7 +146,13 @@ ENDPOINTS = (
         methods=("POST",),
         view=add,
         takes=(requests.Add, requests.AddMany),
-        reply=Reply(result=replies.ItemOutcome, added={"task": replies.Task}, statuses=(200, 202), errors=(422, 503)),
+        reply=Reply(
+            result=replies.ItemOutcome,
+            added={"task": replies.Task},
+            statuses=(200, 202),
+            errors=(409, 422, 503),
+            keyed=True,
+        ),
         # Room for a hundred that are small, or for four of the largest.
         pictures=4,
         items=requests.ADD_MOST,

@@ -4,12 +4,14 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from flask import Response, g, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 
-from api import replies, requests
+from api import callbacks, replies, requests
 from api.endpoints import Endpoint, Reply
+from api.idempotency import Once, marked, once
 from api.intake import Wanted
 from api.keys import Scope
 from api.lines import Line, blocks
@@ -20,7 +22,7 @@ from api.spool import spooled
 from common.config import Settings
 from common.errors import InputError, MatchError
 from common.jobs import BATCH_QUEUE
-from common.ledger import Task
+from common.ledger import Entry
 
 log = logging.getLogger(__name__)
 
@@ -30,32 +32,54 @@ LINE_BYTES = 512 * 1024
 LINES = 100_000
 
 
-def batch(services: Services, _: requests.Nothing) -> Response:
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What holds for all lines of a request."""
+
+    request_id: str
+    callback: str
+    key: Once
+
+
+def batch(services: Services, given: requests.Batch) -> Response:
     """Accept pictures by URL, a line of JSON each, and tell what became of each line.
 
     The body is read as a stream of up to 100,000 lines, and so is the reply: an outcome a line, in order, with the
     number of its line. A line that cannot be accepted now has a `retry_after` in seconds. What was accepted stays
-    accepted, should the connection break.
+    accepted, should the connection break: sent again with the same `Idempotency-Key`, lines that were accepted have
+    the same tasks, `replayed`, and the others are accepted now.
     """
+    key = once(given.idempotency_key)
+    terms = _Terms(g.request_id, callbacks.checked(services, given.callback_url), key)
     with ExitStack() as opened:
         opened.enter_context(services.batching.passage())
         connection = request.environ.get("gunicorn.socket")
         lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
-        outcomes = _outcomes(services, lines, request_id=g.request_id)
-        response = Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0])
+        outcomes = _outcomes(services, lines, terms)
+        response = marked(
+            Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0]), replayed=_seen_before(services, key)
+        )
         # The place is taken until the last line is sent, or the client has gone.
         response.call_on_close(opened.pop_all().close)
     return response
 
 
-def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], *, request_id: str) -> Iterator[bytes]:
+def _seen_before(services: Services, key: Once) -> bool:
+    """Say whether the key came before; that is unknown while Redis does not answer, as its lines will tell."""
+    try:
+        return key.seen_before(services.ledger)
+    except MatchError:
+        return False
+
+
+def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], terms: _Terms) -> Iterator[bytes]:
     """Return the outcomes of each block; where the body ends before its time, the last one tells why."""
     last = 0
     try:
         for block in arriving:
             # What is beyond is read all the same: only then most clients read what became of the rest.
             if taken := [line for line in block if line.number <= LINES]:
-                yield b"".join(_block(services, taken, request_id))
+                yield b"".join(_block(services, taken, terms))
             last = block[-1].number if block else last
         if last > LINES:
             yield _told(LINES + 1, refused(_wrong(f"a request has at most {LINES} lines", code="too_many_lines")))
@@ -65,25 +89,32 @@ def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], *, request
     except RequestTimeout:
         yield _told(last + 1, refused(_wrong("the rest did not come in within its time", code="request_timeout")))
     except ClientDisconnected:
-        log.info("request %s: the body ended before its time, in line %d", request_id, last + 1)
+        log.info("request %s: the body ended before its time, in line %d", terms.request_id, last + 1)
         yield _told(last + 1, refused(_wrong("the body ended before its time", code="cut_body")))
     except Exception:
-        log.exception("request %s broke", request_id)
+        log.exception("request %s broke", terms.request_id)
         yield _told(last + 1, refused(MatchError("a fault of ours")))
 
 
-def _block(services: Services, lines: Sequence[Line], request_id: str) -> Iterator[bytes]:
-    wanted = (_wanted(line, services.settings) for line in lines)
-    entered = services.intake.accept_all(wanted, queue=BATCH_QUEUE, request_id=request_id)
+def _block(services: Services, lines: Sequence[Line], terms: _Terms) -> Iterator[bytes]:
+    entered = services.intake.accept_all(
+        (_wanted(line, services.settings, terms) for line in lines),
+        queue=BATCH_QUEUE,
+        request_id=terms.request_id,
+        task_ids=terms.key.task_ids([line.number for line in lines]),
+    )
     for line, one in zip(lines, entered, strict=True):
-        yield _told(line.number, accepted(one, "url", found=False) if isinstance(one, Task) else refused(one))
+        told = (
+            accepted(one.task, "url", found=False, replayed=one.is_replay) if isinstance(one, Entry) else refused(one)
+        )
+        yield _told(line.number, told)
 
 
 def _told(number: int, outcome: Outcome) -> bytes:
     return json.dumps({"line": number, **outcome.to_json()}, ensure_ascii=False).encode() + b"\n"
 
 
-def _wanted(line: Line, settings: Settings) -> Wanted | MatchError:
+def _wanted(line: Line, settings: Settings, terms: _Terms) -> Wanted | MatchError:
     if line.data is None:
         return _wrong(f"the line is longer than {LINE_BYTES} bytes", code="line_too_long")
     try:
@@ -97,7 +128,13 @@ def _wanted(line: Line, settings: Settings) -> Wanted | MatchError:
         found = parse(requests.Line, values, settings)
     except InputError as error:
         return error
-    return Wanted(filepath=found.filepath, source=found.source, metadata=found.metadata)
+    return Wanted(
+        filepath=found.filepath,
+        source=found.source,
+        metadata=found.metadata,
+        callback=terms.callback,
+        task_id=terms.key.task_id(line.number),
+    )
 
 
 def _wrong(message: str, *, code: str | None = None) -> InputError:
@@ -111,7 +148,8 @@ ENDPOINTS = (
         scope=Scope.WRITE,
         methods=("POST",),
         view=batch,
-        reply=Reply(result=replies.LineOutcome, errors=(503,)),
+        reply=Reply(result=replies.LineOutcome, errors=(503,), keyed=True),
+        takes=(requests.Batch,),
         line=requests.Line,
         body_bytes=BODY_BYTES,
     ),

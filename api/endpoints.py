@@ -44,14 +44,15 @@ class Reply:
     """What an endpoint replies, for its documentation.
 
     `result` is the type of what the result's list holds, None where it is always empty; `added` are the types of what
-    may stand beside the four keys. `errors` are the statuses of failures beyond those that every endpoint has. `text`
-    is the media type of a reply that is plain text instead.
+    may stand beside the four keys. `errors` are the statuses of failures beyond those that every endpoint has. `keyed`:
+    a request may have a key of its sender's. `text` is the media type of a reply that is plain text instead.
     """
 
     result: Any = None
     added: Mapping[str, Any] = field(default_factory=dict)
     statuses: tuple[int, ...] = (200,)
     errors: tuple[int, ...] = ()
+    keyed: bool = False
     text: str | None = None
 
 

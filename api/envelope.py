@@ -8,6 +8,7 @@ from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from api.access import Forbidden, Refused, Unauthenticated
+from api.idempotency import IdempotencyConflict
 from api.reading import TooLarge, UnsupportedBody
 from api.sources import UnknownFilepath
 from common.errors import (
@@ -27,6 +28,7 @@ STATUS_OF: tuple[tuple[type[MatchError], int], ...] = (
     (Forbidden, 403),
     (TooLarge, 413),
     (UnsupportedBody, 415),
+    (IdempotencyConflict, 409),
     (InputError, 400),
     (UnknownFilepath, 404),
     (ImageError, 422),

@@ -15,14 +15,15 @@ class File(str):
 class Example:
     """A request to an endpoint by `method`, any of its methods where that is empty, and its reply.
 
-    `form` may as well come by query, `lines` are those of a body of JSON lines; `added` stands beside the reply's four
-    keys.
+    `form` may as well come by query, and stands there beside a body of JSON `lines`; `added` stands beside the reply's
+    four keys.
     """
 
     title: str
     method: str = ""
     path: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     lines: Sequence[Mapping[str, Any]] = ()
     status: int = 200
     says: str = "ok"
@@ -64,6 +65,7 @@ class Failing:
 TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
 CAT = "cats/chelsea.jpg"
 URL = "https://images.example.org/chelsea.jpg"
+HOOK = "https://hooks.example.org/match"
 
 
 def _task(state: str, *, filepath: str = CAT, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -82,6 +84,7 @@ def _task(state: str, *, filepath: str = CAT, **more: Any) -> dict[str, Any]:  #
 
 _BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", "finished": "2026-03-01T09:30:00.061Z"}
 _PENDING = _task("pending")
+_CALLBACK = {"state": "pending", "attempts": 0, "error": None, "next": None}
 _STORED = _task("succeeded", **_BEGUN)
 _RETRIED = _task("pending", attempts=1, started=_BEGUN["started"])
 _FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
@@ -96,6 +99,13 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             added={"task": _STORED},
         ),
         Example(title="By URL", form={"url": URL, "filepath": CAT}, status=202, added={"task": _PENDING}),
+        Example(
+            title="With a callback, and safe to be sent again",
+            form={"url": URL, "filepath": CAT, "callback_url": HOOK},
+            headers={"Idempotency-Key": "import-2026-03-01/17"},
+            status=202,
+            added={"task": _task("pending", callback=_CALLBACK)},
+        ),
         Example(
             title="Two pictures, one of them without its name",
             form={"filepaths[0]": "coffee.jpg", "images[0]": File("coffee.jpg"), "images[1]": File("moose.jpg")},
@@ -116,6 +126,13 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                 {"url": "http://10.0.0.1/moose.jpg", "filepath": "moose.jpg"},
             ],
             result=[{"line": 1, "status": "ok", "error": [], "task": _PENDING}, {"line": 2, **_BAD_LINE}],
+        ),
+        Example(
+            title="A line with a callback, safe to be sent again",
+            form={"callback_url": HOOK},
+            headers={"Idempotency-Key": "import-2026-03-01"},
+            lines=[{"url": URL, "filepath": CAT}],
+            result=[{"line": 1, "status": "ok", "error": [], "task": _task("pending", callback=_CALLBACK)}],
         ),
     ),
     "search": (
@@ -294,6 +311,14 @@ FAILURES: Sequence[Failing] = (
         code="not_pending",
         error="the task is running; only one that is pending can be cancelled",
         names="id",
+    ),
+    Failing(
+        title="A key that came before",
+        status=409,
+        endpoint="add",
+        code="idempotency_conflict",
+        error="Idempotency-Key: this key came before, for something else",
+        names="Idempotency-Key",
     ),
     Failing(
         title="Too many bytes",

@@ -1,29 +1,37 @@
 """From pictures in a request to tasks that will not be lost."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from api.idempotency import IdempotencyConflict
 from api.pictures import vet
 from api.publisher import Publisher
 from api.sources import Source, naming
 from common.admission import Admission
-from common.errors import MatchError, Overloaded
+from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.fetch import Fetcher
 from common.images import check_format
-from common.jobs import SINGLE_QUEUE, AddJob, Metadata, Origin
-from common.ledger import Ledger, Task
+from common.jobs import SINGLE_QUEUE, AddJob, Metadata, Order, Origin
+from common.ledger import Entered, Entry, Known, Ledger, State, Task
 from common.tracing import OFF, PRODUCER, Tracing
 from common.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Wanted:
-    """A picture that somebody wants to be stored."""
+    """A picture that somebody wants to be stored.
+
+    `callback` and `task_id` are as in `Order`.
+    """
 
     filepath: str
     source: Source
     metadata: Metadata | None = None
+    callback: str = ""
+    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,79 +45,129 @@ class Intake:
     fetcher: Fetcher
     tracing: Tracing = OFF
 
-    def accept(self, wanted: Wanted, *, request_id: str = "") -> Task:
-        """Return the task, written where it survives a crash of this process.
+    def accept(self, wanted: Wanted, *, request_id: str = "") -> Entry:
+        """Return the entry of the task, written where it survives a crash of this process.
 
-        Raises InputError or ImageError for what can never be stored, Overloaded or QueueUnavailable when it cannot be
-        accepted now; then nothing is left behind.
+        Raises InputError or ImageError for what can never be stored, IdempotencyConflict for a task that is another
+        order's, Overloaded or QueueUnavailable when it cannot be accepted now; then nothing is left behind.
         """
-        [outcome] = self.accept_all([wanted], queue=SINGLE_QUEUE, request_id=request_id)
+        task_ids = [wanted.task_id] if wanted.task_id else []
+        [outcome] = self.accept_all([wanted], queue=SINGLE_QUEUE, request_id=request_id, task_ids=task_ids)
         if isinstance(outcome, MatchError):
             raise outcome
         return outcome
 
     def accept_all(
-        self, wanted: Iterable[Wanted | MatchError], *, queue: str, request_id: str = ""
-    ) -> list[Task | MatchError]:
-        """Return what became of each, in order: its task, or the error that `accept` would raise.
+        self,
+        wanted: Iterable[Wanted | MatchError],
+        *,
+        queue: str,
+        request_id: str = "",
+        task_ids: Sequence[str] = (),
+    ) -> list[Entry | MatchError]:
+        """Return what became of each, in order: its task's entry, or the error that `accept` would raise.
 
-        `request_id` names the request that brought them. What comes as an error stays one. Uploads are taken one after
-        another, so that only one is held at a time; the ledger takes all at once.
+        `request_id` names the request that brought them, `task_ids` are those of `wanted` that have any. What comes as
+        an error stays one. Uploads are taken one after another, so that only one is held at a time; the ledger takes
+        all at once. What is known already needs no room.
         """
-        jobs = [one if isinstance(one, MatchError) else self._job(one) for one in wanted]
-        able = [job for job in jobs if isinstance(job, AddJob)]
+        try:
+            known = self.ledger.known(task_ids) if task_ids else {}
+        except MatchError as error:
+            return [one if isinstance(one, MatchError) else error for one in wanted]
+        orders = [one if isinstance(one, MatchError) else self._order(one, known) for one in wanted]
+        able = [order for order in orders if isinstance(order, Order)]
         with self.tracing.span(
             f"publish {queue}", kind=PRODUCER, about={"messaging.batch.message_count": len(able)}
         ) as s:
             entered = iter(self._enter(able, queue, Origin(request_id=request_id, traceparent=s.traceparent)))
-            outcomes = [next(entered) if isinstance(job, AddJob) else job for job in jobs]
-            self._tidy(jobs, outcomes)
-            self.publisher.send([task for task in outcomes if isinstance(task, Task)], queue=queue)
-        return outcomes
+            outcomes = [next(entered) if isinstance(order, Order) else order for order in orders]
+            self._tidy(orders, outcomes)
+            self.publisher.send(_unsent(orders, outcomes), queue=queue)
+        return [
+            IdempotencyConflict() if isinstance(one, Entry) and one.entered is Entered.OTHER else one
+            for one in outcomes
+        ]
 
-    def _job(self, wanted: Wanted) -> AddJob | MatchError:
+    def _order(self, wanted: Wanted, known: Mapping[str, Known]) -> Order | Entry | MatchError:
+        """Return what is to be entered, or what was entered before under the same id."""
         source = wanted.source
+        mark = fingerprint(wanted) if wanted.task_id else ""
+        if wanted.task_id in known:
+            return known[wanted.task_id].entry(mark)
         try:
             self._vet(source)
             self.admission.check()
             claim = None if source.data is None else self.uploads.put(source.data)
         except MatchError as error:
             return error
-        return AddJob(filepath=wanted.filepath, url=source.url, upload=claim, metadata=wanted.metadata)
+        job = AddJob(filepath=wanted.filepath, url=source.url, upload=claim, metadata=wanted.metadata)
+        return Order(job=job, callback=wanted.callback, task_id=wanted.task_id, fingerprint=mark)
 
-    def _enter(self, jobs: Sequence[AddJob], queue: str, origin: Origin) -> list[Task | MatchError]:
+    def _enter(self, orders: Sequence[Order], queue: str, origin: Origin) -> list[Entry | MatchError]:
         """Write the tasks into the ledger, the first ones alone where there is no room for all."""
-        if not jobs:
+        if not orders:
             return []
         try:
-            return [*self.ledger.accept(jobs, queue=queue, origin=origin)]
+            return [*self.ledger.enter(orders, queue=queue, origin=origin)]
         except Overloaded as error:
-            half = len(jobs) // 2
-            first = self._enter(jobs[:half], queue, origin)
-            if half and isinstance(first[-1], Task):
-                return [*first, *self._enter(jobs[half:], queue, origin)]
-            return [*first, *[error] * (len(jobs) - half)]
+            half = len(orders) // 2
+            first = self._enter(orders[:half], queue, origin)
+            if half and isinstance(first[-1], Entry):
+                return [*first, *self._enter(orders[half:], queue, origin)]
+            return [*first, *[error] * (len(orders) - half)]
         except MatchError as error:
-            return [error for _ in jobs]
+            return [error for _ in orders]
 
-    def _tidy(self, jobs: Sequence[AddJob | MatchError], outcomes: Sequence[Task | MatchError]) -> None:
+    def _tidy(self, orders: Sequence[Order | Entry | MatchError], outcomes: Sequence[Entry | MatchError]) -> None:
         """Let the uploads of accepted work stay, and forget the others."""
-        claims = [
-            (job.upload, isinstance(outcome, Task))
-            for job, outcome in zip(jobs, outcomes, strict=True)
-            if isinstance(job, AddJob) and job.upload is not None
-        ]
-        kept, dropped = [claim for claim, stays in claims if stays], [claim for claim, stays in claims if not stays]
+        uploads = {
+            order.job.upload: (order, outcome)
+            for order, outcome in zip(orders, outcomes, strict=True)
+            if isinstance(order, Order) and order.job.upload is not None
+        }
+        kept = [upload for upload, (_, outcome) in uploads.items() if _is_new(outcome)]
         # Should either fail: what is accepted has a day to be worked on, and what is not goes by itself within the day.
         if kept:
             with suppress(MatchError):
                 self.uploads.keep(*kept)
-        if dropped:
+        if dropped := [upload for upload, (order, outcome) in uploads.items() if _is_left_over(order, outcome)]:
             with suppress(MatchError):
-                self.uploads.drop(dropped)
+                # A task that was there may be this very order's: the ledger was asked twice, and answered once.
+                used = self.ledger.uploads_of([order.task_id for order, _ in uploads.values() if order.task_id])
+                self.uploads.drop([upload for upload in dropped if upload not in used.values()])
 
     def _vet(self, source: Source) -> None:
         with naming(source.field):
             if source.data is not None:
                 check_format(source.data)
         vet(self.fetcher, source)
+
+
+def fingerprint(wanted: Wanted) -> str:
+    """Return what tells an order from others: the same for the same picture, name, metadata and callback."""
+    data = wanted.source.data
+    digest = None if data is None else hashlib.sha256(data).hexdigest()
+    told = [wanted.filepath, wanted.source.url, digest, wanted.metadata, wanted.callback]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _is_new(outcome: Entry | MatchError) -> bool:
+    return isinstance(outcome, Entry) and outcome.entered is Entered.NEW
+
+
+def _is_left_over(order: Order, outcome: Entry | MatchError) -> bool:
+    """Say whether the order's upload has no task; one that the ledger may have taken unheard is left to its day."""
+    return not _is_new(outcome) and not (order.task_id and isinstance(outcome, QueueUnavailable))
+
+
+def _unsent(orders: Sequence[Order | Entry | MatchError], outcomes: Sequence[Entry | MatchError]) -> list[Task]:
+    """Return the tasks whose message is to be sent; of one that was just written by another it may come twice."""
+    return [
+        outcome.task
+        for order, outcome in zip(orders, outcomes, strict=True)
+        if isinstance(order, Order)
+        and isinstance(outcome, Entry)
+        and outcome.entered is not Entered.OTHER
+        and outcome.task.state is State.PENDING
+    ]

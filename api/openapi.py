@@ -60,6 +60,10 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "description": "Names the request in the service's log.",
                     "schema": {"type": "string"},
                 },
+                "Idempotency-Replayed": {
+                    "description": "The request's `Idempotency-Key` came before: this is what became of that.",
+                    "schema": {"const": "true"},
+                },
                 "Location": {"description": "Where the task is.", "schema": {"type": "string"}},
                 "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 0}},
                 "WWW-Authenticate": {
@@ -90,11 +94,14 @@ def _security(endpoint: Endpoint, settings: Settings) -> Json:
 
 def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) -> Json:
     examples = [example for example in EXAMPLES[endpoint.name] if example.method in {"", method}]
-    parameters = schemas.parameters(endpoint.takes, where="path")
+    parameters = [
+        *schemas.parameters(endpoint.takes, where="path"),
+        *schemas.parameters(endpoint.takes, where="header"),
+    ]
     content: Json = {}
     if method == "POST":
         content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
-    else:
+    if method != "POST" or endpoint.line:
         parameters += schemas.parameters(endpoint.takes, where="query")
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
     operation: Json = {
@@ -140,7 +147,7 @@ def _requires(schema: Json) -> bool:
 def _example_of(parameter: Json, examples: Sequence[Example]) -> Json:
     """Return an example of a parameter in the path or query, where there is one."""
     for example in examples:
-        given = {**example.path, **example.form}
+        given = {**example.path, **example.headers, **example.form}
         if parameter["name"] in given:
             return {"example": given[parameter["name"]]}
         start = parameter["name"] + "["
@@ -155,6 +162,7 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
         shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.status == status}
         media_type, schema = _body(endpoint, schemas)
         headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
+        headers += ["Idempotency-Replayed"] * endpoint.reply.keyed
         found[f"{status}"] = {
             "description": HTTPStatus(status).phrase,
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},

@@ -35,12 +35,13 @@ def refused(error: MatchError) -> Outcome:
     return Outcome(failure.http_status, "fail", [failure.message], told)
 
 
-def accepted(task: Task, parameter: str, *, found: bool) -> Outcome:
+def accepted(task: Task, parameter: str, *, found: bool, replayed: bool = False) -> Outcome:
     """Return the outcome of a task, as far as it has come.
 
-    `parameter` is that by which its picture came; `found` says whether searches find what is stored by now.
+    `parameter` is that by which its picture came; `found` says whether searches find what is stored by now,
+    `replayed` whether the task was accepted before.
     """
-    about: dict[str, Any] = {"task": task_json(task)}
+    about: dict[str, Any] = {"task": task_json(task)} | ({"replayed": True} if replayed else {})
     if task.state is State.FAILED:
         ours = task.code in OUR_FAULTS
         told = {"code": task.code or ""} | ({} if ours else {"field": parameter})

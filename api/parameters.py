@@ -32,6 +32,8 @@ METADATA_BYTES = 65_536
 METADATA_STRING_BYTES = 8192
 # Elasticsearch's own limit on nested objects in a flattened field.
 METADATA_DEPTH = 20
+# A sender's own name for a request: printable ASCII, within a header's white space.
+REQUEST_KEY = re.compile(r"[!-~]|[!-~][ -~]{0,253}[!-~]")
 # Each costs the store a look of its own.
 MOST_FILTERS = 16
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -47,13 +49,14 @@ class Parameters(BaseModel):
     """The parameters of one endpoint, as fields; see api/endpoints.py on how they are declared.
 
     `plain` are the names that a request may bring as they are, `keyed` those that it brings as `name[key]`, each with
-    an example of such a name. What stands in the path is neither.
+    an example of such a name. What stands in the path is neither; nor are `headers`, the names of headers by field.
     """
 
     model_config = ConfigDict(frozen=True)
 
     plain: ClassVar[frozenset[str]]
     keyed: ClassVar[Mapping[str, str]]
+    headers: ClassVar[Mapping[str, str]]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
@@ -61,12 +64,26 @@ class Parameters(BaseModel):
         marks = {name: [type(mark) for mark in field.metadata] for name, field in cls.model_fields.items()}
         indexed = {name: f"{name}[0]" for name, mark in marks.items() if Indexed in mark}
         cls.keyed = indexed | {name: f"{name}[key]" for name, mark in marks.items() if Keyed in mark}
-        cls.plain = frozenset(name for name, mark in marks.items() if name not in cls.keyed and InPath not in mark)
+        cls.headers = {
+            name: mark.name
+            for name, field in cls.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, InHeader)
+        }
+        elsewhere = {*cls.keyed, *cls.headers}
+        cls.plain = frozenset(name for name, mark in marks.items() if name not in elsewhere and InPath not in mark)
 
 
 @dataclass(frozen=True, slots=True)
 class InPath:
     """Marks a field whose value stands in the request's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class InHeader:
+    """Marks a field whose value stands in the request's header of this name."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +267,20 @@ Filepath = Annotated[
     str,
     BeforeValidator(valid_filepath),
     Field(json_schema_extra={"format": "filepath", "minLength": 1, "maxLength": FILEPATH_BYTES}),
+]
+
+
+def _request_key(value: object) -> str:
+    key = text(value)
+    if not REQUEST_KEY.fullmatch(key):
+        raise wrong("must be 1 to 255 printable ASCII characters", field="Idempotency-Key", code="wrong_parameter")
+    return key
+
+
+RequestKey = Annotated[
+    str,
+    BeforeValidator(_request_key),
+    Field(json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": f"^({REQUEST_KEY.pattern})$"}),
 ]
 
 

@@ -87,7 +87,8 @@ def _fit(request: Request, types: Sequence[type[P]], given: Mapping[str, Value],
     fitting = [kind for kind in types if all(knows(kind, name) for name in given)]
     if not fitting:
         _mixed(given, types)
-    return parse(fitting[0], {**nested(fitting[0], given), **(request.view_args or {})}, settings)
+    headers = {field: request.headers[name] for field, name in fitting[0].headers.items() if name in request.headers}
+    return parse(fitting[0], {**nested(fitting[0], given), **headers, **(request.view_args or {})}, settings)
 
 
 def parse(

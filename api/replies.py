@@ -85,6 +85,7 @@ class Outcome(BaseModel):
     code: str = ABSENT
     field: str = ABSENT
     retry_after: Annotated[int, Field(ge=0, description="Seconds after which it may succeed.")] = ABSENT
+    replayed: Annotated[bool, Field(description="Whether the task was accepted before, by the same key.")] = ABSENT
 
 
 class ItemOutcome(Outcome):

@@ -13,11 +13,13 @@ from api.parameters import (
     Filepath,
     Filters,
     Indexed,
+    InHeader,
     InPath,
     Metadata,
     MetadataObject,
     Number,
     Parameters,
+    RequestKey,
     Upload,
     Url,
     Whole,
@@ -50,6 +52,26 @@ class Waiting(Parameters):
     ] = None
 
 
+class Ordered(Parameters):
+    """Parameters of what its sender wants to hear of again, or may send again."""
+
+    callback_url: Annotated[
+        Url | None,
+        Field(
+            description="Is told of the end of each task by a signed webhook, see docs/webhooks.md; needs a secret "
+            "in the service's settings."
+        ),
+    ] = None
+    idempotency_key: Annotated[
+        RequestKey | None,
+        InHeader("Idempotency-Key"),
+        Field(
+            description="Your own name for this request: sent again within a day, it answers with the same tasks. The "
+            "same name for something else is a 409."
+        ),
+    ] = None
+
+
 class Item(Pictured):
     """One picture to be stored."""
 
@@ -57,11 +79,11 @@ class Item(Pictured):
     metadata: Annotated[Metadata | None, Field(description="Comes back with every match.")] = None
 
 
-class Add(Item, Waiting):
+class Add(Item, Ordered, Waiting):
     """A picture to be stored."""
 
 
-class AddMany(Waiting):
+class AddMany(Ordered, Waiting):
     """Pictures to be stored; what has the same number belongs together."""
 
     filepaths: Annotated[
@@ -98,6 +120,10 @@ class AddMany(Waiting):
     def shown(self, field: str, number: int) -> str:
         """Return the parameter by which an item's field came."""
         return f"{self.names[field]}[{number}]"
+
+
+class Batch(Ordered):
+    """What holds for all lines of a batch."""
 
 
 class Line(Sourced):

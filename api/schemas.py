@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from api.parameters import Indexed, InPath, Keyed, Parameters
+from api.parameters import Indexed, InHeader, InPath, Keyed, Parameters
 from common.config import Settings
 
 Json = dict[str, Any]
@@ -53,14 +53,15 @@ class Schemas:
         return schema | {"additionalProperties": False}
 
     def parameters(self, types: Sequence[type[Parameters]], *, where: str) -> list[Json]:
-        """Return OpenAPI's parameters in the `path` or the `query`.
+        """Return OpenAPI's parameters in the `path`, the `query` or the `header`.
 
         Where an endpoint takes several forms of a request, none of their parameters is required in all of them.
         """
         found: dict[str, Json] = {}
         for kind in types:
-            for name, field, schema in self._fields(kind):
-                if (where == "path") == _is(field, InPath):
+            for field_name, field, schema in self._fields(kind):
+                if where == _place(field):
+                    name = kind.headers.get(field_name, field_name)
                     required = where == "path" or (field.is_required() and len(types) == 1)
                     found[name] = _parameter(name, where, schema, required=required, by_key=_is(field, Keyed, Indexed))
         return list(found.values())
@@ -83,7 +84,7 @@ class Schemas:
         patterns: Json = {}
         for name, field, schema in self._fields(kind):
             each = schema.get("additionalProperties", schema)
-            if _is(field, InPath) or (is_file(each) and not files):
+            if _place(field) != "query" or (is_file(each) and not files):
                 continue
             about = {"description": schema["description"]} if "description" in schema else {}
             if _is(field, Keyed):
@@ -147,6 +148,11 @@ def _beyond_the_first(field: FieldInfo) -> str:
     """Return a pattern of the numbers from 1 on; the most is a power of ten."""
     [most] = [mark.most for mark in field.metadata if isinstance(mark, Indexed)]
     return f"[1-9][0-9]{{0,{len(str(most - 1)) - 1}}}"
+
+
+def _place(field: FieldInfo) -> str:
+    """Return where the field stands; what may be in the query may be in a form."""
+    return "path" if _is(field, InPath) else "header" if _is(field, InHeader) else "query"
 
 
 def _is(field: FieldInfo, *marks: type) -> bool:

@@ -149,7 +149,7 @@ for _, url in ipairs(urls) do
       tell(old, called('failed', 0, 0, 'the receiver took nothing in time'))
       forget(url, old)
       if #old > 0 then
-        go_on(url, now, 0)
+        if go_on(url, now, 0) then redis.call('ZADD', DUE, now, url) end
         return {{}}
       end
     end

@@ -107,6 +107,11 @@ class Entry:
     task: Task
     entered: Entered = Entered.NEW
 
+    @property
+    def is_replay(self) -> bool:
+        """Say whether the task was there already."""
+        return self.entered is not Entered.NEW
+
 
 @dataclass(frozen=True, slots=True)
 class Known:

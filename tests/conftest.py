@@ -1,5 +1,6 @@
 """What every kind of test may use: a Redis in memory, a real Redis, a store with state, the API around it."""
 
+import base64
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ from common.store.labels import labels, wanted
 from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
+
+WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 
 
 @pytest.fixture
@@ -215,7 +218,7 @@ def make_client(
             opened.callback(waiters.close)
             vitals = Vitals(memory_store, ledger, redis)
             services = Services(
-                settings=settings or Settings(max_image_bytes=100_000),
+                settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
                 store=memory_store,
                 ledger=ledger,
                 intake=intake,

@@ -80,9 +80,11 @@ def send(client: FlaskClient, endpoint: Endpoint, method: str, example: Example,
     path = endpoint.path.replace("<id>", task_id)
     if endpoint.line:
         body = "".join(f"{json.dumps(line)}\n" for line in example.lines)
-        return client.open(path, method=method, data=body, content_type=LINE_TYPES[0])
+        about = {"query_string": example.form, "headers": example.headers}
+        return client.open(path, method=method, data=body, content_type=LINE_TYPES[0], **about)
     form = {name: sent(value) for name, value in example.form.items()}
-    return client.open(path, method=method, **{"data" if method == "POST" else "query_string": form})
+    where = "data" if method == "POST" else "query_string"
+    return client.open(path, method=method, headers=example.headers, **{where: form})
 
 
 def sent(value: Any) -> Any:

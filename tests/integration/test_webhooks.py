@@ -1,0 +1,357 @@
+"""Real workers and a real receiver: every end of a task is told, whatever dies, and nothing else is called."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+
+from api.publisher import Publisher
+from common.callbacks import Callback, CallState
+from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
+from common.ledger import CLOSED_STATES, Task
+from common.wiring import Parts
+from dev.ports import free_port
+
+SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
+WITHIN_S = 60
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "webhooks.md"
+SHORT = {
+    "MATCH_VISIBILITY_TIMEOUT_S": "6",
+    "MATCH_STORE_HOLD_S": "1",
+    "MATCH_FETCH_TIMEOUT_S": "1",
+    "MATCH_DECODE_TIMEOUT_S": "1",
+    "MATCH_WEBHOOK_TIMEOUT_S": "2",
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Receiver"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.server.answer(self.path, self.headers, body)
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", self.server.elsewhere)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Receiver(ThreadingHTTPServer):
+    """Answers with `statuses`, the last one for ever, and keeps what it took; `/hang` has no answer until the end."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.statuses = [204]
+        self.elsewhere = ""
+        self.calls: list[tuple[str, str, bytes]] = []
+        self.taken: list[dict[str, Any]] = []
+        self.end_hanging = Event()
+        Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    def url(self, path: str = "/") -> str:
+        return f"http://{self.address}{path}"
+
+    def answer(self, path: str, headers: Any, body: bytes) -> int:
+        self.calls.append((path, headers["webhook-id"], body))
+        if path == "/hang":
+            self.end_hanging.wait()
+        if not verified(headers, body):
+            return 401
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if status == 204:
+            self.taken += json.loads(body)["tasks"]
+        return status
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: that workers die is the point here."""
+
+
+def verified(headers: Any, body: bytes) -> bool:
+    """Verify a signature as the specification says, by nothing of ours."""
+    content = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
+    expected = hmac.new(base64.b64decode(SECRET), content, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(expected).decode()}" in headers["webhook-signature"].split(" ")
+
+
+@pytest.fixture
+def start_receiver() -> Iterator[Callable[..., Receiver]]:
+    started: list[Receiver] = []
+
+    def start(port: int = 0) -> Receiver:
+        started.append(Receiver(port))
+        return started[-1]
+
+    yield start
+    for receiver in started:
+        receiver.end_hanging.set()
+        receiver.shutdown()
+        receiver.server_close()
+
+
+@pytest.fixture
+def receiver(start_receiver: Any) -> Receiver:
+    found: Receiver = start_receiver()
+    return found
+
+
+@pytest.fixture
+def start(start_worker: Any) -> Callable[..., subprocess.Popen[bytes]]:
+    """Start a worker that may call these receivers."""
+
+    def start(*receivers: Receiver, **more: str) -> subprocess.Popen[bytes]:
+        allowed = ",".join(receiver.address for receiver in receivers)
+        found: subprocess.Popen[bytes] = start_worker(
+            **{"MATCH_WEBHOOK_SECRET": f"whsec_{SECRET}", "MATCH_FETCH_ALLOW": allowed, **SHORT, **more}
+        )
+        return found
+
+    return start
+
+
+@pytest.fixture
+def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
+    """Accept tasks that fail at once: their uploads are gone."""
+
+    def send(url: str, *, count: int = 1, queue: str = SINGLE_QUEUE) -> list[Task]:
+        orders = [Order(job=AddJob(filepath=f"{number}", upload="gone"), callback=url) for number in range(count)]
+        tasks = [entry.task for entry in parts.ledger.enter(orders, queue=queue)]
+        publisher.send(tasks, queue=queue)
+        return tasks
+
+    return send
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    deadline = monotonic() + WITHIN_S
+    while not done():
+        assert monotonic() < deadline, f"not in time: {what}"
+        sleep(0.02)
+
+
+def callback(parts: Parts, task: Task) -> Callback:
+    found = parts.ledger.task(task.id)
+    assert found is not None
+    assert found.callback is not None
+    return found.callback
+
+
+def wait_for(parts: Parts, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
+    wait_until(lambda: all(fits(callback(parts, task)) for task in tasks), "the callbacks get so far")
+
+
+def delivered(found: Callback) -> bool:
+    return found.state is CallState.DELIVERED
+
+
+def failed_once(found: Callback) -> bool:
+    return found.attempts >= 1 and found.error is not None
+
+
+def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+    cancelled = send(receiver.url(), count=1)
+    parts.ledger.cancel(cancelled[0].id)
+    failed = send(receiver.url("/other?token=1"), count=3)
+
+    start(receiver)
+    wait_for(parts, cancelled + failed, delivered)
+
+    assert {(task["id"], task["state"]) for task in receiver.taken} == {
+        (cancelled[0].id, "cancelled"),
+        *((task.id, "failed") for task in failed),
+    }
+    assert {path for path, _, _ in receiver.calls} == {"/", "/other?token=1"}
+
+
+def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+    tasks = send(receiver.url(), count=1000, queue=BATCH_QUEUE)
+
+    start(receiver)
+    wait_for(parts, tasks, delivered)
+
+    assert sorted(task["id"] for task in receiver.taken) == sorted(task.id for task in tasks)
+    assert len(receiver.calls) <= 20
+
+
+def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+    receiver.statuses = [503, 204]
+    tasks = send(receiver.url(), count=2)
+
+    start(receiver)
+    wait_for(parts, tasks, failed_once)
+    wait_for(parts, tasks, delivered)
+
+    assert receiver.calls[0] == receiver.calls[1]
+    assert {callback(parts, task).attempts for task in tasks} == {2}
+
+
+def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any) -> None:
+    internal = start_receiver()
+    receiver.statuses, receiver.elsewhere = [302], internal.url("/admin")
+    tasks = send(receiver.url())
+
+    start(receiver, internal)
+    wait_for(parts, tasks, failed_once)
+
+    assert callback(parts, tasks[0]).error == "127.0.0.1 answered with status 302"
+    assert internal.calls == []
+
+
+def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+    tasks = send(receiver.url())
+
+    start()
+    wait_for(parts, tasks, failed_once)
+
+    assert callback(parts, tasks[0]).error == "127.0.0.1 is not on the public internet"
+    assert receiver.calls == []
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(
+    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+) -> None:
+    hanging = start_receiver()
+    stuck = send(hanging.url("/hang"))
+    start(receiver, hanging, MATCH_WEBHOOK_TIMEOUT_S="60")
+    wait_until(lambda: bool(hanging.calls), "the receiver hangs")
+
+    tasks = send(receiver.url(), count=5)
+    wait_for(parts, tasks, delivered)
+
+    assert callback(parts, stuck[0]) == Callback()
+
+
+def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
+    parts: Parts, receiver: Receiver, start: Any, send: Any
+) -> None:
+    tasks = send(receiver.url("/hang"))
+
+    start(receiver)
+    wait_for(parts, tasks, failed_once)
+
+    assert callback(parts, tasks[0]).error == "127.0.0.1 gave no complete answer within 2 s"
+
+
+def test_a_receiver_that_was_dead_hears_when_it_lives_again(
+    parts: Parts, start_receiver: Any, start: Any, send: Any
+) -> None:
+    dead = start_receiver()
+    dead.shutdown()
+    dead.server_close()
+    tasks = send(dead.url())
+    start(dead)
+    wait_for(parts, tasks, failed_once)
+
+    alive = start_receiver(dead.server_port)
+    wait_for(parts, tasks, delivered)
+
+    assert [task["id"] for task in alive.taken] == [tasks[0].id]
+
+
+def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
+    parts: Parts, receiver: Receiver, start: Any, send: Any
+) -> None:
+    tasks = send(receiver.url(), count=20)
+    first = start(receiver)
+    wait_until(lambda: all(ended(parts, task) for task in tasks), "all tasks end")
+
+    first.kill()
+    first.wait()
+    called_before = len(receiver.calls)
+    start(receiver)
+    wait_for(parts, tasks, delivered)
+
+    assert called_before == 0
+    assert sorted(task["id"] for task in receiver.taken) == sorted(task.id for task in tasks)
+
+
+def test_a_worker_killed_during_the_call_leaves_it_to_another(
+    parts: Parts, receiver: Receiver, start: Any, send: Any
+) -> None:
+    tasks = send(receiver.url("/hang"))
+    first = start(receiver)
+    wait_until(lambda: bool(receiver.calls), "the receiver is called")
+
+    first.kill()
+    first.wait()
+    receiver.end_hanging.set()
+    start(receiver)
+    wait_for(parts, tasks, delivered)
+
+    assert len({(id_, body) for _, id_, body in receiver.calls}) == 1
+
+
+def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Receiver, start: Any, send: Any) -> None:
+    send(receiver.url("/hang"))
+    worker = start(receiver, MATCH_WEBHOOK_TIMEOUT_S="60")
+    wait_until(lambda: bool(receiver.calls), "the receiver is called")
+
+    worker.send_signal(signal.SIGTERM)
+
+    # Held up, it would end with 1 after MATCH_STOP_WITHIN_S.
+    assert worker.wait(WITHIN_S) == 0
+    assert not receiver.end_hanging.is_set()
+
+
+def test_the_receiver_of_the_guide_takes_what_is_ours_and_nothing_else(
+    parts: Parts, start: Any, send: Any, tmp_path: Path
+) -> None:
+    port, log = free_port(), tmp_path / "receiver.log"
+    [code] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    with log.open("wb") as out:
+        program = subprocess.Popen(
+            [sys.executable, "-c", code, f"{port}"],
+            env={**os.environ, "WEBHOOK_SECRET": f"whsec_{SECRET}"},
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+        )
+    try:
+        wait_until(lambda: answers(port), "the receiver of the guide answers")
+        [task] = send(f"http://127.0.0.1:{port}/")
+        start(MATCH_FETCH_ALLOW=f"127.0.0.1:{port}")
+        wait_for(parts, [task], delivered)
+        forged = requests.post(f"http://127.0.0.1:{port}/", data=b"{}", timeout=30)
+    finally:
+        program.kill()
+        program.wait()
+
+    assert log.read_text().splitlines() == [f"{task.id} {task.filepath} failed"]
+    assert forged.status_code == 401
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.post(f"http://127.0.0.1:{port}/", data=b"", timeout=30).status_code == 401
+    except requests.ConnectionError:
+        return False
+
+
+def ended(parts: Parts, task: Task) -> bool:
+    found = parts.ledger.task(task.id)
+    return found is not None and found.state in CLOSED_STATES
