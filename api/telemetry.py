@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 
 from api.metrics import Metrics
 from common.logs import bound
-from common.tracing import SERVER, Span, Tracing, trace_id
+from common.tracing import NO_SPAN, OFF, SERVER, Span, Tracing, trace_id
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class _Told:
     request_id: str
     began: float = field(default_factory=perf_counter)
     held: ExitStack = field(default_factory=ExitStack)
-    span: Span | None = None
+    span: Span = NO_SPAN
     key: str | None = None
     status: int = 0
     sent: int = 0
@@ -47,18 +47,22 @@ class Telemetry:
         app.after_request(self._answered)
 
     def _begin(self) -> None:
-        told = _Told(request.method, request.path, request.endpoint, g.request_id)
-        route = request.url_rule.rule if request.url_rule else ""
-        told.span = told.held.enter_context(
-            self._tracing.span(
-                f"{told.method} {route}".rstrip(),
-                kind=SERVER,
-                parent=request.headers.get("traceparent", ""),
-                about={"http.request.method": told.method, "http.route": route, "match.request_id": g.request_id},
-            )
-        )
-        told.held.enter_context(bound(request_id=g.request_id, trace_id=trace_id(told.span.traceparent)))
+        asked = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - the documented way
+        told = _Told(asked.method, asked.path, asked.endpoint, g.request_id)
+        if self._tracing is not OFF:
+            told.span = told.held.enter_context(self._span(asked, told))
+        trace = trace_id(told.span.traceparent)
+        told.held.enter_context(bound(request_id=told.request_id, trace_id=trace))
         g.told = told
+
+    def _span(self, asked: Request, told: _Told) -> AbstractContextManager[Span]:
+        route = asked.url_rule.rule if asked.url_rule else ""
+        return self._tracing.span(
+            f"{told.method} {route}".rstrip(),
+            kind=SERVER,
+            parent=asked.headers.get("traceparent", ""),
+            about={"http.request.method": told.method, "http.route": route, "match.request_id": told.request_id},
+        )
 
     def _answered(self, response: Response) -> Response:
         told: _Told | None = g.get("told")
@@ -95,10 +99,9 @@ class Telemetry:
             told.status,
             extra={name: value for name, value in about.items() if value is not None},
         )
-        if told.span is not None:
-            told.span.note(**{"http.response.status_code": told.status})
-            if told.status >= 500:  # noqa: PLR2004 - an HTTP status
-                told.span.fail(f"HTTP {told.status}")
+        told.span.note(**{"http.response.status_code": told.status})
+        if told.status >= 500:  # noqa: PLR2004 - an HTTP status
+            told.span.fail(f"HTTP {told.status}")
         told.held.close()
 
 

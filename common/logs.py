@@ -135,13 +135,17 @@ class _Scrubber:
         return {name: self._clean(value) for name, value in event.items()}
 
     def _clean(self, value: Any) -> Any:  # noqa: ANN401 - whatever somebody logs
+        if isinstance(value, str):
+            return self._clean_text(value)
         if value is None or isinstance(value, int | float):
             return value
         if isinstance(value, Mapping):
             return {self._clean(str(name)): self._clean(one) for name, one in value.items()}
         if isinstance(value, list | tuple):
             return [self._clean(one) for one in value]
-        text = value if isinstance(value, str) else str(value)
+        return self._clean_text(str(value))
+
+    def _clean_text(self, text: str) -> str:
         text = self._secrets.sub(HIDDEN, text) if self._secrets else text
         return "\n".join(without_urls(line[:_LONGEST_LINE]) for line in text[:_LONGEST_TEXT].split("\n"))
 
@@ -160,7 +164,7 @@ def without_urls(text: str) -> str:
         text = _ENCODED_URL.sub(HIDDEN, text)
     if "@" in text:
         text = _LOGIN.sub(f"{HIDDEN}@", text)
-    return _CREDENTIAL.sub(rf"\1 {HIDDEN}", text)
+    return _CREDENTIAL.sub(rf"\1 {HIDDEN}", text) if " " in text else text
 
 
 def _shown(url: re.Match[str]) -> str:

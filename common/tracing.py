@@ -96,6 +96,7 @@ class _Nothing:
 
 
 OFF: Tracing = _Nothing()
+NO_SPAN: Span = _Nothing()
 
 
 def check(endpoint: str | None) -> None:
