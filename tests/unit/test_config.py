@@ -103,6 +103,11 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_FETCH_ALLOW", "10.0.0.0/99"),
         ("MATCH_MAX_IMAGE_BYTES", "10MB"),
         ("MATCH_LOG_LEVEL", "loud"),
+        ("MATCH_LOG_FORMAT", "xml"),
+        ("MATCH_WORKER_METRICS_PORT", "65536"),
+        ("MATCH_TRACING_ENDPOINT", "collector:4318"),
+        ("MATCH_TRACING_ENDPOINT", "http://me:geheim@collector:4318"),
+        ("MATCH_TRACING_ENDPOINT", "http://collector:4318/?key=geheim"),
         ("MATCH_API_HOST", "a b"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
         # Below what a task may take.
