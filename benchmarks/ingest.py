@@ -257,7 +257,7 @@ def wait_for(url: str) -> None:
     while monotonic() < deadline:
         try:
             requests.get(url, timeout=5)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             sleep(0.1)
         else:
             return
