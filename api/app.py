@@ -6,12 +6,16 @@ import secrets
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import docs_routes, routes
 from api.access import Access
+from api.cors import Cors
 from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
+from api.headers import SECURITY
 from api.keys import Keyring
+from api.rates import Rates
 from api.reading import StrictRequest
 from api.services import Services
 from api.telemetry import Telemetry
@@ -23,8 +27,8 @@ log = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(services: Services, *, keyring: Keyring | None = None) -> Flask:
-    """Return the app; nothing is opened here. Without a keyring it is open to all."""
+def create_app(services: Services, *, keyring: Keyring | None = None, rates: Rates | None = None) -> Flask:
+    """Return the app; nothing is opened here. Without a keyring it is open to all, and without rates at any rate."""
     app = Flask("match", static_folder=None)
     # Its answer would be none of ours; a method that a path does not take is told as such.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -34,13 +38,19 @@ def create_app(services: Services, *, keyring: Keyring | None = None) -> Flask:
     app.url_map.redirect_defaults = False
     # Else a path with // would be answered by a redirect that is no reply of ours.
     app.url_map.merge_slashes = False
-    access = Access(keyring)
-    bind(app, services, routes.ENDPOINTS, check=access.check)
-    bind(app, services, docs_routes.endpoints(routes.SUBJECTS, services.settings), check=access.check)
+    # Of what a client says of others, only what trusted proxies have added.
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=services.settings.trusted_proxies, x_proto=0)  # type: ignore[method-assign]
+    access, cors = Access(keyring), Cors(services.settings.cors_origins)
+    endpoints = (*routes.ENDPOINTS, *docs_routes.endpoints(routes.SUBJECTS, services.settings))
+    bind(app, services, endpoints, check=access.check)
     app.before_request(_name_request)
     Telemetry(services.metrics, services.tracing).follow(app)
+    app.before_request(cors.answer)
     app.before_request(access.identify)
+    if rates is not None:
+        rates.follow(app, free={endpoint.name for endpoint in endpoints if not endpoint.limited})
     app.after_request(_mark)
+    app.after_request(cors.mark)
     app.register_error_handler(MatchError, _fail_with)
     app.register_error_handler(HTTPException, fail_with_http)
     app.register_error_handler(Exception, _fail_inside)
@@ -54,8 +64,9 @@ def _name_request() -> None:
 
 def _mark(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
+    for name, value in SECURITY.items():
+        # The page of the documentation has a policy of its own.
+        response.headers.setdefault(name, value)
     return response
 
 

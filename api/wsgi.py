@@ -9,11 +9,13 @@ from api.keys import Keyring
 from api.metrics import Metrics
 from api.pictures import Pictures
 from api.publisher import Publisher
+from api.rates import ANSWER_WITHIN_S, Rates
 from api.recovery import Recovery
 from api.services import Services
 from api.vitals import Vitals
 from api.waiting import Waiters
 from common.config import Settings
+from common.redis_client import connect
 from common.store.preparing import prepare_soon
 from common.tracing import open_tracing
 from common.wiring import wire
@@ -50,4 +52,12 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         metrics=Metrics(vitals),
         tracing=tracing,
     )
-    return create_app(services, keyring=keyring)
+    return create_app(services, keyring=keyring, rates=rates_of(settings))
+
+
+def rates_of(settings: Settings) -> Rates | None:
+    """Return the limits that the settings ask for."""
+    if settings.rate_limit is None:
+        return None
+    # A client of their own: no request waits for a Redis that is slow longer than it takes to do without.
+    return Rates(settings.rate_limit, connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S))

@@ -153,6 +153,24 @@ def _index_name(text: str) -> str:
     return text
 
 
+def _rate_limit(text: str) -> str:
+    limit = r"[1-9]\d{0,8}/(second|minute|hour|day)"
+    if not re.fullmatch(rf"{limit}( ?; ?{limit})*", text):
+        message = "must look like 100/second;5000/hour"
+        raise ValueError(message)
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    """Return the origins as browsers write them: in lower case, without the port that goes without saying."""
+    origins = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    for origin in origins:
+        if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?", origin):
+            message = "must name origins such as https://app.example.org, separated by commas; * is none"
+            raise ValueError(message)
+    return origins
+
+
 def _log_level(text: str) -> str:
     if text.lower() not in {"debug", "info", "warning", "error"}:
         message = "must be debug, info, warning or error"
@@ -239,6 +257,24 @@ class Settings:
         30.0,
         _seconds(1, 600),
         "a client that sends nothing for so long while its request comes in, or less than 16 KiB a second, gets a 408",
+    )
+    rate_limit: str | None = _setting(
+        "MATCH_RATE_LIMIT",
+        None,
+        _rate_limit,
+        "most requests of a key, or of an address without one: `100/second;5000/hour`; unset: any number",
+    )
+    trusted_proxies: int = _setting(
+        "MATCH_TRUSTED_PROXIES",
+        0,
+        _whole(0, 10),
+        "proxies in front whose `X-Forwarded-For` names the client's address; 0: whoever connects is the client",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "MATCH_CORS_ORIGINS",
+        (),
+        _origins,
+        "origins whose pages may use the API in a browser: `https://app.example.org,https://other.example.org`",
     )
     api_keys_file: Path | None = _setting(
         "MATCH_API_KEYS_FILE",

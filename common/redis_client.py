@@ -95,12 +95,12 @@ class _MasterPool(_Pool, SentinelConnectionPool):
 MOST_CONNECTIONS = 4096
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
     """Return a thread-safe client that answers in bytes; nothing is opened before its first command."""
     options: dict[str, Any] = {
         "silence": Silence(),
-        "socket_timeout": ANSWER_WITHIN_S,
-        "socket_connect_timeout": ANSWER_WITHIN_S,
+        "socket_timeout": answer_within_s,
+        "socket_connect_timeout": answer_within_s,
         "socket_keepalive": True,
         "max_connections": MOST_CONNECTIONS,
         # One more try at once hides a connection that an idle time-out or a restart had closed, or that leads to what

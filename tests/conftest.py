@@ -21,6 +21,7 @@ from api.keys import Keyring
 from api.metrics import Metrics
 from api.pictures import Pictures
 from api.publisher import Publisher
+from api.rates import Rates
 from api.recovery import Recovery
 from api.services import Services
 from api.vitals import Vitals
@@ -206,6 +207,7 @@ def make_client(
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
+            rates: Rates | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
@@ -231,6 +233,6 @@ def make_client(
                 vitals=vitals,
                 metrics=Metrics(vitals),
             )
-            return create_app(services, keyring=keyring).test_client()
+            return create_app(services, keyring=keyring, rates=rates).test_client()
 
         yield make

@@ -15,6 +15,12 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.all_orientations is True
 
 
+def test_an_api_without_keys_is_for_this_machine_unless_told_otherwise() -> None:
+    assert Settings.from_env({}).listens_on == "127.0.0.1"
+    assert Settings.from_env({"MATCH_API_KEYS_FILE": "keys.toml"}).listens_on == "0.0.0.0"  # noqa: S104 - a container's
+    assert Settings.from_env({"MATCH_API_HOST": "::"}).listens_on == "[::]"
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert Settings.from_env({"PORT": "", "MATCH_STORE_URL": " "}) == Settings.from_env({})
 
@@ -109,6 +115,15 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_TRACING_ENDPOINT", "http://me:geheim@collector:4318"),
         ("MATCH_TRACING_ENDPOINT", "http://collector:4318/?key=geheim"),
         ("MATCH_API_HOST", "a b"),
+        ("MATCH_RATE_LIMIT", "100"),
+        ("MATCH_RATE_LIMIT", "0/second"),
+        ("MATCH_RATE_LIMIT", "10/second;"),
+        ("MATCH_CORS_ORIGINS", "*"),
+        ("MATCH_CORS_ORIGINS", "app.example.org"),
+        ("MATCH_CORS_ORIGINS", "https://app.example.org/"),
+        ("MATCH_CORS_ORIGINS", "https://App.example.org"),
+        ("MATCH_TRUSTED_PROXIES", "-1"),
+        ("MATCH_REQUEST_TIMEOUT_S", "0"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
         # Below what a task may take.
         ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
