@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from api.keys import Keyring
@@ -80,7 +81,12 @@ class Server(BaseApplication):
         # The largest form and half as much besides, in each process.
         self.bounds = Bounds(self._settings.request_timeout_s, body_bytes=largest, coming_bytes=largest * 3 // 2)
         # A process that takes another's place while the keys' file is broken begins with the keys of the start.
-        return compose(self._settings, self._keyring)
+        try:
+            return compose(self._settings, self._keyring)
+        except Exception:
+            # gunicorn would print it as it is; by this status it knows that the next process would fare no better.
+            log.exception("the API cannot be put together")
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def keyring_of(settings: Settings) -> Keyring | None:

@@ -19,6 +19,7 @@ SECRETS = Settings(
     redis_url="redis://:r3dis%2Fpass@redis.lan:6379/0",
     elasticsearch_url="https://elastic:el4stic-pass@one.lan:9200,https://elastic:el4stic-pass@two.lan:9200",
     elasticsearch_api_key="c2VjcmV0LWtleQ==",
+    webhook_secret=("whsec_bWVoci1nZWhlaW0tYWxzLWFsbGVz",),
 )
 
 
@@ -121,8 +122,10 @@ def test_a_url_is_shown_without_query_and_userinfo(text: str, shown: str) -> Non
 
 def test_secrets_among_the_settings_are_shown_nowhere() -> None:
     line = line_of("got %s", {"auth": "r3dis%2Fpass r3dis/pass", "key": "c2VjcmV0LWtleQ==", "es": "el4stic-pass"})
+    webhooks = line_of("signed by whsec_bWVoci1nZWhlaW0tYWxzLWFsbGVz")
 
     assert line["message"] == "got {'auth': '[...] [...]', 'key': '[...]', 'es': '[...]'}"
+    assert webhooks["message"] == "signed by [...]"
 
 
 def test_a_traceback_is_written_without_secrets() -> None:
