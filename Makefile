@@ -137,6 +137,14 @@ run: ## Run API, worker and Redis as containers until Ctrl-C, against the Elasti
 k8s-check: $(VENV)/.manifests ## Check Dockerfiles, compose file and every overlay
 	$(BIN)/python -m pytest tests/manifests
 
+.PHONY: k8s-programs
+k8s-programs: $(VENV)/.dev ## Build with Go, once, what a Kubernetes cluster is made of: half an hour
+	@$(BIN)/python -m dev.cluster.programs
+
+.PHONY: k8s-apply
+k8s-apply: k8s-programs $(VENV)/.manifests ## Apply every overlay to a real control plane here, roll it out and scale it
+	$(BIN)/python -m pytest tests/cluster
+
 KUBECTL ?= kubectl
 OVERLAY ?= prod
 NAMESPACE ?= match

@@ -1,0 +1,1 @@
+"""A real Kubernetes control plane on loopback, without Docker and without containers: for tests, never for data."""

@@ -1,0 +1,74 @@
+"""KEDA beside a cluster: its operator, and the server of external metrics by which an autoscaler asks it."""
+
+import base64
+import contextlib
+from collections.abc import Iterator
+
+from dev.cluster import programs
+from dev.cluster.control_plane import METRICS_HOST, START_TIMEOUT_S, Cluster, Object
+from dev.cluster.processes import running, wait_until
+from dev.ports import free_port
+
+SERVICE, NAMESPACE, _ = METRICS_HOST.split(".")
+GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
+
+
+@contextlib.contextmanager
+def keda(cluster: Cluster) -> Iterator[None]:
+    """Run KEDA during the `with`; its kinds are defined before."""
+    port, metrics_service = free_port(), f"127.0.0.1:{free_port()}"
+    _register(cluster, port)
+    environment = {"KUBECONFIG": str(cluster.kubeconfig), "POD_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
+    shown = cluster.certificates
+    operator = [
+        f"--cert-dir={shown.folder}",
+        f"--metrics-service-bind-address={metrics_service}",
+        "--metrics-bind-address=0",
+        "--health-probe-bind-address=0",
+    ]
+    adapter = [
+        "--bind-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--cert-dir={shown.folder}",
+        f"--tls-cert-file={shown.certificate}",
+        f"--tls-private-key-file={shown.key}",
+        f"--metrics-service-address={metrics_service}",
+        *(f"--{client}-kubeconfig={cluster.kubeconfig}" for client in ("lister", "authentication", "authorization")),
+        # Metrics about itself, which it can only show on every address.
+        f"--port={free_port()}",
+    ]
+    with (
+        running(programs.KEDA_OPERATOR, operator, logs=cluster.folder, environment=environment),
+        running(programs.KEDA_ADAPTER, adapter, logs=cluster.folder, environment=environment) as server,
+    ):
+        wait_until(lambda: cluster.answers(f"/apis/{GROUP}/{VERSION}"), server, within_s=START_TIMEOUT_S)
+        yield
+
+
+def _register(cluster: Cluster, port: int) -> None:
+    """Tell the API server that external metrics are asked for at a port of loopback."""
+    authority = base64.b64encode(cluster.certificates.authority.read_bytes()).decode()
+    objects: list[Object] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": SERVICE, "namespace": NAMESPACE},
+            # No pod runs it: the Service leads to loopback by a name.
+            "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
+        },
+        {
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": f"{VERSION}.{GROUP}"},
+            "spec": {
+                "group": GROUP,
+                "version": VERSION,
+                "groupPriorityMinimum": 100,
+                "versionPriority": 100,
+                "service": {"name": SERVICE, "namespace": NAMESPACE, "port": port},
+                "caBundle": authority,
+            },
+        },
+    ]
+    cluster.apply(objects)

@@ -1,0 +1,96 @@
+"""While the API is rolled out, or nodes are drained, as many pods are ready as its manifests promise."""
+
+import pytest
+
+from checks.render import Combination, render
+from dev.cluster.control_plane import Cluster, Refused
+from dev.cluster.namespaces import PATIENCE_S, Namespace
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+
+PODS = 4
+API = "deployment/match"
+API_PODS = "--selector=app.kubernetes.io/component=api"
+PATIENTLY = f"--timeout={PATIENCE_S}s"
+
+
+@pytest.fixture
+def api(namespace: Namespace) -> Namespace:
+    """The service as in production, its API on four pods."""
+    namespace.apply(render(Combination("prod", ())))
+    namespace.kubectl("scale", API, f"--replicas={PODS}")
+    namespace.wait_until_up()
+    return namespace
+
+
+def fewest_ready(events: list[str]) -> int:
+    """Return how many pods were ready and not about to end when they were fewest; the first events list all."""
+    ready: set[str] = set()
+    counts = []
+    for event in events:
+        kind, name, ending, is_ready = event.rstrip("\n").split("|")
+        if is_ready == "True" and not ending and kind != "DELETED":
+            ready.add(name)
+        else:
+            ready.discard(name)
+        counts.append(len(ready))
+    return min(counts[PODS - 1 :])
+
+
+def test_a_rolling_update_keeps_every_promised_pod_ready(api: Namespace) -> None:
+    before = api.names("pod", API_PODS)
+
+    with api.watching_pods(API_PODS) as events:
+        api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
+        api.kubectl("rollout", "status", API, PATIENTLY)
+
+    assert fewest_ready(events) == PODS
+    replaced = {event.split("|")[1] for event in events if event.split("|")[2]}
+    assert replaced == before
+
+
+def test_a_pod_that_is_missing_during_an_update_is_seen(api: Namespace) -> None:
+    strategy = '{"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}'
+    api.kubectl("patch", API, "--type=merge", "--patch", strategy)
+
+    with api.watching_pods(API_PODS) as events:
+        api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
+        api.kubectl("rollout", "status", API, PATIENTLY)
+
+    assert fewest_ready(events) == PODS - 1
+
+
+def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None:
+    template = '{"metadata": {"annotations": {"match.example/never-ready": "yes"}}}'
+    broken = f'{{"spec": {{"progressDeadlineSeconds": 20, "template": {template}}}}}'
+
+    with api.watching_pods(API_PODS) as events:
+        api.kubectl("patch", API, "--type=merge", "--patch", broken)
+        with pytest.raises(Refused, match="exceeded its progress deadline"):
+            api.kubectl("rollout", "status", API, PATIENTLY)
+        api.kubectl("rollout", "undo", API)
+        api.kubectl("rollout", "status", API, PATIENTLY)
+
+    assert len(events) > PODS
+    assert fewest_ready(events) == PODS
+
+
+def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
+    nodes = "--selector=topology.kubernetes.io/zone!=west"
+    try:
+        with api.watching_pods(API_PODS) as events:
+            cluster.kubectl("drain", nodes, "--pod-selector", API_PODS.partition("=")[2], "--delete-emptydir-data")
+            api.wait_until_up()
+    finally:
+        cluster.kubectl("uncordon", nodes)
+
+    places = {pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS) if pod["status"]["phase"] == "Running"}
+    assert {place.partition("-")[0] for place in places} == {"west"}
+    assert fewest_ready(events) == PODS - 1
+
+
+def test_pods_of_a_kind_are_spread_over_zones_and_nodes(api: Namespace) -> None:
+    nodes = [pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS)]
+
+    assert len(set(nodes)) == PODS
+    assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
