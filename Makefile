@@ -67,12 +67,16 @@ reindex: $(VENV)/.dev ## Copy Elasticsearch's index into a new one as the settin
 # --- check -------------------------------------------------------------------
 
 .PHONY: sure
-sure: format-check lint types contracts test ## All that must be green before a change is proposed
+sure: format-check lint types contracts promtool test ## All that must be green before a change is proposed
 
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.manifests ## Run the tests
 	$(BIN)/python -m pytest --ignore=tests/faults
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
+
+.PHONY: promtool
+promtool: $(VENV)/.dev ## Build Prometheus's promtool with Go, once, for the tests of the alert rules
+	@$(BIN)/python -m dev.promtool
 
 .PHONY: faults
 faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour, and print what became of every picture
