@@ -1,5 +1,6 @@
 """The service against its own description: what fits it is answered as it says, and what does not is refused."""
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +44,11 @@ def schema(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """The description of a service of its own; real pictures are where it asks for pictures."""
-    stack = start_stack(tmp_path_factory.mktemp("schema"), MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"))
+    stack = start_stack(
+        tmp_path_factory.mktemp("schema"),
+        MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"),
+        MATCH_WEBHOOK_SECRET=f"whsec_{base64.b64encode(bytes(32)).decode()}",
+    )
     schemathesis.openapi.media_type("image/jpeg", st.sampled_from([photographs[name] for name in PICTURES]))
     schemathesis.openapi.format("uri", st.sampled_from([f"{picture_server}/{name}" for name in PICTURES]))
     schemathesis.openapi.format("filepath", st.sampled_from([*PICTURES, "dir/ä 猫.jpg"]))

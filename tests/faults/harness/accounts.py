@@ -84,11 +84,12 @@ class Client:
             tried = pool.map(lambda item: self._persist(item, monotonic() + patience_s), items)
             return [one for one in tried if one is not None]
 
-    def add_batch(self, items: Sequence[Item]) -> list[Accepted]:
+    def add_batch(self, items: Sequence[Item], **query: str) -> list[Accepted]:
         """Add all that have a URL by one request, a line each, and return what was accepted."""
         lines = [json.dumps({"filepath": item.filepath, "url": item.url}) for item in items]
         answer = requests.post(
             f"{self.url}/add/batch",
+            params=query,
             data="\n".join(lines),
             headers={"Content-Type": "application/x-ndjson"},
             timeout=ANSWER_WITHIN_S,

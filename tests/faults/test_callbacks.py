@@ -1,0 +1,94 @@
+"""Callbacks under faults: whatever dies, and however receivers behave, each task's end is told."""
+
+import base64
+import json
+import os
+import signal
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from time import monotonic
+
+import pytest
+
+from harness.stage import Stage, size
+from harness.waiting import wait_for_stored, wait_until
+
+SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+# Of calls: one in so many is answered with an error, and one is taken without an answer.
+ERRORS, SILENCES = 5, 7
+
+
+class Receiver(ThreadingHTTPServer):
+    """Counts how often the end of each task was told."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.lock = Lock()
+        self.calls = 0
+        self.told: dict[str, set[str]] = {}
+        Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    def take(self, body: bytes, id_: str) -> int:
+        """Return the status to answer with, 0 for none."""
+        with self.lock:
+            self.calls += 1
+            if not self.calls % ERRORS:
+                return 500
+            for task in json.loads(body)["tasks"]:
+                self.told.setdefault(task["id"], set()).add(id_)
+            return 204 if self.calls % SILENCES else 0
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: that workers die is the point here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if status := self.server.take(body, self.headers["webhook-id"]):
+            self.send_response(status)
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def test_a_worker_killed_again_and_again_takes_no_callback_along(stage: Stage, receiver: Receiver) -> None:
+    kills, count = size(2, 20), size(300, 3000)
+    settings = {
+        "MATCH_WEBHOOK_SECRET": SECRET,
+        "MATCH_FETCH_ALLOW": f"{stage.environment['MATCH_FETCH_ALLOW']},{receiver.address}",
+        "MATCH_WEBHOOK_TIMEOUT_S": "2",
+    }
+    accepted = stage.client(**settings).add_batch(stage.items(count), callback_url=f"http://{receiver.address}/")
+    worker = stage.service.start_worker(**settings)
+    for nth in range(1, kills + 1):
+        wait_for_stored(stage.parts.store, count * nth // (kills + 2))
+        os.kill(worker.pid, signal.SIGKILL)
+    over = monotonic()
+
+    found = stage.settle(f"worker killed {kills} times with callbacks", accepted, since=over)
+    wait_until(lambda: len(receiver.told) == count, "every end is told", within_s=180)
+
+    assert (found.accepted, found.stored) == (count, count)
+    assert receiver.told.keys() == {one.task_id for one in accepted}
+    # Each end is in one delivery, whatever became of its first attempts.
+    assert {len(ids) for ids in receiver.told.values()} == {1}

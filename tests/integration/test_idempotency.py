@@ -1,0 +1,426 @@
+"""A request sent twice is done once: the same key has the same tasks, whoever sends it, at whatever moment."""
+
+import hashlib
+import io
+import json
+from base64 import b64decode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from time import sleep
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from redis import Redis
+
+from api.keys import Keyring
+from common.config import Settings
+from common.errors import QueueUnavailable
+from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.ledger import OPEN, TASK, Closing, Ledger, State
+from common.redis_client import connect
+
+URL = "http://example.org/cat.jpg"
+HOOK = "https://hooks.example.org/"
+KEY = {"Idempotency-Key": "import 17"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
+ONE = {"url": URL, "filepath": "one"}
+A_DAY_S = 86_400
+
+
+def picture(shade: int = 0) -> tuple[io.BytesIO, str]:
+    out = io.BytesIO()
+    Image.linear_gradient("L").point(lambda value: max(0, value - shade)).save(out, "PNG")
+    out.seek(0)
+    return out, "cat.png"
+
+
+def add(client: FlaskClient, data: dict[str, Any] | None = None, **headers: str) -> Any:
+    return client.post("/add", data=data or ONE, headers=headers or KEY)
+
+
+def batch(client: FlaskClient, *filepaths: str, key: str = "import 17", query: Any = None) -> Any:
+    lines = "".join(json.dumps({"url": URL, "filepath": filepath}) + "\n" for filepath in filepaths)
+    return client.post("/add/batch", data=lines, headers={**NDJSON, "Idempotency-Key": key}, query_string=query)
+
+
+def outcomes(answer: Any) -> list[dict[str, Any]]:
+    assert answer.status_code == 200
+    return [json.loads(line) for line in answer.data.splitlines()]
+
+
+def close(redis: Redis, task_id: str, state: State, **why: str) -> None:
+    ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
+    ledger.close([Closing(task_id=task_id, state=state, **why)])
+
+
+def uploads(redis: Redis) -> list[bytes]:
+    return list(redis.scan_iter("match:upload:*"))
+
+
+def test_the_same_request_has_the_same_task(client: FlaskClient, real_redis: Redis) -> None:
+    first = add(client)
+
+    second = add(client)
+
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json == second.json
+    assert "Idempotency-Replayed" not in first.headers
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.headers["Location"] == first.headers["Location"]
+    assert (real_redis.zcard(OPEN), real_redis.llen(SINGLE_QUEUE)) == (1, 1)
+
+
+def test_an_upload_sent_again_is_held_once(client: FlaskClient, real_redis: Redis) -> None:
+    first = add(client, {"image": picture(), "filepath": "one"})
+
+    second = add(client, {"image": picture(), "filepath": "one"})
+
+    assert second.json["task"]["id"] == first.json["task"]["id"]
+    assert len(uploads(real_redis)) == 1
+
+
+def test_other_keys_and_requests_without_one_are_other_tasks(client: FlaskClient) -> None:
+    answers = [add(client), add(client, **{"Idempotency-Key": "import 18"}), client.post("/add", data=ONE)]
+
+    assert len({answer.json["task"]["id"] for answer in answers}) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"url": f"{URL}?other", "filepath": "one"},
+        {"url": URL, "filepath": "two"},
+        {"url": URL, "filepath": "one", "metadata": '{"album": "cats"}'},
+        {"url": URL, "filepath": "one", "callback_url": HOOK},
+        {"image": picture(), "filepath": "one"},
+    ],
+)
+def test_the_same_key_for_something_else_is_a_conflict(
+    client: FlaskClient, real_redis: Redis, other: dict[str, Any]
+) -> None:
+    add(client)
+
+    answer = add(client, other)
+
+    assert (answer.status_code, answer.json["code"], answer.json["field"]) == (
+        409,
+        "idempotency_conflict",
+        "Idempotency-Key",
+    )
+    assert real_redis.zcard(OPEN) == 1
+    assert uploads(real_redis) == []
+
+
+def test_other_bytes_under_the_same_key_are_a_conflict(client: FlaskClient, real_redis: Redis) -> None:
+    add(client, {"image": picture(), "filepath": "one"})
+
+    answer = add(client, {"image": picture(9), "filepath": "one"})
+
+    assert answer.status_code == 409
+    assert len(uploads(real_redis)) == 1
+
+
+def test_metadata_are_the_same_in_whatever_order_they_come(client: FlaskClient) -> None:
+    first = add(client, ONE | {"metadata": '{"a": 1, "b": 2}'})
+
+    second = add(client, ONE | {"metadata": '{"b":2,"a":1}'})
+
+    assert second.json["task"]["id"] == first.json["task"]["id"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
+def test_a_key_that_is_none_is_told(client: FlaskClient, real_redis: Redis, key: str) -> None:
+    answer = add(client, **{"Idempotency-Key": key})
+
+    assert (answer.status_code, answer.json["field"]) == (400, "Idempotency-Key")
+    assert real_redis.zcard(OPEN) == 0
+
+
+def test_a_key_of_the_longest_is_taken(client: FlaskClient) -> None:
+    assert add(client, **{"Idempotency-Key": "~" * 255}).status_code == 202
+
+
+def test_what_is_wrong_is_not_remembered(client: FlaskClient) -> None:
+    wrong = add(client, {"url": "http://10.0.0.1/", "filepath": "one"})
+
+    right = add(client)
+
+    assert (wrong.status_code, right.status_code) == (400, 202)
+
+
+def test_requests_at_one_moment_have_one_task(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+    clients = [make_client(real_redis) for _ in range(8)]
+    for round_ in range(10):
+        together = Barrier(len(clients))
+
+        def send(client: FlaskClient, key: str = f"round {round_}", together: Barrier = together) -> Any:
+            data = {"image": picture(), "filepath": "one"}
+            together.wait()
+            return add(client, data, **{"Idempotency-Key": key})
+
+        with ThreadPoolExecutor(len(clients)) as pool:
+            answers = list(pool.map(send, clients))
+
+        assert {answer.status_code for answer in answers} == {202}
+        [task_id] = {answer.json["task"]["id"] for answer in answers}
+        assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
+        assert real_redis.zcard(OPEN) == len(uploads(real_redis)) == 1
+        assert json.loads(real_redis.hget(TASK + task_id, "job") or b"")["upload"] in str(uploads(real_redis)[0])
+        close(real_redis, task_id, State.CANCELLED)
+        real_redis.delete(*uploads(real_redis))
+
+
+def test_different_requests_at_one_moment_have_one_winner(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
+    clients = [make_client(real_redis) for _ in range(8)]
+    together = Barrier(len(clients))
+
+    def send(number: int) -> int:
+        together.wait()
+        return int(add(clients[number], {"url": URL, "filepath": f"{number}"}).status_code)
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        statuses = sorted(pool.map(send, range(len(clients))))
+
+    assert statuses == [202] + [409] * 7
+    assert real_redis.zcard(OPEN) == 1
+
+
+def test_a_task_is_remembered_for_a_day_whenever_it_ends(client: FlaskClient, real_redis: Redis) -> None:
+    task_id = add(client).json["task"]["id"]
+
+    close(real_redis, task_id, State.SUCCEEDED)
+
+    answer = add(client)
+    assert A_DAY_S - 600 < int(real_redis.ttl(TASK + task_id)) <= A_DAY_S
+    assert (answer.status_code, answer.json["task"]["state"]) == (200, "succeeded")
+    assert answer.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_cancelled_task_is_remembered_as_well(client: FlaskClient, real_redis: Redis) -> None:
+    task_id = add(client).json["task"]["id"]
+
+    client.delete(f"/tasks/{task_id}")
+
+    assert int(real_redis.ttl(TASK + task_id)) > A_DAY_S - 600
+    assert add(client).json["task"]["state"] == "cancelled"
+
+
+def test_a_failure_is_told_again_with_its_reason(client: FlaskClient, real_redis: Redis) -> None:
+    task_id = add(client).json["task"]["id"]
+    close(real_redis, task_id, State.FAILED, code="http_status", error="it was not there")
+
+    answer = add(client)
+
+    assert (answer.status_code, answer.json["code"], answer.json["task"]["id"]) == (422, "http_status", task_id)
+
+
+def test_a_task_without_a_key_is_kept_no_longer_than_before(client: FlaskClient, real_redis: Redis) -> None:
+    task_id = client.post("/add", data=ONE).json["task"]["id"]
+
+    close(real_redis, task_id, State.SUCCEEDED)
+
+    assert int(real_redis.ttl(TASK + task_id)) <= 60
+
+
+def test_what_is_accepted_is_told_when_there_is_no_room_for_more(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(real_redis, max_open=1)
+    first = add(client, {"image": picture(), "filepath": "one"})
+
+    refused = add(client, {"image": picture(), "filepath": "one"}, **{"Idempotency-Key": "other"})
+    again = add(client, {"image": picture(), "filepath": "one"})
+
+    assert (refused.status_code, again.status_code) == (503, 202)
+    assert again.json["task"]["id"] == first.json["task"]["id"]
+    monkeypatch.setattr("common.admission.Admission.check", full)
+    assert add(client, {"image": picture(), "filepath": "one"}).status_code == 202
+
+
+def full(*_: object) -> None:
+    raise QueueUnavailable("no room")
+
+
+def test_a_replay_waits_for_the_same_task(client: FlaskClient, real_redis: Redis) -> None:
+    task_id = add(client).json["task"]["id"]
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add, client, ONE | {"wait": "30"})
+        sleep(0.3)
+        close(real_redis, task_id, State.SUCCEEDED)
+
+    answer = waiting.result()
+    assert (answer.status_code, answer.json["task"]["id"]) == (200, task_id)
+    assert answer.headers["Idempotency-Replayed"] == "true"
+
+
+def many(*filepaths: str) -> dict[str, str]:
+    return {f"urls[{number}]": URL for number in range(len(filepaths))} | {
+        f"filepaths[{number}]": filepath for number, filepath in enumerate(filepaths)
+    }
+
+
+def test_many_sent_again_have_the_same_tasks_and_add_what_is_new(client: FlaskClient) -> None:
+    first = add(client, many("a", "b"))
+
+    again, more = add(client, many("a", "b")), add(client, many("a", "other", "c"))
+
+    ids = [one["task"]["id"] for one in first.json["result"]]
+    assert [one["task"]["id"] for one in again.json["result"]] == ids
+    assert [one["replayed"] for one in again.json["result"]] == [True, True]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    same, conflict, new = more.json["result"]
+    assert (same["task"]["id"], same["replayed"]) == (ids[0], True)
+    assert (conflict["status"], conflict["code"]) == ("fail", "idempotency_conflict")
+    assert (new["status"], "replayed" in new) == ("ok", False)
+    assert "Idempotency-Replayed" not in more.headers
+
+
+def test_a_batch_sent_again_after_half_of_it_has_the_same_tasks_and_adds_the_rest(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
+    client = make_client(real_redis, max_open=1000)
+    names = [f"{number}" for number in range(300)]
+    first = batch(client, *names[:150])
+
+    second = batch(client, *names)
+
+    half, whole = outcomes(first), outcomes(second)
+    assert [one["task"]["id"] for one in whole[:150]] == [one["task"]["id"] for one in half]
+    assert [one.get("replayed", False) for one in whole] == [True] * 150 + [False] * 150
+    assert (first.headers.get("Idempotency-Replayed"), second.headers["Idempotency-Replayed"]) == (None, "true")
+    assert real_redis.zcard(OPEN) == 300
+    assert sorted(sent(real_redis, BATCH_QUEUE)) == sorted(one["task"]["id"] for one in whole)
+
+
+def sent(redis: Redis, queue: str) -> list[str]:
+    """Return the tasks of all messages in the queue."""
+    found = [json.loads(b64decode(json.loads(message)["body"]))[0][0] for message in redis.lrange(queue, 0, -1)]
+    return [task_id for told in found for task_id in (told if isinstance(told, list) else [told])]
+
+
+def test_a_line_that_differs_is_that_lines_conflict(client: FlaskClient) -> None:
+    batch(client, "a", "b", "c")
+
+    first, second, third = outcomes(batch(client, "a", "other", "c"))
+
+    assert (first["status"], third["status"]) == ("ok", "ok")
+    assert (second["line"], second["code"], second["field"]) == (2, "idempotency_conflict", "Idempotency-Key")
+
+
+def test_a_batch_sent_again_while_there_is_no_room_tells_what_was_accepted(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
+    client = make_client(real_redis, max_open=2)
+
+    first, second = (outcomes(batch(client, "a", "b", "c")) for _ in range(2))
+
+    assert [one["status"] for one in first] == [one["status"] for one in second] == ["ok", "ok", "fail"]
+    assert [one.get("replayed") for one in second] == [True, True, None]
+    assert (second[2]["code"], real_redis.zcard(OPEN)) == ("overloaded", 2)
+
+
+def test_without_redis_a_key_is_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
+    client = make_client(connect("redis://127.0.0.1:1/0"))
+
+    assert add(client).status_code == 503
+    assert {one["code"] for one in outcomes(batch(client, "a", "b"))} == {"queue_unavailable"}
+
+
+def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_sent_again(
+    client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = Ledger.enter
+
+    def unheard(*args: Any, **options: Any) -> Any:
+        entered(*args, **options)
+        raise QueueUnavailable("Redis does not answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "enter", unheard)
+        lost = add(client, {"image": picture(), "filepath": "one"})
+
+    again = add(client, {"image": picture(), "filepath": "one"})
+
+    [upload] = uploads(real_redis)
+    job = json.loads(real_redis.hget(TASK + again.json["task"]["id"], "job") or b"")
+    assert (lost.status_code, again.status_code) == (503, 202)
+    assert upload.decode().endswith(job["upload"])
+
+
+def test_each_api_key_has_keys_of_its_own(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Any
+) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(
+        "".join(
+            f'[[keys]]\nname = "{name}"\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\nscopes = ["write"]\n'
+            for name in ("first", "second")
+        )
+    )
+    client = make_client(real_redis, keyring=Keyring(file))
+
+    answers = [add(client, **KEY, Authorization=f"Bearer {name}") for name in ("first", "second", "first")]
+
+    ids = [answer.json["task"]["id"] for answer in answers]
+    assert ids[0] == ids[2] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("ftp://example.org/", "forbidden_scheme"),
+        ("http://10.0.0.1/", "private_address"),
+        ("https://example.org:8443/", "forbidden_port"),
+        ("https://user:secret@example.org/", "forbidden_userinfo"),
+        ("nonsense", "bad_url"),
+        ("https://example.org/" + "x" * 2048, "bad_url"),
+        ("https://example.org/" + "ä" * 700, "bad_url"),
+    ],
+)
+def test_a_callback_that_could_not_be_called_is_told_at_the_door(
+    client: FlaskClient, real_redis: Redis, url: str, code: str
+) -> None:
+    answers = [
+        client.post("/add", data=ONE | {"callback_url": url}),
+        client.post("/add", data=many("a") | {"callback_url": url}),
+        batch(client, "a", query={"callback_url": url}),
+    ]
+
+    assert {(one.status_code, one.json["code"], one.json["field"]) for one in answers} == {(400, code, "callback_url")}
+    assert real_redis.zcard(OPEN) == 0
+
+
+def test_without_a_secret_there_are_no_callbacks(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+    client = make_client(real_redis, settings=Settings())
+
+    answer = client.post("/add", data=ONE | {"callback_url": HOOK})
+
+    assert (answer.status_code, answer.json["code"], answer.json["field"]) == (
+        400,
+        "no_webhook_secret",
+        "callback_url",
+    )
+    assert "MATCH_WEBHOOK_SECRET" in answer.json["error"][0]
+
+
+def test_a_callback_is_kept_with_each_task_and_shown_without_its_url(client: FlaskClient, real_redis: Redis) -> None:
+    hook = "HTTPS://Hooks.Example.org/a?token=1"
+    told = [
+        client.post("/add", data=ONE | {"callback_url": hook}).json["task"],
+        *(one["task"] for one in client.post("/add", data=many("a", "b") | {"callback_url": hook}).json["result"]),
+        *(one["task"] for one in outcomes(batch(client, "a", "b", query={"callback_url": hook}))),
+    ]
+
+    kept = {real_redis.hget(TASK + task["id"], "callback") for task in told}
+
+    assert kept == {b"https://hooks.example.org:443/a?token=1"}
+    assert [task["callback"] for task in told] == [{"state": "pending", "attempts": 0, "error": None, "next": None}] * 5
+    [shown] = client.get(f"/tasks/{told[0]['id']}").json["result"]
+    assert shown == told[0]
+    assert "token" not in json.dumps(shown)
