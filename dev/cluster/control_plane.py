@@ -10,6 +10,7 @@ own, in a folder that is gone at the end.
 import contextlib
 import json
 import secrets
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -70,6 +71,11 @@ class Cluster:
         """Return the file by which any Kubernetes client reaches the cluster as its administrator."""
         return self.folder / "kubeconfig.json"
 
+    @property
+    def command(self) -> list[str]:
+        """Return how a shell would call kubectl for this cluster."""
+        return [str(programs.KUBECTL.path), "--kubeconfig", str(self.kubeconfig)]
+
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """Return what kubectl prints; `given` goes to its standard input. Raises Refused where it fails."""
         return self._kubectl(*arguments, given=given).stdout
@@ -99,7 +105,7 @@ class Cluster:
     @contextlib.contextmanager
     def watching(self, *arguments: str) -> Iterator[list[str]]:
         """Collect the lines that `kubectl get --watch` prints during the `with`, the last of them at its end."""
-        command = [str(programs.KUBECTL.path), "--kubeconfig", str(self.kubeconfig), "get", "--watch", *arguments]
+        command = [*self.command, "get", "--watch", *arguments]
         lines: list[str] = []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
@@ -114,7 +120,7 @@ class Cluster:
 
     def _kubectl(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [str(programs.KUBECTL.path), "--kubeconfig", str(self.kubeconfig), *arguments],
+            [*self.command, *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -271,7 +277,7 @@ def main() -> None:
     for how in (signal.SIGINT, signal.SIGTERM):
         signal.signal(how, lambda *_: stop.set())
     with Cluster() as cluster:
-        print(f"{programs.KUBECTL.path} --kubeconfig {cluster.kubeconfig} reaches it; Ctrl-C ends it", flush=True)
+        print(f"{shlex.join(cluster.command)} reaches it; Ctrl-C ends it", flush=True)
         stop.wait()
 
 

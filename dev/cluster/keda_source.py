@@ -13,6 +13,15 @@ KEPT = {"scaler.go", "redis_scaler.go", "redis_streams_scaler.go"}
 # Where a trigger's name leads to its scaler.
 BUILDER = Path("pkg/scaling/scalers_builder.go")
 OTHER_CASE = re.compile(r'\tcase "(?!redis)[^\n]*:\n\t\treturn scalers\.New[^\n]*\n(?:\t//[^\n]*\n)?')
+# What the kept scalers use of files that are left out.
+SHARED = """package scalers
+
+const (
+	externalMetricType = "External"
+	stringEnable       = "enable"
+	stringDisable      = "disable"
+)
+"""
 LEFT_OUT = ("*_test.go", "tests", "images", "schema")
 
 
@@ -26,5 +35,6 @@ def copy_with_redis_alone(module: Path, folder: Path) -> None:
     for path in (folder / SCALERS).glob("*.go"):
         if path.name not in KEPT:
             path.unlink()
+    (folder / SCALERS / "shared.go").write_text(SHARED)
     builder = folder / BUILDER
     builder.write_text(OTHER_CASE.sub("", builder.read_text()))

@@ -1,5 +1,9 @@
 """While the API is rolled out, or nodes are drained, as many pods are ready as its manifests promise."""
 
+import shlex
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from checks.render import Combination, render
@@ -8,6 +12,7 @@ from dev.cluster.namespaces import PATIENCE_S, Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
+ROOT = Path(__file__).parents[2]
 PODS = 4
 API = "deployment/match"
 API_PODS = "--selector=app.kubernetes.io/component=api"
@@ -94,3 +99,25 @@ def test_pods_of_a_kind_are_spread_over_zones_and_nodes(api: Namespace) -> None:
 
     assert len(set(nodes)) == PODS
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
+
+
+def test_make_k8s_rollout_changes_the_doors_after_the_index_is_prepared(namespace: Namespace) -> None:
+    make_rollout(namespace)
+    [first] = namespace.all("job")
+
+    make_rollout(namespace)
+
+    [second] = namespace.all("job")
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    doors = namespace.all("deployment")
+    assert {door["metadata"]["name"] for door in doors} == {"match", "match-worker", "match-flower"}
+    # Both are to the second, and in UTC.
+    assert min(door["metadata"]["creationTimestamp"] for door in doors) >= first["status"]["completionTime"]
+
+
+def make_rollout(namespace: Namespace) -> None:
+    """Run what the operator's guide says."""
+    kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
+    command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S * 3)
+    assert done.returncode == 0, done.stderr
