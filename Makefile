@@ -180,7 +180,7 @@ requirements: | $(BIN)/python ## Compile the pinned requirements anew
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) pyproject.toml --extra api -o $(REQUIREMENTS)/api.txt
 	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
-	$(COMPILE) pyproject.toml --extra flower -o $(REQUIREMENTS)/flower.txt
+	$(COMPILE) --group flower -o $(REQUIREMENTS)/flower.txt
 	$(COMPILE) pyproject.toml --extra dev -o $(REQUIREMENTS)/dev.txt
 	$(COMPILE) pyproject.toml --extra dev --extra tracing --group test -o $(REQUIREMENTS)/test.txt
 	$(COMPILE) pyproject.toml --extra dev --extra tracing --group bench -o $(REQUIREMENTS)/bench.txt

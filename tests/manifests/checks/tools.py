@@ -64,13 +64,13 @@ PROMETHEUS = Module("github.com/prometheus-operator/prometheus-operator", "v0.85
 
 def build(program: Program | Source) -> Path:
     """Return the program, built now if it is the first time. Raises MissingTool."""
-    built = _cache() / "bin" / f"{program.name}-{program.version}"
+    built = cache() / "bin" / f"{program.name}-{program.version}"
     if built.exists():
         return built
     go = _go(program.name)
     built.parent.mkdir(parents=True, exist_ok=True)
     # Two builds of one program at a time help nobody.
-    with (_cache() / "lock").open("w") as lock, TemporaryDirectory(dir=built.parent) as work:
+    with (cache() / "lock").open("w") as lock, TemporaryDirectory(dir=built.parent) as work:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
             if isinstance(program, Source):
@@ -83,7 +83,7 @@ def build(program: Program | Source) -> Path:
 
 def fetch(module: Module) -> Path:
     """Return the folder of the module's files, fetched now if it is the first time. Raises MissingTool."""
-    kept = _cache() / "modules" / f"{module.path.replace('/', '-')}-{module.version}"
+    kept = cache() / "modules" / f"{module.path.replace('/', '-')}-{module.version}"
     if kept.is_symlink() and kept.exists():
         return kept
     found = json.loads(_run([_go(module.path), "mod", "download", "-json", f"{module.path}@{module.version}"]))
@@ -93,7 +93,8 @@ def fetch(module: Module) -> Path:
     return kept
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Return the folder where everything is kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "match-tools"
 
 

@@ -1,0 +1,197 @@
+"""What the images hold and do, as far as that can be seen without a container engine (checks/image.py)."""
+
+import ctypes
+import fcntl
+import io
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import requests
+from PIL import Image as Picture
+
+from checks.dockerfile import read_dockerfile
+from checks.image import ROOT, Bind, Container, Image, wait_until, why_not
+from dev.redis_server import RedisServer
+
+# The first run on a machine installs the requirements of each image.
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "nothing is missing"),
+]
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+# A machine that does much else takes a minute to start all of it.
+PATIENCE_S = 240.0
+API = "http://127.0.0.1:8888"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[None]:
+    """A network for this thread and what it starts: every port is free in it, and nobody else reaches it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open("rb") as before:
+        if libc.unshare(CLONE_NEWNET):
+            pytest.skip(f"no network of one's own here: {os.strerror(ctypes.get_errno())}")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+            fcntl.ioctl(wire, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+        yield
+        assert libc.setns(before.fileno(), CLONE_NEWNET) == 0
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    folder = tmp_path_factory.mktemp("images")
+    targets = {"api": ("api", None), "worker": ("worker", "worker"), "flower": ("worker", "flower")}
+    return {
+        name: Image(read_dockerfile(ROOT / f"Dockerfile.{file}"), target, folder / name)
+        for name, (file, target) in targets.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def containers(
+    images: dict[str, Image],
+    network: None,  # noqa: ARG001 - they are started in it
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Container]]:
+    """The service, with a Redis beside it and the embedded store on a volume that API and worker share."""
+    folder = tmp_path_factory.mktemp("containers")
+    # Whoever the images run as must get there.
+    for parent in (folder, folder.parent):
+        parent.chmod(0o755)
+    data = folder / "data"
+    data.mkdir()
+    os.chown(data, 10001, 10001)
+    volumes = [Bind(data, "/data", read_only=False)]
+    with RedisServer(folder / "redis", port=6379) as redis:
+        given = {"REDIS_URL": redis.url, "MATCH_STORE_URL": "sqlite:////data/match.db", "WORKER_COUNT": "2"}
+        dashboard = {"CELERY_BROKER_URL": redis.url, "FLOWER_BASIC_AUTH": "somebody:secret"}
+        running = {
+            "api": Container(images["api"], folder / "api", given, volumes=volumes),
+            "worker": Container(images["worker"], folder / "worker", given, volumes=volumes),
+            "flower": Container(images["flower"], folder / "flower", dashboard),
+        }
+        try:
+            yield running
+        finally:
+            for container in running.values():
+                container.kill()
+
+
+def answers(url: str) -> bool:
+    with suppress(requests.ConnectionError, requests.Timeout):
+        return requests.get(url, timeout=5).ok
+    return False
+
+
+def picture() -> bytes:
+    return (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "flower"])
+def test_an_image_becomes_healthy(containers: dict[str, Container], name: str) -> None:
+    container = containers[name]
+
+    wait_until(lambda: container.is_healthy() or not container.running(), within_s=PATIENCE_S, what="healthy")
+
+    assert container.running(), container.log.read_text()
+
+
+def test_a_picture_is_added_and_found(containers: dict[str, Container]) -> None:
+    wait_until(lambda: answers(f"{API}/readyz"), within_s=PATIENCE_S, what="the API is ready")
+
+    added = requests.post(
+        f"{API}/add", files={"image": picture()}, data={"filepath": "chelsea.jpg", "wait": "60"}, timeout=PATIENCE_S
+    )
+    found = requests.post(f"{API}/search", files={"image": smaller(picture())}, timeout=PATIENCE_S)
+
+    assert added.status_code == 200, added.text + containers["worker"].log.read_text()
+    assert [match["filepath"] for match in found.json()["result"]] == ["chelsea.jpg"]
+
+
+def smaller(data: bytes) -> bytes:
+    with Picture.open(io.BytesIO(data)) as opened, io.BytesIO() as out:
+        opened.resize((opened.width // 2, opened.height // 2)).save(out, "JPEG")
+        return out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "flower"])
+def test_it_runs_as_nobody_special_and_can_write_to_nothing_but_what_it_must(
+    containers: dict[str, Container], name: str
+) -> None:
+    container = containers[name]
+
+    user = container.execute("id", "-u").stdout.strip()
+    writable = [
+        folder
+        for folder in ("/", "/app", "/opt/match", "/etc", "/usr", "/tmp", "/dev/shm")  # noqa: S108 - inside of it
+        if container.execute("sh", "-c", f"touch {folder}/written").returncode == 0
+    ]
+
+    assert user == "10001"
+    assert writable == ["/tmp", "/dev/shm"]  # noqa: S108 - inside of it
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("api", {"pytest", "pip", "setuptools", "flower", "skimage", "workers", "dev"}),
+        ("worker", {"pytest", "pip", "setuptools", "flask", "gunicorn", "flower", "api", "dev"}),
+        ("flower", {"pytest", "pip", "setuptools", "flask", "gunicorn", "numpy", "PIL", "api", "workers", "common"}),
+    ],
+)
+def test_it_holds_what_runs_and_no_more(containers: dict[str, Container], name: str, packages: set[str]) -> None:
+    look = f"import importlib.util as u; print([n for n in {sorted(packages)} if u.find_spec(n)])"
+
+    done = containers[name].execute("python", "-c", look)
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_nothing_is_compiled_at_the_start(containers: dict[str, Container], name: str) -> None:
+    look = (
+        "import pathlib; app = pathlib.Path('/app'); "
+        "print([str(p) for p in app.rglob('*.py') if not list((p.parent / '__pycache__').glob(p.stem + '.*.pyc'))])"
+    )
+
+    assert containers[name].execute("python", "-c", look).stdout == "[]\n"
+
+
+def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -> None:
+    wait_until(containers["flower"].is_healthy, within_s=PATIENCE_S, what="flower is healthy")
+
+    without = requests.get("http://127.0.0.1:5555/api/workers", timeout=PATIENCE_S)
+
+    assert without.status_code == 401
+
+
+def test_the_index_is_prepared_by_the_jobs_command(containers: dict[str, Container]) -> None:
+    done = containers["worker"].execute("python", "-m", "common.store.prepare")
+
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (0, ["match prepare: the store is ready"])
+
+
+def test_a_check_of_health_sees_that_its_program_is_not_there(
+    images: dict[str, Image], containers: dict[str, Container]
+) -> None:
+    api, worker = containers["api"], containers["worker"]
+
+    assert api.execute(*images["worker"].healthcheck).returncode != 0
+    assert worker.execute("env", "PORT=1", *images["api"].healthcheck).returncode != 0
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "flower"])
+def test_told_to_end_it_ends_well_and_in_time(containers: dict[str, Container], name: str) -> None:
+    container = containers[name]
+    wait_until(container.is_healthy, within_s=PATIENCE_S, what="healthy")
+
+    status = container.stop(within_s=PATIENCE_S)
+
+    assert status == 0, container.log.read_text()
