@@ -1,0 +1,73 @@
+"""What a cluster is made of: what is missing is named, and KEDA's source is cut where it should be."""
+
+from pathlib import Path
+
+import pytest
+
+from checks.tools import KEDA
+from dev.cluster.keda_source import copy_with_redis_alone
+from dev.cluster.programs import KEDA_OPERATOR, PROGRAMS, why_not
+
+BUILDER = """package scaling
+
+func build(triggerType string) (scalers.Scaler, error) {
+	switch triggerType {
+	case "external":
+		return scalers.NewExternalScaler(config)
+	// only for tests
+	case "kafka":
+		return scalers.NewKafkaScaler(ctx, config)
+	case "redis":
+		return scalers.NewRedisScaler(ctx, false, false, config)
+	default:
+		return nil, fmt.Errorf("no scaler found for type: %s", triggerType)
+	}
+}
+"""
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MATCH_CLUSTER_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_what_is_not_built_is_named_with_the_command_that_builds_it() -> None:
+    reason = why_not()
+
+    assert all(program.name in reason for program in PROGRAMS)
+    assert "make k8s-programs" in reason
+    assert "\n" not in reason
+
+
+def test_what_is_built_is_not_named(empty_cache: Path) -> None:
+    (empty_cache / "bin").mkdir()
+    PROGRAMS[0].path.touch()
+
+    reason = why_not()
+
+    assert reason.startswith(f"no cluster: {PROGRAMS[1].name},")
+
+
+def test_the_keda_that_runs_is_the_one_that_the_manifests_are_held_against() -> None:
+    assert KEDA_OPERATOR.version == KEDA.version
+
+
+def test_kedas_source_keeps_its_redis_scalers_alone(tmp_path: Path) -> None:
+    module = tmp_path / "keda@v2"
+    (module / "pkg/scalers/redis").mkdir(parents=True)
+    (module / "pkg/scaling").mkdir()
+    for name in ("scaler.go", "redis_scaler.go", "kafka_scaler.go", "redis_scaler_test.go"):
+        (module / "pkg/scalers" / name).touch()
+    (module / "pkg/scaling/scalers_builder.go").write_text(BUILDER)
+
+    copy_with_redis_alone(module, tmp_path / "copy")
+
+    kept = {path.name for path in (tmp_path / "copy/pkg/scalers").glob("*.go")}
+    assert kept == {"scaler.go", "redis_scaler.go", "shared.go"}
+    cases = (tmp_path / "copy/pkg/scaling/scalers_builder.go").read_text()
+    assert "NewRedisScaler" in cases
+    assert "Kafka" not in cases
+    assert "External" not in cases
+    assert "default:" in cases
