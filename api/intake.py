@@ -126,16 +126,16 @@ class Intake:
             for order, outcome in zip(orders, outcomes, strict=True)
             if isinstance(order, Order) and order.job.upload is not None
         }
-        kept = [upload for upload, (_, outcome) in uploads.items() if _is_new(outcome)]
-        # Should either fail: what is accepted has a day to be worked on, and what is not goes by itself within the day.
-        if kept:
-            with suppress(MatchError):
+        # Should anything fail: what is accepted has a day to be worked on, and what is not goes by itself in the day.
+        with suppress(MatchError):
+            # A task that was there may be this very order's: the ledger was asked twice, and answered once.
+            replays = [order.task_id for order, outcome in uploads.values() if _is_replay(outcome)]
+            used = set(self.ledger.uploads_of(replays).values()) if replays else set()
+            if kept := [upload for upload, (_, outcome) in uploads.items() if _is_new(outcome) or upload in used]:
                 self.uploads.keep(*kept)
-        if dropped := [upload for upload, (order, outcome) in uploads.items() if _is_left_over(order, outcome)]:
-            with suppress(MatchError):
-                # A task that was there may be this very order's: the ledger was asked twice, and answered once.
-                used = self.ledger.uploads_of([order.task_id for order, _ in uploads.values() if order.task_id])
-                self.uploads.drop([upload for upload in dropped if upload not in used.values()])
+            dropped = [upload for upload, (order, outcome) in uploads.items() if _is_left_over(order, outcome)]
+            if left := [upload for upload in dropped if upload not in used]:
+                self.uploads.drop(left)
 
     def _vet(self, source: Source) -> None:
         with naming(source.field):
@@ -154,6 +154,10 @@ def fingerprint(wanted: Wanted) -> str:
 
 def _is_new(outcome: Entry | MatchError) -> bool:
     return isinstance(outcome, Entry) and outcome.entered is Entered.NEW
+
+
+def _is_replay(outcome: Entry | MatchError) -> bool:
+    return isinstance(outcome, Entry) and outcome.is_replay
 
 
 def _is_left_over(order: Order, outcome: Entry | MatchError) -> bool:

@@ -353,6 +353,25 @@ def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_
     assert upload.decode().endswith(job["upload"])
 
 
+def test_an_answer_that_was_lost_on_the_way_costs_neither_task_nor_upload(
+    client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = Ledger.enter
+
+    def asked_twice(*args: Any, **options: Any) -> Any:
+        entered(*args, **options)
+        return entered(*args, **options)
+
+    monkeypatch.setattr(Ledger, "enter", asked_twice)
+
+    answer = add(client, {"image": picture(), "filepath": "one"})
+
+    [upload] = uploads(real_redis)
+    assert answer.status_code == 202
+    assert real_redis.ttl(upload) == -1
+    assert sent(real_redis, SINGLE_QUEUE) == [answer.json["task"]["id"]]
+
+
 def test_each_api_key_has_keys_of_its_own(
     make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Any
 ) -> None:
