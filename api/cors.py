@@ -10,7 +10,7 @@ from flask import Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
 MAY_SEND = "Authorization, Content-Type, Idempotency-Key, Prefer, X-Request-ID"
-MAY_READ = "Location, Retry-After, X-Request-ID"
+MAY_READ = "Idempotency-Replayed, Location, Retry-After, X-Request-ID"
 # Before a browser asks again.
 KEEPS_S = 600
 
