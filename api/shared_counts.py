@@ -4,37 +4,58 @@ Each process counts in files of its own, in memory. They go by places, not by pr
 process that died goes on with its counts, so that none is lost and no files are left behind.
 """
 
+import fcntl
 import os
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 # The one way to tell prometheus_client's files where to be.
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+PREFIX = "match-counts-"
+LOCK = "lock"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
 @contextmanager
 def counted_together() -> Iterator[None]:
-    """Let processes that are forked inside the `with` count together; when this one leaves it, the counts are gone."""
+    """Let processes that are forked inside the `with` count together; when this one leaves it, the counts are gone.
+
+    So are, from its begin, those of servers that were killed.
+    """
     in_memory = sys.platform == "linux" and os.access(SHARED_MEMORY, os.W_OK)
-    folder = mkdtemp(prefix="match-counts-", dir=SHARED_MEMORY if in_memory else None)
-    os.environ[FOLDER] = folder
+    beside = SHARED_MEMORY if in_memory else Path(gettempdir())
+    _clear(beside)
+    folder = Path(mkdtemp(prefix=f".{PREFIX}", dir=beside))
     ours = os.getpid()
-    try:
-        yield
-    finally:
-        # A process that was forked ends here as well.
-        if os.getpid() == ours:
+    # Held by all who are forked, to the death of the last.
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Under the name by which others find it only now that it is held.
+        folder = folder.rename(beside / folder.name.removeprefix("."))
+        os.environ[FOLDER] = str(folder)
+        try:
+            yield
+        finally:
+            # A process that was forked ends here as well.
+            if os.getpid() == ours:
+                rmtree(folder, ignore_errors=True)
+                del os.environ[FOLDER]
+
+
+def _clear(beside: Path) -> None:
+    """Remove the counts that nobody holds any more."""
+    for folder in beside.glob(f"{PREFIX}*"):
+        with suppress(OSError), (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             rmtree(folder, ignore_errors=True)
-            del os.environ[FOLDER]
 
 
 class Places:

@@ -78,7 +78,7 @@ def api(served: Api, real_redis: Redis) -> Api:
 def answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/livez", timeout=5).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 
