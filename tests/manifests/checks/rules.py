@@ -218,14 +218,14 @@ def pods_ended_too_soon(objects: Sequence[Object]) -> list[str]:
 
 
 def probes_that_cost(objects: Sequence[Object]) -> list[str]:
-    """No probe asks over the queue; what traffic is routed to has all three, and liveness asks nobody else."""
+    """No probe asks over the queue; each program of ours has all three, and liveness asks nobody else."""
     faults = []
     for pod in pods(objects):
         for container in pod.containers:
             commands = " ".join(str(container.get(f"{kind}Probe", {})) for kind in ("startup", "liveness", "readiness"))
             if "celery" in commands:
                 faults.append(f"{pod.owner}: a probe that asks over the queue")
-        if pod.component in {"api", "flower"}:
+        if pod.component in {"api", "worker", "flower"}:
             (container,) = pod.spec["containers"]
             faults += [
                 f"{pod.owner}: no {kind} probe"
