@@ -9,12 +9,13 @@ import os
 import re
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import structlog
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
@@ -54,6 +55,8 @@ _PLACE = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@\[\]]*)(:\d*)?\W*", re.IGNORECASE)
 _ENCODED_URL = re.compile(r"\S*%3a%2f%2f\S*", re.IGNORECASE)
 _LOGIN = re.compile(r"[^\s/@:'\"]*:[^\s/@]+@(?=[\w\[])")
 _QUERY = re.compile(r"(/[^\s?]*)\?\S+|(?<=[^\s?])\?[^\s?]*=\S*")
+# Our own keys, wherever somebody put one by mistake.
+_KEY = re.compile(r"\bmatch_[\w-]{43}(?![\w-])")
 _CREDENTIAL = re.compile(r"\b(bearer|basic|apikey) +[\w.~+/=-]{12,}", re.IGNORECASE)
 # Control characters, and what some readers take for the end of a line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -164,6 +167,8 @@ def without_urls(text: str) -> str:
         text = _ENCODED_URL.sub(HIDDEN, text)
     if "@" in text:
         text = _LOGIN.sub(f"{HIDDEN}@", text)
+    if "match_" in text:
+        text = _KEY.sub(HIDDEN, text)
     return _CREDENTIAL.sub(rf"\1 {HIDDEN}", text) if " " in text else text
 
 
@@ -183,8 +188,13 @@ def _secrets(settings: Settings) -> list[str]:
     values = [getattr(settings, one.name) for one in fields(settings) if not one.repr]
     hidden = [text for value in values for text in (value if isinstance(value, tuple) else (value,))]
     urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]
-    passwords = [re.sub(r"^.*?:|@.*$", "", urlsplit(url).netloc) for url in urls if "@" in urlsplit(url).netloc]
-    found = {text for text in [*hidden, *passwords] if isinstance(text, str)}
+    logins = [urlsplit(url).netloc.rpartition("@")[0] for url in urls if "@" in urlsplit(url).netloc]
+    passwords = [login.partition(":")[2] for login in logins]
+    # As it travels in a header.
+    encoded = [b64encode(unquote(login).encode()).decode() for login in logins]
+    # A Sentinel's password.
+    asked = [value for url in urls for _, value in parse_qsl(urlsplit(url).query)]
+    found = {text for text in [*hidden, *passwords, *encoded, *asked] if isinstance(text, str)}
     found |= {unquote(text) for text in found}
     return sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
 

@@ -5,12 +5,14 @@ import json
 import logging
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from api.new_key import new_key
 from common import logs
 from common.config import Settings
 from common.logs import bound, formatter, without_urls
@@ -64,6 +66,24 @@ def test_a_line_is_one_json_object_with_time_level_logger_and_message() -> None:
     assert list(line) == ["time", "level", "logger", "message"]
     assert (line["level"], line["logger"], line["message"]) == ("warning", "tests.logs", "3 records wait")
     assert line["time"].endswith("Z")
+
+
+def test_a_key_of_the_api_is_in_no_line_wherever_it_was_put() -> None:
+    key = new_key()
+
+    line = line_of("a request for %s", f"/tasks/{key}")
+
+    assert key not in json.dumps(line)
+
+
+def test_a_login_is_in_no_line_as_a_header_has_it() -> None:
+    assert "ZWxhc3" not in line_of("it sent %s", b64encode(b"elastic:el4stic-pass").decode())["message"]
+
+
+def test_a_sentinels_password_is_in_no_line() -> None:
+    settings = Settings(redis_url="sentinel://one.lan/main?sentinel_password=s3ntinel-pass")
+
+    assert "s3ntinel" not in line_of("it knows s3ntinel-pass", settings=settings)["message"]
 
 
 def test_a_line_tells_what_its_thread_works_on_until_that_is_over() -> None:

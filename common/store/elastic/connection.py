@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeAlias
@@ -213,6 +214,9 @@ def _first_line(text: object) -> str:
 
 
 def _told(error: ApiError) -> str:
+    if error.status_code == HTTPStatus.UNAUTHORIZED:
+        # It says whom it refuses, which is nothing for clients.
+        return "it refuses our credentials"
     told = error.body.get("error") if isinstance(error.body, dict) else None
     return reason(told) if isinstance(told, dict) else _first_line(error.message)[:REASON_MAX]
 

@@ -1,0 +1,170 @@
+"""What nobody may read in a log: keys, passwords, and what signs a URL; at the level that tells most."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+import requests
+from redis import Redis
+
+from api.new_key import new_key, table
+from dev.ports import free_port
+from dev.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+REDIS_PASSWORD = "r3dis-Pa55word"  # noqa: S105 - what must not be found
+ELASTIC_PASSWORD = "3lastic-Pa55word"  # noqa: S105 - the same
+SIGNATURE = "s1gnature0fAUrl"
+LOGIN = "us3rs-Pa55word"
+KEY = new_key()
+UNKNOWN_KEY = new_key()
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+SECRETS = (REDIS_PASSWORD, SIGNATURE, LOGIN, KEY, UNKNOWN_KEY)
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack: Callable[..., Any], picture_server: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A service at debug level, with keys, on a Redis with a password; everything it does not like was sent to it."""
+    folder = tmp_path_factory.mktemp("secrets")
+    (folder / "keys.toml").write_text(table("importer", ["read", "write", "admin"], KEY))
+    with RedisServer(folder / "redis") as server:
+        with Redis.from_url(server.url) as client:
+            client.config_set("requirepass", REDIS_PASSWORD)
+        stack = start_stack(
+            folder / "home",
+            REDIS_URL=server.url.replace("redis://", f"redis://:{REDIS_PASSWORD}@"),
+            MATCH_API_KEYS_FILE=str(folder / "keys.toml"),
+            MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"),
+            MATCH_LOG_LEVEL="debug",
+            MATCH_LOG_FORMAT="json",
+        )
+        misuse(stack, picture_server)
+        stack.stop()
+    return stack
+
+
+def misuse(stack: Any, picture_server: str) -> None:
+    host = picture_server.removeprefix("http://")
+    signed = f"?X-Amz-Signature={SIGNATURE}"
+    urls = [
+        f"{picture_server}/chelsea.jpg{signed}",
+        f"{picture_server}/nowhere.jpg{signed}",
+        f"{picture_server}/to/{picture_server}/chelsea.jpg{signed}",
+        f"{picture_server}/to/http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
+        f"http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
+        f"http://10.0.0.1/chelsea.jpg{signed}",
+        f"http://nowhere.invalid/chelsea.jpg{signed}",
+        f"//me:{LOGIN}@nowhere{signed}",
+    ]
+    for number, url in enumerate(urls):
+        told = {"url": url, "filepath": f"{number}.jpg", "wait": "30"}
+        stack.call("POST", "/add", data=told, headers=AUTHORIZED)
+        stack.call("POST", "/search", data={"url": url}, headers=AUTHORIZED)
+        stack.call("GET", "/search", params={"url": url}, headers=AUTHORIZED)
+        stack.call("POST", "/add", params={url: url}, headers=AUTHORIZED)
+    lines = "".join(json.dumps({"url": url, "filepath": url}) + "\n" for url in urls)
+    headers = AUTHORIZED | {"Content-Type": "application/x-ndjson"}
+    stack.call("POST", "/add/batch", data=f"{lines}{urls[0]}\n", headers=headers)
+    stack.call("GET", f"/count?signature={SIGNATURE}", headers={"Authorization": f"Bearer {UNKNOWN_KEY}"})
+    stack.call("GET", "/count", headers={"Authorization": f"Basic {KEY}"})
+    stack.call("GET", f"/tasks/{KEY}", headers=AUTHORIZED)
+    stack.call("GET", f"/tasks?state=failed&cursor={SIGNATURE}", headers=AUTHORIZED)
+    stack.call("GET", "/docs", headers={"Referer": f"http://me:{LOGIN}@nowhere/{signed}"})
+    while stack.call("GET", "/tasks", params={"state": "pending"}, headers=AUTHORIZED).json()["result"]:
+        sleep(0.1)
+
+
+def test_no_log_of_the_service_holds_a_secret(stack: Any) -> None:
+    logs = {path.name: path.read_text() for path in sorted((stack.home / "logs").glob("*.log"))}
+
+    assert {"api.log", "worker-1.log", "flower.log"} <= logs.keys()
+    assert '"level": "debug"' in logs["api.log"]
+    for name, text in logs.items():
+        assert [secret for secret in SECRETS if secret in text] == [], name
+
+
+def test_the_log_says_whose_key_it_was(stack: Any) -> None:
+    lines = [json.loads(line) for line in (stack.home / "logs" / "api.log").read_text().splitlines()]
+
+    told = {(line["endpoint"], line.get("key"), line["status"]) for line in lines if "endpoint" in line}
+
+    assert ("add", "importer", 200) in told
+    assert ("count", None, 401) in told
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An Elasticsearch that knows nobody, and says to whom."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"error": self.headers.get("Authorization"), "status": 401}).encode()
+        self.send_response(401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("X-Elastic-Product", "Elasticsearch")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the names are http.server's
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://elastic:{ELASTIC_PASSWORD}@127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_no_log_holds_the_password_of_an_elasticsearch_that_refuses_it(
+    refusing: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    environment = {
+        "PORT": str(port),
+        "WORKER_COUNT": "1",
+        "REDIS_URL": redis_server.url,
+        "ELASTICSEARCH_URL": refusing,
+        "MATCH_LOG_LEVEL": "debug",
+    }
+    with (tmp_path / "log").open("w") as log:
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", door], cwd=ROOT, env=os.environ | environment, stderr=log, stdout=log
+            )
+            for door in ("api", "workers")
+        ]
+    try:
+        answer = counted(port)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(90)
+
+    text = (tmp_path / "log").read_text()
+    encoded = "ZWxhc3RpYzoz"  # How "elastic:3" begins in base64.
+    assert answer.status_code in {500, 503}
+    assert [secret for secret in (ELASTIC_PASSWORD, encoded) if secret in text or secret in answer.text] == []
+
+
+def counted(port: int) -> requests.Response:
+    deadline = monotonic() + 60
+    while True:
+        try:
+            return requests.get(f"http://127.0.0.1:{port}/count", timeout=30)
+        except requests.ConnectionError:
+            assert monotonic() < deadline, "the API did not come up"
+            sleep(0.1)
