@@ -20,6 +20,7 @@ SHARE = 4
 _KEYS = """
 local DUE, ENDS, DELIVERY = 'match:callbacks:due', 'match:callbacks:ends:', 'match:callbacks:delivery:'
 local BYTES, RECEIVER, AT = 'match:callbacks:bytes', 'match:callbacks:receiver:', 'match:callbacks:at:'
+local PARKED = 'match:callbacks:parked:'
 
 local function receiver_of(url)
   return string.match(url, '^%a+://([^/]*)')
@@ -114,6 +115,16 @@ local function go_on(url, now, soonest)
   return true
 end
 
+-- Makes due what waits for a place at the receiver, the longest waiting first. Each URL that goes calls for another, so
+-- that those that wait are never looked at in vain, and never left alone.
+local function wake(receiver, count, now)
+  for _ = 1, count do
+    local url = redis.call('ZPOPMIN', PARKED .. receiver)[1]
+    if not url then return end
+    redis.call('ZADD', DUE, now, url)
+  end
+end
+
 local function pause_ms(failures, first, longest, jitter)
   return math.floor(math.min(longest, first * 2 ^ math.min(failures - 1, 30)) * jitter)
 end
@@ -134,8 +145,12 @@ for _, url in ipairs(urls) do
   redis.call('ZREMRANGEBYSCORE', AT .. receiver, '-inf', now)
   if (tonumber(rests) or 0) > now then
     redis.call('ZADD', DUE, rests, url)
+  elseif redis.call('LLEN', ENDS .. url) == 0 then
+    go_on(url, now, 0)
+    wake(receiver, 1, now)
   elseif redis.call('ZCARD', AT .. receiver) >= (fails and 1 or tonumber(ARGV[3])) then
-    redis.call('ZADD', DUE, now + {LINGER_MS}, url)
+    redis.call('ZREM', DUE, url)
+    redis.call('ZADD', PARKED .. receiver, now, url)
   else
     local id, count, failed = unpack(redis.call('HMGET', delivery, 'id', 'count', 'fails'))
     if failed and not id then
@@ -149,7 +164,7 @@ for _, url in ipairs(urls) do
       tell(old, called('failed', 0, 0, 'the receiver took nothing in time'))
       forget(url, old)
       if #old > 0 then
-        if go_on(url, now, 0) then redis.call('ZADD', DUE, now, url) end
+        if go_on(url, now, 0) then redis.call('ZADD', DUE, now, url) else wake(receiver, 1, now) end
         return {{}}
       end
     end
@@ -157,6 +172,7 @@ for _, url in ipairs(urls) do
       id, count = ARGV[1], math.min({TOGETHER}, redis.call('LLEN', ENDS .. url))
       redis.call('HSET', delivery, 'id', id, 'count', count)
     end
+    redis.call('ZREM', PARKED .. receiver, url)
     redis.call('ZADD', DUE, now + lease, url)
     redis.call('ZADD', AT .. receiver, now + lease, url)
     redis.call('PEXPIRE', AT .. receiver, lease)
@@ -170,7 +186,7 @@ return #urls == tonumber(ARGV[5]) and {{}}
 
 # ARGV: URL, id, number of the attempt, how it ended ('taken', 'gone' or 'failed'), whether the receiver answered at
 # all (1 or 0), what went wrong, first and longest pause (ms), what to multiply it by, how long an end is worth sending
-# (ms).
+# (ms), most deliveries to a receiver at once.
 # Returns what the delivery came to: 'delivered', 'failed' or 'pending'; false where it is not this caller's any more.
 REPORT = (
     _TOOLS
@@ -183,7 +199,9 @@ if id ~= ARGV[2] or attempts ~= ARGV[3] then return false end
 redis.call('ZREM', AT .. receiver_of(url), url)
 if ARGV[5] == '1' then
   redis.call('DEL', receiver)
+  wake(receiver_of(url), tonumber(ARGV[11]) - redis.call('ZCARD', AT .. receiver_of(url)), now)
 else
+  wake(receiver_of(url), 1, now)
   local pause = pause_ms(redis.call('HINCRBY', receiver, 'fails', 1), first, longest, jitter)
   redis.call('HSET', receiver, 'until', string.format('%.0f', now + pause))
   redis.call('PEXPIRE', receiver, 2 * longest)

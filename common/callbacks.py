@@ -12,6 +12,7 @@ Keys, all under `match:callbacks:`
   one that was taken
 - `bytes`: hash of how many bytes wait, for each receiver (host and port) and, under an empty name, in all
 - `receiver:<receiver>`: hash of one that gave no answer: how often, and until when it is left alone
+- `parked:<receiver>`: sorted set of the URLs that wait for a place there, by when they came (ms)
 - `at:<receiver>`: sorted set of the URLs that somebody sends to just now, by when that must be over (ms)
 """
 
@@ -124,10 +125,10 @@ class Outbox:
         `answered` says whether the receiver answered at all: else every URL of its waits. Pauses double from
         FIRST_PAUSE_S to LONGEST_PAUSE_S, times `jitter`.
         """
-        pauses = (int(FIRST_PAUSE_S * 1000), int(LONGEST_PAUSE_S * 1000), jitter, self._keep_ms)
+        terms = (int(FIRST_PAUSE_S * 1000), int(LONGEST_PAUSE_S * 1000), jitter, self._keep_ms, MOST_AT_ONCE)
         with redis_errors():
             answer = self._report(
-                args=[delivery.url, delivery.id, delivery.attempt, told.value, int(answered), problem, *pauses]
+                args=[delivery.url, delivery.id, delivery.attempt, told.value, int(answered), problem, *terms]
             )
         return CallState(cast("bytes", answer).decode()) if answer else None
 

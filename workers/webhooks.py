@@ -44,6 +44,7 @@ class Deliverer:
         self._post = post
         self._secrets = secrets
         self._stop = Event()
+        self._look = Event()
         self._places = BoundedSemaphore(MOST_AT_ONCE)
         self._thread = Thread(target=self._run, name="webhooks", daemon=True)
 
@@ -54,6 +55,7 @@ class Deliverer:
     def hurry(self) -> None:
         """Begin no more deliveries: the process is to end."""
         self._stop.set()
+        self._look.set()
 
     def close(self) -> None:
         """End the thread, and wait a moment for the deliveries that are under way."""
@@ -69,10 +71,12 @@ class Deliverer:
             # The place is given back by the delivery's own thread.
             if not self._places.acquire(timeout=LOOK_EVERY_S):
                 continue
-            pause_s = self._begin()
-            if pause_s:
+            self._look.clear()
+            if pause_s := self._begin():
                 self._places.release()
-                self._stop.wait(pause_s)
+                # Told to stop before the event was cleared, it is not waited for.
+                if not self._stop.is_set():
+                    self._look.wait(pause_s)
 
     def _begin(self) -> float:
         """Begin a delivery that is due; return how long to wait where there is none, else 0."""
@@ -102,6 +106,8 @@ class Deliverer:
             log.exception("a delivery of %d callbacks broke", len(delivery.ends))
         finally:
             self._places.release()
+            # Another may have waited for this one's place at its receiver.
+            self._look.set()
 
     def _call(self, delivery: Delivery) -> tuple[Told, str, bool]:
         """Send the delivery; return how that ended, what went wrong, and whether the receiver answered."""

@@ -240,6 +240,57 @@ def test_a_receiver_has_so_many_places_at_once_and_others_have_theirs(
     assert ELSEWHERE in {delivery.url for delivery in claimed}
 
 
+def test_what_waits_for_a_place_at_a_receiver_goes_as_soon_as_one_is_free(
+    ledger: Ledger, outbox: Outbox, fake_redis: Redis
+) -> None:
+    end(ledger, [task_id for number in range(30) for task_id in enter(ledger, url=f"{URL}/{number}")])
+    let_time_pass(fake_redis)
+
+    told, under_way = [], [delivery for _ in range(9) if (delivery := outbox.claim())]
+    while under_way:
+        told.append(under_way.pop(0))
+        outbox.report(told[-1], Told.TAKEN)
+        under_way += [delivery] if (delivery := outbox.claim()) else []
+
+    assert len({delivery.url for delivery in told}) == 30
+    assert nothing_is_left(fake_redis)
+
+
+def test_what_waits_for_a_receiver_that_fails_is_tried_when_it_is_back(
+    ledger: Ledger, outbox: Outbox, fake_redis: Redis
+) -> None:
+    end(ledger, [task_id for number in range(30) for task_id in enter(ledger, url=f"{URL}/{number}")])
+    let_time_pass(fake_redis)
+    for delivery in [found for _ in range(9) if (found := outbox.claim())]:
+        outbox.report(delivery, Told.FAILED, answered=False)
+
+    told = []
+    let_time_pass(fake_redis)
+    while delivery := outbox.claim():
+        told.append(delivery)
+        outbox.report(delivery, Told.TAKEN)
+
+    assert len({delivery.url for delivery in told}) == 30
+    assert nothing_is_left(fake_redis)
+
+
+def test_what_waits_for_a_receiver_goes_on_after_those_that_sent_to_it_died(
+    ledger: Ledger, outbox: Outbox, fake_redis: Redis
+) -> None:
+    end(ledger, [task_id for number in range(9) for task_id in enter(ledger, url=f"{URL}/{number}")])
+    let_time_pass(fake_redis)
+    died = [found for _ in range(9) if (found := outbox.claim())]
+
+    told = []
+    let_time_pass(fake_redis)
+    while delivery := outbox.claim():
+        told.append(delivery)
+        outbox.report(delivery, Told.TAKEN)
+
+    assert len(died) == 4
+    assert len({delivery.url for delivery in told}) == 9
+
+
 def test_many_urls_of_a_dead_receiver_do_not_hide_another(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(150) for task_id in enter(ledger, url=f"{URL}/{number}")])
     outbox.report(claim(fake_redis, outbox), Told.FAILED, answered=False)
