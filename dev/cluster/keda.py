@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import socket
 from collections.abc import Iterator
 
 from dev.cluster import programs
@@ -16,13 +17,18 @@ GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
 @contextlib.contextmanager
 def keda(cluster: Cluster) -> Iterator[None]:
     """Run KEDA during the `with`; its kinds are defined before."""
-    port, metrics_service = free_port(), f"127.0.0.1:{free_port()}"
+    port, inner_port = free_port(), free_port()
     _register(cluster, port)
-    environment = {"KUBECONFIG": str(cluster.kubeconfig), "POD_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
+    environment = {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "POD_NAMESPACE": NAMESPACE,
+        "KEDA_CLUSTER_OBJECT_NAMESPACE": NAMESPACE,
+        "WATCH_NAMESPACE": "",
+    }
     shown = cluster.certificates
     operator = [
         f"--cert-dir={shown.folder}",
-        f"--metrics-service-bind-address={metrics_service}",
+        f"--metrics-service-bind-address=127.0.0.1:{inner_port}",
         "--metrics-bind-address=0",
         "--health-probe-bind-address=0",
     ]
@@ -32,17 +38,23 @@ def keda(cluster: Cluster) -> Iterator[None]:
         f"--cert-dir={shown.folder}",
         f"--tls-cert-file={shown.certificate}",
         f"--tls-private-key-file={shown.key}",
-        f"--metrics-service-address={metrics_service}",
+        f"--metrics-service-address=127.0.0.1:{inner_port}",
         *(f"--{client}-kubeconfig={cluster.kubeconfig}" for client in ("lister", "authentication", "authorization")),
         # Metrics about itself, which it can only show on every address.
         f"--port={free_port()}",
     ]
     with (
-        running(programs.KEDA_OPERATOR, operator, logs=cluster.folder, environment=environment),
+        running(programs.KEDA_OPERATOR, operator, logs=cluster.folder, environment=environment) as manager,
         running(programs.KEDA_ADAPTER, adapter, logs=cluster.folder, environment=environment) as server,
     ):
+        wait_until(lambda: _listens(inner_port), manager, within_s=START_TIMEOUT_S)
         wait_until(lambda: cluster.answers(f"/apis/{GROUP}/{VERSION}"), server, within_s=START_TIMEOUT_S)
         yield
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _register(cluster: Cluster, port: int) -> None:
