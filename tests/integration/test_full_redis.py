@@ -89,7 +89,7 @@ def url(start: START, environment: dict[str, str]) -> str:
 def answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/livez", timeout=5).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 
