@@ -298,6 +298,20 @@ def test_a_batch_sent_again_after_half_of_it_has_the_same_tasks_and_adds_the_res
     assert sorted(sent(real_redis, BATCH_QUEUE)) == sorted(one["task"]["id"] for one in whole)
 
 
+def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient, real_redis: Redis) -> None:
+    lines = b"".join(json.dumps({"url": URL, "filepath": name}).encode() + b"\n" for name in "abcd")
+    cut, told = lines[: len(lines) // 2 + 9], {"CONTENT_LENGTH": f"{len(lines)}"}
+    broken = client.post("/add/batch", data=cut, headers=NDJSON | KEY, environ_overrides=told)
+
+    whole = outcomes(batch(client, *"abcd"))
+
+    before = outcomes(broken)
+    assert [one.get("code") for one in before] == [None, None, "cut_body"]
+    assert [one["task"]["id"] for one in whole[:2]] == [one["task"]["id"] for one in before[:2]]
+    assert [one.get("replayed", False) for one in whole] == [True, True, False, False]
+    assert real_redis.zcard(OPEN) == 4
+
+
 def sent(redis: Redis, queue: str) -> list[str]:
     """Return the tasks of all messages in the queue."""
     found = [json.loads(b64decode(json.loads(message)["body"]))[0][0] for message in redis.lrange(queue, 0, -1)]
