@@ -8,8 +8,8 @@ beside the endpoints of one subject):
         limit: Annotated[int, Whole(1, 1000), Field(description="…")] = 100
         id: Annotated[str, InPath()]
 
-(`state` is required, `limit` is not, `id` stands in the path as `<id>`) and is a function
-`(services, parameters) -> Response` beside it in a list of `Endpoint`s. The types of single values
+(`state` is required, `limit` is not, `id` stands in the path as `<id>`; `InHeader("Name")` marks a header) and is a
+function `(services, parameters) -> Response` beside it in a list of `Endpoint`s. The types of single values
 (`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/parameters.py; a value comes as text and
 is wrong by raising `wrong("must be …")`. Query, urlencoded and multipart are read alike; what a request brings beyond
 its type is a 400, and so is what its type does not take. An endpoint of several forms, one picture or many, has a type
