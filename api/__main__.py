@@ -18,9 +18,8 @@ from common.startup import start, stop_over
 log = logging.getLogger(__name__)
 
 
-def options(settings: Settings) -> dict[str, Any]:
+def options(settings: Settings, places: Places) -> dict[str, Any]:
     """Return gunicorn's settings, each with its reason."""
-    places = Places()
     return {
         "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
@@ -64,11 +63,13 @@ class Server(BaseApplication):
     def __init__(self, settings: Settings, keyring: Keyring | None) -> None:
         self._settings = settings
         self._keyring = keyring
+        # gunicorn loads its settings anew at SIGHUP, while those who have places go on.
+        self._places = Places()
         super().__init__()
 
     def load_config(self) -> None:
         """Give gunicorn its settings."""
-        for name, value in options(self._settings).items():
+        for name, value in options(self._settings, self._places).items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface

@@ -1,6 +1,6 @@
 """The log: one line an event, in one form for our own lines and those of every library, with no secret in it.
 
-Everything logs by the standard library; whatever a line says passes `_without_secrets` before it is written. What a
+Everything logs by the standard library; whatever a line says passes the `_Scrubber` before it is written. What a
 thread works on is told by `bound`: each line of the thread carries it until the end of the `with`.
 """
 
