@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from io import BytesIO
 from typing import IO, Any, NoReturn, TypeVar
 
 from flask import Request
@@ -19,6 +20,7 @@ FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
 LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # A form has no more parts beside those that are numbered.
 FORM_PARTS = 64
+PIECE_BYTES = 64 * 1024
 # Of a name that a client made up.
 SHOWN = 80
 
@@ -38,8 +40,35 @@ class UnsupportedBody(InputError):
     code = "unsupported_media_type"
 
 
+class BoundedParser(FormDataParser):
+    """A parser that bounds a urlencoded form as it does a multipart one; the framework's own reads it whole."""
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        mimetype: str,
+        content_length: int | None,
+        options: dict[str, str] | None = None,
+    ) -> Any:  # noqa: ANN401 - the framework's own
+        """Parse the form; raises RequestEntityTooLarge for one that has too many bytes or fields."""
+        if mimetype == FORM_TYPES[1]:
+            stream = BytesIO(self._read(stream))
+        return super().parse(stream, mimetype, content_length, options)
+
+    def _read(self, stream: IO[bytes]) -> bytes:
+        data, most = bytearray(), self.max_form_memory_size or 0
+        # In pieces: a read of everything would end silently at the bound of the whole body.
+        while len(data) <= most and (piece := stream.read(PIECE_BYTES)):
+            data += piece
+        if len(data) > most or data.count(b"&") >= (self.max_form_parts or 0):
+            raise RequestEntityTooLarge
+        return bytes(data)
+
+
 class StrictRequest(Request):
     """A request whose body is read as the form that it says it is, or not at all."""
+
+    form_data_parser_class = BoundedParser
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         super().__init__(*args, **kwargs)

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "examples" / "images" / "chelsea.jpg"
 THREADS = 4
 STALLED = 40
+# What a process of gunicorn takes.
+CONNECTIONS = 1000
 SLOW_S = 2
 FORM = "Content-Type: application/x-www-form-urlencoded"
 LINES = "Content-Type: application/x-ndjson"
@@ -90,7 +92,7 @@ def strict(start: Callable[..., Api]) -> Api:
 def answers(url: str) -> bool:
     try:
         return requests.get(f"{url}/livez", timeout=5).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 
@@ -308,3 +310,61 @@ def test_a_worker_that_is_told_to_stop_waits_for_no_stalled_client(start: Callab
     assert answers(api.url)
     for connection in stalled:
         connection.close()
+
+
+def test_when_too_much_comes_in_whoever_sends_most_is_refused(start: Callable[..., Api]) -> None:
+    """The largest form is 16.6 MB here, a thousand numbered fields, and half as much besides may come in."""
+    api = start(MATCH_MAX_IMAGE_BYTES="1000000", MATCH_REQUEST_TIMEOUT_S="60")
+    form = head("/add", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 9900000")
+
+    with ExitStack() as opened:
+        large = opened.enter_context(api.sending(form + b"a" * 9_800_000))
+        others = [opened.enter_context(api.sending(form + b"a" * 6_000_000)) for _ in range(3)]
+        status, body = reply(large)
+        with IMAGE.open("rb") as image:
+            added = requests.post(f"{api.url}/add", data={"filepath": "a"}, files={"image": image}, timeout=30)
+        others[0].settimeout(0.1)
+        told = received(others[0])
+
+    assert (status, body["code"]) == (503, "overloaded")
+    assert (added.status_code, told) == (202, b"")
+
+
+def test_any_number_of_silent_clients_leaves_room_for_others(patient: Api) -> None:
+    with ExitStack() as opened:
+        silent = [opened.enter_context(patient.sending(b"GET /")) for _ in range(CONNECTIONS + 10)]
+
+        ping = requests.get(f"{patient.url}/ping", timeout=60)
+        silent[0].settimeout(60)
+
+        # The one that was silent longest has made room.
+        assert (ping.status_code, silent[0].recv(1)) == (200, b"")
+
+
+PARTS = 99 * b'--b\r\nContent-Disposition: form-data; name="limit"\r\n\r\n1\r\n' + b"--b--\r\n"
+TOO_LARGE = {
+    "a body larger than the endpoint takes": head("/count", FORM, "Content-Length: 300000") + b"a" * 300_000,
+    "a body larger than any endpoint takes": head("/add", FORM, "Content-Length: 99999999999"),
+    "a chunked body larger than the endpoint takes": head(
+        "/count", FORM, "Transfer-Encoding: chunked", "Connection: close"
+    )
+    + b"493e0\r\n"
+    + b"a" * 300_000
+    + b"\r\n0\r\n\r\n",
+    "a field larger than a form holds in memory": head("/add", FORM, "Content-Length: 3000000")
+    + b"a="
+    + b"a" * 2_999_998,
+    "more fields than a form has": head("/add", FORM, "Content-Length: 4000") + b"a=1&" * 1000,
+    "more parts than a form has": head(
+        "/count", "Content-Type: multipart/form-data; boundary=b", f"Content-Length: {len(PARTS)}"
+    )
+    + PARTS,
+}
+
+
+@pytest.mark.parametrize("sent", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_is_too_large_is_told(patient: Api, sent: bytes) -> None:
+    with patient.sending(sent) as connection:
+        status, body = reply(connection)
+
+    assert (status, body["code"]) == (413, "too_large")
