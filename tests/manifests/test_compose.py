@@ -122,6 +122,20 @@ def test_workers_can_be_as_many_as_wanted(load: Load) -> None:
     assert "container_name" not in worker
 
 
+@pytest.mark.parametrize(
+    ("given", "image"),
+    [
+        ({}, "match-api:latest"),
+        ({"REGISTRY": "registry.example.com/team", "TAG": "1.2.3"}, "registry.example.com/team/match-api:1.2.3"),
+    ],
+    ids=["built here", "pushed"],
+)
+def test_images_are_called_as_make_push_calls_them(load: Load, given: Mapping[str, str], image: str) -> None:
+    services = load(environment=GIVEN | given)["services"]
+
+    assert services["api"]["image"] == image
+
+
 def test_api_and_workers_start_after_their_stores(services: dict[str, Any]) -> None:
     for name in ("api", "worker"):
         waits = {store: on["condition"] for store, on in services[name]["depends_on"].items()}

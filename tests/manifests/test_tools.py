@@ -1,6 +1,8 @@
 """Tools are built once, and what cannot be built is told in one line."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +22,9 @@ def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("get", "wanted"), [(build, KUBE_SCORE), (build, COMPOSE), (fetch, KEDA)])
 @pytest.mark.usefixtures("no_go")
-def test_without_go_a_tool_that_is_not_there_yet_is_missed_by_name(get: object, wanted: object) -> None:
+def test_without_go_a_tool_that_is_not_there_yet_is_missed_by_name(get: Callable[[Any], Path], wanted: Any) -> None:
     with pytest.raises(MissingTool, match=r"^[\w./-]+: Go builds it, and there is no go on PATH$"):
-        get(wanted)  # type: ignore[operator]
+        get(wanted)
 
 
 def test_without_go_a_tool_that_is_there_is_used(no_go: Path) -> None:

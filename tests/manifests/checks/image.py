@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -260,9 +260,9 @@ class Container:
         return [*(["chroot", str(self._root)] if chroot else []), *drop, "/bin/sh", "-c", script, "run", *command]
 
 
-def wait_until(true: object, *, within_s: float, what: str) -> None:
-    """Return when `true` returns something true; fail when the time is over."""
+def wait_until(effect: Callable[[], bool], *, within_s: float, what: str) -> None:
+    """Return when there is the effect; fail when the time is over."""
     deadline = monotonic() + within_s
-    while not true():  # type: ignore[operator]
+    while not effect():
         assert monotonic() < deadline, f"not within {within_s:g} s: {what}"
         sleep(0.1)
