@@ -8,7 +8,7 @@ from time import perf_counter
 
 from flask import Flask, Request, Response, g, request
 
-from api.metrics import Metrics
+from api.metrics import METHODS, Metrics
 from common.logs import bound
 from common.tracing import NO_SPAN, OFF, SERVER, Span, Tracing, trace_id
 
@@ -57,11 +57,13 @@ class Telemetry:
 
     def _span(self, asked: Request, told: _Told) -> AbstractContextManager[Span]:
         route = asked.url_rule.rule if asked.url_rule else ""
+        # Spans are counted by their names: a method that nobody knows is none of them.
+        method = told.method if told.method in METHODS else "HTTP"
         return self._tracing.span(
-            f"{told.method} {route}".rstrip(),
+            f"{method} {route}".rstrip(),
             kind=SERVER,
             parent=asked.headers.get("traceparent", ""),
-            about={"http.request.method": told.method, "http.route": route, "match.request_id": told.request_id},
+            about={"http.request.method": method, "http.route": route, "match.request_id": told.request_id},
         )
 
     def _answered(self, response: Response) -> Response:
