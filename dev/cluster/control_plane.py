@@ -31,7 +31,8 @@ Object = dict[str, Any]
 STAGES = Path(__file__).parent / "stages.yaml"
 # Ten times what each takes on two quiet cores.
 START_TIMEOUT_S = 120.0
-KUBECTL_TIMEOUT_S = 120.0
+# Above the longest that kubectl itself is told to wait.
+KUBECTL_TIMEOUT_S = 300.0
 ZONES = ("north", "south", "west")
 # What a middling machine offers, so that requests which fit nowhere are found.
 NODE_SIZE = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}

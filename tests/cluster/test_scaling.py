@@ -1,0 +1,149 @@
+"""KEDA's own programs, and Kubernetes' autoscaler, follow the ledger of a real Redis as the manifests tell them to."""
+
+import json
+from collections.abc import Callable, Iterator
+from math import ceil
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from checks.objects import Object
+from checks.render import Combination, render
+from common.jobs import BATCH_QUEUE, AddJob
+from common.ledger import Closing, Ledger, State
+from dev.cluster.control_plane import Cluster, Refused
+from dev.cluster.keda import keda
+from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.redis_server import RedisServer
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+
+WORKERS = "deployment/match-worker"
+# KEDA makes it of the rule.
+AUTOSCALER = "hpa/keda-hpa-match-worker"
+RULE = "scaledobject/match-worker"
+PATIENTLY = f"--timeout={PATIENCE_S}s"
+# Thrice the time after which fewer may be wanted.
+STILL = "--timeout=15s"
+WaitFor = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture(scope="module")
+def scaler(cluster: Cluster) -> Iterator[None]:
+    with keda(cluster):
+        yield
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def work(queue: RedisServer) -> Iterator[Ledger]:
+    with Redis.from_url(queue.url) as client:
+        yield Ledger(client, max_open=1_000_000, finished_keep_s=60, failed_keep_s=600)
+
+
+@pytest.fixture
+def service(scaler: None, namespace: Namespace, queue: RedisServer) -> Iterator[Namespace]:
+    """The service as in production, with a Redis of the test's, once KEDA watches it."""
+    assert scaler is None
+    secret = {"redis.address": f"127.0.0.1:{queue.port}", "redis.url": queue.url}
+    literals = [f"--from-literal={key}={value}" for key, value in secret.items()]
+    namespace.kubectl("create", "secret", "generic", "match", *literals)
+    namespace.apply(hastened(render(Combination("prod", ("keda",)))))
+    namespace.wait_until_up()
+    namespace.kubectl("wait", "--for=condition=Ready", RULE, PATIENTLY)
+    yield namespace
+    # While KEDA is there to let go of it: the namespace could not end else.
+    namespace.kubectl("delete", RULE, PATIENTLY)
+
+
+def hastened(objects: list[Object]) -> list[Object]:
+    """Shorten how often KEDA looks and how long fewer must do: seconds where production takes 15 and 300."""
+    [rule] = [one["spec"] for one in objects if one["kind"] == "ScaledObject"]
+    rule["pollingInterval"] = 1
+    rule["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 5
+    return objects
+
+
+def accept(work: Ledger, count: int) -> list[str]:
+    jobs = [AddJob(filepath=f"{number}.jpg", url="http://pictures.example/1.jpg") for number in range(count)]
+    return [task.id for task in work.accept(jobs, queue=BATCH_QUEUE)]
+
+
+def close(work: Ledger, tasks: list[str]) -> None:
+    work.close([Closing(task_id=task, state=State.SUCCEEDED) for task in tasks])
+
+
+def workers(service: Namespace) -> int:
+    return int(service.field(WORKERS, ".spec.replicas"))
+
+
+def wanted(service: Namespace, open_tasks: int) -> int:
+    """Return how many workers the manifest asks for."""
+    spec = json.loads(service.field(RULE, ".spec"))
+    [trigger] = spec["triggers"]
+    many = ceil(open_tasks / int(trigger["metadata"]["listLength"]))
+    return int(max(spec["minReplicaCount"], min(spec["maxReplicaCount"], many)))
+
+
+def test_workers_follow_what_is_open_and_go_when_it_is_done(
+    service: Namespace, work: Ledger, wait_for: WaitFor
+) -> None:
+    least, most = wanted(service, 0), wanted(service, 10**9)
+    wait_for(lambda: workers(service) == least)
+
+    with service.watching(WORKERS, ".spec.replicas") as seen:
+        some = accept(work, 2_900)
+        wait_for(lambda: workers(service) == wanted(service, 2_900))
+        more = accept(work, 20_000)
+        wait_for(lambda: workers(service) == most)
+        close(work, some + more)
+        wait_for(lambda: workers(service) == least)
+
+    numbers = [int(line) for line in seen]
+    top = numbers.index(most)
+    assert least < wanted(service, 2_900) < most
+    assert numbers[:top] == sorted(numbers[:top])
+    assert numbers[top:] == sorted(numbers[top:], reverse=True)
+
+
+def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
+    least, busy = wanted(service, 0), wanted(service, 2_900)
+    tasks = accept(work, 2_900)
+    wait_for(lambda: workers(service) == busy)
+
+    # All of it is running now, none waits: the queue's own list would be empty.
+    for task in tasks:
+        work.begin(task)
+    with pytest.raises(Refused, match="timed out"):
+        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={least}", STILL)
+    stayed = workers(service)
+    close(work, tasks)
+    wait_for(lambda: workers(service) == least)
+
+    assert stayed == busy
+
+
+def test_workers_stay_as_many_as_they_are_while_redis_is_away(
+    service: Namespace, work: Ledger, queue: RedisServer, wait_for: WaitFor
+) -> None:
+    busy = wanted(service, 2_900)
+    tasks = accept(work, 2_900)
+    wait_for(lambda: workers(service) == busy)
+
+    queue.stop()
+    # KEDA cannot make its scaler anew then, and never reaches its own fallback: the autoscaler sees nothing and waits.
+    service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", PATIENTLY)
+    with pytest.raises(Refused, match="timed out"):
+        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={wanted(service, 0)}", STILL)
+    stayed = workers(service)
+    queue.start()
+    close(work, tasks)
+    wait_for(lambda: workers(service) == wanted(service, 0))
+
+    assert stayed == busy
