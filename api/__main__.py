@@ -80,7 +80,7 @@ class Server(BaseApplication):
 
         largest = largest_form(ENDPOINTS, self._settings)
         # The largest form and half as much besides, in each process.
-        self.bounds = Bounds(self._settings.request_timeout_s, body_bytes=largest, coming_bytes=largest * 3 // 2)
+        self.bounds = Bounds(self._settings.request_timeout_s, body_bytes=largest, held_bytes=largest * 3 // 2)
         # A process that takes another's place while the keys' file is broken begins with the keys of the start.
         try:
             return compose(self._settings, self._keyring)

@@ -41,11 +41,11 @@ PASSING = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a worker takes: the time a client has, the largest body, and the bytes of all requests that come in."""
+    """What a worker takes: the time a client has, the largest body, and the bytes of all requests together."""
 
     patience_s: float
     body_bytes: int
-    coming_bytes: int
+    held_bytes: int
 
 
 class Worker(ThreadWorker):
@@ -55,7 +55,7 @@ class Worker(ThreadWorker):
         super().__init__(*args, **kwargs)
         # Those that the loop listens to; the others are with threads.
         self._open: set[Connection] = set()
-        self._coming_bytes = 0
+        self._held_bytes = 0
         self._look_at = 0.0
 
     def run(self) -> None:
@@ -81,7 +81,7 @@ class Worker(ThreadWorker):
         """Go on with the connection when a thread has answered a request on it."""
         assert isinstance(conn, Connection)  # noqa: S101 - gunicorn's interface names its own
         ended = fs.cancelled() or fs.exception() is not None or not fs.result()
-        conn.forget_request()
+        self._forget_request(conn)
         # A thread that broke in the middle of a reply has closed the socket.
         if conn.sock.fileno() < 0:
             self._close(conn)
@@ -163,16 +163,19 @@ class Worker(ThreadWorker):
         conn.heard_at = now
         try:
             conn.behind = arriving.take(data)
+            has_room = True
         except OSError:
             log.exception("there is no room for a request that comes in")
+            has_room = False
+        self._held_bytes += arriving.size - before
+        if not has_room:
             self._refuse(conn, NO_ROOM)
             return
-        self._coming_bytes += arriving.size - before
         if arriving.stage is Stage.TOO_LARGE_HEAD:
             self._refuse(conn, HEADERS)
         elif arriving.stage is not Stage.COMING:
             self._hand_over(conn, arriving)
-        elif self._coming_bytes > self._bounds.coming_bytes:
+        elif self._held_bytes > self._bounds.held_bytes:
             # Whoever sends most goes first: many small requests are worth more than a large one.
             self._refuse(max(self._open, key=lambda one: one.arriving.size if one.arriving else 0), NO_ROOM)
         elif arriving.asks:
@@ -192,8 +195,9 @@ class Worker(ThreadWorker):
         """Tell a client why its request is not taken, and end the connection."""
         with suppress(OSError):
             conn.sock.send(reply(refusal))
+        log.info("a request is refused: %s", refusal.code)
         self._forget(conn)
-        conn.forget_request()
+        self._forget_request(conn)
         self._linger(conn)
 
     def _linger(self, conn: Connection) -> None:
@@ -228,12 +232,16 @@ class Worker(ThreadWorker):
         """Let the loop listen to the connection no longer."""
         self._open.remove(conn)
         self.poller.unregister(conn.sock)
+
+    def _forget_request(self, conn: Connection) -> None:
+        """Give back what a request took, from its first byte to the end of its reply."""
         if conn.arriving is not None:
-            self._coming_bytes -= conn.arriving.size
+            self._held_bytes -= conn.arriving.size
+        conn.forget_request()
 
     def _drop(self, conn: Connection) -> None:
         self._forget(conn)
-        conn.forget_request()
+        self._forget_request(conn)
         self._close(conn)
 
     def _close(self, conn: Connection) -> None:
