@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import fakeredis
 import numpy as np
@@ -92,13 +92,19 @@ def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def elasticsearch_url() -> Iterator[str]:
+def give_up() -> Callable[[str], NoReturn]:
+    """Skip the test with the reason why it cannot run here; in CI, where nothing may be left out, it fails."""
+    return pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
     """A real Elasticsearch: the one that ELASTICSEARCH_URL names, else a node of the whole run."""
     if url := os.environ.get("ELASTICSEARCH_URL"):
         yield url
         return
     if reason := why_not():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+        give_up(reason)
     with Node() as node:
         yield node.url
 

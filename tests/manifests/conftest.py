@@ -1,8 +1,7 @@
 """The manifests as they would be applied, and tools that must be there in CI."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -11,20 +10,15 @@ from checks.render import Combination, combinations, render
 from checks.tools import MissingTool
 
 
-def given_up(reason: str) -> None:
-    """Say why a test cannot run here; where nothing may be left out it fails."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-
-
 @pytest.fixture(scope="session")
-def needed() -> Callable[..., Any]:
+def needed(give_up: Callable[[str], NoReturn]) -> Callable[..., Any]:
     """Call what may miss a tool; what is missing is told in one line."""
 
     def needed(use: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return use(*arguments)
         except MissingTool as missing:
-            given_up(str(missing))
+            give_up(str(missing))
 
     return needed
 

@@ -6,9 +6,10 @@ import io
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import requests
@@ -19,10 +20,7 @@ from checks.image import ROOT, Bind, Container, Image, wait_until, why_not
 from dev.redis_server import RedisServer
 
 # The first run on a machine installs the requirements of each image.
-pytestmark = [
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(bool(why_not()), reason=why_not() or "nothing is missing"),
-]
+pytestmark = pytest.mark.timeout(1200)
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
@@ -32,12 +30,12 @@ API = "http://127.0.0.1:8888"
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[None]:
+def network(give_up: Callable[[str], NoReturn]) -> Iterator[None]:
     """A network for this thread and what it starts: every port is free in it, and nobody else reaches it."""
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/thread-self/ns/net").open("rb") as before:
         if libc.unshare(CLONE_NEWNET):
-            pytest.skip(f"no network of one's own here: {os.strerror(ctypes.get_errno())}")
+            give_up(f"no network of one's own here: {os.strerror(ctypes.get_errno())}")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
             fcntl.ioctl(wire, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
         yield
@@ -45,7 +43,9 @@ def network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+def images(give_up: Callable[[str], NoReturn], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    if reason := why_not():
+        give_up(reason)
     folder = tmp_path_factory.mktemp("images")
     targets = {"api": ("api", None), "worker": ("worker", "worker"), "flower": ("worker", "flower")}
     return {

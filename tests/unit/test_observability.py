@@ -3,9 +3,9 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import fakeredis
 import promql_parser
@@ -186,16 +186,19 @@ def test_every_alert_is_tried() -> None:
     assert {one["alertname"] for one in tried if "exp_alerts" not in one} == names
 
 
-def run_promtool(*words: str) -> str:
-    program = promtool.find()
-    if program is None:
-        pytest.skip("no promtool: `make promtool` builds it where Go is")
-    done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
+    program = promtool.find() or give_up("no promtool: `make promtool` builds it where Go is")
+
+    def run(*words: str) -> str:
+        done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
+def test_promtool_finds_nothing_wrong_with_the_rules(run_promtool: Callable[..., str]) -> None:
     told = run_promtool(
         "check", "rules", "--lint=all", "--lint-fatal", f"{FOLDER}/alerts.yml", f"{FOLDER}/recording.yml"
     )
@@ -203,14 +206,14 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     assert f"{len(ALERTS)} rules found" in told
 
 
-def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+def test_the_alerts_fire_when_they_should_and_only_then(run_promtool: Callable[..., str]) -> None:
     told = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
 
     assert "SUCCESS" in told
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
-def test_prometheus_takes_the_example_configurations(path: Path) -> None:
+def test_prometheus_takes_the_example_configurations(path: Path, run_promtool: Callable[..., str]) -> None:
     told = run_promtool("check", "config", f"{path}")
 
     assert "is valid prometheus config file syntax" in told
