@@ -26,6 +26,13 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
         # Requests wait for downloads, Redis and the store: threads, not processes, carry that.
         "worker_class": Worker,
         "threads": settings.api_threads,
+        # With what the threads open, below the 1,024 descriptors that a process has where nobody said otherwise.
+        "worker_connections": 512,
+        # What comes while a loop is busy waits in the kernel; the loops take it up within moments, be it to refuse it.
+        "backlog": 2048,
+        # No process is replaced for its age: its memory stays the same (`make soak`), and a new one has to read the
+        # whole embedded store and to open every connection again.
+        "max_requests": 0,
         # A worker whose main thread is silent this long is replaced; requests have their own limits.
         "timeout": 60,
         # A `wait` may take this long; then the process ends all the same.

@@ -3,12 +3,16 @@
 gunicorn gives a connection a thread from its first byte on, and reads heads and bodies there without a time limit. Here
 the loop reads, of every client what has come, and a thread begins when the whole request is there. A body that is a
 stream of lines is the exception: its thread begins with the head, and api/connection.py bounds how long it waits.
+
+gunicorn's threads have a queue without an end, too. Here a request that none of them has taken within QUEUED_S is
+refused: otherwise its client would give up before it is answered, and the work for it be done all the same.
 """
 
 import errno
 import logging
 import selectors
 import socket
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -22,7 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.arrival import Arriving, Patience, Stage
 from api.connection import Connection, Source
-from api.refusals import FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
+from api.refusals import BUSY, FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +37,13 @@ MEMORY_BYTES = 512 * 1024
 LINGER_S = 2.0
 LINGER_BYTES = 1024 * 1024
 LOOK_EVERY_S = 0.5
+# Half of what impatient clients and load balancers wait.
+QUEUED_S = 2.0
+TELL_EVERY_S = 10.0
 # A worker that was told to stop closes an idle connection after so long: its client may be sending already.
 IDLE_WHEN_STOPPING_S = 2.0
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 PASSING = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
 
@@ -57,6 +65,10 @@ class Worker(ThreadWorker):
         self._open: set[Connection] = set()
         self._held_bytes = 0
         self._look_at = 0.0
+        # Those that wait for a thread, the first ones first, and since when; others among them have one by now.
+        self._queued: deque[tuple[float, TConn, Future[bool]]] = deque()
+        self._refused = 0
+        self._tell_at = 0.0
 
     def run(self) -> None:
         """Serve; the app, which says what it takes, was loaded in this process."""
@@ -68,14 +80,16 @@ class Worker(ThreadWorker):
         try:
             sock, address = listener.accept()
         except OSError as error:
-            if error.errno not in PASSING:
+            if error.errno in NO_DESCRIPTOR and self._open:
+                self._drop(self._most_idle())
+            elif error.errno not in PASSING:
                 raise
             return
         self.nr_conns += 1
         conn = Connection(self.cfg, sock, address, listener.getsockname())
         self._wait_for_request(conn, idle_s=self._bounds.patience_s)
         if self.nr_conns >= self.worker_connections:
-            self._drop(min(self._open, key=lambda one: one.heard_at))
+            self._drop(self._most_idle())
 
     def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
         """Go on with the connection when a thread has answered a request on it."""
@@ -89,6 +103,12 @@ class Worker(ThreadWorker):
             self._linger(conn)
         else:
             self._wait_for_request(conn, idle_s=self.cfg.keepalive if self.alive else IDLE_WHEN_STOPPING_S)
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Queue a request for the threads."""
+        future = self.tpool.submit(self.handle, conn)
+        future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+        self._queued.append((monotonic(), conn, future))
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ANN401, ARG002 - gunicorn's interface
         """Answer what is no request in the envelope; nothing of what it holds is logged."""
@@ -106,6 +126,7 @@ class Worker(ThreadWorker):
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
+        self._refuse_queued(now)
         for conn in list(self._open):
             if conn.arriving is not None and conn.arriving.has_begun:
                 if now - conn.heard_at > conn.patience.left_s:
@@ -199,6 +220,27 @@ class Worker(ThreadWorker):
         self._forget(conn)
         self._forget_request(conn)
         self._linger(conn)
+
+    def _refuse_queued(self, now: float) -> None:
+        """Refuse those that have waited too long for a thread."""
+        while self._queued:
+            since, conn, future = self._queued[0]
+            waits = not (future.running() or future.done())
+            if waits and now - since < QUEUED_S:
+                break
+            self._queued.popleft()
+            # Cancelled, it comes back to the loop as one that has ended.
+            if waits and future.cancel():
+                self._refused += 1
+                with suppress(OSError):
+                    conn.sock.send(reply(BUSY))
+        if self._refused and now >= self._tell_at:
+            log.warning("%d requests were refused: no thread was free for them", self._refused)
+            self._refused, self._tell_at = 0, now + TELL_EVERY_S
+
+    def _most_idle(self) -> Connection:
+        """Return the connection that has been silent longest."""
+        return min(self._open, key=lambda one: one.heard_at)
 
     def _linger(self, conn: Connection) -> None:
         """End our side, and take what comes until the client has ended its own: else it might lose our last bytes."""
