@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from unicodedata import ucd_3_2_0
 from urllib.parse import quote
 
 from common.errors import FetchError
@@ -135,6 +136,9 @@ def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
 
 def read_ipv6(literal: str) -> str:
     """Return an IPv6 address in its canonical form."""
+    if "%" in literal:
+        # A scope is of this machine's own networks, and parsers differ on how it is written.
+        raise FetchError("the URL's host is not on the public internet", code="private_address")
     try:
         return str(ipaddress.IPv6Address(literal))
     except ValueError:
@@ -152,8 +156,9 @@ def read_name(name: str) -> str:
         ascii_name = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
         raise _bad_url("has a host name that does not exist in DNS") from None
-    # IDNA 2003, which Python has, and 2008 send these two to different hosts.
-    if not {"ß", "ẞ", "ς"}.isdisjoint(name):
+    # IDNA 2003, which Python has, and 2008 send these to different hosts; and of what came after Unicode 3.2 the former
+    # does not know what it stands for.
+    if not {"ß", "ẞ", "ς"}.isdisjoint(name) or any(ucd_3_2_0.category(char) == "Cn" for char in name):
         raise _bad_url("has a host name that has to be written as xn--…")
     host = ascii_name.lower().removesuffix(".")
     if not _NAME.fullmatch(host):

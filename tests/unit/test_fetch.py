@@ -191,6 +191,7 @@ BAD_URLS = {
     "name too long": f"http://{'a.' * 127}example/",
     "other label too long": f"http://{'ä' * 64}.example/",
     "IDNA 2003 and 2008 differ": "http://straße.example/",
+    "IDNA 2003 does not know what it is": "http://a\ufe13b.example/",
     "quote in the host": "http://images'.example/",
     "brackets in the host": "http://images[.example/",
     "brackets around a name": "http://[images.example]/",
