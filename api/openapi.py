@@ -26,7 +26,7 @@ and `result` (a list). A failure has a `code` and, where a parameter is to blame
 `X-Request-ID`: the request's own, or one that was made for it.\
 """
 # Whatever is asked of whichever endpoint.
-COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501)
+COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501, 503)
 KEY_SCHEME = "key"
 FOUR_KEYS = ("status", "error", "method", "result")
 

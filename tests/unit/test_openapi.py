@@ -71,6 +71,10 @@ def test_files_come_by_multipart_alone(described: dict[str, Any]) -> None:
     assert "image" not in content["application/x-www-form-urlencoded"]["schema"]["properties"]
 
 
+def test_every_operation_may_be_refused_when_there_is_too_much_to_do(described: dict[str, Any]) -> None:
+    assert all("503" in operation["responses"] for operation in operations(described))
+
+
 def test_every_example_fits_its_schema(described: dict[str, Any]) -> None:
     media = [
         media
