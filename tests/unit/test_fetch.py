@@ -509,3 +509,11 @@ def test_a_request_is_one_line_and_its_headers_whatever_the_url(fetcher: Fetcher
     assert len(lines) == 7
     assert all(byte >= 0x20 for line in lines for byte in line)
     assert lines[0].lower() == f"GET {path} HTTP/1.1".lower().encode("ascii")
+
+
+@pytest.mark.parametrize("scope", ["%lo", "%25lo"])
+def test_an_address_with_a_scope_is_not_read_whatever_is_allowed(scope: str) -> None:
+    with pytest.raises(FetchError) as caught:
+        addresses.read_url(f"http://[2606:4700::1111{scope}]/")
+
+    assert caught.value.code == "private_address"
