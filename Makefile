@@ -70,8 +70,8 @@ reindex: $(VENV)/.dev ## Copy Elasticsearch's index into a new one as the settin
 sure: format-check lint types contracts promtool test ## All that must be green before a change is proposed
 
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.manifests ## Run the tests
-	$(BIN)/python -m pytest --ignore=tests/faults
+test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, save those on a Kubernetes cluster (make k8s-apply)
+	$(BIN)/python -m pytest --ignore=tests/faults --ignore=tests/cluster
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
 .PHONY: promtool
