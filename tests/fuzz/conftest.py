@@ -108,7 +108,14 @@ def client_of(make_client: Callable[..., FlaskClient], real_redis: Redis) -> Ite
     """Return a client of an API that refuses no work, waits for none and fetches nothing; with a keyring or without."""
     fetcher = NoFetcher()
     settings = Settings(max_image_bytes=100_000, max_wait_s=0.01)
-    yield partial(make_client, real_redis, max_open=10**9, fetcher=fetcher, settings=settings)
+
+    def make(**options: Any) -> FlaskClient:
+        client = make_client(real_redis, max_open=10**9, fetcher=fetcher, settings=settings, **options)
+        # A request ends when its reply is closed, as every server does: what it holds would add up until Python breaks.
+        client.open = partial(client.open, buffered=True)
+        return client
+
+    yield make
     fetcher.close()
 
 
