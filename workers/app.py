@@ -141,6 +141,8 @@ def taking_options(settings: Settings) -> dict[str, Any]:
         # Look for such messages this often (seconds), one look a process at a time.
         "unacked_restore_interval": min(5.0, settings.visibility_timeout_s / 10),
         "unacked_restore_throttle": 1,
+        # Whoever is killed while it looks keeps the others from looking for so long: kombu's default is 300 s.
+        "unacked_mutex_expire": min(10.0, settings.visibility_timeout_s / 4),
     }
 
 

@@ -9,8 +9,10 @@ from celery import Celery
 from kombu.common import ignore_errors
 from redis import Redis
 
+from common.config import Settings
 from common.transport import Channel
 from dev.redis_server import RedisServer
+from workers.app import taking_options
 
 
 @pytest.fixture
@@ -58,6 +60,29 @@ def test_taking_and_acknowledging_a_message_needs_no_transaction(channel: Any, r
     assert held == (1, 1)
     assert (real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)) == (0, 0)
     assert "cmdstat_multi" not in cast("dict[str, object]", real_redis.info("commandstats"))
+
+
+def test_a_worker_killed_while_it_looks_for_lost_messages_keeps_nobody_from_looking_for_long(
+    redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.from_env({"REDIS_URL": redis_server.url})
+    app = Celery(broker=redis_server.url, set_as_current=False)
+    app.conf.update(broker_transport="common.transport:Transport", broker_transport_options=taking_options(settings))
+    left_ms: list[int] = []
+    with app.connection() as connection, connection.channel() as channel:
+        real_redis.zadd(channel.unacked_index_key, {"held by a dead worker": 1})
+        monkeypatch.setattr(
+            channel.qos,
+            "restore_by_tag",
+            lambda *_: left_ms.append(cast("int", real_redis.pttl(channel.unacked_mutex_key))),
+        )
+
+        channel.qos.restore_visible()
+    app.close()
+
+    # Were this worker killed now, the others could look again when the lock's time is over.
+    [left] = left_ms
+    assert 0 < left <= 10_000
 
 
 def test_a_connection_lost_with_messages_in_hand_can_be_closed(tmp_path: Path) -> None:
