@@ -111,7 +111,9 @@ def _block(services: Services, lines: Sequence[Line], terms: _Terms) -> Iterator
 
 
 def _told(number: int, outcome: Outcome) -> bytes:
-    return json.dumps({"line": number, **outcome.to_json()}, ensure_ascii=False).encode() + b"\n"
+    # A name that a client made up may hold half of a surrogate pair, which has no UTF-8.
+    text = json.dumps({"line": number, **outcome.to_json()}, ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def _wanted(line: Line, settings: Settings, terms: _Terms) -> Wanted | MatchError:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import Annotated, Any, ClassVar, NoReturn
 
 from pydantic import (
@@ -340,8 +341,8 @@ def _check_metadata(value: object, way: tuple[str, ...]) -> None:
         raise wrong(f"is nested deeper than {METADATA_DEPTH}")
     if isinstance(value, str):
         _check_string(value)
-    elif isinstance(value, float) and value in {float("inf"), float("-inf")}:
-        raise wrong("holds a number that is too large")
+    elif isinstance(value, float) and not isfinite(value):
+        raise wrong("holds NaN, which is no JSON number" if isnan(value) else "holds a number that is too large")
     elif isinstance(value, dict):
         for key, held in value.items():
             if "\0" in key:

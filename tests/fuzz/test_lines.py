@@ -38,7 +38,8 @@ values = st.recursive(
 urls = st.sampled_from(("http://example.org/a.jpg", "http://127.0.0.1/", "ftp://a", "\ud800", ""))
 filepaths = st.sampled_from(("a", "", "a\x00", "\ud800", "\ufffd", "a" * 3000))
 sound_lines = st.fixed_dictionaries(
-    {"url": urls | values, "filepath": filepaths | values}, optional={"metadata": values, "filepaht": values}
+    {"url": urls | values, "filepath": filepaths | values},
+    optional={"metadata": values, "filepaht": values, "\ud800": values},
 )
 written = (sound_lines | values).map(json.dumps).map(str.encode)
 lines = st.one_of(

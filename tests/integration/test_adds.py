@@ -221,6 +221,8 @@ def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskCl
         ({"url": URL}, "filepath", "missing_parameter"),
         ({"filepath": "a"}, "url", "missing_parameter"),
         (line("a", urls=URL), "urls", "unknown_parameter"),
+        (line("a", **{"\ud800": 1}), "?", "unknown_parameter"),
+        (b'{"\\udfff' + b"x" * 200 + b'": {"\\ud800": "\\ud800"}}', "?" + "x" * 79, "unknown_parameter"),
         (line("a\nb"), "filepath", "wrong_parameter"),
         (line("\ud800"), "filepath", "wrong_parameter"),
         ({"url": "http://example.org/\ud800", "filepath": "a"}, "url", "wrong_parameter"),
@@ -232,6 +234,9 @@ def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskCl
         (line("a", metadata={"x": "y" * 9000}), "metadata", "wrong_parameter"),
         (line("a", metadata={f"{number}": "y" * 8000 for number in range(9)}), "metadata", "wrong_parameter"),
         (b'{"url": "http://example.org/", "filepath": "a", "metadata": {"a": 1e999}}', "metadata", "wrong_parameter"),
+        (line("a", metadata={"x": float("nan")}), "metadata", "wrong_parameter"),
+        (line("a", metadata={"x": [[1, float("nan")]]}), "metadata", "wrong_parameter"),
+        (line("a", metadata={"x": [{"y": float("-inf")}]}), "metadata", "wrong_parameter"),
     ],
 )
 def test_a_wrong_line_never_costs_the_others(client: FlaskClient, wrong: Any, field: str, code: str) -> None:

@@ -212,6 +212,7 @@ def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
         "7",
         "{'a': 1}",
         '{"a": NaN}',
+        '{"a": [1, {"b": [NaN]}]}',
         '{"a": -Infinity}',
         '{"a": 1e999}',
         '{"a": "\\ud800"}',
