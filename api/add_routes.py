@@ -40,6 +40,7 @@ def _add_one(services: Services, given: requests.Add) -> Response:
         filepath=given.filepath,
         source=given.source,
         metadata=given.metadata,
+        form="one",
         callback=callbacks.checked(services, given.callback_url),
         task_id=once(given.idempotency_key).task_id(0),
     )
@@ -87,6 +88,7 @@ def _wanted(given: requests.AddMany, settings: Settings, key: Once, callback: st
                 filepath=item.filepath,
                 source=source,
                 metadata=item.metadata,
+                form="many",
                 callback=callback,
                 task_id=key.task_id(number),
             )

@@ -101,13 +101,18 @@ def _block(services: Services, lines: Sequence[Line], terms: _Terms) -> Iterator
         (_wanted(line, services.settings, terms) for line in lines),
         queue=BATCH_QUEUE,
         request_id=terms.request_id,
-        task_ids=terms.key.task_ids([line.number for line in lines]),
+        task_ids=terms.key.task_ids([_place(line) for line in lines]),
     )
     for line, one in zip(lines, entered, strict=True):
         told = (
             accepted(one.task, "url", found=False, replayed=one.is_replay) if isinstance(one, Entry) else refused(one)
         )
         yield _told(line.number, told)
+
+
+def _place(line: Line) -> int:
+    """Return the line's place among those of its key: from 0 on, as in every other form of an add."""
+    return line.number - 1
 
 
 def _told(number: int, outcome: Outcome) -> bytes:
@@ -134,8 +139,9 @@ def _wanted(line: Line, settings: Settings, terms: _Terms) -> Wanted | MatchErro
         filepath=found.filepath,
         source=found.source,
         metadata=found.metadata,
+        form="batch",
         callback=terms.callback,
-        task_id=terms.key.task_id(line.number),
+        task_id=terms.key.task_id(_place(line)),
     )
 
 

@@ -2,7 +2,8 @@
 
 The tasks of a request with an `Idempotency-Key` have ids that follow from the key and their place in the request. So
 the ledger itself says whether one is there already, in the step that writes it: whoever sends the same again gets the
-same tasks, at whatever process, at the same moment or after a connection that broke.
+same tasks, at whatever process, at the same moment or after a connection that broke. Places count from 0 in every form
+of an add, so that a key which comes again with another form meets the tasks of the first, as those of another order.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ class Once:
     owner: str = ""
 
     def task_id(self, number: int) -> str:
-        """Return the id of the task with this number in the request; empty for any."""
+        """Return the id of the task with this number in the request, the first being 0; empty for any."""
         return self._digest(f"{number}") if self.key is not None else ""
 
     def task_ids(self, numbers: Sequence[int]) -> list[str]:

@@ -24,12 +24,13 @@ from common.uploads import Uploads
 class Wanted:
     """A picture that somebody wants to be stored.
 
-    `callback` and `task_id` are as in `Order`.
+    `form` tells which kind of request brought it; `callback` and `task_id` are as in `Order`.
     """
 
     filepath: str
     source: Source
     metadata: Metadata | None = None
+    form: str = ""
     callback: str = ""
     task_id: str = ""
 
@@ -145,10 +146,10 @@ class Intake:
 
 
 def fingerprint(wanted: Wanted) -> str:
-    """Return what tells an order from others: the same for the same picture, name, metadata and callback."""
+    """Return what tells an order from others: the same for the same picture, name, metadata, form and callback."""
     data = wanted.source.data
     digest = None if data is None else hashlib.sha256(data).hexdigest()
-    told = [wanted.filepath, wanted.source.url, digest, wanted.metadata, wanted.callback]
+    told = [wanted.filepath, wanted.source.url, digest, wanted.metadata, wanted.form, wanted.callback]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -61,7 +61,8 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "schema": {"type": "string"},
                 },
                 "Idempotency-Replayed": {
-                    "description": "The request's `Idempotency-Key` came before: this is what became of that.",
+                    "description": "The request's `Idempotency-Key` came before: this is what became of that. On "
+                    "`/add/batch` it tells of the key alone, and each line says whether it is `replayed`.",
                     "schema": {"const": "true"},
                 },
                 "Location": {"description": "Where the task is.", "schema": {"type": "string"}},

@@ -33,8 +33,9 @@ METADATA_BYTES = 65_536
 METADATA_STRING_BYTES = 8192
 # Elasticsearch's own limit on nested objects in a flattened field.
 METADATA_DEPTH = 20
-# A sender's own name for a request: printable ASCII, within a header's white space.
-REQUEST_KEY = re.compile(r"[!-~]|[!-~][ -~]{0,253}[!-~]")
+# A sender's own name for a request: printable ASCII, within a header's white space. Two headers of one name come joined
+# by a comma, so that none may stand in it.
+REQUEST_KEY = re.compile(r"[!-+\--~]|[!-+\--~][ -+\--~]{0,253}[!-+\--~]")
 # Each costs the store a look of its own.
 MOST_FILTERS = 16
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -274,7 +275,8 @@ Filepath = Annotated[
 def _request_key(value: object) -> str:
     key = text(value)
     if not REQUEST_KEY.fullmatch(key):
-        raise wrong("must be 1 to 255 printable ASCII characters", field="Idempotency-Key", code="wrong_parameter")
+        what = "must be one header of 1 to 255 printable ASCII characters without a comma"
+        raise wrong(what, field="Idempotency-Key", code="wrong_parameter")
     return key
 
 

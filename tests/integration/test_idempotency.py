@@ -6,6 +6,7 @@ import json
 from base64 import b64decode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 from threading import Barrier
 from time import sleep
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 from redis import Redis
+from werkzeug.datastructures import Headers
 
 from api.keys import Keyring
 from common.config import Settings
@@ -131,7 +133,40 @@ def test_metadata_are_the_same_in_whatever_order_they_come(client: FlaskClient) 
     assert second.json["task"]["id"] == first.json["task"]["id"]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
+def one(client: FlaskClient) -> list[dict[str, Any]]:
+    return [add(client).json]
+
+
+def one_of_many(client: FlaskClient) -> list[dict[str, Any]]:
+    return list(add(client, many("one")).json["result"])
+
+
+def one_line(client: FlaskClient) -> list[dict[str, Any]]:
+    return outcomes(batch(client, "one"))
+
+
+@pytest.mark.parametrize(("first", "second"), [*permutations([one, one_of_many, one_line], 2)])
+def test_the_same_key_for_another_form_of_the_same_add_is_a_conflict(
+    client: FlaskClient, real_redis: Redis, first: Any, second: Any
+) -> None:
+    [accepted] = first(client)
+
+    [refused] = second(client)
+
+    assert (accepted["status"], refused["status"], refused["code"]) == ("ok", "fail", "idempotency_conflict")
+    assert real_redis.zcard(OPEN) == 1
+
+
+def test_two_keys_of_one_request_are_told(client: FlaskClient, real_redis: Redis) -> None:
+    headers = Headers([("Idempotency-Key", "import 17"), ("Idempotency-Key", "import 18")])
+
+    answer = client.post("/add", data=ONE, headers=headers)
+
+    assert (answer.status_code, answer.json["field"]) == (400, "Idempotency-Key")
+    assert real_redis.zcard(OPEN) == 0
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb", "a,b"])
 def test_a_key_that_is_none_is_told(client: FlaskClient, real_redis: Redis, key: str) -> None:
     answer = add(client, **{"Idempotency-Key": key})
 
