@@ -1,7 +1,7 @@
 """Adds the example pictures to a running Match, and finds one of them by a changed copy of it.
 
-`make demo` runs this against the stack of `make dev`; `--url` names another one. Where the API asks for a key, `KEY` in
-the environment is it.
+`make demo` runs this against the stack of `make dev`, at its MATCH_API_HOST and PORT; `--url` names another one. Where
+the API asks for a key, `KEY` in the environment is it.
 """
 
 import argparse
@@ -38,6 +38,7 @@ class Match:
 
     def __init__(self, url: str, *, key: str | None) -> None:
         self.url = url.rstrip("/")
+        self.has_key = bool(key)
         self._session = requests.Session()
         if key:
             self._session.headers["Authorization"] = f"Bearer {key}"
@@ -80,6 +81,8 @@ class Match:
             )
         except requests.RequestException as error:
             raise DemoError(f"{self.url}/{endpoint} gave no answer: {error}") from error
+        if response.status_code == requests.codes.unauthorized and not self.has_key:
+            raise DemoError(f"{self.url} asks for an API key, one with the scopes read and write: KEY=… make demo")
         if not response.ok:
             raise DemoError(f"/{endpoint} answered {response.status_code}: {_errors(response)}")
         return response
@@ -114,8 +117,11 @@ def add_all(match: Match) -> None:
 def keep(image: bytes, home: Path) -> Path:
     """Write the copy where the user can look at it."""
     path = home / "demo" / f"changed-{ORIGINAL}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(image)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+    except OSError as error:
+        raise DemoError(f"MATCH_HOME {home} cannot be used as a folder: {error.strerror}") from error
     return path
 
 
@@ -128,6 +134,19 @@ def show(matches: Sequence[Mapping[str, Any]]) -> None:
         print(f"{match['score']:7.2f}  {match['filepath']:<32}{text}")
 
 
+def by_hand(match: Match, path: Path) -> str:
+    """Return the command that searches for the picture; the key is named, not shown."""
+    key = '-H "Authorization: Bearer $KEY" ' if match.has_key else ""
+    return f"curl {key}-F {shlex.quote(f'image=@{path}')} -F all_orientations=true {match.url}/search"
+
+
+def default_url(environ: Mapping[str, str]) -> str:
+    """Return where the stack of `make dev` is with these settings, as this machine reaches it."""
+    host = environ.get("MATCH_API_HOST") or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not listened on
+    return f"http://{f'[{host}]' if ':' in host else host}:{environ.get('PORT') or 8888}"
+
+
 def run(match: Match, home: Path) -> bool:
     """Add, change, search; return whether the search found the original."""
     match.wait_until_ready()
@@ -137,15 +156,14 @@ def run(match: Match, home: Path) -> bool:
     print(f"\nsearching for {path}\n  {ORIGINAL} turned by 90°, shrunk to a third, mirrored, JPEG quality 30")
     matches = match.search(copy)
     show(matches)
-    print(f"\nThe same by hand:\n  curl -F {shlex.quote(f'image=@{path}')} -F all_orientations=true {match.url}/search")
+    print(f"\nThe same by hand:\n  {by_hand(match, path)}")
     return f"examples/{ORIGINAL}" in {found["filepath"] for found in matches}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demo; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = f"http://127.0.0.1:{os.environ.get('PORT') or 8888}"
-    parser.add_argument("--url", default=default, help="address of the API (default: %(default)s)")
+    parser.add_argument("--url", default=default_url(os.environ), help="address of the API (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         found = run(Match(options.url, key=os.environ.get("KEY")), Path(os.environ.get("MATCH_HOME") or ".match"))
