@@ -1,8 +1,10 @@
 """The whole service on this machine: Redis, API, workers and flower, kept running until Ctrl-C.
 
-`python -m dev.stack` is what `make dev` runs. Everything listens on loopback; everything written is in MATCH_HOME.
+`python -m dev.stack` is what `make dev` runs. Everything listens on loopback, save that MATCH_API_HOST opens the API to
+others; everything written is in MATCH_HOME.
 """
 
+import errno
 import fcntl
 import os
 import signal
@@ -18,12 +20,18 @@ from time import monotonic
 from types import FrameType
 from urllib.request import urlopen
 
+from api.keys import Keyring
 from common.config import Settings
 from common.errors import ConfigError
 from common.sentinels import SCHEME
+from common.startup import WRONG_SETTING
 from dev.redis_server import NoRedis, RedisServer
 
+LOOPBACK = "127.0.0.1"
+PORT = 8888
 FLOWER_PORT = 5555
+# Below, ports are the system's.
+LOW_PORT = 1024
 TOP_PORT = 65_535
 LOOK_EVERY_S = 0.2
 # A program that ends by itself is started again, but not in a busy loop.
@@ -48,12 +56,13 @@ class Program:
 
 
 class Running:
-    """One program, started again whenever it ends by itself."""
+    """One program, started again whenever it ends by itself, unless its first start shows a wrong setting."""
 
     def __init__(self, program: Program, logs: Path) -> None:
         self.program = program
         self._log = logs / f"{program.name}.log"
         self._process = self._start()
+        self._starts = 1
         self._ended: float | None = None
 
     @property
@@ -62,15 +71,21 @@ class Running:
         return self._process.pid
 
     def look(self) -> None:
-        """Start the program again when it has ended and its pause is over."""
+        """Start the program again when it has ended and its pause is over.
+
+        Raises CannotStart where its first start ended over a wrong setting: the next would fare no better.
+        """
         if self._process.poll() is None:
             return
+        if self._process.returncode == WRONG_SETTING and self._starts == 1:
+            raise CannotStart(last_line(self._log) or f"{self.program.name} has a wrong setting")
         if self._ended is None:
             self._ended = monotonic()
             say(f"{self.program.name} ended with status {self._process.returncode}, see {self._log}")
         elif monotonic() - self._ended >= RESTART_PAUSE_S:
             self._ended = None
             self._process = self._start()
+            self._starts += 1
 
     def ask_to_stop(self) -> None:
         """Ask the program to finish what it holds and end."""
@@ -99,6 +114,12 @@ class Running:
             )
 
 
+def last_line(log: Path) -> str:
+    """Return what a program said last."""
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
 def say(line: str) -> None:
     """Tell the person at the terminal, if somebody is still there."""
     with suppress(OSError):
@@ -110,7 +131,7 @@ def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Prog
     shared = {
         "REDIS_URL": settings.redis_url,
         "MATCH_STORE_URL": settings.store_url or "",
-        "MATCH_API_HOST": "127.0.0.1",
+        "MATCH_API_HOST": settings.listens_on.strip("[]"),
         "WORKER_COUNT": str(settings.worker_count),
         "PYTHONUNBUFFERED": "1",
         "MATCH_LOG_FORMAT": settings.log_format,
@@ -142,6 +163,9 @@ def local_settings(environ: Mapping[str, str], redis_url: str | None) -> Setting
     settings = Settings.from_env(environ)
     if redis_url is not None:
         settings = replace(settings, redis_url=redis_url)
+    if settings.api_host is None:
+        # Also with keys: what is tried out is for others when somebody says so.
+        settings = replace(settings, api_host=LOOPBACK)
     if not environ.get("MATCH_STORE_URL") and not environ.get("ELASTICSEARCH_URL"):
         settings = replace(settings, store_url=f"sqlite:///{settings.home.resolve() / 'match.db'}")
     if not environ.get("MATCH_LOG_FORMAT"):
@@ -160,28 +184,57 @@ def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def check_port(port: int, setting: str) -> None:
-    """Raise CannotStart when something listens on the port already."""
-    with socket.socket() as probe:
+def check_port(host: str, port: int, setting: str, *, also_taken: int) -> None:
+    """Raise CannotStart when something listens on the port already, naming one where nothing does.
+
+    `also_taken` is a port that this stack takes itself.
+    """
+    try:
+        listen(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            named = "MATCH_API_HOST and PORT" if setting == "PORT" else setting
+            raise CannotStart(f"cannot listen on {host}, port {port}, see {named}: {error.strerror}") from error
+        free = next(
+            near
+            for near in (*range(port + 1, TOP_PORT + 1), *range(port - 1, LOW_PORT, -1))
+            if near != also_taken and is_free(host, near)
+        )
+        raise CannotStart(f"port {port} is taken: choose another, for instance {setting}={free} make dev") from error
+
+
+def is_free(host: str, port: int) -> bool:
+    """Say whether a program could listen there."""
+    try:
+        listen(host, port)
+    except OSError:
+        return False
+    return True
+
+
+def listen(host: str, port: int) -> None:
+    """Take the port for a moment; raises OSError where that cannot be done."""
+    family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise CannotStart(
-                f"port {port} is taken: choose another, for instance {setting}={port + 1} make dev"
-            ) from error
+        probe.bind(address)
 
 
 @contextmanager
-def only_one(home: Path) -> Iterator[None]:
-    """Hold the folder for this stack alone."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
+def only_one(home: Path) -> Iterator[Path]:
+    """Hold the folder for this stack alone; gives the folder of its logs."""
+    logs = home / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        lock = (home / "lock").open("w")
+    except OSError as error:
+        raise CannotStart(f"MATCH_HOME {home} cannot be used as a folder: {error.strerror}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CannotStart(f"another stack uses {home}: stop it, or choose another MATCH_HOME") from error
-        yield
+        yield logs
 
 
 @contextmanager
@@ -218,43 +271,70 @@ def stop_all(running: Sequence[Running]) -> None:
 
 def run(environ: Mapping[str, str], stop: Event) -> None:
     """Run the stack until `stop` is set."""
-    home = Settings.from_env(environ).home
+    settings = local_settings(environ, None)
     flower_port = read_port(environ, "FLOWER_PORT", FLOWER_PORT)
-    with only_one(home):
-        check_port(Settings.from_env(environ).port, "PORT")
-        check_port(flower_port, "FLOWER_PORT")
-        with redis_for(environ, home) as redis:
+    if settings.api_keys_file is not None:
+        # The API would end over keys that it cannot read: told here, it is told before anything runs.
+        Keyring(settings.api_keys_file)
+    with only_one(settings.home) as logs:
+        check_port(settings.listens_on, settings.port, "PORT", also_taken=flower_port)
+        check_port(LOOPBACK, flower_port, "FLOWER_PORT", also_taken=settings.port)
+        with redis_for(environ, settings.home) as redis:
             settings = local_settings(environ, redis.url if redis else None)
-            logs = home / "logs"
-            logs.mkdir(exist_ok=True)
             crew = programs(settings, flower_port=flower_port, workers=os.cpu_count() or 1)
             running: list[Running] = []
             try:
                 running.extend(Running(program, logs) for program in crew)
-                greet(settings, flower_port, home)
-                announce_ready(settings, stop)
+                greet(settings, flower_port, logs)
+                announce_ready(settings, running, stop)
                 watch(running, redis, stop)
             finally:
                 say("stopping …")
                 stop_all(running)
 
 
-def greet(settings: Settings, flower_port: int, home: Path) -> None:
+def reached_at(settings: Settings) -> str:
+    """Return the API's address as this machine reaches it."""
+    on_this_machine = {"0.0.0.0": LOOPBACK, "[::]": "[::1]"}  # noqa: S104 - told apart, not listened on
+    return f"http://{on_this_machine.get(settings.listens_on, settings.listens_on)}:{settings.port}"
+
+
+def demo_command(settings: Settings) -> str:
+    """Return what is typed in another terminal to try this stack."""
+    address = reached_at(settings)
+    host = "" if f"//{LOOPBACK}:" in address else f"MATCH_API_HOST={settings.listens_on.strip('[]')} "
+    port = "" if settings.port == PORT else f"PORT={settings.port} "
+    key = "" if settings.api_keys_file is None else "KEY=… "
+    return f"{host}{port}{key}make demo"
+
+
+def greet(settings: Settings, flower_port: int, logs: Path) -> None:
     """Say where everything is."""
-    say(f"API     http://127.0.0.1:{settings.port}")
+    say(f"API     {reached_at(settings)}")
+    if settings.listens_on != LOOPBACK:
+        say(f"        listens on {settings.listens_on}, {openness(settings)}")
     if has_flower(settings):
-        say(f"flower  http://127.0.0.1:{flower_port}")
+        say(f"flower  http://{LOOPBACK}:{flower_port}")
     say(f"Redis   {settings.redis_url.rpartition('@')[2].partition('?')[0].removeprefix('redis://')}")
     say(f"store   {settings.store_url or settings.elasticsearch_url.rpartition('@')[2]}")
-    say(f"data    {home.resolve()}   logs: {home / 'logs'}")
-    say("Ctrl-C stops all of it. Try it from another terminal: make demo")
+    say(f"data    {settings.home.resolve()}   logs: {logs}")
+    say(f"Ctrl-C stops all of it. Try it from another terminal: {demo_command(settings)}")
 
 
-def announce_ready(settings: Settings, stop: Event) -> None:
+def openness(settings: Settings) -> str:
+    """Return who may use an API that others may reach."""
+    if settings.api_keys_file is not None:
+        return "for those who have a key"
+    return "and whoever reaches it may add, search and delete: MATCH_API_KEYS_FILE is not set"
+
+
+def announce_ready(settings: Settings, running: Sequence[Running], stop: Event) -> None:
     """Say when searches are served, or that they are not yet."""
     deadline = monotonic() + READY_WITHIN_S
     while not stop.wait(LOOK_EVERY_S) and monotonic() < deadline:
-        with suppress(OSError), urlopen(f"http://127.0.0.1:{settings.port}/readyz", timeout=2):
+        for one in running:
+            one.look()
+        with suppress(OSError), urlopen(f"{reached_at(settings)}/readyz", timeout=2):  # noqa: S310 - an http URL
             say("ready")
             return
     if not stop.is_set():

@@ -30,6 +30,8 @@ class Stack:
         self.process = process
         self.url = url
         self.home = home
+        # The lines that it has printed until it was ready.
+        self.told: list[str] = []
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         return requests.request(method, self.url + path, timeout=60, **options)
@@ -74,7 +76,7 @@ def start_stack() -> Iterator[Callable[..., Stack]]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        stack = Stack(process, f"http://127.0.0.1:{port}", home)
+        stack = Stack(process, f"http://{environment.get('MATCH_API_HOST', '127.0.0.1')}:{port}", home)
         started.append(stack)
         wait_until_ready(stack)
         return stack
@@ -93,13 +95,12 @@ def clean_environment() -> dict[str, str]:
 
 
 def wait_until_ready(stack: Stack) -> None:
-    lines = []
     for line in stack.process.stdout or ():
-        lines.append(line)
+        stack.told.append(line)
         if line.strip() == "ready":
             return
     logs = "".join(path.read_text() for path in sorted((stack.home / "logs").glob("*.log")))
-    pytest.fail(f"the stack did not get ready:\n{''.join(lines)}\n{logs}")
+    pytest.fail(f"the stack did not get ready:\n{''.join(stack.told)}\n{logs}")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 import requests
+
+from api.new_key import table
+from dev.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -50,12 +54,76 @@ def test_the_demo_finds_the_changed_copy(stack: Any, tmp_path: Path) -> None:
     assert stack.ok("GET", "/count") == [len(list((ROOT / "examples" / "images").glob("*.jpg")))]
 
 
-def test_a_port_that_is_taken_is_told_in_one_line_with_what_to_do(stack: Any, tmp_path: Path) -> None:
-    second = run(["-m", "dev.stack"], {"PORT": port(stack), "MATCH_HOME": str(tmp_path)})
+def test_a_port_that_is_taken_is_told_in_one_line_with_one_that_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
+        taken = first.getsockname()[1]
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        second.bind(("127.0.0.1", taken + 1))
+        second.listen()
+        stopped = run(
+            ["-m", "dev.stack"], {"PORT": str(taken), "FLOWER_PORT": str(taken + 2), "MATCH_HOME": str(tmp_path)}
+        )
 
-    taken = int(port(stack))
-    line = f"make dev: port {taken} is taken: choose another, for instance PORT={taken + 1} make dev\n"
-    assert (second.returncode, second.stderr) == (2, line)
+    told, _, suggestion = stopped.stderr.partition(": choose another, for instance PORT=")
+    assert (stopped.returncode, told) == (2, f"make dev: port {taken} is taken")
+    suggested = int(suggestion.removesuffix(" make dev\n"))
+    assert suggested not in {taken, taken + 1, taken + 2}
+    with socket.create_server(("127.0.0.1", suggested)):
+        pass
+
+
+def test_the_api_listens_where_it_is_told_to_and_says_how_to_try_it(
+    start_stack: Callable[..., Any], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(table("demo", ["read", "write"], "match_demo"))
+    stack = start_stack(tmp_path, MATCH_API_HOST="127.0.0.2", MATCH_API_KEYS_FILE=str(keys), WORKER_COUNT="1")
+    where = {"MATCH_API_HOST": "127.0.0.2", "PORT": port(stack), "MATCH_HOME": str(tmp_path)}
+
+    keyless = run(["examples/demo.py"], where)
+    demo = run(["examples/demo.py"], where | {"KEY": "match_demo"})
+
+    assert not answers(f"http://127.0.0.1:{port(stack)}/ping")
+    assert any(line.endswith(f": MATCH_API_HOST=127.0.0.2 PORT={port(stack)} KEY=… make demo\n") for line in stack.told)
+    assert keyless.returncode == 1
+    assert "KEY=… make demo" in keyless.stderr
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert 'curl -H "Authorization: Bearer $KEY" -F ' in demo.stdout
+    assert "match_demo" not in demo.stdout
+
+
+def test_keys_that_cannot_be_read_stop_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text("[[keys")
+
+    stopped = run(
+        ["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path), "MATCH_API_KEYS_FILE": str(tmp_path / "keys.toml")}
+    )
+
+    assert stopped.returncode == 2
+    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: is no TOML")
+    assert stopped.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("home", ["/proc/x", "a-file", "a-file/below"])
+def test_a_home_that_cannot_be_one_is_told_in_one_line(tmp_path: Path, home: str) -> None:
+    (tmp_path / "a-file").touch()
+
+    stopped = run(["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path / home), "PORT": str(free_port())})
+
+    assert stopped.returncode == 2
+    assert stopped.stderr.startswith(f"make dev: MATCH_HOME {tmp_path / home} cannot be used as a folder: ")
+    assert stopped.stderr.count("\n") == 1
+
+
+def test_an_address_of_another_machine_is_told_in_one_line(tmp_path: Path) -> None:
+    stopped = run(
+        ["-m", "dev.stack"],
+        {"MATCH_HOME": str(tmp_path), "MATCH_API_HOST": "192.0.2.1", "PORT": str(free_port())},
+    )
+
+    assert stopped.returncode == 2
+    assert stopped.stderr.startswith("make dev: cannot listen on 192.0.2.1, port ")
+    assert stopped.stderr.count("\n") == 1
 
 
 def test_a_home_that_is_in_use_is_told_in_one_line(stack: Any) -> None:
