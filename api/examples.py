@@ -86,7 +86,7 @@ _BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", 
 _PENDING = _task("pending")
 _CALLBACK = {"state": "pending", "attempts": 0, "error": None, "next": None}
 _STORED = _task("succeeded", **_BEGUN)
-_RETRIED = _task("pending", attempts=1, started=_BEGUN["started"])
+_RETRIED = _task("pending", attempts=1)
 _FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
@@ -265,7 +265,7 @@ FAILURES: Sequence[Failing] = (
         status=403,
         endpoint="add",
         code="missing_scope",
-        error="the key website has not the scope write",
+        error='the key "website" lacks the scope write',
     ),
     Failing(
         title="Not stored",

@@ -117,6 +117,7 @@ if state ~= 'pending' and state ~= 'running' then return false end
 if host and limit > 0 then
   if places_taken(host, now) >= limit and not redis.call('ZSCORE', FETCHING .. host, id) then
     redis.call('HSET', key, 'state', 'pending')
+    redis.call('HDEL', key, 'started')
     redis.call('ZREM', RUNNING, id)
     redis.call('ZADD', OPEN, now, id)
     redis.call('ZADD', PARKED .. queue .. ':' .. host, seq, id)
@@ -159,6 +160,7 @@ GIVE_BACK = (
     + """
 if redis.call('HGET', TASK .. ARGV[1], 'state') ~= 'running' then return end
 redis.call('HSET', TASK .. ARGV[1], 'state', 'pending')
+redis.call('HDEL', TASK .. ARGV[1], 'started')
 redis.call('ZREM', RUNNING, ARGV[1])
 -- Its message goes to the end of the queue now.
 redis.call('ZADD', OPEN, 'XX', now_ms(), ARGV[1])
@@ -252,7 +254,7 @@ for i = 2, #ARGV do
     outcome = 'late'
   elseif state == 'failed' then
     redis.call('HSET', key, 'state', 'pending')
-    redis.call('HDEL', key, 'code', 'error', 'finished', 'risks', 'called')
+    redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'risks', 'called')
     redis.call('PERSIST', key)
     redis.call('ZREM', FAILED, id)
     redis.call('ZADD', OPEN, now, id)

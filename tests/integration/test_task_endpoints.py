@@ -117,6 +117,9 @@ def test_waiting_and_running_work_is_listed(client: FlaskClient, ledger: Ledger)
         ("state=failed&limit=1001", "limit"),
         ("state=failed&cursor=x", "cursor"),
         ("state=pending&code=timeout", "code"),
+        ("state=failed&code=bogus", "code"),
+        ("state=failed&code=", "code"),
+        ("state=failed&code=not_failed", "code"),
         ("state=failed&filepath=a", "filepath"),
     ],
 )
@@ -126,11 +129,24 @@ def test_a_list_that_cannot_be_given_names_what_is_wrong(client: FlaskClient, qu
     assert (answer.status_code, answer.json["field"]) == (400, field)
 
 
+def test_a_code_that_no_task_can_have_is_told_with_those_that_one_can(client: FlaskClient) -> None:
+    listed = client.get("/tasks?state=failed&code=timeuot")
+    retried = client.post("/tasks/retry", data={"state": "failed", "code": "timeuot"})
+
+    for answer in (listed, retried):
+        assert (answer.status_code, answer.json["field"]) == (400, "code")
+        [told] = answer.json["error"]
+        assert told.startswith("code must be one of ")
+        assert told.endswith("; did you mean timeout?")
+        assert "store_error" in told
+
+
 def test_a_failed_task_is_sent_again_and_keeps_its_place(
     client: FlaskClient, ledger: Ledger, real_redis: Redis
 ) -> None:
     [task_id] = accept(ledger, "a")
     before = ledger.task(task_id)
+    ledger.begin(task_id)
     fail(ledger, task_id)
 
     answer = client.post(f"/tasks/{task_id}/retry")
@@ -138,8 +154,9 @@ def test_a_failed_task_is_sent_again_and_keeps_its_place(
     after = ledger.task(task_id)
     [message] = messages(real_redis)
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/tasks/{task_id}")
-    assert answer.json["result"][0]["state"] == "pending"
-    assert answer.json["result"][0]["error"] is None
+    [told] = answer.json["result"]
+    assert (told["state"], told["error"], told["attempts"]) == ("pending", None, 1)
+    assert (told["started"], told["finished"]) == (None, None)
     assert before is not None
     assert after is not None
     assert after.seq == before.seq

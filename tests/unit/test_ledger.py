@@ -191,7 +191,7 @@ def test_a_task_given_back_is_pending_again(ledger: Ledger) -> None:
 
     task = ledger.task(task_id)
     assert task is not None
-    assert task.state is State.PENDING
+    assert (task.state, task.started, task.attempts) == (State.PENDING, None, 1)
 
 
 def test_an_unknown_task_is_none(ledger: Ledger) -> None:
