@@ -42,8 +42,8 @@ def count(services: Services, given: requests.Count) -> Response:
 def list_(services: Services, given: requests.List) -> Response:
     """List filepaths in the order of the requests that stored them.
 
-    Unless an offset is given, the reply has the cursor to go on from: a walk from cursor to cursor meets every picture
-    that stays as it is exactly once, whatever is written meanwhile.
+    Unless it begins at an offset beyond 0, the reply has the cursor to go on from: a walk from cursor to cursor meets
+    every picture that stays as it is exactly once, whatever is written meanwhile.
     """
     if given.offset:
         return ok(services.store.filepaths(offset=given.offset, limit=given.limit, where=given.filter))

@@ -229,14 +229,18 @@ class List(Filtered):
 
     cursor: Annotated[
         Annotated[str, Cursor(LIST, PLACE)] | None,
-        Field(description="The `cursor` of the reply before; empty at the start. Offsets are not counted then."),
+        Field(description="The `cursor` of the reply before; empty at the start. No `offset` beside it, save 0."),
     ] = None
-    offset: Annotated[int, Whole(0, LIST_OFFSET_LIMIT), Field(description="Filepaths to leave out at the start.")] = 0
+    offset: Annotated[
+        int,
+        Whole(0, LIST_OFFSET_LIMIT),
+        Field(description="Filepaths to leave out at the start. Beyond 0 the reply has no `cursor`."),
+    ] = 0
     limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Most filepaths in the reply.")] = 20
 
     @model_validator(mode="after")
     def _choose(self) -> Self:
-        if self.cursor is not None and "offset" in self.model_fields_set:
+        if self.cursor is not None and self.offset:
             raise wrong("cannot stand beside cursor", field="offset")
         return self
 

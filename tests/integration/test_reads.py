@@ -190,6 +190,17 @@ def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient
     assert (first["result"], rest["result"], rest["cursor"]) == (["a", "b"], ["c"], None)
 
 
+def test_an_offset_of_0_is_none_and_any_other_has_no_cursor(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=noise(1), b=noise(1), c=noise(1))
+
+    first = client.get("/list", query_string={"limit": "2", "offset": "0"}).json
+    rest = client.get("/list", query_string={"limit": "2", "offset": "0", "cursor": first["cursor"]}).json
+    beyond = client.get("/list", query_string={"limit": "1", "offset": "1"}).json
+
+    assert (first["result"], rest["result"], rest["cursor"]) == (["a", "b"], ["c"], None)
+    assert (beyond["result"], "cursor" in beyond) == (["b"], False)
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
