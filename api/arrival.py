@@ -1,7 +1,8 @@
 """A request while it comes in: which of its bytes are there, and whether those that are missing take too long.
 
-What is read here decides one thing alone: when a thread begins with the request. What the request says is read by
-gunicorn, from the same bytes, and by nobody else.
+What is read here decides when a thread begins with the request, and where the next one on its connection begins. What
+the request says is read by gunicorn, from the same bytes, and by nobody else: where the two might read the end of a
+request differently, there is no next one.
 """
 
 import re
@@ -16,6 +17,9 @@ HEAD_BYTES = 64 * 1024
 LINE_BYTES = 8 * 1024
 # Below a slow mobile connection.
 BYTES_A_SECOND = 16 * 1024
+# Each chunk is work, here and again in the thread, however few bytes it brings; usual clients send 1 KiB and more.
+CHUNKS_AT_FIRST = 1000
+BYTES_A_CHUNK = 512
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
@@ -25,7 +29,7 @@ _STREAM = re.compile(
     re.IGNORECASE,
 )
 _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
-_SIZE = re.compile(rb"([0-9a-f]{1,16})[ \t]*(;.*)?", re.IGNORECASE)
+_SIZE = re.compile(rb"([0-9a-f]{1,16})([ \t]*;.*)?\r\n", re.IGNORECASE)
 
 
 class Patience:
@@ -54,6 +58,7 @@ class Stage(Enum):
     # Its head, and of its body, which is read as a stream, what has come so far.
     STREAMING = auto()
     TOO_LARGE_HEAD = auto()
+    TOO_MANY_CHUNKS = auto()
 
 
 class Arriving:
@@ -68,6 +73,8 @@ class Arriving:
         self.stage = Stage.COMING
         # Whether its client waits to be told to go on.
         self.asks = False
+        # Whether what comes behind it may be a part of it.
+        self.end_is_known = True
         self.size = 0
 
     @property
@@ -96,24 +103,22 @@ class Arriving:
         if end >= 0:
             head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
             return self._begin_body(head, rest)
-        # gunicorn refuses a line that ends otherwise, and a first line that is too long, without the rest.
-        if self._head.count(b"\n") != self._head.count(b"\r\n"):
+        if _is_refused(self._head):
             self._enough(self._head)
-        elif len(self._head) > HEAD_BYTES and b"\r\n" in self._head:
-            self.stage = Stage.TOO_LARGE_HEAD
         elif len(self._head) > HEAD_BYTES:
-            self._enough(self._head)
+            self.stage = Stage.TOO_LARGE_HEAD
         return b""
 
     def _begin_body(self, head: bytes, rest: bytes) -> bytes:
         length, is_chunked = _LENGTH.search(head), _CHUNKED.search(head) is not None
         framings = len(_FRAMING.findall(head))
         missing = int(length[1]) if length else 0
+        is_unclear = framings > 1 or framings > is_chunked + (length is not None) or _is_refused(head)
         if _STREAM.search(head):
             self._enough(head + rest, Stage.STREAMING)
-        elif framings > 1 or framings > is_chunked + (length is not None) or missing > self._most_bytes:
-            # It is refused by what it says of its body.
-            self._enough(head + rest)
+        elif is_unclear or missing > self._most_bytes:
+            # It is refused by what it says of its body, and nobody is told to send that.
+            self._enough(_EXPECTS.sub(b"", head) + rest)
         else:
             self._missing = missing
             self._chunks = Chunks() if is_chunked else None
@@ -127,39 +132,69 @@ class Arriving:
 
     def _take_body(self, missing: int, data: bytes) -> bytes:
         if self._chunks is not None:
-            taken = self._chunks.take(data)
-            has_ended = self._chunks.have_ended or self.size + taken > self._most_bytes + HEAD_BYTES
-        else:
-            taken = min(len(data), missing)
-            self._missing = missing - taken
-            has_ended = taken == missing
+            return self._take_chunks(self._chunks, data)
+        taken = min(len(data), missing)
+        self._missing = missing - taken
         self._keep(data[:taken])
-        if has_ended:
+        if taken == missing:
             self.stage = Stage.THERE
         return data[taken:]
 
+    def _take_chunks(self, chunks: "Chunks", data: bytes) -> bytes:
+        taken = chunks.take(data)
+        if chunks.are_too_many:
+            self._enough(data, Stage.TOO_MANY_CHUNKS)
+        elif chunks.are_broken or (not chunks.have_ended and self.size + taken > self._most_bytes + HEAD_BYTES):
+            self._enough(data)
+        else:
+            self._keep(data[:taken])
+            self.end_is_known = chunks.are_plain
+            if chunks.have_ended:
+                self.stage = Stage.THERE
+            return data[taken:]
+        return b""
+
     def _enough(self, data: bytes | bytearray, stage: Stage = Stage.THERE) -> None:
+        """Wait for no more of it; where it ends is not known."""
         self._keep(data)
         self.stage = stage
+        self.end_is_known = False
 
     def _keep(self, data: bytes | bytearray) -> None:
         self._file.write(data)
         self.size += len(data)
 
 
+def _is_refused(head: bytes | bytearray) -> bool:
+    """Say whether gunicorn refuses what came of a head: a line ends otherwise, or the first one is too long."""
+    return head.count(b"\n") != head.count(b"\r\n") or (len(head) > HEAD_BYTES and b"\r\n" not in head[:HEAD_BYTES])
+
+
 class Chunks:
-    """Where a chunked body ends (RFC 9112, section 7.1); it ends at once where it is none."""
+    """Where a chunked body ends (RFC 9112, section 7.1)."""
 
     def __init__(self) -> None:
         self.have_ended = False
+        self.are_broken = False
+        # Without extensions and trailers, of which each reader has an opinion of its own.
+        self.are_plain = True
+        self._begun = 0
+        self._size = 0
         self._line = bytearray()
         self._skip = 0
-        self._in_trailers = False
+        # Behind the bytes of a chunk is the end of a line.
+        self._awaits_end = False
+        self._trailers: int | None = None
+
+    @property
+    def are_too_many(self) -> bool:
+        """Say whether they are so small that it takes too many of them."""
+        return self._begun > CHUNKS_AT_FIRST + self._size // BYTES_A_CHUNK
 
     def take(self, data: bytes) -> int:
-        """Return how many of these bytes belong to the body."""
+        """Return how many of these bytes belong to the body, as far as it is one."""
         place = 0
-        while place < len(data) and not self.have_ended:
+        while place < len(data) and not (self.have_ended or self.are_broken or self.are_too_many):
             if self._skip:
                 step = min(self._skip, len(data) - place)
                 self._skip -= step
@@ -169,25 +204,37 @@ class Chunks:
                 self._line += data[place : place + step]
                 self._look(has_line=end >= 0)
             place += step
+            self._size += step
         return place
 
     def _look(self, *, has_line: bool) -> None:
-        if len(self._line) > LINE_BYTES:
-            self.have_ended = True
-        elif has_line:
-            if self._in_trailers:
-                # They are kept, as their lengths count together.
-                self.have_ended = self._line == b"\r\n" or self._line.endswith(b"\r\n\r\n")
-                return
-            line = bytes(self._line).rstrip(b"\r\n")
+        self.are_broken = len(self._line) > LINE_BYTES
+        if has_line and not self.are_broken:
+            line = bytes(self._line)
             self._line.clear()
-            self._begin_chunk(_SIZE.fullmatch(line))
+            self._read_line(line)
 
-    def _begin_chunk(self, size: re.Match[bytes] | None) -> None:
-        if size is None:
-            self.have_ended = True
-        elif int(size[1], 16) == 0:
-            self._in_trailers = True
+    def _read_line(self, line: bytes) -> None:
+        if self._trailers is not None:
+            self._read_trailer(self._trailers, line)
+        elif self._awaits_end:
+            self._awaits_end = False
+            self.are_broken = line != b"\r\n"
+        elif size := _SIZE.fullmatch(line):
+            self._begin_chunk(int(size[1], 16))
+            self.are_plain &= size[2] is None
         else:
-            # And the end of its line.
-            self._skip = int(size[1], 16) + 2
+            self.are_broken = True
+
+    def _begin_chunk(self, size: int) -> None:
+        self._begun += 1
+        self._skip = size
+        self._awaits_end = size > 0
+        self._trailers = None if size else 0
+
+    def _read_trailer(self, before: int, line: bytes) -> None:
+        """Read a line behind the last chunk; their lengths count together."""
+        self._trailers = before + len(line)
+        self.have_ended = line == b"\r\n"
+        self.are_plain &= self.have_ended
+        self.are_broken = self._trailers > LINE_BYTES

@@ -25,6 +25,7 @@ TOO_SLOW = Refusal(408, "request_timeout", "the request did not come in within i
 NO_ROOM = Refusal(503, "overloaded", "too much is coming in at once")
 BUSY = Refusal(503, "overloaded", "too many requests at once")
 HEADERS = Refusal(431, "headers_too_large", "the headers of the request are too many or too large")
+CHUNKS = Refusal(400, "bad_request", "the body comes in too many small chunks")
 NO_HTTP = Refusal(400, "bad_request", "the request is no HTTP that can be answered")
 FAULT = Refusal(500, "internal_error", "an internal error ended this request")
 # None of their texts is told, here or in the log: they hold what the client sent.

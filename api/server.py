@@ -26,7 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.arrival import Arriving, Patience, Stage
 from api.connection import Connection, Source
-from api.refusals import BUSY, FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
+from api.refusals import BUSY, CHUNKS, FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ TELL_EVERY_S = 10.0
 # A worker that was told to stop closes an idle connection after so long: its client may be sending already.
 IDLE_WHEN_STOPPING_S = 2.0
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+REFUSED = {Stage.TOO_LARGE_HEAD: HEADERS, Stage.TOO_MANY_CHUNKS: CHUNKS}
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 PASSING = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
@@ -145,9 +146,9 @@ class Worker(ThreadWorker):
             conn.closes_at = min(conn.closes_at, deadline)
 
     def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's interface
-        """Keep the connection if the whole request is there: no thread waits for the rest of one."""
+        """Keep the connection if the whole request was there: what the app left of it unread goes with its file."""
         assert isinstance(conn, Connection)  # noqa: S101 - as above
-        return not conn.is_last and bool(super()._keepalive_after(conn, keepalive))  # type: ignore[misc]  # the stubs lack it
+        return keepalive and not conn.is_last
 
     def _wait_for_request(self, conn: Connection, *, idle_s: float) -> None:
         file = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed with its request
@@ -192,8 +193,8 @@ class Worker(ThreadWorker):
         if not has_room:
             self._refuse(conn, NO_ROOM)
             return
-        if arriving.stage is Stage.TOO_LARGE_HEAD:
-            self._refuse(conn, HEADERS)
+        if arriving.stage in REFUSED:
+            self._refuse(conn, REFUSED[arriving.stage])
         elif arriving.stage is not Stage.COMING:
             self._hand_over(conn, arriving)
         elif self._held_bytes > self._bounds.held_bytes:
@@ -209,7 +210,7 @@ class Worker(ThreadWorker):
         self._forget(conn)
         streams = arriving.stage is Stage.STREAMING
         conn.source = Source(conn.sock, arriving.opened(), Patience(self._bounds.patience_s) if streams else None)
-        conn.is_last = arriving.stage is not Stage.THERE
+        conn.is_last = arriving.stage is not Stage.THERE or not arriving.end_is_known
         self.enqueue_req(conn)
 
     def _refuse(self, conn: Connection, refusal: Refusal) -> None:

@@ -301,6 +301,39 @@ def test_what_is_no_request_is_told_in_the_envelope(patient: Api, sent: bytes, s
     assert "secret" not in patient.log.read_text()
 
 
+CHUNKS = "Transfer-Encoding: chunked"
+UNCLEAR = {
+    "a body that is too large": head("/nowhere", FORM, "Content-Length: 999999999999"),
+    "a body that is too large, on request": head("/add", FORM, "Content-Length: 999999999999", "Expect: 100-continue"),
+    "a length of 19 digits": head("/nowhere", FORM, "Content-Length: 1000000000000000000"),
+    "two codings": head("/ping", FORM, "Transfer-Encoding: identity, chunked"),
+    "chunks that are none": head("/nowhere", FORM, CHUNKS) + b"zz\r\n",
+    "a chunk longer than it says": head("/add", "Content-Type: text/plain", CHUNKS) + b"1\r\nab\r\n0\r\n\r\n",
+    "a wrong chunk extension": head("/nowhere", FORM, CHUNKS) + b"1;=\r\na\r\n0\r\n\r\n",
+    "a wrong trailer": head("/add", "Content-Type: text/plain", CHUNKS) + b"0\r\n:\r\n\r\n",
+    "too many chunks": head("/nowhere", FORM, CHUNKS) + 5000 * b"1\r\na\r\n",
+}
+
+
+@pytest.mark.parametrize("sent", UNCLEAR.values(), ids=UNCLEAR)
+def test_a_request_whose_end_is_unclear_has_one_reply_and_none_follows(patient: Api, sent: bytes) -> None:
+    with patient.sending(sent + head("/livez", method="GET")) as connection:
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert told.count(b"HTTP/1.1 ") == 1
+    assert told.startswith(b"HTTP/1.1 4")
+    assert b"\r\nConnection: close\r\n" in told
+
+
+def test_a_body_that_nobody_reads_leaves_its_connection_to_the_next_request(patient: Api) -> None:
+    unread = head("/nowhere", FORM, "Content-Length: 300000") + 300_000 * b"a"
+    with patient.sending(unread + head("/ping", "Connection: close", method="GET")) as connection:
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert told.startswith(b"HTTP/1.1 404 ")
+    assert told.count(b"HTTP/1.1 200 ") == 1
+
+
 def test_a_worker_that_is_told_to_stop_waits_for_no_stalled_client(start: Callable[..., Api]) -> None:
     """Leaving `start` stops the server and asserts that it ended well, in time."""
     api = start(MATCH_REQUEST_TIMEOUT_S="2", MATCH_MAX_WAIT_S="5")

@@ -7,11 +7,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.arrival import BYTES_A_SECOND, HEAD_BYTES, LINE_BYTES, Arriving, Chunks, Patience, Stage
+from api.arrival import (
+    BYTES_A_SECOND,
+    CHUNKS_AT_FIRST,
+    HEAD_BYTES,
+    LINE_BYTES,
+    Arriving,
+    Chunks,
+    Patience,
+    Stage,
+)
 
 MOST = 1000
 PLAIN = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"
 FORM = b"POST /add HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789"
+CHUNKED_HEAD = b"POST /add HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAINLY_CHUNKED = CHUNKED_HEAD + b"3\r\nabc\r\n0\r\n\r\n"
 CHUNKED = (
     b"POST /add HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     b'3\r\nabc\r\nA;b="c"\r\n0\r\n\r\n45678\r\n00\r\nTrailer: d\r\n\r\n'
@@ -29,7 +40,11 @@ def arriving(*pieces: bytes) -> tuple[Arriving, bytes]:
     return found, behind
 
 
-@given(whole=st.sampled_from([PLAIN, FORM, CHUNKED]), cuts=st.sets(st.integers(1, 200)), behind=st.binary(max_size=9))
+@given(
+    whole=st.sampled_from([PLAIN, FORM, PLAINLY_CHUNKED, CHUNKED]),
+    cuts=st.sets(st.integers(1, 200)),
+    behind=st.binary(max_size=9),
+)
 @example(whole=CHUNKED, cuts=set(range(200)), behind=b"")
 @example(whole=PLAIN, cuts=set(), behind=PLAIN)
 def test_a_request_is_there_with_its_last_byte_and_what_is_behind_is_the_next_ones(
@@ -72,12 +87,63 @@ def test_lines_begin_with_their_head() -> None:
         b"POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na0\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: identity, chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1000000000000000000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length : 1\r\n\r\n",
     ],
 )
-def test_what_is_refused_anyway_is_not_waited_for(hopeless: bytes) -> None:
-    found, _ = arriving(hopeless)
+def test_what_is_refused_anyway_is_not_waited_for_and_nothing_is_read_behind_it(hopeless: bytes) -> None:
+    found, behind = arriving(hopeless + PLAIN)
+
+    assert found.stage is Stage.THERE
+    assert not found.end_is_known
+    assert not found.asks
+    assert behind == b""
+
+
+def test_nobody_is_asked_for_a_body_that_is_too_large() -> None:
+    found, _ = arriving(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
+
+    assert b"xpect" not in found.opened().read()
+
+
+@pytest.mark.parametrize("whole", [PLAIN, FORM, PLAINLY_CHUNKED])
+def test_a_request_whose_end_is_plain_may_be_followed_by_another(whole: bytes) -> None:
+    found, _ = arriving(whole)
+
+    assert found.end_is_known
+
+
+@pytest.mark.parametrize("more", [b'1;b="c"\r\na\r\n0\r\n\r\n', b"0\r\nTrailer: d\r\n\r\n"])
+def test_nothing_follows_chunks_whose_end_others_may_see_elsewhere(more: bytes) -> None:
+    found, _ = arriving(CHUNKED_HEAD + more)
+
+    assert found.stage is Stage.THERE
+    assert not found.end_is_known
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100_000])
+def test_too_many_small_chunks_are_refused(cut: int) -> None:
+    found = Arriving(BytesIO(), most_bytes=1_000_000)
+    found.take(CHUNKED_HEAD)
+    sent = 2 * CHUNKS_AT_FIRST * b"1\r\na\r\n"
+
+    for place in range(0, len(sent), cut):
+        if found.stage is Stage.COMING:
+            found.take(sent[place : place + cut])
+
+    assert found.stage is Stage.TOO_MANY_CHUNKS
+
+
+def test_any_number_of_usual_chunks_is_read() -> None:
+    found = Arriving(BytesIO(), most_bytes=10_000_000)
+    found.take(CHUNKED_HEAD)
+
+    found.take(5 * CHUNKS_AT_FIRST * (b"400\r\n" + 1024 * b"a" + b"\r\n") + b"0\r\n\r\n")
 
     assert found.stage is Stage.THERE
 
