@@ -19,7 +19,7 @@ Add pictures by upload or by URL, and find their near-duplicates: resized, recom
 mirrored or inverted.
 
 Parameters come by query, by form or by multipart form, as it suits. What an endpoint does not know is refused, with \
-the nearest parameter that it knows. A boolean is true, false, 1 or 0.
+the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0.
 
 Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) \
 and `result` (a list). A failure has a `code` and, where a parameter is to blame, a `field`. Every reply carries \

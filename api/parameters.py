@@ -8,8 +8,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import isfinite, isnan
 from typing import Annotated, Any, ClassVar, NoReturn
 
@@ -41,6 +42,8 @@ MOST_FILTERS = 16
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # Whatever U+FFFD stands for is lost: the name was not UTF-8.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# So much of a word that a client made up is held against those that are known: the time grows with it.
+LIKENED = 80
 # Twenty digits are beyond any bound; int() of thousands would be an error of its own.
 MOST_DIGITS = 20
 # A cursor that was cut, or belongs to another list, passes by chance once in 2^48 times.
@@ -126,6 +129,16 @@ def told(message: str, *, field: str, code: str) -> PydanticCustomError:
     return PydanticCustomError(code, "{message}", {"message": message, "field": field})
 
 
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """Return which of the known words was probably meant, None where none is like it.
+
+    >>> nearest("File_Path", ["filepath", "limit"])
+    'filepath'
+    >>> nearest("bogus", ["filepath", "limit", "offset"])
+    """
+    return next(iter(get_close_matches(word.lower(), sorted(known), n=1)), None)
+
+
 def text(value: object) -> str:
     """Return what came as text."""
     if isinstance(value, str):
@@ -206,7 +219,9 @@ class OneOf:
     def _read(self, value: object) -> str:
         word = text(value)
         if word not in self.words:
-            raise wrong(f"must be one of {', '.join(self.words)}")
+            near = nearest(word[:LIKENED], self.words)
+            hint = f"; did you mean {near}?" if near else ""
+            raise wrong(f"must be one of {', '.join(self.words)}{hint}")
         return word
 
 

@@ -1,7 +1,6 @@
 """From an HTTP request to the type of what its endpoint takes, or an error that names the parameter."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from io import BytesIO
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -11,7 +10,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser, default_stream_factory
 
-from api.parameters import Parameters
+from api.parameters import Parameters, nearest
 from common.config import Settings
 from common.errors import InputError
 
@@ -184,7 +183,7 @@ def _given(everything: Sequence[tuple[str | None, Value]], types: Sequence[type[
 
 
 def check_names(names: Iterable[str], types: Sequence[type[Parameters]]) -> None:
-    """Raise InputError for a name that none of the types knows, with the nearest that one of them does."""
+    """Raise InputError for a name that none of the types knows, with the one like it, else all that they know."""
     for name in names:
         if not any(knows(kind, name) for kind in types):
             _unknown(name, types)
@@ -218,9 +217,9 @@ def _holds_bytes(file: FileStorage) -> bool:
 def _unknown(name: str, types: Sequence[type[Parameters]]) -> NoReturn:
     told = name[:SHOWN]
     known = sorted({name for kind in types for name in (*kind.plain, *kind.keyed.values())})
-    near = get_close_matches(told.lower(), known, n=1, cutoff=0)
-    hint = f"; did you mean {near[0]}?" if near else "; this endpoint takes none"
-    raise InputError(f"{told} is not a parameter of this endpoint{hint}", field=told, code="unknown_parameter")
+    near = nearest(told, known)
+    hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
+    raise InputError(f"{told} is not a parameter of this endpoint; {hint}", field=told, code="unknown_parameter")
 
 
 def _mixed(given: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoReturn:

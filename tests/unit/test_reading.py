@@ -186,13 +186,35 @@ def test_a_missing_filepath_says_that_it_is_required(read: Read) -> None:
     assert error.value.code == "missing_parameter"
 
 
+@pytest.mark.parametrize("name", ["bogus", "x", "", "\N{SNOWMAN}" * 5000])
+def test_a_name_that_is_like_none_is_told_with_those_that_the_endpoint_takes(read: Read, name: str) -> None:
+    with pytest.raises(InputError) as error:
+        read({name: "1"}, types=(One,))
+
+    told = str(error.value)
+    assert "did you mean" not in told
+    assert told.endswith(
+        "is not a parameter of this endpoint; it takes " + ", ".join(sorted({*One.plain, *One.keyed.values()}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("upp", "must be one of up, down; did you mean up?"), ("sideways", "must be one of up, down")]
+)
+def test_a_word_that_is_none_of_some_is_told_with_the_one_like_it(read: Read, word: str, hint: str) -> None:
+    with pytest.raises(InputError) as error:
+        read({"order": word}, types=(One,))
+
+    assert str(error.value) == f"order {hint}"
+
+
 def test_text_that_comes_as_a_file_is_told(read: Read) -> None:
     with pytest.raises(InputError, match="filepath must be text, not a file"):
         read({"filepath": file(b"cat.jpg")}, types=(Named,))
 
 
 def test_what_stands_in_the_path_is_no_parameter(read: Read) -> None:
-    with pytest.raises(InputError, match="id is not a parameter of this endpoint; did you mean filepath"):
+    with pytest.raises(InputError, match="id is not a parameter of this endpoint; it takes filepath"):
         read({"id": "7"}, types=(Named,))
 
 
@@ -360,4 +382,5 @@ def test_a_name_of_any_length_is_told_in_short_and_at_once(read: Read) -> None:
         read({f"filter[{'x' * 400_000}]": file(b"y")})
 
     assert len(unknown.value.field or "") == len(wrong.value.field or "") == 80
-    assert len(str(unknown.value)) < 200
+    # Beside it stands what the endpoint takes.
+    assert len(str(unknown.value)) < 300
