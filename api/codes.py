@@ -89,6 +89,9 @@ CODES: dict[int, dict[str, str]] = {
     },
 }
 
+# What the `code` of a failed task may be: its picture's fault, or ours.
+TASK_CODES = tuple(sorted({*CODES[422], *CODES[500]}))
+
 MEANING: dict[int, str] = {
     400: "A parameter is wrong; `field` names it.",
     401: "An API key is needed, as `Authorization: Bearer KEY`.",

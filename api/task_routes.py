@@ -7,6 +7,7 @@ from flask import Response
 from pydantic import BeforeValidator, Field, model_validator
 
 from api import replies, requests
+from api.codes import TASK_CODES
 from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
 from api.keys import Scope
@@ -32,7 +33,7 @@ class Chosen(Parameters):
     """Some of the tasks that failed."""
 
     code: Annotated[
-        Annotated[str, BeforeValidator(text)] | None,
+        Annotated[str, OneOf(TASK_CODES)] | None,
         Field(description="Keep to those that failed with this code, as their `error` has it."),
     ] = None
     filepath_prefix: Annotated[

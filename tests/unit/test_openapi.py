@@ -13,16 +13,18 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from api.codes import CODES, MEANING
+from api.codes import CODES, MEANING, TASK_CODES
 from api.docs import POLICY, page, prose
 from api.envelope import CODE_OF, STATUS_OF
 from api.examples import EXAMPLES, FAILURES
 from api.openapi import VERSION, document
 from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
+from common.errors import FetchError, ImageError, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of errors that never reach a client.
+WORKED_BY = {"pipeline.py", "fetch.py", "addresses.py", "watchdog.py", "images.py"}
 OURS = {"error", "wrong_setting", "queue_error"}
 
 
@@ -116,6 +118,22 @@ def test_every_code_that_the_service_gives_is_described() -> None:
 
     assert len(given) > 30
     assert given - OURS <= {code for codes in CODES.values() for code in codes}
+
+
+def test_failed_tasks_can_be_asked_for_by_every_code_that_a_worker_writes(described: dict[str, Any]) -> None:
+    """Those of pictures and downloads are in the modules of these, the others in the pipeline and the error tree."""
+    files = [*(ROOT / "common").glob("*.py"), ROOT / "workers" / "pipeline.py"]
+    text = "\n".join(path.read_text() for path in sorted(files) if path.name in WORKED_BY)
+    written = {
+        *re.findall(r'\b(?:code|INTERNAL_ERROR) ?= ?"([a-z_]+)"', text),
+        *re.findall(r'_failed\(\s*"([a-z_]+)"', text),
+        *(kind.code for kind in (ImageError, FetchError, StoreError)),
+    }
+    [state] = [one for one in described["paths"]["/tasks"]["get"]["parameters"] if one["name"] == "code"]
+
+    assert {"timeout", "image_ends_worker", "upload_lost", "internal_error", "store_error", "closed"} <= written
+    assert written <= {*TASK_CODES}
+    assert state["schema"]["enum"] == [*TASK_CODES]
 
 
 def test_the_version_is_the_projects() -> None:
