@@ -5,6 +5,7 @@ from flask import g, request
 from api.keys import Keyring, Scope
 from common.errors import MatchError
 
+SCHEME = "bearer"
 REALM = 'Bearer realm="match"'
 
 
@@ -35,7 +36,7 @@ class Access:
         # Not the framework's reading of the header, which breaks on a Basic one that is no base64.
         kind, _, secret = request.headers.get("Authorization", "").partition(" ")
         g.key = None
-        if self._keyring is not None and kind.lower() == "bearer":
+        if self._keyring is not None and kind.lower() == SCHEME:
             g.key = self._keyring.find(secret.strip())
 
     def check(self, scope: Scope | None) -> None:
@@ -46,7 +47,7 @@ class Access:
             raise _unauthenticated()
         if scope not in g.key.scopes:
             raise Forbidden(
-                f"the key {g.key.name} has not the scope {scope}",
+                f'the key "{g.key.name}" lacks the scope {scope}',
                 code="missing_scope",
                 challenge=f'{REALM}, error="insufficient_scope", scope="{scope}"',
             )
@@ -55,5 +56,10 @@ class Access:
 def _unauthenticated() -> Unauthenticated:
     if "Authorization" not in request.headers:
         message = "this needs an API key, as Authorization: Bearer KEY"
+        return Unauthenticated(message, code="key_required", challenge=REALM)
+    kind, _, _ = request.headers["Authorization"].partition(" ")
+    if kind.lower() != SCHEME:
+        # What stands there is not repeated: it may be a key that lacks its scheme.
+        message = "the scheme of the Authorization header must be Bearer, as in Authorization: Bearer KEY"
         return Unauthenticated(message, code="key_required", challenge=REALM)
     return Unauthenticated("the API key is not known", code="unknown_key", challenge=f'{REALM}, error="invalid_token"')

@@ -128,4 +128,4 @@ def _message(error: HTTPException) -> str:
         return "the request's body is larger, or has more parts, than this endpoint takes"
     if isinstance(error, MethodNotAllowed):
         return f"{request.path} does not take {request.method}"
-    return f"{error.name}: {request.path}" if error.code == 404 else error.name  # noqa: PLR2004 - an HTTP status
+    return f"nothing is at {request.path}; see /docs" if error.code == 404 else error.name  # noqa: PLR2004 - an HTTP status

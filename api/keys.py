@@ -103,10 +103,10 @@ class Keyring:
         except (OSError, ValueError) as error:
             if self._clock() >= self._tell_at:
                 self._tell_at = self._clock() + TELL_EVERY_S
-                log.error("API KEYS: %s is broken, the keys of before stay valid: %s", self._path, _reason(error))  # noqa: TRY400 - the line says it all
+                log.error("the keys file %s cannot be used, its last keys stay valid: %s", self._path, _reason(error))  # noqa: TRY400 - the line says it all
             return
         self._data, self._keys, self._tell_at = data, keys, 0.0
-        log.warning("API keys were read again; now there are: %s", ", ".join(key.name for key in keys))
+        log.warning("the API keys were read again; now there are: %s", ", ".join(key.name for key in keys))
 
 
 def hash_of(secret: str) -> str:

@@ -57,7 +57,7 @@ def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
     answer = client.post("/add", headers={"Authorization": "Bearer the read key"})
 
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
-    assert answer.json["error"] == ["the key read has not the scope write"]
+    assert answer.json["error"] == ['the key "read" lacks the scope write']
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="match", error="insufficient_scope", scope="write"'
 
 
@@ -83,12 +83,29 @@ def test_what_is_no_key_opens_nothing(client: FlaskClient, given: str) -> None:
     assert "the read key" not in answer.text
 
 
+@pytest.mark.parametrize("given", ["Basic dGhlIHJlYWQga2V5", "Token the read key", "match_abc"])
+def test_another_scheme_is_told_which_one_it_has_to_be(client: FlaskClient, given: str) -> None:
+    answer = client.get("/count", headers={"Authorization": given})
+
+    assert (answer.status_code, answer.json["code"]) == (401, "key_required")
+    [told] = answer.json["error"]
+    assert "must be Bearer" in told
+    assert given.rsplit(maxsplit=1)[-1] not in told
+
+
 def test_a_key_is_taken_whatever_the_case_of_bearer(client: FlaskClient) -> None:
     assert client.get("/count", headers={"Authorization": "bEARER the read key"}).status_code == 200
 
 
 def test_an_unknown_key_costs_nothing_where_none_is_needed(client: FlaskClient) -> None:
     assert client.get("/livez", headers={"Authorization": "Bearer unknown"}).status_code == 200
+
+
+def test_a_path_with_nothing_at_it_says_where_there_is_something(client: FlaskClient) -> None:
+    answer = client.get("/")
+
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert answer.json["error"] == ["nothing is at /; see /docs"]
 
 
 def test_a_key_is_no_parameter(client: FlaskClient) -> None:

@@ -95,7 +95,7 @@ def test_a_broken_file_keeps_the_last_keys_and_is_told_once_a_minute(
         assert keyring.find("first") is not None
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    assert "the keys of before stay valid" in caplog.text
+    assert "its last keys stay valid" in caplog.text
 
 
 def test_a_file_that_is_mended_is_read(file: Path, clock: Clock) -> None:
