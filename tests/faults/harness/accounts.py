@@ -103,7 +103,8 @@ class Client:
         while True:
             try:
                 answer = self.add(item)
-            except requests.ConnectionError:
+            # No answer, or half of one.
+            except requests.RequestException:
                 pass
             else:
                 if answer.ok:
