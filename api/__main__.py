@@ -46,6 +46,11 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
+        # No header changes the path or the scheme, whoever sends it; the address behind proxies is read by our app.
+        "forwarded_allow_ips": "",
+        "forwarder_headers": "",
+        "secure_scheme_headers": {},
+        "header_map": "drop",
         "loglevel": settings.log_level,
         "logger_class": OurLog,
         "errorlog": None,
