@@ -1,5 +1,7 @@
 """A connection to a client, as gunicorn's threads see it."""
 
+import errno
+import logging
 import socket
 from time import monotonic
 from typing import IO, Any
@@ -10,8 +12,39 @@ from werkzeug.exceptions import RequestTimeout
 
 from api.arrival import Arriving, Patience
 
-# A thread is not held longer by a client that takes no bytes of its reply.
-SEND_WITHIN_S = 60.0
+log = logging.getLogger(__name__)
+
+# A thread is not held longer by a client that takes no bytes of its reply, nor by one that takes less of it in all that
+# time than it must send of a request.
+SEND_WITHIN_S = 10.0
+# No time at all would make the socket one that never waits.
+LEAST_S = 0.001
+# A client that just keeps up takes so many well within that time.
+SEND_BYTES = 32 * 1024
+
+
+class Reader(socket.socket):
+    """The socket of a client that has to read its replies in time."""
+
+    def __init__(self, taken: socket.socket) -> None:
+        super().__init__(taken.family, taken.type, taken.proto, taken.detach())
+        self.patience = Patience(SEND_WITHIN_S)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ANN401 - the base class's
+        """Send everything; raises BrokenPipeError for a client that takes it too slowly, as for one that has gone."""
+        view = memoryview(data)
+        for start in range(0, len(view), SEND_BYTES):
+            self._send(view[start : start + SEND_BYTES], flags)
+
+    def _send(self, piece: memoryview, flags: int) -> None:
+        begun = monotonic()
+        self.settimeout(max(self.patience.left_s, LEAST_S))
+        try:
+            super().sendall(piece, flags)
+        except TimeoutError as error:
+            log.info("a client that did not read its reply is cut off")
+            raise BrokenPipeError(errno.EPIPE, "its reply is not read") from error
+        self.patience.waited(monotonic() - begun, len(piece))
 
 
 class Source:
@@ -63,8 +96,9 @@ class Parser(RequestParser):
 class Connection(TConn):
     """A connection whose requests are there, or stream, before a thread begins with them."""
 
-    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:  # noqa: ANN401 - gunicorn's
+    def __init__(self, cfg: Any, sock: Reader, client: Any, server: Any) -> None:  # noqa: ANN401 - gunicorn's
         super().__init__(cfg, sock, client, server)
+        self._reader = sock
         # There is data whenever a thread is asked to read.
         self.data_ready = True
         self.arriving: Arriving | None = None
@@ -81,7 +115,7 @@ class Connection(TConn):
     def init(self) -> None:
         """Let gunicorn read the request that is there; it calls this for each one, in the thread."""
         self.initialized = True
-        self.sock.settimeout(SEND_WITHIN_S)
+        self._reader.patience = Patience(SEND_WITHIN_S)
         # One parser a request: nothing of one is read as another's.
         self.parser = Parser(self.cfg, self.source, self.client, is_last=self.is_last)
 

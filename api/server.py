@@ -19,13 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.arrival import Arriving, Patience, Stage
-from api.connection import Connection, Source
+from api.connection import Connection, Reader, Source
 from api.refusals import BUSY, CHUNKS, FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ IDLE_WHEN_STOPPING_S = 2.0
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 REFUSED = {Stage.TOO_LARGE_HEAD: HEADERS, Stage.TOO_MANY_CHUNKS: CHUNKS}
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+NO_ROOM_S = 0.1
 PASSING = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
 
@@ -84,10 +85,12 @@ class Worker(ThreadWorker):
             if error.errno in NO_DESCRIPTOR and self._open:
                 self._drop(self._most_idle())
             elif error.errno not in PASSING:
-                raise
+                # Whoever waits in the kernel is taken up when there is room; until then the loop must not spin.
+                log.warning("no connection can be taken: %s", error)
+                sleep(NO_ROOM_S)
             return
         self.nr_conns += 1
-        conn = Connection(self.cfg, sock, address, listener.getsockname())
+        conn = Connection(self.cfg, Reader(sock), address, listener.getsockname())
         self._wait_for_request(conn, idle_s=self._bounds.patience_s)
         if self.nr_conns >= self.worker_connections:
             self._drop(self._most_idle())
@@ -162,6 +165,9 @@ class Worker(ThreadWorker):
             self._take(conn, conn.arriving, data)
 
     def _read(self, conn: Connection, _sock: object) -> None:
+        # Something else that came at the same moment may have ended it.
+        if conn not in self._open:
+            return
         arriving = conn.arriving
         try:
             data = conn.sock.recv(READ_BYTES)
@@ -256,6 +262,8 @@ class Worker(ThreadWorker):
         self._listen(conn, self._drain)
 
     def _drain(self, conn: Connection, _sock: object) -> None:
+        if conn not in self._open:
+            return
         try:
             data = conn.sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):

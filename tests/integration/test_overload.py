@@ -1,5 +1,6 @@
 """A real server with more clients than threads: each is answered in time, be it with a refusal."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
+from typing import NoReturn
 
 import pytest
 import requests
+from gunicorn.config import Config
 
+from api.server import Worker
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 
@@ -107,6 +111,27 @@ def wait_until(done: Callable[[], bool]) -> None:
     while not done():
         assert monotonic() < deadline, "it did not come about in time"
         sleep(0.05)
+
+
+class Exhausted:
+    """A listener whose process has no descriptor left."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def accept(self) -> NoReturn:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN])
+def test_a_connection_that_cannot_be_taken_ends_no_process(number: int) -> None:
+    worker = Worker(0, 0, [], None, 30, Config(), None)
+    try:
+        worker.accept(Exhausted(number))  # type: ignore[arg-type]  # it does what is asked of a listener
+
+        assert worker.nr_conns == 0
+    finally:
+        worker.tmp.close()
 
 
 def test_what_no_thread_takes_is_refused_until_there_are_threads_again(api: Api) -> None:

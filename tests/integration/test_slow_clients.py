@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPResponse
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from api.arrival import Patience
+from api.connection import Reader
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 
@@ -81,7 +84,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="module")
 def patient(start: Callable[..., Api]) -> Api:
     """It waits for clients longer than any test takes."""
-    return start(MATCH_REQUEST_TIMEOUT_S="600")
+    return start(MATCH_REQUEST_TIMEOUT_S="600", FORWARDED_ALLOW_IPS="*")
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +335,68 @@ def test_a_body_that_nobody_reads_leaves_its_connection_to_the_next_request(pati
 
     assert told.startswith(b"HTTP/1.1 404 ")
     assert told.count(b"HTTP/1.1 200 ") == 1
+
+
+HARMLESS = {
+    "a prefix of the path": ["SCRIPT_NAME: /ping"],
+    "a prefix that is none": ["SCRIPT_NAME: /nowhere"],
+    "another path": ["PATH_INFO: /nowhere"],
+    "two schemes": ["X-Forwarded-Proto: http", "X-Forwarded-Ssl: on"],
+}
+
+
+@pytest.mark.parametrize("headers", HARMLESS.values(), ids=HARMLESS)
+def test_no_header_changes_where_a_request_goes(patient: Api, headers: list[str]) -> None:
+    with patient.sending(head("/ping", *headers, method="GET")) as connection:
+        answer = HTTPResponse(connection)
+        answer.begin()
+        body = json.loads(answer.read())
+
+    assert (answer.status, body["method"]) == (200, "ping")
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Reader, socket.socket]]:
+    """The two ends of a connection that holds little."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with Reader(ours) as reader, theirs:
+        yield reader, theirs
+
+
+def test_a_client_that_does_not_read_its_reply_is_cut_off(ends: tuple[Reader, socket.socket]) -> None:
+    reader, _ = ends
+    reader.patience = Patience(0.1)
+
+    with pytest.raises(BrokenPipeError):
+        reader.sendall(bytes(1_000_000))
+
+
+def test_a_client_that_reads_its_reply_in_drips_is_cut_off(ends: tuple[Reader, socket.socket]) -> None:
+    reader, theirs = ends
+    reader.patience = Patience(0.5)
+
+    def drip() -> None:
+        while theirs.recv(100):
+            sleep(0.02)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(drip)
+        with pytest.raises(BrokenPipeError):
+            reader.sendall(bytes(1_000_000))
+        reader.close()
+
+
+def test_a_client_that_reads_its_reply_gets_all_of_it(ends: tuple[Reader, socket.socket]) -> None:
+    reader, theirs = ends
+    sent = os.urandom(1_000_000)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(reader.sendall, sent)
+        got = theirs.recv(len(sent), socket.MSG_WAITALL)
+        sending.result(60)
+
+    assert got == sent
 
 
 def test_a_worker_that_is_told_to_stop_waits_for_no_stalled_client(start: Callable[..., Api]) -> None:
