@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from flask import Response, g, request
+from flask import Response, g
 
 from api import callbacks, replies, requests
 from api.endpoints import Endpoint, Reply
@@ -45,7 +45,7 @@ def _add_one(services: Services, given: requests.Add) -> Response:
         task_id=once(given.idempotency_key).task_id(0),
     )
     entry = services.intake.accept(wanted, request_id=g.request_id)
-    [task] = _wait(services, [entry.task], given.wait)
+    [task] = _wait(services, [entry.task], given)
     outcome = accepted(task, given.source.field, found=_found(services, [task]))
     response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
     response.headers["Location"] = f"/tasks/{task.id}"
@@ -63,7 +63,7 @@ def _add_many(services: Services, given: requests.AddMany) -> Response:
             task_ids=key.task_ids([*given.items()]),
         )
     entries = [one for one in entered if isinstance(one, Entry)]
-    tasks = _wait(services, [one.task for one in entries], given.wait)
+    tasks = _wait(services, [one.task for one in entries], given)
     found, ended = _found(services, tasks), iter(tasks)
     outcomes = {
         number: accepted(next(ended), given.picture(number), found=found, replayed=one.is_replay)
@@ -105,10 +105,10 @@ def _summary(outcomes: Mapping[int, Outcome]) -> Response:
     return reply(ACCEPTED if going_on else 200, "warn" if trouble else "ok", trouble, result)
 
 
-def _wait(services: Services, tasks: Sequence[Task], wait_s: float | None) -> list[Task]:
+def _wait(services: Services, tasks: Sequence[Task], given: requests.Waiting) -> list[Task]:
     """Return the tasks when they have ended, or as they are when the time or our room for waiting ran out."""
     ended = list(tasks)
-    wait_s = wait_s or _preferred_wait(services)
+    wait_s = given.wait or _preferred_s(given.prefer or "", services.settings.max_wait_s)
     if not wait_s:
         return ended
     deadline = monotonic() + wait_s
@@ -120,12 +120,12 @@ def _wait(services: Services, tasks: Sequence[Task], wait_s: float | None) -> li
     return ended
 
 
-def _preferred_wait(services: Services) -> float:
+def _preferred_s(preferences: str, most_s: float) -> float:
     """Return the seconds of `Prefer: wait=N`, as far as we grant them; a preference is never an error (RFC 7240)."""
-    for preference in request.headers.get("Prefer", "").split(","):
+    for preference in preferences.split(","):
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), services.settings.max_wait_s)
+            return min(float(value), most_s)
     return 0.0
 
 

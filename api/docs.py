@@ -125,9 +125,18 @@ def _value(schema: Json) -> str:
         return ", ".join(schema["enum"])
     kind = "JSON" if schema.get("contentMediaType") == "application/json" else str(schema.get("type", ""))
     low, high = schema.get("minimum"), schema.get("maximum")
-    bounds = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
+    bounds = f" from {_figure(low)} to {_figure(high)}" if low is not None and high is not None else ""
     default = f", default {json.dumps(schema['default'])}" if "default" in schema else ""
     return f"{kind}{bounds}{default}"
+
+
+def _figure(number: float) -> str:
+    """Return the number with all its digits.
+
+    >>> _figure(2**53), _figure(60.0), _figure(0.5)
+    ('9007199254740992', '60', '0.5')
+    """
+    return f"{int(number)}" if number == int(number) else f"{number:g}"
 
 
 def _examples(path: str, method: str, operation: Json, content: Mapping[str, Json], replies: Json) -> Iterator[Json]:

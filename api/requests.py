@@ -50,6 +50,11 @@ class Waiting(Parameters):
         Annotated[float, Number(0, "max_wait_s")] | None,
         Field(description="Seconds to wait for the end; the header `Prefer: wait=N` asks for the same."),
     ] = None
+    prefer: Annotated[
+        str | None,
+        InHeader("Prefer"),
+        Field(description="`wait=N` asks to wait so many seconds, as far as they are granted, where `wait` is absent."),
+    ] = None
 
 
 class Ordered(Parameters):
@@ -76,7 +81,13 @@ class Ordered(Parameters):
 class Item(Pictured):
     """One picture to be stored."""
 
-    filepath: Annotated[Filepath, Field(description="The picture's name: what it is found, replaced and deleted by.")]
+    filepath: Annotated[
+        Filepath,
+        Field(
+            description="The picture's name: what it is found, replaced and deleted by. Required beside `url` and "
+            "`image`."
+        ),
+    ]
     metadata: Annotated[Metadata | None, Field(description="Comes back with every match.")] = None
 
 
@@ -90,11 +101,26 @@ class AddMany(Ordered, Waiting):
     filepaths: Annotated[
         dict[int, Any],
         Indexed(ADD_MOST, Filepath),
-        Field(description=f"The first picture's name, and so on up to `filepaths[{ADD_MOST - 1}]`."),
+        Field(
+            description="The name of the picture with this number; required for each. The numbers are those from 0 to "
+            f"{ADD_MOST - 1}."
+        ),
     ] = Field(default_factory=dict)
-    urls: Annotated[dict[int, Any], Indexed(ADD_MOST, Url)] = Field(default_factory=dict)
-    images: Annotated[dict[int, Any], Indexed(ADD_MOST, Upload)] = Field(default_factory=dict)
-    metadata: Annotated[dict[int, Any], Indexed(ADD_MOST, Metadata)] = Field(default_factory=dict)
+    urls: Annotated[
+        dict[int, Any],
+        Indexed(ADD_MOST, Url),
+        Field(description="The address of the picture with this number; required where it has no file."),
+    ] = Field(default_factory=dict)
+    images: Annotated[
+        dict[int, Any],
+        Indexed(ADD_MOST, Upload),
+        Field(description="The file of the picture with this number; required where it has no address."),
+    ] = Field(default_factory=dict)
+    metadata: Annotated[
+        dict[int, Any],
+        Indexed(ADD_MOST, Metadata),
+        Field(description="The metadata of the picture with this number; they come back with every match."),
+    ] = Field(default_factory=dict)
 
     # Which of the first item there have to be.
     first: ClassVar[tuple[str, ...]] = ("filepaths[0]",)
@@ -132,22 +158,26 @@ class Line(Sourced):
 
     sources: ClassVar[tuple[str, ...]] = ("url",)
 
-    url: Url
-    filepath: Filepath
-    metadata: MetadataObject | None = None
+    url: Annotated[Url, Field(description="The picture's address, http or https.")]
+    filepath: Annotated[Filepath, Field(description="The picture's name: what it is found, replaced and deleted by.")]
+    metadata: Annotated[MetadataObject | None, Field(description="Comes back with every match.")] = None
 
 
 class Delete(Parameters):
     """The picture to be deleted."""
 
-    filepath: Annotated[Filepath, Field(description="Exactly this one; it need not be there.")]
+    filepath: Annotated[
+        Filepath, Field(description="Exactly this one; it need not be there. Required where no `filepaths` are given.")
+    ]
 
 
 class DeleteMany(Parameters):
     """The pictures to be deleted."""
 
     filepaths: Annotated[
-        dict[int, Filepath], Indexed(DELETE_MOST), Field(description="Exactly these; they need not be there.")
+        dict[int, Filepath],
+        Indexed(DELETE_MOST),
+        Field(description="Exactly these; they need not be there. Required where no `filepath` is given."),
     ]
 
 
@@ -169,7 +199,10 @@ class Search(Pictured, Filtered):
 
     sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
 
-    filepath: Annotated[Filepath | None, Field(description="A stored picture; nothing is downloaded.")] = None
+    filepath: Annotated[
+        Filepath | None,
+        Field(description="A stored picture; nothing is downloaded. One of `filepath`, `url` and `image` is required."),
+    ] = None
     all_orientations: Annotated[
         Boolean | None,
         Field(
@@ -189,12 +222,18 @@ class Search(Pictured, Filtered):
 class Compare(Parameters):
     """Two pictures."""
 
-    filepath1: Filepath | None = None
-    url1: Url | None = None
-    image1: Upload | None = None
-    filepath2: Filepath | None = None
-    url2: Url | None = None
-    image2: Upload | None = None
+    filepath1: Annotated[
+        Filepath | None,
+        Field(description="The first picture is a stored one. One of `filepath1`, `url1` and `image1` is required."),
+    ] = None
+    url1: Annotated[Url | None, Field(description="The first picture's address, http or https.")] = None
+    image1: Annotated[Upload | None, Field(description="The first picture's file.")] = None
+    filepath2: Annotated[
+        Filepath | None,
+        Field(description="The second picture is a stored one. One of `filepath2`, `url2` and `image2` is required."),
+    ] = None
+    url2: Annotated[Url | None, Field(description="The second picture's address, http or https.")] = None
+    image2: Annotated[Upload | None, Field(description="The second picture's file.")] = None
 
     sources: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("filepath1", "url1", "image1"),
@@ -221,7 +260,7 @@ class Count(Filtered):
 class Image(Parameters):
     """A stored picture."""
 
-    filepath: Filepath
+    filepath: Annotated[Filepath, Field(description="The picture's name, exactly as it was added.")]
 
 
 class List(Filtered):

@@ -91,7 +91,7 @@ class Schemas:
                 patterns[rf"^{name}\[.*\]$"] = each | about
             elif _is(field, Indexed):
                 properties[f"{name}[0]"] = each | about
-                patterns[rf"^{name}\[{_beyond_the_first(field)}\]$"] = each
+                patterns[rf"^{name}\[{_beyond_the_first(field)}\]$"] = each | about
             else:
                 properties[name] = schema
         return _Form(properties, patterns, _rules(kind, properties))

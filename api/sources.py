@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Self, cast
+from typing import Annotated, ClassVar, Self, cast
 
-from pydantic import PrivateAttr, ValidationInfo, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from werkzeug.datastructures import FileStorage
 
 from api.parameters import Parameters, Upload, Url, told, wrong
@@ -63,8 +63,13 @@ class Sourced(Parameters):
 class Pictured(Sourced):
     """Parameters that bring one picture, by `url` or `image`."""
 
-    url: Url | None = None
-    image: Upload | None = None
+    url: Annotated[
+        Url | None,
+        Field(description="The picture's address, http or https. Required where nothing else brings the picture."),
+    ] = None
+    image: Annotated[
+        Upload | None, Field(description="The picture's file. Required where nothing else brings the picture.")
+    ] = None
 
     sources: ClassVar[tuple[str, ...]] = ("url", "image")
 

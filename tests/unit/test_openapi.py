@@ -73,6 +73,29 @@ def test_files_come_by_multipart_alone(described: dict[str, Any]) -> None:
     assert "image" not in content["application/x-www-form-urlencoded"]["schema"]["properties"]
 
 
+def bodies(described: dict[str, Any]) -> list[dict[str, Any]]:
+    media = [one for each in operations(described) for one in each.get("requestBody", {}).get("content", {}).values()]
+    return [one["schema"] for one in media]
+
+
+def test_every_parameter_has_a_meaning(described: dict[str, Any]) -> None:
+    parameters = [one for operation in operations(described) for one in operation.get("parameters", [])]
+    fields = [(name, one) for body in bodies(described) for name, one in body["properties"].items()]
+    numbered = [(name, one) for body in bodies(described) for name, one in body.get("patternProperties", {}).items()]
+
+    assert [one["name"] for one in parameters if not one.get("description")] == []
+    assert [name for name, one in (*fields, *numbered) if not one.get("description")] == []
+    assert parameters
+    assert fields
+    assert numbered
+
+
+def test_what_headers_bring_is_declared(described: dict[str, Any]) -> None:
+    headers = [one["name"] for one in described["paths"]["/add"]["post"]["parameters"] if one["in"] == "header"]
+
+    assert sorted(headers) == ["Idempotency-Key", "Prefer"]
+
+
 def test_every_operation_may_be_refused_when_there_is_too_much_to_do(described: dict[str, Any]) -> None:
     assert all("503" in operation["responses"] for operation in operations(described))
 
@@ -185,6 +208,14 @@ def test_the_page_keeps_to_its_policy(read: Tags) -> None:
 
     assert f"style-src 'sha256-{digest}'" in POLICY
     assert "default-src 'none'" in POLICY
+
+
+def test_the_page_shows_names_as_code_and_numbers_with_all_their_digits(described: dict[str, Any]) -> None:
+    shown = page(described)
+
+    assert "with <code>wait</code>, answer when they are." in shown
+    assert "`" not in shown
+    assert "integer from 0 to 9007199254740992" in shown
 
 
 def test_text_is_shown_as_it_is() -> None:
