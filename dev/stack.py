@@ -20,9 +20,13 @@ from time import monotonic
 from types import FrameType
 from urllib.request import urlopen
 
+from redis import Redis
+
 from api.keys import Keyring
 from common.config import Settings
-from common.errors import ConfigError
+from common.errors import ConfigError, QueueError
+from common.figures import read
+from common.redis_client import connect
 from common.sentinels import SCHEME
 from common.startup import WRONG_SETTING
 from dev.redis_server import NoRedis, RedisServer
@@ -126,9 +130,20 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Program]:
-    """Return what runs beside Redis."""
-    shared = {
+def programs(settings: Settings, *, workers: int) -> list[Program]:
+    """Return what does the work beside Redis: the API and the workers."""
+    environment = shared(settings)
+    python = sys.executable
+    crew = [
+        Program(f"worker-{number}", [python, "-m", "workers", "-n", f"worker-{number}@%h"], environment)
+        for number in range(1, workers + 1)
+    ]
+    return [Program("api", [python, "-m", "api"], environment), *crew]
+
+
+def shared(settings: Settings) -> dict[str, str]:
+    """Return the environment that all programs have beyond ours."""
+    return {
         "REDIS_URL": settings.redis_url,
         "MATCH_STORE_URL": settings.store_url or "",
         "MATCH_API_HOST": settings.listens_on.strip("[]"),
@@ -136,21 +151,15 @@ def programs(settings: Settings, *, flower_port: int, workers: int) -> list[Prog
         "PYTHONUNBUFFERED": "1",
         "MATCH_LOG_FORMAT": settings.log_format,
     }
-    python = sys.executable
-    crew = [
-        Program(f"worker-{number}", [python, "-m", "workers", "-n", f"worker-{number}@%h"], shared)
-        for number in range(1, workers + 1)
-    ]
-    api = Program("api", [python, "-m", "api"], shared)
-    if not has_flower(settings):
-        return [api, *crew]
-    # It shows, and changes nothing: what it would do to workers and messages goes past the ledger. It keeps 10,000
-    # messages in memory, 28 MiB; by default it would be ten times as much.
-    flags = ["--address=127.0.0.1", f"--port={flower_port}", "--read-only", "--max-tasks=10000"]
-    flower = [python, "-m", "celery", "flower", *flags]
+
+
+def flower(settings: Settings, port: int) -> Program:
+    """Return flower, which shows and changes nothing: what it would do to workers and messages goes past the ledger."""
+    # It keeps 10,000 messages in memory, 28 MiB; by default it would be ten times as much.
+    flags = [f"--address={LOOPBACK}", f"--port={port}", "--read-only", "--max-tasks=10000"]
     # By the environment, not the command line: a password in the URL is not for every user of the machine to read.
-    broker = {"CELERY_BROKER_URL": settings.redis_url}
-    return [api, *crew, Program("flower", flower, shared | broker)]
+    environment = shared(settings) | {"CELERY_BROKER_URL": settings.redis_url}
+    return Program("flower", [sys.executable, "-m", "celery", "flower", *flags], environment)
 
 
 def has_flower(settings: Settings) -> bool:
@@ -281,12 +290,16 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
         check_port(LOOPBACK, flower_port, "FLOWER_PORT", also_taken=settings.port)
         with redis_for(environ, settings.home) as redis:
             settings = local_settings(environ, redis.url if redis else None)
-            crew = programs(settings, flower_port=flower_port, workers=os.cpu_count() or 1)
             running: list[Running] = []
             try:
-                running.extend(Running(program, logs) for program in crew)
+                running.extend(Running(program, logs) for program in programs(settings, workers=os.cpu_count() or 1))
                 greet(settings, flower_port, logs)
-                announce_ready(settings, running, stop)
+                ready = wait_until_ready(settings, running, stop)
+                if not stop.is_set():
+                    if has_flower(settings):
+                        # It asks the workers when it starts: those that are starting too would not answer.
+                        running.append(Running(flower(settings, flower_port), logs))
+                    say("ready" if ready else "not ready yet: the logs tell what is missing")
                 watch(running, redis, stop)
             finally:
                 say("stopping …")
@@ -328,17 +341,36 @@ def openness(settings: Settings) -> str:
     return "and whoever reaches it may add, search and delete: MATCH_API_KEYS_FILE is not set"
 
 
-def announce_ready(settings: Settings, running: Sequence[Running], stop: Event) -> None:
-    """Say when searches are served, or that they are not yet."""
+def wait_until_ready(settings: Settings, running: Sequence[Running], stop: Event) -> bool:
+    """Return whether searches are served, within the time that a start takes, or when `stop` is set.
+
+    Where they are, it waits for the workers as well.
+    """
+    redis = connect(settings.redis_url)
     deadline = monotonic() + READY_WITHIN_S
+    serves = False
     while not stop.wait(LOOK_EVERY_S) and monotonic() < deadline:
         for one in running:
             one.look()
-        with suppress(OSError), urlopen(f"{reached_at(settings)}/readyz", timeout=2):  # noqa: S310 - an http URL
-            say("ready")
-            return
-    if not stop.is_set():
-        say("not ready yet: the logs tell what is missing")
+        serves = serves or is_ready(settings)
+        if serves and workers_live(redis) >= len(running) - 1:
+            break
+    redis.close()
+    return serves
+
+
+def is_ready(settings: Settings) -> bool:
+    """Ask the API whether searches are served."""
+    with suppress(OSError), urlopen(f"{reached_at(settings)}/readyz", timeout=2):  # noqa: S310 - an http URL
+        return True
+    return False
+
+
+def workers_live(redis: Redis) -> int:
+    """Return how many workers say that they live; none where Redis does not answer."""
+    with suppress(QueueError):
+        return read(redis).workers
+    return 0
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any
 
@@ -27,8 +28,10 @@ class Flower:
         """Say whether the page has the text in time; it is updated by events, and asks the workers now and then."""
         deadline = monotonic() + WITHIN_S
         while monotonic() < deadline:
-            if text in self.get(path, auth=WHO).text:
-                return True
+            # It starts when all others are ready.
+            with suppress(requests.ConnectionError):
+                if text in self.get(path, auth=WHO).text:
+                    return True
             sleep(0.2)
         return False
 
@@ -44,9 +47,10 @@ def stack(start_stack: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
 
 
 def test_flower_shows_workers_and_tasks_by_name(stack: Any, photographs: dict[str, bytes]) -> None:
+    assert stack.flower.shows("/workers", "worker-1@")
+
     stack.add("one", next(iter(photographs.values())))
 
-    assert stack.flower.shows("/workers", "worker-1@")
     assert stack.flower.shows("/metrics", 'task="match.add",type="task-succeeded"')
 
 
@@ -55,6 +59,12 @@ def test_a_worker_tells_flower_about_itself(stack: Any) -> None:
     [name] = re.findall(r"<td>(worker-1@[^<]+)</td>", stack.flower.get("/workers", auth=WHO).text)
 
     assert stack.flower.shows(f"/worker/{name}", "match-batch")
+
+
+def test_flower_starts_when_the_workers_can_tell_it_of_themselves(stack: Any) -> None:
+    assert stack.flower.shows("/workers", "worker-1@")
+
+    assert "Inspect method" not in (stack.home / "logs" / "flower.log").read_text()
 
 
 def test_a_password_shuts_flower_but_not_its_metrics_and_health(stack: Any) -> None:
