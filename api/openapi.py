@@ -15,14 +15,15 @@ from common.config import Settings
 
 VERSION = "0.1.0"
 DESCRIPTION = """\
-Add pictures by upload or by URL, and find their near-duplicates: resized, recompressed, cropped a little, turned, \
-mirrored or inverted.
+Add pictures by upload or by URL, and find their near-duplicates: resized, recompressed, cropped by up to \
+about 5 % of each edge, turned, mirrored or inverted.
 
 Parameters come by query, by form or by multipart form, as it suits. What an endpoint does not know is refused, with \
 the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0.
 
-Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) \
-and `result` (a list). A failure has a `code` and, where a parameter is to blame, a `field`. Every reply carries \
+Every reply, save those of `/add/batch` (a line of JSON for each line), `/metrics` and `/docs`, is a JSON object with \
+`status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) and `result` (a list). A failure has \
+a `code` and, where a parameter is to blame, a `field`. Every reply carries \
 `X-Request-ID`: the request's own, or one that was made for it.\
 """
 # Whatever is asked of whichever endpoint.
