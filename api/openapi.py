@@ -22,9 +22,9 @@ Parameters come by query, by form or by multipart form, as it suits. What an end
 the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0.
 
 Every reply, save those of `/add/batch` (a line of JSON for each line), `/metrics` and `/docs`, is a JSON object with \
-`status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) and `result` (a list). A failure has \
-a `code` and, where a parameter is to blame, a `field`. Every reply carries \
-`X-Request-ID`: the request's own, or one that was made for it.\
+`status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) and `result` (a list). A failure \
+has a `code` and, where a parameter is to blame, a `field`. Every reply carries `X-Request-ID`: the request's own, or \
+one that was made for it.\
 """
 # Whatever is asked of whichever endpoint.
 COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501, 503)
