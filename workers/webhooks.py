@@ -144,8 +144,8 @@ def body_of(delivery: Delivery) -> bytes:
 
 
 def _log(delivery: Delivery, came_to: CallState | None, problem: str) -> None:
-    count = len(delivery.ends)
+    told = f"{len(delivery.ends)} callback{'s are' if len(delivery.ends) > 1 else ' is'}"
     if came_to is CallState.FAILED:
-        log.warning("%d callbacks are given up: %s", count, problem)
+        log.warning("%s given up: %s", told, problem)
     elif came_to is CallState.PENDING:
-        log.info("%d callbacks are tried again, attempt %d failed: %s", count, delivery.attempt, problem)
+        log.info("%s tried again, attempt %d failed: %s", told, delivery.attempt, problem)
