@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import signal
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -12,7 +10,7 @@ from time import monotonic
 import pytest
 
 from harness.stage import Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_until
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 # Of calls: one in so many is answered with an error, and one is taken without an answer.
@@ -80,9 +78,7 @@ def test_a_worker_killed_again_and_again_takes_no_callback_along(stage: Stage, r
     }
     accepted = stage.client(**settings).add_batch(stage.items(count), callback_url=f"http://{receiver.address}/")
     worker = stage.service.start_worker(**settings)
-    for nth in range(1, kills + 1):
-        wait_for_stored(stage.parts.store, count * nth // (kills + 2))
-        os.kill(worker.pid, signal.SIGKILL)
+    stage.kill_while_storing(worker, kills=kills, of=count)
     over = monotonic()
 
     found = stage.settle(f"worker killed {kills} times with callbacks", accepted, since=over)

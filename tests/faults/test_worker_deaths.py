@@ -16,9 +16,7 @@ def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
     kills, count = size(3, 20), size(300, 2000)
     accepted = stage.client().add_all(stage.items(count))
     worker = stage.service.start_worker()
-    for nth in range(1, kills + 1):
-        wait_for_stored(stage.parts.store, count * nth // (kills + 2))
-        os.kill(worker.pid, signal.SIGKILL)
+    stage.kill_while_storing(worker, kills=kills, of=count)
 
     found = stage.settle(f"worker killed {kills} times", accepted)
 
@@ -29,9 +27,7 @@ def test_a_worker_killed_during_batches_loses_nothing(stage: Stage) -> None:
     kills, count = size(2, 20), size(400, 4000)
     accepted = stage.client().add_batch(stage.items(count))
     worker = stage.service.start_worker()
-    for nth in range(1, kills + 1):
-        wait_for_stored(stage.parts.store, count * nth // (kills + 2))
-        os.kill(worker.pid, signal.SIGKILL)
+    stage.kill_while_storing(worker, kills=kills, of=count)
 
     found = stage.settle(f"worker killed {kills} times during batches", accepted)
 
@@ -43,9 +39,7 @@ def test_places_at_a_host_that_died_with_their_worker_are_given_to_others(stage:
     settings = {"MATCH_FETCH_PER_HOST": "3"}
     accepted = stage.client(**settings).add_all(stage.items(count))
     worker = stage.service.start_worker(**settings)
-    for nth in range(1, kills + 1):
-        wait_for_stored(stage.parts.store, count * nth // (kills + 2))
-        os.kill(worker.pid, signal.SIGKILL)
+    stage.kill_while_storing(worker, kills=kills, of=count)
 
     found = stage.settle(f"worker killed {kills} times with every place at a host", accepted)
 

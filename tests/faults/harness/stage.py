@@ -1,15 +1,18 @@
 """Everything that a fault happens to, and the row of the table that tells what came of it."""
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import monotonic
 
 from common.wiring import Parts
 from dev.redis_server import RedisServer
+from dev.stack import Running
 from harness.accounts import Accepted, Account, Client, Item, account, wait_for_ends
 from harness.pictures import PictureServer
 from harness.service import Service
+from harness.waiting import wait_for_stored
 
 # `make faults`: the full counts and outages; else so few that all of it takes two minutes.
 LONG = os.environ.get("MATCH_FAULTS") == "long"
@@ -45,6 +48,12 @@ class Stage:
     def uploads(self, count: int, *, start: int = 0) -> list[Item]:
         """Return so many pictures to be uploaded."""
         return [Item(f"{n:05}", n) for n in range(start, start + count)]
+
+    def kill_while_storing(self, worker: Running, *, kills: int, of: int) -> None:
+        """Kill the worker so often, while it stores `of` pictures: each time when it has stored some more."""
+        for nth in range(1, kills + 1):
+            wait_for_stored(self.parts.store, of * nth // (kills + 2))
+            os.kill(worker.pid, signal.SIGKILL)
 
     def settle(
         self,
