@@ -68,7 +68,7 @@ class Run:
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__, images=3000)
     names = sorted(path.name for path in options.pictures.glob("*.jpg"))
     with picture_server(options.pictures) as url, place(options.store) as store:
         urls = {
@@ -359,11 +359,11 @@ def report(rounds: Sequence[Round]) -> None:
     )
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None, *, images: int) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     photos = ROOT.parent / "shared" / "data" / "photos"
     parser.add_argument("--pictures", type=Path, default=photos if photos.is_dir() else ROOT / "examples" / "images")
-    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--images", type=int, default=images)
     parser.add_argument("--rounds", type=int, default=3)
     stores = ("elasticsearch", "embedded")
     parser.add_argument("--store", choices=stores, default=stores[1] if why_not() else stores[0])

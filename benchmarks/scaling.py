@@ -8,22 +8,18 @@ how many of them were busy.
     PYTHONPATH=. python benchmarks/scaling.py [--pictures FOLDER] [--images N] [--rounds N] [--store NAME]
 """
 
-import argparse
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 
-from ingest import ROOT, Run, add_batch, match, picture_server, place
-
-from dev.elasticsearch_node import why_not
+from ingest import Run, add_batch, arguments, match, picture_server, place
 
 CORES = os.cpu_count() or 1
 THREADS = {"by default, 32 threads": "32", "few, 4 threads": "4"}
 
 
 def main() -> None:
-    options = arguments()
+    options = arguments(__doc__, images=2400)
     names = sorted(path.name for path in options.pictures.glob("*.jpg"))
     with picture_server(options.pictures) as url, place(options.store) as store:
         urls = {f"{n:06}": f"{url}/{names[n % len(names)]}" for n in range(options.images)}
@@ -65,17 +61,6 @@ def report(kind: str, pairs: Sequence[tuple[Run, Run]]) -> None:
 def cores(run: Run, name: str) -> float:
     """Return how many cores the processes of that name kept busy."""
     return run.rate * sum(ms for process, ms in run.cpu_ms.items() if process.startswith(name)) / 1000
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    photos = ROOT.parent / "shared" / "data" / "photos"
-    parser.add_argument("--pictures", type=Path, default=photos if photos.is_dir() else ROOT / "examples" / "images")
-    parser.add_argument("--images", type=int, default=2400)
-    parser.add_argument("--rounds", type=int, default=3)
-    stores = ("elasticsearch", "embedded")
-    parser.add_argument("--store", choices=stores, default=stores[1] if why_not() else stores[0])
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
