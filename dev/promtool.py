@@ -5,12 +5,13 @@ It is kept in `match-tools` under `$XDG_CACHE_HOME` or `~/.cache`.
     python -m dev.promtool      builds it where there is none, prints where it is
 """
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from dev.go_builds import alone, find_go, kept
 
 VERSION = "3.16.0"
 # Prometheus's Go modules count 3.x as 0.3xx.
@@ -34,14 +35,12 @@ def find() -> Path | None:
 
 def build() -> Path:
     """Return a promtool that was built here, now if it is the first time. Raises NoPromtool."""
-    go = shutil.which("go") or "/usr/local/go/bin/go"
-    if not Path(go).is_file():
+    go = find_go()
+    if go is None:
         raise NoPromtool("no promtool on PATH, and no Go to build it with")
     program = _built()
     program.parent.mkdir(parents=True, exist_ok=True)
-    with (program.parent / ".promtool.lock").open("w") as lock:
-        # Somebody else may build it now.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(program.parent / ".promtool.lock"):
         if not program.is_file():
             # Two gigabytes of modules and objects, for that long; a build that was ended goes on from them.
             work = program.parent / f"{program.name}-build"
@@ -52,8 +51,7 @@ def build() -> Path:
 
 
 def _built() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "match-tools" / f"promtool-{VERSION}"
+    return kept("match-tools") / f"promtool-{VERSION}"
 
 
 def _compile(go: str, work: Path) -> None:

@@ -7,7 +7,6 @@ stand in `modules/`; Go holds everything that it fetches against its checksum da
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -20,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev.cluster.keda_source import copy_with_redis_alone
+from dev.go_builds import alone, find_go, kept
 
 MODULES = Path(__file__).parent / "modules"
 BUILD = "make k8s-programs"
-# Where Go's own installer puts it; it is often on nobody's PATH.
-GO_HOME = Path("/usr/local/go/bin")
 SMALL = "-s -w"
 
 
@@ -72,7 +70,7 @@ def cache() -> Path:
     """Return the folder where everything that was built is kept."""
     if named := os.environ.get("MATCH_CLUSTER_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "match-cluster"
+    return kept("match-cluster")
 
 
 def why_not() -> str:
@@ -89,7 +87,7 @@ def build() -> None:
     """Build what is missing, one after the other, and say how long each took."""
     for part in ("bin", "build"):
         (cache() / part).mkdir(parents=True, exist_ok=True)
-    with _lock(cache() / ".lock"):
+    with alone(cache() / ".lock"):
         for program in PROGRAMS:
             if not program.path.exists():
                 with _told(program.path.name):
@@ -132,7 +130,7 @@ def _version_flags(version: str) -> str:
 
 
 def _go() -> str:
-    found = shutil.which("go") or shutil.which("go", path=str(GO_HOME))
+    found = find_go()
     if found is None:
         raise BuildFailed("the cluster's programs are built by Go 1.26 or later: no go on PATH")
     return found
@@ -158,14 +156,6 @@ def _told(what: str) -> Iterator[None]:
     print(f"{what} …", flush=True)
     yield
     print(f"{what}: {time.monotonic() - started:.0f} s", flush=True)
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Keep other processes out: two builds of one program help nobody."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:

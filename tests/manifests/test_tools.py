@@ -9,13 +9,14 @@ import pytest
 from checks import tools
 from checks.render import renderer
 from checks.tools import COMPOSE, KEDA, KUBE_SCORE, MissingTool, build, fetch
+from dev import go_builds
 
 
 @pytest.fixture
 def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty cache on a machine without Go."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(tools, "GO_HOME", str(tmp_path))
+    monkeypatch.setattr(go_builds, "GO_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "match-tools"
 

@@ -4,18 +4,15 @@ They are kept in `match-tools` under `$XDG_CACHE_HOME` or `~/.cache`. Go holds w
 database.
 """
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Where Go's own installer puts it; it is often on nobody's PATH.
-GO_HOME = "/usr/local/go/bin"
+from dev.go_builds import alone, find_go, kept
 
 
 class MissingTool(Exception):
@@ -69,9 +66,7 @@ def build(program: Program | Source) -> Path:
         return built
     go = _go(program.name)
     built.parent.mkdir(parents=True, exist_ok=True)
-    # Two builds of one program at a time help nobody.
-    with (cache() / "lock").open("w") as lock, TemporaryDirectory(dir=built.parent) as work:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(cache() / "lock"), TemporaryDirectory(dir=built.parent) as work:
         if not built.exists():
             if isinstance(program, Source):
                 _run([go, "build", "-C", str(program.folder), "-o", work, "."])
@@ -83,23 +78,23 @@ def build(program: Program | Source) -> Path:
 
 def fetch(module: Module) -> Path:
     """Return the folder of the module's files, fetched now if it is the first time. Raises MissingTool."""
-    kept = cache() / "modules" / f"{module.path.replace('/', '-')}-{module.version}"
-    if kept.is_symlink() and kept.exists():
-        return kept
+    link = cache() / "modules" / f"{module.path.replace('/', '-')}-{module.version}"
+    if link.is_symlink() and link.exists():
+        return link
     found = json.loads(_run([_go(module.path), "mod", "download", "-json", f"{module.path}@{module.version}"]))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.unlink(missing_ok=True)
-    kept.symlink_to(found["Dir"])
-    return kept
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(found["Dir"])
+    return link
 
 
 def cache() -> Path:
     """Return the folder where everything is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "match-tools"
+    return kept("match-tools")
 
 
 def _go(wanted: str) -> str:
-    found = shutil.which("go") or shutil.which("go", path=GO_HOME)
+    found = find_go()
     if found is None:
         raise MissingTool(f"{wanted}: Go builds it, and there is no go on PATH")
     return found
