@@ -110,12 +110,13 @@ def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
 
 
 class MemoryStore:
-    """A store in memory that keeps the interface; `away` makes it unavailable."""
+    """A store in memory that keeps the interface; `away` makes it unavailable, `read_only` refuses writes."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Record | Tombstone] = {}
         self.writes: list[list[Record | Tombstone]] = []
         self.away = False
+        self.read_only = False
         self.refused: Mapping[str, str] = {}
         self.lock = threading.Lock()
 
@@ -124,6 +125,8 @@ class MemoryStore:
 
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
         self._check()
+        if self.read_only:
+            raise StoreUnavailable("the store is read only")
         with self.lock:
             self.writes.append(list(items))
             return [self._put(item) for item in items]
@@ -164,7 +167,9 @@ class MemoryStore:
         return len(old)
 
     def health(self) -> Health:
-        return Health(reads=not self.away, writes=not self.away, detail="away" if self.away else "")
+        if self.away:
+            return Health(reads=False, writes=False, detail="away")
+        return Health(reads=True, writes=not self.read_only, detail="read only" if self.read_only else "")
 
     def close(self) -> None:
         pass

@@ -15,7 +15,6 @@ from redis import Redis
 from api.services import Services
 from common.ledger import OPEN, Closing, Ledger, State
 from common.redis_client import connect
-from common.store.base import Health
 from dev.redis_server import RedisServer
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -67,14 +66,16 @@ def test_without_a_store_reads_are_told_to_come_back_and_adds_go_on(client: Flas
 
 
 def test_a_store_that_takes_no_writes_is_told_and_goes_on_serving_searches(
-    client: FlaskClient, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, memory_store: Any
 ) -> None:
-    monkeypatch.setattr(memory_store, "health", lambda: Health(reads=True, writes=False, detail="no master"))
+    memory_store.read_only = True
 
+    found = client.post("/search", data={"image": picture()})
     ready = client.get("/readyz")
 
+    assert found.status_code == 200
     assert (ready.status_code, ready.json["status"]) == (200, "warn")
-    assert ready.json["error"] == ["the store takes no writes: no master"]
+    assert ready.json["error"] == ["the store takes no writes: read only"]
 
 
 def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_redis: Redis) -> None:
