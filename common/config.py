@@ -280,7 +280,7 @@ class Settings:
         "MATCH_API_KEYS_FILE",
         None,
         Path,
-        "file of API keys, see [docs/security.md](docs/security.md); unset: whoever reaches the API may do everything",
+        "file of API keys, see [security](security.md); unset: whoever reaches the API may do everything",
     )
     worker_count: int = _setting("WORKER_COUNT", 4, _whole(1, 256), "gunicorn workers of the API")
     api_threads: int = _setting("MATCH_API_THREADS", 32, _whole(4, 256), "threads of each gunicorn worker")
@@ -411,7 +411,7 @@ class Settings:
         (),
         read_secrets,
         "secrets by which callbacks are signed, `whsec_…`, separated by commas; needed for `callback_url`, on API and "
-        "workers alike, see [docs/webhooks.md](docs/webhooks.md)",
+        "workers alike, see [webhooks](webhooks.md)",
         secret=True,
     )
     webhook_secret_file: tuple[str, ...] = _setting(

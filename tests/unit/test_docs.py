@@ -1,16 +1,28 @@
-"""The README: every setting and every endpoint is in it, as the code has it."""
+"""The docs: every setting, endpoint and module is in them, as the code has it."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
+from api.endpoints import Endpoint
+from api.parameters import InHeader, InPath
+from api.routes import ENDPOINTS
 from common.config import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+PAGES = sorted(
+    page
+    for folder in (".", "docs", "docs/decisions", "k8s", "examples", "requirements")
+    for page in (ROOT / folder).glob("*.md")
+)
 MODULES = [path for folder in ("api", "workers", "common") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -20,40 +32,39 @@ def shown(value: Any) -> str:
     return "" if value in {None, ()} else f"{value}"
 
 
+def is_shown(parameter: FieldInfo) -> bool:
+    """Tell whether a parameter is one of form or query: headers and parts of the path stand elsewhere."""
+    return not any(isinstance(mark, InHeader | InPath) for mark in parameter.metadata)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what links may name in a page: its headings as they are written in a URL."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
-def test_every_setting_is_in_the_readme_with_its_default(setting: Any) -> None:
+def test_every_setting_is_documented_with_its_default(setting: Any) -> None:
     spec = setting.metadata
 
     row = f"| `{spec['name']}` | {shown(setting.default)} | {spec['meaning']} |"
 
-    assert row in README
+    assert row in SETTINGS
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/add",
-        "/add/batch",
-        "/delete",
-        "/search",
-        "/compare",
-        "/count",
-        "/list",
-        "/images",
-        "/ping",
-        "GET /tasks",
-        "/tasks/<id>",
-        "/tasks/<id>/retry",
-        "/tasks/retry",
-        "/docs",
-        "/openapi.json",
-        "/livez",
-        "/readyz",
-        "/metrics",
-    ],
-)
-def test_every_endpoint_is_in_the_readme(path: str) -> None:
-    assert path in README
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: f"{endpoint.methods[0]} {endpoint.path}")
+def test_every_endpoint_is_documented_with_its_parameters(endpoint: Endpoint) -> None:
+    named = {f"{method} {endpoint.path}`" for method in endpoint.methods}
+    rows = "".join(row for row in API.splitlines() if row.startswith("| `") and any(name in row for name in named))
+
+    parameters = {name for taken in endpoint.takes for name, about in taken.model_fields.items() if is_shown(about)}
+    assert rows
+    assert all(f"`{name}" in rows for name in parameters)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: f"{endpoint.methods[0]} {endpoint.path}")
+def test_the_readme_names_every_endpoint(endpoint: Endpoint) -> None:
+    assert f"{endpoint.path}`" in README
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -61,3 +72,13 @@ def test_every_module_is_on_the_map(module: Path) -> None:
     inside = module.relative_to(ROOT).parts[1:]
 
     assert module.name == "__init__.py" or f"`{'/'.join(inside)}`" in ARCHITECTURE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading_that_is_there(page: Path) -> None:
+    links = [link.partition("#") for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text())]
+
+    aims = [(page.parent / path if path else page, anchor) for path, _, anchor in links]
+
+    assert [str(aim) for aim, _ in aims if not aim.exists()] == []
+    assert [(str(aim), anchor) for aim, anchor in aims if anchor and anchor not in anchors(aim)] == []
