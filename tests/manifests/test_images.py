@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import pytest
 import requests
+import yaml
 from PIL import Image as Picture
 
 from checks.dockerfile import read_dockerfile
@@ -127,14 +128,14 @@ def test_it_runs_as_nobody_special_and_can_write_to_nothing_but_what_it_must(
 ) -> None:
     container = containers[name]
 
-    user = container.execute("id", "-u").stdout.strip()
+    user = container.execute("id").stdout.strip()
     writable = [
         folder
         for folder in ("/", "/app", "/opt/match", "/etc", "/usr", "/tmp", "/dev/shm")  # noqa: S108 - inside of it
         if container.execute("sh", "-c", f"touch {folder}/written").returncode == 0
     ]
 
-    assert user == "10001"
+    assert user == "uid=10001(match) gid=10001(match) groups=10001(match)"
     assert writable == ["/tmp", "/dev/shm"]  # noqa: S108 - inside of it
 
 
@@ -172,8 +173,22 @@ def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -
     assert without.status_code == 401
 
 
+@pytest.mark.parametrize(("name", "port"), [("api", 8888), ("worker", 9464), ("flower", 5555)])
+def test_it_listens_where_other_containers_reach_it(containers: dict[str, Container], name: str, port: int) -> None:
+    wait_until(containers[name].is_healthy, within_s=PATIENCE_S, what="healthy")
+
+    with socket.socket() as client:
+        # Not there for who listens on 127.0.0.1 alone.
+        refused = client.connect_ex(("127.0.0.2", port))
+
+    assert not refused
+
+
 def test_the_index_is_prepared_by_the_jobs_command(containers: dict[str, Container]) -> None:
-    done = containers["worker"].execute("python", "-m", "common.store.prepare")
+    job = yaml.safe_load((ROOT / "k8s" / "base" / "prepare.yaml").read_text())
+    (prepare,) = job["spec"]["template"]["spec"]["containers"]
+
+    done = containers["worker"].execute(*prepare["command"])
 
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (0, ["match prepare: the store is ready"])
 

@@ -22,9 +22,16 @@ from checks.tools import cache
 
 ROOT = Path(__file__).resolve().parents[3]
 NEEDED = ("unshare", "nsenter", "chroot", "setpriv", "mount", "tini")
+ROOT_ALONE = {
+    "passwd": "root:x:0:0::/root:/bin/sh\n",
+    "group": "root:x:0:\n",
+    "shadow": "root:*:1::::::\n",
+    "gshadow": "",
+}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Makes the root at $1 of this machine's /usr and the Python at $2, binds what the lines of $3 say, and goes on with the
-# rest. The folder shims/ stands for what the base image calls `python` and `pip`.
+# rest. The folder shims/ stands for what the base image calls `python` and `pip`, and for an `apt-get` that finds
+# everything installed: this machine has it.
 ENTER = """
 set -e
 root=$1; python=$2; mounts=$3; shift 3
@@ -41,17 +48,12 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 if [ "$python" != /usr ]; then mount --bind "$python" usr/local; fi
 printf '#!/bin/sh\\nexec python3 "$@"\\n' > shims/python
 printf '#!/bin/sh\\nexec python3 -m pip "$@"\\n' > shims/pip
-chmod 755 shims/python shims/pip
+printf '#!/bin/sh\\n' > shims/apt-get
+chmod 755 shims/*
+for there in usr etc; do mount -o remount,bind,ro "$there"; done
 printf '%s\\n' "$mounts" | while read -r how from to; do
   if [ -n "$how" ]; then mount --bind "$from" ".$to"; fi
   if [ "$how" = ro ]; then mount -o remount,bind,ro ".$to"; fi
-done
-for there in usr etc; do mount -o remount,bind,ro "$there"; done
-# As the Dockerfile's useradd leaves them.
-for file in passwd group; do
-  case $file in passwd) line=match:x:10001:10001::/nonexistent:/usr/sbin/nologin ;; *) line=match:x:10001: ;; esac
-  { cat "etc/$file"; echo "$line"; } > "shims/$file"
-  mount --bind "shims/$file" "etc/$file"
 done
 mount -o remount,ro "$root"
 exec "$@"
@@ -103,20 +105,33 @@ class Image:
         (self.user,) = self._final.each("USER")
         (origin,) = {origin for origin, _, _ in self._final.copies}
         (stage,) = (one for one in dockerfile.stages if one.name == origin)
+        self._accounts = self._make_accounts(dockerfile.line(self._final))
         self._installed = self._install(stage)
         self._copy_and_compile(stage)
 
     @property
     def binds(self) -> list[Bind]:
-        """Return what the image's last stage copied from the one that built."""
+        """Return what the image's last stage copied from the one that built, and the users that it knows."""
         places = {"/opt/match": self._installed, "/app": self._folder / "app"}
-        return [Bind(places[target], target) for _, _, target in self._final.copies]
+        copied = [Bind(places[target], target) for _, _, target in self._final.copies]
+        return [*copied, *(Bind(self._accounts / name, f"/etc/{name}") for name in ("passwd", "group"))]
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of its programs."""
         path = self._environment["PATH"].replace("$PATH", f"/shims:{SYSTEM_PATH}")
         # The Python that stands in for the image's own finds its library so.
         return {**self._environment, "LD_LIBRARY_PATH": "/usr/local/lib", **given, "PATH": path}
+
+    def _make_accounts(self, stages: Sequence[Stage]) -> Path:
+        """Run what the stages below the image run, in a root that knows root alone; return its /etc."""
+        etc = self._folder / "etc"
+        etc.mkdir(parents=True)
+        for name, line in ROOT_ALONE.items():
+            (etc / name).write_text(line)
+        shutil.copy("/etc/login.defs", etc)
+        for run in (run for stage in stages for run in stage.each("RUN")):
+            self._run(run, [Bind(etc, "/etc", read_only=False)])
+        return etc
 
     def _install(self, stage: Stage) -> Path:
         """Run what installs packages, unless the same was run before."""
