@@ -1,6 +1,10 @@
 """The manifests as they would be applied, and tools that must be there in CI."""
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -8,6 +12,21 @@ import pytest
 from checks.objects import Object
 from checks.render import Combination, combinations, render
 from checks.tools import MissingTool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run make as a shell would."""
+    program = shutil.which("make") or "make"
+    # Within `make test` it would also tell which folder it is in.
+    alone = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+
+    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program, *arguments], cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
+
+    return make
 
 
 @pytest.fixture(scope="session")

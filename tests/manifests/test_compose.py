@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ GIVEN = {"FLOWER_BASIC_AUTH": "somebody:secret"}
 pytestmark = pytest.mark.timeout(1200)
 
 Load = Callable[..., dict[str, Any]]
+Make = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Refused(Exception):
@@ -38,8 +39,8 @@ class Refused(Exception):
 def load(needed: Callable[..., Any]) -> Load:
     program = needed(build, COMPOSE)
 
-    def load(file: Path = FILE, environment: Mapping[str, str] = GIVEN) -> dict[str, Any]:
-        command = [program, file]
+    def load(file: Path = FILE, environment: Mapping[str, str] = GIVEN, only: Sequence[str] = ()) -> dict[str, Any]:
+        command = [program, file, *only]
         variables = {"PATH": os.environ["PATH"], **environment}
         done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -210,11 +211,32 @@ def test_redis_keeps_what_it_is_told_and_forgets_nothing(services: dict[str, Any
     assert [volume["target"] for volume in services["redis"]["volumes"]] == ["/data"]
 
 
-def test_make_run_leaves_the_elasticsearch_of_the_file_away(load: Load) -> None:
-    services = load(environment=GIVEN | {"ELASTICSEARCH_URL": "http://host.docker.internal:9200"})["services"]
+def test_make_run_leaves_the_elasticsearch_of_the_file_away(load: Load, make: Make) -> None:
+    given = {"ELASTICSEARCH_URL": "http://host.docker.internal:9200"}
+    told = make("-n", "run", *(f"{name}={value}" for name, value in given.items()))
+    _, up, names = told.stdout.splitlines()[-1].partition("docker compose up --build --no-deps ")
 
-    assert services["worker"]["environment"]["ELASTICSEARCH_URL"] == "http://host.docker.internal:9200"
-    assert services["worker"]["extra_hosts"] == ["host.docker.internal=host-gateway"]
+    services = load(environment=GIVEN | given, only=names.split())["services"]
+
+    assert up
+    assert services.keys() == {"api", "worker", "redis"}
+    for door in ("api", "worker"):
+        assert services[door]["depends_on"].keys() == {"redis"}
+        assert services[door]["environment"]["ELASTICSEARCH_URL"] == given["ELASTICSEARCH_URL"]
+        assert services[door]["extra_hosts"] == ["host.docker.internal=host-gateway"]
+
+
+def test_make_run_asks_for_an_elasticsearch(make: Make) -> None:
+    done = make("run", "ELASTICSEARCH_URL=", "DOCKER=true")
+
+    assert done.returncode == 2
+    assert "ELASTICSEARCH_URL=" in done.stderr
+
+
+def test_all_talk_to_the_same_redis(services: dict[str, Any]) -> None:
+    said = {services[name]["environment"]["REDIS_URL"] for name in ("api", "worker")}
+
+    assert said == {services["flower"]["environment"]["CELERY_BROKER_URL"]}
 
 
 @pytest.mark.parametrize("name", ["redis", "elasticsearch"])

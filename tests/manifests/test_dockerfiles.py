@@ -4,9 +4,9 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +20,7 @@ IMAGES = [("api", API, None), ("worker", WORKER, "worker"), ("flower", WORKER, "
 each_image = pytest.mark.parametrize(
     ("dockerfile", "target"), [image[1:] for image in IMAGES], ids=[image[0] for image in IMAGES]
 )
-MAKE = shutil.which("make") or "make"
+Make = Callable[..., subprocess.CompletedProcess[str]]
 PINNED = re.compile(r"python:3\.1[1-3]\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}")
 
 
@@ -145,13 +145,8 @@ def test_flower_does_not_start_without_a_password(tmp_path: Path) -> None:
     assert start(FLOWER_BASIC_AUTH="a:b").stdout.startswith("started flower")
 
 
-def test_make_build_gives_each_image_its_name_version_and_revision() -> None:
-    command = [MAKE, "-n", "build", "REGISTRY=registry.example.com/team/", "TAG=1.2.3", "TRACING=true"]
-
-    # Within `make test` make would also tell which folder it is in.
-    alone = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
-
-    told = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True)
+def test_make_build_gives_each_image_its_name_version_and_revision(make: Make) -> None:
+    told = make("-n", "build", "REGISTRY=registry.example.com/team/", "TAG=1.2.3", "TRACING=true")
 
     lines = told.stdout.splitlines()
     built = [dict(pairwise(shlex.split(line))) for line in lines]
@@ -167,10 +162,8 @@ def test_make_build_gives_each_image_its_name_version_and_revision() -> None:
     assert ["TRACING=true" in line for line in lines] == [True, True, False]
 
 
-def test_make_push_asks_where_to() -> None:
-    done = subprocess.run(
-        [MAKE, "push", "REGISTRY=", "DOCKER=true"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_make_push_asks_where_to(make: Make) -> None:
+    done = make("push", "REGISTRY=", "DOCKER=true")
 
     assert done.returncode == 2
     assert "REGISTRY=" in done.stderr

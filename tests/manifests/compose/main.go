@@ -1,4 +1,5 @@
-// Loads a compose file as compose itself does, and prints what it makes of it as JSON.
+// Loads a compose file as compose itself does, and prints what it makes of it as JSON: all services, or those alone that
+// are named behind the file, as `up --no-deps` starts them.
 package main
 
 import (
@@ -7,23 +8,30 @@ import (
 	"os"
 
 	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
 )
 
 func main() {
-	if err := load(os.Args[1:]); err != nil {
+	if err := load(os.Args[1], os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func load(files []string) error {
-	options, err := cli.NewProjectOptions(files, cli.WithOsEnv)
+func load(file string, services []string) error {
+	options, err := cli.NewProjectOptions([]string{file}, cli.WithOsEnv)
 	if err != nil {
 		return err
 	}
 	project, err := options.LoadProject(context.Background())
 	if err != nil {
 		return err
+	}
+	if len(services) > 0 {
+		project, err = project.WithSelectedServices(services, types.IgnoreDependencies)
+		if err != nil {
+			return err
+		}
 	}
 	text, err := project.MarshalJSON()
 	if err != nil {
