@@ -1,6 +1,7 @@
 """Every overlay, with every component: what an API server, a linter and our own rules say of it."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,9 @@ import pytest
 import yaml
 
 from checks.definitions import is_custom, wrong_fields
-from checks.objects import Object, named, of_kind
+from checks.objects import Object, named, of_kind, one
 from checks.render import MANIFESTS, Combination, Refused, combinations, overlays, render
-from checks.rules import RULES, Rule, keys_that_nobody_reads
+from checks.rules import RULES, Rule, keys_of_secrets, keys_that_nobody_reads
 from checks.tools import KUBE_SCORE, build
 from common.ledger import OPEN
 
@@ -76,6 +77,18 @@ def test_each_key_of_an_overlay_is_read_with_some_component(rendered: Rendered, 
     assert set.intersection(*unread) == set()
 
 
+def test_each_key_of_a_secret_that_is_read_is_in_the_readme_and_no_other(rendered: Rendered) -> None:
+    read = set.union(*(keys_of_secrets(objects) for objects in rendered.values()))
+
+    table = (MANIFESTS / "README.md").read_text().partition("| Secret | key |")[2].partition("\n\n")[0]
+    told = set()
+    name = ""
+    for secret, keys in re.findall(r"^\| (?:`([\w-]+)`)? ?\| ([^|]*)\|", table, flags=re.MULTILINE):
+        name = secret or name
+        told |= {(name, key) for key in re.findall(r"`([\w.-]+)`", keys)}
+    assert read == told
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_api_server_of_this_version_would_take_every_object(rendered: Rendered, version: str) -> None:
     for thing in distinct(rendered):
@@ -123,8 +136,8 @@ def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
 def test_what_dsys_match_called_it_still_works(rendered: Rendered) -> None:
     objects = rendered[Combination("prod")]
 
-    (service,) = (one for one in of_kind(objects, "Service") if one["metadata"]["name"] == "match")
-    (api,) = (one for one in of_kind(objects, "Deployment") if one["metadata"]["name"] == "match")
+    service = one(objects, "Service", "match")
+    api = one(objects, "Deployment", "match")
     (container,) = api["spec"]["template"]["spec"]["containers"]
     read = {
         variable["name"]: (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
@@ -143,6 +156,24 @@ def test_workers_are_scaled_by_the_ledgers_open_tasks(rendered: Rendered) -> Non
     (trigger,) = scaler["spec"]["triggers"]
 
     assert (trigger["type"], trigger["metadata"]["listName"]) == ("redis", OPEN)
+    # Without a worker nobody would send again what was lost.
+    assert scaler["spec"]["minReplicaCount"] >= 1
+
+
+@pytest.mark.parametrize("name", ["match", "match-worker"])
+def test_a_rollout_takes_no_pod_away_before_another_is_ready(rendered: Rendered, name: str) -> None:
+    strategy = one(rendered[Combination("prod")], "Deployment", name)["spec"]["strategy"]["rollingUpdate"]
+
+    assert (strategy["maxSurge"], strategy["maxUnavailable"]) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["match", "match-worker"])
+def test_pods_are_spread_over_zones_and_nodes(rendered: Rendered, name: str) -> None:
+    spec = one(rendered[Combination("prod")], "Deployment", name)["spec"]["template"]["spec"]
+
+    keys = [spread["topologyKey"] for spread in spec["topologySpreadConstraints"]]
+
+    assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
 
 
 def test_a_change_of_a_setting_rolls_the_pods(rendered: Rendered) -> None:

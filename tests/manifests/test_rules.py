@@ -38,6 +38,11 @@ def volume(objects: Sequence[Object], kind: str, name: str, called: str) -> Obje
     return found
 
 
+def mount(objects: Sequence[Object], kind: str, name: str, called: str) -> Object:
+    (found,) = (one for one in container(objects, kind, name)["volumeMounts"] if one["name"] == called)
+    return found
+
+
 def add_variable(objects: Sequence[Object], name: str, value: str) -> None:
     container(objects, "Deployment", "match")["env"].append({"name": name, "value": value})
 
@@ -150,6 +155,26 @@ BROKEN: dict[str, tuple[Callable[[Sequence[Object]], list[str]], Callable[[list[
         rules.settings_that_are_unknown,
         lambda o: next(thing for thing in o if thing["kind"] == "ConfigMap")["data"].update(WORKERS="2"),
         "Deployment match: no setting is called WORKERS",
+    ),
+    "a variable that comes too late": (
+        rules.settings_that_are_unknown,
+        lambda o: container(o, "Deployment", "match-worker")["env"].reverse(),
+        "Deployment match-worker: ${ELASTICSEARCH_PASSWORD} stands before ELASTICSEARCH_PASSWORD",
+    ),
+    "lost file": (
+        rules.files_that_are_not_mounted,
+        lambda o: mount(o, "Deployment", "match", "api-keys").update(mountPath="/etc/match/keys"),
+        "Deployment match: MATCH_API_KEYS_FILE is not mounted",
+    ),
+    "shut port": (
+        rules.ports_that_the_image_does_not_open,
+        lambda o: container(o, "Deployment", "match-flower")["ports"][0].update(containerPort=5556),
+        "Deployment match-flower: match-flower has no port but 5555",
+    ),
+    "another port": (
+        rules.ports_that_the_image_does_not_open,
+        lambda o: add_variable(o, "PORT", "8889"),
+        "Deployment match: it listens on 8889",
     ),
     "image without a tag": (
         rules.images_without_a_version,

@@ -4,17 +4,25 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+from checks.dockerfile import read_dockerfile
 from checks.objects import ECK, ECK_SECRETS, Object, named, of_kind, pods, selected, selects
 from common.config import Settings
 from common.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[3]
 OURS = ("match-api", "match-worker")
 SETTINGS = frozenset(spec.metadata["name"] for spec in fields(Settings))
 # What the SDK that sends traces reads by itself, and what flower reads.
 STANDARD = re.compile(r"OTEL_[A-Z_]+")
 FLOWER = frozenset({"CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"})
+# The port that each image opens.
+EXPOSED = {
+    f"match-{name}": int(read_dockerfile(ROOT / f"Dockerfile.{file}").final(target).each("EXPOSE")[0])
+    for name, file, target in (("api", "api", None), ("worker", "worker", "worker"), ("flower", "worker", "flower"))
+}
 REFERENCE = re.compile(r"\$\(([A-Z_][A-Z0-9_]*)\)")
 IMAGE = re.compile(
     r"(?P<name>[a-z0-9./_-]+(:[0-9]+/[a-z0-9./_-]+)?)(:(?P<tag>[\w][\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
@@ -113,7 +121,37 @@ def settings_that_are_unknown(objects: Sequence[Object]) -> list[str]:
             used = {name for value in given.values() for name in REFERENCE.findall(value or "")}
             unknown = [name for name in given if name not in known | used and not STANDARD.fullmatch(name)]
             faults += [f"{pod.owner}: no setting is called {name}" for name in unknown]
+            faults += [f"{pod.owner}: ${{{name}}} stands before {name}" for name in _used_too_soon(container)]
             faults += [f"{pod.owner}: {said}" for said in _refused(given)]
+    return faults
+
+
+def files_that_are_not_mounted(objects: Sequence[Object]) -> list[str]:
+    """A file that a setting names is in a volume."""
+    faults = []
+    for pod in pods(objects):
+        for container in pod.containers:
+            mounted = set(_mounted_files(pod.spec, container))
+            files = {name: value for name, value in _environment(objects, container).items() if name.endswith("_FILE")}
+            faults += [f"{pod.owner}: {name} is not mounted" for name, value in files.items() if value not in mounted]
+    return faults
+
+
+def ports_that_the_image_does_not_open(objects: Sequence[Object]) -> list[str]:
+    """Our containers have the ports that their images expose, and listen on them, for all."""
+    faults = []
+    for pod in pods(objects):
+        for container in pod.containers:
+            name = container["image"].rpartition("/")[2].partition(":")[0]
+            ports = [port["containerPort"] for port in container.get("ports", [])]
+            if name not in EXPOSED or not ports:
+                continue
+            if ports != [EXPOSED[name]]:
+                faults.append(f"{pod.owner}: {name} has no port but {EXPOSED[name]}")
+            settings = _settings(objects, container)
+            listens = {"api": settings.port, "worker": settings.worker_metrics_port}.get(pod.component)
+            if listens not in {None, *ports}:
+                faults.append(f"{pod.owner}: it listens on {listens}")
     return faults
 
 
@@ -260,12 +298,25 @@ def objects_without_our_labels(objects: Sequence[Object]) -> list[str]:
     ]
 
 
+def keys_of_secrets(objects: Sequence[Object]) -> set[tuple[str, str]]:
+    """Return the Secrets that are read and no operator makes, with each key."""
+    made = tuple(_eck(objects))
+    references = _references(objects)
+    return {
+        (name, key or "")
+        for _, kind, name, key, _ in references
+        if kind == "Secret" and not (made and name.startswith(made))
+    }
+
+
 RULES: tuple[Rule, ...] = (
     selectors_that_match_nothing,
     selectors_that_overlap,
     ports_that_nobody_has,
     keys_that_are_missing,
     settings_that_are_unknown,
+    files_that_are_not_mounted,
+    ports_that_the_image_does_not_open,
     images_without_a_version,
     scalers_without_a_target,
     rollouts_that_cannot_move,
@@ -398,6 +449,15 @@ def _references_of_volume(who: str, volume: Object) -> Iterator[Reference]:
                 yield who, kind, source[name], key, source.get("optional", False)
 
 
+def _mounted_files(spec: Mapping[str, Any], container: Object) -> Iterator[str]:
+    """Return where a container finds the files of Secrets and ConfigMaps that its volumes name one by one."""
+    volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+    for mount in container.get("volumeMounts", []):
+        volume = volumes.get(mount["name"], {})
+        for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
+            yield f"{mount['mountPath']}/{item['path']}"
+
+
 def _environment(objects: Sequence[Object], container: Object) -> dict[str, str | None]:
     """Return the environment of a container; None for what a Secret says."""
     maps = {thing["metadata"]["name"]: thing.get("data", {}) for thing in of_kind(objects, "ConfigMap")}
@@ -405,6 +465,16 @@ def _environment(objects: Sequence[Object], container: Object) -> dict[str, str 
     for source in container.get("envFrom", []):
         given |= maps.get(source.get("configMapRef", {}).get("name"), {})
     return given | {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+
+
+def _used_too_soon(container: Object) -> list[str]:
+    """Return the variables that an earlier one refers to: it would hold the reference as it stands."""
+    before: set[str] = set()
+    found = []
+    for variable in container.get("env", []):
+        found += [name for name in REFERENCE.findall(variable.get("value", "")) if name not in before]
+        before.add(variable["name"])
+    return found
 
 
 def _literal(given: Mapping[str, str | None]) -> dict[str, str]:
