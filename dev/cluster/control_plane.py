@@ -238,7 +238,8 @@ class Cluster:
         given = _listed([_node(name) for name in names])
         # Created, not applied: that alone takes the status with it.
         self.kubectl("create", "-f", "-", given=given)
-        self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"node/{name}" for name in names))
+        patiently = f"--timeout={START_TIMEOUT_S:g}s"
+        self.kubectl("wait", "--for=condition=Ready", patiently, *(f"node/{name}" for name in names))
 
     def _run(self, program: programs.Program, *arguments: str) -> Running:
         return self._exit.enter_context(running(program, arguments, logs=self.folder))

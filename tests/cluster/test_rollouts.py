@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,16 +43,23 @@ def fewest_ready(events: list[str]) -> int:
     return min(counts[PODS - 1 :])
 
 
-def test_a_rolling_update_keeps_every_promised_pod_ready(api: Namespace) -> None:
+def told_to_end(events: list[str]) -> set[str]:
+    """Return the names of the pods that were told to."""
+    return {event.split("|")[1] for event in events if event.split("|")[2]}
+
+
+def test_a_rolling_update_keeps_every_promised_pod_ready(
+    api: Namespace, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
     before = api.names("pod", API_PODS)
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
         api.kubectl("rollout", "status", API, PATIENTLY)
+        # The watch may be behind what is so already.
+        wait_for(lambda: told_to_end(events) == before)
 
     assert fewest_ready(events) == PODS
-    replaced = {event.split("|")[1] for event in events if event.split("|")[2]}
-    assert replaced == before
 
 
 def test_a_pod_that_is_missing_during_an_update_is_seen(api: Namespace) -> None:
