@@ -9,7 +9,9 @@ from prometheus_client.registry import Collector
 
 from api.shared_counts import registry_of_all
 from api.vitals import Vitals
+from common.callbacks import CallState
 from common.errors import MatchError
+from common.figures import Figures
 
 # When each count began is of no use, and doubles their number.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -102,9 +104,25 @@ class _State(Collector):
         for labels, count in sorted(now.ended.items()):
             ended.add_metric(labels, count)
         yield ended
+        yield from _of_callbacks(now)
 
     def _store_is_up(self) -> bool:
         try:
             return self._vitals.store.answer(within_s=SCRAPE_WITHIN_S, not_older_s=FRESH_S).reads
         except MatchError:
             return False
+
+
+def _of_callbacks(now: Figures) -> Iterator[Metric]:
+    waiting = now.called[CallState.PENDING]
+    yield GaugeMetricFamily("match_callbacks_waiting", "Ends of tasks that are still to be told.", value=waiting)
+    yield GaugeMetricFamily(
+        "match_callbacks_oldest_age_seconds",
+        "Time since the end that has waited longest to be told.",
+        value=now.oldest_call_age_s,
+    )
+    # Each is told from the start, at 0: a first one is a rise that an alert sees.
+    counts = CounterMetricFamily("match_callbacks", "Callbacks that came to an end.", labels=["outcome"])
+    for state in (CallState.DELIVERED, CallState.FAILED, CallState.DROPPED):
+        counts.add_metric([state], now.called[state])
+    yield counts

@@ -11,8 +11,9 @@ LINGER_MS = 1000
 LINGER_BATCH_MS = 5000
 # Most ends in a delivery.
 TOGETHER = 100
-# What an entry costs beside its own bytes and, at most, its URL's.
+# What an entry costs at most beside its own bytes: its URL stands in three keys where no other entry has the same.
 ENTRY_BYTES = 512
+URL_TIMES = 3
 # Of all the bytes that may wait, one receiver's: another one still finds room when that one is dead.
 SHARE = 4
 
@@ -20,7 +21,7 @@ SHARE = 4
 _KEYS = """
 local DUE, ENDS, DELIVERY = 'match:callbacks:due', 'match:callbacks:ends:', 'match:callbacks:delivery:'
 local BYTES, RECEIVER, AT = 'match:callbacks:bytes', 'match:callbacks:receiver:', 'match:callbacks:at:'
-local PARKED = 'match:callbacks:parked:'
+local PARKED, COUNTS, OLDEST = 'match:callbacks:parked:', 'match:callbacks:counts', 'match:callbacks:oldest'
 
 local function receiver_of(url)
   return string.match(url, '^%a+://([^/]*)')
@@ -48,16 +49,19 @@ local function call_back(id, url, now, most)
   local linger = redis.call('HGET', key, 'queue') == 'match-batch' and {LINGER_BATCH_MS} or {LINGER_MS}
   local head = string.format('%.0f %.0f ', now + linger, now)
   local entry, receiver = head .. id .. ' ' .. cjson.encode(ended), receiver_of(url)
-  local bytes = #entry + #url + {ENTRY_BYTES}
+  local bytes = #entry + {URL_TIMES} * #url + {ENTRY_BYTES}
   if not fits(bytes, receiver, most) then
     redis.call('HSET', key, 'called', called('dropped', 0, 0, 'too many callbacks were waiting'))
+    redis.call('HINCRBY', COUNTS, 'dropped', 1)
     return 1
   end
   redis.call('HINCRBY', BYTES, '', bytes)
   redis.call('HINCRBY', BYTES, receiver, bytes)
+  redis.call('HINCRBY', COUNTS, 'pending', 1)
   redis.call('HDEL', key, 'called')
   local waiting = redis.call('RPUSH', ENDS .. url, entry)
   if waiting == 1 then
+    redis.call('ZADD', OLDEST, now, url)
     redis.call('ZADD', DUE, now + linger, url)
   elseif waiting == {TOGETHER} and redis.call('EXISTS', DELIVERY .. url) == 0 then
     redis.call('ZADD', DUE, now, url)
@@ -94,10 +98,13 @@ local function tell(entries, text)
   end
 end
 
-local function forget(url, entries)
+-- Takes out these ends, which have come to this state.
+local function forget(url, entries, state)
   local bytes, receiver = 0, receiver_of(url)
-  for _, entry in ipairs(entries) do bytes = bytes + #entry + #url + {ENTRY_BYTES} end
+  for _, entry in ipairs(entries) do bytes = bytes + #entry + {URL_TIMES} * #url + {ENTRY_BYTES} end
   redis.call('LTRIM', ENDS .. url, #entries, -1)
+  redis.call('HINCRBY', COUNTS, 'pending', -#entries)
+  redis.call('HINCRBY', COUNTS, state, #entries)
   redis.call('HINCRBY', BYTES, '', -bytes)
   if redis.call('HINCRBY', BYTES, receiver, -bytes) <= 0 then redis.call('HDEL', BYTES, receiver) end
 end
@@ -107,11 +114,13 @@ local function go_on(url, now, soonest)
   local waiting = redis.call('LLEN', ENDS .. url)
   if waiting == 0 then
     redis.call('ZREM', DUE, url)
+    redis.call('ZREM', OLDEST, url)
     redis.call('DEL', DELIVERY .. url)
     return false
   end
-  local due = waiting >= {TOGETHER} and now or read(redis.call('LINDEX', ENDS .. url, 0))
-  redis.call('ZADD', DUE, math.max(due, soonest), url)
+  local due, ended = read(redis.call('LINDEX', ENDS .. url, 0))
+  redis.call('ZADD', OLDEST, ended, url)
+  redis.call('ZADD', DUE, math.max(waiting >= {TOGETHER} and now or due, soonest), url)
   return true
 end
 
@@ -162,7 +171,7 @@ for _, url in ipairs(urls) do
         old[#old + 1] = entry
       end
       tell(old, called('failed', 0, 0, 'the receiver took nothing in time'))
-      forget(url, old)
+      forget(url, old, 'failed')
       if #old > 0 then
         if go_on(url, now, 0) then redis.call('ZADD', DUE, now, url) else wake(receiver, 1, now) end
         return {{}}
@@ -209,14 +218,14 @@ end
 local entries = redis.call('LRANGE', ENDS .. url, 0, count - 1)
 if outcome == 'taken' then
   tell(entries, called('delivered', attempts, 0))
-  forget(url, entries)
+  forget(url, entries, 'delivered')
   redis.call('DEL', delivery)
   go_on(url, now, 0)
   return 'delivered'
 end
 if outcome == 'gone' then
   tell(entries, called('failed', attempts, 0, problem))
-  forget(url, entries)
+  forget(url, entries, 'failed')
   redis.call('DEL', delivery)
   go_on(url, now, 0)
   return 'failed'
@@ -229,7 +238,7 @@ if ended + keep > now then
   return 'pending'
 end
 tell(entries, called('failed', attempts, 0, problem))
-forget(url, entries)
+forget(url, entries, 'failed')
 redis.call('HDEL', delivery, 'id', 'count', 'attempts')
 go_on(url, now, next_ms)
 return 'failed'

@@ -14,6 +14,8 @@ Keys, all under `match:callbacks:`
 - `receiver:<receiver>`: hash of one that gave no answer: how often, and until when it is left alone
 - `parked:<receiver>`: sorted set of the URLs that wait for a place there, by when they came (ms)
 - `at:<receiver>`: sorted set of the URLs that somebody sends to just now, by when that must be over (ms)
+- `oldest`: sorted set of the URLs for which something waits, by when the oldest of it ended (ms)
+- `counts`: hash of how many callbacks wait, under `pending`, and how many have come to each other state
 """
 
 import json
@@ -28,6 +30,8 @@ from redis import Redis
 from common import callback_scripts as scripts
 from common.redis_client import redis_errors
 
+COUNTS = "match:callbacks:counts"
+OLDEST = "match:callbacks:oldest"
 # Deliveries to one receiver at once, over all workers: one that hangs takes no more of them.
 MOST_AT_ONCE = 4
 # URLs looked at in one step.

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import requests
+from flask.testing import FlaskClient
 
 from api.publisher import Publisher
 from common.callbacks import Callback, CallState
@@ -231,6 +232,33 @@ def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start
 
     assert callback(parts, tasks[0]).error == "127.0.0.1 is not on the public internet"
     assert receiver.calls == []
+
+
+def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
+    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
+) -> None:
+    gone, broken = start_receiver(), start_receiver()
+    gone.statuses, broken.statuses = [410], [500]
+    start(receiver, gone, broken)
+
+    taken, unwanted, waiting = send(receiver.url(), count=3), send(gone.url(), count=2), send(broken.url())
+    wait_for(parts, taken, delivered)
+    wait_for(parts, unwanted + waiting, failed_once)
+
+    told = {name.removeprefix("match_callbacks"): value for name, value in scraped(client, "match_callbacks").items()}
+    assert 0 < told.pop("_oldest_age_seconds") < WITHIN_S
+    assert told == {
+        "_waiting": 1,
+        '_total{outcome="delivered"}': 3,
+        '_total{outcome="failed"}': 2,
+        '_total{outcome="dropped"}': 0,
+    }
+
+
+def scraped(client: FlaskClient, start: str) -> dict[str, float]:
+    """Return the samples of the metrics whose names start so."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith(start)]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def test_a_receiver_that_hangs_holds_up_no_other(

@@ -3,7 +3,8 @@
 import pytest
 from redis import Redis
 
-from common.callbacks import CallState, Delivery, Outbox, Told
+from common import figures
+from common.callbacks import COUNTS, OLDEST, CallState, Delivery, Outbox, Told
 from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
 from common.ledger import TASK, Callback, Closing, Ledger, State, task_of
 
@@ -60,7 +61,8 @@ def callback(ledger: Ledger, task_id: str) -> Callback:
 
 def nothing_is_left(redis: Redis) -> bool:
     kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(b"match:callbacks:receiver:")}
-    return kept <= {BYTES.encode()} and redis.hgetall(BYTES) in ({}, {b"": b"0"})
+    counted = redis.hget(COUNTS, CallState.PENDING) == b"0" and redis.hgetall(BYTES) == {b"": b"0"}
+    return kept <= {BYTES.encode(), COUNTS.encode()} and counted
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
@@ -314,6 +316,55 @@ def test_the_outbox_is_bounded_and_what_is_dropped_is_told(fake_redis: Redis) ->
     assert 0 < dropped == states.count(CallState.DROPPED) < 250
     assert int(fake_redis.hget(BYTES, "") or 0) <= 100_000
     assert end(small, enter(small, url=ELSEWHERE)) == 0
+
+
+def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> None:
+    small = Ledger(fake_redis, max_open=1000, finished_keep_s=60, failed_keep_s=600, max_callbacks_bytes=400_000)
+    outbox, impatient = (Outbox(fake_redis, lease_s=30, keep_s=keep_s) for keep_s in (3600, 0))
+    end(small, enter(small, 2))
+    outbox.report(claim(fake_redis, outbox), Told.TAKEN)
+    end(small, enter(small, 3))
+    outbox.report(claim(fake_redis, outbox), Told.GONE)
+    end(small, enter(small, 4))
+    impatient.report(claim(fake_redis, impatient), Told.FAILED)
+    dropped = end(small, enter(small, 250))
+    outbox.report(claim(fake_redis, outbox), Told.FAILED)
+
+    called = figures.read(fake_redis).called
+
+    assert called == {
+        CallState.PENDING: 250 - dropped,
+        CallState.DELIVERED: 2,
+        CallState.FAILED: 7,
+        CallState.DROPPED: dropped,
+    }
+
+
+@pytest.mark.parametrize(("told", "keep_s"), [(Told.TAKEN, 60), (Told.GONE, 60), (Told.FAILED, 60), (Told.FAILED, 0)])
+def test_each_url_stands_under_the_end_that_has_waited_there_longest(
+    ledger: Ledger, fake_redis: Redis, told: Told, keep_s: float
+) -> None:
+    outbox = Outbox(fake_redis, lease_s=30, keep_s=keep_s)
+    for _ in range(3):
+        end(ledger, [task_id for url in (URL, OTHER) for task_id in enter(ledger, 70, url=url)])
+    end(ledger, enter(ledger, url=ELSEWHERE))
+
+    for _ in range(4):
+        let_time_pass(fake_redis)
+        if delivery := outbox.claim():
+            outbox.report(delivery, told)
+
+        assert dict(fake_redis.zrange(OLDEST, 0, -1, withscores=True)) == first_ends(fake_redis)
+
+
+def first_ends(redis: Redis) -> dict[bytes, float]:
+    """Return when the first of the ends that wait for each URL was, as the entries say."""
+    keys = list(redis.scan_iter("match:callbacks:ends:*"))
+    firsts = [redis.lindex(key, 0) or b"" for key in keys]
+    return {
+        key.removeprefix(b"match:callbacks:ends:"): float(entry.split()[1])
+        for key, entry in zip(keys, firsts, strict=True)
+    }
 
 
 def test_a_retried_task_that_ends_again_is_told_again(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:

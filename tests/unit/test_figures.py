@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from common import figures
+from common.callbacks import OLDEST, CallState
 from common.errors import QueueUnavailable
 from common.heartbeats import ALIVE_FOR_S, WORKERS, Heartbeats
 from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
@@ -24,6 +25,7 @@ def test_nothing_at_all_is_nothing(fake_redis: Redis) -> None:
     now = figures.read(fake_redis)
 
     assert (now.open, now.in_flight, now.failed, now.workers, now.oldest_age_s, now.ended) == (0, 0, 0, 0, 0.0, {})
+    assert (now.called, now.oldest_call_age_s) == (dict.fromkeys(CallState, 0), 0.0)
     assert set(now.queues.values()) == {0}
 
 
@@ -53,6 +55,17 @@ def test_the_oldest_task_is_the_one_accepted_first_however_often_it_was_sent_aga
     now = figures.read(fake_redis)
 
     assert 60 <= now.oldest_age_s < 120
+
+
+def test_the_oldest_callback_is_the_one_that_has_waited_longest_for_whatever_url(
+    fake_redis: Redis, ledger: Ledger
+) -> None:
+    fake_redis.zadd(OLDEST, {"https://a.example.org:443/": ledger.now_ms() - 60_000})
+    fake_redis.zadd(OLDEST, {"https://b.example.org:443/": ledger.now_ms() - 1_000})
+
+    now = figures.read(fake_redis)
+
+    assert 60 <= now.oldest_call_age_s < 120
 
 
 def test_a_worker_lives_from_its_first_beat_to_its_end(fake_redis: Redis) -> None:
