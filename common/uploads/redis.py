@@ -53,11 +53,14 @@ _COUNT = (
     + """
 local size = redis.call('STRLEN', UPLOAD .. ARGV[1])
 forget_ended()
-if (tonumber(redis.call('GET', BYTES)) or 0) + size > tonumber(ARGV[3]) then
-  redis.call('DEL', UPLOAD .. ARGV[1])
-  return 0
+-- One whose first answer was lost is sent again by the client, and was counted then.
+if not redis.call('ZSCORE', ENDS, ARGV[1] .. ':' .. size) then
+  if (tonumber(redis.call('GET', BYTES)) or 0) + size > tonumber(ARGV[3]) then
+    redis.call('DEL', UPLOAD .. ARGV[1])
+    return 0
+  end
+  count(size)
 end
-count(size)
 end_at(ARGV[1], now_ms() + ARGV[2])
 return 1
 """
