@@ -47,10 +47,11 @@ class Recovery:
         # They go by themselves should this process die before it drops them.
         self.uploads.drop(claims, after_s=UNCLAIMED_S)
         was = self.ledger.cancel(task_id)
-        if was is State.PENDING:
+        # Cancelled by ourselves, if the first answer was lost.
+        if was in {State.PENDING, State.CANCELLED}:
             with suppress(MatchError):
                 self.uploads.drop(claims)
-        else:
-            # A worker was quicker.
+        elif was is State.RUNNING:
+            # A worker was quicker. What it has ended already is nobody's to keep: that would stay for ever.
             self.uploads.keep(*claims)
         return was

@@ -1,6 +1,7 @@
 """Between two steps: an answer that is lost, somebody who is quicker, half an acknowledgement."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from common.admission import Admission
 from common.compute import ComputeSlot
 from common.fetch import Fetcher
 from common.images import Limits
-from common.ledger import HostPlaces, Ledger
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import Closing, HostPlaces, Ledger, State
 from common.redis_client import connect
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
@@ -88,6 +90,27 @@ def recovery(ledger: Ledger, uploads: Uploads, publisher: Publisher) -> Recovery
     return Recovery(ledger, uploads, publisher)
 
 
+def accept(ledger: Ledger, uploads: Uploads, data: bytes = b"bytes") -> tuple[str, str]:
+    """Accept an upload, and return its task and its claim check."""
+    claim = uploads.put(data)
+    [task] = ledger.accept([AddJob(filepath="a", upload=claim)], queue=SINGLE_QUEUE)
+    uploads.keep(claim)
+    return task.id, claim
+
+
+def fail(ledger: Ledger, uploads: Uploads, task_id: str) -> None:
+    claim = ledger.begin(task_id)
+    assert claim is not None
+    uploads.drop(list(ledger.uploads_of([task_id]).values()), after_s=KEEP_S)
+    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
+
+
+def state(ledger: Ledger, task_id: str) -> State:
+    task = ledger.task(task_id)
+    assert task is not None
+    return task.state
+
+
 def test_an_upload_whose_answer_was_lost_counts_once(lossy: Lossy, uploads: Uploads, room: Any) -> None:
     lossy.loses = True
 
@@ -104,6 +127,65 @@ def test_an_upload_that_just_fits_fits_also_when_its_answer_was_lost(lossy: Loss
     claim = RedisUploads(lossy.client, room=room, max_bytes=100).put(b"a" * 100)
 
     assert uploads.get(claim) == b"a" * 100
+
+
+def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
+    lossy: Lossy, ledger: Ledger, uploads: Uploads, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, claim = accept(ledger, uploads)
+    unheard = ledger_in(lossy.client)
+    cancel = unheard.cancel
+    # The script is known to Redis by then.
+    cancel("nobody")
+
+    def cancel_unheard(task_id: str) -> State | None:
+        lossy.loses = True
+        return cancel(task_id)
+
+    monkeypatch.setattr(unheard, "cancel", cancel_unheard)
+
+    Recovery(unheard, uploads, publisher).cancel(task_id)
+
+    assert lossy.loses is False
+    assert state(ledger, task_id) is State.CANCELLED
+    assert uploads.get(claim) is None
+    assert uploads.held_bytes() == 0
+
+
+def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
+    recovery: Recovery, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, claim = accept(ledger, uploads)
+    cancel = ledger.cancel
+
+    def cancel_too_late(task_id: str) -> State | None:
+        fail(ledger, uploads, task_id)
+        return cancel(task_id)
+
+    monkeypatch.setattr(ledger, "cancel", cancel_too_late)
+
+    was = recovery.cancel(task_id)
+
+    assert was is State.FAILED
+    assert 0 < real_redis.ttl(f"match:upload:{claim}") <= KEEP_S
+
+
+def test_a_worker_that_begins_what_is_being_cancelled_still_has_its_upload(
+    recovery: Recovery, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, claim = accept(ledger, uploads)
+    cancel = ledger.cancel
+
+    def cancel_too_late(task_id: str) -> State | None:
+        ledger.begin(task_id)
+        return cancel(task_id)
+
+    monkeypatch.setattr(ledger, "cancel", cancel_too_late)
+
+    was = recovery.cancel(task_id)
+
+    assert was is State.RUNNING
+    assert real_redis.ttl(f"match:upload:{claim}") == -1
 
 
 @pytest.fixture
@@ -124,3 +206,20 @@ def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[P
     )
     fetcher.close()
     writer.close()
+
+
+class Queue:
+    """What the sweeper sends to; `arrived` is set at the first message."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.arrived = Event()
+
+    def send(self, task_ids: Sequence[str], _queue: str, _at: int) -> None:
+        self.sent.extend(task_ids)
+        self.arrived.set()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue()
