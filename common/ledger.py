@@ -190,7 +190,7 @@ class HostPlaces:
 
 
 ANY_PLACE = HostPlaces(most=0, lease_s=1.0)
-REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE}
+REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE, "emptied": Refusal.UPLOAD_LOST}
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-f]{32})")
 _FIELDS = (*ENDED_FIELDS, "callback", "called")
 
@@ -227,6 +227,7 @@ class Ledger:
         self._close = redis.register_script(scripts.CLOSE)
         self._cancel = redis.register_script(scripts.CANCEL)
         self._retry = redis.register_script(scripts.RETRY)
+        self._empty = redis.register_script(scripts.EMPTY)
         self._page = redis.register_script(scripts.PAGE)
         self._restamp = redis.register_script(scripts.RESTAMP)
         self._take_back = redis.register_script(scripts.TAKE_BACK)
@@ -439,6 +440,13 @@ class Ledger:
                 self._redis.zrangebyscore(FAILED, f"({at}", "+inf", start=0, num=limit, withscores=True),
             )
         return [(task_id.decode(), int(when)) for task_id, when in found]
+
+    def empty(self, task_ids: Sequence[str]) -> list[str]:
+        """Give up the uploads of those of these tasks that have failed, and return those: none is retried any more."""
+        if not task_ids:
+            return []
+        with redis_errors():
+            return [task_id.decode() for task_id in cast("list[bytes]", self._empty(args=task_ids))]
 
     def open_count(self) -> int:
         """Return how many tasks wait or run."""

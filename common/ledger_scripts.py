@@ -248,10 +248,12 @@ RETRY = (
 local now, outcomes = now_ms(), {}
 for i = 2, #ARGV do
   local id, key = ARGV[i], TASK .. ARGV[i]
-  local state, accepted, queue = unpack(redis.call('HMGET', key, 'state', 'accepted', 'queue'))
+  local state, accepted, queue, emptied = unpack(redis.call('HMGET', key, 'state', 'accepted', 'queue', 'emptied'))
   local outcome = state or 'unknown'
   if state == 'failed' and now - accepted > tonumber(ARGV[1]) then
     outcome = 'late'
+  elseif state == 'failed' and emptied then
+    outcome = 'emptied'
   elseif state == 'failed' then
     redis.call('HSET', key, 'state', 'pending')
     redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'risks', 'called')
@@ -262,6 +264,21 @@ for i = 2, #ARGV do
   outcomes[#outcomes + 1], outcomes[#outcomes + 2] = outcome, queue or ''
 end
 return {now, outcomes}
+"""
+)
+
+# ARGV: ids. Returns those that have failed; none of them is opened again any more.
+EMPTY = (
+    _EVEN_WHEN_FULL
+    + """
+local emptied = {}
+for _, id in ipairs(ARGV) do
+  if redis.call('HGET', TASK .. id, 'state') == 'failed' then
+    redis.call('HSET', TASK .. id, 'emptied', 1)
+    emptied[#emptied + 1] = id
+  end
+end
+return emptied
 """
 )
 

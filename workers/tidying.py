@@ -43,6 +43,8 @@ class Tidying:
             self._emptied_to = 0
             return 0
         claims = self.ledger.uploads_of([task_id for task_id, _ in failed])
-        self.uploads.drop(list(claims.values()))
+        # Asked of the ledger, because any of them may be open again by now.
+        emptied = self.ledger.empty(list(claims))
+        self.uploads.drop([claims[task_id] for task_id in emptied])
         self._emptied_to = failed[-1][1]
-        return len(claims)
+        return len(emptied)

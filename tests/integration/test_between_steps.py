@@ -15,13 +15,14 @@ from common.compute import ComputeSlot
 from common.fetch import Fetcher
 from common.images import Limits
 from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import Closing, HostPlaces, Ledger, State
+from common.ledger import FAILED, Closing, HostPlaces, Ledger, Refusal, State
 from common.redis_client import connect
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
 from workers.hosts import Hosts
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
+from workers.tidying import Tidying
 from workers.writer import Writer
 
 KEEP_S = 600
@@ -186,6 +187,59 @@ def test_a_worker_that_begins_what_is_being_cancelled_still_has_its_upload(
 
     assert was is State.RUNNING
     assert real_redis.ttl(f"match:upload:{claim}") == -1
+
+
+def test_what_is_retried_while_room_is_made_keeps_its_upload(
+    recovery: Recovery, ledger: Ledger, uploads: Uploads, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, claim = accept(ledger, uploads, b"a" * 990)
+    fail(ledger, uploads, task_id)
+    failed_after = ledger.failed_after
+    refusals = []
+
+    def failed_until_now(at: int, *, limit: int) -> list[tuple[str, int]]:
+        found = failed_after(at, limit=limit)
+        refusals.extend(recovery.retry([task_id]))
+        return found
+
+    monkeypatch.setattr(ledger, "failed_after", failed_until_now)
+
+    emptied = Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+
+    assert (refusals, emptied) == ([None], 0)
+    assert uploads.get(claim) == b"a" * 990
+
+
+def test_what_is_retried_after_its_upload_made_room_says_so(
+    recovery: Recovery, ledger: Ledger, uploads: Uploads, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id, claim = accept(ledger, uploads, b"a" * 990)
+    fail(ledger, uploads, task_id)
+    there = uploads.there
+
+    def there_until_now(claims: Sequence[str]) -> set[str]:
+        found = there(claims)
+        Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+        return found
+
+    monkeypatch.setattr(uploads, "there", there_until_now)
+
+    refusals = recovery.retry([task_id])
+
+    assert refusals == [Refusal.UPLOAD_LOST]
+    assert state(ledger, task_id) is State.FAILED
+    assert uploads.get(claim) is None
+
+
+def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload(
+    ledger: Ledger, uploads: Uploads, memory_store: Any, real_redis: Redis
+) -> None:
+    task_id, claim = accept(ledger, uploads, b"a" * 990)
+    real_redis.zadd(FAILED, {task_id: 1})
+
+    Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+
+    assert uploads.get(claim) == b"a" * 990
 
 
 @pytest.fixture
