@@ -105,10 +105,10 @@ class Pipeline:
             # The picture before has left the decoder, which is said at once: until it is written it may wait long, and
             # a death meanwhile is not its fault.
             deaths = self.ledger.risk(claim.task_id, after=self.decoding.task_id)
-            self.decoding.task_id = claim.task_id
             if deaths > MOST_DEATHS:
                 message = f"{MOST_DEATHS} workers ended while they decoded this picture"
                 raise DeadlyImage(message)
+            self.decoding.task_id = claim.task_id
             with self.slot.alarm(), self.signals.decode():
                 picture = decode(data, self.limits)
                 signature = sign(picture.pixels)

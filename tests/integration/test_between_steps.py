@@ -1,10 +1,12 @@
 """Between two steps: an answer that is lost, somebody who is quicker, half an acknowledgement."""
 
+import io
 from collections.abc import Iterator, Sequence
 from threading import Event
 from typing import Any
 
 import pytest
+from PIL import Image
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
@@ -12,6 +14,7 @@ from api.publisher import Publisher
 from api.recovery import Recovery
 from common.admission import Admission
 from common.compute import ComputeSlot
+from common.errors import QueueUnavailable
 from common.fetch import Fetcher
 from common.images import Limits
 from common.jobs import SINGLE_QUEUE, AddJob
@@ -20,7 +23,7 @@ from common.redis_client import connect
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
 from workers.hosts import Hosts
-from workers.pipeline import Pipeline
+from workers.pipeline import MOST_DEATHS, Pipeline
 from workers.settlement import Settlement
 from workers.tidying import Tidying
 from workers.writer import Writer
@@ -260,6 +263,29 @@ def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[P
     )
     fetcher.close()
     writer.close()
+
+
+def test_a_picture_that_ends_workers_is_not_decoded_again_when_its_end_could_not_be_written(
+    pipeline: Pipeline, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.BytesIO()
+    Image.linear_gradient("L").save(out, "PNG")
+    deadly, other = (accept(ledger, pipeline.uploads, out.getvalue())[0] for _ in range(2))
+    for _ in range(MOST_DEATHS):
+        ledger.risk(deadly)
+
+    def unanswered(_closings: Sequence[Closing]) -> int:
+        raise QueueUnavailable("Redis does not answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(ledger, "close", unanswered)
+        with pytest.raises(QueueUnavailable):
+            pipeline.run(deadly)
+    pipeline.run(other)
+
+    pipeline.run(deadly)
+
+    assert [state(ledger, task_id) for task_id in (other, deadly)] == [State.SUCCEEDED, State.FAILED]
 
 
 class Queue:
