@@ -3,7 +3,8 @@
 import json
 import logging
 from base64 import b64decode
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any, cast
 
@@ -24,8 +25,9 @@ PAGE = 500
 MOST_PAGES = 20
 # Messages looked at, oldest first, for one that tells when it was sent.
 MOST_PEEKS = 10
-# What workers hold, by Celery's notes: kombu's name of them.
+# What workers hold, by Celery's notes: kombu's names of them, and of the set by which they come back.
 UNACKED = "unacked"
+UNACKED_INDEX = "unacked_index"
 
 PURGE_EVERY_S = 600.0
 
@@ -129,31 +131,44 @@ class Sweeper:
         return min(stamps)
 
     def _held(self) -> set[str]:
-        """Return the ids of the tasks whose message a worker has taken; if it died, they come back by themselves."""
+        """Return the ids of the tasks whose message a worker has taken; if it died, they come back by themselves.
+
+        A note that the set does not name, left by half an acknowledgement, never would.
+        """
         with redis_errors():
-            notes = cast("list[bytes]", self._redis.hvals(UNACKED))
-        return {task_id for note in notes for task_id in _tasks_of(note)}
+            tags = cast("list[bytes]", self._redis.zrange(UNACKED_INDEX, 0, -1))
+            notes = cast("list[bytes | None]", self._redis.hmget(UNACKED, tags)) if tags else []
+        return {task_id for note in notes if note is not None for task_id in _tasks_of(note)}
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
-            try:
+            with _going_on():
                 if self._ledger.lease("sweep", for_s=0.9 * self._every_s):
                     self._pass()
+            with _going_on():
                 if self._ledger.lease("purge", for_s=PURGE_EVERY_S):
                     self._tidying.purge()
-            except MatchError as error:
-                log.warning("the sweep waits for its next turn: %s", error)
-            except Exception:
-                # Without this thread what is lost stays lost: whatever broke one pass, the next begins anew.
-                log.exception("a sweep broke")
 
     def _pass(self) -> None:
         # First: it needs Redis to take nothing, and may be what all else waits for.
-        if emptied := self._tidying.make_room():
-            log.warning("uploads of %d old failures made room for new work", emptied)
-        self._hosts.wake()
+        with _going_on():
+            if emptied := self._tidying.make_room():
+                log.warning("uploads of %d old failures made room for new work", emptied)
+        with _going_on():
+            self._hosts.wake()
         if count := self.sweep():
             log.warning("sent %d lost tasks again", count)
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Let nothing that breaks one step stop the others: without them what is lost stays lost."""
+    try:
+        yield
+    except MatchError as error:
+        log.warning("the sweep waits for its next turn: %s", error)
+    except Exception:
+        log.exception("a sweep broke")
 
 
 def _sent_at(message: bytes) -> int | None:

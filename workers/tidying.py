@@ -27,8 +27,9 @@ class Tidying:
         """Forget failures, deletions and uploads whose time is over."""
         before = self.ledger.now_ms() - self.failed_keep_s * 1000
         self.ledger.forget_failed_before(before)
-        self.store.purge(before=before - TOMBSTONES_LONGER_MS, limit=TOMBSTONES_AT_ONCE)
+        # The store last: while it is away, uploads must still go, or there soon would be no room for any.
         self.uploads.purge()
+        self.store.purge(before=before - TOMBSTONES_LONGER_MS, limit=TOMBSTONES_AT_ONCE)
 
     def make_room(self) -> int:
         """Drop uploads of the oldest failures when there soon is no room for new ones; return of how many tasks.

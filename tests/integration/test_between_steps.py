@@ -1,7 +1,9 @@
 """Between two steps: an answer that is lost, somebody who is quicker, half an acknowledgement."""
 
 import io
-from collections.abc import Iterator, Sequence
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 from typing import Any
 
@@ -14,21 +16,24 @@ from api.publisher import Publisher
 from api.recovery import Recovery
 from common.admission import Admission
 from common.compute import ComputeSlot
-from common.errors import QueueUnavailable
+from common.errors import QueueUnavailable, StoreUnavailable
 from common.fetch import Fetcher
 from common.images import Limits
 from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, Closing, HostPlaces, Ledger, Refusal, State
+from common.ledger import FAILED, OPEN, Closing, HostPlaces, Ledger, Refusal, State
 from common.redis_client import connect
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
 from workers.hosts import Hosts
 from workers.pipeline import MOST_DEATHS, Pipeline
 from workers.settlement import Settlement
+from workers.sweeper import Sweeper
 from workers.tidying import Tidying
 from workers.writer import Writer
 
 KEEP_S = 600
+WITHIN_S = 30
+LONG_AGO_MS = 3_600_000
 LEASE_S = 20.0
 
 
@@ -303,3 +308,73 @@ class Queue:
 @pytest.fixture
 def queue() -> Queue:
     return Queue()
+
+
+@pytest.fixture
+def make_sweeper(ledger: Ledger, memory_store: Any, real_redis: Redis, queue: Queue) -> Callable[..., Sweeper]:
+    def make(uploads: Uploads, *, every_s: float = 60) -> Sweeper:
+        return Sweeper(
+            real_redis,
+            ledger,
+            queue.send,
+            hosts=Hosts(ledger, queue.send),
+            tidying=Tidying(ledger, memory_store, uploads, KEEP_S),
+            every_s=every_s,
+            lost_after_s=60,
+            batch=100,
+        )
+
+    return make
+
+
+def accept_long_ago(ledger: Ledger, redis: Redis) -> str:
+    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    redis.zadd(OPEN, {task.id: ledger.now_ms() - LONG_AGO_MS})
+    return task.id
+
+
+def test_half_an_acknowledgement_hides_no_loss(
+    make_sweeper: Callable[..., Sweeper], ledger: Ledger, uploads: Uploads, real_redis: Redis, queue: Queue
+) -> None:
+    held, retried = (accept_long_ago(ledger, real_redis) for _ in range(2))
+    for task_id in (held, retried):
+        body = b64encode(json.dumps([[task_id], {}, {}]).encode()).decode()
+        real_redis.hset("unacked", task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+        real_redis.zadd("unacked_index", {task_id: 1})
+    # What stands first in an acknowledgement, and Redis ended after it.
+    real_redis.zrem("unacked_index", retried)
+
+    make_sweeper(uploads).sweep()
+
+    assert queue.sent == [retried]
+
+
+def test_uploads_that_are_away_hold_up_no_sweep(
+    make_sweeper: Callable[..., Sweeper], ledger: Ledger, real_redis: Redis, queue: Queue
+) -> None:
+    task_id = accept_long_ago(ledger, real_redis)
+    sweeper = make_sweeper(uploads_in(connect("redis://127.0.0.1:1/0")), every_s=0.1)
+
+    sweeper.start()
+    arrived = queue.arrived.wait(WITHIN_S)
+    sweeper.close()
+
+    assert arrived
+    assert queue.sent == [task_id]
+
+
+def test_a_store_that_is_away_keeps_no_ended_upload(
+    ledger: Ledger, memory_store: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purged = Event()
+
+    def away(*, before: int, limit: int) -> int:
+        raise StoreUnavailable(f"away, with {limit} from before {before}")
+
+    monkeypatch.setattr(uploads, "purge", purged.set)
+    monkeypatch.setattr(memory_store, "purge", away)
+
+    with pytest.raises(StoreUnavailable):
+        Tidying(ledger, memory_store, uploads, KEEP_S).purge()
+
+    assert purged.is_set()

@@ -291,6 +291,7 @@ def hold(redis: Redis, *, count: int) -> None:
     """Take so many messages as a worker does."""
     for tag in range(count):
         message = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
+        redis.zadd("unacked_index", {f"{tag}": tag})
         redis.hset("unacked", f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
 
 

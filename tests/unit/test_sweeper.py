@@ -107,6 +107,7 @@ def test_a_message_in_a_workers_hand_is_not_sent_again(
     body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
     fake_redis.hset("unacked", "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
     fake_redis.hset("unacked", "of a stranger", "[1]")
+    fake_redis.zadd("unacked_index", {"tag": 1, "of a stranger": 1})
 
     sweeper.sweep()
 
