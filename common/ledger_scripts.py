@@ -76,8 +76,10 @@ local function keep_place(host, id, until_ms, lease_ms)
   redis.call('PEXPIRE', FETCHING .. host, lease_ms)
 end
 
-local function places_taken(host, now)
+local function places_taken(host, now, lease_ms)
   redis.call('ZREMRANGEBYSCORE', FETCHING .. host, '-inf', now)
+  -- One that lasts longer than it can was given before the clock was set back.
+  redis.call('ZREMRANGEBYSCORE', FETCHING .. host, '(' .. now + lease_ms, '+inf')
   return redis.call('ZCARD', FETCHING .. host)
 end
 
@@ -85,7 +87,7 @@ end
 -- oldest request first. Each has its place from now on, so that none is woken for nothing.
 local function wake(host, limit, most, lease_ms, queues)
   local now, woken = now_ms(), {}
-  local free = limit > 0 and limit - places_taken(host, now) or most
+  local free = limit > 0 and limit - places_taken(host, now, lease_ms) or most
   for _, queue in ipairs(queues) do
     while free > 0 do
       local id = redis.call('ZPOPMIN', PARKED .. queue .. ':' .. host)[1]
@@ -115,7 +117,7 @@ local state, seq, job, host, queue, request, trace = unpack(
   redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace'))
 if state ~= 'pending' and state ~= 'running' then return false end
 if host and limit > 0 then
-  if places_taken(host, now) >= limit and not redis.call('ZSCORE', FETCHING .. host, id) then
+  if places_taken(host, now, lease_ms) >= limit and not redis.call('ZSCORE', FETCHING .. host, id) then
     redis.call('HSET', key, 'state', 'pending')
     redis.call('HDEL', key, 'started')
     redis.call('ZREM', RUNNING, id)

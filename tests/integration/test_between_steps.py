@@ -20,7 +20,7 @@ from common.errors import QueueUnavailable, StoreUnavailable
 from common.fetch import Fetcher
 from common.images import Limits
 from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, OPEN, Closing, HostPlaces, Ledger, Refusal, State
+from common.ledger import FAILED, FETCHING, OPEN, Closing, HostPlaces, Ledger, Refusal, State
 from common.redis_client import connect
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
@@ -378,3 +378,15 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
         Tidying(ledger, memory_store, uploads, KEEP_S).purge()
 
     assert purged.is_set()
+
+
+def test_a_place_at_a_host_from_before_the_clock_was_set_back_holds_nobody_up(
+    ledger: Ledger, real_redis: Redis
+) -> None:
+    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    # Its worker died in the hour that comes again now.
+    real_redis.zadd(FETCHING + "example.org", {"another": ledger.now_ms() + LONG_AGO_MS})
+
+    begun = ledger.begin(task.id)
+
+    assert begun is not None
