@@ -124,9 +124,14 @@ class FolderUploads:
             os.close(folder)
 
     def _ends(self, claim: str) -> float:
-        """Return when the file ends, in seconds since 1970; 0 for one that is not there."""
+        """Return when the file ends, in seconds since 1970; 0 for one that is not there.
+
+        Where the folder itself is not there, a share that is not mounted for instance, nobody knows.
+        """
         with _errors(), suppress(FileNotFoundError):
             return self._path(claim).stat().st_mtime
+        if not self._folder.is_dir():
+            raise QueueUnavailable("the folder of the uploads is not there")
         return 0
 
     def _end_at(self, claims: set[str], ends: float) -> None:

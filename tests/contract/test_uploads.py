@@ -202,6 +202,19 @@ def test_a_folder_shows_no_half_written_file_and_purges_what_a_death_left(tmp_pa
     assert (fresh, kept_while_young, part.exists()) == (set(), True, False)
 
 
+def test_a_folder_that_is_not_there_any_more_has_lost_nothing(tmp_path: Path) -> None:
+    uploads = FolderUploads(tmp_path / "share" / "uploads", max_bytes=100)
+    claim = uploads.put(b"a")
+    (tmp_path / "share").rename(tmp_path / "not mounted")
+
+    for ask in (uploads.get, lambda claim: uploads.there([claim]), lambda claim: uploads.drop([claim], after_s=60)):
+        with pytest.raises(QueueUnavailable):
+            ask(claim)
+
+    (tmp_path / "not mounted").rename(tmp_path / "share")
+    assert uploads.get(claim) == b"a"
+
+
 def test_a_folder_leaves_files_of_others_alone(tmp_path: Path) -> None:
     uploads = FolderUploads(tmp_path, max_bytes=100)
     stranger = tmp_path / "readme.txt"
