@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import requests
@@ -173,22 +173,29 @@ def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -
     assert without.status_code == 401
 
 
-@pytest.mark.parametrize(("name", "port"), [("api", 8888), ("worker", 9464), ("flower", 5555)])
-def test_it_listens_where_other_containers_reach_it(containers: dict[str, Container], name: str, port: int) -> None:
+@pytest.mark.parametrize("name", ["api", "worker", "flower"])
+def test_the_probes_of_its_deployment_are_answered(containers: dict[str, Container], name: str) -> None:
     wait_until(containers[name].is_healthy, within_s=PATIENCE_S, what="healthy")
+    container = container_of("Deployment", name)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    probes = [probe["httpGet"] for key, probe in container.items() if key.endswith("Probe") and "httpGet" in probe]
 
-    with socket.socket() as client:
-        # Not there for who listens on 127.0.0.1 alone.
-        refused = client.connect_ex(("127.0.0.2", port))
+    # By an address at which nobody answers who listens on 127.0.0.1 alone.
+    urls = [f"http://127.0.0.2:{ports[probe['port']]}{probe['path']}" for probe in probes]
+    answers = {url: requests.get(url, timeout=PATIENCE_S).status_code for url in urls}
 
-    assert not refused
+    assert set(answers.values()) == {200}, answers
+
+
+def container_of(kind: str, name: str) -> dict[str, Any]:
+    """Return the container of an object in a file of the base."""
+    documents = yaml.safe_load_all((ROOT / "k8s" / "base" / f"{name}.yaml").read_text())
+    (found,) = (one["spec"]["template"]["spec"]["containers"] for one in documents if one["kind"] == kind)
+    return found[0]
 
 
 def test_the_index_is_prepared_by_the_jobs_command(containers: dict[str, Container]) -> None:
-    job = yaml.safe_load((ROOT / "k8s" / "base" / "prepare.yaml").read_text())
-    (prepare,) = job["spec"]["template"]["spec"]["containers"]
-
-    done = containers["worker"].execute(*prepare["command"])
+    done = containers["worker"].execute(*container_of("Job", "prepare")["command"])
 
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (0, ["match prepare: the store is ready"])
 

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -188,6 +189,26 @@ def test_no_overlay_brings_a_password(rendered: Rendered) -> None:
     assert [
         text for thing in secrets for text in thing["stringData"].values() if "@" in text or "password" in text
     ] == []
+
+
+def test_what_one_tries_it_with_finds_its_redis_and_its_elasticsearch(rendered: Rendered) -> None:
+    objects = rendered[Combination("dev")]
+    services = [(found["metadata"]["name"], found["spec"]["ports"]) for found in of_kind(objects, "Service")]
+
+    said = one(objects, "Secret", "match")["stringData"]
+    named = {urlsplit(said[key]).netloc for key in ("redis.url", "elasticsearch.url")} | {said["redis.address"]}
+
+    assert named == {"redis:6379", "elasticsearch:9200"}
+    assert named <= {f"{name}:{port['port']}" for name, ports in services for port in ports}
+
+
+def test_the_redis_that_one_tries_it_with_keeps_what_it_is_told(rendered: Rendered) -> None:
+    redis = one(rendered[Combination("dev")], "StatefulSet", "redis")
+    (container,) = redis["spec"]["template"]["spec"]["containers"]
+
+    options = dict(zip(container["args"][1::2], container["args"][2::2], strict=True))
+
+    assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
 
 
 def test_a_broken_kustomization_is_refused(tmp_path: Path, needed: Callable[..., Any]) -> None:
