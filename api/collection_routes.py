@@ -86,7 +86,7 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET", "POST"),
         view=count,
-        reply=Reply(result=int, errors=(503,)),
+        reply=Reply(result=replies.Count, errors=(503,)),
         takes=(requests.Count,),
     ),
     Endpoint(
@@ -95,7 +95,7 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET", "POST"),
         view=list_,
-        reply=Reply(result=str, added={"cursor": replies.Cursor}, errors=(503,)),
+        reply=Reply(result=replies.Filepath, added={"cursor": replies.Cursor}, errors=(503,)),
         takes=(requests.List,),
     ),
     Endpoint(

@@ -1,5 +1,7 @@
 """Examples of requests and their replies, as the documentation shows them and the tests run them."""
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +92,13 @@ _RETRIED = _task("pending", attempts=1)
 _FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
+
+# A call of a callback, and what it is signed by; bytes of plain text, so that nobody takes it for a secret.
+CALL_ID = "msg_0b6d1f0e7a7f4f0d9a3c5b8e2d4f6a81"
+CALL_TIMESTAMP = 1_772_357_401
+CALL_SECRET = f"whsec_{base64.b64encode(b'an example of a secret, not one!').decode()}"
+CALL = {"type": "tasks.ended", "timestamp": _BEGUN["finished"], "tasks": [_STORED]}
+CALL_BODY = json.dumps(CALL, separators=(",", ":"))
 
 EXAMPLES: Mapping[str, Sequence[Example]] = {
     "add": (

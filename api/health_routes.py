@@ -21,7 +21,8 @@ def ping(_services: Services, _: requests.Nothing) -> Response:
 def readyz(services: Services, _: requests.Nothing) -> Response:
     """Say whether searches can be served, and what else is wrong.
 
-    What is asked may be silent: the answer comes in time for those who probe, whatever is.
+    A `warn` says what else is wrong; where searches cannot be served, the 503 has the `checks` as well. What is asked
+    may be silent: the answer comes in time for those who probe, whatever is.
     """
     health = _health(services)
     queue = _queue_trouble(services)

@@ -5,27 +5,16 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from api.callback_docs import call
 from api.codes import CODES, MEANING
 from api.endpoints import Endpoint
 from api.examples import EXAMPLES, FAILURES, Example
-from api.keys import Scope
+from api.introduction import SCOPES, introduction
 from api.reading import FORM_TYPES, LINE_TYPES
 from api.schemas import Json, Schemas, is_file
 from common.config import Settings
 
 VERSION = "0.1.0"
-DESCRIPTION = """\
-Add pictures by upload or by URL, and find their near-duplicates: resized, recompressed, cropped by up to \
-about 5 % of each edge, turned, mirrored or inverted.
-
-Parameters come by query, by form or by multipart form, as it suits. What an endpoint does not know is refused, with \
-the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0.
-
-Every reply, save those of `/add/batch` (a line of JSON for each line), `/metrics` and `/docs`, is a JSON object with \
-`status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) and `result` (a list). A failure \
-has a `code` and, where a parameter is to blame, a `field`. Every reply carries `X-Request-ID`: the request's own, or \
-one that was made for it.\
-"""
 # Whatever is asked of whichever endpoint.
 COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501, 503)
 KEY_SCHEME = "key"
@@ -47,12 +36,13 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
             "title": "Match",
             "version": VERSION,
             "summary": "Self-hosted reverse image search",
-            "description": DESCRIPTION,
+            "description": introduction(settings),
             "license": {"name": "BSD 3-Clause", "identifier": "BSD-3-Clause"},
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": subject} for subject in subjects],
         "paths": paths,
+        "webhooks": {"tasks.ended": {"post": call(schemas, settings)}},
         "components": {
             "schemas": {"Failure": _failure_schema(), **dict(sorted(schemas.shared.items()))},
             "responses": {f"{status}": _failure(status) for status in MEANING},
@@ -78,8 +68,8 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                 KEY_SCHEME: {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key, where the service has keys. Each opens some of the scopes "
-                    f"{', '.join(f'`{scope}`' for scope in Scope)}; none includes another.",
+                    "description": f"An API key, where the service has keys. Each opens some of the scopes {SCOPES}; "
+                    "none includes another.",
                 }
             },
         },
@@ -111,7 +101,7 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) 
         "summary": summary.rstrip("."),
         "description": " ".join(more.split()),
         "tags": [subject],
-        "parameters": [parameter | _example_of(parameter, examples) for parameter in parameters],
+        "parameters": [parameter | _examples_of(parameter, examples) for parameter in parameters],
         "requestBody": {"required": any(_requires(media["schema"]) for media in content.values()), "content": content},
         "responses": _responses(endpoint, examples, schemas),
     }
@@ -146,16 +136,17 @@ def _requires(schema: Json) -> bool:
     return any(name in schema for name in ("required", "oneOf", "allOf"))
 
 
-def _example_of(parameter: Json, examples: Sequence[Example]) -> Json:
-    """Return an example of a parameter in the path or query, where there is one."""
-    for example in examples:
-        given = {**example.path, **example.headers, **example.form}
-        if parameter["name"] in given:
-            return {"example": given[parameter["name"]]}
-        start = parameter["name"] + "["
-        if inside := {name[len(start) : -1]: value for name, value in given.items() if name.startswith(start)}:
-            return {"example": inside}
-    return {}
+def _examples_of(parameter: Json, examples: Sequence[Example]) -> Json:
+    """Return what each example gives to a parameter in the path, query or a header."""
+    shown = {one.title: {"value": given} for one in examples if (given := _given(one, parameter["name"])) is not None}
+    return {"examples": shown} if shown else {}
+
+
+def _given(example: Example, name: str) -> Any:  # noqa: ANN401 - JSON
+    """Return what an example gives to a parameter; what comes as `name[key]`, by key; None where it gives nothing."""
+    given = {**example.path, **example.headers, **example.form}
+    inside = {key[len(name) + 1 : -1]: value for key, value in given.items() if key.startswith(f"{name}[")}
+    return given.get(name, inside or None)
 
 
 def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:

@@ -63,8 +63,8 @@ class Ordered(Parameters):
     callback_url: Annotated[
         Url | None,
         Field(
-            description="Is told of the end of each task by a signed webhook, see docs/webhooks.md; needs a secret "
-            "in the service's settings."
+            description="Is told of the end of each task by a signed webhook, `tasks.ended`; needs a secret in the "
+            "service's settings."
         ),
     ] = None
     idempotency_key: Annotated[
@@ -91,7 +91,7 @@ class Item(Pictured):
     metadata: Annotated[Metadata | None, Field(description="Comes back with every match.")] = None
 
 
-class Add(Item, Ordered, Waiting):
+class Add(Waiting, Ordered, Item):
     """A picture to be stored."""
 
 

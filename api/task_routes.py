@@ -82,7 +82,10 @@ def tasks(services: Services, given: Tasks) -> Response:
 
 
 def retry_task(services: Services, given: requests.Task) -> Response:
-    """Send a failed task again; it keeps its place in the order of requests."""
+    """Send a failed task again; it keeps its place in the order of requests.
+
+    A 409 has the `task` beside its reason.
+    """
     [refusal] = services.recovery.retry([given.id])
     found = services.ledger.task(given.id)
     if refusal is not None or found is None:
@@ -102,7 +105,10 @@ def retry_tasks(services: Services, given: Retry) -> Response:
 
 
 def cancel_task(services: Services, given: requests.Task) -> Response:
-    """Cancel a task that nobody works on yet."""
+    """Cancel a task that nobody works on yet.
+
+    One that was cancelled before is cancelled all the same. A 409 has the `task` beside its reason.
+    """
     was = services.recovery.cancel(given.id)
     found = services.ledger.task(given.id)
     if was is None or found is None:

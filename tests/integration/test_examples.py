@@ -1,8 +1,12 @@
 """The examples of the documentation, run against the real app."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from html import escape, unescape
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -14,6 +18,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from redis import Redis
 
+from api.commands import HERE
 from api.endpoints import Endpoint
 from api.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
 from api.reading import LINE_TYPES
@@ -76,6 +81,16 @@ def end_what_opens(redis: Redis) -> None:
     end(redis, found[0].decode(), State.SUCCEEDED)
 
 
+@contextmanager
+def ending(redis: Redis, example: Example) -> Iterator[None]:
+    """Let what is waited for end."""
+    with ThreadPoolExecutor() as pool:
+        ends = pool.submit(end_what_opens, redis) if "wait" in example.form else None
+        yield
+        if ends is not None:
+            ends.result()
+
+
 def send(client: FlaskClient, endpoint: Endpoint, method: str, example: Example, task_id: str) -> Any:
     path = endpoint.path.replace("<id>", task_id)
     if endpoint.line:
@@ -93,6 +108,39 @@ def sent(value: Any) -> Any:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+@pytest.fixture
+def shown(client: FlaskClient, endpoint: Endpoint, method: str, example: Example) -> tuple[str, str, str]:
+    """What the page shows of an example: its command, the status of its reply and the body."""
+    text = client.get("/docs").get_data(as_text=True)
+    path = endpoint.path.replace("<id>", "{id}")
+    title = f'<h3><span class="method {method.lower()}">{method}</span> <code>{path}</code></h3>'
+    section = text.partition(title)[2].partition("</section>")[0]
+    _, _, rest = section.partition(f"<h4>Example: {escape(example.title)}</h4>")
+    command, status, body = re.findall(r"<(?:code|p class=\"soft\")>(.*?)</(?:code|p)>", rest, re.DOTALL)[:3]
+    return unescape(command), unescape(status), unescape(body)
+
+
+def typed(client: FlaskClient, command: str, task_id: str) -> Any:
+    """Send what curl would send, given this command."""
+    line, _, lines = command.partition(" <<'END'\n")
+    program, *words, url = shlex.split(line)
+    flags = list(zip(words[::2], words[1::2], strict=True))
+    form = dict(value.split("=", 1) for flag, value in flags if flag == "-F")
+    has_body = bool(form or lines)
+    options: dict[str, Any] = {
+        "method": next((value for flag, value in flags if flag == "-X"), "POST" if has_body else "GET"),
+        "headers": [value.split(": ", 1) for flag, value in flags if flag == "-H"],
+        "data": lines.removesuffix("END") or {name: sent(file_or_text(value)) for name, value in form.items()},
+    }
+    assert (program, {flag for flag, _ in flags} - {"-F", "-X", "-H", "--data-binary"}) == ("curl", set())
+    assert not set(url) & set("[]{}"), "curl would take these for a pattern"
+    return client.open(url.replace(TASK_ID, task_id).removeprefix(HERE), **options)
+
+
+def file_or_text(value: str) -> str:
+    return File(value[1:]) if value.startswith("@") else value
+
+
 def shape(value: Any) -> Any:
     """Return what a client relies on: the names, and the types of what they stand for."""
     if isinstance(value, dict):
@@ -106,11 +154,8 @@ def shape(value: Any) -> Any:
 def answer(
     prepared: FlaskClient, endpoint: Endpoint, method: str, example: Example, task_id: str, real_redis: Redis
 ) -> Iterator[Any]:
-    with ThreadPoolExecutor() as pool:
-        ending = pool.submit(end_what_opens, real_redis) if "wait" in example.form else None
+    with ending(real_redis, example):
         yield send(prepared, endpoint, method, example, task_id)
-        if ending is not None:
-            ending.result()
 
 
 @pytest.mark.parametrize(("endpoint", "method", "example"), RUNS)
@@ -128,6 +173,30 @@ def test_an_example_is_answered_as_it_says(
     schema = {**media["schema"], "components": described["components"]}
     for one in got if endpoint.line else [got]:
         Draft202012Validator(schema).validate(one)
+
+
+@pytest.mark.parametrize(("endpoint", "method", "example"), RUNS)
+def test_a_command_of_the_page_is_answered_as_the_page_shows(
+    prepared: FlaskClient,
+    shown: tuple[str, str, str],
+    endpoint: Endpoint,
+    example: Example,
+    task_id: str,
+    real_redis: Redis,
+) -> None:
+    command, status, body = shown
+
+    with ending(real_redis, example):
+        answer = typed(prepared, command, task_id)
+
+    assert answer.status == status.upper()
+    assert [shape(one) for one in documents(answer.get_data(as_text=True), endpoint)] == [
+        shape(one) for one in documents(body, endpoint)
+    ]
+
+
+def documents(text: str, endpoint: Endpoint) -> list[Any]:
+    return [json.loads(one) for one in (text.splitlines() if endpoint.line else [text])]
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one.path], ids=lambda one: one.title)

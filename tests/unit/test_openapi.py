@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 import tomllib
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,14 @@ from api.docs import POLICY, page, prose
 from api.envelope import CODE_OF, STATUS_OF
 from api.examples import EXAMPLES, FAILURES
 from api.openapi import VERSION, document
+from api.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
 from api.routes import ENDPOINTS, SUBJECTS
+from common.callbacks import Delivery, Ended
 from common.config import Settings
 from common.errors import FetchError, ImageError, StoreError
+from common.images import _FORMATS
+from common.webhook_signing import signed_headers
+from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of errors that never reach a client.
@@ -88,6 +95,73 @@ def test_every_parameter_has_a_meaning(described: dict[str, Any]) -> None:
     assert parameters
     assert fields
     assert numbered
+
+
+def test_everything_that_a_reply_or_a_callback_holds_has_a_meaning(described: dict[str, Any]) -> None:
+    models = described["components"]["schemas"]
+    fields = [
+        (name, field, one) for name, model in models.items() for field, one in model.get("properties", {}).items()
+    ]
+
+    untold = [f"{name}.{field}" for name, field, one in fields if not one.get("description") and name != "Failure"]
+
+    assert untold == []
+    assert len(fields) > 40
+
+
+def test_the_limits_on_pictures_and_names_are_told(described: dict[str, Any]) -> None:
+    settings = Settings()
+    limits = (
+        FILEPATH_BYTES,
+        METADATA_BYTES,
+        METADATA_STRING_BYTES,
+        settings.max_image_bytes,
+        settings.max_image_pixels,
+    )
+
+    told = described["info"]["description"]
+
+    assert [limit for limit in limits if f"{limit:,}" not in told] == []
+
+
+def test_the_formats_that_are_told_are_those_that_are_read(described: dict[str, Any]) -> None:
+    read = {name for formats, _ in _FORMATS for name in formats}
+
+    told = re.search(r"URL: (.*?), the first frame", described["info"]["description"])
+
+    assert told is not None
+    assert {name.upper() for name in re.split(r", | or ", told[1])} == read
+
+
+def call_of(described: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = described["webhooks"]["tasks.ended"]["post"]
+    return found
+
+
+def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> None:
+    fields = {"state": "failed", "filepath": "a.jpg", "seq": "1", "accepted": "1", "code": "timeout", "error": "slow"}
+    ends = [Ended(task_id="a" * 32, at=2, fields=fields)]
+    [media] = call_of(described)["requestBody"]["content"].values()
+
+    sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, ends=ends)))
+
+    Draft202012Validator({**media["schema"], "components": described["components"]}).validate(sent)
+    assert sent.keys() == media["example"].keys()
+    assert sent["tasks"][0].keys() == media["example"]["tasks"][0].keys()
+    headers = signed_headers(["whsec_"], id_="msg_1", timestamp=1, body=b"")
+    assert [one["name"] for one in call_of(described)["parameters"]] == [*headers]
+
+
+def test_the_call_on_the_page_is_signed_as_the_page_says(described: dict[str, Any]) -> None:
+    call = re.search(r"by the secret <code>(.*?)</code>.*?<code>(.*?)</code>", page(described), re.DOTALL)
+    assert call is not None
+    head, _, body = unescape(call[2]).partition("\n\n")
+    headers = dict(line.split(": ") for line in head.splitlines())
+
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body}".encode()
+    digest = hmac.digest(base64.b64decode(call[1].removeprefix("whsec_")), signed, "sha256")
+
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
 def test_what_headers_bring_is_declared(described: dict[str, Any]) -> None:
@@ -220,6 +294,6 @@ def test_the_page_shows_names_as_code_and_numbers_with_all_their_digits(describe
 
 def test_text_is_shown_as_it_is() -> None:
     assert (
-        prose("a <b> `c & d`\n\n- `e`: f")
-        == "<p>a &lt;b&gt; <code>c &amp; d</code></p>\n<ul><li><code>e</code>: f</li></ul>"
+        prose("## g\n\na <b> `c & d`\n\n- `e`: f")
+        == "<h3>g</h3>\n<p>a &lt;b&gt; <code>c &amp; d</code></p>\n<ul><li><code>e</code>: f</li></ul>"
     )
