@@ -1,4 +1,4 @@
-"""Which addresses are public, and the one reading of a URL.
+"""Which hosts a URL may name: the one reading of a URL, and which addresses are public or allowed all the same.
 
 A URL is read strictly, once, into a frozen `Target`. Whatever is judged, resolved, connected to and asked for is that
 target, so no second parser can see another host.
@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from typing import Self
 from unicodedata import ucd_3_2_0
 from urllib.parse import quote
 
@@ -87,6 +88,46 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address) and (parsed.scope_id is not None or parsed not in _IPV6_GIVEN_OUT):
         return False
     return not any(parsed in network for network in _NOT_PUBLIC)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedTarget:
+    """A host name or a network that may be fetched although it is private.
+
+    >>> AllowedTarget.parse("10.1.0.0/16").admits("images.lan", "10.1.2.3", 80)
+    True
+    >>> AllowedTarget.parse("127.0.0.1:9000").admits("127.0.0.1", "127.0.0.1", 80)
+    False
+    """
+
+    host: str | None
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `host`, `host:port`, `network` or `network:port`; IPv6 with a port stands in [ ]."""
+        match = re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?|([^:]+)(?::(\d{1,5}))?|([0-9a-fA-F:]+(?:/\d{1,3})?)", text)
+        if match is None:
+            message = f"has an entry that is no host, network or host:port: {text}"
+            raise ValueError(message)
+        name = match[1] or match[3] or match[5]
+        port = match[2] or match[4]
+        try:
+            return cls(None, ipaddress.ip_network(name), int(port) if port else None)
+        except ValueError:
+            if not re.fullmatch(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]*[A-Za-z]\.?", name):
+                message = f"has an entry that is neither a host nor a network: {text}"
+                raise ValueError(message) from None
+            return cls(name.rstrip(".").lower(), None, int(port) if port else None)
+
+    def admits(self, host: str, address: str, port: int) -> bool:
+        """Say whether a connection to `address`:`port`, asked for as `host`, is wanted."""
+        if self.port is not None and self.port != port:
+            return False
+        if self.network is not None:
+            return ipaddress.ip_address(address) in self.network
+        return host.rstrip(".").lower() == self.host
 
 
 def read_url(url: str) -> Target:

@@ -1,240 +1,18 @@
 """Settings: the only reader of the environment."""
 
-import ipaddress
 import os
-import re
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
+from common import setting_parsers as parsers
+from common.addresses import AllowedTarget
 from common.errors import ConfigError
-from common.sentinels import SCHEME, Sentinels
 from common.webhook_signing import read_secrets, read_secrets_file
 
 MIB = 1024 * 1024
 DAY_S = 86_400
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9_]{1,20}", text) or not low <= int(text) <= high:
-            message = f"must be a whole number from {low} to {high}"
-            raise ValueError(message)
-        return int(text)
-
-    return parse
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) or not low <= float(text) <= high:
-            message = f"must be seconds from {low:g} to {high:g}"
-            raise ValueError(message)
-        return float(text)
-
-    return parse
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", text):
-        message = "must be an address or a host name"
-        raise ValueError(message)
-    return f"[{text}]" if ":" in text else text
-
-
-def _boolean(text: str) -> bool:
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in words:
-        message = "must be true or false"
-        raise ValueError(message)
-    return words[text.lower()]
-
-
-def _redis_url(text: str) -> str:
-    if text.startswith(f"{SCHEME}://"):
-        try:
-            Sentinels.parse(text)
-        except ValueError as error:
-            message = "must look like sentinel://host:26379,host:26379/service/0"
-            raise ValueError(message) from error
-        return text
-    parts = _server(text, "redis", "rediss")
-    if parts is None or not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
-        message = "must look like redis://host:6379/0"
-        raise ValueError(message)
-    return text
-
-
-def _uploads_url(text: str) -> str:
-    if text.startswith("file:"):
-        if not re.fullmatch(r"file:///[^?#%]+", text):
-            message = "must look like file:///path/to/a/folder"
-            raise ValueError(message)
-        return text
-    return _redis_url(text)
-
-
-def _store_url(text: str) -> str:
-    """Accept `sqlite:///path` alone: Elasticsearch has a setting of its own."""
-    if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
-        message = "must look like sqlite:///path/to/match.db"
-        raise ValueError(message)
-    return text
-
-
-def _elasticsearch_url(text: str) -> str:
-    """Return the URLs, separated by commas, each with its scheme: one without is http, as in dsys/match."""
-    urls = [one.strip() if "://" in one else f"http://{one.strip()}" for one in text.split(",")]
-    parts = [_server(url, "http", "https") for url in urls]
-    if None in parts:
-        message = "must look like http://host:9200 (several: separated by commas)"
-        raise ValueError(message)
-    if len({(part.username, part.password) for part in parts if part and part.username}) > 1:
-        message = "must have one user and one password for all hosts"
-        raise ValueError(message)
-    return ",".join(urls)
-
-
-def _server(text: str, *schemes: str) -> SplitResult | None:
-    """Return the parts of a URL that every client reads alike, or None; no error tells what it holds."""
-    if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)) or not re.fullmatch(r"[!-~]+", text):
-        return None
-    try:
-        parts = urlsplit(text)
-        place = re.fullmatch(r"(?:\[(.+)\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", parts.netloc.rpartition("@")[2])
-        if place is None or parts.port == 0:
-            return None
-        if place[1]:
-            ipaddress.IPv6Address(place[1])
-    except ValueError:
-        return None
-    return None if parts.query or parts.fragment else parts
-
-
-def _api_key(text: str) -> str:
-    """Accept the encoded form alone, base64 of id:key, as Elasticsearch hands it out."""
-    if not re.fullmatch(r"[A-Za-z0-9+/_-]+={0,2}", text):
-        message = "must be an API key in its encoded form (base64)"
-        raise ValueError(message)
-    return text
-
-
-def _ca_file(text: str) -> Path:
-    try:
-        ssl.create_default_context(cafile=text)
-    except OSError as error:
-        message = "must be a readable file of CA certificates (PEM)"
-        raise ValueError(message) from error
-    return Path(text)
-
-
-def _replicas(text: str) -> str:
-    match = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}|all))?", text)
-    if match is None or (match[2] not in {None, "all"} and int(match[1]) > int(match[2])):
-        message = "must be a number such as 1, or a range such as 0-1"
-        raise ValueError(message)
-    return text
-
-
-def _vectors(text: str) -> str:
-    if text not in {"hnsw", "flat"}:
-        message = "must be hnsw or flat"
-        raise ValueError(message)
-    return text
-
-
-def _index_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", text):
-        message = "must be a lower-case Elasticsearch index name"
-        raise ValueError(message)
-    return text
-
-
-def _rate_limit(text: str) -> str:
-    limit = r"[1-9]\d{0,8}/(second|minute|hour|day)"
-    if not re.fullmatch(rf"{limit}( ?; ?{limit})*", text):
-        message = "must look like 100/second;5000/hour"
-        raise ValueError(message)
-    return text
-
-
-def _origins(text: str) -> tuple[str, ...]:
-    """Return the origins as browsers write them: in lower case, without the port that goes without saying."""
-    origins = tuple(entry.strip() for entry in text.split(",") if entry.strip())
-    for origin in origins:
-        if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d{1,5})?", origin):
-            message = "must name origins such as https://app.example.org, separated by commas; * is none"
-            raise ValueError(message)
-    return origins
-
-
-def _log_level(text: str) -> str:
-    if text.lower() not in {"debug", "info", "warning", "error"}:
-        message = "must be debug, info, warning or error"
-        raise ValueError(message)
-    return text.lower()
-
-
-def _log_format(text: str) -> str:
-    if text not in {"json", "text"}:
-        message = "must be json or text"
-        raise ValueError(message)
-    return text
-
-
-def _tracing_endpoint(text: str) -> str:
-    parts = _server(text, "http", "https")
-    if parts is None or "@" in parts.netloc:
-        message = "must look like http://collector:4318"
-        raise ValueError(message)
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedTarget:
-    """A host name or a network that may be fetched although it is private.
-
-    >>> AllowedTarget.parse("10.1.0.0/16").admits("images.lan", "10.1.2.3", 80)
-    True
-    >>> AllowedTarget.parse("127.0.0.1:9000").admits("127.0.0.1", "127.0.0.1", 80)
-    False
-    """
-
-    host: str | None
-    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None
-    port: int | None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `host`, `host:port`, `network` or `network:port`; IPv6 with a port stands in [ ]."""
-        match = re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?|([^:]+)(?::(\d{1,5}))?|([0-9a-fA-F:]+(?:/\d{1,3})?)", text)
-        if match is None:
-            message = f"has an entry that is no host, network or host:port: {text}"
-            raise ValueError(message)
-        name = match[1] or match[3] or match[5]
-        port = match[2] or match[4]
-        try:
-            return cls(None, ipaddress.ip_network(name), int(port) if port else None)
-        except ValueError:
-            if not re.fullmatch(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]*[A-Za-z]\.?", name):
-                message = f"has an entry that is neither a host nor a network: {text}"
-                raise ValueError(message) from None
-            return cls(name.rstrip(".").lower(), None, int(port) if port else None)
-
-    def admits(self, host: str, address: str, port: int) -> bool:
-        """Say whether a connection to `address`:`port`, asked for as `host`, is wanted."""
-        if self.port is not None and self.port != port:
-            return False
-        if self.network is not None:
-            return ipaddress.ip_address(address) in self.network
-        return host.rstrip(".").lower() == self.host
-
-
-def _fetch_allow(text: str) -> tuple[AllowedTarget, ...]:
-    return tuple(AllowedTarget.parse(entry.strip()) for entry in text.split(",") if entry.strip())
 
 
 def _setting(name: str, default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
@@ -245,35 +23,35 @@ def _setting(name: str, default: object, parse: Callable[[str], object], meaning
 class Settings:
     """All settings, each read once from its environment variable."""
 
-    port: int = _setting("PORT", 8888, _whole(1, 65_535), "TCP port of the API")
+    port: int = _setting("PORT", 8888, parsers.whole(1, 65_535), "TCP port of the API")
     api_host: str | None = _setting(
         "MATCH_API_HOST",
         None,
-        _host,
+        parsers.host,
         "address that the API listens on; unset: 127.0.0.1, and 0.0.0.0 where `MATCH_API_KEYS_FILE` is set",
     )
     request_timeout_s: float = _setting(
         "MATCH_REQUEST_TIMEOUT_S",
         30.0,
-        _seconds(1, 600),
+        parsers.seconds(1, 600),
         "a client that sends nothing for so long while its request comes in, or less than 16 KiB a second, gets a 408",
     )
     rate_limit: str | None = _setting(
         "MATCH_RATE_LIMIT",
         None,
-        _rate_limit,
+        parsers.rate_limit,
         "most requests of a key, or of an address without one: `100/second;5000/hour`; unset: any number",
     )
     trusted_proxies: int = _setting(
         "MATCH_TRUSTED_PROXIES",
         0,
-        _whole(0, 10),
+        parsers.whole(0, 10),
         "proxies in front whose `X-Forwarded-For` names the client's address; 0: whoever connects is the client",
     )
     cors_origins: tuple[str, ...] = _setting(
         "MATCH_CORS_ORIGINS",
         (),
-        _origins,
+        parsers.origins,
         "origins whose pages may use the API in a browser: `https://app.example.org,https://other.example.org`",
     )
     api_keys_file: Path | None = _setting(
@@ -282,129 +60,140 @@ class Settings:
         Path,
         "file of API keys, see [security](security.md); unset: whoever reaches the API may do everything",
     )
-    worker_count: int = _setting("WORKER_COUNT", 4, _whole(1, 256), "gunicorn workers of the API")
-    api_threads: int = _setting("MATCH_API_THREADS", 32, _whole(4, 256), "threads of each gunicorn worker")
+    worker_count: int = _setting("WORKER_COUNT", 4, parsers.whole(1, 256), "gunicorn workers of the API")
+    api_threads: int = _setting("MATCH_API_THREADS", 32, parsers.whole(4, 256), "threads of each gunicorn worker")
     all_orientations: bool = _setting(
         "ALL_ORIENTATIONS",
         True,
-        _boolean,
+        parsers.boolean,
         "whether a search looks for turned, mirrored and inverted copies unless it says otherwise",
     )
     redis_url: str = _setting(
         "REDIS_URL",
         "redis://localhost:6379/0",
-        _redis_url,
+        parsers.redis_url,
         "Redis: queue, ledger and uploads; behind Sentinels: `sentinel://host:26379,host:26379/service/0`",
     )
     uploads_url: str | None = _setting(
         "MATCH_UPLOADS_URL",
         None,
-        _uploads_url,
+        parsers.uploads_url,
         "where uploads wait: `redis://host:6379/0`, or `file:///path` for a folder that API and workers share; "
         "unset: the Redis of `REDIS_URL`",
     )
     store_url: str | None = _setting(
-        "MATCH_STORE_URL", None, _store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
+        "MATCH_STORE_URL", None, parsers.store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
     )
     elasticsearch_url: str = _setting(
         "ELASTICSEARCH_URL",
         "http://elasticsearch:9200",
-        _elasticsearch_url,
+        parsers.elasticsearch_url,
         "Elasticsearch: one host or several, separated by commas; `https://user:password@host:9200` works; "
         "without a scheme: http",
     )
     elasticsearch_api_key: str | None = _setting(
         "MATCH_ELASTICSEARCH_API_KEY",
         None,
-        _api_key,
+        parsers.elasticsearch_api_key,
         "API key in its encoded form, instead of user and password",
         secret=True,
     )
     elasticsearch_ca_file: Path | None = _setting(
-        "MATCH_ELASTICSEARCH_CA_FILE", None, _ca_file, "CA certificates (PEM) that Elasticsearch's is checked against"
+        "MATCH_ELASTICSEARCH_CA_FILE",
+        None,
+        parsers.ca_file,
+        "CA certificates (PEM) that Elasticsearch's is checked against",
     )
-    elasticsearch_index: str = _setting("ELASTICSEARCH_INDEX", "images", _index_name, "name of the index's alias")
+    elasticsearch_index: str = _setting(
+        "ELASTICSEARCH_INDEX", "images", parsers.index_name, "name of the index's alias"
+    )
     elasticsearch_doc_type: str | None = _setting(
         "ELASTICSEARCH_DOC_TYPE", None, str, "accepted for dsys/match's sake, without effect"
     )
     elasticsearch_timeout_s: float = _setting(
-        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, _seconds(0.1, 600), "longest wait for one answer of Elasticsearch"
+        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, parsers.seconds(0.1, 600), "longest wait for one answer of Elasticsearch"
     )
     elasticsearch_shards: int = _setting(
-        "MATCH_ELASTICSEARCH_SHARDS", 1, _whole(1, 1024), "shards of a new index; `make reindex` makes one"
+        "MATCH_ELASTICSEARCH_SHARDS", 1, parsers.whole(1, 1024), "shards of a new index; `make reindex` makes one"
     )
     elasticsearch_replicas: str = _setting(
         "MATCH_ELASTICSEARCH_REPLICAS",
         "0-1",
-        _replicas,
+        parsers.replicas,
         "further copies of each shard of a new index: a number, or a range that follows the number of nodes",
     )
     elasticsearch_refresh_interval_s: float = _setting(
         "MATCH_ELASTICSEARCH_REFRESH_INTERVAL_S",
         1.0,
-        _seconds(0.1, 3600),
+        parsers.seconds(0.1, 3600),
         "after so long searches of a new index see what was written",
     )
     elasticsearch_breadth: int = _setting(
         "MATCH_ELASTICSEARCH_BREADTH",
         500,
-        _whole(1, 10_000),
+        parsers.whole(1, 10_000),
         "vectors that a search with hnsw looks at in each shard, at least: more find more and take longer",
     )
     index_vectors: Literal["hnsw", "flat"] = _setting(
         "MATCH_INDEX_VECTORS",
         "hnsw",
-        _vectors,
+        parsers.one_of("hnsw", "flat"),
         "how a new index searches: `hnsw` stays quick as it grows, `flat` misses nothing and takes time in proportion",
     )
     home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all that `make dev` writes")
     max_image_bytes: int = _setting(
-        "MATCH_MAX_IMAGE_BYTES", 16 * MIB, _whole(1, 1024 * MIB), "largest upload or download of one picture"
+        "MATCH_MAX_IMAGE_BYTES", 16 * MIB, parsers.whole(1, 1024 * MIB), "largest upload or download of one picture"
     )
     max_image_pixels: int = _setting(
-        "MATCH_MAX_IMAGE_PIXELS", 50_000_000, _whole(1, 1_000_000_000), "largest picture, save baseline JPEGs"
+        "MATCH_MAX_IMAGE_PIXELS", 50_000_000, parsers.whole(1, 1_000_000_000), "largest picture, save baseline JPEGs"
     )
     max_jpeg_pixels: int = _setting(
-        "MATCH_MAX_JPEG_PIXELS", 200_000_000, _whole(1, 1_000_000_000), "largest baseline JPEG, which is read shrunken"
+        "MATCH_MAX_JPEG_PIXELS",
+        200_000_000,
+        parsers.whole(1, 1_000_000_000),
+        "largest baseline JPEG, which is read shrunken",
     )
     jpeg_draft_px: int = _setting(
         "MATCH_JPEG_DRAFT_PX",
         1024,
-        _whole(0, 65_535),
+        parsers.whole(0, 65_535),
         "a JPEG at least twice this size is decoded shrunken; 0: never",
     )
     decode_timeout_s: float = _setting(
-        "MATCH_DECODE_TIMEOUT_S", 30.0, _seconds(1, 600), "a process stuck this long in one picture is ended"
+        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "a process stuck this long in one picture is ended"
     )
     fetch_timeout_s: float = _setting(
-        "MATCH_FETCH_TIMEOUT_S", 15.0, _seconds(0.1, 100), "total time for one download, redirects and retries included"
+        "MATCH_FETCH_TIMEOUT_S",
+        15.0,
+        parsers.seconds(0.1, 100),
+        "total time for one download, redirects and retries included",
     )
     fetch_allow: tuple[AllowedTarget, ...] = _setting(
         "MATCH_FETCH_ALLOW",
         (),
-        _fetch_allow,
+        parsers.allowed_targets,
         "hosts or networks, each with an optional port, that may be fetched although private",
     )
     max_backlog: int = _setting(
-        "MATCH_MAX_BACKLOG", 1_000_000, _whole(1, 1_000_000_000), "open items at which /add answers 503"
+        "MATCH_MAX_BACKLOG", 1_000_000, parsers.whole(1, 1_000_000_000), "open items at which /add answers 503"
     )
     max_redis_percent: int = _setting(
-        "MATCH_MAX_REDIS_PERCENT", 80, _whole(1, 99), "share of Redis's maxmemory at which /add answers 503"
+        "MATCH_MAX_REDIS_PERCENT", 80, parsers.whole(1, 99), "share of Redis's maxmemory at which /add answers 503"
     )
     max_uploads_bytes: int = _setting(
         "MATCH_MAX_UPLOADS_BYTES",
         2048 * MIB,
-        _whole(1, 1024**5),
+        parsers.whole(1, 1024**5),
         "bytes of uploads held at which /add takes no more of them; failed ones, which a retry may need, count",
     )
     failed_keep_s: int = _setting(
         "MATCH_FAILED_KEEP_S",
         7 * DAY_S,
-        _whole(60, 3650 * DAY_S),
+        parsers.whole(60, 3650 * DAY_S),
         "how long failed tasks, their uploads and deletions are kept",
     )
     finished_keep_s: int = _setting(
-        "MATCH_FINISHED_KEEP_S", DAY_S, _whole(60, 365 * DAY_S), "how long the other finished tasks are kept"
+        "MATCH_FINISHED_KEEP_S", DAY_S, parsers.whole(60, 365 * DAY_S), "how long the other finished tasks are kept"
     )
     webhook_secret: tuple[str, ...] = _setting(
         "MATCH_WEBHOOK_SECRET",
@@ -418,68 +207,75 @@ class Settings:
         "MATCH_WEBHOOK_SECRET_FILE", (), read_secrets_file, "file of such secrets, one a line", secret=True
     )
     webhook_keep_s: int = _setting(
-        "MATCH_WEBHOOK_KEEP_S", DAY_S, _whole(60, 30 * DAY_S), "how long a callback that nobody takes is tried again"
+        "MATCH_WEBHOOK_KEEP_S",
+        DAY_S,
+        parsers.whole(60, 30 * DAY_S),
+        "how long a callback that nobody takes is tried again",
     )
     webhook_timeout_s: float = _setting(
-        "MATCH_WEBHOOK_TIMEOUT_S", 10.0, _seconds(0.1, 60), "total time for one call of a callback"
+        "MATCH_WEBHOOK_TIMEOUT_S", 10.0, parsers.seconds(0.1, 60), "total time for one call of a callback"
     )
     max_callbacks_bytes: int = _setting(
         "MATCH_MAX_CALLBACKS_BYTES",
         256 * MIB,
-        _whole(1, 1024**5),
+        parsers.whole(1, 1024**5),
         "bytes of callbacks that may wait in Redis, a quarter of it for one receiver; beyond, they are dropped",
     )
-    worker_threads: int = _setting("MATCH_WORKER_THREADS", 32, _whole(1, 1024), "pictures a worker process holds")
-    bulk_records: int = _setting("MATCH_BULK_RECORDS", 200, _whole(1, 10_000), "most records in one write")
-    bulk_linger_s: float = _setting("MATCH_BULK_LINGER_S", 0.05, _seconds(0, 5), "longest wait for a write to fill up")
+    worker_threads: int = _setting(
+        "MATCH_WORKER_THREADS", 32, parsers.whole(1, 1024), "pictures a worker process holds"
+    )
+    bulk_records: int = _setting("MATCH_BULK_RECORDS", 200, parsers.whole(1, 10_000), "most records in one write")
+    bulk_linger_s: float = _setting(
+        "MATCH_BULK_LINGER_S", 0.05, parsers.seconds(0, 5), "longest wait for a write to fill up"
+    )
     store_hold_s: float = _setting(
-        "MATCH_STORE_HOLD_S", 120.0, _seconds(0, 150), "how long a task waits for a store that is away"
+        "MATCH_STORE_HOLD_S", 120.0, parsers.seconds(0, 150), "how long a task waits for a store that is away"
     )
     visibility_timeout_s: float = _setting(
         "MATCH_VISIBILITY_TIMEOUT_S",
         300.0,
-        _seconds(1, 3600),
+        parsers.seconds(1, 3600),
         "after so long the work of a worker that died goes to another; longer than any task takes",
     )
     stop_within_s: float = _setting(
         "MATCH_STOP_WITHIN_S",
         55.0,
-        _seconds(1, 3600),
+        parsers.seconds(1, 3600),
         "a worker that is told to stop has ended by then, whatever it waits for",
     )
     sweep_after_s: float | None = _setting(
         "MATCH_SWEEP_AFTER_S",
         None,
-        _seconds(1, DAY_S),
+        parsers.seconds(1, DAY_S),
         "a task sent so long ago whose message is gone is sent again; unset: twice `MATCH_VISIBILITY_TIMEOUT_S`",
     )
     sweep_batch: int = _setting(
         "MATCH_SWEEP_BATCH",
         2000,
-        _whole(1, 1_000_000),
+        parsers.whole(1, 1_000_000),
         "most tasks without a message sent again in one pass; there are ten in each `MATCH_VISIBILITY_TIMEOUT_S`",
     )
     fetch_per_host: int = _setting(
         "MATCH_FETCH_PER_HOST",
         0,
-        _whole(0, 100_000),
+        parsers.whole(0, 100_000),
         "most downloads at once from one host, over all workers; 0: any number",
     )
-    max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, _seconds(0, 600), "longest `wait` of an add")
-    log_level: str = _setting("MATCH_LOG_LEVEL", "info", _log_level, "log level")
+    max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, parsers.seconds(0, 600), "longest `wait` of an add")
+    log_level: str = _setting("MATCH_LOG_LEVEL", "info", parsers.log_level, "log level")
     log_format: Literal["json", "text"] = _setting(
         "MATCH_LOG_FORMAT",
         "json",
-        _log_format,
+        parsers.one_of("json", "text"),
         "form of the log's lines: `json`, or `text` for people, as in `make dev`",
     )
     worker_metrics_port: int = _setting(
-        "MATCH_WORKER_METRICS_PORT", 0, _whole(0, 65_535), "TCP port of a worker's own `/metrics`; 0: none"
+        "MATCH_WORKER_METRICS_PORT", 0, parsers.whole(0, 65_535), "TCP port of a worker's own `/metrics`; 0: none"
     )
     tracing_endpoint: str | None = _setting(
         "MATCH_TRACING_ENDPOINT",
         None,
-        _tracing_endpoint,
+        parsers.collector_url,
         "collector of traces, by OTLP over HTTP: `http://collector:4318`; needs `requirements/tracing.txt` installed",
     )
 
@@ -500,21 +296,7 @@ class Settings:
                     message = f"{name} {error}"
                     raise ConfigError(message) from error
         settings = cls(**values)
-        if settings.elasticsearch_api_key is not None and "@" in settings.elasticsearch_url:
-            raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot stand beside a user in ELASTICSEARCH_URL")
-        if settings.elasticsearch_ca_file is not None and "http://" in settings.elasticsearch_url:
-            raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
-        # Else work would be done twice at once, over and over.
-        if settings.visibility_timeout_s <= settings.longest_task_s:
-            message = (
-                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
-                f"and MATCH_STORE_HOLD_S, {settings.longest_task_s:g}"
-            )
-            raise ConfigError(message)
-        if settings.webhook_secret and settings.webhook_secret_file:
-            raise ConfigError("MATCH_WEBHOOK_SECRET cannot stand beside MATCH_WEBHOOK_SECRET_FILE")
-        if settings.lost_after_s < settings.visibility_timeout_s:
-            raise ConfigError("MATCH_SWEEP_AFTER_S must not be below MATCH_VISIBILITY_TIMEOUT_S")
+        settings._check_combinations()
         return settings
 
     @property
@@ -537,3 +319,20 @@ class Settings:
     def longest_task_s(self) -> float:
         """How long a task may take from its begin, in seconds."""
         return self.fetch_timeout_s + self.decode_timeout_s + self.store_hold_s
+
+    def _check_combinations(self) -> None:
+        """Raise ConfigError for settings that cannot work together."""
+        if self.elasticsearch_api_key is not None and "@" in self.elasticsearch_url:
+            raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot stand beside a user in ELASTICSEARCH_URL")
+        if self.elasticsearch_ca_file is not None and "http://" in self.elasticsearch_url:
+            raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
+        # Else work would be done twice at once, over and over.
+        if self.visibility_timeout_s <= self.longest_task_s:
+            raise ConfigError(
+                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
+                f"and MATCH_STORE_HOLD_S, {self.longest_task_s:g}"
+            )
+        if self.webhook_secret and self.webhook_secret_file:
+            raise ConfigError("MATCH_WEBHOOK_SECRET cannot stand beside MATCH_WEBHOOK_SECRET_FILE")
+        if self.lost_after_s < self.visibility_timeout_s:
+            raise ConfigError("MATCH_SWEEP_AFTER_S must not be below MATCH_VISIBILITY_TIMEOUT_S")

@@ -47,8 +47,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
-from common.addresses import DEFAULT_PORTS, Target, is_public, read_url, refuse_odd_text
-from common.config import AllowedTarget
+from common.addresses import DEFAULT_PORTS, AllowedTarget, Target, is_public, read_url, refuse_odd_text
 from common.errors import FetchError
 from common.watchdog import DOWNLOAD, Download, Watchdog
 

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
-from common.config import AllowedTarget
+from common.addresses import AllowedTarget
 from common.errors import FetchError
 from common.fetch import Fetcher
 

@@ -3,7 +3,8 @@
 import certifi
 import pytest
 
-from common.config import AllowedTarget, Settings
+from common.addresses import AllowedTarget
+from common.config import Settings
 from common.errors import ConfigError
 
 

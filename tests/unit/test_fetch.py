@@ -13,8 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common import addresses, fetch
-from common.addresses import is_public, read_url
-from common.config import AllowedTarget
+from common.addresses import AllowedTarget, is_public, read_url
 from common.errors import FetchError
 from common.fetch import Fetcher
 

@@ -1,0 +1,186 @@
+"""The text of an environment variable to the value of a setting: one parser for each kind of value.
+
+A parser raises ValueError for a text that cannot work. Its message goes on after the variable's name, and shows nothing
+that may be a secret.
+"""
+
+import ipaddress
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from common.addresses import AllowedTarget
+from common.sentinels import SCHEME, Sentinels
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Parse a whole number; its digits may stand in groups, parted by underscores."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9_]{1,20}", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Parse seconds, with or without a fraction."""
+
+    def parse(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not low <= float(text) <= high:
+            raise ValueError(f"must be seconds from {low:g} to {high:g}")
+        return float(text)
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Parse one of these words, written exactly so."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    """Parse true, false, 1 or 0, in any case."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[text.lower()]
+
+
+def log_level(text: str) -> str:
+    """Parse a level of the log, in any case."""
+    return one_of("debug", "info", "warning", "error")(text.lower())
+
+
+def host(text: str) -> str:
+    """Parse an address or a host name; an IPv6 address gets its brackets."""
+    if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", text):
+        raise ValueError("must be an address or a host name")
+    return f"[{text}]" if ":" in text else text
+
+
+def redis_url(text: str) -> str:
+    """Parse the URL of one Redis, or of the Sentinels that know where it is."""
+    if text.startswith(f"{SCHEME}://"):
+        try:
+            Sentinels.parse(text)
+        except ValueError as error:
+            raise ValueError("must look like sentinel://host:26379,host:26379/service/0") from error
+        return text
+    parts = _split_url(text, "redis", "rediss")
+    if parts is None or not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
+        raise ValueError("must look like redis://host:6379/0")
+    return text
+
+
+def uploads_url(text: str) -> str:
+    """Parse the URL of a folder, or of a Redis."""
+    if not text.startswith("file:"):
+        return redis_url(text)
+    if not re.fullmatch(r"file:///[^?#%]+", text):
+        raise ValueError("must look like file:///path/to/a/folder")
+    return text
+
+
+def store_url(text: str) -> str:
+    """Parse the URL of the embedded store; Elasticsearch has a setting of its own."""
+    if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
+        raise ValueError("must look like sqlite:///path/to/match.db")
+    return text
+
+
+def elasticsearch_url(text: str) -> str:
+    """Parse URLs separated by commas; one without a scheme is http, as in dsys/match."""
+    urls = [one.strip() if "://" in one else f"http://{one.strip()}" for one in text.split(",")]
+    parts = [_split_url(url, "http", "https") for url in urls]
+    if None in parts:
+        raise ValueError("must look like http://host:9200 (several: separated by commas)")
+    if len({(part.username, part.password) for part in parts if part and part.username}) > 1:
+        raise ValueError("must have one user and one password for all hosts")
+    return ",".join(urls)
+
+
+def elasticsearch_api_key(text: str) -> str:
+    """Parse a key in its encoded form, base64 of id:key, as Elasticsearch hands it out."""
+    if not re.fullmatch(r"[A-Za-z0-9+/_-]+={0,2}", text):
+        raise ValueError("must be an API key in its encoded form (base64)")
+    return text
+
+
+def ca_file(text: str) -> Path:
+    """Parse the path of a file of certificates, by reading it."""
+    try:
+        ssl.create_default_context(cafile=text)
+    except OSError as error:
+        raise ValueError("must be a readable file of CA certificates (PEM)") from error
+    return Path(text)
+
+
+def index_name(text: str) -> str:
+    """Parse a name that Elasticsearch accepts for an alias."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", text):
+        raise ValueError("must be a lower-case Elasticsearch index name")
+    return text
+
+
+def replicas(text: str) -> str:
+    """Parse a number of copies, or a range of it that Elasticsearch chooses from."""
+    match = re.fullmatch(r"([0-9]{1,2})(?:-([0-9]{1,2}|all))?", text)
+    if match is None or (match[2] not in {None, "all"} and int(match[1]) > int(match[2])):
+        raise ValueError("must be a number such as 1, or a range such as 0-1")
+    return text
+
+
+def rate_limit(text: str) -> str:
+    """Parse limits such as 100/second, separated by semicolons."""
+    limit = r"[1-9][0-9]{0,8}/(second|minute|hour|day)"
+    if not re.fullmatch(rf"{limit}( ?; ?{limit})*", text):
+        raise ValueError("must look like 100/second;5000/hour")
+    return text
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Parse origins separated by commas; they are compared with what a browser sends, which is in lower case."""
+    found = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    for origin in found:
+        if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", origin):
+            raise ValueError("must name origins such as https://app.example.org, separated by commas; * is none")
+    return found
+
+
+def allowed_targets(text: str) -> tuple[AllowedTarget, ...]:
+    """Parse hosts and networks separated by commas, each with an optional port."""
+    return tuple(AllowedTarget.parse(entry.strip()) for entry in text.split(",") if entry.strip())
+
+
+def collector_url(text: str) -> str:
+    """Parse the URL of a collector of traces; a password in it would reach its log."""
+    parts = _split_url(text, "http", "https")
+    if parts is None or "@" in parts.netloc:
+        raise ValueError("must look like http://collector:4318")
+    return text
+
+
+def _split_url(text: str, *schemes: str) -> SplitResult | None:
+    """Return the parts of a URL that every client reads alike, or None; no error shows what it holds."""
+    if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)) or not re.fullmatch(r"[!-~]+", text):
+        return None
+    try:
+        parts = urlsplit(text)
+        place = re.fullmatch(r"(?:\[(.+)\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", parts.netloc.rpartition("@")[2])
+        if place is None or parts.port == 0:
+            return None
+        if place[1]:
+            ipaddress.IPv6Address(place[1])
+    except ValueError:
+        return None
+    return None if parts.query or parts.fragment else parts
