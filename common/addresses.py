@@ -16,6 +16,7 @@ from common.errors import FetchError
 
 URL_MAX_BYTES = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
+PORT_MAX = 65_535
 
 # ipaddress.is_global is not enough: it differs between Python versions, and says yes to multicast and to IPv6 forms
 # that carry an IPv4 address inside.
@@ -107,19 +108,25 @@ class AllowedTarget:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `host`, `host:port`, `network` or `network:port`; IPv6 with a port stands in [ ]."""
-        match = re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?|([^:]+)(?::(\d{1,5}))?|([0-9a-fA-F:]+(?:/\d{1,3})?)", text)
+        match = re.fullmatch(
+            r"\[([^\]]+)\](?::([0-9]{1,5}))?|([^:]+)(?::([0-9]{1,5}))?|([0-9a-fA-F:]+(?:/[0-9]{1,3})?)", text
+        )
         if match is None:
             message = f"has an entry that is no host, network or host:port: {text}"
             raise ValueError(message)
         name = match[1] or match[3] or match[5]
-        port = match[2] or match[4]
+        digits = match[2] or match[4]
+        port = int(digits) if digits else None
+        if port is not None and not 0 < port <= PORT_MAX:
+            message = f"has an entry with a port out of range: {text}"
+            raise ValueError(message)
         try:
-            return cls(None, ipaddress.ip_network(name), int(port) if port else None)
+            return cls(None, ipaddress.ip_network(name), port)
         except ValueError:
             if not re.fullmatch(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]*[A-Za-z]\.?", name):
                 message = f"has an entry that is neither a host nor a network: {text}"
                 raise ValueError(message) from None
-            return cls(name.rstrip(".").lower(), None, int(port) if port else None)
+            return cls(name.rstrip(".").lower(), None, port)
 
     def admits(self, host: str, address: str, port: int) -> bool:
         """Say whether a connection to `address`:`port`, asked for as `host`, is wanted."""
@@ -170,7 +177,7 @@ def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
     if match is None:
         raise _bad_url("has no host, or one that cannot be read")
     port = int(match["port"] or default_port)
-    if not 0 < port <= 65_535:  # noqa: PLR2004 - the largest TCP port
+    if not 0 < port <= PORT_MAX:
         raise _bad_url("has a port out of range")
     return read_ipv6(match["literal"]) if match["literal"] else read_name(match["name"]), port
 

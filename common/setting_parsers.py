@@ -14,12 +14,19 @@ from urllib.parse import SplitResult, urlsplit
 from common.addresses import AllowedTarget
 from common.sentinels import SCHEME, Sentinels
 
+# Python refuses to read a number of more than 4,300 digits, in words of its own.
+LONGEST_NUMBER = 20
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
+# Browsers leave out the port that their scheme has by itself: with it, an origin would never be met.
+_OWN_PORT = re.compile(r"http:.*:0*80|https:.*:0*443")
+
 
 def whole(low: int, high: int) -> Callable[[str], int]:
     """Parse a whole number; its digits may stand in groups, parted by underscores."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9_]{1,20}", text) or not low <= int(text) <= high:
+        is_number = len(text) <= LONGEST_NUMBER and re.fullmatch(r"[0-9]+(_[0-9]+)*", text)
+        if not is_number or not low <= int(text) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(text)
 
@@ -149,10 +156,10 @@ def rate_limit(text: str) -> str:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """Parse origins separated by commas; they are compared with what a browser sends, which is in lower case."""
+    """Parse origins separated by commas, each as browsers send it: in lower case, without its scheme's own port."""
     found = tuple(entry.strip() for entry in text.split(",") if entry.strip())
     for origin in found:
-        if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", origin):
+        if not _ORIGIN.fullmatch(origin) or _OWN_PORT.fullmatch(origin):
             raise ValueError("must name origins such as https://app.example.org, separated by commas; * is none")
     return found
 

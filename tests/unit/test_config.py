@@ -68,6 +68,7 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("PORT", "http"),
         ("WORKER_COUNT", "-1"),
         ("WORKER_COUNT", "1.5"),
+        ("WORKER_COUNT", "٣"),
         ("ALL_ORIENTATIONS", "yes"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "http://localhost"),
@@ -106,8 +107,11 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("ELASTICSEARCH_INDEX", "_all"),
         ("MATCH_FETCH_TIMEOUT_S", "0"),
         ("MATCH_FETCH_TIMEOUT_S", "nan"),
+        ("MATCH_FETCH_TIMEOUT_S", "٣"),
         ("MATCH_FETCH_ALLOW", "http://a.org"),
         ("MATCH_FETCH_ALLOW", "10.0.0.0/99"),
+        ("MATCH_FETCH_ALLOW", "127.0.0.1:0"),
+        ("MATCH_FETCH_ALLOW", "images.lan:65536"),
         ("MATCH_MAX_IMAGE_BYTES", "10MB"),
         ("MATCH_LOG_LEVEL", "loud"),
         ("MATCH_LOG_FORMAT", "xml"),
@@ -123,6 +127,8 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_CORS_ORIGINS", "app.example.org"),
         ("MATCH_CORS_ORIGINS", "https://app.example.org/"),
         ("MATCH_CORS_ORIGINS", "https://App.example.org"),
+        ("MATCH_CORS_ORIGINS", "https://app.example.org:443"),
+        ("MATCH_CORS_ORIGINS", "http://[::1]:80"),
         ("MATCH_TRUSTED_PROXIES", "-1"),
         ("MATCH_REQUEST_TIMEOUT_S", "0"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
@@ -135,6 +141,12 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
 def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} "):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize("value", ["_", "_80", "8__0", "80_"])
+def test_a_number_with_stray_underscores_is_told_as_any_other_that_is_none(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^PORT must be a whole number from 1 to 65535$"):
+        Settings.from_env({"PORT": value})
 
 
 def test_a_message_is_lost_after_two_visibility_timeouts_unless_told_otherwise() -> None:
