@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from common.errors import ConfigError
-from common.logs import without_urls
+from common.redaction import redact_urls
 
 SERVER, PRODUCER, CONSUMER, INTERNAL = "SERVER", "PRODUCER", "CONSUMER", "INTERNAL"
 
@@ -148,7 +148,7 @@ class _Recorded:
     def fail(self, reason: str) -> None:
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
-        self._span.set_status(StatusCode.ERROR, without_urls(reason))
+        self._span.set_status(StatusCode.ERROR, redact_urls(reason))
 
 
 class OpenTelemetry:
@@ -216,4 +216,4 @@ def _traceparent(context: Any) -> str:  # noqa: ANN401 - its type is in the extr
 
 
 def _clean(attributes: Mapping[str, Value]) -> dict[str, Value]:
-    return {name: without_urls(value) if isinstance(value, str) else value for name, value in attributes.items()}
+    return {name: redact_urls(value) if isinstance(value, str) else value for name, value in attributes.items()}

@@ -1,0 +1,96 @@
+"""Takes secrets out of texts: the settings' own, wherever they stand, and what URLs and headers may hold."""
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from common.config import Settings
+
+REDACTED = "[...]"
+# Shorter ones would blacken ordinary words.
+_SHORTEST_SECRET = 5
+# Of one line of a text, and of a text: looking for secrets takes the square of a hostile line's length.
+_LONGEST_LINE = 2_000
+_LONGEST_TEXT = 32_000
+
+# Up to the next space, whatever is in it: what a URL holds may be chosen by whoever wants to be read.
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*)", re.IGNORECASE)
+_PLACE = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@\[\]]*)(:\d*)?\W*", re.IGNORECASE)
+_ENCODED_URL = re.compile(r"\S*%3a%2f%2f\S*", re.IGNORECASE)
+_LOGIN = re.compile(r"[^\s/@:'\"]*:[^\s/@]+@(?=[\w\[])")
+_QUERY = re.compile(r"(/[^\s?]*)\?\S+|(?<=[^\s?])\?[^\s?]*=\S*")
+# Our own keys, wherever somebody put one by mistake.
+_KEY = re.compile(r"\bmatch_[\w-]{43}(?![\w-])")
+_CREDENTIAL = re.compile(r"\b(bearer|basic|apikey) +[\w.~+/=-]{12,}", re.IGNORECASE)
+
+
+class Redactor:
+    """Takes secrets, these and those that texts hold, out of whatever somebody logs."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = re.compile("|".join(map(re.escape, secrets))) if secrets else None
+
+    def redact(self, value: Any) -> Any:  # noqa: ANN401 - whatever somebody logs
+        """Return the value without secrets: as JSON has it, so what is neither text, number nor container is a text."""
+        if isinstance(value, str):
+            return self._redact_text(value)
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {self.redact(str(name)): self.redact(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.redact(one) for one in value]
+        return self._redact_text(str(value))
+
+    def _redact_text(self, text: str) -> str:
+        text = self._secrets.sub(REDACTED, text) if self._secrets else text
+        return "\n".join(redact_urls(line[:_LONGEST_LINE]) for line in text[:_LONGEST_TEXT].split("\n"))
+
+
+def redact_urls(text: str) -> str:
+    """Return the text with its URLs cut down to what is no secret: scheme, host, port and path.
+
+    >>> redact_urls("GET http://me:pw@a.org/cat.jpg?sig=1 and /list?cursor=2")
+    'GET http://a.org/cat.jpg?[...] and /list?[...]'
+    """
+    if "://" in text:
+        text = _URL.sub(_shown, text)
+    if "?" in text:
+        text = _QUERY.sub(lambda found: f"{found[1] or ''}?{REDACTED}", text)
+    if "%" in text:
+        text = _ENCODED_URL.sub(REDACTED, text)
+    if "@" in text:
+        text = _LOGIN.sub(f"{REDACTED}@", text)
+    if "match_" in text:
+        text = _KEY.sub(REDACTED, text)
+    return _CREDENTIAL.sub(rf"\1 {REDACTED}", text) if " " in text else text
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Return the secrets among the settings, in each form that a text may have them in; the longest first."""
+    values = [getattr(settings, one.name) for one in fields(settings) if not one.repr]
+    hidden = [text for value in values for text in (value if isinstance(value, tuple) else (value,))]
+    urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]
+    logins = [urlsplit(url).netloc.rpartition("@")[0] for url in urls if "@" in urlsplit(url).netloc]
+    passwords = [login.partition(":")[2] for login in logins]
+    # As it travels in a header.
+    encoded = [b64encode(unquote(login).encode()).decode() for login in logins]
+    # A Sentinel's password.
+    asked = [value for url in urls for _, value in parse_qsl(urlsplit(url).query)]
+    found = {text for text in [*hidden, *passwords, *encoded, *asked] if isinstance(text, str)}
+    found |= {unquote(text) for text in found}
+    return sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _shown(url: re.Match[str]) -> str:
+    scheme, rest = url[1], url[2]
+    kept = re.split(r"[?#]", rest, maxsplit=1)
+    place, slash, path = kept[0].partition("/")
+    place = place.rpartition("@")[2]
+    # No host and port: what was cut in the middle may be a password.
+    if not _PLACE.fullmatch(place) or ("@" in rest and "@" not in kept[0].partition("/")[0]):
+        return f"{scheme}{REDACTED}"
+    return f"{scheme}{place}{slash}{path}" + (f"?{REDACTED}" if len(kept) > 1 else "")
