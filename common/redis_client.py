@@ -20,9 +20,9 @@ from redis.exceptions import (
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
+from common.circuit_breaker import CircuitBreaker
 from common.errors import Overloaded, QueueError, QueueUnavailable
 from common.sentinels import SCHEME, Sentinels
-from common.silence import Silence
 
 ANSWER_WITHIN_S = 5.0
 SENTINEL_WITHIN_S = 1.0
@@ -31,63 +31,63 @@ RETRY_AFTER_S = 5
 PASSING = {"MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
 
 
-class _Noticing(Connection):
-    """A connection that notes whether Redis answers."""
+class _Connection(Connection):
+    """A connection that tells the circuit breaker whether Redis answers."""
 
-    def __init__(self, *args: Any, silence: Silence, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
-        self._silence = silence
+    def __init__(self, *args: Any, breaker: CircuitBreaker, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        self._breaker = breaker
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py's own have no types
 
     def connect(self) -> None:
-        with self._noting():
+        with self._watched():
             super().connect()  # type: ignore[no-untyped-call]
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        with self._noting():
+        with self._watched():
             super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         # Behind Sentinels redis-py keeps a connection whose answer may yet come, as that to the next command.
         kwargs.setdefault("disconnect_on_error", True)
-        with self._noting():
+        with self._watched():
             response = super().read_response(*args, **kwargs)
-        self._silence.end()
+        self._breaker.reset()
         return response
 
     @contextmanager
-    def _noting(self) -> Iterator[None]:
+    def _watched(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError:
-            self._silence.begin(waited_s=ANSWER_WITHIN_S)
+            self._breaker.trip(waited_s=ANSWER_WITHIN_S)
             raise
 
 
-class _NoticingTls(_Noticing, SSLConnection):
+class _TlsConnection(_Connection, SSLConnection):
     """The same, with TLS."""
 
 
-class _NoticingMaster(_Noticing, SentinelManagedConnection):
+class _PrimaryConnection(_Connection, SentinelManagedConnection):
     """The same, to whichever Redis the Sentinels name."""
 
 
 class _Pool(ConnectionPool):
     """Connections to one Redis; while it is silent, one caller at a time asks whether it is back."""
 
-    def __init__(self, *, silence: Silence, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
-        self._silence = silence
-        super().__init__(silence=silence, **kwargs)
+    def __init__(self, *, breaker: CircuitBreaker, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+        self._breaker = breaker
+        super().__init__(breaker=breaker, **kwargs)
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
-        if self._silence.lasts:
-            if not self._silence.may_ask(answer_within_s=ANSWER_WITHIN_S):
+        if self._breaker.is_open:
+            if not self._breaker.may_probe(answer_within_s=ANSWER_WITHIN_S):
                 raise TimeoutError("Redis was silent a moment ago")
             # Those at hand may be as dead as the one that got no answer: a new one asks.
             self.disconnect(inuse_connections=False)
         return super().get_connection(*args, **kwargs)
 
 
-class _MasterPool(_Pool, SentinelConnectionPool):
+class _PrimaryPool(_Pool, SentinelConnectionPool):
     """The same, to whichever Redis the Sentinels name."""
 
 
@@ -98,7 +98,7 @@ MOST_CONNECTIONS = 4096
 def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
     """Return a thread-safe client that answers in bytes; nothing is opened before its first command."""
     options: dict[str, Any] = {
-        "silence": Silence(),
+        "breaker": CircuitBreaker(),
         "socket_timeout": answer_within_s,
         "socket_connect_timeout": answer_within_s,
         "socket_keepalive": True,
@@ -110,8 +110,8 @@ def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
     }
     scheme = urlsplit(url).scheme
     if scheme == SCHEME:
-        return Redis.from_pool(_master_pool(Sentinels.parse(url), options))
-    connection = _NoticingTls if scheme == "rediss" else _Noticing
+        return Redis.from_pool(_primary_pool(Sentinels.parse(url), options))
+    connection = _TlsConnection if scheme == "rediss" else _Connection
     return Redis.from_pool(_Pool.from_url(url, connection_class=connection, **options))
 
 
@@ -124,13 +124,13 @@ def sentinel_options(sentinels: Sentinels) -> dict[str, Any]:
     }
 
 
-def _master_pool(sentinels: Sentinels, options: dict[str, Any]) -> _MasterPool:
-    return _MasterPool(
+def _primary_pool(sentinels: Sentinels, options: dict[str, Any]) -> _PrimaryPool:
+    return _PrimaryPool(
         service_name=sentinels.service,
         sentinel_manager=Sentinel(  # type: ignore[no-untyped-call]
             sentinels.hosts, sentinel_kwargs=sentinel_options(sentinels)
         ),
-        connection_class=_NoticingMaster,
+        connection_class=_PrimaryConnection,
         db=sentinels.db,
         username=sentinels.username,
         password=sentinels.password,

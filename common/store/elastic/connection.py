@@ -14,8 +14,8 @@ from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedPr
 from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError
 
+from common.circuit_breaker import CircuitBreaker
 from common.errors import StoreError, StoreUnavailable
-from common.silence import Silence
 
 DEFAULT_PORT = 9200
 # One connection a thread of the busiest process; those above it would be opened and thrown away.
@@ -44,7 +44,7 @@ class _Host(Urllib3HttpNode):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         super().__init__(*args, **kwargs)
-        self._silence = Silence()
+        self._breaker = CircuitBreaker()
 
     def perform_request(
         self,
@@ -55,18 +55,18 @@ class _Host(Urllib3HttpNode):
         request_timeout: Any = None,  # noqa: ANN401 - the client's types for these have no public names
     ) -> Any:  # noqa: ANN401 - the same
         within: Any = Timeout(total=request_timeout, connect=CONNECT_WITHIN_S)
-        if self._silence.lasts and not self._silence.may_ask(answer_within_s=request_timeout):
+        if self._breaker.is_open and not self._breaker.may_probe(answer_within_s=request_timeout):
             raise NoConnection("silent a moment ago")
         began = monotonic()
         try:
             answer = super().perform_request(method, target, body, headers, within)
         except ConnectionTimeout as error:
-            self._silence.begin(waited_s=monotonic() - began)
+            self._breaker.trip(waited_s=monotonic() - began)
             if isinstance(error.__cause__, ConnectTimeoutError):
                 # Nothing was sent. The client tries another host after this error, and after a time-out none.
                 raise NoConnection(error.message, errors=error.errors) from error
             raise
-        self._silence.end()
+        self._breaker.reset()
         return answer
 
 
