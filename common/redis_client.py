@@ -34,9 +34,10 @@ PASSING = {"MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BU
 class _Connection(Connection):
     """A connection that tells the circuit breaker whether Redis answers."""
 
-    def __init__(self, *args: Any, breaker: CircuitBreaker, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+    def __init__(self, *args: Any, breaker: CircuitBreaker, socket_timeout: float, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         self._breaker = breaker
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # redis-py's own have no types
+        self._answer_within_s = socket_timeout
+        super().__init__(*args, socket_timeout=socket_timeout, **kwargs)  # type: ignore[no-untyped-call]  # redis-py's own have no types
 
     def connect(self) -> None:
         with self._watched():
@@ -59,7 +60,7 @@ class _Connection(Connection):
         try:
             yield
         except TimeoutError:
-            self._breaker.trip(waited_s=ANSWER_WITHIN_S)
+            self._breaker.trip(waited_s=self._answer_within_s)
             raise
 
 
@@ -74,13 +75,14 @@ class _PrimaryConnection(_Connection, SentinelManagedConnection):
 class _Pool(ConnectionPool):
     """Connections to one Redis; while it is silent, one caller at a time asks whether it is back."""
 
-    def __init__(self, *, breaker: CircuitBreaker, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+    def __init__(self, *, breaker: CircuitBreaker, socket_timeout: float, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         self._breaker = breaker
-        super().__init__(breaker=breaker, **kwargs)
+        self._answer_within_s = socket_timeout
+        super().__init__(breaker=breaker, socket_timeout=socket_timeout, **kwargs)
 
     def get_connection(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
         if self._breaker.is_open:
-            if not self._breaker.may_probe(answer_within_s=ANSWER_WITHIN_S):
+            if not self._breaker.may_probe(answer_within_s=self._answer_within_s):
                 raise TimeoutError("Redis was silent a moment ago")
             # Those at hand may be as dead as the one that got no answer: a new one asks.
             self.disconnect(inuse_connections=False)

@@ -1,10 +1,13 @@
 """Redis's refusals as our errors: what passes is told apart from what does not, and nothing of a command gets out."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import TimeoutError as NoAnswer
 
 from common.errors import QueueError, QueueUnavailable
 from common.redis_client import connect, redis_errors
@@ -53,3 +56,22 @@ def test_one_of_many_commands_that_cannot_be_written_now_passes(client: Redis) -
 
     with pytest.raises(QueueUnavailable), redis_errors():
         client.pipeline(transaction=False).get("key").set("key", "value").execute()
+
+
+def test_a_redis_that_fell_silent_is_not_waited_for_each_time_however_short_the_wait(server: RedisServer) -> None:
+    with connect(server.url, answer_within_s=0.2) as client:
+        client.ping()
+        os.kill(server.pid, signal.SIGSTOP)
+
+        told = [no_answer(client) for _ in range(5)]
+
+        os.kill(server.pid, signal.SIGCONT)
+
+    assert "Redis was silent a moment ago" in told
+
+
+def no_answer(client: Redis) -> str:
+    """Return how the client says that there is none."""
+    with pytest.raises(NoAnswer) as raised:
+        client.ping()
+    return str(raised.value)
