@@ -11,10 +11,10 @@ from common.errors import StoreError, StoreUnavailable
 from common.signature import Signature
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.elastic import documents
+from common.store.elastic.coalesced import Coalesced
 from common.store.elastic.connection import PARTIAL, Json, bulk, connect, hits, is_whole, our_errors, reason
 from common.store.elastic.index import Index
 from common.store.elastic.mapping import VECTORS, Shape
-from common.store.elastic.shared import Shared
 from common.store.labels import wanted
 
 HEALTH_TIMEOUT_S = 3.0
@@ -50,7 +50,7 @@ class ElasticStore:
         self._index = Index(self._client, index, shape=shape or Shape())
         self._breadth = breadth
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
-        self._refresh = Shared(self._refresh_index)
+        self._refresh = Coalesced(self._refresh_index)
 
     def prepare(self) -> None:
         """Create index and alias in one step where absent, and wait until the index answers."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store.elastic.shared import Shared
+from common.store.elastic.coalesced import Coalesced
 
 
 def wait_for(happens: Callable[[], bool]) -> None:
@@ -30,9 +30,9 @@ def test_all_who_come_while_one_runs_share_the_next() -> None:
 
     def call() -> None:
         callers.append(1)
-        shared()
+        coalesced()
 
-    shared = Shared(act)
+    coalesced = Coalesced(act)
     with ThreadPoolExecutor(20) as pool:
         first = pool.submit(call)
         began.acquire()
@@ -56,13 +56,13 @@ def test_a_caller_sees_a_run_that_began_after_its_call() -> None:
     def refresh() -> None:
         seen[0] = written[0]
 
-    shared, lock = Shared(refresh), threading.Lock()
+    coalesced, lock = Coalesced(refresh), threading.Lock()
 
     def write_and_wait(_: int) -> bool:
         with lock:
             written[0] += 1
             mine = written[0]
-        shared()
+        coalesced()
         return seen[0] >= mine
 
     with ThreadPoolExecutor(16) as pool:
@@ -76,9 +76,9 @@ def test_all_who_share_a_failed_run_hear_of_it_and_the_next_runs_anew() -> None:
         if error := next(outcomes):
             raise error
 
-    shared = Shared(act)
+    coalesced = Coalesced(act)
 
     with pytest.raises(StoreUnavailable):
-        shared()
-    shared()
+        coalesced()
+    coalesced()
     assert list(outcomes) == []

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 
-class Shared:
-    """An action that its callers share: each returns after a run that began after its call."""
+class Coalesced:
+    """An action whose callers share its runs: each returns after a run that began after its call."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
