@@ -18,7 +18,7 @@ from common.ledger import Ledger, State
 from common.signature import LENGTH
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
-from common.store.elastic.connection import BULK_BYTES
+from common.store.elastic.bulk import BULK_BYTES
 from workers.settlement import Settlement
 from workers.writer import Writer
 

@@ -216,7 +216,7 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
 def test_while_no_master_leads_searches_go_on_and_writes_wait(
     cluster: Cluster, store: ElasticStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.store.elastic.connection.SHARD_WITHIN_S", 1)
+    monkeypatch.setattr("common.store.elastic.bulk.SHARD_WITHIN_S", 1)
     cat, dog = record("cat.jpg", 1), record("dog.jpg", 2)
     store.put([cat])
     store.refresh()

@@ -296,7 +296,7 @@ def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
 def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_theirs_is(
     torn: ElasticStore, client: Elasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.store.elastic.connection.SHARD_WITHIN_S", 1)
+    monkeypatch.setattr("common.store.elastic.bulk.SHARD_WITHIN_S", 1)
     records = [record(f"{seq}.jpg", seq) for seq in range(1, 41)]
 
     first = torn.put(records)

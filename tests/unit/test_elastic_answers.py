@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store.elastic.connection import hits, reason
+from common.store.elastic.answers import hits, reason
 
 
 @pytest.mark.parametrize(

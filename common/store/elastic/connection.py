@@ -1,42 +1,27 @@
-"""The connection to Elasticsearch: hosts and credentials, errors as ours, bodies of bounded size."""
+"""The connection to Elasticsearch: its hosts and credentials, and whether it is an Elasticsearch that we can use."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from http import HTTPStatus
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from elastic_transport import ConnectionError as NoConnection
 from elastic_transport import ConnectionTimeout, HttpHeaders, Urllib3HttpNode
-from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
+from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
 from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError
 
 from common.circuit_breaker import CircuitBreaker
-from common.errors import StoreError, StoreUnavailable
+from common.errors import StoreError
 
 DEFAULT_PORT = 9200
 # One connection a thread of the busiest process; those above it would be opened and thrown away.
 CONNECTIONS = 32
 # A machine that is gone answers nothing at all. A packet lost on the way to one that lives is sent again after 1 s.
 CONNECT_WITHIN_S = 3.0
-# So long a bulk waits for a shard that is away, before it answers for all. Elasticsearch's own minute is longer than
-# anybody waits for the answer: what was stored would not be confirmed either.
-SHARD_WITHIN_S = 5
-# Bodies stay far below http.max_content_length (100 MiB): a node holds each in memory. A record with the largest
-# metadata that a request may bring takes some 2 MiB with its labels, mostly far less.
-BULK_BYTES = 8 * 1024 * 1024
-REASON_MAX = 500
-PARTIAL = "Elasticsearch: a part of the index did not answer"
 # The client speaks to servers of its own major version and later; bit vectors would need 8.15.
 OLDEST_MAJOR = 9
-
-# An operator, or time, can mend these: away, not created yet, read-only, not allowed, too much at once.
-UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
-
-Json: TypeAlias = Mapping[str, Any]
 
 
 class _Host(Urllib3HttpNode):
@@ -139,97 +124,3 @@ def wrong_server(answer: object) -> str:
     if int(number.partition(".")[0]) < OLDEST_MAJOR:
         return f"Elasticsearch {number} is too old: Match needs {OLDEST_MAJOR} or later"
     return ""
-
-
-@contextmanager
-def our_errors() -> Iterator[None]:
-    """Turn the client's errors into ours."""
-    try:
-        yield
-    except UnsupportedProductError as error:
-        raise StoreError("what answers is not Elasticsearch") from error
-    except ApiError as error:
-        kind = StoreUnavailable if error.status_code in UNAVAILABLE else StoreError
-        message = f"Elasticsearch answered {error.status_code}: {_told(error)}"
-        raise kind(message) from error
-    except TransportError as error:
-        message = f"Elasticsearch cannot be reached: {error.message}"[:REASON_MAX]
-        raise StoreUnavailable(message) from error
-
-
-def bulk(client: Elasticsearch, alias: str, lines: Iterable[str]) -> Iterator[Json]:
-    """Send actions in bodies of bounded size, one after the other, and yield each action's result."""
-    for body in _bodies(lines):
-        with our_errors():
-            answer = client.bulk(
-                index=alias,
-                # Else a missing index would be made up, with guessed fields.
-                require_alias=True,
-                timeout=f"{SHARD_WITHIN_S}s",
-                operations=body,  # type: ignore[arg-type] # the client sends strings as they are
-            )
-        for item in answer["items"]:
-            yield from item.values()
-
-
-def hits(response: Json) -> list[Json]:
-    """Return the hits of one search; a search that a part of the index did not answer has none to trust."""
-    if error := response.get("error"):
-        message = f"Elasticsearch: {reason(error)}"
-        raise StoreUnavailable(message) if response["status"] in UNAVAILABLE else StoreError(message)
-    if response["timed_out"] or not is_whole(response):
-        raise StoreUnavailable(PARTIAL)
-    return list(response["hits"]["hits"])
-
-
-def is_whole(response: Json) -> bool:
-    """Say whether every part of the index answered a search or a count."""
-    # Not whether one failed: Elasticsearch has long counted a shard that is nowhere as neither success nor failure.
-    return bool(response["_shards"]["successful"] == response["_shards"]["total"])
-
-
-def reason(error: Json) -> str:
-    """Return what Elasticsearch says, down to the cause.
-
-    >>> reason({"type": "t", "reason": "failed to parse", "caused_by": {"reason": "no number"}})
-    'failed to parse: no number'
-    >>> reason({"type": "master_not_discovered_exception", "reason": None})
-    'master_not_discovered_exception'
-    """
-    reasons = []
-    cause: Json | None = error
-    while cause:
-        reasons.append(_first_line(cause.get("reason") or cause.get("type") or "no reason given"))
-        cause = cause.get("caused_by")
-    return ": ".join(reasons)[-REASON_MAX:]
-
-
-def _first_line(text: object) -> str:
-    """Leave out the documents, which come on further lines, or with the request that is quoted.
-
-    >>> _first_line("primary shard is not active Timeout: [5s], request: [BulkShardRequest [source[{}]]]")
-    'primary shard is not active Timeout: [5s]'
-    """
-    return str(text).partition("\n")[0].partition(", request: [")[0]
-
-
-def _told(error: ApiError) -> str:
-    if error.status_code == HTTPStatus.UNAUTHORIZED:
-        # It says whom it refuses, which is nothing for clients.
-        return "it refuses our credentials"
-    told = error.body.get("error") if isinstance(error.body, dict) else None
-    return reason(told) if isinstance(told, dict) else _first_line(error.message)[:REASON_MAX]
-
-
-def _bodies(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Group lines so that no body is larger than BULK_BYTES, save for a line that is so alone."""
-    body: list[str] = []
-    size = 0
-    for line in lines:
-        if body and size + len(line) > BULK_BYTES:
-            yield body
-            body, size = [], 0
-        body.append(line)
-        size += len(line)
-    if body:
-        yield body

@@ -22,7 +22,9 @@ from elasticsearch import Elasticsearch
 from common.errors import StoreError, StoreUnavailable
 from common.store.base import Record, Tombstone, Verdict
 from common.store.elastic import documents
-from common.store.elastic.connection import Json, bulk, hits, our_errors, require_elasticsearch
+from common.store.elastic.answers import PARTIAL, Json, hits, our_errors
+from common.store.elastic.bulk import bulk, written
+from common.store.elastic.connection import require_elasticsearch
 from common.store.elastic.mapping import Shape, misfit, stranger
 
 # With metadata of 64 KiB each, 32 MiB of documents at once.
@@ -178,7 +180,7 @@ class Copying:
         }
         settings = self._client.indices.get_settings(index=self._source, flat_settings=True)[self._source]["settings"]
         if len(changes) < int(settings["index.number_of_shards"]):
-            raise StoreUnavailable("Elasticsearch: a part of the index did not answer")
+            raise StoreUnavailable(PARTIAL)
         return changes
 
     def _copy(self, ends: Mapping[str, int]) -> int:
@@ -218,7 +220,7 @@ class Copying:
         left = list(items)
         for _ in range(TRIES):
             results = bulk(self._client, self._next, [documents.lines(item) for item in left])
-            outcomes = [(item, documents.written(result)) for item, result in zip(left, results, strict=True)]
+            outcomes = [(item, written(result)) for item, result in zip(left, results, strict=True)]
             for item, outcome in outcomes:
                 if outcome.verdict is Verdict.REFUSED:
                     message = f"{item.filepath} cannot be copied: {outcome.reason}"

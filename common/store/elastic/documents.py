@@ -8,21 +8,12 @@ from typing import Any
 import numpy as np
 
 from common.signature import Signature
-from common.store.base import (
-    Candidate,
-    Record,
-    Tombstone,
-    Verdict,
-    Written,
-    signatures_from_bytes,
-    signatures_to_bytes,
-)
-from common.store.elastic.connection import UNAVAILABLE, Json, reason
+from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
+from common.store.elastic.answers import Json
+from common.store.elastic.bulk import action
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
 from common.store.labels import labels
 
-CONFLICT = 409
-OK = 300
 # Made once: json.dumps makes a new one for each call with options.
 _STRICT = json.JSONEncoder(allow_nan=False)
 
@@ -33,12 +24,6 @@ def identity(filepath: str) -> str:
     Lone surrogates are no UTF-8 and still name a file apart from any other.
     """
     return hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def action(name: str, document_id: str, version: int) -> str:
-    """Return a bulk's line for one document."""
-    # external_gte: a redelivery is written again, anything older is a conflict.
-    return f'{{"{name}":{{"_id":"{document_id}","version":{version},"version_type":"external_gte"}}}}'
 
 
 def lines(item: Record | Tombstone) -> str:
@@ -72,16 +57,6 @@ def item(hit: Json) -> Record | Tombstone:
         width=source["width"],
         height=source["height"],
     )
-
-
-def written(result: Json) -> Written:
-    """Read one item's result in the answer of a bulk."""
-    status = result["status"]
-    if status < OK:
-        return Written(Verdict.STORED)
-    if status == CONFLICT:
-        return Written(Verdict.SUPERSEDED)
-    return Written(Verdict.HELD if status in UNAVAILABLE else Verdict.REFUSED, reason(result["error"]))
 
 
 def _document(item: Record | Tombstone) -> dict[str, Any]:

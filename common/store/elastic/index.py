@@ -5,7 +5,8 @@ from time import monotonic, sleep
 from elasticsearch import ApiError, Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
-from common.store.elastic.connection import is_whole, our_errors, require_elasticsearch
+from common.store.elastic.answers import is_whole, our_errors
+from common.store.elastic.connection import require_elasticsearch
 from common.store.elastic.mapping import Shape, misfit
 
 # Shards of a new index are there within a second, those of a large one some time after a restart.

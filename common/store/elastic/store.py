@@ -11,8 +11,10 @@ from common.errors import StoreError, StoreUnavailable
 from common.signature import Signature
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.elastic import documents
+from common.store.elastic.answers import PARTIAL, Json, hits, is_whole, our_errors, reason
+from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.coalesced import Coalesced
-from common.store.elastic.connection import PARTIAL, Json, bulk, connect, hits, is_whole, our_errors, reason
+from common.store.elastic.connection import connect
 from common.store.elastic.index import Index
 from common.store.elastic.mapping import VECTORS, Shape
 from common.store.labels import wanted
@@ -70,7 +72,7 @@ class ElasticStore:
         rest = Written(Verdict.HELD)
         try:
             for result in bulk(self._client, self.index, _lines(items, refused)):
-                taken.append(documents.written(result))  # noqa: PERF401 - what was taken before an error counts
+                taken.append(written(result))  # noqa: PERF401 - what was taken before an error counts
         except StoreUnavailable as error:
             if not taken:
                 raise
@@ -136,7 +138,7 @@ class ElasticStore:
             source=False,
             version=True,
         )
-        lines = [documents.action("delete", hit["_id"], hit["_version"]) + "\n" for hit in old]
+        lines = [action("delete", hit["_id"], hit["_version"]) + "\n" for hit in old]
         results = bulk(self._client, self.index, lines)
         return sum(result.get("result") == "deleted" for result in results)
 
