@@ -206,7 +206,7 @@ def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str
     store.refresh()
     (near,) = store.candidates(record("", 7).signatures[0][None], limit=3)
     assert near[0].filepath == "7.jpg"
-    # Another shape is no misfit: it is that of the next index.
+    # Another shape makes it no less usable: it is that of the next index.
     ElasticStore(node.url, index=index, timeout_s=10).prepare()
     store.close()
 

@@ -105,14 +105,14 @@ def require_elasticsearch(client: Elasticsearch) -> None:
     except ApiError:
         # Not allowed to ask: then what comes next has to tell.
         return
-    if reason := wrong_server(answer):
+    if reason := why_unsupported(answer):
         raise StoreError(reason)
 
 
-def wrong_server(answer: object) -> str:
+def why_unsupported(answer: object) -> str:
     """Say what is wrong with a server that answers so to GET /.
 
-    >>> wrong_server({"version": {"number": "2.19.1", "distribution": "opensearch"}})
+    >>> why_unsupported({"version": {"number": "2.19.1", "distribution": "opensearch"}})
     'opensearch 2.19.1 answers: Match needs Elasticsearch 9 or later'
     """
     version = answer.get("version") if isinstance(answer, Mapping) else None

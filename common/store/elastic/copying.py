@@ -25,7 +25,7 @@ from common.store.elastic import documents
 from common.store.elastic.answers import PARTIAL, Json, hits, our_errors
 from common.store.elastic.bulk import bulk, written
 from common.store.elastic.connection import require_elasticsearch
-from common.store.elastic.mapping import Shape, misfit, stranger
+from common.store.elastic.mapping import Shape, why_not_ours, why_unusable
 
 # With metadata of 64 KiB each, 32 MiB of documents at once.
 BATCH = 500
@@ -81,7 +81,7 @@ class Copying:
         """Return how many documents this run copied."""
         with our_errors():
             require_elasticsearch(self._client)
-            if self._standing(self._old):
+            if self._indices(self._old):
                 self._report("an earlier run has taken over already")
                 self._drop_old()
                 return 0
@@ -92,32 +92,33 @@ class Copying:
             self._drop_old()
         return self._copied
 
-    def _standing(self, name: str) -> dict[str, Any]:
+    def _indices(self, name: str) -> dict[str, Any]:
+        """Return the indices behind an alias, with all that Elasticsearch tells of them; none where there is none."""
         answer = self._client.indices.get(index=name, ignore_unavailable=True)
         return dict(answer.body)
 
     def _find_source(self) -> None:
-        standing = self._standing(self._name)
-        if not standing:
+        indices = self._indices(self._name)
+        if not indices:
             message = f"there is no index {self._name}: the service makes one in its present form"
             raise StoreError(message)
-        if reason := stranger(self._name, standing):
+        if reason := why_not_ours(self._name, indices):
             raise StoreError(reason)
-        self._source, told = next(iter(standing.items()))
+        self._source, told = next(iter(indices.items()))
         # An index that was dropped and made again counts its changes anew.
         self._source_uuid = told["settings"]["index"]["uuid"]
 
     def _resume(self) -> str:
         """Return the index that an earlier run began, or nothing; one that is of no use any more goes."""
-        standing = self._standing(self._next)
-        if not standing:
+        indices = self._indices(self._next)
+        if not indices:
             return ""
-        target, told = next(iter(standing.items()))
+        target, told = next(iter(indices.items()))
         note = told["mappings"].get("_meta", {}).get(NOTE)
-        if stranger(self._next, standing) or note is None:
+        if why_not_ours(self._next, indices) or note is None:
             message = f"{self._next} stands for something that is not ours: nothing was changed"
             raise StoreError(message)
-        if misfit(self._next, standing) or not self._form().items() <= note.items():
+        if why_unusable(self._next, indices) or not self._form().items() <= note.items():
             self._report(f"{target} was begun from another index or in another form: it goes")
             self._client.indices.delete(index=target)
             return ""
@@ -152,7 +153,7 @@ class Copying:
 
     def _is_mine(self) -> bool:
         """Say whether no other run has taken the copy up, or ended it."""
-        notes = [told["mappings"].get("_meta", {}).get(NOTE, {}) for told in self._standing(self._next).values()]
+        notes = [told["mappings"].get("_meta", {}).get(NOTE, {}) for told in self._indices(self._next).values()]
         return [note.get("run") for note in notes] == [self._run]
 
     def _require_mine(self) -> None:
@@ -295,9 +296,9 @@ class Copying:
         )
 
     def _drop_old(self) -> None:
-        old, now = self._standing(self._old), self._standing(self._name)
+        old, now = self._indices(self._old), self._indices(self._name)
         replaced_by = [told["mappings"].get("_meta", {}).get(REPLACED) for told in old.values()]
-        if stranger(self._old, old) or replaced_by != list(now):
+        if why_not_ours(self._old, old) or replaced_by != list(now):
             message = f"{self._old} stands for something that is not ours: nothing was changed"
             raise StoreError(message)
         sleep(self._grace_s)

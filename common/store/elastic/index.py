@@ -7,7 +7,7 @@ from elasticsearch import ApiError, Elasticsearch
 from common.errors import StoreError, StoreUnavailable
 from common.store.elastic.answers import is_whole, our_errors
 from common.store.elastic.connection import require_elasticsearch
-from common.store.elastic.mapping import Shape, misfit
+from common.store.elastic.mapping import Shape, why_unusable
 
 # Shards of a new index are there within a second, those of a large one some time after a restart.
 COMPLETE_WITHIN_S = 30.0
@@ -27,7 +27,7 @@ class Index:
     def prepare(self) -> None:
         """Create index and alias in one step where absent, and wait until the index answers."""
         self._known = False
-        if not self.stands():
+        if not self.exists():
             self._create()
         deadline = monotonic() + COMPLETE_WITHIN_S
         while not self.is_complete():
@@ -42,12 +42,12 @@ class Index:
         # Not by its status: an index is called yellow while its first shards are still being made.
         return bool(told) and all(one["active_primary_shards"] == one["number_of_shards"] for one in told.values())
 
-    def is_searched(self, *, within_s: float) -> bool:
+    def answers_searches(self, *, within_s: float) -> bool:
         """Say whether every part of the index answers searches."""
         with our_errors():
             return is_whole(self._within(within_s).count(index=self.name).body)
 
-    def write_trouble(self, *, within_s: float) -> str:
+    def why_no_writes(self, *, within_s: float) -> str:
         """Say in one line what keeps writes away, or nothing."""
         client = self._within(within_s)
         try:
@@ -60,7 +60,7 @@ class Index:
         blocks = {name for one in told.values() for name, on in one["settings"].items() if on == "true"}
         return ", ".join(sorted(blocks))
 
-    def stands(self, *, within_s: float | None = None) -> bool:
+    def exists(self, *, within_s: float | None = None) -> bool:
         """Say whether the index is there; asked once, until it is.
 
         Raises StoreError where something else stands in its place, or where it does not fit.
@@ -70,13 +70,17 @@ class Index:
         client = self._within(within_s)
         with our_errors():
             require_elasticsearch(client)
-            standing = client.indices.get(index=self.name, ignore_unavailable=True).body
-        if not standing:
+            indices = client.indices.get(index=self.name, ignore_unavailable=True).body
+        if not indices:
             return False
-        if reason := misfit(self.name, standing):
+        if reason := why_unusable(self.name, indices):
             raise StoreError(reason)
         self._known = True
         return True
+
+    def check(self) -> None:
+        """Raise StoreError where `exists` does; where nothing is there yet, the call that follows will tell."""
+        self.exists()
 
     def _within(self, seconds: float | None) -> Elasticsearch:
         return self._client.options(request_timeout=seconds) if seconds else self._client
@@ -92,5 +96,5 @@ class Index:
                 )
             except ApiError:
                 # Another process may have been quicker; what else stands in the way is for the operator.
-                if not self.stands():
+                if not self.exists():
                     raise

@@ -76,24 +76,24 @@ class Shape:
         return f"{round(self.refresh_interval_s * 1000)}ms"
 
 
-def misfit(name: str, standing: _Json) -> str:
-    """Say in one line why what stands under `name` cannot be used; `standing` is the answer of GET /name."""
-    if reason := stranger(name, standing):
+def why_unusable(name: str, indices: _Json) -> str:
+    """Say in one line why what stands under `name` cannot be used; `indices` is the answer of GET /name."""
+    if reason := why_not_ours(name, indices):
         return reason
-    ((index, told),) = standing.items()
+    ((index, told),) = indices.items()
     if wrong := _wrong(told, _FIELDS):
         return f"the index {index} does not fit this version of Match ({', '.join(wrong)}): `make reindex` mends it"
     return ""
 
 
-def stranger(name: str, standing: _Json) -> str:
+def why_not_ours(name: str, indices: _Json) -> str:
     """Say in one line why what stands under `name` is no index of pictures, in a form of this or another version."""
     elsewhere = "nothing was changed; ELASTICSEARCH_INDEX can name another"
-    if not all(name in told["aliases"] for told in standing.values()):
+    if not all(name in told["aliases"] for told in indices.values()):
         return f"Elasticsearch holds an index named {name} that is not Match's: {elsewhere}"
-    if len(standing) > 1:
-        return f"the alias {name} stands for several indices ({', '.join(sorted(standing))}): {elsewhere}"
-    ((index, told),) = standing.items()
+    if len(indices) > 1:
+        return f"the alias {name} stands for several indices ({', '.join(sorted(indices))}): {elsewhere}"
+    ((index, told),) = indices.items()
     if _wrong(told, _CORE):
         return f"the alias {name} stands for {index}, which holds something else than pictures: {elsewhere}"
     return ""

@@ -61,7 +61,7 @@ class ElasticStore:
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
         """Index all; a deletion is a small document of its own, because Elasticsearch soon forgets its own ones."""
         try:
-            self._index.stands()
+            self._index.check()
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -88,7 +88,7 @@ class ElasticStore:
         found: list[list[Candidate]] = [[] for _ in queries]
         places = [place for place, query in enumerate(queries) if query.any()]
         if places:
-            self._index.stands()
+            self._index.check()
             searches = [line for place in places for line in ({}, self._nearest(queries[place], limit, where))]
             with our_errors():
                 answer = self._client.msearch(index=self.index, searches=searches)
@@ -98,7 +98,7 @@ class ElasticStore:
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the records as they were last written: a realtime lookup tells whether a refresh is due."""
-        self._index.stands()
+        self._index.check()
         found: dict[str, Record] = {}
         for ids in _in_parts(filepaths):
             found |= self._records(ids)
@@ -106,9 +106,9 @@ class ElasticStore:
 
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
         """Return the metadata as it was last written, by one realtime lookup."""
-        self._index.stands()
+        self._index.check()
         told = [
-            one for ids in _in_parts(filepaths) for one in self._standing(ids, source=["path", "deleted", "metadata"])
+            one for ids in _in_parts(filepaths) for one in self._documents(ids, source=["path", "deleted", "metadata"])
         ]
         return {one["_source"]["path"]: one["_source"].get("metadata") for one in told if not one["_source"]["deleted"]}
 
@@ -145,13 +145,13 @@ class ElasticStore:
     def health(self) -> Health:
         """Search as a reader would, then ask what keeps writers away: without a master what stands is still found."""
         try:
-            if not self._index.stands(within_s=self._probe_s):
+            if not self._index.exists(within_s=self._probe_s):
                 return Health(reads=False, writes=False, detail=f"Elasticsearch: no index {self.index} yet")
-            if not self._index.is_searched(within_s=self._probe_s):
+            if not self._index.answers_searches(within_s=self._probe_s):
                 return Health(reads=False, writes=False, detail=PARTIAL)
         except StoreError as error:
             return Health(reads=False, writes=False, detail=str(error))
-        trouble = self._index.write_trouble(within_s=self._probe_s)
+        trouble = self._index.why_no_writes(within_s=self._probe_s)
         return Health(reads=True, writes=not trouble, detail=trouble)
 
     def close(self) -> None:
@@ -165,13 +165,13 @@ class ElasticStore:
             raise StoreUnavailable(PARTIAL)
 
     def _search(self, **body: Any) -> list[Json]:  # noqa: ANN401 - passed on to the client as it is
-        self._index.stands()
+        self._index.check()
         with our_errors():
             answer = self._client.search(index=self.index, track_total_hits=False, **body)
         return hits(answer.body)
 
     def _count(self, filters: Sequence[Json]) -> int:
-        self._index.stands()
+        self._index.check()
         with our_errors():
             answer = self._client.count(index=self.index, query={"bool": {"filter": filters}})
         if not is_whole(answer.body):
@@ -189,9 +189,9 @@ class ElasticStore:
 
     def _versions(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the versions that stand, also those that no search sees yet."""
-        return {doc["_id"]: doc["_version"] for doc in self._standing(ids, source=False)}
+        return {doc["_id"]: doc["_version"] for doc in self._documents(ids, source=False)}
 
-    def _standing(self, ids: Sequence[str], *, source: Sequence[str] | bool) -> list[Json]:
+    def _documents(self, ids: Sequence[str], *, source: Sequence[str] | bool) -> list[Json]:
         """Return the documents that stand, also those that no search sees yet."""
         with our_errors():
             answer = self._client.mget(index=self.index, ids=ids, source=source)
