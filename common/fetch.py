@@ -28,14 +28,12 @@ address that a private name has: the sender of a URL must not learn our network'
 """
 
 import http.client
-import ipaddress
 import logging
 import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +45,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
-from common.addresses import DEFAULT_PORTS, AllowedTarget, Target, is_public, read_url, refuse_odd_text
+from common.addresses import AllowedTarget, Target, refuse_odd_text
+from common.dialing import Dialer, Resolve, TransientFetchError, fetch_failed, resolve
 from common.errors import FetchError
 from common.watchdog import DOWNLOAD, Download, Watchdog
 
@@ -56,10 +55,6 @@ REDIRECT_STATUSES = {301, 302, 303, 307, 308}
 # Waits between the tries of one fetch: enough for a dropped connection; an outage is the queue's to wait for.
 PAUSES_S = (0.1, 0.4)
 RETRIED_STATUSES = {408, 425, 429}
-# A SYN is repeated after 1 and 3 s: whoever has not answered then will hardly do so.
-CONNECT_TIMEOUT_S = 5.0
-# A name may have hundreds of addresses; each that is dead costs time.
-ADDRESSES_MAX = 4
 # Hosts whose idle connections are kept: a bulk of pictures comes from few.
 HOSTS_MAX = 8
 READ_BYTES = 64 * 1024
@@ -73,7 +68,6 @@ HEADERS = {
     "Accept-Encoding": "identity",
 }
 
-Resolve = Callable[[str], Sequence[str]]
 T = TypeVar("T")
 
 # It logs whole URLs, which may be signed, at debug level and, for an odd header, as a warning.
@@ -88,20 +82,6 @@ class _Request:
 
 
 _GET = _Request("GET", HEADERS)
-
-
-class _PassingError(FetchError):
-    """A FetchError that another try may not meet."""
-
-
-def _failed(code: str, host: str, reason: str, *, passing: bool = False) -> FetchError:
-    return (_PassingError if passing else FetchError)(f"{host} {reason}", code=code)
-
-
-def resolve(host: str) -> list[str]:
-    """Return the addresses that the system's resolver has for a name, best first."""
-    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [str(sockaddr[0]) for *_, sockaddr in answers]
 
 
 class _Connection(HTTPConnection):
@@ -153,11 +133,8 @@ class Fetcher:
     ) -> None:
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._allow = tuple(allow)
         self._accepts = accepts
-        self._resolve = resolve
-        # The system's resolver cannot be interrupted: when it hangs, the download ends, and the thread later.
-        self._lookups = ThreadPoolExecutor(2 * pool_size, thread_name_prefix="match-fetch-resolver")
+        self._dialer = Dialer(allow=allow, resolve=resolve, threads=2 * pool_size)
         self._watchdog = Watchdog(timeout_s)
         # urllib3's own default, made once: it reads the hundreds of certificates that the system trusts.
         tls = create_urllib3_context()
@@ -167,11 +144,11 @@ class Fetcher:
 
     def vet(self, url: str) -> None:
         """Raise FetchError if `url` is one that `fetch` refuses without resolving or connecting."""
-        self._vetted(url)
+        self._dialer.vet(url)
 
     def fetch(self, url: str) -> bytes:
         """Return the bytes at `url`, or raise FetchError and nothing else."""
-        target = self._vetted(url)
+        target = self._dialer.vet(url)
         with self._timed(target) as download:
             return self._persist(target, download)
 
@@ -180,7 +157,7 @@ class Fetcher:
 
         Raises FetchError, and nothing else, when there is no answer. What the answer holds is not read.
         """
-        target = self._vetted(url)
+        target = self._dialer.vet(url)
         # A connection that was kept may have been closed meanwhile, and to send twice is not ours to decide.
         request = _Request("POST", {"User-Agent": HEADERS["User-Agent"], "Connection": "close", **headers}, body)
         with self._timed(target) as download:
@@ -190,7 +167,7 @@ class Fetcher:
         """Close the idle connections and begin no more fetches; running ones go on to their end."""
         self._watchdog.close()
         self._pools.clear()
-        self._lookups.shutdown(wait=False)
+        self._dialer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -209,29 +186,13 @@ class Fetcher:
                     raise
                 # Whatever broke when the connection was shut, this is why.
                 reason = f"gave no complete answer within {self._timeout_s:g} s"
-                raise _failed("timeout", target.host, reason) from error
-
-    def _vetted(self, url: str) -> Target:
-        target = read_url(url)
-        if target.is_literal:
-            self._judge(target, target.host)
-        # Which address a name has is not known yet: the port is refused that no entry could admit.
-        elif not any(entry.host in {None, target.host} and entry.port in {None, target.port} for entry in self._allow):
-            _refuse_port(target)
-        return target
-
-    def _judge(self, target: Target, address: str) -> None:
-        if any(entry.admits(target.host, address, target.port) for entry in self._allow):
-            return
-        if not is_public(address):
-            raise _failed("private_address", target.host, "is not on the public internet")
-        _refuse_port(target)
+                raise fetch_failed("timeout", target.host, reason) from error
 
     def _persist(self, target: Target, download: Download) -> bytes:
         for pause_s in PAUSES_S:
             try:
                 return self._follow(target, download)
-            except _PassingError:
+            except TransientFetchError:
                 if download.left_s <= pause_s:
                     raise
                 time.sleep(pause_s)
@@ -243,7 +204,7 @@ class Fetcher:
             if isinstance(answer, bytes):
                 return answer
             target = answer
-        raise _failed("too_many_redirects", target.host, f"is reached after more than {REDIRECTS_MAX} redirects")
+        raise fetch_failed("too_many_redirects", target.host, f"is reached after more than {REDIRECTS_MAX} redirects")
 
     def _exchange(
         self,
@@ -253,7 +214,7 @@ class Fetcher:
         request: _Request,
     ) -> T:
         """Send one request, and return what `read` makes of its answer."""
-        download.dial = partial(self._dial, target, download)
+        download.dial = partial(self._dialer.dial, target, download)
         # The pool by its parts, and the path alone: urllib3 has no URL to read.
         pool = self._pools.connection_from_host(target.host, target.port, target.scheme)
         urlopen = partial(pool.urlopen, retries=False, redirect=False, preload_content=False, decode_content=False)
@@ -269,42 +230,6 @@ class Fetcher:
             download.let_go()
         return answer
 
-    def _dial(self, target: Target, download: Download) -> socket.socket:
-        addresses = self._addresses(target, download)[:ADDRESSES_MAX]
-        failure: OSError | None = None
-        for nth, address in enumerate(addresses):
-            limit_s = min(CONNECT_TIMEOUT_S, download.left_s / (len(addresses) - nth))
-            try:
-                return _connect(address, target.port, limit_s, download)
-            except OSError as error:
-                failure = error
-        raise _failed("connect_failed", target.host, "takes no connection", passing=True) from failure
-
-    def _addresses(self, target: Target, download: Download) -> list[str]:
-        """Return the addresses to connect to; one that is not permitted condemns all."""
-        if target.is_literal:
-            return [target.host]
-        addresses = self._look_up(target.host, download)
-        for address in addresses:
-            self._judge(target, address)
-        return addresses
-
-    def _look_up(self, host: str, download: Download) -> list[str]:
-        try:
-            lookup = self._lookups.submit(self._resolve, host)
-        except RuntimeError as error:  # no more threads now, or closed meanwhile
-            raise _failed("unresolvable_host", host, "cannot be resolved now", passing=True) from error
-        try:
-            # dict.fromkeys: without repeats, in the resolver's order.
-            return list(dict.fromkeys(str(ipaddress.ip_address(text)) for text in lookup.result(download.left_s)))
-        except TimeoutError as error:
-            lookup.cancel()
-            raise _failed("timeout", host, "was not resolved in time") from error
-        except (OSError, ValueError) as error:
-            # EAI_AGAIN is the resolver's trouble, everything else the name's.
-            passing = error.args[:1] == (socket.EAI_AGAIN,)
-            raise _failed("unresolvable_host", host, "cannot be resolved", passing=passing) from error
-
     def _read(self, response: BaseHTTPResponse, target: Target) -> bytes | Target:
         location = response.headers.get("location")
         if response.status in REDIRECT_STATUSES and location:
@@ -318,11 +243,11 @@ class Fetcher:
             location = location.encode("latin-1").decode(errors="replace")
             # urljoin would drop the very characters that we refuse.
             refuse_odd_text(location)
-            return self._vetted(urljoin(target.url, location))
+            return self._dialer.vet(urljoin(target.url, location))
         except FetchError as error:
-            raise _failed(error.code, target.host, f"redirects to what is not fetched: {error}") from None
+            raise fetch_failed(error.code, target.host, f"redirects to what is not fetched: {error}") from None
         except ValueError:
-            raise _failed("bad_url", target.host, "redirects to what cannot be read") from None
+            raise fetch_failed("bad_url", target.host, "redirects to what cannot be read") from None
 
     def _read_body(self, response: BaseHTTPResponse, host: str) -> bytes:
         # A list of pieces would cost 40 times the bytes when a server sends them one by one.
@@ -330,59 +255,39 @@ class Fetcher:
         while len(body) < SNIFF_BYTES and self._read_on(response, body, host):
             pass
         if not self._accepts(bytes(body[:SNIFF_BYTES])):
-            raise _failed("not_an_image", host, "sent something that is no picture")
+            raise fetch_failed("not_an_image", host, "sent something that is no picture")
         while self._read_on(response, body, host):
             pass
         return bytes(body)
 
     def _read_on(self, response: BaseHTTPResponse, body: bytearray, host: str) -> bool:
         if len(body) + (response.length_remaining or 0) > self._max_bytes:
-            raise _failed("too_large", host, f"sends more than {self._max_bytes} bytes")
+            raise fetch_failed("too_large", host, f"sends more than {self._max_bytes} bytes")
         piece = response.read1(READ_BYTES)
         body += piece
         return bool(piece)
 
 
-def _connect(address: str, port: int, limit_s: float, download: Download) -> socket.socket:
-    """Connect to exactly this address."""
-    connected = socket.create_connection((address, port), limit_s)
-    try:
-        # It cannot be another; but everything above rests on that.
-        if ipaddress.ip_address(connected.getpeername()[0]) != ipaddress.ip_address(address):
-            raise ConnectionError
-        connected.settimeout(download.left_s)
-        download.guard(connected)
-    except OSError:
-        connected.close()
-        raise
-    return connected
-
-
-def _refuse_port(target: Target) -> None:
-    if target.port not in DEFAULT_PORTS.values():
-        raise _failed("forbidden_port", target.host, f"is not fetched from on port {target.port}")
-
-
 def _refuse_head(response: BaseHTTPResponse, host: str) -> None:
     if response.status != http.client.OK:
-        passing = response.status in RETRIED_STATUSES or response.status >= http.client.INTERNAL_SERVER_ERROR
-        raise _failed("http_status", host, f"answered with status {response.status}", passing=passing)
+        transient = response.status in RETRIED_STATUSES or response.status >= http.client.INTERNAL_SERVER_ERROR
+        raise fetch_failed("http_status", host, f"answered with status {response.status}", transient=transient)
     # Other words are labels, such as the "aws-chunked" that object stores keep: their bytes are as they are.
     if not COMPRESSIONS.isdisjoint(re.split(r"[,\s]+", response.headers.get("content-encoding", "").lower())):
-        raise _failed("encoded_body", host, "sent a compressed body")
+        raise fetch_failed("encoded_body", host, "sent a compressed body")
     if response.headers.get("transfer-encoding", "chunked").lower() != "chunked":
-        raise _failed("bad_response", host, "sent an unknown transfer encoding")
+        raise fetch_failed("bad_response", host, "sent an unknown transfer encoding")
 
 
 def _broken(host: str, error: HTTPError | OSError) -> FetchError:
     # urllib3 wraps what http.client, the socket or TLS raised.
     cause = error.args[-1] if isinstance(error, HTTPError) and error.args else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return _failed("tls_failed", host, f"has a certificate that is not trusted: {cause.verify_message}")
+        return fetch_failed("tls_failed", host, f"has a certificate that is not trusted: {cause.verify_message}")
     if isinstance(cause, ssl.SSLError):
-        return _failed("tls_failed", host, "does not speak TLS as we do")
+        return fetch_failed("tls_failed", host, "does not speak TLS as we do")
     if isinstance(cause, http.client.IncompleteRead):
-        return _failed("short_body", host, "ended its answer too early", passing=True)
+        return fetch_failed("short_body", host, "ended its answer too early", transient=True)
     if isinstance(cause, OSError):
-        return _failed("read_failed", host, "broke the connection off", passing=True)
-    return _failed("bad_response", host, "sent no HTTP answer that can be read")
+        return fetch_failed("read_failed", host, "broke the connection off", transient=True)
+    return fetch_failed("bad_response", host, "sent no HTTP answer that can be read")
