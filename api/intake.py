@@ -13,7 +13,7 @@ from api.sources import Source, naming
 from common.admission import Admission
 from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.fetch import Fetcher
-from common.images import check_format
+from common.formats import check_format
 from common.jobs import SINGLE_QUEUE, AddJob, Metadata, Order, Origin
 from common.ledger import Entered, Entry, Known, Ledger, State, Task
 from common.tracing import OFF, PRODUCER, Tracing

@@ -4,7 +4,7 @@ import functools
 import math
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
-
-READ = "JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP and PNM"
-"""The formats that are read, for people."""
-
-SNIFFED_BYTES = 16
-"""How many first bytes `looks_like_picture` needs."""
+from common.formats import check_format
 
 # Progressive JPEGs have about ten scans. Each walks through the whole picture and may be a few bytes long: without a
 # limit, a file of some megabytes keeps the decoder busy for an hour.
@@ -44,21 +39,6 @@ _SIDEWAYS = {_TRANSPOSE.TRANSPOSE, _TRANSPOSE.ROTATE_270, _TRANSPOSE.TRANSVERSE,
 
 # White where pixels are wider than eight bits: cameras and scanners fill 8, 10, 12, 14 or 16 of them.
 _WHITES = (255.0, 1_023.0, 4_095.0, 16_383.0, 65_535.0)
-
-# Refused by name, since people do send them.
-_NOT_READ = {
-    b"%PDF": "PDF",
-    b"%!PS": "PostScript",
-    b"\xc5\xd0\xd3\xc6": "PostScript",
-    b"8BPS": "Photoshop",
-    b"\x00\x00\x01\x00": "icon",
-    b"\x00\x00\x00\x0cjP": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\xff\x0a": "JPEG XL",
-    b"\x00\x00\x00\x0cJXL": "JPEG XL",
-    b"\xd7\xcd\xc6\x9a": "Windows metafile",
-    b"\x01\xda": "SGI",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +73,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
 
     - empty_image: there are no bytes;
     - not_an_image: the first bytes are those of no picture;
-    - unsupported_format: a format that is not read (see READ), such as SVG, or a wasteful variant of one that is;
+    - unsupported_format: a format that is not read, such as SVG, or a wasteful variant of one that is;
     - too_many_pixels: more than the limits allow, by its header;
     - truncated_image: the end is missing;
     - broken_image: the bytes contradict themselves;
@@ -111,59 +91,6 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         # ZeroDivisionError, OverflowError, RuntimeError … All say the same of the bytes, and none may cost more than
         # them. MemoryError is among these: within our limits it is a lie in the file that asks for gigabytes.
         raise _explained(error, formats[0]) from error
-
-
-def check_format(data: bytes) -> tuple[str, ...]:
-    """Return the Pillow formats that `data` may have, by its first bytes; costs nothing.
-
-    Raises ImageError as `decode` would: empty_image, not_an_image or unsupported_format.
-    """
-    formats = _sniff(data[:SNIFFED_BYTES])
-    if not formats:
-        raise _refused(data)
-    return formats
-
-
-def looks_like_picture(head: bytes) -> bool:
-    """Say whether the first SNIFFED_BYTES bytes begin one of the formats that are read."""
-    return bool(_sniff(head))
-
-
-def _sniff(head: bytes) -> tuple[str, ...]:
-    """Return the Pillow formats that `head` may begin; none when it begins no format on this list.
-
-    Left out are formats that start other programs (EPS, WMF), that decode before their size can be looked at (ICO),
-    that cannot be told by their first bytes (TGA), and those hardly met outside their programs.
-    """
-    return next((formats for formats, begins in _FORMATS if begins(head)), ())
-
-
-def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head.startswith(prefixes)
-
-
-def _is_webp(head: bytes) -> bool:
-    return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-
-
-def _has_brand(*brands: bytes) -> Callable[[bytes], bool]:
-    """Recognise ISO base media files by their major brand."""
-    return lambda head: head[4:8] == b"ftyp" and head[8:12] in brands
-
-
-_FORMATS: tuple[tuple[tuple[str, ...], Callable[[bytes], bool]], ...] = (
-    (("JPEG",), _starts(b"\xff\xd8\xff")),
-    (("PNG",), _starts(b"\x89PNG\r\n\x1a\n")),
-    (("GIF",), _starts(b"GIF87a", b"GIF89a")),
-    (("WEBP",), _is_webp),
-    (("AVIF",), _has_brand(b"avif", b"avis")),
-    (("HEIF",), _has_brand(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")),
-    # These brands are of the container and stand for either.
-    (("AVIF", "HEIF"), _has_brand(b"mif1", b"msf1")),
-    (("TIFF",), _starts(b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")),
-    (("BMP",), _starts(b"BM")),
-    (("PPM",), _starts(*(b"P%d%c" % (kind, space) for kind in range(1, 7) for space in b" \t\r\n"))),
-)
 
 
 @functools.cache
@@ -281,21 +208,6 @@ def _narrow(image: Image.Image) -> Image.Image:
     if "transparency" in image.info:
         narrow[wide == image.info["transparency"]] = 255
     return Image.fromarray(narrow)
-
-
-def _refused(data: bytes) -> ImageError:
-    """Name what was sent instead of a picture, as far as its first bytes tell."""
-    if not data:
-        return ImageError("The picture is empty: 0 bytes.", code="empty_image")
-    begin = data[:1024].lstrip().lower()
-    name = next((name for prefix, name in _NOT_READ.items() if data.startswith(prefix)), "")
-    if b"<svg" in begin:
-        name = "SVG"
-    if name:
-        return ImageError(f"{name} files are not read, but {READ} are.", code="unsupported_format")
-    if begin.startswith((b"<", b"{")):
-        return ImageError("The data is text, such as a web page, and no picture.", code="not_an_image")
-    return ImageError(f"The data is no picture of the formats read: {READ}.", code="not_an_image")
 
 
 def _explained(error: Exception, kind: str) -> ImageError:

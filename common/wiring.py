@@ -10,7 +10,8 @@ from common.admission import Admission
 from common.compute import ComputeSlot
 from common.config import Settings
 from common.fetch import Fetcher
-from common.images import Limits, looks_like_picture
+from common.formats import looks_like_picture
+from common.images import Limits
 from common.ledger import HostPlaces, Ledger
 from common.redis_client import connect
 from common.store.base import Store

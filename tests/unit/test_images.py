@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import ImageError
-from common.images import SNIFFED_BYTES, Limits, decode, looks_like_picture
+from common.formats import SNIFFED_BYTES, looks_like_picture
+from common.images import Limits, decode
 from common.signature import LENGTH, distance, expand, is_featureless, sign
 
 Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]

@@ -31,7 +31,7 @@ from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of errors that never reach a client.
-WORKED_BY = {"pipeline.py", "fetch.py", "dialing.py", "addresses.py", "watchdog.py", "images.py"}
+WORKED_BY = {"pipeline.py", "fetch.py", "dialing.py", "addresses.py", "watchdog.py", "formats.py", "images.py"}
 OURS = {"error", "wrong_setting", "queue_error"}
 
 
