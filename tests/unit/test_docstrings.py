@@ -1,0 +1,23 @@
+"""The examples in docstrings: each gives what it says."""
+
+import doctest
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = [
+    path.relative_to(ROOT)
+    for folder in ("api", "common", "workers", "dev")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if ">>> " in path.read_text()
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_example_gives_what_it_says(module: Path) -> None:
+    found = doctest.testmod(import_module(".".join(module.with_suffix("").parts)))
+
+    assert found.attempted
+    assert not found.failed
