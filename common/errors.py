@@ -1,4 +1,4 @@
-"""The error tree: every failure that Match names itself.
+"""The error tree: what every failure that Match names itself derives from.
 
 MatchError
 ├── ConfigError          a setting is wrong; the start stops
@@ -11,6 +11,7 @@ MatchError
     ├── QueueUnavailable Redis cannot answer now
     └── Overloaded       accepting more work would endanger what was accepted
 
+A failure that one module alone raises has its class there, below one of these.
 `code` is a stable, machine-readable name; the text is for people and holds no secret.
 """
 
