@@ -74,7 +74,8 @@ def containers(
         given = {"REDIS_URL": redis.url, "MATCH_STORE_URL": "sqlite:////data/match.db", "WORKER_COUNT": "2"}
         dashboard = {"CELERY_BROKER_URL": redis.url, "FLOWER_BASIC_AUTH": "somebody:secret"}
         running = {
-            "api": Container(images["api"], folder / "api", given, volumes=volumes),
+            # There gunicorn would put a socket by which it is controlled.
+            "api": Container(images["api"], folder / "api", {**given, "XDG_RUNTIME_DIR": "/tmp"}, volumes=volumes),  # noqa: S108 - inside of it
             "worker": Container(images["worker"], folder / "worker", given, volumes=volumes),
             "flower": Container(images["flower"], folder / "flower", dashboard),
         }
@@ -163,6 +164,14 @@ def test_nothing_is_compiled_at_the_start(containers: dict[str, Container], name
     )
 
     assert containers[name].execute("python", "-c", look).stdout == "[]\n"
+
+
+def test_the_server_is_controlled_by_signals_alone(containers: dict[str, Container]) -> None:
+    wait_until(containers["api"].is_healthy, within_s=PATIENCE_S, what="healthy")
+
+    sockets = containers["api"].execute("find", "/tmp", "-type", "s")  # noqa: S108 - inside of it
+
+    assert (sockets.returncode, sockets.stdout) == (0, "")
 
 
 def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -> None:
