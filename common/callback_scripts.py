@@ -4,6 +4,8 @@ Their keys stand in `common.callbacks`. An entry is a text: when it is to be sen
 id, and what the ledger held of it then as JSON, parted by spaces.
 """
 
+from common.lua import EVEN_WHEN_FULL, NOW_MS
+
 # What is told of a task that has ended, by the fields of its hash.
 ENDED_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
 # How long an end waits for others that go to the same URL (ms): a batch's longer, so that they fill a delivery.
@@ -71,17 +73,13 @@ end
 """
 )
 
+# What is done with these frees memory.
 _TOOLS = (
-    _KEYS
+    EVEN_WHEN_FULL
+    + NOW_MS
+    + _KEYS
     + f"""
 local TASK = 'match:task:'
--- Let through when no memory is left: what is done here frees some. Nothing has this name.
-redis.call('DEL', 'match:nothing')
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 local function read(entry)
   local due, ended, id = string.match(entry, '^(%d+) (%d+) (%S+) ')

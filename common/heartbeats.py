@@ -2,6 +2,7 @@
 
 from redis import Redis
 
+from common.lua import NOW_MS
 from common.redis_client import redis_errors
 
 WORKERS = "match:workers"
@@ -10,15 +11,17 @@ EVERY_S = 10.0
 ALIVE_FOR_S = 30.0
 
 # ARGV: name, how long one is alive after its beat (ms). The first write frees memory: a full Redis lets it through.
-_BEAT = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+_BEAT = (
+    NOW_MS
+    + """
+local now = now_ms()
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 -- Written before the clock was set back.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
+)
 
 
 class Heartbeats:

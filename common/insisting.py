@@ -13,12 +13,11 @@ from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import OutOfMemoryError
 
-# Nothing has this name.
-_FREE_FIRST = "redis.call('DEL', 'match:nothing')\n"
+from common.lua import EVEN_WHEN_FULL
 
 # ARGV: of each command the number of its words, then these.
 _INSIST = (
-    _FREE_FIRST
+    EVEN_WHEN_FULL
     + """
 local replies, at = {}, 1
 while at <= #ARGV do
@@ -47,7 +46,7 @@ class InsistingClient(Redis):
 
     def register_script(self, script: Any) -> Script:  # noqa: ANN401 - as redis-py has it
         """Return a script that is let through at once: inside another it could not be called."""
-        return super().register_script(_FREE_FIRST + script)
+        return super().register_script(EVEN_WHEN_FULL + script)
 
     def insist(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands, all or none of them done; raises what the first one raises that fails."""

@@ -5,19 +5,17 @@ Redis that is split over several nodes carries no queue of ours anyway.
 """
 
 from common.callback_scripts import CALL_BACK
+from common.lua import EVEN_WHEN_FULL, NOW_MS
 
 # How long a task that has a key of its sender's is remembered, from when it was accepted.
 REMEMBERED_S = 86_400
 
-_TOOLS = """
+_TOOLS = (
+    NOW_MS
+    + """
 local TASK, OPEN, RUNNING, FAILED = 'match:task:', 'match:open', 'match:running', 'match:failed'
 local SEQ, CLOSED, ENDED = 'match:seq', 'match:closed', 'match:ended'
 local FETCHING, PARKED, CROWDED = 'match:fetching:', 'match:parked:', 'match:crowded'
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 -- A clock of microseconds that never goes back: after a loss of data it is still ahead of every place given before,
 -- where a plain counter would start again at 1; after a clock set back it counts on from the last place.
@@ -29,10 +27,10 @@ local function next_seq(count)
   return first
 end
 """
+)
 
-# A Redis whose memory is used up refuses every command that could need more. A script whose first write needs none is
-# let through to its end: so these steps, which lead to memory being freed, are never refused. Nothing has this name.
-_EVEN_WHEN_FULL = _TOOLS + "redis.call('DEL', 'match:nothing')\n"
+# Of the steps that lead to memory being freed.
+_EVEN_WHEN_FULL = _TOOLS + EVEN_WHEN_FULL
 
 TAKE_SEQ = _EVEN_WHEN_FULL + "return next_seq(1)"
 

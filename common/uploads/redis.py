@@ -14,18 +14,16 @@ from typing import cast
 from redis import Redis
 
 from common.admission import Admission
+from common.lua import EVEN_WHEN_FULL, NOW_MS
 from common.redis_client import redis_errors
 from common.uploads.base import CROWDED_SHARE, UNCLAIMED_S, is_claim, new_claim, no_room
 
-_TOOLS = """
+# What is done with these makes room.
+_TOOLS = (
+    EVEN_WHEN_FULL
+    + NOW_MS
+    + """
 local UPLOAD, BYTES, ENDS = 'match:upload:', 'match:upload-bytes', 'match:upload-ends'
--- A Redis that is full lets a script pass whose first write needs no memory: these make room. Nothing has this name.
-redis.call('DEL', 'match:nothing')
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 local function count(bytes)
   -- Never below nothing: Redis may have lost the end of its file, the sum with it.
@@ -45,6 +43,7 @@ local function end_at(claim, ends)
   redis.call('ZADD', ENDS, ends, claim .. ':' .. redis.call('STRLEN', key))
 end
 """
+)
 
 # ARGV: claim, milliseconds to live, most bytes. The bytes stand there already: a script that is given them would hold
 # them a second time. Returns 0 when they are too many.
