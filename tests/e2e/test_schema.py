@@ -69,6 +69,11 @@ def url_of(case: Case) -> str:
     return requests.Request("GET", sent["url"], params=sent.get("params")).prepare().url or ""
 
 
+def is_sent(case: Case) -> bool:
+    """Say whether what the case has in its form reaches the service: an empty list there is nothing at all."""
+    return not isinstance(case.body, dict) or [] not in case.body.values()
+
+
 @pytest.mark.timeout(300)
 def test_every_operation_keeps_to_its_description(schema: Any, subtests: pytest.Subtests) -> None:
     statuses: list[int] = []
@@ -89,7 +94,7 @@ def try_out(operation: Any, mode: GenerationMode, *, left_out: list[Any]) -> lis
     @settings(max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def every_case(case: Case) -> None:
-        assume(len(url_of(case)) < URL_LENGTH)
+        assume(len(url_of(case)) < URL_LENGTH and is_sent(case))
         statuses.append(case.call_and_validate(excluded_checks=left_out).status_code)
 
     every_case()
