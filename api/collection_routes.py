@@ -42,12 +42,13 @@ def count(services: Services, given: requests.Count) -> Response:
 def list_(services: Services, given: requests.List) -> Response:
     """List filepaths in the order of the requests that stored them.
 
-    Unless it begins at an offset beyond 0, the reply has the cursor to go on from: a walk from cursor to cursor meets
-    every picture that stays as it is exactly once, whatever is written meanwhile.
+    The reply has the cursor to go on from: a walk from cursor to cursor meets every picture that stays as it is exactly
+    once, whatever is written meanwhile.
     """
     if given.offset:
-        return ok(services.store.filepaths(offset=given.offset, limit=given.limit, where=given.filter))
-    page = services.store.filepaths_after(int(given.cursor or 0), limit=given.limit, where=given.filter)
+        page = services.store.filepaths(offset=given.offset, limit=given.limit, where=given.filter)
+    else:
+        page = services.store.filepaths_after(int(given.cursor or 0), limit=given.limit, where=given.filter)
     ends = len(page.filepaths) < given.limit
     return ok(page.filepaths, cursor=None if ends else cursor(requests.LIST, str(page.after)))
 

@@ -182,7 +182,12 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "list": (
         Example(title="The first", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
-        Example(title="At an offset: there is no second one", form={"limit": 2, "offset": 1}, result=[]),
+        Example(
+            title="At an offset: there is no second one",
+            form={"limit": 2, "offset": 1},
+            result=[],
+            added={"cursor": None},
+        ),
     ),
     "images": (
         Example(

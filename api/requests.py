@@ -273,7 +273,7 @@ class List(Filtered):
     offset: Annotated[
         int,
         Whole(0, LIST_OFFSET_LIMIT),
-        Field(description="Filepaths to leave out at the start. Beyond 0 the reply has no `cursor`."),
+        Field(description="Filepaths to leave out at the start."),
     ] = 0
     limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Most filepaths in the reply.")] = 20
 

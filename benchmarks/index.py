@@ -503,7 +503,7 @@ def note(side: Side, found: Sequence[str], queries: Queries, place: int) -> None
 def listing(store: ElasticStore, peer: Peer | None, count: int) -> tuple[float, bool]:
     """Return the milliseconds of a page far down the list, and whether the peer refuses that offset."""
     offset = count * 5 // 6
-    assert store.filepaths(offset=offset, limit=20) == [filepath(row) for row in range(offset, offset + 20)]
+    assert store.filepaths(offset=offset, limit=20).filepaths == [filepath(row) for row in range(offset, offset + 20)]
     spent = median(timed(lambda: store.filepaths(offset=offset, limit=20))[0] for _ in range(LISTS))
     if peer is None:
         return spent * 1000, False

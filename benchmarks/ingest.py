@@ -177,7 +177,7 @@ class Counter:
 
     def missing(self, filepaths: Iterable[str]) -> int:
         stored: set[str] = set()
-        while page := self.store.filepaths(offset=len(stored), limit=5000):
+        while page := self.store.filepaths(offset=len(stored), limit=5000).filepaths:
             stored.update(page)
         return len(set(filepaths) - stored)
 

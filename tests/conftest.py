@@ -144,9 +144,10 @@ class MemoryStore:
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
         return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
         self._check()
-        return [record.filepath for record in self._records(where)][offset : offset + limit]
+        found = self._records(where)[offset : offset + limit]
+        return Page([record.filepath for record in found], found[-1].seq if found else 0)
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
         self._check()

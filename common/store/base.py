@@ -131,8 +131,11 @@ class Store(Protocol):
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
         """Return the metadata of those filepaths that are stored, cheaper than their records."""
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
-        """Return filepaths in the order of the requests that stored them, at any offset in bounded time."""
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        """Return filepaths in the order of the requests that stored them, at any offset in bounded time.
+
+        A page that is not full is the end for now; `after` tells nothing where it is empty.
+        """
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
         """Return the filepaths that follow `seq` in the order of requests; 0 comes before all.

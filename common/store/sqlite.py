@@ -160,20 +160,19 @@ class SqliteStore:
         """Return the metadata of those filepaths that are stored."""
         return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
         """Return filepaths by seq: the offset walks over one small index, not over the records."""
         keep, needed = _filter(where)
-        sql = f"SELECT path FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
+        sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
         with self._connection() as db:
-            return [path for (path,) in db.execute(sql, [*needed, limit, offset])]
+            return _page(db.execute(sql, [*needed, limit, offset]).fetchall(), after=0)
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
         """Return the filepaths that follow `seq`."""
         keep, needed = _filter(where)
         sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
         with self._connection() as db:
-            rows = db.execute(sql, [*needed, seq, limit]).fetchall()
-        return Page([path for path, _ in rows], rows[-1][1] if rows else seq)
+            return _page(db.execute(sql, [*needed, seq, limit]).fetchall(), after=seq)
 
     def count(self, *, where: Mapping[str, str] | None = None) -> int:
         """Return how many pictures are stored."""
@@ -359,6 +358,10 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     sig = signatures_to_bytes(item.signatures)
     return (item.filepath, item.seq, change, 0, item.added, item.width, item.height, sig, metadata)
+
+
+def _page(rows: Sequence[tuple[str, int]], *, after: int) -> Page:
+    return Page([path for path, _ in rows], rows[-1][1] if rows else after)
 
 
 def _record(row: _Row) -> Record:

@@ -25,5 +25,5 @@ def test_metadata_stored_before_there_were_filters_are_found_by_them(
     newer = build_sqlite()
     newer.prepare()
 
-    assert newer.filepaths(offset=0, limit=9, where={"a": "b"}) == ["cat.jpg"]
+    assert newer.filepaths(offset=0, limit=9, where={"a": "b"}).filepaths == ["cat.jpg"]
     newer.close()

@@ -77,7 +77,7 @@ def nearest(store: Store, *queries: Signature, limit: int = 10) -> list[list[str
 
 def listed(store: Store, *, offset: int = 0, limit: int = 100) -> list[str]:
     store.refresh()
-    return store.filepaths(offset=offset, limit=limit)
+    return store.filepaths(offset=offset, limit=limit).filepaths
 
 
 # Writing and reading
@@ -321,7 +321,10 @@ def test_filepaths_are_listed_at_any_offset(store: Store) -> None:
 
     assert store.filepaths_after(0, limit=count + 10) == Page(expected, int(expected[-1].removesuffix(".jpg")))
     for offset in (0, 4_990, 5_001, 5_940, 9_990, 10_000, 11_234, count - 20, count - 1, count, count + 20_000):
-        assert listed(store, offset=offset, limit=20) == expected[offset : offset + 20]
+        page = store.filepaths(offset=offset, limit=20)
+        assert page.filepaths == expected[offset : offset + 20]
+        if page.filepaths:
+            assert page.after == int(page.filepaths[-1].removesuffix(".jpg"))
     assert listed(store, limit=count + 10) == expected
     assert store.count() == count
 
@@ -415,15 +418,15 @@ def test_a_filter_keeps_what_holds_all_of_its_values(filtered: Store) -> None:
     for where, expected in ASKED:
         (near,) = filtered.candidates(signature(1)[None], limit=50, where=where)
 
-        assert filtered.filepaths(offset=0, limit=100, where=where) == expected
+        assert filtered.filepaths(offset=0, limit=100, where=where).filepaths == expected
         assert filtered.filepaths_after(0, limit=100, where=where).filepaths == expected
         assert filtered.count(where=where) == len(expected)
         assert {found.filepath for found in near} == set(expected)
 
 
 def test_a_filtered_list_may_be_read_in_parts(filtered: Store) -> None:
-    assert filtered.filepaths(offset=1, limit=1, where={"album.name": "cats"}) == ["2.jpg"]
-    assert filtered.filepaths(offset=2, limit=5, where={"album.name": "cats"}) == ["4.jpg"]
+    assert filtered.filepaths(offset=1, limit=1, where={"album.name": "cats"}).filepaths == ["2.jpg"]
+    assert filtered.filepaths(offset=2, limit=5, where={"album.name": "cats"}).filepaths == ["4.jpg"]
     assert filtered.filepaths_after(1, limit=1, where={"album.name": "cats"}) == Page(["2.jpg"], 2)
 
 
@@ -476,6 +479,19 @@ def test_a_walk_meets_everything_once_and_in_order(store: Store) -> None:
 
     assert walked == [f"{seq}.jpg" for seq in range(1, 24) if seq != 5]
     assert page == Page([], 23 * 7)
+
+
+def test_a_walk_goes_on_from_any_offset(store: Store) -> None:
+    store.put([record(f"{seq}.jpg", seq * 7) for seq in range(1, 24)])
+    store.put([deletion("5.jpg", 1_000)])
+    store.refresh()
+
+    pages = [store.filepaths(offset=offset, limit=3) for offset in (0, 3, 10, 21)]
+    rests = [store.filepaths_after(page.after, limit=100).filepaths for page in pages]
+
+    expected = [f"{seq}.jpg" for seq in range(1, 24) if seq != 5]
+    assert [page.filepaths for page in pages] == [expected[0:3], expected[3:6], expected[10:13], expected[21:]]
+    assert rests == [expected[3:], expected[6:], expected[13:], []]
 
 
 def test_a_walk_is_not_disturbed_by_writes(store: Store) -> None:

@@ -182,7 +182,7 @@ class Load:
             (near,) = self._store.candidates(wanted.signatures[0][None], limit=10)
             found = self._store.records([wanted.filepath])
             count = self._store.count()
-            listed = self._store.filepaths(offset=0, limit=STILL)
+            listed = self._store.filepaths(offset=0, limit=STILL).filepaths
         except StoreUnavailable:
             # An outage may be told. A part of the answer must not be.
             time.sleep(0.05)

@@ -366,7 +366,7 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
     assert {item.verdict for item in written} == {Verdict.STORED}
     assert client.indices.get_mapping(index=store.index).body == before
     store.refresh()
-    assert store.filepaths(offset=0, limit=9, where={"2-key-999.nested": "999"}) == ["2.jpg"]
+    assert store.filepaths(offset=0, limit=9, where={"2-key-999.nested": "999"}).filepaths == ["2.jpg"]
 
 
 def test_a_large_write_is_cut_into_bodies(store: ElasticStore) -> None:

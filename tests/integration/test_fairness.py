@@ -133,7 +133,7 @@ def test_a_cancelled_task_is_acknowledged_without_work(
     found = parts.ledger.task(cancelled.id)
     assert found is not None
     assert (found.state, found.attempts) == (State.CANCELLED, 0)
-    assert parts.store.filepaths(offset=0, limit=9) == ["other"]
+    assert parts.store.filepaths(offset=0, limit=9).filepaths == ["other"]
 
 
 @pytest.mark.parametrize("place", ["folder", "redis"])

@@ -190,15 +190,18 @@ def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient
     assert (first["result"], rest["result"], rest["cursor"]) == (["a", "b"], ["c"], None)
 
 
-def test_an_offset_of_0_is_none_and_any_other_has_no_cursor(client: FlaskClient, memory_store: Any) -> None:
+def test_a_list_goes_on_from_any_offset_and_an_offset_of_0_is_none(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=noise(1), b=noise(1), c=noise(1))
 
     first = client.get("/list", query_string={"limit": "2", "offset": "0"}).json
     rest = client.get("/list", query_string={"limit": "2", "offset": "0", "cursor": first["cursor"]}).json
-    beyond = client.get("/list", query_string={"limit": "1", "offset": "1"}).json
+    second = client.get("/list", query_string={"limit": "1", "offset": "1"}).json
+    third = client.get("/list", query_string={"limit": "2", "cursor": second["cursor"]}).json
+    beyond = client.get("/list", query_string={"limit": "1", "offset": "3"}).json
 
     assert (first["result"], rest["result"], rest["cursor"]) == (["a", "b"], ["c"], None)
-    assert (beyond["result"], "cursor" in beyond) == (["b"], False)
+    assert (second["result"], third["result"], third["cursor"]) == (["b"], ["c"], None)
+    assert (beyond["result"], beyond["cursor"]) == ([], None)
 
 
 @pytest.mark.parametrize(

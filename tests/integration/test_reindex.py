@@ -117,13 +117,13 @@ def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
     run(shape=Shape(shards=1, vectors="flat"))
 
     assert indices(client, index) == behind(client, index) == [f"{index}-2"]
-    assert store.filepaths(offset=0, limit=200) == [f"{n}.jpg" for n in range(1, 101) if n != 5] + [
+    assert store.filepaths(offset=0, limit=200).filepaths == [f"{n}.jpg" for n in range(1, 101) if n != 5] + [
         "blank.jpg",
         "both.jpg",
     ]
     assert store.records(["7.jpg"])["7.jpg"].metadata == {"n": [7, {"deep": True}]}
     assert len(store.records(["both.jpg"])["both.jpg"].signatures) == 2
-    assert store.filepaths(offset=0, limit=9, where={"n": "7"}) == ["7.jpg"]
+    assert store.filepaths(offset=0, limit=9, where={"n": "7"}).filepaths == ["7.jpg"]
     assert store.candidates(record("", 9).signatures[0][None], limit=1)[0][0].filepath == "9.jpg"
     assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
     assert store.health() == Health(reads=True, writes=True)
@@ -243,7 +243,7 @@ def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
     assert [written.verdict for written in store.put([record("dog.jpg", 2)])] == [Verdict.STORED]
     assert behind(client, index) == [f"{index}-1"]
     run()
-    assert store.filepaths(offset=0, limit=9) == ["cat.jpg", "dog.jpg"]
+    assert store.filepaths(offset=0, limit=9).filepaths == ["cat.jpg", "dog.jpg"]
 
 
 def test_a_run_that_ended_after_the_swap_leaves_only_the_old_index_to_drop(
@@ -312,7 +312,7 @@ def test_an_index_of_an_older_version_is_taken_over(
         run()
 
         assert newer.health() == Health(reads=True, writes=True)
-        assert newer.filepaths(offset=0, limit=9, where={"colour": "red"}) == ["cat.jpg"]
+        assert newer.filepaths(offset=0, limit=9, where={"colour": "red"}).filepaths == ["cat.jpg"]
     assert behind(client, index) == [f"{index}-8"]
 
 

@@ -78,7 +78,7 @@ def test_writers_that_are_killed_lose_nothing_acknowledged(path: Path, store: Sq
             acknowledged |= set().union(*(life.result() for life in lives))
 
     assert len(acknowledged) >= 2 * 5 * (10 + 30 + 50 + 70 + 90)
-    assert acknowledged <= set(store.filepaths(offset=0, limit=10**9))
+    assert acknowledged <= set(store.filepaths(offset=0, limit=10**9).filepaths)
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()

@@ -82,7 +82,7 @@ def wait_for_ends(parts: Parts, tasks: list[Task]) -> list[State]:
 
 
 def stored(parts: Parts) -> list[str]:
-    return parts.store.filepaths(offset=0, limit=10_000)
+    return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
 
 def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_worker: Any) -> None:

@@ -106,7 +106,7 @@ def test_a_url_becomes_a_record(
 
     pipeline.run(task_id)
 
-    assert memory_store.filepaths(offset=0, limit=9) == ["cat.png"]
+    assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
     assert ended(task_id).state is State.SUCCEEDED
 
 
@@ -138,7 +138,7 @@ def test_a_failed_request_supersedes_nothing(
     pipeline.run(bad)
     pipeline.run(good)
 
-    assert memory_store.filepaths(offset=0, limit=9) == ["cat.png"]
+    assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
 
 
 def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:

@@ -112,11 +112,11 @@ class ElasticStore:
         ]
         return {one["_source"]["path"]: one["_source"].get("metadata") for one in told if not one["_source"]["deleted"]}
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> list[str]:
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
         """Return filepaths by seq; far offsets are found by counting what lies before a seq, in some 30 steps."""
         filters = [LIVE, *_passing(where)]
         seq, skip = self._start(offset, filters)
-        return self._listed(filters, seq=seq, skip=skip, limit=limit).filepaths if skip <= PAGE else []
+        return self._listed(filters, seq=seq, skip=skip, limit=limit) if skip <= PAGE else Page([], seq)
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
         """Return the filepaths that follow `seq`, as searches see them."""
