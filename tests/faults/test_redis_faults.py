@@ -4,13 +4,14 @@ import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 import requests
 
 from dev.redis_server import RedisServer
-from harness.accounts import Item
+from harness.accounts import Item, wait_for_ends
 from harness.proxy import Proxy
 from harness.stage import Stage, size
 from harness.waiting import wait_for_stored, wait_until
@@ -141,6 +142,29 @@ def test_a_redis_whose_disk_is_full_refuses_adds_and_goes_on_when_there_is_room(
 
     assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "queue_unavailable")}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
+    assert (found.accepted, found.stored) == (2 * count, 2 * count)
+    assert stage.service.starts(worker) == 1
+
+
+def test_uploads_whose_own_redis_is_away_wait_and_hold_up_no_others(stage: Stage, tmp_path: Path) -> None:
+    count = size(50, 1000)
+    with RedisServer(tmp_path / "uploads") as place:
+        settings = {"MATCH_UPLOADS_URL": place.url}
+        client = stage.client(**settings)
+        uploads = client.add_all(stage.uploads(count))
+        place.kill()
+        worker = stage.service.start_worker(**settings)
+        others = client.add_all(stage.items(count, start=count))
+        wait_for_ends(stage.parts, others)
+        waiting = stage.parts.ledger.open_count()
+        refused = client.add(Item("refused", 0))
+        place.start()
+        back = monotonic()
+
+        found = stage.settle("Redis of the uploads away until the others are stored", uploads + others, since=back)
+
+    assert waiting == count
+    assert (refused.status_code, refused.json()["code"]) == (503, "queue_unavailable")
     assert (found.accepted, found.stored) == (2 * count, 2 * count)
     assert stage.service.starts(worker) == 1
 

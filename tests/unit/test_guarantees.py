@@ -1,4 +1,4 @@
-"""The written guarantees: every test that they name exists."""
+"""The written guarantees: each line names a test, and every test that they name exists."""
 
 import re
 from pathlib import Path
@@ -17,3 +17,14 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
 
     assert len(named) > 30
     assert named - there == set()
+
+
+def test_every_promise_in_a_table_names_its_test() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    tables = [table for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE) if "| test |\n" in table]
+    rows = [row for table in tables for row in table.splitlines()[2:]]
+
+    unshown = [row for row in rows if not NAMED.search(row.split(" | ")[-1])]
+
+    assert len(rows) > 50
+    assert unshown == []
