@@ -107,6 +107,12 @@ def test_every_service_of_compose_that_is_named_exists() -> None:
     assert set(re.findall(r"--scale (\w+)=", CODE)) <= services
 
 
+@pytest.mark.parametrize("name", [".env", "match.env", "keys.toml", "docker-compose.override.yml"])
+def test_what_an_operator_writes_beside_the_code_is_never_committed(name: str) -> None:
+    assert name in GUIDE
+    assert f"/{name}" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize("script", SHELL)
 def test_every_command_can_be_read_by_a_shell(script: str) -> None:
     done = subprocess.run([BASH, "-n"], input=script, check=False, capture_output=True, text=True)
