@@ -3,6 +3,7 @@
 from api.keys import Scope
 from api.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_DEPTH, METADATA_STRING_BYTES
 from common.config import Settings
+from common.formats import READ
 
 SCOPES = ", ".join(f"`{scope}`" for scope in Scope)
 TEXT = """\
@@ -12,7 +13,8 @@ each edge, turned, mirrored or inverted.
 ## Requests
 
 Parameters come by query, by form or by multipart form, as it suits. What an endpoint does not know is refused, with \
-the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0.
+the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0, in \
+any case. A body comes as it is, without a `Content-Encoding`.
 
 ## Replies
 
@@ -24,9 +26,9 @@ is 1 to 128 letters, digits and `._:-`, else one that was made for it. Times are
 
 ## Pictures
 
-A picture comes as a file or by an http or https URL: JPEG, PNG, GIF, WebP, AVIF, HEIF, TIFF, BMP or PPM, the first \
-frame of several, of at most {image_bytes:,} bytes and {pixels:,} pixels ({jpeg_pixels:,} of a baseline JPEG). URLs \
-lead to public addresses alone, by the ports 80 and 443, unless the service allows others.
+A picture comes as a file or by an http or https URL, of at most {image_bytes:,} bytes and {pixels:,} pixels \
+({jpeg_pixels:,} of a baseline JPEG). {formats} are read; of several frames, the first. URLs lead to public addresses \
+alone, by the ports 80 and 443, unless the service allows others.
 
 It is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. Adding \
 to a filepath again replaces the picture, and the newest request wins, in whatever order the work is done. Its \
@@ -49,6 +51,7 @@ opens some of the scopes {scopes}; none includes another.\
 def introduction(settings: Settings) -> str:
     """Return the text, with the limits as they are set."""
     return TEXT.format(
+        formats=READ,
         image_bytes=settings.max_image_bytes,
         pixels=settings.max_image_pixels,
         jpeg_pixels=settings.max_jpeg_pixels,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite, isnan
@@ -112,7 +112,8 @@ class Indexed:
 
     def _sort(self, given: Mapping[str, object], info: core_schema.ValidationInfo) -> dict[int, object]:
         for key in given:
-            if not is_whole(key, 0, self.most - 1):
+            # One number has one name: 7 and 07 would be two for one item.
+            if not is_whole(key, 0, self.most - 1) or key != f"{int(key)}":
                 field = f"{info.field_name}[{key[:MOST_DIGITS]}]"
                 raise wrong(f"must have a whole number from 0 to {self.most - 1} in its brackets", field=field)
         found = {int(key): value for key, value in given.items()}
@@ -124,9 +125,9 @@ def wrong(what: str, *, field: str = "", code: str = "wrong_parameter") -> Pydan
     return PydanticCustomError(code, "{what}", {"what": what, "field": field})
 
 
-def told(message: str, *, field: str, code: str) -> PydanticCustomError:
-    """Return the error about `field` whose whole text is `message`."""
-    return PydanticCustomError(code, "{message}", {"message": message, "field": field})
+def wrong_together(names: Sequence[str], word: str, what: str, *, code: str = "wrong_parameter") -> PydanticCustomError:
+    """Return the error that says `what` of some parameters, as in "image or url is required"; the first is to blame."""
+    return PydanticCustomError(code, "{what}", {"what": what, "field": names[0], "names": names, "word": word})
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:

@@ -95,6 +95,7 @@ def read_query(request: Request, types: Sequence[type[P]], settings: Settings) -
     """Return what a request brings beside a body of JSON lines; raises InputError for a body that is none."""
     if request.mimetype not in LINE_TYPES:
         raise UnsupportedBody(f"the body must be lines of JSON ({LINE_TYPES[0]})", field="Content-Type")
+    _check_coding(request)
     return _fit(request, types, _given([*request.args.items(multi=True)], types), settings)
 
 
@@ -139,7 +140,9 @@ def input_error(error: ValidationError, shown: Callable[[str], str]) -> InputErr
     field = shown(context.get("field") or _field(first["loc"]))
     if first["type"] == "missing":
         return InputError(f"{field} is required", field=field, code="missing_parameter")
-    message = context.get("message") or f"{field} {context.get('what', 'is wrong')}"
+    *others, last = [shown(name) for name in context.get("names", ())] or [field]
+    about = f"{', '.join(others)} {context['word']} {last}" if others else last
+    message = f"{about} {context.get('what', 'is wrong')}"
     code = first["type"] if "field" in context else InputError.code
     return (TooLarge if code == TooLarge.code else InputError)(message, field=field, code=code)
 
@@ -194,6 +197,14 @@ def _check_type(request: Request) -> None:
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     if has_body and request.mimetype not in FORM_TYPES:
         raise UnsupportedBody(f"the body must be a form ({' or '.join(FORM_TYPES)})", field="Content-Type")
+    if has_body:
+        _check_coding(request)
+
+
+def _check_coding(request: Request) -> None:
+    """Refuse a body that is compressed: it would pass for one that is broken."""
+    if (request.content_encoding or "identity").lower() != "identity":
+        raise UnsupportedBody("the body must come as it is, without a Content-Encoding", field="Content-Encoding")
 
 
 def _read_body(request: Request) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self, cast
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from werkzeug.datastructures import FileStorage
 
-from api.parameters import Parameters, Upload, Url, told, wrong
+from api.parameters import Parameters, Upload, Url, wrong, wrong_together
 from common.config import Settings
 from common.errors import FetchError, ImageError, MatchError
 
@@ -78,11 +78,9 @@ def choose(given: Parameters, names: Sequence[str], settings: Settings) -> Sourc
     """Return the picture from the only one of the parameters `names` that is there; raise what is wrong with it."""
     there = [name for name in names if getattr(given, name) is not None]
     if not there:
-        first, *others = reversed(names)
-        message = f"{', '.join([first, *others[:-1]])} or {others[-1]} is required"
-        raise told(message, field=first, code="missing_parameter")
+        raise wrong_together(names[::-1], "or", "is required", code="missing_parameter")
     if len(there) > 1:
-        raise wrong(f"and {there[1]} are both given: one of them is enough", field=there[0])
+        raise wrong_together(there[:2], "and", "are both given: one of them is enough")
     return _source(there[0], getattr(given, there[0]), settings.max_image_bytes)
 
 

@@ -95,6 +95,17 @@ def test_one_bad_item_never_costs_the_others(client: FlaskClient, wrong: dict[st
     assert answer.json["error"] == [f"item 1: {bad['error'][0]}"]
 
 
+def test_the_picture_of_an_item_is_told_by_the_items_own_parameters(client: FlaskClient) -> None:
+    twice = {"filepaths[1]": "b", "urls[1]": URL, "images[1]": picture()}
+
+    answer = add_many(client, {"filepaths[0]": "a", **twice})
+
+    assert [one["error"] for one in answer.json["result"]] == [
+        ["images[0] or urls[0] is required"],
+        ["urls[1] and images[1] are both given: one of them is enough"],
+    ]
+
+
 def test_where_nothing_is_accepted_the_request_has_failed(client: FlaskClient) -> None:
     data = {"filepaths[0]": "a", "filepaths[1]": "b", "images[1]": (io.BytesIO(b"text"), "a")}
 
@@ -293,6 +304,7 @@ def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
     [
         ({"json": {}}, 415, "Content-Type"),
         ({"data": {"url": URL}}, 415, "Content-Type"),
+        ({"data": b"\x1f\x8b", "headers": NDJSON | {"Content-Encoding": "gzip"}}, 415, "Content-Encoding"),
         ({"data": b"", "headers": NDJSON, "query_string": {"wait": "1"}}, 400, "wait"),
     ],
 )

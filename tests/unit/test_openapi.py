@@ -25,7 +25,7 @@ from api.routes import ENDPOINTS, SUBJECTS
 from common.callbacks import Delivery, Ended
 from common.config import Settings
 from common.errors import FetchError, ImageError, StoreError
-from common.images import _FORMATS
+from common.formats import READ
 from common.webhook_signing import signed_headers
 from workers.webhooks import body_of
 
@@ -109,7 +109,7 @@ def test_everything_that_a_reply_or_a_callback_holds_has_a_meaning(described: di
     assert len(fields) > 40
 
 
-def test_the_limits_on_pictures_and_names_are_told(described: dict[str, Any]) -> None:
+def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, Any]) -> None:
     settings = Settings()
     limits = (
         FILEPATH_BYTES,
@@ -122,15 +122,7 @@ def test_the_limits_on_pictures_and_names_are_told(described: dict[str, Any]) ->
     told = described["info"]["description"]
 
     assert [limit for limit in limits if f"{limit:,}" not in told] == []
-
-
-def test_the_formats_that_are_told_are_those_that_are_read(described: dict[str, Any]) -> None:
-    read = {name for formats, _ in _FORMATS for name in formats}
-
-    told = re.search(r"URL: (.*?), the first frame", described["info"]["description"])
-
-    assert told is not None
-    assert {name.upper() for name in re.split(r", | or ", told[1])} == read
+    assert READ in told
 
 
 def call_of(described: dict[str, Any]) -> dict[str, Any]:
@@ -272,9 +264,9 @@ def test_the_page_shows_every_operation_and_failure(read: Tags, described: dict[
 
 
 def test_the_page_needs_no_script_and_nothing_from_elsewhere(read: Tags) -> None:
-    assert not read.seen & {"script", "img", "link", "iframe", "form", "object"}
+    assert not read.seen & {"script", "img", "iframe", "form", "object"}
     assert not {name for name in read.attributes if name == "style" or name.startswith("on")}
-    assert all(link == "openapi.json" or link[1:] in read.ids for link in read.links)
+    assert all(link in {"openapi.json", "data:,"} or link[1:] in read.ids for link in read.links)
 
 
 def test_the_page_keeps_to_its_policy(read: Tags) -> None:

@@ -161,6 +161,13 @@ def test_a_body_that_is_no_form_is_told_so(read: Read) -> None:
         read(None, json={"filepath": "cat.jpg"})
 
 
+def test_a_compressed_body_is_told_that_it_must_not_be(read: Read) -> None:
+    with pytest.raises(UnsupportedBody, match="Content-Encoding"):
+        read({"filepath": "cat.jpg"}, headers={"Content-Encoding": "gzip"})
+
+    assert read({"filepath": "cat.jpg"}, headers={"Content-Encoding": "identity"}).filepath == "cat.jpg"
+
+
 @pytest.mark.parametrize(
     "name",
     ["a", "cat.jpg", "dir/ä ö 猫.jpg", "http://a.com/x/cat.jpg?v=1", "x" * 2048, " leading and trailing ", "e\u0301"],
@@ -348,7 +355,14 @@ def test_what_is_numbered_comes_in_the_order_of_its_numbers(read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("filepaths[5]", "a"), ("filepaths[-1]", "a"), ("filepaths[]", "a"), ("filepaths[2]", "")]
+    ("name", "value"),
+    [
+        ("filepaths[5]", "a"),
+        ("filepaths[-1]", "a"),
+        ("filepaths[]", "a"),
+        ("filepaths[02]", "a"),
+        ("filepaths[2]", ""),
+    ],
 )
 def test_a_wrong_number_or_numbered_value_is_named(read: Read, name: str, value: str) -> None:
     with pytest.raises(InputError) as error:
