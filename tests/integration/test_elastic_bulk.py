@@ -31,7 +31,10 @@ ByItem = Callable[[str, int], int]
 
 
 class Cluster(ThreadingHTTPServer):
-    """Keeps the newest version of each document, as Elasticsearch does; `whole` and `by_item` are its troubles."""
+    """Keeps the newest version of each document, as Elasticsearch does.
+
+    `whole`, `by_item` and `largest`, in bytes, are its troubles.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -41,6 +44,7 @@ class Cluster(ThreadingHTTPServer):
         self.bodies: list[int] = []
         self.whole: Iterator[int] = repeat(TAKEN)
         self.by_item: ByItem = lambda _path, _times: TAKEN
+        self.largest = BULK_BYTES
 
     @property
     def url(self) -> str:
@@ -49,7 +53,7 @@ class Cluster(ThreadingHTTPServer):
     def bulk(self, body: bytes) -> tuple[int, Any]:
         with self.lock:
             self.bodies.append(len(body))
-            status = next(self.whole)
+            status = next(self.whole) if len(body) <= self.largest else 413
             if status not in {TAKEN, UNANSWERED}:
                 return status, {"error": {"type": "busy", "reason": "too much at once"}, "status": status}
             lines = [json.loads(line) for line in body.splitlines()]
@@ -271,9 +275,11 @@ def test_the_newer_request_stands_whatever_is_written_twice(
 def test_a_body_that_a_proxy_calls_too_large_is_sent_in_parts(
     cluster: Cluster, write: Callable[[int], list[State]]
 ) -> None:
-    cluster.whole = chain([413], repeat(TAKEN))
+    # What one record fits into, and two do not.
+    cluster.largest = 1500
 
     states = write(100)
 
+    assert max(cluster.bodies) > cluster.largest
     assert State.FAILED not in states
     assert len(cluster.kept) == 50

@@ -48,7 +48,7 @@ def index() -> str:
 
 @pytest.fixture
 def store(node: Node, index: str) -> Iterator[ElasticStore]:
-    store = ElasticStore(node.url, index=index, timeout_s=10)
+    store = ElasticStore(node.url, index=index, timeout_s=30)
     store.prepare()
     yield store
     store.close()
@@ -122,7 +122,7 @@ def test_what_stands_under_our_name_is_told_and_left_alone(
 ) -> None:
     stand(client, index, how)
     before = client.indices.get(index=index).body
-    store = ElasticStore(node.url, index=index, timeout_s=10)
+    store = ElasticStore(node.url, index=index, timeout_s=30)
 
     with pytest.raises(StoreError, match=MISFITS[how]) as raised:
         store.prepare()
@@ -143,11 +143,11 @@ def test_what_stands_under_our_name_is_told_and_left_alone(
 
 def test_a_store_serves_as_soon_as_what_was_wrong_is_mended(node: Node, index: str, client: Elasticsearch) -> None:
     stand(client, index, "an older mapping")
-    store = ElasticStore(node.url, index=index, timeout_s=10)
+    store = ElasticStore(node.url, index=index, timeout_s=30)
     assert not store.health().reads
 
     client.indices.delete(index=f"{index}-a")
-    with contextlib.closing(ElasticStore(node.url, index=index, timeout_s=10)) as other:
+    with contextlib.closing(ElasticStore(node.url, index=index, timeout_s=30)) as other:
         other.prepare()
 
     assert store.health() == Health(reads=True, writes=True)
@@ -164,7 +164,7 @@ def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index
         settings=nowhere,
         wait_for_active_shards="0",
     )
-    store = ElasticStore(node.url, index=index, timeout_s=10)
+    store = ElasticStore(node.url, index=index, timeout_s=30)
     before = store.health()
 
     client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
@@ -180,7 +180,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     node: Node, index: str, client: Elasticsearch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand(client, index, "an index")
-    store = ElasticStore(node.url, index=index, timeout_s=10)
+    store = ElasticStore(node.url, index=index, timeout_s=30)
 
     prepare_soon(store)
     wait_for(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
@@ -193,7 +193,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
 
 def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str, client: Elasticsearch) -> None:
     shape = Shape(shards=3, replicas="0", refresh_interval_s=2.5, vectors="flat")
-    store = ElasticStore(node.url, index=index, timeout_s=10, shape=shape)
+    store = ElasticStore(node.url, index=index, timeout_s=30, shape=shape)
 
     store.prepare()
 
@@ -207,7 +207,7 @@ def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str
     (near,) = store.candidates(record("", 7).signatures[0][None], limit=3)
     assert near[0].filepath == "7.jpg"
     # Another shape makes it no less usable: it is that of the next index.
-    ElasticStore(node.url, index=index, timeout_s=10).prepare()
+    ElasticStore(node.url, index=index, timeout_s=30).prepare()
     store.close()
 
 
@@ -231,7 +231,7 @@ def test_a_host_that_is_away_is_passed_over(
 ) -> None:
     monkeypatch.setattr("common.store.elastic.connection.CONNECT_WITHIN_S", 0.5)
     # Asked in turn.
-    several = ElasticStore(f"{away},{node.url}", index=store.index, timeout_s=10)
+    several = ElasticStore(f"{away},{node.url}", index=store.index, timeout_s=30)
 
     (written,) = several.put([record("cat.jpg", 1)])
     health = several.health()
@@ -244,7 +244,7 @@ def test_a_host_that_is_away_is_passed_over(
 
 
 def test_a_copy_that_is_missing_is_no_trouble(node: Node, index: str, client: Elasticsearch) -> None:
-    store = ElasticStore(node.url, index=index, timeout_s=10, shape=Shape(replicas="1"))
+    store = ElasticStore(node.url, index=index, timeout_s=30, shape=Shape(replicas="1"))
 
     store.prepare()
 
@@ -264,7 +264,7 @@ def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore
         wait_for_active_shards="0",
     )
     wait_for(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
-    store = ElasticStore(node.url, index=index, timeout_s=10)
+    store = ElasticStore(node.url, index=index, timeout_s=30)
     yield store
     store.close()
 
@@ -442,7 +442,7 @@ def test_deletions_hold_off_older_adds_across_a_restart_until_they_are_purged(
 
 
 def test_no_credentials_are_told(node: Node) -> None:
-    store = ElasticStore(node.url.replace("http://", "http://someone:geheim@"), index="images", timeout_s=10)
+    store = ElasticStore(node.url.replace("http://", "http://someone:geheim@"), index="images", timeout_s=30)
 
     with pytest.raises(StoreUnavailable) as raised:
         store.count()
