@@ -9,6 +9,7 @@ from common.jobs import SINGLE_QUEUE, AddJob
 from common.ledger import FAILED, Closing, Ledger, State
 from common.store.base import Tombstone
 from common.uploads import Uploads
+from workers.sweeper import PURGE_EVERY_S
 from workers.tidying import TOMBSTONES_LONGER_MS, Tidying
 
 KEEP_S = 600
@@ -69,6 +70,15 @@ def test_a_deletion_outlives_the_failures_that_it_outranks(ledger: Ledger, tidyi
     tidying.purge()
 
     assert set(memory_store.kept) == {"kept"}
+
+
+def test_a_day_of_many_deletions_is_forgotten_within_a_day(tidying: Tidying, memory_store: Any) -> None:
+    a_pass = 500_000 * PURGE_EVERY_S / 86_400
+    memory_store.put([Tombstone(filepath=f"{n}", seq=n, added=1) for n in range(1, int(a_pass))])
+
+    tidying.purge()
+
+    assert memory_store.kept == {}
 
 
 def test_failures_leave_the_list_when_their_time_is_over(
