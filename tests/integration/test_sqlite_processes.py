@@ -104,7 +104,7 @@ def test_several_processes_may_prepare_at_once(path: Path) -> None:
 
 
 def test_a_copy_that_is_mostly_overwritten_is_built_anew(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.store.scan.BLOCK", 16)
+    monkeypatch.setattr("common.store.sqlite.scan.BLOCK", 16)
     store.prepare()
     for seq in range(1, 201):
         store.put([record(f"{seq % 20}.jpg", seq)])
@@ -160,7 +160,7 @@ def test_a_writer_that_waits_too_long_is_told_to_come_back(path: Path) -> None:
 
 def test_a_full_disk_is_an_outage_and_leaves_nothing_behind(store: SqliteStore) -> None:
     store.prepare()
-    with store._connection() as db:
+    with store._connections.lend() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages + 3}")
 

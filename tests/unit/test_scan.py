@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from common.signature import LENGTH, distances
-from common.store.scan import Scan
+from common.store.sqlite.scan import Scan
 
 Alive = dict[int, NDArray[np.int8]]
 NO_ROWS = np.zeros((0, LENGTH), np.int8)
@@ -26,7 +26,7 @@ def nearness(alive: Alive, query: NDArray[np.int8]) -> dict[int, float]:
 @pytest.mark.parametrize("block", [7, 64, 1_024])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_nearest_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch, block: int, seed: int) -> None:
-    monkeypatch.setattr("common.store.scan.BLOCK", block)
+    monkeypatch.setattr("common.store.sqlite.scan.BLOCK", block)
     rng = np.random.default_rng(seed)
     scan, alive = Scan(), Alive()
     for step in range(25):
