@@ -66,7 +66,9 @@ class SqliteStore:
 
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
         """Return the metadata of those filepaths that are stored."""
-        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
+        with self._connections.lend() as db:
+            rows = db.execute(tables.METADATA, [json.dumps(filepaths)])
+            return {path: tables.read_metadata(metadata) for path, metadata in rows}
 
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
         """Return filepaths by seq: the offset walks over one small index, not over the records."""

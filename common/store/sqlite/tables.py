@@ -54,6 +54,7 @@ RECORDS = """
 SELECT path, seq, added, width, height, sig, metadata FROM images
 WHERE deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
+METADATA = "SELECT path, metadata FROM images WHERE deleted = 0 AND path IN (SELECT value FROM json_each(?))"
 UPSERT = """
 INSERT INTO images (path, seq, change, deleted, added, width, height, sig, metadata)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -118,7 +119,7 @@ def _standing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
     if row is None:
         return -1, set()
     seq, metadata = row
-    return seq, set() if metadata is None else labels(json.loads(metadata))
+    return seq, labels(read_metadata(metadata))
 
 
 def _label_all(db: sqlite3.Connection) -> None:
@@ -143,8 +144,14 @@ def record(row: _Row) -> Record:
         filepath=filepath,
         seq=seq,
         signatures=signatures_from_bytes(sig),
-        metadata=None if metadata is None else json.loads(metadata),
+        metadata=read_metadata(metadata),
         added=added,
         width=width,
         height=height,
     )
+
+
+def read_metadata(text: str | None) -> Mapping[str, Any] | None:
+    """Return the metadata that a row holds."""
+    metadata: Mapping[str, Any] | None = None if text is None else json.loads(text)
+    return metadata
