@@ -8,12 +8,10 @@ import errno
 import fcntl
 import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -28,117 +26,27 @@ from common.errors import ConfigError, QueueError
 from common.figures import read
 from common.redis_client import connect
 from common.sentinels import SCHEME
-from common.startup import WRONG_SETTING
+from dev.greeting import greet, reached_at
+from dev.ports import LOOPBACK, TOP_PORT, listen, nearest_free
+from dev.programs import CannotStart, Program, Running, say, stop_all
 from dev.redis_server import NoRedis, RedisServer
 
-LOOPBACK = "127.0.0.1"
-PORT = 8888
 FLOWER_PORT = 5555
-# Below, ports are the system's.
-LOW_PORT = 1024
-TOP_PORT = 65_535
 LOOK_EVERY_S = 0.2
-# A program that ends by itself is started again, but not in a busy loop.
-RESTART_PAUSE_S = 1.0
-# Above the workers' own grace: they finish what they hold.
-STOP_WITHIN_S = 60.0
 READY_WITHIN_S = 30.0
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class CannotStart(Exception):
-    """The stack cannot start here; the text says in one line what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program of the stack: its name in messages and in its log's file name, and its command line."""
-
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-
-
-class Running:
-    """One program, started again whenever it ends by itself, unless its first start shows a wrong setting."""
-
-    def __init__(self, program: Program, logs: Path) -> None:
-        self.program = program
-        self._log = logs / f"{program.name}.log"
-        self._process = self._start()
-        self._starts = 1
-        self._ended: float | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process that runs now, or ran last."""
-        return self._process.pid
-
-    def look(self) -> None:
-        """Start the program again when it has ended and its pause is over.
-
-        Raises CannotStart where its first start ended over a wrong setting: the next would fare no better.
-        """
-        if self._process.poll() is None:
-            return
-        if self._process.returncode == WRONG_SETTING and self._starts == 1:
-            raise CannotStart(last_line(self._log) or f"{self.program.name} has a wrong setting")
-        if self._ended is None:
-            self._ended = monotonic()
-            say(f"{self.program.name} ended with status {self._process.returncode}, see {self._log}")
-        elif monotonic() - self._ended >= RESTART_PAUSE_S:
-            self._ended = None
-            self._process = self._start()
-            self._starts += 1
-
-    def ask_to_stop(self) -> None:
-        """Ask the program to finish what it holds and end."""
-        if self._process.poll() is None:
-            self._process.terminate()
-
-    def stop(self, *, within_s: float) -> None:
-        """Return when the program has ended, killed if it takes longer than `within_s`."""
-        try:
-            self._process.wait(max(0.1, within_s))
-        except subprocess.TimeoutExpired:
-            say(f"{self.program.name} did not stop in time and is killed")
-            self._process.kill()
-            self._process.wait()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches this program alone, which stops the others in order.
-            return subprocess.Popen(
-                self.program.command,
-                cwd=ROOT,
-                env={**os.environ, **self.program.environment},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-
-def last_line(log: Path) -> str:
-    """Return what a program said last."""
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "")
-
-
-def say(line: str) -> None:
-    """Tell the person at the terminal, if somebody is still there."""
-    with suppress(OSError):
-        print(line, flush=True)
 
 
 def programs(settings: Settings, *, workers: int) -> list[Program]:
     """Return what does the work beside Redis: the API and the workers."""
     environment = shared(settings)
     python = sys.executable
-    crew = [
-        Program(f"worker-{number}", [python, "-m", "workers", "-n", f"worker-{number}@%h"], environment)
-        for number in range(1, workers + 1)
+    return [
+        Program("api", [python, "-m", "api"], environment),
+        *(
+            Program(f"worker-{number}", [python, "-m", "workers", "-n", f"worker-{number}@%h"], environment)
+            for number in range(1, workers + 1)
+        ),
     ]
-    return [Program("api", [python, "-m", "api"], environment), *crew]
 
 
 def shared(settings: Settings) -> dict[str, str]:
@@ -167,11 +75,9 @@ def has_flower(settings: Settings) -> bool:
     return not settings.redis_url.startswith(f"{SCHEME}://")
 
 
-def local_settings(environ: Mapping[str, str], redis_url: str | None) -> Settings:
-    """Return the settings with what `make dev` chooses where the environment does not: store, Redis, processes."""
+def local_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings with what `make dev` chooses where the environment does not, save its own Redis."""
     settings = Settings.from_env(environ)
-    if redis_url is not None:
-        settings = replace(settings, redis_url=redis_url)
     if settings.api_host is None:
         # Also with keys: what is tried out is for others when somebody says so.
         settings = replace(settings, api_host=LOOPBACK)
@@ -204,29 +110,8 @@ def check_port(host: str, port: int, setting: str, *, also_taken: int) -> None:
         if error.errno != errno.EADDRINUSE:
             named = "MATCH_API_HOST and PORT" if setting == "PORT" else setting
             raise CannotStart(f"cannot listen on {host}, port {port}, see {named}: {error.strerror}") from error
-        free = next(
-            near
-            for near in (*range(port + 1, TOP_PORT + 1), *range(port - 1, LOW_PORT, -1))
-            if near != also_taken and is_free(host, near)
-        )
+        free = nearest_free(host, port, but=also_taken)
         raise CannotStart(f"port {port} is taken: choose another, for instance {setting}={free} make dev") from error
-
-
-def is_free(host: str, port: int) -> bool:
-    """Say whether a program could listen there."""
-    try:
-        listen(host, port)
-    except OSError:
-        return False
-    return True
-
-
-def listen(host: str, port: int) -> None:
-    """Take the port for a moment; raises OSError where that cannot be done."""
-    family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
 
 
 @contextmanager
@@ -269,18 +154,9 @@ def watch(running: Sequence[Running], redis: RedisServer | None, stop: Event) ->
             redis.start()
 
 
-def stop_all(running: Sequence[Running]) -> None:
-    """Stop every program; what they hold is finished or goes back into the queue."""
-    deadline = monotonic() + STOP_WITHIN_S
-    for one in running:
-        one.ask_to_stop()
-    for one in running:
-        one.stop(within_s=deadline - monotonic())
-
-
 def run(environ: Mapping[str, str], stop: Event) -> None:
     """Run the stack until `stop` is set."""
-    settings = local_settings(environ, None)
+    settings = local_settings(environ)
     flower_port = read_port(environ, "FLOWER_PORT", FLOWER_PORT)
     if settings.api_keys_file is not None:
         # The API would end over keys that it cannot read: told here, it is told before anything runs.
@@ -289,12 +165,14 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
         check_port(settings.listens_on, settings.port, "PORT", also_taken=flower_port)
         check_port(LOOPBACK, flower_port, "FLOWER_PORT", also_taken=settings.port)
         with redis_for(environ, settings.home) as redis:
-            settings = local_settings(environ, redis.url if redis else None)
+            if redis is not None:
+                settings = replace(settings, redis_url=redis.url)
+            workers = os.cpu_count() or 1
             running: list[Running] = []
             try:
-                running.extend(Running(program, logs) for program in programs(settings, workers=os.cpu_count() or 1))
-                greet(settings, flower_port, logs)
-                ready = wait_until_ready(settings, running, stop)
+                running.extend(Running(program, logs) for program in programs(settings, workers=workers))
+                greet(settings, flower_port=flower_port if has_flower(settings) else None, logs=logs)
+                ready = wait_until_ready(settings, running, stop, workers=workers)
                 if not stop.is_set():
                     if has_flower(settings):
                         # It asks the workers when it starts: those that are starting too would not answer.
@@ -306,56 +184,20 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
                 stop_all(running)
 
 
-def reached_at(settings: Settings) -> str:
-    """Return the API's address as this machine reaches it."""
-    on_this_machine = {"0.0.0.0": LOOPBACK, "[::]": "[::1]"}  # noqa: S104 - told apart, not listened on
-    return f"http://{on_this_machine.get(settings.listens_on, settings.listens_on)}:{settings.port}"
-
-
-def demo_command(settings: Settings) -> str:
-    """Return what is typed in another terminal to try this stack."""
-    address = reached_at(settings)
-    host = "" if f"//{LOOPBACK}:" in address else f"MATCH_API_HOST={settings.listens_on.strip('[]')} "
-    port = "" if settings.port == PORT else f"PORT={settings.port} "
-    key = "" if settings.api_keys_file is None else "KEY=… "
-    return f"{host}{port}{key}make demo"
-
-
-def greet(settings: Settings, flower_port: int, logs: Path) -> None:
-    """Say where everything is."""
-    say(f"API     {reached_at(settings)}")
-    if settings.listens_on != LOOPBACK:
-        say(f"        listens on {settings.listens_on}, {openness(settings)}")
-    if has_flower(settings):
-        say(f"flower  http://{LOOPBACK}:{flower_port}")
-    say(f"Redis   {settings.redis_url.rpartition('@')[2].partition('?')[0].removeprefix('redis://')}")
-    say(f"store   {settings.store_url or settings.elasticsearch_url.rpartition('@')[2]}")
-    say(f"data    {settings.home.resolve()}   logs: {logs}")
-    say(f"Ctrl-C stops all of it. Try it from another terminal: {demo_command(settings)}")
-
-
-def openness(settings: Settings) -> str:
-    """Return who may use an API that others may reach."""
-    if settings.api_keys_file is not None:
-        return "for those who have a key"
-    return "and whoever reaches it may add, search and delete: MATCH_API_KEYS_FILE is not set"
-
-
-def wait_until_ready(settings: Settings, running: Sequence[Running], stop: Event) -> bool:
+def wait_until_ready(settings: Settings, running: Sequence[Running], stop: Event, *, workers: int) -> bool:
     """Return whether searches are served, within the time that a start takes, or when `stop` is set.
 
     Where they are, it waits for the workers as well.
     """
-    redis = connect(settings.redis_url)
     deadline = monotonic() + READY_WITHIN_S
     serves = False
-    while not stop.wait(LOOK_EVERY_S) and monotonic() < deadline:
-        for one in running:
-            one.look()
-        serves = serves or is_ready(settings)
-        if serves and workers_live(redis) >= len(running) - 1:
-            break
-    redis.close()
+    with closing(connect(settings.redis_url)) as redis:
+        while not stop.wait(LOOK_EVERY_S) and monotonic() < deadline:
+            for one in running:
+                one.look()
+            serves = serves or is_ready(settings)
+            if serves and workers_live(redis) >= workers:
+                break
     return serves
 
 

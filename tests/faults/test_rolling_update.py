@@ -13,7 +13,7 @@ from time import sleep
 import pytest
 import requests
 
-from dev.stack import Running
+from dev.programs import Running
 from harness.accounts import Accepted, Item
 from harness.balancer import Balancer
 from harness.pictures import picture

@@ -10,7 +10,9 @@ import pytest
 
 from common.config import Settings
 from common.startup import WRONG_SETTING
-from dev.stack import CannotStart, Program, Running, demo_command, local_settings, reached_at
+from dev.greeting import demo_command, reached_at
+from dev.programs import CannotStart, Program, Running
+from dev.stack import local_settings
 
 WITHIN_S = 20
 
@@ -63,6 +65,6 @@ def test_a_program_that_began_well_is_started_again_even_over_a_wrong_setting(tm
     ],
 )
 def test_it_says_how_this_very_stack_is_tried(environ: dict[str, str], address: str, command: str) -> None:
-    settings: Settings = local_settings(environ, None)
+    settings: Settings = local_settings(environ)
 
     assert (reached_at(settings), demo_command(settings)) == (address, command)

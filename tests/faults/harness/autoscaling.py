@@ -12,7 +12,7 @@ from typing import Any, Self
 import yaml
 from redis import Redis
 
-from dev.stack import Running
+from dev.programs import Running
 from harness.service import ROOT, Service
 
 MANIFESTS = ROOT / "k8s"

@@ -13,7 +13,7 @@ from celery import Celery
 
 from common.broker import queue_settings
 from dev.ports import free_port
-from dev.stack import Program, Running
+from dev.programs import Program, Running
 from harness.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]

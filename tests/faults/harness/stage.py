@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from time import monotonic
 
 from common.wiring import Parts
+from dev.programs import Running
 from dev.redis_server import RedisServer
-from dev.stack import Running
 from harness.accounts import Accepted, Account, Client, Item, account, wait_for_ends
 from harness.pictures import PictureServer
 from harness.service import Service
