@@ -16,13 +16,12 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
+from dev.asking import answers
 from dev.ports import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +89,7 @@ class Node:
             # The node ends when this pipe does, should we be killed before we can end it.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(self.url):
+        while not answers(f"{self.url}/_cluster/health", within_s=5):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 message = f"Elasticsearch did not start:\n{self._last_words()}"
@@ -203,14 +202,6 @@ def _jdk_version(home: Path) -> int:
         return 0
     found = re.search(r'JAVA_VERSION="(\d+)', release.read_text())
     return int(found[1]) if found else 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/_cluster/health", timeout=5):  # noqa: S310 - always http to loopback
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 from types import FrameType
-from urllib.request import urlopen
 
 from redis import Redis
 
@@ -26,6 +25,7 @@ from common.errors import ConfigError, QueueError
 from common.figures import read
 from common.redis_client import connect
 from common.sentinels import SCHEME
+from dev.asking import answers
 from dev.greeting import greet, reached_at
 from dev.ports import LOOPBACK, TOP_PORT, listen, nearest_free
 from dev.programs import CannotStart, Program, Running, say, stop_all
@@ -195,17 +195,10 @@ def wait_until_ready(settings: Settings, running: Sequence[Running], stop: Event
         while not stop.wait(LOOK_EVERY_S) and monotonic() < deadline:
             for one in running:
                 one.look()
-            serves = serves or is_ready(settings)
+            serves = serves or answers(f"{reached_at(settings)}/readyz", within_s=2)
             if serves and workers_live(redis) >= workers:
                 break
     return serves
-
-
-def is_ready(settings: Settings) -> bool:
-    """Ask the API whether searches are served."""
-    with suppress(OSError), urlopen(f"{reached_at(settings)}/readyz", timeout=2):  # noqa: S310 - an http URL
-        return True
-    return False
 
 
 def workers_live(redis: Redis) -> int:
