@@ -1,33 +1,26 @@
 """A real Elasticsearch node on loopback, without Docker: for tests and benchmarks, never for data.
 
-The jars come from Maven (`dev/elasticsearch/pom.xml`), once, into `$MATCH_CACHE` or `.cache`. A bare node has no
-security, no scripting and no reindex module; index, bulk, search, kNN, versions and refresh are the real ones.
+A bare node has no security, no scripting and no reindex module; index, bulk, search, kNN, versions and refresh are the
+real ones.
 
     python -m dev.elasticsearch_node      prints the URL, runs until Ctrl-C
 """
 
 import contextlib
-import fcntl
-import os
-import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from dev.asking import answers
+from dev.elasticsearch_jars import JDK_MIN, RECIPE, jars, java
 from dev.ports import free_port
 
-ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "dev" / "elasticsearch"
-PLUGIN = "transport-netty4"
-JDK_MIN = 21
 # A cold start takes 6 s on two quiet cores; a busy machine gets ten times that.
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
@@ -38,7 +31,7 @@ def why_not() -> str:
     """Return in one line what is missing to start a node, or nothing."""
     if shutil.which("mvn") is None:
         return "Elasticsearch's jars need Maven: no mvn on PATH"
-    if _java() is None:
+    if java() is None:
         return f"Elasticsearch needs a JDK of at least version {JDK_MIN}: none in JAVA_HOME, /usr/lib/jvm or on PATH"
     return ""
 
@@ -61,7 +54,7 @@ class Node:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             self._home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="match-elasticsearch-")))
-            (self._home / "modules").symlink_to(_jars() / "modules")
+            (self._home / "modules").symlink_to(jars() / "modules")
             (self._home / "plugins").mkdir()
             self._port = free_port()
             undo.callback(self.kill)
@@ -139,77 +132,16 @@ class Node:
 
 def _command(heap_mib: int, settings: Mapping[str, object]) -> list[str]:
     return [
-        str(_java()),
+        str(java()),
         f"-Xms{heap_mib}m",
         f"-Xmx{heap_mib}m",
         "--add-modules=jdk.incubator.vector",
         "--enable-native-access=ALL-UNNAMED",
         "-cp",
-        str(_jars() / "lib" / "*"),
+        str(jars() / "lib" / "*"),
         str(RECIPE / "Launch.java"),
         *(f"{key}={value}" for key, value in settings.items()),
     ]
-
-
-def _jars() -> Path:
-    """Return the folder with the node's jars; the first call on a machine downloads them (40 MB)."""
-    pom = (RECIPE / "pom.xml").read_text()
-    version: str = re.findall(r"<elasticsearch.version>(.+)</elasticsearch.version>", pom)[0]
-    cache = Path(os.environ.get("MATCH_CACHE", ROOT / ".cache")).resolve() / "elasticsearch"
-    cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / ".lock"):
-        if not (cache / version).exists():
-            with tempfile.TemporaryDirectory(dir=cache) as work:
-                _fetch_jars(Path(work))
-                (Path(work) / "node").rename(cache / version)
-    return cache / version
-
-
-def _fetch_jars(work: Path) -> None:
-    lib, module = work / "node" / "lib", work / "node" / "modules" / PLUGIN
-    maven = shutil.which("mvn") or "mvn"
-    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={lib}"]
-    done = subprocess.run(
-        [maven, "-q", "-B", "-f", str(RECIPE / "pom.xml"), *goal], check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        message = f"Maven could not fetch Elasticsearch's jars:\n{done.stdout[-2000:]}"
-        raise RuntimeError(message)
-    module.mkdir(parents=True)
-    for jar in [*lib.glob("netty-*.jar"), *lib.glob(f"{PLUGIN}-*.jar")]:
-        jar.rename(module / jar.name)
-    with zipfile.ZipFile(next(module.glob(f"{PLUGIN}-*.jar"))) as archive:
-        descriptor = archive.read(f"META-INF/es-plugins/{PLUGIN}/plugin-descriptor.properties").decode()
-    # Without its module's name the plugin loads from the class path: there is no module layer in a bare node.
-    (module / "plugin-descriptor.properties").write_text(re.sub(r"(?m)^modulename=.*$", "", descriptor))
-
-
-def _java() -> Path | None:
-    """Return the newest JDK's java that is new enough."""
-    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
-    homes += Path("/usr/lib/jvm").glob("*")
-    if on_path := shutil.which("javac"):
-        homes.append(Path(on_path).resolve().parent.parent)
-    versions = {home: _jdk_version(home) for home in homes}
-    best = max(homes, key=lambda home: versions[home], default=None)
-    return best / "bin" / "java" if best and versions[best] >= JDK_MIN else None
-
-
-def _jdk_version(home: Path) -> int:
-    """Return 0 for a folder that holds no JDK: Launch.java needs the compiler."""
-    release = home / "release"
-    if not (home / "bin" / "javac").exists() or not release.exists():
-        return 0
-    found = re.search(r'JAVA_VERSION="(\d+)', release.read_text())
-    return int(found[1]) if found else 0
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Keep other processes out: test workers start together and would all download."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:

@@ -1,10 +1,7 @@
 """Go, and where we keep what it builds for us: programs that the tests need, once a machine."""
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 # Where Go's own installer puts it; it is often on nobody's PATH.
@@ -19,11 +16,3 @@ def find_go() -> str | None:
 def kept(name: str) -> Path:
     """Return our folder of that name under `$XDG_CACHE_HOME` or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / name
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Keep other processes out: two builds of one program at a time help nobody."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dev.go_builds import alone, find_go, kept
+from dev.go_builds import find_go, kept
+from dev.locks import alone
 
 VERSION = "3.16.0"
 # Prometheus's Go modules count 3.x as 0.3xx.

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev.cluster.keda_source import copy_with_redis_alone
-from dev.go_builds import alone, find_go, kept
+from dev.go_builds import find_go, kept
+from dev.locks import alone
 
 MODULES = Path(__file__).parent / "modules"
 BUILD = "make k8s-programs"

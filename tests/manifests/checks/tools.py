@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dev.go_builds import alone, find_go, kept
+from dev.go_builds import find_go, kept
+from dev.locks import alone
 
 
 class MissingTool(Exception):
