@@ -24,8 +24,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 import requests
-from ingest import ROOT, cpu_s, place, running, wait_for
 from parts.load import TIMED_OUT, Connection, Load, load, request, upload
+from parts.pipelines import ROOT, cpu_s, place, running, wait_for
 from redis import Redis
 
 from api.publisher import Publisher

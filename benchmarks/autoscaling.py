@@ -20,7 +20,7 @@ from threading import Event, Thread
 from time import monotonic, sleep
 from typing import Self
 
-from ingest import ROOT, picture_server, place
+from parts.pipelines import ROOT, picture_server, place
 from parts.timeline import draw_workers
 
 from common.config import Settings

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from statistics import median
 
-from ingest import Run, add_batch, arguments, match, picture_server, place
+from parts.pipelines import Run, add_batch, arguments, match, picture_server, place
 
 CORES = os.cpu_count() or 1
 THREADS = {"by default, 32 threads": "32", "few, 4 threads": "4"}
