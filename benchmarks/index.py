@@ -1,8 +1,8 @@
 """The index against image-match's: what is found, how fast, in how many bytes, on one real Elasticsearch node.
 
-    python benchmarks/index.py [--images N ...] [--vectors hnsw|flat] [--breadth N] [--queries N] [--sweep N ...]
-                               [--peer words|dynamic|lean|none] [--overwrite] [--before-merge]
-                               [--results FILE] [--picture FILE] [--photos FOLDER]
+    PYTHONPATH=. python benchmarks/index.py [--images N ...] [--vectors hnsw|flat] [--breadth N] [--queries N]
+                                            [--sweep N ...] [--peer words|dynamic|lean|none] [--overwrite]
+                                            [--before-merge] [--results FILE] [--picture FILE] [--photos FOLDER]
 
 The peer is image-match's own way: its documents (63 words, the signature as an array of 648 in `_source`, metadata), a
 search of 63 `term`s of which the best 100 are measured here. Its words are integer fields; all else is left to
@@ -22,76 +22,31 @@ What the synthetic signatures are, and what they can mislead about: `benchmarks/
 """
 
 import argparse
-import json
-import sys
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
 
 import numpy as np
 from elasticsearch import BadRequestError, Elasticsearch
-from image_match.signature_database_base import get_words, max_contrast, words_to_int
-from numpy.typing import NDArray
+from parts.collection import BLOCK, Queries, Rows, altered, collection, filepath
+from parts.growth import Size, growth, keep, kept
+from parts.image_match import TIMEOUT_S, Peer, peer_records, require_image_matchs_words
+from parts.searching import Side, alone, searches
+from parts.segments import drop, forget_copies, memory, merged_bytes, settle, stored_bytes
+from parts.timing import timed
+from parts.writing import REQUEST, THREADS, newer, our_records, put, rate
+
+from common.store.elastic import ElasticStore, Shape
+from dev.elasticsearch_node import Node
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.parts.collection import (  # noqa: E402 - run as a script, the checkout is not on the path yet
-    BLOCK,
-    Queries,
-    Rows,
-    altered,
-    collection,
-    filepath,
-    metadata,
-)
-from common.orientations import turn  # noqa: E402 - the same
-from common.search import CUTOFF, search  # noqa: E402 - the same
-from common.signature import expand  # noqa: E402 - the same
-from common.store.base import Record, Verdict  # noqa: E402 - the same
-from common.store.elastic import ElasticStore, Shape  # noqa: E402 - the same
-from dev.elasticsearch_node import Node  # noqa: E402 - the same
-
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
-WORD, WORDS, SIZE = 16, 63, 100
-REQUEST = 500
-THREADS = 4
 HEAP_MIB = 4096
-TIMEOUT_S = 3600.0
-# Requests take their places from a clock in microseconds: a far offset is sought in such a range.
-FIRST_SEQ, STEP_SEQ = 1_700_000_000_000_000, 1_700
-WARM_UP = 200
 WARM_UP_WRITES = 30_000
-TURNED = 60
 LISTS = 25
-LEASES_S = 90.0
 FEW = 50
 OWN_WAY = 2_000
-
-T = TypeVar("T")
-
-
-@dataclass
-class Side:
-    """What was measured of one index."""
-
-    rate: float = 0.0
-    bytes_an_image: float = 0.0
-    one_s: list[float] = field(default_factory=list)
-    all_s: list[float] = field(default_factory=list)
-    found: list[bool] = field(default_factory=list)
-    found_of_all: int = 0
-
-    def p(self, percent: float) -> float:
-        return float(np.percentile(self.one_s, percent)) * 1000 if self.one_s else 0.0
-
-    @property
-    def share(self) -> float:
-        return float(np.mean(self.found)) if self.found else 0.0
 
 
 @dataclass(frozen=True)
@@ -110,93 +65,6 @@ class Line:
         return f"{self.what:<44} {self.sense} {self.ask:>5g}  {self.got:>7.3f}  {verdict:<6}  {self.told}"
 
 
-@dataclass
-class Size:
-    """What is drawn of one size; milliseconds and bytes, 0 where it was not measured."""
-
-    images: int
-    p50: float
-    p95: float
-    flat_p50: float
-    peer_p50: float
-    found: float
-    bytes_an_image: float
-    peer_bytes: float
-    heap_mib: float
-    vectors_mib: float
-    overwritten_p50: float = 0.0
-    overwritten_found: float = 0.0
-    merged_p50: float = 0.0
-    merged_found: float = 0.0
-
-
-class Peer:
-    """image-match's index and search (its driver asks for Elasticsearch 2.3: this is what it sends)."""
-
-    def __init__(self, url: str, mapping: str) -> None:
-        self.client = Elasticsearch(url, request_timeout=TIMEOUT_S)
-        word = {f"simple_word_{number}": {"type": "integer"} for number in range(WORDS)}
-        lean: dict[str, Any] = {
-            "path": {"type": "keyword"},
-            "signature": {"type": "integer", "index": False, "doc_values": False},
-            "metadata": {"type": "object", "enabled": False},
-        }
-        self.client.indices.create(
-            index="peer",
-            mappings={"properties": {"lean": word | lean, "words": word, "dynamic": {}}[mapping]},
-            settings={"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1000ms"},
-        )
-
-    def put(self, records: Sequence[dict[str, Any]]) -> None:
-        answer = self.client.bulk(
-            index="peer", operations=[f'{{"index":{{}}}}\n{json.dumps(one)}\n' for one in records]
-        )
-        assert not answer["errors"]
-
-    def put_one(self, record: dict[str, Any]) -> None:
-        self.client.index(index="peer", document=record)
-
-    def refresh(self) -> None:
-        self.client.indices.refresh(index="peer")
-
-    def search(self, signature: Rows) -> list[str]:
-        should = [
-            {"term": {f"simple_word_{n}": word}} for n, word in enumerate(words(signature[np.newaxis])[0].tolist())
-        ]
-        found = self.client.search(
-            index="peer", query={"bool": {"should": should}}, source_excludes="simple_word_*", size=SIZE
-        )["hits"]["hits"]
-        if not found:
-            return []
-        rows = np.array([hit["_source"]["signature"] for hit in found], np.int8)
-        apart = peer_distances(rows, expand(signature))
-        return [hit["_source"]["path"] for hit, far in zip(found, apart, strict=True) if far < CUTOFF]
-
-
-def words(signatures: Rows) -> NDArray[np.int64]:
-    """Return (n, 63), what image-match's `get_words`, `max_contrast` and `words_to_int` make of each signature."""
-    values = np.stack([expand(signature) for signature in signatures])
-    starts = np.linspace(0, values.shape[1], WORDS, endpoint=False).astype(int)
-    padded = np.pad(np.sign(values), ((0, 0), (0, WORD)))
-    found: NDArray[np.int64] = (padded[:, starts[:, np.newaxis] + np.arange(WORD)] + 1) @ 3 ** np.arange(WORD)
-    return found
-
-
-def require_image_matchs_words(signatures: Rows) -> None:
-    """Stop where ours are not the words that image-match itself makes."""
-    for signature, ours in zip(signatures, words(signatures), strict=True):
-        theirs = get_words(expand(signature), WORD, WORDS)
-        max_contrast(theirs)
-        assert (words_to_int(theirs) == ours).all()
-
-
-def peer_distances(rows: Rows, one: Rows) -> NDArray[np.float64]:
-    """Return image-match's `normalized_distance`."""
-    many, query = rows.astype(int), one.astype(int)
-    norms = np.linalg.norm(many, axis=1) + np.linalg.norm(query)
-    return np.linalg.norm(many - query, axis=1) / norms
-
-
 def main(options: argparse.Namespace) -> None:
     for count in options.images:
         with Node(heap_mib=HEAP_MIB) as node:
@@ -208,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
         print(*growth(sizes), sep="\n")
         if options.picture:
             # Only who draws needs matplotlib.
-            from benchmarks.parts.drawing import draw_growth  # noqa: PLC0415 - said above
+            from parts.drawing import draw_growth  # noqa: PLC0415 - said above
 
             draw_growth(sizes, options.picture)
 
@@ -220,17 +88,13 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
     queries = altered(pixels, options.queries, rows)
     print(f"\n{count:,} images, {options.vectors}, breadth {options.breadth}, peer {options.peer}", flush=True)
     warm_up(url, rows[:WARM_UP_WRITES])
-    flat, flat_rate = alone_flat(url, rows, queries)
+    flat = alone_flat(url, rows, queries)
     store = made(url, "ours", options.vectors, options.breadth)
-    ours = Side(rate=rate(rows, our_records, lambda records: put(store, records), store.refresh))
-    client = store._client  # noqa: SLF001 - to look at what stands
+    client = client_of(store)
+    ours, theirs = Side(rate=rate_of(store, rows)), Side()
     settle(client)
-    peer, theirs, own_way = None, Side(), 0.0
-    if options.peer != "none":
-        peer = Peer(url, options.peer)
-        theirs.rate = rate(rows, peer_records, peer.put, peer.refresh)
-        settle(client)
-        own_way = one_by_one(peer, rows)
+    peer = None if options.peer == "none" else Peer(url, options.peer)
+    own_way = write_peer(peer, rows, theirs) if peer else 0.0
     if options.before_merge:
         before = Side(), Side()
         searches(store, peer, queries, *before)
@@ -242,11 +106,7 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
     searches(store, peer, queries, ours, theirs)
     heap, vectors = memory(client)
     report(ours, theirs, queries, listing(store, peer, count))
-    print(
-        f"flat: {flat_rate:,.0f} images/s ({against(flat_rate, theirs.rate)} the peer's, asked 4), "
-        f"p50 {flat.p(50):.1f} ms, p95 {flat.p(95):.1f} ms, share found {flat.share:.4f}"
-    )
-    print(f"the peer with a request a picture, as image-match writes: {own_way:,.0f} images/s", flush=True)
+    report_others(flat, theirs, own_way)
     sweep(store, url, queries, options)
     size = Size(
         images=count,
@@ -269,15 +129,10 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
 def warm_up(url: str, rows: Rows) -> None:
     """Write some of each kind first: a Java that has just started is many times slower."""
     store, peer = made(url, "warm-up", "hnsw", 1), Peer(url, "words")
-    rate(rows, our_records, lambda records: put(store, records), store.refresh)
+    rate_of(store, rows)
     rate(rows, peer_records, peer.put, peer.refresh)
     drop(peer.client, "warm-up", "peer")
     store.close()
-
-
-def drop(client: Elasticsearch, *names: str) -> None:
-    for name in names:
-        client.indices.delete(index=list(client.indices.get(index=name)))
 
 
 def made(url: str, name: str, vectors: str, breadth: int) -> ElasticStore:
@@ -288,24 +143,37 @@ def made(url: str, name: str, vectors: str, breadth: int) -> ElasticStore:
     return store
 
 
-def alone_flat(url: str, rows: Rows, queries: Queries) -> tuple[Side, float]:
-    """Write and search flat vectors while nothing else is there; the index is gone afterwards."""
-    store = made(url, "flat", "flat", 1)
-    images_a_second = rate(rows, our_records, lambda records: put(store, records), store.refresh)
-    client = store._client  # noqa: SLF001 - to look at what stands
-    settle(client)
-    merged_bytes(client, "flat")
-    side = alone(store, 100, queries)
-    drop(client, "flat")
-    store.close()
-    return side, images_a_second
+def client_of(store: ElasticStore) -> Elasticsearch:
+    """Return the store's own client, to look at what stands."""
+    return store._client  # noqa: SLF001 - said above
 
 
-def one_by_one(peer: Peer, rows: Rows) -> float:
-    """Return the peer's images a second with a request each, by as many threads."""
+def rate_of(store: ElasticStore, rows: Rows) -> float:
+    """Write all to the store, and return images a second."""
+    return rate(rows, our_records, lambda records: put(store, records), store.refresh)
+
+
+def write_peer(peer: Peer, rows: Rows, theirs: Side) -> float:
+    """Write all to the peer, then some once more with a request each; return images a second of the latter."""
+    theirs.rate = rate(rows, peer_records, peer.put, peer.refresh)
+    settle(peer.client)
     records = peer_records(0, rows[:OWN_WAY])
     with ThreadPoolExecutor(THREADS) as pool:
         return len(records) / timed(lambda: list(pool.map(peer.put_one, records)))[0]
+
+
+def alone_flat(url: str, rows: Rows, queries: Queries) -> Side:
+    """Write and search flat vectors while nothing else is there; the index is gone afterwards."""
+    store = made(url, "flat", "flat", 1)
+    client = client_of(store)
+    images_a_second = rate_of(store, rows)
+    settle(client)
+    merged_bytes(client, "flat")
+    side = alone(store, 100, queries)
+    side.rate = images_a_second
+    drop(client, "flat")
+    store.close()
+    return side
 
 
 def overwritten(store: ElasticStore, rows: Rows, queries: Queries, size: Size) -> None:
@@ -319,7 +187,7 @@ def overwritten(store: ElasticStore, rows: Rows, queries: Queries, size: Size) -
             requests = [renewed[at : at + REQUEST] for at in range(0, len(renewed), REQUEST)]
             list(pool.map(lambda records: put(store, records), requests))
     store.refresh()
-    client = store._client  # noqa: SLF001 - to look at what stands
+    client = client_of(store)
     settle(client)
     before = alone(store, 100, queries)
     bytes_before = stored_bytes(client, store.index) / len(rows)
@@ -335,169 +203,6 @@ def overwritten(store: ElasticStore, rows: Rows, queries: Queries, size: Size) -
 def in_state(name: str, side: Side, bytes_an_image: float) -> str:
     times = f"p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms"
     return f"{name}: share {side.share:.4f}, {times}, {bytes_an_image:.0f} bytes an image"
-
-
-def newer(record: Record, count: int) -> Record:
-    return replace(record, seq=record.seq + STEP_SEQ * count)
-
-
-def our_records(start: int, rows: Rows) -> list[Record]:
-    return [
-        Record(
-            filepath=filepath(row),
-            seq=FIRST_SEQ + STEP_SEQ * row,
-            signatures=(signature,),
-            metadata=metadata(row),
-            added=FIRST_SEQ // 1000 + row,
-            width=500,
-            height=375,
-        )
-        for row, signature in enumerate(rows, start)
-    ]
-
-
-def peer_records(start: int, rows: Rows) -> list[dict[str, Any]]:
-    return [
-        {
-            "path": filepath(row),
-            "signature": expand(signature).tolist(),
-            "metadata": metadata(row),
-            **{f"simple_word_{number}": word for number, word in enumerate(some)},
-        }
-        for row, (signature, some) in enumerate(zip(rows, words(rows).tolist(), strict=True), start)
-    ]
-
-
-def put(store: ElasticStore, records: Sequence[Record]) -> None:
-    assert all(one.verdict is Verdict.STORED for one in store.put(records))
-
-
-def rate(
-    rows: Rows,
-    make: Callable[[int, Rows], list[T]],
-    write: Callable[[Sequence[T]], None],
-    refresh: Callable[[], object],
-) -> float:
-    """Return images a second, all blocks and the refresh at the end; a block's records are made while nobody waits."""
-    spent = 0.0
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(rows), BLOCK):
-            block = make(start, rows[start : start + BLOCK])
-            requests = [block[at : at + REQUEST] for at in range(0, len(block), REQUEST)]
-            spent += timed(lambda requests=requests: list(pool.map(write, requests)))[0]
-    return len(rows) / (spent + timed(refresh)[0])
-
-
-def settle(client: Elasticsearch) -> None:
-    """Wait until merges in the background have ended: they are not to touch what comes next."""
-    quiet = 0
-    while quiet < 3:
-        running = client.indices.stats(metric="merge")["_all"]["total"]["merges"]["current"]
-        quiet = 0 if running else quiet + 1
-        time.sleep(0.5)
-
-
-def merged_bytes(client: Elasticsearch, index: str) -> int:
-    client.indices.flush(index=index)
-    client.indices.forcemerge(index=index, max_num_segments=1)
-    client.indices.flush(index=index)
-    return stored_bytes(client, index)
-
-
-def stored_bytes(client: Elasticsearch, index: str) -> int:
-    return int(client.indices.stats(index=index, metric="store")["_all"]["primaries"]["store"]["size_in_bytes"])
-
-
-def forget_copies(store: ElasticStore, client: Elasticsearch, few: Sequence[Record]) -> None:
-    """Have the next merge drop the copies of what `_source` leaves out, kept for replicas that might ask for them.
-
-    A single segment would not be merged, so a few pictures are written again; twice, because a commit counts only once
-    the next one knows that all before it has arrived.
-    """
-    await_leases(client, store.index)
-    for _ in range(2):
-        put(store, few)
-        client.indices.flush(index=store.index)
-
-
-def await_leases(client: Elasticsearch, index: str) -> None:
-    """Wait until Elasticsearch needs its copies no more: every half minute it looks."""
-    deadline = time.monotonic() + LEASES_S
-    while time.monotonic() < deadline:
-        (told,) = client.indices.stats(index=index, level="shards")["indices"].values()
-        ((shard,),) = told["shards"].values()
-        done = shard["seq_no"]["global_checkpoint"]
-        if all(lease["retaining_seq_no"] > done for lease in shard["retention_leases"]["leases"]):
-            return
-        time.sleep(0.5)
-    print(f"{index}: its recovery copies are still kept and counted")
-
-
-def memory(client: Elasticsearch) -> tuple[float, float]:
-    """Return MiB: the node's heap in use, and what vectors and graph want to have in the page cache."""
-    (node,) = client.nodes.stats(metric="jvm")["nodes"].values()
-    vectors = client.indices.stats(index="ours", metric="dense_vector")["_all"]["total"]["dense_vector"]
-    off_heap = vectors.get("off_heap", {}).get("total_size_bytes", 0)
-    return node["jvm"]["mem"]["heap_used_in_bytes"] / 2**20, off_heap / 2**20
-
-
-def timed(call: Callable[[], T]) -> tuple[float, T]:
-    begun = time.perf_counter()
-    answer = call()
-    return time.perf_counter() - begun, answer
-
-
-def in_turns(place: int, one: Callable[[], T], other: Callable[[], T]) -> tuple[tuple[float, T], tuple[float, T]]:
-    """Time both; who comes second changes from call to call."""
-    if place % 2:
-        second, first = timed(other), timed(one)
-        return first, second
-    return timed(one), timed(other)
-
-
-def searches(store: ElasticStore, peer: Peer | None, queries: Queries, ours: Side, theirs: Side) -> None:
-    if peer is None:
-        side = alone(store, 100, queries)
-        ours.one_s, ours.found, ours.found_of_all = side.one_s, side.found, side.found_of_all
-        ours.all_s = [timed(lambda s=one: search(s, store, all_orientations=True))[0] for one in some_of(queries)]
-        return
-
-    def one(signature: Rows) -> list[str]:
-        return [match.filepath for match in search(signature, store, all_orientations=False)]
-
-    def sixteen(signature: Rows) -> object:
-        return [peer.search(turned) for turned in turn(signature)]
-
-    for signature in queries.signatures[:: max(1, len(queries.signatures) // WARM_UP)]:
-        one(signature)
-        peer.search(signature)
-    for place, signature in enumerate(queries.signatures):
-        # Bound now: called before the next turn.
-        answers = in_turns(place, lambda s=signature: one(s), lambda s=signature: peer.search(s))
-        for side, (spent, found) in zip((ours, theirs), answers, strict=True):
-            side.one_s.append(spent)
-            note(side, found, queries, place)
-    some = some_of(queries)
-    for place, signature in enumerate(some):
-        answers = in_turns(
-            place, lambda s=signature: search(s, store, all_orientations=True), lambda s=signature: sixteen(s)
-        )
-        # The first few warm up.
-        if place >= len(some) // 10:
-            ours.all_s.append(answers[0][0])
-            theirs.all_s.append(answers[1][0])
-
-
-def some_of(queries: Queries) -> Rows:
-    return queries.signatures[:: max(1, len(queries.signatures) // TURNED)]
-
-
-def note(side: Side, found: Sequence[str], queries: Queries, place: int) -> None:
-    """Count what was to be found."""
-    near, original = queries.near[place], queries.originals[place]
-    side.found_of_all += len({filepath(row) for row in near}.intersection(found))
-    if original in near:
-        side.found.append(filepath(original) in found)
 
 
 def listing(store: ElasticStore, peer: Peer | None, count: int) -> tuple[float, bool]:
@@ -558,6 +263,15 @@ def report(ours: Side, theirs: Side, queries: Queries, listed: tuple[float, bool
     print(f"of all {total:,} stored below the cutoff: {ours.found_of_all:,} found, peer {theirs.found_of_all:,}")
 
 
+def report_others(flat: Side, theirs: Side, own_way: float) -> None:
+    """Tell of flat vectors, and of the peer as image-match itself writes to it."""
+    print(
+        f"flat: {flat.rate:,.0f} images/s ({against(flat.rate, theirs.rate)} the peer's, asked 4), "
+        f"p50 {flat.p(50):.1f} ms, p95 {flat.p(95):.1f} ms, share found {flat.share:.4f}"
+    )
+    print(f"the peer with a request a picture, as image-match writes: {own_way:,.0f} images/s", flush=True)
+
+
 def sweep(store: ElasticStore, url: str, queries: Queries, options: argparse.Namespace) -> None:
     """Search ours alone with other breadths and limits."""
     for breadth in options.sweep:
@@ -570,39 +284,6 @@ def sweep(store: ElasticStore, url: str, queries: Queries, options: argparse.Nam
                 flush=True,
             )
         other.close()
-
-
-def alone(store: ElasticStore, limit: int, queries: Queries) -> Side:
-    side = Side()
-    for signature in queries.signatures[:: max(1, len(queries.signatures) // WARM_UP)]:
-        search(signature, store, all_orientations=False, limit=limit)
-    for place, signature in enumerate(queries.signatures):
-        spent, found = timed(lambda s=signature: search(s, store, all_orientations=False, limit=limit))
-        side.one_s.append(spent)
-        note(side, [match.filepath for match in found], queries, place)
-    return side
-
-
-def keep(file: Path, size: Size) -> None:
-    """Put the size in the place of what stands there for as many images."""
-    sizes = [one for one in kept(file) if one.images != size.images]
-    file.write_text(json.dumps([asdict(one) for one in sorted([*sizes, size], key=lambda one: one.images)], indent=1))
-
-
-def kept(file: Path) -> list[Size]:
-    return [Size(**one) for one in json.loads(file.read_text())] if file.exists() else []
-
-
-def growth(sizes: Sequence[Size]) -> list[str]:
-    names = (
-        f"{'p50 ms':>7} {'p95':>7} {'flat':>7} {'peer':>7}  {'bytes':>6} {'peer':>6}  {'vectors':>8} {'heap':>6} MiB"
-    )
-    lines = [f"\n{'images':>9}  {names}"]
-    for one in sizes:
-        times = f"{one.p50:7.1f} {one.p95:7.1f} {one.flat_p50:7.1f} {one.peer_p50:7.1f}"
-        sizes_told = f"{one.bytes_an_image:6.0f} {one.peer_bytes:6.0f}  {one.vectors_mib:8.0f} {one.heap_mib:6.0f}"
-        lines.append(f"{one.images:9,}  {times}  {sizes_told}")
-    return lines
 
 
 def arguments() -> argparse.Namespace:

@@ -2,30 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
+from parts.growth import Size
 
 mpl.use("svg")
 # The same file for the same figures, and text as text.
 mpl.rcParams["svg.hashsalt"] = "match"
 mpl.rcParams["svg.fonttype"] = "none"
 mpl.rcParams["font.family"] = "sans-serif"
-
-
-class Size(Protocol):
-    """What is known of one size of a collection; 0 where it was not measured."""
-
-    images: int
-    p50: float
-    p95: float
-    flat_p50: float
-    peer_p50: float
-    overwritten_p50: float
-    merged_p50: float
 
 
 LINES = {

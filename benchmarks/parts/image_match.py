@@ -1,0 +1,97 @@
+"""image-match's own index and search on a present Elasticsearch, to be measured against."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from elasticsearch import Elasticsearch
+from image_match.signature_database_base import get_words, max_contrast, words_to_int
+from numpy.typing import NDArray
+from parts.collection import Rows, filepath, metadata
+
+from common.search import CUTOFF
+from common.signature import expand
+
+# image-match's own numbers: letters of a word, words of a signature, candidates of a search.
+WORD, WORDS, SIZE = 16, 63, 100
+TIMEOUT_S = 3600.0
+
+
+class Peer:
+    """image-match's index and search (its driver asks for Elasticsearch 2.3: this is what it sends)."""
+
+    def __init__(self, url: str, mapping: str) -> None:
+        self.client = Elasticsearch(url, request_timeout=TIMEOUT_S)
+        word = {f"simple_word_{number}": {"type": "integer"} for number in range(WORDS)}
+        lean: dict[str, Any] = {
+            "path": {"type": "keyword"},
+            "signature": {"type": "integer", "index": False, "doc_values": False},
+            "metadata": {"type": "object", "enabled": False},
+        }
+        self.client.indices.create(
+            index="peer",
+            mappings={"properties": {"lean": word | lean, "words": word, "dynamic": {}}[mapping]},
+            settings={"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1000ms"},
+        )
+
+    def put(self, records: Sequence[dict[str, Any]]) -> None:
+        answer = self.client.bulk(
+            index="peer", operations=[f'{{"index":{{}}}}\n{json.dumps(one)}\n' for one in records]
+        )
+        assert not answer["errors"]
+
+    def put_one(self, record: dict[str, Any]) -> None:
+        self.client.index(index="peer", document=record)
+
+    def refresh(self) -> None:
+        self.client.indices.refresh(index="peer")
+
+    def search(self, signature: Rows) -> list[str]:
+        should = [
+            {"term": {f"simple_word_{n}": word}} for n, word in enumerate(words(signature[np.newaxis])[0].tolist())
+        ]
+        found = self.client.search(
+            index="peer", query={"bool": {"should": should}}, source_excludes="simple_word_*", size=SIZE
+        )["hits"]["hits"]
+        if not found:
+            return []
+        rows = np.array([hit["_source"]["signature"] for hit in found], np.int8)
+        apart = peer_distances(rows, expand(signature))
+        return [hit["_source"]["path"] for hit, far in zip(found, apart, strict=True) if far < CUTOFF]
+
+
+def words(signatures: Rows) -> NDArray[np.int64]:
+    """Return (n, 63), what image-match's `get_words`, `max_contrast` and `words_to_int` make of each signature."""
+    values = np.stack([expand(signature) for signature in signatures])
+    starts = np.linspace(0, values.shape[1], WORDS, endpoint=False).astype(int)
+    padded = np.pad(np.sign(values), ((0, 0), (0, WORD)))
+    found: NDArray[np.int64] = (padded[:, starts[:, np.newaxis] + np.arange(WORD)] + 1) @ 3 ** np.arange(WORD)
+    return found
+
+
+def require_image_matchs_words(signatures: Rows) -> None:
+    """Stop where ours are not the words that image-match itself makes."""
+    for signature, ours in zip(signatures, words(signatures), strict=True):
+        theirs = get_words(expand(signature), WORD, WORDS)
+        max_contrast(theirs)
+        assert (words_to_int(theirs) == ours).all()
+
+
+def peer_distances(rows: Rows, one: Rows) -> NDArray[np.float64]:
+    """Return image-match's `normalized_distance`."""
+    many, query = rows.astype(int), one.astype(int)
+    norms = np.linalg.norm(many, axis=1) + np.linalg.norm(query)
+    return np.linalg.norm(many - query, axis=1) / norms
+
+
+def peer_records(start: int, rows: Rows) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": filepath(row),
+            "signature": expand(signature).tolist(),
+            "metadata": metadata(row),
+            **{f"simple_word_{number}": word for number, word in enumerate(some)},
+        }
+        for row, (signature, some) in enumerate(zip(rows, words(rows).tolist(), strict=True), start)
+    ]

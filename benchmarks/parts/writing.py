@@ -1,0 +1,59 @@
+"""A collection of signatures as our records, and how fast records of any kind are written."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+from parts.collection import BLOCK, Rows, filepath, metadata
+from parts.timing import timed
+
+from common.store.base import Record, Verdict
+from common.store.elastic import ElasticStore
+
+REQUEST = 500
+THREADS = 4
+# Requests take their places from a clock in microseconds: a far offset is sought in such a range.
+FIRST_SEQ, STEP_SEQ = 1_700_000_000_000_000, 1_700
+
+T = TypeVar("T")
+
+
+def our_records(start: int, rows: Rows) -> list[Record]:
+    return [
+        Record(
+            filepath=filepath(row),
+            seq=FIRST_SEQ + STEP_SEQ * row,
+            signatures=(signature,),
+            metadata=metadata(row),
+            added=FIRST_SEQ // 1000 + row,
+            width=500,
+            height=375,
+        )
+        for row, signature in enumerate(rows, start)
+    ]
+
+
+def newer(record: Record, count: int) -> Record:
+    """Return the record as a later request has it, behind `count` others."""
+    return replace(record, seq=record.seq + STEP_SEQ * count)
+
+
+def put(store: ElasticStore, records: Sequence[Record]) -> None:
+    assert all(one.verdict is Verdict.STORED for one in store.put(records))
+
+
+def rate(
+    rows: Rows,
+    make: Callable[[int, Rows], list[T]],
+    write: Callable[[Sequence[T]], None],
+    refresh: Callable[[], object],
+) -> float:
+    """Return images a second, all blocks and the refresh at the end; a block's records are made while nobody waits."""
+    spent = 0.0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(rows), BLOCK):
+            block = make(start, rows[start : start + BLOCK])
+            requests = [block[at : at + REQUEST] for at in range(0, len(block), REQUEST)]
+            spent += timed(lambda requests=requests: list(pool.map(write, requests)))[0]
+    return len(rows) / (spent + timed(refresh)[0])
