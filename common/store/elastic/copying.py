@@ -22,8 +22,9 @@ from elasticsearch import Elasticsearch
 from common.errors import StoreError, StoreUnavailable
 from common.store.base import Record, Tombstone, Verdict
 from common.store.elastic import documents
-from common.store.elastic.answers import PARTIAL, Json, hits, our_errors
+from common.store.elastic.answers import our_errors
 from common.store.elastic.bulk import bulk, written
+from common.store.elastic.changes import Changes
 from common.store.elastic.connection import require_elasticsearch
 from common.store.elastic.mapping import Shape, why_not_ours, why_unusable
 
@@ -71,6 +72,7 @@ class Copying:
         # The newest run of a copy owns it.
         self._run = uuid.uuid4().hex
         self._source = self._source_uuid = ""
+        self._changes = Changes(self._client, self._source)
         self._target = ""
         # The last change copied of each shard, by Elasticsearch's own count of them.
         self._done: dict[str, int] = {}
@@ -107,6 +109,7 @@ class Copying:
         self._source, told = next(iter(indices.items()))
         # An index that was dropped and made again counts its changes anew.
         self._source_uuid = told["settings"]["index"]["uuid"]
+        self._changes = Changes(self._client, self._source)
 
     def _resume(self) -> str:
         """Return the index that an earlier run began, or nothing; one that is of no use any more goes."""
@@ -162,35 +165,16 @@ class Copying:
 
     def _follow(self) -> None:
         """Copy what stands, then what has changed meanwhile, until little is left or writers are as quick as we are."""
-        before, copied = None, self._copy(self._checkpoints())
+        before, copied = None, self._copy(self._changes.checkpoints())
         while copied > FEW and (before is None or copied < before):
-            before, copied = copied, self._copy(self._checkpoints())
-
-    def _checkpoints(self) -> dict[str, int]:
-        """Return for each shard the change up to which every copy of it has all."""
-        return {shard: told["global_checkpoint"] for shard, told in self._changes().items()}
-
-    def _changes(self) -> dict[str, Json]:
-        """Return for each shard how far its changes have gone."""
-        told = self._client.indices.stats(index=self._source, level="shards", metric="docs")["indices"][self._source]
-        changes = {
-            shard: copy["seq_no"]
-            for shard, copies in told["shards"].items()
-            for copy in copies
-            if copy["routing"]["primary"]
-        }
-        settings = self._client.indices.get_settings(index=self._source, flat_settings=True)[self._source]["settings"]
-        if len(changes) < int(settings["index.number_of_shards"]):
-            raise StoreUnavailable(PARTIAL)
-        return changes
+            before, copied = copied, self._copy(self._changes.checkpoints())
 
     def _copy(self, ends: Mapping[str, int]) -> int:
         """Copy the changes up to `ends` that are not copied yet; return how many documents that were."""
-        # What is within the checkpoints is found from here on.
-        self._client.indices.refresh(index=self._source)
+        self._changes.refresh()
         before, batches = self._copied, 0
         for shard, end in ends.items():
-            while found := self._changed(shard, end):
+            while found := self._changes.after(shard, self._done.get(shard, -1), upto=end, limit=self._batch):
                 self._write([documents.item(hit) for hit in found])
                 self._done[shard] = found[-1]["sort"][0]
                 self._copied += len(found)
@@ -200,20 +184,6 @@ class Copying:
             self._done[shard] = max(self._done.get(shard, -1), end)
         self._note_progress()
         return self._copied - before
-
-    def _changed(self, shard: str, end: int) -> list[Json]:
-        """Return the next documents in the order of their last changes: one that changes again comes again."""
-        answer = self._client.search(
-            index=self._source,
-            preference=f"_shards:{shard}",
-            query={"range": {"_seq_no": {"gt": self._done.get(shard, -1), "lte": end}}},
-            sort=["_seq_no"],
-            size=self._batch,
-            source=True,
-            docvalue_fields=[{"field": "sig"}],
-            track_total_hits=False,
-        )
-        return hits(answer.body)
 
     def _write(self, items: Sequence[Record | Tombstone]) -> None:
         """Write all; what the new index cannot take now is tried again, what it will never take ends the run."""
@@ -255,7 +225,7 @@ class Copying:
         self._client.indices.add_block(index=self._source, block="write")
         try:
             self._report("writes are held for the last changes")
-            self._copy(self._last_changes())
+            self._copy(self._changes.last())
             self._compare()
             self._require_mine()
         except BaseException:
@@ -266,15 +236,6 @@ class Copying:
         # Should its answer be lost, the block has to stay: a write to the source now might be the source's last.
         self._swap()
         self._report(f"{self._name} is {self._target} now")
-
-    def _last_changes(self) -> dict[str, int]:
-        """Wait until every copy of each shard has all, and return up to where that is."""
-        for _ in range(TRIES):
-            changes = self._changes()
-            if all(told["global_checkpoint"] == told["max_seq_no"] for told in changes.values()):
-                return {shard: told["max_seq_no"] for shard, told in changes.items()}
-            sleep(FIRST_PAUSE_S)
-        raise StoreUnavailable("a copy of a shard lags behind")
 
     def _compare(self) -> None:
         """Make sure that no picture is missing."""
