@@ -1,6 +1,7 @@
 """The parts that both composition roots put together alike, from the settings; none connects before its first use."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,10 @@ class Parts:
     limits: Limits
 
     def close(self) -> None:
-        """Give back every connection."""
-        self.fetcher.close()
-        self.store.close()
-        self.uploads.close()
-        self.redis.close()
+        """Give back every connection, also where one of them breaks over it."""
+        with ExitStack() as closing:
+            for part in (self.redis, self.uploads, self.store, self.fetcher):
+                closing.callback(part.close)
 
 
 def wire(settings: Settings) -> Parts:

@@ -1,0 +1,31 @@
+"""What both doors share is given back whole."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.config import Settings
+from common.errors import StoreError
+from common.store.sqlite import SqliteStore
+from common.wiring import wire
+
+
+class BrokenStore(SqliteStore):
+    """A store whose end breaks."""
+
+    def close(self) -> None:
+        raise StoreError("it broke")
+
+
+def test_a_part_that_breaks_over_its_end_keeps_no_other_open(tmp_path: Path) -> None:
+    parts = replace(
+        wire(Settings(store_url=f"sqlite:///{tmp_path / 'match.db'}")), store=BrokenStore(tmp_path / "x.db")
+    )
+    closed: list[str] = []
+    parts.redis.close = lambda: closed.append("redis")  # type: ignore[method-assign]
+
+    with pytest.raises(StoreError, match="it broke"):
+        parts.close()
+
+    assert "redis" in closed
