@@ -150,7 +150,7 @@ class Fetcher:
         """Return the bytes at `url`, or raise FetchError and nothing else."""
         target = self._dialer.vet(url)
         with self._timed(target) as download:
-            return self._persist(target, download)
+            return self._fetch_with_retries(target, download)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send `body` once, follow nothing, and return the answer's status, whatever it is.
@@ -188,17 +188,17 @@ class Fetcher:
                 reason = f"gave no complete answer within {self._timeout_s:g} s"
                 raise fetch_failed("timeout", target.host, reason) from error
 
-    def _persist(self, target: Target, download: Download) -> bytes:
+    def _fetch_with_retries(self, target: Target, download: Download) -> bytes:
         for pause_s in PAUSES_S:
             try:
-                return self._follow(target, download)
+                return self._follow_redirects(target, download)
             except TransientFetchError:
                 if download.left_s <= pause_s:
                     raise
                 time.sleep(pause_s)
-        return self._follow(target, download)
+        return self._follow_redirects(target, download)
 
-    def _follow(self, target: Target, download: Download) -> bytes:
+    def _follow_redirects(self, target: Target, download: Download) -> bytes:
         for _ in range(1 + REDIRECTS_MAX):
             answer = self._exchange(target, download, partial(self._read, target=target), _GET)
             if isinstance(answer, bytes):
@@ -225,12 +225,13 @@ class Fetcher:
             # A body without a length looks complete when the watchdog has shut its connection.
             download.check()
         except (HTTPError, OSError) as error:
-            raise _broken(target.host, error) from error
+            raise _explained(target.host, error) from error
         finally:
             download.let_go()
         return answer
 
     def _read(self, response: BaseHTTPResponse, target: Target) -> bytes | Target:
+        """Return the body, or what the answer redirects to."""
         location = response.headers.get("location")
         if response.status in REDIRECT_STATUSES and location:
             return self._redirected(target, location)
@@ -252,15 +253,16 @@ class Fetcher:
     def _read_body(self, response: BaseHTTPResponse, host: str) -> bytes:
         # A list of pieces would cost 40 times the bytes when a server sends them one by one.
         body = bytearray()
-        while len(body) < SNIFF_BYTES and self._read_on(response, body, host):
+        while len(body) < SNIFF_BYTES and self._read_piece(response, body, host):
             pass
         if not self._accepts(bytes(body[:SNIFF_BYTES])):
             raise fetch_failed("not_an_image", host, "sent something that is no picture")
-        while self._read_on(response, body, host):
+        while self._read_piece(response, body, host):
             pass
         return bytes(body)
 
-    def _read_on(self, response: BaseHTTPResponse, body: bytearray, host: str) -> bool:
+    def _read_piece(self, response: BaseHTTPResponse, body: bytearray, host: str) -> bool:
+        """Read some more of the body; return False at its end."""
         if len(body) + (response.length_remaining or 0) > self._max_bytes:
             raise fetch_failed("too_large", host, f"sends more than {self._max_bytes} bytes")
         piece = response.read1(READ_BYTES)
@@ -269,6 +271,7 @@ class Fetcher:
 
 
 def _refuse_head(response: BaseHTTPResponse, host: str) -> None:
+    """Raise FetchError for an answer whose status or headers already show that its body is of no use."""
     if response.status != http.client.OK:
         transient = response.status in RETRIED_STATUSES or response.status >= http.client.INTERNAL_SERVER_ERROR
         raise fetch_failed("http_status", host, f"answered with status {response.status}", transient=transient)
@@ -279,7 +282,8 @@ def _refuse_head(response: BaseHTTPResponse, host: str) -> None:
         raise fetch_failed("bad_response", host, "sent an unknown transfer encoding")
 
 
-def _broken(host: str, error: HTTPError | OSError) -> FetchError:
+def _explained(host: str, error: HTTPError | OSError) -> FetchError:
+    """Return our error for what urllib3, or what it is made of, has raised."""
     # urllib3 wraps what http.client, the socket or TLS raised.
     cause = error.args[-1] if isinstance(error, HTTPError) and error.args else error
     if isinstance(cause, ssl.SSLCertVerificationError):
