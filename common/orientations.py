@@ -49,6 +49,6 @@ _SOURCE, _SIGN = _moves()
 
 
 def turn(signature: Signature) -> NDArray[np.int8]:
-    """Return (16, 272): about the signature of the query in each of ORIENTATIONS, the first one its own."""
+    """Return (16, 272): nearly the signature that the query has in each of ORIENTATIONS; the first is its own."""
     upright = signature[_SOURCE] * _SIGN
     return np.concatenate([upright, -upright])

@@ -18,7 +18,7 @@ class Unanswered(MatchError):
 
 
 class Probe(Generic[Answer]):
-    """Asks `ask` for as many callers at once as there are; it is never under way twice."""
+    """Calls `ask` in the background for any number of waiting callers, never twice at the same time."""
 
     def __init__(self, ask: Callable[[], Answer]) -> None:
         self._ask = ask
@@ -28,14 +28,14 @@ class Probe(Generic[Answer]):
         self._told: tuple[float, Answer | MatchError] = (float("-inf"), Unanswered("not asked yet"))
 
     def begin(self) -> None:
-        """Ask, unless that is under way."""
+        """Start to ask, unless that is under way."""
         with self._changed:
             if not self._asking:
                 self._asking = True
                 Thread(target=self._run, name="probe", daemon=True).start()
 
     def answer(self, *, within_s: float, not_older_s: float = 0.0) -> Answer:
-        """Return the answer, or an earlier one that is not older than that.
+        """Return a fresh answer, or an earlier one of at most `not_older_s` seconds ago.
 
         Raises the MatchError that asking raised, Unanswered when there is no answer in time.
         """
