@@ -49,7 +49,7 @@ class Mirror:
 
     def _load(self, db: sqlite3.Connection) -> None:
         change, purged = db.execute("SELECT change, purged FROM state").fetchone()
-        if purged > self._change or self._scan.wasteful:
+        if purged > self._change or self._scan.is_wasteful:
             self._scan, self._change = Scan(), 0
         cursor = db.execute("SELECT id, deleted, sig FROM images WHERE change > ?", [self._change])
         while rows := cursor.fetchmany(BLOCK):

@@ -59,7 +59,7 @@ class Scan:
         self.forgotten = 0
 
     @property
-    def wasteful(self) -> bool:
+    def is_wasteful(self) -> bool:
         """Say whether so much was forgotten that it pays to begin anew."""
         return self.forgotten > max(BLOCK, self.rows // 2)
 
