@@ -78,18 +78,17 @@ class RedisServer:
             "daemonize": "no",
         } | self._options
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        log = (self.folder / "redis.log").open("ab")
-        self._process = subprocess.Popen(
-            [find_program(), *arguments],
-            stdout=log,
-            stderr=log,
-            # A process group of its own: Ctrl-C in the terminal must not end Redis before those who write to it.
-            start_new_session=True,
-            # A file that reaches its limit is an error that Redis can tell, as a full disk is, not its end: Python
-            # ignores that signal, and so does its child.
-            restore_signals=False,
-        )
-        log.close()
+        with (self.folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_program(), *arguments],
+                stdout=log,
+                stderr=log,
+                # A process group of its own: Ctrl-C in the terminal must not end Redis before those who write to it.
+                start_new_session=True,
+                # A file that reaches its limit is an error that Redis can tell, as a full disk is, not its end: Python
+                # ignores that signal, and so does its child.
+                restore_signals=False,
+            )
         self._wait_until_up()
         return self
 
