@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from time import sleep
-from typing import Any, Final
+from typing import Any
 
 from elasticsearch import Elasticsearch
 
@@ -26,7 +26,7 @@ from common.store.elastic.answers import our_errors
 from common.store.elastic.bulk import bulk, written
 from common.store.elastic.changes import Changes
 from common.store.elastic.connection import require_elasticsearch
-from common.store.elastic.mapping import Shape, why_not_ours, why_unusable
+from common.store.elastic.mapping import LIVE, Shape, why_not_ours, why_unusable
 
 # With metadata of 64 KiB each, 32 MiB of documents at once.
 BATCH = 500
@@ -45,7 +45,6 @@ GRACE_S = 5.0
 # The marks of our own indices, in their mappings: an index without is never dropped.
 NOTE = "match_copy"
 REPLACED = "match_replaced_by"
-LIVE: Final = {"term": {"deleted": False}}
 
 
 class Copying:

@@ -9,6 +9,8 @@ from common.signature import LENGTH
 # A mapping has one vector field for each place in a record's signatures; a field that is empty costs a search nothing.
 SIGNATURES_MAX = 2
 VECTORS = tuple(f"bits_{place}" for place in range(SIGNATURES_MAX))
+# The query for what is stored: tombstones are documents as well.
+LIVE: Final = {"term": {"deleted": False}}
 # Links of a vector in the graph, and how many neighbours are looked at to find them.
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 60

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.coalesced import Coalesced
 from common.store.elastic.connection import connect
 from common.store.elastic.index import Index
-from common.store.elastic.mapping import VECTORS, Shape
+from common.store.elastic.mapping import LIVE, VECTORS, Shape
 from common.store.labels import wanted
 
 HEALTH_TIMEOUT_S = 3.0
@@ -26,7 +26,6 @@ PAGE = WINDOW // 2
 IDS_AT_ONCE = 1_000
 # HNSW looks at this many vectors a shard at least: recall .995 at 300,000 pictures, where 200 give .982.
 BREADTH = 500
-LIVE: Final = {"term": {"deleted": False}}
 
 
 class ElasticStore:
