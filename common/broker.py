@@ -36,8 +36,15 @@ QUEUE_SETTINGS: dict[str, Any] = {
 }
 
 
+# What redis-py's own connections do by TLS (common/redis_client.py). kombu would look at the scheme, and not check the
+# certificate, if it chose the transport; with a transport that is named it would speak without TLS.
+TLS: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+
+
 def queue_settings(redis_url: str) -> dict[str, Any]:
     """Return Celery's settings for the queue in the Redis at this URL."""
+    if redis_url.startswith("rediss://"):
+        return QUEUE_SETTINGS | {"broker_url": redis_url, "broker_use_ssl": TLS}
     if not redis_url.startswith(f"{SCHEME}://"):
         return QUEUE_SETTINGS | {"broker_url": redis_url}
     sentinels = Sentinels.parse(redis_url)

@@ -1,0 +1,117 @@
+"""API and workers with a Redis that speaks TLS alone: its certificate is checked, for the queue as for all else."""
+
+import asyncio
+import ssl
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from api.publisher import Publisher
+from common.jobs import SINGLE_QUEUE, AddJob
+from common.ledger import CLOSED_STATES, State, Task
+from common.wiring import Parts
+from dev.cluster.certificates import Certificates, make_certificates
+from dev.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 60
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return make_certificates(tmp_path / "certificates")
+
+
+@pytest.fixture
+def tls_url(certificates: Certificates, redis_server: RedisServer) -> Iterator[str]:
+    """The Redis behind a door that speaks TLS: the one from a wheel does not."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    door: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = Thread(target=lambda: asyncio.run(serve(redis_server.port, context, door)))
+    thread.start()
+    port, loop, stop = door.result(WITHIN_S)
+    yield f"rediss://127.0.0.1:{port}/0"
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+async def serve(redis_port: int, context: ssl.SSLContext, door: Future[Any]) -> None:
+    """Pass on what comes by TLS until the event is set that `door` tells, with the port."""
+
+    async def serve_one(reader: StreamReader, writer: StreamWriter) -> None:
+        plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", redis_port)
+        try:
+            # Cancelled at the end of the test.
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(pump(reader, plain_writer), pump(plain_reader, writer))
+        finally:
+            for one in (writer, plain_writer):
+                one.transport.abort()
+
+    stop = asyncio.Event()
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, ssl=context)
+    door.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
+    await stop.wait()
+    server.close()
+
+
+async def pump(reader: StreamReader, writer: StreamWriter) -> None:
+    with suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+def accept(parts: Parts) -> Task:
+    picture = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
+    upload = parts.uploads.put(picture)
+    parts.uploads.keep(upload)
+    [task] = parts.ledger.accept([AddJob(filepath="chelsea.jpg", upload=upload)], queue=SINGLE_QUEUE)
+    return task
+
+
+def test_a_picture_goes_through_a_queue_that_speaks_tls(
+    parts: Parts, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What OpenSSL trusts beside what the system does.
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    task = accept(parts)
+    publisher = Publisher(tls_url)
+    publisher.send([task], queue=SINGLE_QUEUE)
+    publisher.close()
+
+    start_worker(REDIS_URL=tls_url)
+
+    assert end_of(parts, task) == State.SUCCEEDED
+
+
+def end_of(parts: Parts, task: Task) -> State:
+    deadline = monotonic() + WITHIN_S
+    while monotonic() < deadline:
+        found = parts.ledger.task(task.id)
+        if found is not None and found.state in CLOSED_STATES:
+            return found.state
+        sleep(0.05)
+    pytest.fail("it did not end")
+
+
+def test_a_redis_whose_certificate_nobody_vouches_for_is_sent_nothing(
+    parts: Parts, tls_url: str, real_redis: Redis
+) -> None:
+    task = accept(parts)
+    publisher = Publisher(tls_url)
+
+    publisher.send([task], queue=SINGLE_QUEUE)
+    publisher.close()
+
+    assert real_redis.llen(SINGLE_QUEUE) == 0
