@@ -72,8 +72,8 @@ class Ordered(Parameters):
         InHeader("Idempotency-Key"),
         Field(
             description="Your own name for this request, without a comma: sent again within a day, it answers with the "
-            "same tasks. The same name for something else, at the same place of a request in whichever form, is a 409; "
-            "among many that item's or line's."
+            "same tasks. Each API key has names of its own. The same name for something else, at the same place of a "
+            "request in whichever form, is a 409; among many that item's or line's."
         ),
     ] = None
 

@@ -145,7 +145,7 @@ def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> N
 
 
 def test_the_call_on_the_page_is_signed_as_the_page_says(described: dict[str, Any]) -> None:
-    call = re.search(r"by the secret <code>(.*?)</code>.*?<code>(.*?)</code>", page(described), re.DOTALL)
+    call = re.search(r"signed by the secret <code>(.*?)</code>.*?<code>(.*?)</code>", page(described), re.DOTALL)
     assert call is not None
     head, _, body = unescape(call[2]).partition("\n\n")
     headers = dict(line.split(": ") for line in head.splitlines())
@@ -239,12 +239,18 @@ class Tags(HTMLParser):
         self.ids: set[str] = set()
         self.links: set[str] = set()
         self.style = ""
+        self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
+        if tag not in {"meta", "link"}:
+            self.open.append(tag)
         self.attributes |= {name for name, _ in attrs}
         self.ids |= {value or "" for name, value in attrs if name == "id"}
         self.links |= {value or "" for name, value in attrs if name in {"href", "src"}}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         if self.lasttag == "style" and not self.style:
@@ -261,6 +267,11 @@ def read(described: dict[str, Any]) -> Tags:
 def test_the_page_shows_every_operation_and_failure(read: Tags, described: dict[str, Any]) -> None:
     assert {operation["operationId"] for operation in operations(described)} <= read.ids
     assert {f"failure-{status}" for status in CODES} <= read.ids
+
+
+def test_the_page_closes_whatever_it_opens(read: Tags) -> None:
+    assert {"section", "table", "nav"} <= read.seen
+    assert read.open == []
 
 
 def test_the_page_needs_no_script_and_nothing_from_elsewhere(read: Tags) -> None:
