@@ -15,8 +15,17 @@ MIB = 1024 * 1024
 DAY_S = 86_400
 
 
-def _setting(name: str, default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
-    return field(default=default, repr=not secret, metadata={"name": name, "parse": parse, "meaning": meaning})
+def _setting(  # noqa: PLR0913 - most settings have four of them
+    name: str,
+    default: object,
+    parse: Callable[[str], object],
+    meaning: str,
+    *,
+    secret: bool = False,
+    may_hold_password: bool = False,
+) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
+    metadata = {"name": name, "parse": parse, "meaning": meaning, "secret": secret}
+    return field(default=default, repr=not (secret or may_hold_password), metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +82,7 @@ class Settings:
         "redis://localhost:6379/0",
         parsers.redis_url,
         "Redis: queue, ledger and uploads; behind Sentinels: `sentinel://host:26379,host:26379/service/0`",
+        may_hold_password=True,
     )
     uploads_url: str | None = _setting(
         "MATCH_UPLOADS_URL",
@@ -80,6 +90,7 @@ class Settings:
         parsers.uploads_url,
         "where uploads wait: `redis://host:6379/0`, or `file:///path` for a folder that API and workers share; "
         "unset: the Redis of `REDIS_URL`",
+        may_hold_password=True,
     )
     store_url: str | None = _setting(
         "MATCH_STORE_URL", None, parsers.store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
@@ -90,6 +101,7 @@ class Settings:
         parsers.elasticsearch_url,
         "Elasticsearch: one host or several, separated by commas; `https://user:password@host:9200` works; "
         "without a scheme: http",
+        may_hold_password=True,
     )
     elasticsearch_api_key: str | None = _setting(
         "MATCH_ELASTICSEARCH_API_KEY",

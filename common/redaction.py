@@ -71,7 +71,7 @@ def redact_urls(text: str) -> str:
 
 def secrets_of(settings: Settings) -> list[str]:
     """Return the secrets among the settings, in each form that a text may have them in; the longest first."""
-    values = [getattr(settings, one.name) for one in fields(settings) if not one.repr]
+    values = [getattr(settings, one.name) for one in fields(settings) if one.metadata["secret"]]
     hidden = [text for value in values for text in (value if isinstance(value, tuple) else (value,))]
     urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]
     logins = [urlsplit(url).netloc.rpartition("@")[0] for url in urls if "@" in urlsplit(url).netloc]

@@ -51,8 +51,18 @@ def test_a_ca_file_without_https_is_refused() -> None:
         Settings.from_env({"ELASTICSEARCH_URL": urls, "MATCH_ELASTICSEARCH_CA_FILE": certifi.where()})
 
 
-def test_an_api_key_is_not_shown_with_the_settings() -> None:
-    assert "c2VjcmV0" not in repr(Settings.from_env({"MATCH_ELASTICSEARCH_API_KEY": "c2VjcmV0"}))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MATCH_ELASTICSEARCH_API_KEY", "c2VjcmV0"),
+        ("ELASTICSEARCH_URL", "https://me:c2VjcmV0@es.lan"),
+        ("REDIS_URL", "redis://:c2VjcmV0@redis.lan:6379/0"),
+        ("REDIS_URL", "sentinel://one.lan/main?sentinel_password=c2VjcmV0"),
+        ("MATCH_UPLOADS_URL", "redis://:c2VjcmV0@redis.lan:6379/1"),
+    ],
+)
+def test_no_secret_is_shown_with_the_settings(name: str, value: str) -> None:
+    assert "c2VjcmV0" not in repr(Settings.from_env({name: value}))
 
 
 @pytest.mark.parametrize("replicas", ["0", "2", "0-1", "1-all"])
