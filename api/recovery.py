@@ -44,14 +44,12 @@ class Recovery:
         if task is None or task.state is not State.PENDING:
             return None if task is None else task.state
         claims = list(self.ledger.uploads_of([task_id]).values())
-        # They go by themselves should this process die before it drops them.
+        # They go by themselves should this process die before it drops them. A worker that is quicker has that day to
+        # end the task: were they kept again, those of what it has just ended would stay for ever.
         self.uploads.drop(claims, after_s=UNCLAIMED_S)
         was = self.ledger.cancel(task_id)
         # Cancelled by ourselves, if the first answer was lost.
         if was in {State.PENDING, State.CANCELLED}:
             with suppress(MatchError):
                 self.uploads.drop(claims)
-        elif was is State.RUNNING:
-            # A worker was quicker. What it has ended already is nobody's to keep: that would stay for ever.
-            self.uploads.keep(*claims)
         return was
