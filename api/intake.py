@@ -97,13 +97,13 @@ class Intake:
         if wanted.task_id in known:
             return known[wanted.task_id].entry(mark)
         try:
-            self._vet(source)
+            host = self._vet(source)
             self.admission.check()
             claim = None if source.data is None else self.uploads.put(source.data)
         except MatchError as error:
             return error
         job = AddJob(filepath=wanted.filepath, url=source.url, upload=claim, metadata=wanted.metadata)
-        return Order(job=job, callback=wanted.callback, task_id=wanted.task_id, fingerprint=mark)
+        return Order(job=job, host=host, callback=wanted.callback, task_id=wanted.task_id, fingerprint=mark)
 
     def _enter(self, orders: Sequence[Order], queue: str, origin: Origin) -> list[Entry | MatchError]:
         """Write the tasks into the ledger, the first ones alone where there is no room for all."""
@@ -127,6 +127,8 @@ class Intake:
             for order, outcome in zip(orders, outcomes, strict=True)
             if isinstance(order, Order) and order.job.upload is not None
         }
+        if not uploads:
+            return
         # Should anything fail: what is accepted has a day to be worked on, and what is not goes by itself in the day.
         with suppress(MatchError):
             # A task that was there may be this very order's: the ledger was asked twice, and answered once.
@@ -138,11 +140,12 @@ class Intake:
             if left := [upload for upload in dropped if upload not in used]:
                 self.uploads.drop(left)
 
-    def _vet(self, source: Source) -> None:
-        with naming(source.field):
-            if source.data is not None:
+    def _vet(self, source: Source) -> str:
+        """Return the host that the picture is to be downloaded from, empty for an upload."""
+        if source.data is not None:
+            with naming(source.field):
                 check_format(source.data)
-        vet(self.fetcher, source)
+        return vet(self.fetcher, source)
 
 
 def fingerprint(wanted: Wanted) -> str:

@@ -64,11 +64,14 @@ class Pictures:
             return self.fetcher.fetch(source.url)
 
 
-def vet(fetcher: Fetcher, source: Source) -> None:
-    """Raise InputError for a URL that no download could make good."""
+def vet(fetcher: Fetcher, source: Source) -> str:
+    """Return the host of the picture's URL, empty where it has none.
+
+    Raises InputError for a URL that no download could make good.
+    """
     if source.url is None:
-        return
+        return ""
     try:
-        fetcher.vet(source.url)
+        return fetcher.vet(source.url).host
     except FetchError as error:
         raise InputError(f"{source.field}: {error}", field=source.field, code=error.code) from error

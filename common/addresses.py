@@ -206,7 +206,9 @@ def read_name(name: str) -> str:
         raise _bad_url("has a host name that does not exist in DNS") from None
     # IDNA 2003, which Python has, and 2008 send these to different hosts; and of what came after Unicode 3.2 the former
     # does not know what it stands for.
-    if not {"ß", "ẞ", "ς"}.isdisjoint(name) or any(ucd_3_2_0.category(char) == "Cn" for char in name):
+    if not name.isascii() and (
+        not {"ß", "ẞ", "ς"}.isdisjoint(name) or any(ucd_3_2_0.category(char) == "Cn" for char in name)
+    ):
         raise _bad_url("has a host name that has to be written as xn--…")
     host = ascii_name.lower().removesuffix(".")
     if not _NAME.fullmatch(host):

@@ -142,9 +142,9 @@ class Fetcher:
         self._pools = PoolManager(HOSTS_MAX, maxsize=pool_size, timeout=timeout_s, ssl_context=tls)
         self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
-    def vet(self, url: str) -> None:
-        """Raise FetchError if `url` is one that `fetch` refuses without resolving or connecting."""
-        self._dialer.vet(url)
+    def vet(self, url: str) -> Target:
+        """Return what `url` asks for, or raise FetchError if `fetch` refuses it without resolving or connecting."""
+        return self._dialer.vet(url)
 
     def fetch(self, url: str) -> bytes:
         """Return the bytes at `url`, or raise FetchError and nothing else."""

@@ -70,11 +70,13 @@ class AddJob:
 class Order:
     """A job, and what its sender wants of its task.
 
-    `callback` is the URL that is told of the end, in the form that `common.addresses.Target.url` has; empty for none.
+    `host` is the one that the picture is downloaded from, in the form that `common.addresses.Target.host` has; empty
+    for none. `callback` is the URL that is told of the end, in the form that `Target.url` has; empty for none.
     `task_id` is the task's, where the sender's own key names it: then `fingerprint` tells this order from others.
     """
 
     job: AddJob
+    host: str = ""
     callback: str = ""
     task_id: str = ""
     fingerprint: str = ""

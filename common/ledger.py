@@ -238,7 +238,7 @@ class Ledger:
 
         Raises Overloaded when more than `max_open` tasks would be open.
         """
-        entries = self.enter([Order(job=job) for job in jobs], queue=queue, origin=origin)
+        entries = self.enter([Order(job=job, host=_host(job)) for job in jobs], queue=queue, origin=origin)
         return [entry.task for entry in entries]
 
     def enter(self, orders: Sequence[Order], *, queue: str, origin: Origin = NOWHERE) -> list[Entry]:
@@ -254,7 +254,7 @@ class Ledger:
                 task_id,
                 order.job.filepath,
                 order.job.to_json(),
-                self._host(order.job),
+                order.host if self._places.most else "",
                 order.callback,
                 order.fingerprint,
             )
@@ -508,21 +508,21 @@ class Ledger:
         with redis_errors():
             self._redis.ping()
 
-    def _host(self, job: AddJob) -> str:
-        """Return the host whose places the download of this job has to share; empty where there is none."""
-        if not self._places.most or job.url is None:
-            return ""
-        try:
-            return read_url(job.url).host
-        except FetchError:
-            # It will fail with its reason when it is fetched.
-            return ""
-
     def _hget_each(self, task_ids: Iterable[str], name: str) -> list[bytes | None]:
         pipe = self._redis.pipeline(transaction=False)
         for task_id in task_ids:
             pipe.hget(TASK + task_id, name)
         return cast("list[bytes | None]", pipe.execute())
+
+
+def _host(job: AddJob) -> str:
+    if job.url is None:
+        return ""
+    try:
+        return read_url(job.url).host
+    except FetchError:
+        # It will fail with its reason when it is fetched.
+        return ""
 
 
 def _read_cursor(cursor: str | None) -> tuple[str, str]:

@@ -32,7 +32,7 @@ from common.config import Settings
 from common.errors import StoreUnavailable
 from common.fetch import Fetcher
 from common.images import Limits
-from common.ledger import Ledger
+from common.ledger import ANY_PLACE, HostPlaces, Ledger
 from common.redis_client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
@@ -216,12 +216,13 @@ def make_client(
             broker: str = redis_server.url,
             max_open: int = 10,
             places: int = 4,
+            host_places: HostPlaces = ANY_PLACE,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
             rates: Rates | None = None,
         ) -> FlaskClient:
-            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60)
+            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_places=host_places)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
             publisher = Publisher(broker)
             opened.callback(publisher.close)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from api.codes import CODES
-from common.addresses import read_url
+from common.addresses import Target, read_url
 from common.config import Settings
 from common.errors import FetchError
 from common.fetch import Fetcher
@@ -93,8 +93,8 @@ class NoFetcher:
     def __init__(self) -> None:
         self._fetcher = Fetcher(max_bytes=1000, timeout_s=1)
 
-    def vet(self, url: str) -> None:
-        self._fetcher.vet(url)
+    def vet(self, url: str) -> Target:
+        return self._fetcher.vet(url)
 
     def fetch(self, url: str) -> bytes:
         raise FetchError(f"{read_url(url).host} takes no connection", code="connect_failed")

@@ -13,7 +13,7 @@ from PIL import Image
 from redis import Redis
 
 from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.ledger import OPEN, TASK, Closing, Ledger, State
+from common.ledger import OPEN, TASK, Closing, HostPlaces, Ledger, State
 from common.redis_client import connect
 
 URL = "http://example.org/cat.jpg"
@@ -70,6 +70,16 @@ def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis:
         ("2", URL, None, SINGLE_QUEUE),
     ]
     assert [real_redis.ttl(f"match:upload:{job['upload']}") for job in kept if job["upload"]] == [-1]
+
+
+def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
+    client = make_client(real_redis, host_places=HostPlaces(most=1, lease_s=20))
+
+    answer = client.post("/add", data={"url": "http://Busy.Example.:80/a.jpg", "filepath": "a"})
+
+    assert real_redis.hget(TASK + answer.json["task"]["id"], "host") == b"busy.example"
 
 
 @pytest.mark.parametrize(
