@@ -309,7 +309,7 @@ def valid_metadata(value: object) -> dict[str, Any]:
     if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
         raise wrong(f"is larger than {METADATA_BYTES} bytes")
     try:
-        found = json.loads(source, parse_constant=_no_number)
+        found = _DECODER.decode(source)
     except PydanticCustomError:
         raise
     except (ValueError, RecursionError):
@@ -353,6 +353,9 @@ def _no_number(word: str) -> NoReturn:
     raise wrong(f"holds {word}, which is no JSON number")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
 def _check_metadata(value: object, way: tuple[str, ...]) -> None:
     """Check a value and all that it holds; `way` are the keys that lead to it, an array counting as an empty one."""
     if len(way) > METADATA_DEPTH:
@@ -383,7 +386,7 @@ def _check_string(value: str) -> None:
 
 def _url(value: object) -> str:
     url = text(value)
-    if any(unicodedata.category(char) == "Cs" for char in url if not char.isascii()):
+    if not url.isascii() and any(unicodedata.category(char) == "Cs" for char in url):
         raise wrong("holds half of a surrogate pair")
     return url
 

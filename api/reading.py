@@ -113,11 +113,11 @@ def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
 
 
 def _fit(request: Request, types: Sequence[type[P]], given: Mapping[str, Value], settings: Settings) -> P:
-    fitting = [kind for kind in types if all(knows(kind, name) for name in given)]
-    if not fitting:
+    fitting = next((kind for kind in types if all(knows(kind, name) for name in given)), None)
+    if fitting is None:
         _mixed(given, types)
-    headers = {field: request.headers[name] for field, name in fitting[0].headers.items() if name in request.headers}
-    return parse(fitting[0], {**nested(fitting[0], given), **headers, **(request.view_args or {})}, settings)
+    headers = {field: request.headers[name] for field, name in fitting.headers.items() if name in request.headers}
+    return parse(fitting, {**nested(fitting, given), **headers, **(request.view_args or {})}, settings)
 
 
 def parse(

@@ -84,27 +84,33 @@ class Telemetry:
         seconds = perf_counter() - told.began
         self._metrics.observe(method=told.method, endpoint=told.endpoint, status=told.status, seconds=seconds)
         quiet = told.endpoint in QUIET and told.status < 400  # noqa: PLR2004 - an HTTP status
-        about = {
-            "method": told.method,
-            "path": told.path,
-            "endpoint": told.endpoint,
-            "status": told.status,
-            "duration_ms": round(1000 * seconds, 1),
-            "bytes": told.sent,
-            "key": told.key,
-        }
-        log.log(
-            logging.DEBUG if quiet else logging.INFO,
-            "%s %s %d",
-            told.method,
-            told.path,
-            told.status,
-            extra={name: value for name, value in about.items() if value is not None},
-        )
+        _log(told, seconds, logging.DEBUG if quiet else logging.INFO)
         told.span.note(**{"http.response.status_code": told.status})
         if told.status >= 500:  # noqa: PLR2004 - an HTTP status
             told.span.fail(f"HTTP {told.status}")
         told.held.close()
+
+
+def _log(told: _Told, seconds: float, level: int) -> None:
+    if not log.isEnabledFor(level):
+        return
+    about = {
+        "method": told.method,
+        "path": told.path,
+        "endpoint": told.endpoint,
+        "status": told.status,
+        "duration_ms": round(1000 * seconds, 1),
+        "bytes": told.sent,
+        "key": told.key,
+    }
+    log.log(
+        level,
+        "%s %s %d",
+        told.method,
+        told.path,
+        told.status,
+        extra={name: value for name, value in about.items() if value is not None},
+    )
 
 
 def _counted(parts: Iterable[bytes], told: _Told) -> Iterator[bytes]:
