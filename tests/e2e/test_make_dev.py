@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import which
 from time import monotonic, sleep
@@ -54,15 +55,22 @@ def test_the_demo_finds_the_changed_copy(stack: Any, tmp_path: Path) -> None:
     assert stack.ok("GET", "/count") == [len(list((ROOT / "examples" / "images").glob("*.jpg")))]
 
 
-def test_a_port_that_is_taken_is_told_in_one_line_with_one_that_is_free(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
-        taken = first.getsockname()[1]
-        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        second.bind(("127.0.0.1", taken + 1))
-        second.listen()
-        stopped = run(
-            ["-m", "dev.stack"], {"PORT": str(taken), "FLOWER_PORT": str(taken + 2), "MATCH_HOME": str(tmp_path)}
-        )
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that is taken, as the next one is."""
+    with ExitStack() as opened:
+        while True:
+            first = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port: int = first.getsockname()[1]
+            # A connection of somebody's may have it, and that may end at any time.
+            with suppress(OSError):
+                opened.enter_context(socket.create_server(("127.0.0.1", port + 1)))
+                break
+        yield port
+
+
+def test_a_port_that_is_taken_is_told_in_one_line_with_one_that_is_free(taken: int, tmp_path: Path) -> None:
+    stopped = run(["-m", "dev.stack"], {"PORT": str(taken), "FLOWER_PORT": str(taken + 2), "MATCH_HOME": str(tmp_path)})
 
     told, _, suggestion = stopped.stderr.partition(": choose another, for instance PORT=")
     assert (stopped.returncode, told) == (2, f"make dev: port {taken} is taken")
