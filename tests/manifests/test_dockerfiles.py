@@ -131,18 +131,38 @@ def test_what_sends_traces_is_installed_where_it_is_asked_for(tmp_path: Path, tr
     assert re.findall(r"-r /requirements/(\w+)\.txt", (tmp_path / "said").read_text()) == files
 
 
-def test_flower_does_not_start_without_a_password(tmp_path: Path) -> None:
-    (tmp_path / "celery").write_text("#!/bin/sh\necho started $*\n")
+@pytest.fixture
+def start_flower(tmp_path: Path) -> Callable[..., str]:
+    """Run what the image of flower runs, with a celery that says where it finds its Redis."""
+    (tmp_path / "celery").write_text("#!/bin/sh\necho started $1 at $CELERY_BROKER_URL\n")
     (tmp_path / "celery").chmod(0o755)
     command = WORKER.final("flower").entrypoint[2:]
 
-    def start(**given: str) -> subprocess.CompletedProcess[str]:
+    def start_flower(**given: str) -> str:
         variables = {"PATH": f"{tmp_path}:{os.defpath}", **given}
-        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False).stdout
 
-    assert start().returncode != 0
-    assert start(FLOWER_BASIC_AUTH="").stdout == ""
-    assert start(FLOWER_BASIC_AUTH="a:b").stdout.startswith("started flower")
+    return start_flower
+
+
+@pytest.mark.parametrize("given", [{}, {"FLOWER_BASIC_AUTH": ""}], ids=["none", "empty"])
+def test_flower_does_not_start_without_a_password(start_flower: Callable[..., str], given: dict[str, str]) -> None:
+    assert start_flower(**given) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("redis://redis:6379/0", "redis://redis:6379/0"),
+        ("rediss://default:p%26w@redis:6379/0", "rediss://default:p%26w@redis:6379/0?ssl_cert_reqs=required"),
+    ],
+)
+def test_flower_checks_the_certificate_of_a_redis_that_has_one(
+    start_flower: Callable[..., str], url: str, found: str
+) -> None:
+    said = start_flower(FLOWER_BASIC_AUTH="a:b", CELERY_BROKER_URL=url)
+
+    assert said == f"started flower at {found}\n"
 
 
 def test_make_build_gives_each_image_its_name_version_and_revision(make: Make) -> None:
