@@ -15,8 +15,8 @@ from common.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[3]
 OURS = ("match-api", "match-worker")
 SETTINGS = frozenset(spec.metadata["name"] for spec in fields(Settings))
-# What the SDK that sends traces reads by itself, and what flower reads.
-STANDARD = re.compile(r"OTEL_[A-Z_]+")
+# What the SDK that sends traces and OpenSSL read by themselves, and what flower reads.
+STANDARD = re.compile(r"OTEL_[A-Z_]+|SSL_CERT_FILE")
 FLOWER = frozenset({"CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"})
 # The port that each image opens.
 EXPOSED = {
