@@ -75,12 +75,17 @@ class Arriving:
         self.asks = False
         # Whether what comes behind it may be a part of it.
         self.end_is_known = True
-        self.size = 0
+        self._kept_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes of it are here."""
+        return len(self._head) + self._kept_bytes
 
     @property
     def has_begun(self) -> bool:
         """Say whether any of it has come."""
-        return bool(self._head) or self.size > 0
+        return self.size > 0
 
     def take(self, data: bytes) -> bytes:
         """Take what has come; return what is behind the request's end."""
@@ -102,9 +107,11 @@ class Arriving:
         end = self._head.find(b"\r\n\r\n")
         if end >= 0:
             head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
+            self._head.clear()
             return self._begin_body(head, rest)
         if _is_refused(self._head):
             self._enough(self._head)
+            self._head.clear()
         elif len(self._head) > HEAD_BYTES:
             self.stage = Stage.TOO_LARGE_HEAD
         return b""
@@ -162,7 +169,7 @@ class Arriving:
 
     def _keep(self, data: bytes | bytearray) -> None:
         self._file.write(data)
-        self.size += len(data)
+        self._kept_bytes += len(data)
 
 
 def _is_refused(head: bytes | bytearray) -> bool:

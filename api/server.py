@@ -2,7 +2,8 @@
 
 gunicorn gives a connection a thread from its first byte on, and reads heads and bodies there without a time limit. Here
 the loop reads, of every client what has come, and a thread begins when the whole request is there. A body that is a
-stream of lines is the exception: its thread begins with the head, and api/connection.py bounds how long it waits.
+stream of lines is the exception: its thread begins with the head, and api/connection.py bounds how long it waits. The
+loop sends, too: what a client does not take of its reply at once.
 
 gunicorn's threads have a queue without an end, too. Here a request that none of them has taken within QUEUED_S is
 refused: otherwise its client would give up before it is answered, and the work for it be done all the same.
@@ -25,7 +26,7 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.arrival import Arriving, Patience, Stage
-from api.connection import Connection, Reader, Source
+from api.connection import NOT_READ, Connection, Reader, Source
 from api.refusals import BUSY, CHUNKS, FAULT, HEADERS, NO_ROOM, TOO_SLOW, Refusal, refusal_of, reply
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ PASSING = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a worker takes: the time a client has, the largest body, and the bytes of all requests together."""
+    """What a worker takes: the time a client has, the largest body, and the bytes of all clients together."""
 
     patience_s: float
     body_bytes: int
@@ -90,7 +91,9 @@ class Worker(ThreadWorker):
                 sleep(NO_ROOM_S)
             return
         self.nr_conns += 1
-        conn = Connection(self.cfg, Reader(sock), address, listener.getsockname())
+        # So no reply alone is too much.
+        reader = Reader(sock, most_unsent=self._bounds.held_bytes // 2)
+        conn = Connection(self.cfg, reader, address, listener.getsockname())
         self._wait_for_request(conn, idle_s=self._bounds.patience_s)
         if self.nr_conns >= self.worker_connections:
             self._drop(self._most_idle())
@@ -98,15 +101,18 @@ class Worker(ThreadWorker):
     def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
         """Go on with the connection when a thread has answered a request on it."""
         assert isinstance(conn, Connection)  # noqa: S101 - gunicorn's interface names its own
-        ended = fs.cancelled() or fs.exception() is not None or not fs.result()
-        self._forget_request(conn)
+        conn.is_last = fs.cancelled() or fs.exception() is not None or not fs.result()
+        conn.forget_request()
+        self._count(conn)
         # A thread that broke in the middle of a reply has closed the socket.
         if conn.sock.fileno() < 0:
             self._close(conn)
-        elif ended:
-            self._linger(conn)
+        elif conn.reader.unsent:
+            conn.heard_at = monotonic()
+            self._listen(conn, self._send, selectors.EVENT_WRITE)
+            self._make_room_for(conn)
         else:
-            self._wait_for_request(conn, idle_s=self.cfg.keepalive if self.alive else IDLE_WHEN_STOPPING_S)
+            self._go_on(conn)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Queue a request for the threads."""
@@ -132,8 +138,13 @@ class Worker(ThreadWorker):
         self._look_at = now + LOOK_EVERY_S
         self._refuse_queued(now)
         for conn in list(self._open):
-            if conn.arriving is not None and conn.arriving.has_begun:
-                if now - conn.heard_at > conn.patience.left_s:
+            silent_s = now - conn.heard_at
+            if conn.reader.unsent:
+                if silent_s > conn.reader.patience.left_s:
+                    log.info(NOT_READ)
+                    self._drop(conn)
+            elif conn.arriving is not None and conn.arriving.has_begun:
+                if silent_s > conn.patience.left_s:
                     self._refuse(conn, TOO_SLOW)
             elif now > conn.closes_at:
                 self._drop(conn)
@@ -153,6 +164,31 @@ class Worker(ThreadWorker):
         assert isinstance(conn, Connection)  # noqa: S101 - as above
         return keepalive and not conn.is_last
 
+    def _send(self, conn: Connection, _sock: object) -> None:
+        """Send what the client takes of a reply that its thread has left to the loop."""
+        # Something else that came at the same moment may have ended it.
+        if conn not in self._open:
+            return
+        now = monotonic()
+        try:
+            sent = conn.reader.send_on()
+        except OSError:
+            self._drop(conn)
+            return
+        conn.reader.patience.waited(now - conn.heard_at, sent)
+        conn.heard_at = now
+        self._count(conn)
+        if not conn.reader.unsent:
+            self._forget(conn)
+            self._go_on(conn)
+
+    def _go_on(self, conn: Connection) -> None:
+        """Take the next request, or end the connection, when a reply is sent."""
+        if conn.is_last:
+            self._linger(conn)
+        else:
+            self._wait_for_request(conn, idle_s=self.cfg.keepalive if self.alive else IDLE_WHEN_STOPPING_S)
+
     def _wait_for_request(self, conn: Connection, *, idle_s: float) -> None:
         file = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed with its request
         conn.arriving = Arriving(file, most_bytes=self._bounds.body_bytes)
@@ -165,7 +201,6 @@ class Worker(ThreadWorker):
             self._take(conn, conn.arriving, data)
 
     def _read(self, conn: Connection, _sock: object) -> None:
-        # Something else that came at the same moment may have ended it.
         if conn not in self._open:
             return
         arriving = conn.arriving
@@ -185,7 +220,7 @@ class Worker(ThreadWorker):
             self._drop(conn)
 
     def _take(self, conn: Connection, arriving: Arriving, data: bytes) -> None:
-        now, before = monotonic(), arriving.size
+        now = monotonic()
         if arriving.has_begun:
             conn.patience.waited(now - conn.heard_at, len(data))
         conn.heard_at = now
@@ -195,17 +230,17 @@ class Worker(ThreadWorker):
         except OSError:
             log.exception("there is no room for a request that comes in")
             has_room = False
-        self._held_bytes += arriving.size - before
+        self._count(conn)
+        # A request that is there, and nothing behind it, soon gives back what it holds.
+        stays = arriving.stage is Stage.COMING or conn.behind
         if not has_room:
             self._refuse(conn, NO_ROOM)
-            return
-        if arriving.stage in REFUSED:
+        elif arriving.stage in REFUSED:
             self._refuse(conn, REFUSED[arriving.stage])
+        elif stays and not self._make_room_for(conn):
+            pass  # It was refused itself.
         elif arriving.stage is not Stage.COMING:
             self._hand_over(conn, arriving)
-        elif self._held_bytes > self._bounds.held_bytes:
-            # Whoever sends most goes first: many small requests are worth more than a large one.
-            self._refuse(max(self._open, key=lambda one: one.arriving.size if one.arriving else 0), NO_ROOM)
         elif arriving.asks:
             arriving.asks = False
             with suppress(OSError):
@@ -225,7 +260,6 @@ class Worker(ThreadWorker):
             conn.sock.send(reply(refusal))
         log.info("a request is refused: %s", refusal.code)
         self._forget(conn)
-        self._forget_request(conn)
         self._linger(conn)
 
     def _refuse_queued(self, now: float) -> None:
@@ -251,6 +285,9 @@ class Worker(ThreadWorker):
 
     def _linger(self, conn: Connection) -> None:
         """End our side, and take what comes until the client has ended its own: else it might lose our last bytes."""
+        conn.forget_request()
+        conn.behind = b""
+        self._count(conn)
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -274,27 +311,43 @@ class Worker(ThreadWorker):
         if not data or conn.left_to_drain < 0:
             self._drop(conn)
 
-    def _listen(self, conn: Connection, when_readable: Callable[[Connection, Any], None]) -> None:
+    def _listen(
+        self, conn: Connection, when_ready: Callable[[Connection, Any], None], ready_to: int = selectors.EVENT_READ
+    ) -> None:
         conn.sock.settimeout(0)
         self._open.add(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(when_readable, conn))
+        self.poller.register(conn.sock, ready_to, partial(when_ready, conn))
 
     def _forget(self, conn: Connection) -> None:
         """Let the loop listen to the connection no longer."""
         self._open.remove(conn)
         self.poller.unregister(conn.sock)
 
-    def _forget_request(self, conn: Connection) -> None:
-        """Give back what a request took, from its first byte to the end of its reply."""
-        if conn.arriving is not None:
-            self._held_bytes -= conn.arriving.size
-        conn.forget_request()
+    def _count(self, conn: Connection) -> None:
+        """Count what the connection holds now, in place of what it held."""
+        held = conn.held_bytes
+        self._held_bytes += held - conn.counted_bytes
+        conn.counted_bytes = held
+
+    def _make_room_for(self, conn: Connection) -> bool:
+        """Give up whoever holds most, where all of them hold too much; say whether this one may stay."""
+        if self._held_bytes <= self._bounds.held_bytes:
+            return True
+        # Many small requests are worth more than a large one.
+        most = max(self._open, key=lambda one: one.counted_bytes)
+        if most.reader.unsent:
+            log.info("a reply that is not read is given up: too much is kept at once")
+            self._drop(most)
+        else:
+            self._refuse(most, NO_ROOM)
+        return most is not conn
 
     def _drop(self, conn: Connection) -> None:
         self._forget(conn)
-        self._forget_request(conn)
         self._close(conn)
 
     def _close(self, conn: Connection) -> None:
+        self._held_bytes -= conn.counted_bytes
         self.nr_conns -= 1
+        conn.forget_request()
         conn.close()

@@ -6,18 +6,26 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from http.client import HTTPResponse
+from functools import partial
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
+from selectors import DefaultSelector
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
+from gunicorn.config import Config
 
 from api.arrival import Patience
-from api.connection import Reader
+from api.connection import NOT_READ, STREAM_BYTES, Reader
+from api.server import Bounds, Worker
+from common.signature import LENGTH
+from common.store.base import Record
+from common.store.sqlite import SqliteStore
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 
@@ -28,17 +36,22 @@ STALLED = 40
 # What a process of gunicorn takes.
 CONNECTIONS = 1000
 SLOW_S = 2
+# All of them together are a reply of more than a megabyte.
+STORED, FILEPATH_BYTES = 600, 2000
 FORM = "Content-Type: application/x-www-form-urlencoded"
 LINES = "Content-Type: application/x-ndjson"
+# It gives up after a second those who do not read.
+IMPATIENT = "import api.connection; api.connection.SEND_WITHIN_S = 1.0; from api.__main__ import main; main()"
 
 
 class Api:
     """A running API of one process and few threads."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, process: subprocess.Popen[bytes]) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
+        self.process = process
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
@@ -48,13 +61,24 @@ class Api:
         connection.sendall(data)
         return connection
 
+    def not_reading(self, data: bytes) -> socket.socket:
+        """Return a connection on which little is under way, so that a long reply waits for its client."""
+        connection = socket.socket()
+        connection.settimeout(60)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        connection.connect(("127.0.0.1", self.port))
+        connection.sendall(data)
+        return connection
+
 
 @pytest.fixture(scope="module")
 def start(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Api]]:
     with ExitStack() as running:
 
-        def start(**more: str) -> Api:
+        def start(*command: str, **more: str) -> Api:
             folder = tmp_path_factory.mktemp("api")
+            fill(folder / "match.db")
             port = free_port()
             environment = {
                 "PORT": str(port),
@@ -66,14 +90,37 @@ def start(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
             }
             with (folder / "log").open("w") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "api"], cwd=ROOT, env=os.environ | environment | more, stderr=log, stdout=log
+                    [sys.executable, *(command or ["-m", "api"])],
+                    cwd=ROOT,
+                    env=os.environ | environment | more,
+                    stderr=log,
+                    stdout=log,
                 )
             running.callback(stop, process)
-            api = Api(port, folder / "log")
+            api = Api(port, folder / "log", process)
             wait_until(lambda: answers(api.url))
             return api
 
         yield start
+
+
+def fill(database: Path) -> None:
+    store = SqliteStore(database)
+    store.prepare()
+    store.put(
+        [
+            Record(
+                filepath=f"{number}".zfill(FILEPATH_BYTES),
+                seq=number,
+                signatures=(np.zeros(LENGTH, np.int8),),
+                added=0,
+                width=1,
+                height=1,
+            )
+            for number in range(1, STORED + 1)
+        ]
+    )
+    store.close()
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -355,24 +402,57 @@ def test_no_header_changes_where_a_request_goes(patient: Api, headers: list[str]
     assert (answer.status, body["method"]) == (200, "ping")
 
 
+LARGE = head(f"/list?limit={STORED}", method="GET")
+MOST_UNSENT = 1_000_000
+
+
 @pytest.fixture
 def ends() -> Iterator[tuple[Reader, socket.socket]]:
     """The two ends of a connection that holds little."""
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    with Reader(ours) as reader, theirs:
+    with Reader(ours, most_unsent=MOST_UNSENT) as reader, theirs:
         yield reader, theirs
 
 
-def test_a_client_that_does_not_read_its_reply_is_cut_off(ends: tuple[Reader, socket.socket]) -> None:
+def test_a_reply_that_is_whole_waits_for_no_client(ends: tuple[Reader, socket.socket]) -> None:
+    reader, theirs = ends
+    headers, body = os.urandom(1000), os.urandom(MOST_UNSENT)
+
+    send(reader, [headers, body])
+
+    assert theirs.recv(MOST_UNSENT) + reader.unsent == headers + body
+
+
+def test_telling_a_client_to_go_on_never_waits_for_it(ends: tuple[Reader, socket.socket]) -> None:
+    reader, _ = ends
+    reader.sendall(bytes(MOST_UNSENT))
+
+    with pytest.raises(BrokenPipeError):
+        reader.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+TOO_MUCH = {
+    "a reply that is too large": [bytes(2 * MOST_UNSENT)],
+    "a reply in pieces": [bytes(64 * 1024)] * 100,
+}
+
+
+@pytest.mark.parametrize("pieces", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_client_that_does_not_read_its_reply_is_cut_off(
+    ends: tuple[Reader, socket.socket], pieces: list[bytes]
+) -> None:
     reader, _ = ends
     reader.patience = Patience(0.1)
 
     with pytest.raises(BrokenPipeError):
-        reader.sendall(bytes(1_000_000))
+        send(reader, pieces)
 
 
-def test_a_client_that_reads_its_reply_in_drips_is_cut_off(ends: tuple[Reader, socket.socket]) -> None:
+@pytest.mark.parametrize("pieces", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_a_client_that_reads_its_reply_in_drips_is_cut_off(
+    ends: tuple[Reader, socket.socket], pieces: list[bytes]
+) -> None:
     reader, theirs = ends
     reader.patience = Patience(0.5)
 
@@ -383,20 +463,142 @@ def test_a_client_that_reads_its_reply_in_drips_is_cut_off(ends: tuple[Reader, s
     with ThreadPoolExecutor(1) as pool:
         pool.submit(drip)
         with pytest.raises(BrokenPipeError):
-            reader.sendall(bytes(1_000_000))
+            send(reader, pieces)
         reader.close()
 
 
 def test_a_client_that_reads_its_reply_gets_all_of_it(ends: tuple[Reader, socket.socket]) -> None:
     reader, theirs = ends
-    sent = os.urandom(1_000_000)
+    pieces = [os.urandom(1000) for _ in range(1000)]
+    kept = STREAM_BYTES + 1000
 
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(reader.sendall, sent)
-        got = theirs.recv(len(sent), socket.MSG_WAITALL)
+        sending = pool.submit(send, reader, pieces)
+        got = theirs.recv(1_000_000 - kept, socket.MSG_WAITALL)
         sending.result(60)
 
-    assert got == sent
+    assert len(reader.unsent) <= kept
+    assert b"".join(pieces).startswith(got)
+    assert b"".join(pieces).endswith(reader.unsent)
+
+
+def send(reader: Reader, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        reader.sendall(piece)
+
+
+def begin(connection: socket.socket) -> bytes:
+    """Return the beginning of a reply when it is there; it stays to be read."""
+    return connection.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL)
+
+
+def test_40_clients_that_do_not_read_their_replies_leave_the_api_answering(patient: Api) -> None:
+    with ExitStack() as opened:
+        connections = [opened.enter_context(patient.not_reading(LARGE)) for _ in range(STALLED)]
+        begun = [begin(connection) for connection in connections]
+        ping = requests.get(f"{patient.url}/ping", timeout=30)
+
+    assert begun == STALLED * [b"HTTP/1.1 200"]
+    assert ping.status_code == 200
+
+
+def test_replies_that_are_read_late_are_whole_and_in_order(patient: Api) -> None:
+    whole = requests.get(f"{patient.url}/list?limit={STORED}", timeout=30).content
+    with ExitStack() as opened:
+        connections = [opened.enter_context(patient.not_reading(LARGE + LARGE)) for _ in range(2 * THREADS)]
+        for connection in connections:
+            begin(connection)
+        assert answers(patient.url)
+
+        for connection in connections:
+            connection.sendall(head("/ping", "Connection: close", method="GET"))
+        told = [b"".join(iter(partial(connection.recv, 65536), b"")) for connection in connections]
+
+    assert [(one.count(whole), one.count(b"HTTP/1.1 200 ")) for one in told] == 2 * THREADS * [(2, 3)]
+
+
+def read(connection: socket.socket) -> bytes:
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.read()
+
+
+def test_a_client_that_never_reads_a_reply_that_its_thread_has_left_is_cut_off(start: Callable[..., Api]) -> None:
+    api = start("-c", IMPATIENT)
+    with api.not_reading(LARGE) as connection:
+        begin(connection)
+
+        wait_until(lambda: NOT_READ in api.log.read_text())
+
+        with pytest.raises(IncompleteRead):
+            read(connection)
+    assert answers(api.url)
+
+
+def test_a_worker_that_is_told_to_stop_sends_the_replies_under_way(start: Callable[..., Api]) -> None:
+    api = start()
+    whole = requests.get(f"{api.url}/list?limit={STORED}", timeout=30).content
+    with api.not_reading(LARGE) as connection:
+        begin(connection)
+
+        api.process.terminate()
+        wait_until(lambda: not answers(api.url))
+
+        assert read(connection) == whole
+    assert api.process.wait(90) == 0
+
+
+def test_of_too_many_replies_that_are_not_read_some_are_given_up(start: Callable[..., Api]) -> None:
+    """25 MB may be kept here, and each of these is more than one."""
+    api = start(MATCH_MAX_IMAGE_BYTES="1000000")
+    with ExitStack() as opened:
+        for _ in range(STALLED):
+            begin(opened.enter_context(api.not_reading(LARGE)))
+
+        wait_until(lambda: "too much is kept" in api.log.read_text())
+
+        assert answers(api.url)
+
+
+class NoThread:
+    """Threads that begin with nothing."""
+
+    @staticmethod
+    def submit(*_: Any) -> "Future[bool]":
+        return Future()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    """A worker whose loop the test turns; a megabyte may be kept, and no request is answered."""
+    worker = Worker(0, 0, [], None, 30, Config(), None)
+    worker._bounds = Bounds(60, body_bytes=1_000_000, held_bytes=1_000_000)
+    worker.tpool = NoThread()  # type: ignore[assignment]  # it does what is asked of threads
+    worker.poller = DefaultSelector()
+    yield worker
+    worker.murder_keepalived(force=True)
+    for _, conn, _ in worker._queued:
+        worker._close(conn)  # type: ignore[arg-type]  # all of them are ours
+    worker.poller.close()
+    worker.tmp.close()
+
+
+def test_what_is_sent_behind_requests_counts_with_them(worker: Worker, tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(f"{tmp_path}/socket")
+        listener.listen()
+        clients = [opened.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(8)]
+        for client in clients:
+            client.settimeout(0.1)
+            client.connect(f"{tmp_path}/socket")
+            client.sendall(head("/ping", method="GET") + bytes(150_000))
+            worker.accept(listener)
+            worker.wait_for_and_dispatch_events(0)
+
+        told = [received(client)[:12] for client in clients]
+
+    assert told == 6 * [b""] + 2 * [b"HTTP/1.1 503"]
 
 
 def test_a_worker_that_is_told_to_stop_waits_for_no_stalled_client(start: Callable[..., Api]) -> None:
