@@ -107,7 +107,7 @@ def keyring_of(settings: Settings) -> Keyring | None:
     if settings.api_keys_file is not None:
         return Keyring(settings.api_keys_file)
     log.warning(
-        "THIS API IS OPEN: without MATCH_API_KEYS_FILE whoever reaches %s may add, search and delete",
+        "this API is open: without keys (MATCH_API_KEYS_FILE) everybody who reaches %s may add, search and delete",
         settings.listens_on,
     )
     return None

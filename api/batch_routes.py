@@ -129,7 +129,7 @@ def _wanted(line: Line, settings: Settings, terms: _Terms) -> Wanted | MatchErro
     except (ValueError, RecursionError):
         return _wrong("the line is not valid JSON")
     if not isinstance(values, dict):
-        return _wrong("the line is no JSON object")
+        return _wrong("the line must be a JSON object")
     try:
         check_names(values, [requests.Line])
         found = parse(requests.Line, values, settings)

@@ -15,7 +15,7 @@ def checked(services: Services, url: str | None) -> str:
     if url is None:
         return ""
     if not services.settings.webhook_secrets:
-        message = f"{FIELD}: the service has no secret set by which callbacks are signed (MATCH_WEBHOOK_SECRET)"
+        message = f"{FIELD} cannot be used: the service has no secret to sign callbacks with (MATCH_WEBHOOK_SECRET)"
         raise InputError(message, field=FIELD, code="no_webhook_secret")
     try:
         found = read_url(url.strip()).url

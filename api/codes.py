@@ -43,7 +43,7 @@ CODES: dict[int, dict[str, str]] = {
     413: {"too_large": "a picture or the body has more bytes than are read, or the form more parts"},
     414: {"uri_too_long": "the request's first line is longer than is read"},
     415: {"unsupported_media_type": "the body is of another kind than the endpoint takes"},
-    417: {"expectation_failed": "the request expects what is not known, beside `100-continue`"},
+    417: {"expectation_failed": "the `Expect` header is not `100-continue`"},
     422: {
         "not_an_image": "what came is no picture",
         "unsupported_format": "what came is a picture of a format that is not read",
@@ -103,7 +103,7 @@ MEANING: dict[int, str] = {
     413: "Too large.",
     414: "The URL is too long.",
     415: "The body is of another kind than the endpoint takes.",
-    417: "The request expects what is not known.",
+    417: "The `Expect` header is not `100-continue`.",
     422: "The picture cannot be fetched or read; `field` names the parameter that it came by.",
     429: "Too many requests; `Retry-After` says in how many seconds to try again.",
     431: "The headers are too large.",

@@ -127,5 +127,7 @@ def _message(error: HTTPException) -> str:
     if isinstance(error, RequestEntityTooLarge):
         return "the request's body is larger, or has more parts, than this endpoint takes"
     if isinstance(error, MethodNotAllowed):
-        return f"{request.path} does not take {request.method}"
+        # HEAD goes without saying where GET is.
+        taken = sorted({*(error.valid_methods or ())} - {"HEAD"})
+        return f"{request.path} takes {' and '.join(taken)}, not {request.method}"
     return f"nothing is at {request.path}; see /docs" if error.code == 404 else error.name  # noqa: PLR2004 - an HTTP status

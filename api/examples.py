@@ -309,7 +309,7 @@ FAILURES: Sequence[Failing] = (
         method="GET",
         path="/add",
         code="method_not_allowed",
-        error="/add does not take GET",
+        error="/add takes POST, not GET",
     ),
     Failing(
         title="Too slow",
@@ -364,14 +364,14 @@ FAILURES: Sequence[Failing] = (
         status=417,
         endpoint="",
         code="expectation_failed",
-        error="the request expects what is not known",
+        error="the Expect header must be 100-continue",
     ),
     Failing(
         title="No picture",
         status=422,
         endpoint="search",
         code="not_an_image",
-        error="The data is text, such as a web page, and no picture.",
+        error="the data is text, such as a web page, not a picture",
         names="image",
     ),
     Failing(

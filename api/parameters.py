@@ -222,7 +222,8 @@ class OneOf:
         if word not in self.words:
             near = nearest(word[:LIKENED], self.words)
             hint = f"; did you mean {near}?" if near else ""
-            raise wrong(f"must be one of {', '.join(self.words)}{hint}")
+            among = "one of " if len(self.words) > 1 else ""
+            raise wrong(f"must be {among}{', '.join(self.words)}{hint}")
         return word
 
 
@@ -251,7 +252,7 @@ class Cursor:
         except ValueError:
             place = ""
         if given and not (self.place.fullmatch(place) and given == cursor(self.kind, place)):
-            raise wrong("is no cursor that this list gave out")
+            raise wrong("must be empty or a cursor that this list gave out")
         return place
 
 
@@ -359,7 +360,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_number)
 def _check_metadata(value: object, way: tuple[str, ...]) -> None:
     """Check a value and all that it holds; `way` are the keys that lead to it, an array counting as an empty one."""
     if len(way) > METADATA_DEPTH:
-        raise wrong(f"is nested deeper than {METADATA_DEPTH}")
+        raise wrong(f"is nested deeper than {METADATA_DEPTH} levels")
     if isinstance(value, str):
         _check_string(value)
     elif isinstance(value, float) and not isfinite(value):

@@ -238,4 +238,4 @@ def _mixed(given: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoR
     first = next(iter(given))
     kind = next(kind for kind in types if knows(kind, first))
     other = next(name for name in given if not knows(kind, name))
-    raise InputError(f"{other[:SHOWN]} cannot stand beside {first[:SHOWN]}", field=other[:SHOWN])
+    raise InputError(f"{other[:SHOWN]} cannot be given together with {first[:SHOWN]}", field=other[:SHOWN])

@@ -35,7 +35,7 @@ REFUSAL_OF: tuple[tuple[type[Exception], Refusal], ...] = (
     (errors.ConfigurationProblem, FAULT),
     (errors.LimitRequestLine, Refusal(414, "uri_too_long", "the first line of the request is too long")),
     (errors.LimitRequestHeaders, HEADERS),
-    (errors.ExpectationFailed, Refusal(417, "expectation_failed", "the request expects what is not known")),
+    (errors.ExpectationFailed, Refusal(417, "expectation_failed", "the Expect header must be 100-continue")),
     (
         errors.UnsupportedTransferCoding,
         Refusal(501, "unsupported_transfer_coding", "the body is sent in a coding that is not read"),

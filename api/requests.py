@@ -280,7 +280,7 @@ class List(Filtered):
     @model_validator(mode="after")
     def _choose(self) -> Self:
         if self.cursor is not None and self.offset:
-            raise wrong("cannot stand beside cursor", field="offset")
+            raise wrong("cannot be given together with cursor", field="offset")
         return self
 
 

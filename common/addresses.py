@@ -167,7 +167,8 @@ def _wrong_start(url: str) -> FetchError:
     scheme = _SCHEME.match(url)
     if scheme is None or scheme[1].lower() in DEFAULT_PORTS:
         return _bad_url("must start with http:// or https://")
-    return FetchError(f"{scheme[1].lower()} is not fetched, only http and https are", code="forbidden_scheme")
+    message = f"the URL must start with http:// or https://, not with {scheme[1].lower()}:"
+    return FetchError(message, code="forbidden_scheme")
 
 
 def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
@@ -178,7 +179,7 @@ def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
         raise _bad_url("has no host, or one that cannot be read")
     port = int(match["port"] or default_port)
     if not 0 < port <= PORT_MAX:
-        raise _bad_url("has a port out of range")
+        raise _bad_url(f"has a port that is not from 1 to {PORT_MAX}")
     return read_ipv6(match["literal"]) if match["literal"] else read_name(match["name"]), port
 
 
@@ -226,4 +227,4 @@ def _read_ipv4(host: str) -> str:
     try:
         return socket.inet_ntoa(socket.inet_aton(host))
     except OSError:
-        raise _bad_url("has a number for a host that is no address") from None
+        raise _bad_url("has a host that is a number but no IP address") from None

@@ -124,4 +124,5 @@ def _connect(address: str, port: int, limit_s: float, download: Download) -> soc
 
 def _refuse_port(target: Target) -> None:
     if target.port not in DEFAULT_PORTS.values():
-        raise fetch_failed("forbidden_port", target.host, f"is not fetched from on port {target.port}")
+        reason = f"may be reached on ports 80 and 443 alone, not on {target.port}"
+        raise fetch_failed("forbidden_port", target.host, reason)

@@ -82,13 +82,13 @@ _FORMATS: tuple[tuple[tuple[str, ...], Callable[[bytes], bool]], ...] = (
 def _refused(data: bytes) -> ImageError:
     """Name what was sent instead of a picture, as far as its first bytes tell."""
     if not data:
-        return ImageError("The picture is empty: 0 bytes.", code="empty_image")
+        return ImageError("the picture is empty: 0 bytes", code="empty_image")
     begin = data[:1024].lstrip().lower()
     name = next((name for prefix, name in _NOT_READ.items() if data.startswith(prefix)), "")
     if b"<svg" in begin:
         name = "SVG"
     if name:
-        return ImageError(f"{name} files are not read, but {READ} are.", code="unsupported_format")
+        return ImageError(f"{name} files are not read, but {READ} are", code="unsupported_format")
     if begin.startswith((b"<", b"{")):
-        return ImageError("The data is text, such as a web page, and no picture.", code="not_an_image")
-    return ImageError(f"The data is no picture of the formats read: {READ}.", code="not_an_image")
+        return ImageError("the data is text, such as a web page, not a picture", code="not_an_image")
+    return ImageError(f"the data is not a picture of a format that is read: {READ}", code="not_an_image")

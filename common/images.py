@@ -138,7 +138,7 @@ def _shrink(image: JpegImagePlugin.JpegImageFile, data: bytes, limits: Limits) -
 def _check_scans(data: bytes) -> None:
     # Between compressed bytes this pair never stands for anything else.
     if data.count(b"\xff\xda") > _JPEG_SCANS:
-        message = f"The JPEG picture has more than {_JPEG_SCANS} scans."
+        message = f"the JPEG picture has more than {_JPEG_SCANS} scans"
         raise ImageError(message, code="unsupported_format")
 
 
@@ -160,7 +160,7 @@ def _check_cost(image: ImageFile.ImageFile, pixels: int) -> None:
         tile = [image.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
         _check_pixels(tile, pixels)
     if len(image.tile) > _TILES:
-        message = f"The picture is cut into more than {_TILES:,} pieces."
+        message = f"the picture is cut into more than {_TILES:,} pieces"
         raise ImageError(message, code="unsupported_format")
     if any(tile[0] in Image.DECODERS for tile in image.tile):
         _check_pixels(image.size, min(pixels, _INTERPRETED_PIXELS))
@@ -168,7 +168,7 @@ def _check_cost(image: ImageFile.ImageFile, pixels: int) -> None:
 
 def _check_pixels(sides: Sequence[int], limit: int) -> None:
     if math.prod(sides) > limit:
-        message = f"The picture has {' x '.join(map(str, sides))} pixels; {limit:,} are the limit for its kind."
+        message = f"the picture has {' x '.join(map(str, sides))} pixels; {limit:,} are the limit for its kind"
         raise ImageError(message, code="too_many_pixels")
 
 
@@ -213,9 +213,9 @@ def _narrow(image: Image.Image) -> Image.Image:
 def _explained(error: Exception, kind: str) -> ImageError:
     """Return what a decoder's complaint means; its own words may show paths and addresses."""
     if isinstance(error, MemoryError):
-        return ImageError(f"The {kind} picture takes more memory to decode than there is.", code="out_of_memory")
+        return ImageError(f"the {kind} picture takes more memory to decode than there is", code="out_of_memory")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return ImageError(f"The {kind} picture has more pixels than are allowed.", code="too_many_pixels")
+        return ImageError(f"the {kind} picture has more pixels than are allowed", code="too_many_pixels")
     if isinstance(error, EOFError) or "truncated" in str(error):
-        return ImageError(f"The {kind} picture is cut short.", code="truncated_image")
-    return ImageError(f"The {kind} picture is broken, or of a kind that is not read.", code="broken_image")
+        return ImageError(f"the {kind} picture is cut short", code="truncated_image")
+    return ImageError(f"the {kind} picture is broken, or of a kind that is not read", code="broken_image")

@@ -464,6 +464,13 @@ def test_a_callback_that_could_not_be_called_is_told_at_the_door(
     assert real_redis.zcard(OPEN) == 0
 
 
+@pytest.mark.parametrize("field", ["callback_url", "url"])
+def test_a_url_of_another_scheme_is_told_how_it_must_start(client: FlaskClient, field: str) -> None:
+    answer = client.post("/add", data=ONE | {field: "ftp://example.org/"})
+
+    assert answer.json["error"] == [f"{field}: the URL must start with http:// or https://, not with ftp:"]
+
+
 def test_without_a_secret_there_are_no_callbacks(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     client = make_client(real_redis, settings=Settings())
 

@@ -430,7 +430,7 @@ def test_a_refusal_repeats_no_part_of_the_url_that_may_be_secret(fetcher: Fetche
 
 
 def test_a_refusal_names_the_host(fetcher: Fetcher) -> None:
-    with pytest.raises(FetchError, match=r"^images\.example is not fetched from on port 22$"):
+    with pytest.raises(FetchError, match=r"^images\.example may be reached on ports 80 and 443 alone, not on 22$"):
         fetcher.vet("http://images.example:22/")
 
 

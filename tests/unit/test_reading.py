@@ -322,7 +322,7 @@ def test_a_cursor_that_was_given_out_is_read_again(read: Read) -> None:
     ],
 )
 def test_a_damaged_or_strange_cursor_is_told(read: Read, given: str) -> None:
-    with pytest.raises(InputError, match="cursor is no cursor that this list gave out"):
+    with pytest.raises(InputError, match="cursor must be empty or a cursor that this list gave out"):
         read({"cursor": given})
 
 
@@ -379,7 +379,7 @@ def test_an_endpoint_of_several_forms_takes_the_one_that_knows_all_names(read: R
 
 
 def test_parameters_of_two_forms_cannot_stand_together(read: Read) -> None:
-    with pytest.raises(InputError, match=r"filepaths\[0\] cannot stand beside filepath"):
+    with pytest.raises(InputError, match=r"filepaths\[0\] cannot be given together with filepath"):
         read({"filepath": "a", "filepaths[0]": "a"}, types=(Named, Many))
 
 
