@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import structlog
 
 from api.new_key import new_key
 from common import logs
@@ -23,6 +24,12 @@ SECRETS = Settings(
     elasticsearch_api_key="c2VjcmV0LWtleQ==",
     webhook_secret=("whsec_bWVoci1nZWhlaW0tYWxzLWFsbGVz",),
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_bound() -> None:
+    """Forget what requests of other tests left bound: their replies, read later or never, all ended on this thread."""
+    structlog.contextvars.clear_contextvars()
 
 
 @contextmanager
