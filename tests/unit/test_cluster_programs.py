@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from checks.tools import KEDA
 from dev.cluster.keda_source import copy_with_redis_alone
-from dev.cluster.programs import KEDA_OPERATOR, PROGRAMS, why_not
+from dev.cluster.programs import PROGRAMS, why_not
 
 BUILDER = """package scaling
 
@@ -48,10 +47,6 @@ def test_what_is_built_is_not_named(empty_cache: Path) -> None:
     reason = why_not()
 
     assert reason.startswith(f"no cluster: {PROGRAMS[1].name},")
-
-
-def test_the_keda_that_runs_is_the_one_that_the_manifests_are_held_against() -> None:
-    assert KEDA_OPERATOR.version == KEDA.version
 
 
 def test_kedas_source_keeps_its_redis_scalers_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from dev.cluster.programs import KEDA_OPERATOR
 from dev.go_builds import find_go, kept
 from dev.locks import alone
 
@@ -55,7 +56,8 @@ KUBE_SCORE = Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score", 
 # Compose's own loader, by a program of ours: the one that comes with it passes no environment on.
 COMPOSE = Source("compose", Path(__file__).resolve().parents[1] / "compose")
 
-KEDA = Module("github.com/kedacore/keda/v2", "v2.21.0")
+# The one that runs where the manifests are applied.
+KEDA = Module(KEDA_OPERATOR.module, KEDA_OPERATOR.version)
 ECK = Module("github.com/elastic/cloud-on-k8s/v3", "v3.5.0")
 PROMETHEUS = Module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 
