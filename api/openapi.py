@@ -52,8 +52,9 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "schema": {"type": "string"},
                 },
                 "Idempotency-Replayed": {
-                    "description": "The request's `Idempotency-Key` came before: this is what became of that. On "
-                    "`/add/batch` it tells of the key alone, and each line says whether it is `replayed`.",
+                    "description": "All that is accepted here was accepted before, with the same `Idempotency-Key`: "
+                    "this is what became of it. On `/add/batch` it says only that the key came with a batch within the "
+                    "last day, and each line says whether it is `replayed`.",
                     "schema": {"const": "true"},
                 },
                 "Location": {"description": "Where the task is.", "schema": {"type": "string"}},

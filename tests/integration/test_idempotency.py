@@ -333,6 +333,15 @@ def test_a_batch_sent_again_after_half_of_it_has_the_same_tasks_and_adds_the_res
     assert sorted(sent(real_redis, BATCH_QUEUE)) == sorted(one["task"]["id"] for one in whole)
 
 
+def test_the_header_of_a_batch_says_that_a_batch_had_the_key_whatever_was_accepted_of_it(client: FlaskClient) -> None:
+    add(client, **{"Idempotency-Key": "one key"})
+
+    first, second = (batch(client, "", key="one key") for _ in range(2))
+
+    assert [one["status"] for one in outcomes(first) + outcomes(second)] == ["fail", "fail"]
+    assert (first.headers.get("Idempotency-Replayed"), second.headers["Idempotency-Replayed"]) == (None, "true")
+
+
 def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient, real_redis: Redis) -> None:
     lines = b"".join(json.dumps({"url": URL, "filepath": name}).encode() + b"\n" for name in "abcd")
     cut, told = lines[: len(lines) // 2 + 9], {"CONTENT_LENGTH": f"{len(lines)}"}
