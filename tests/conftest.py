@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NoReturn
 
 import fakeredis
@@ -13,6 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 from numpy.typing import NDArray
 from redis import Redis
+from xdist.scheduler import LoadFileScheduling
 
 from api.app import create_app
 from api.gate import Gate
@@ -41,6 +43,22 @@ from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+# Java's first compiler starts a node in less than half of the CPU time; the second pays in benchmarks alone.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+# Folders whose tests share what takes long to start or to make.
+SHARING = {"contract", "e2e", "manifests"}
+
+
+class Share(LoadFileScheduling):
+    """Gives each process one file after another, and a folder whose tests share something as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(super()._split_scope(nodeid))
+        return str(file.parent if file.parent.name in SHARING else file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return Share(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture
