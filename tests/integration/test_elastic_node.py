@@ -22,6 +22,9 @@ from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon
 from dev.elasticsearch_node import Node, why_not
 
+# It starts a node, and restarts it, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(300)
+
 PREPARE = """
 import sys
 from common.store.elastic import ElasticStore
