@@ -8,8 +8,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from api.keys import Keyring
-from api.server import Bounds, Worker
+from api.access.keys import Keyring
+from api.server.worker import Bounds, Worker
 from api.shared_counts import Places, count_at, counted_together
 from common.config import Settings
 from common.errors import ConfigError

@@ -11,15 +11,16 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import docs_routes, routes
-from api.access import Access
-from api.cors import Cors
+from api import routes
+from api.access.authorization import Access
+from api.access.cors import Cors
+from api.access.headers import SECURITY
+from api.access.keys import Keyring
 from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
-from api.headers import SECURITY
-from api.keys import Keyring
+from api.forms.reading import StrictRequest
 from api.rates import Rates
-from api.reading import StrictRequest
+from api.routes import docs as docs_routes
 from api.services import Services
 from api.telemetry import Telemetry
 from common.errors import MatchError

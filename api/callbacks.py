@@ -1,8 +1,8 @@
 """The URL to which a sender wants to be told that its tasks have ended, checked at the door."""
 
 from api.services import Services
-from common.addresses import read_url
 from common.errors import FetchError, InputError
+from common.net.addresses import read_url
 
 FIELD = "callback_url"
 

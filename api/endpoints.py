@@ -1,7 +1,7 @@
 """What an endpoint is, and how one is bound to its path.
 
-An endpoint declares its parameters as a type of its own, a subclass of `Parameters` (all are in api/requests.py, or
-beside the endpoints of one subject):
+An endpoint declares its parameters as a type of its own, a subclass of `Parameters` (all are in
+api/forms/requests.py, or beside the endpoints of one subject):
 
     class Tasks(Parameters):
         state: Annotated[str, OneOf(("failed", "running")), Field(description="…")]
@@ -10,10 +10,10 @@ beside the endpoints of one subject):
 
 (`state` is required, `limit` is not, `id` stands in the path as `<id>`; `InHeader("Name")` marks a header) and is a
 function `(services, parameters) -> Response` beside it in a list of `Endpoint`s. The types of single values
-(`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/parameters.py; a value comes as text and
-is wrong by raising `wrong("must be …")`. Query, urlencoded and multipart are read alike; what a request brings beyond
-its type is a 400, and so is what its type does not take. An endpoint of several forms, one picture or many, has a type
-for each: the first one that knows all names is taken.
+(`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/forms/parameters.py; a value comes as text
+and is wrong by raising `wrong("must be …")`. Query, urlencoded and multipart are read alike; what a request brings
+beyond its type is a 400, and so is what its type does not take. An endpoint of several forms, one picture or many, has
+a type for each: the first one that knows all names is taken.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,10 +23,10 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from api.keys import Scope
-from api.parameters import Parameters
-from api.reading import FORM_PARTS, read, read_query
-from api.requests import Nothing
+from api.access.keys import Scope
+from api.forms.parameters import Parameters
+from api.forms.reading import FORM_PARTS, read, read_query
+from api.forms.requests import Nothing
 from api.services import Services
 from common.config import Settings
 

@@ -7,10 +7,10 @@ from typing import Any
 from flask import Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from api.access import Forbidden, Refused, Unauthenticated
-from api.idempotency import IdempotencyConflict
-from api.reading import TooLarge, UnsupportedBody
-from api.sources import UnknownFilepath
+from api.access.authorization import Forbidden, Refused, Unauthenticated
+from api.forms.reading import TooLarge, UnsupportedBody
+from api.forms.sources import UnknownFilepath
+from api.work.idempotency import IdempotencyConflict
 from common.errors import (
     FetchError,
     ImageError,

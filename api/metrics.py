@@ -9,9 +9,9 @@ from prometheus_client.registry import Collector
 
 from api.shared_counts import registry_of_all
 from api.vitals import Vitals
-from common.callbacks import CallState
 from common.errors import MatchError
-from common.figures import Figures
+from common.queue.callbacks import CallState
+from common.queue.figures import Figures
 
 # When each count began is of no use, and doubles their number.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 import secrets
 import sys
 
-from api.keys import NAME, Scope, hash_of
+from api.access.keys import NAME, Scope, hash_of
 
 # Programs that look for secrets in code find it by this.
 PREFIX = "match_"

@@ -6,8 +6,8 @@ from typing import Any
 
 from api.envelope import failure_of
 from common.errors import MatchError, StoreError
-from common.ledger import State, Task
-from common.task_json import task_json
+from common.queue.task_json import task_json
+from common.queue.tasks import State, Task
 
 # The codes of failures that no other picture would have prevented.
 OUR_FAULTS = {"internal_error", StoreError.code}

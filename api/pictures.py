@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from api.sources import Source, UnknownFilepath, naming
-from common.compute import ComputeSlot
+from api.forms.sources import Source, UnknownFilepath, naming
 from common.errors import FetchError, InputError
-from common.fetch import Fetcher
-from common.images import Limits, decode
+from common.net.fetch import Fetcher
+from common.pictures.compute import ComputeSlot
+from common.pictures.images import Limits, decode
+from common.pictures.signature import Signature, sign
 from common.search import compare, likeness
-from common.signature import Signature, sign
 from common.store.base import Record, Store
 
 

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from common.callback_scripts import TOGETHER
-from common.callbacks import CallState
-from common.ledger import State
-from common.orientations import ORIENTATIONS
+from common.pictures.orientations import ORIENTATIONS
+from common.queue.callback_scripts import TOGETHER
+from common.queue.callbacks import CallState
+from common.queue.tasks import State
 
 # In the default's place of what is not always there.
 ABSENT: Any = Field(default=None)

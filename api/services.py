@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 from api.gate import Gate
-from api.intake import Intake
 from api.metrics import Metrics
 from api.pictures import Pictures
-from api.recovery import Recovery
 from api.vitals import Vitals
-from api.waiting import Waiters
+from api.work.intake import Intake
+from api.work.recovery import Recovery
+from api.work.waiting import Waiters
 from common.config import Settings
-from common.ledger import Ledger
+from common.queue.ledger import Ledger
 from common.store.base import Store
-from common.tracing import OFF, Tracing
+from common.telemetry.tracing import OFF, Tracing
 
 
 @dataclass(frozen=True, slots=True)

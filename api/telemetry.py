@@ -9,8 +9,8 @@ from time import perf_counter
 from flask import Flask, Request, Response, g, request
 
 from api.metrics import METHODS, Metrics
-from common.logs import bound
-from common.tracing import NO_SPAN, OFF, SERVER, Span, Tracing, trace_id
+from common.telemetry.logs import bound
+from common.telemetry.tracing import NO_SPAN, OFF, SERVER, Span, Tracing, trace_id
 
 log = logging.getLogger(__name__)
 

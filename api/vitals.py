@@ -4,10 +4,10 @@ from functools import partial
 
 from redis import Redis
 
-from common import figures
-from common.figures import Figures
-from common.ledger import Ledger
 from common.probes import Probe
+from common.queue import figures
+from common.queue.figures import Figures
+from common.queue.ledger import Ledger
 from common.store.base import Health, Store
 
 

@@ -2,22 +2,22 @@
 
 from flask import Flask
 
+from api.access.keys import Keyring
 from api.app import create_app
 from api.gate import Gate
-from api.intake import Intake
-from api.keys import Keyring
 from api.metrics import Metrics
 from api.pictures import Pictures
-from api.publisher import Publisher
 from api.rates import ANSWER_WITHIN_S, Rates
-from api.recovery import Recovery
 from api.services import Services
 from api.vitals import Vitals
-from api.waiting import Waiters
+from api.work.intake import Intake
+from api.work.publisher import Publisher
+from api.work.recovery import Recovery
+from api.work.waiting import Waiters
 from common.config import Settings
-from common.redis_client import connect
+from common.redis.client import connect
 from common.store.preparing import prepare_soon
-from common.tracing import open_tracing
+from common.telemetry.tracing import open_tracing
 from common.wiring import wire
 
 

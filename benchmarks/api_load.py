@@ -28,10 +28,10 @@ from parts.load import TIMED_OUT, Connection, Load, load, request, upload
 from parts.pipelines import ROOT, cpu_s, place, running, wait_for
 from redis import Redis
 
-from api.publisher import Publisher
+from api.work.publisher import Publisher
 from common.config import Settings
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
+from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.store.base import Record
 from common.wiring import wire
 from dev.ports import free_port

@@ -29,7 +29,7 @@ import requests
 from parts.timeline import draw_timeline
 
 from common.config import Settings
-from common.ledger import State
+from common.queue.tasks import State
 from common.wiring import Parts, wire
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import NoRedis, RedisServer

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from common import setting_parsers as parsers
-from common.addresses import AllowedTarget
 from common.errors import ConfigError
-from common.webhook_signing import read_secrets, read_secrets_file
+from common.net.addresses import AllowedTarget
+from common.net.webhook_signing import read_secrets, read_secrets_file
 
 MIB = 1024 * 1024
 DAY_S = 86_400

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images import Picture
-from common.jobs import Metadata
-from common.orientations import ORIENTATIONS, turn
-from common.signature import Signature, distance, distances, is_featureless, score, sign
+from common.pictures.images import Picture
+from common.pictures.orientations import ORIENTATIONS, turn
+from common.pictures.signature import Signature, distance, distances, is_featureless, score, sign
+from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
 # image-match's own: 8 false matches in a million pairs of unrelated photographs.

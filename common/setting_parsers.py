@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from common.addresses import AllowedTarget
-from common.sentinels import SCHEME, Sentinels
+from common.net.addresses import AllowedTarget
+from common.redis.sentinels import SCHEME, Sentinels
 
 # Python refuses to read a number of more than 4,300 digits, in words of its own.
 LONGEST_NUMBER = 20

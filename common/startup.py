@@ -3,9 +3,9 @@
 import sys
 from typing import NoReturn
 
-from common import logs, tracing
 from common.config import Settings
 from common.errors import ConfigError
+from common.telemetry import logs, tracing
 
 WRONG_SETTING = 2
 

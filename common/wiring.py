@@ -7,14 +7,14 @@ from pathlib import Path
 
 from redis import Redis
 
-from common.admission import Admission
-from common.compute import ComputeSlot
 from common.config import Settings
-from common.fetch import Fetcher
-from common.formats import looks_like_picture
-from common.images import Limits
-from common.ledger import HostPlaces, Ledger
-from common.redis_client import connect
+from common.net.fetch import Fetcher
+from common.pictures.compute import ComputeSlot
+from common.pictures.formats import looks_like_picture
+from common.pictures.images import Limits
+from common.queue.admission import Admission
+from common.queue.ledger import HostPlaces, Ledger
+from common.redis.client import connect
 from common.store.base import Store
 from common.store.elastic import ElasticStore, Shape
 from common.store.sqlite import SqliteStore

@@ -19,12 +19,12 @@ from types import FrameType
 
 from redis import Redis
 
-from api.keys import Keyring
+from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import ConfigError, QueueError
-from common.figures import read
-from common.redis_client import connect
-from common.sentinels import SCHEME
+from common.queue.figures import read
+from common.redis.client import connect
+from common.redis.sentinels import SCHEME
 from dev.asking import answers
 from dev.greeting import greet, reached_at
 from dev.ports import LOOPBACK, TOP_PORT, listen, nearest_free

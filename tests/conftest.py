@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 from redis import Redis
 from xdist.scheduler import LoadFileScheduling
 
+from api.access.keys import Keyring
 from api.app import create_app
 from api.gate import Gate
-from api.intake import Intake
-from api.keys import Keyring
 from api.metrics import Metrics
 from api.pictures import Pictures
-from api.publisher import Publisher
 from api.rates import Rates
-from api.recovery import Recovery
 from api.services import Services
 from api.vitals import Vitals
-from api.waiting import Waiters
-from common.admission import Admission
-from common.compute import ComputeSlot
+from api.work.intake import Intake
+from api.work.publisher import Publisher
+from api.work.recovery import Recovery
+from api.work.waiting import Waiters
 from common.config import Settings
 from common.errors import StoreUnavailable
-from common.fetch import Fetcher
-from common.images import Limits
-from common.ledger import ANY_PLACE, HostPlaces, Ledger
-from common.redis_client import MOST_CONNECTIONS
+from common.net.fetch import Fetcher
+from common.pictures.compute import ComputeSlot
+from common.pictures.images import Limits
+from common.queue.admission import Admission
+from common.queue.ledger import ANY_PLACE, HostPlaces, Ledger
+from common.redis.client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
 from common.uploads import RedisUploads, Uploads

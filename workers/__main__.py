@@ -5,9 +5,9 @@ import sys
 import celery.apps.worker
 from celery.bin.celery import celery as command
 
-from common import logs
-from common.jobs import WORKED_QUEUES
+from common.queue.jobs import WORKED_QUEUES
 from common.startup import start
+from common.telemetry import logs
 from workers.app import create_app
 
 

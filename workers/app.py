@@ -8,14 +8,14 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
-from common.broker import queue_settings
-from common.callbacks import LEASED_LONGER_S, Outbox
 from common.config import Settings
-from common.fetch import Fetcher
-from common.heartbeats import Heartbeats
-from common.jobs import ADD_TASK, SENT_HEADER
+from common.net.fetch import Fetcher
+from common.queue.broker import queue_settings
+from common.queue.callbacks import LEASED_LONGER_S, Outbox
+from common.queue.heartbeats import Heartbeats
+from common.queue.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
-from common.tracing import open_tracing
+from common.telemetry.tracing import open_tracing
 from common.wiring import Parts, wire
 from workers import tasks
 from workers.chunks import Chunks

@@ -8,7 +8,7 @@ from threading import Event, Lock
 from time import monotonic
 
 from common.errors import QueueError, StoreUnavailable
-from common.jobs import BATCH_QUEUE
+from common.queue.jobs import BATCH_QUEUE
 
 log = logging.getLogger(__name__)
 

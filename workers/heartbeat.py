@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Event, Thread
 
 from common.errors import MatchError
-from common.heartbeats import EVERY_S, Heartbeats
+from common.queue.heartbeats import EVERY_S, Heartbeats
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from common.errors import MatchError
-from common.jobs import front_of
-from common.ledger import Claim, Ledger, Sent
+from common.queue.jobs import front_of
+from common.queue.ledger import Ledger
+from common.queue.tasks import Claim, Sent
 
 log = logging.getLogger(__name__)
 

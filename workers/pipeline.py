@@ -4,15 +4,16 @@ import logging
 from dataclasses import dataclass, field
 from time import time_ns
 
-from common.compute import ComputeSlot
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
-from common.fetch import Fetcher
-from common.images import Limits, decode
-from common.ledger import Claim, Ledger, State
-from common.logs import bound
-from common.signature import sign
+from common.net.fetch import Fetcher
+from common.pictures.compute import ComputeSlot
+from common.pictures.images import Limits, decode
+from common.pictures.signature import sign
+from common.queue.ledger import Ledger
+from common.queue.tasks import Claim, State
 from common.store.base import Record
-from common.tracing import Span
+from common.telemetry.logs import bound
+from common.telemetry.tracing import Span
 from common.uploads import Uploads
 from workers.hosts import Hosts
 from workers.settlement import End, Settlement

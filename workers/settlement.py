@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.ledger import Claim, Closing, Ledger, State
+from common.queue.ledger import Ledger
+from common.queue.tasks import Claim, Closing, State
 from common.uploads import UNCLAIMED_S, Uploads
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from time import perf_counter
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from common.ledger import Claim, State
-from common.logs import bound
-from common.tracing import CONSUMER, OFF, Span, Tracing, trace_id
+from common.queue.tasks import Claim, State
+from common.telemetry.logs import bound
+from common.telemetry.tracing import CONSUMER, OFF, Span, Tracing, trace_id
 
 # When each count began is of no use, and doubles their number.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]

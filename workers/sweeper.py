@@ -11,9 +11,10 @@ from typing import Any, cast
 from redis import Redis
 
 from common.errors import MatchError
-from common.jobs import QUEUES, SENT_HEADER, front_of
-from common.ledger import Ledger, Sent
-from common.redis_client import redis_errors
+from common.queue.jobs import QUEUES, SENT_HEADER, front_of
+from common.queue.ledger import Ledger
+from common.queue.tasks import Sent
+from common.redis.client import redis_errors
 from workers.hosts import Hosts
 from workers.tidying import Tidying
 

@@ -8,7 +8,7 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from common.errors import QueueError, StoreUnavailable
-from common.jobs import ADD_MANY_TASK, ADD_TASK
+from common.queue.jobs import ADD_MANY_TASK, ADD_TASK
 from workers.chunks import Chunks
 from workers.pipeline import Pipeline
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from common.ledger import Ledger
+from common.queue.ledger import Ledger
 from common.store.base import Store
 from common.uploads import Uploads
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from common.jobs import BATCH_QUEUE
+from common.queue.jobs import BATCH_QUEUE
 
 
 class Turns:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import BoundedSemaphore, Event, Thread
 from time import monotonic, time
 
-from common.addresses import read_url
-from common.callbacks import CallState, Delivery, Outbox, Told
 from common.errors import FetchError, MatchError
-from common.ledger import task_of
-from common.task_json import task_json
+from common.net.addresses import read_url
+from common.net.webhook_signing import signed_headers
+from common.queue.callbacks import CallState, Delivery, Outbox, Told
+from common.queue.task_json import task_json
+from common.queue.tasks import task_of
 from common.times import iso
-from common.webhook_signing import signed_headers
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from threading import Event, Thread
 from time import monotonic
 
 from common.errors import MatchError, StoreError, StoreUnavailable
-from common.ledger import Claim, State
+from common.queue.tasks import Claim, State
 from common.store.base import Record, Store, Verdict, Written
 from workers.settlement import End, Settlement
 from workers.signals import Signals

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from common.images import decode
+from common.pictures.images import decode
+from common.pictures.signature import FIRST, SECOND, _levels, distances, sign
 from common.search import CUTOFF
-from common.signature import FIRST, SECOND, _levels, distances, sign
 
 BLOCK = 10_000
 # Patterns that a synthetic signature has from one photograph: with 15, pairs as near as .47 are as rare as in reality.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.signature import LENGTH, Signature
+from common.pictures.signature import LENGTH, Signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.errors import Overloaded
-from common.redis_client import RETRY_AFTER_S
+from common.redis.client import RETRY_AFTER_S
 
 # What an API leaves behind that dies before it accepts the job goes after this long. It is long because of the other
 # case: one that dies between accepting and `keep`, whose task then waits behind a backlog.

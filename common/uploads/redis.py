@@ -13,9 +13,9 @@ from typing import cast
 
 from redis import Redis
 
-from common.admission import Admission
-from common.lua import EVEN_WHEN_FULL, NOW_MS
-from common.redis_client import redis_errors
+from common.queue.admission import Admission
+from common.redis.client import redis_errors
+from common.redis.lua import EVEN_WHEN_FULL, NOW_MS
 from common.uploads.base import CROWDED_SHARE, UNCLAIMED_S, is_claim, new_claim, no_room
 
 # What is done with these makes room.

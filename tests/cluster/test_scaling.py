@@ -10,8 +10,9 @@ from redis import Redis
 
 from checks.objects import Object
 from checks.render import Combination, render
-from common.jobs import BATCH_QUEUE, AddJob
-from common.ledger import Closing, Ledger, State
+from common.queue.jobs import BATCH_QUEUE, AddJob
+from common.queue.ledger import Ledger
+from common.queue.tasks import Closing, State
 from dev.cluster.control_plane import Cluster, Refused
 from dev.cluster.keda import keda
 from dev.cluster.namespaces import PATIENCE_S, Namespace

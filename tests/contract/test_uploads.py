@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.admission import Admission
 from common.errors import Overloaded, QueueUnavailable
-from common.redis_client import connect
+from common.queue.admission import Admission
+from common.redis.client import connect
 from common.uploads import FolderUploads, RedisUploads, Uploads
 from common.uploads.base import new_claim
 

@@ -8,7 +8,7 @@ from time import sleep
 import pytest
 from celery import Celery
 
-from common.broker import queue_settings
+from common.queue.broker import queue_settings
 from harness.accounts import Accepted, Client, Item
 from harness.autoscaling import Autoscaler, Rule
 from harness.stage import Stage, size

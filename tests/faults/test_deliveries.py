@@ -4,8 +4,8 @@ import random
 
 import requests
 
-from api.publisher import Publisher
-from common.jobs import SINGLE_QUEUE
+from api.work.publisher import Publisher
+from common.queue.jobs import SINGLE_QUEUE
 from harness.accounts import Accepted, Item
 from harness.stage import Stage, size
 

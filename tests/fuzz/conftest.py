@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from api.codes import CODES
-from common.addresses import Target, read_url
+from api.description.codes import CODES
 from common.config import Settings
 from common.errors import FetchError
-from common.fetch import Fetcher
+from common.net.addresses import Target, read_url
+from common.net.fetch import Fetcher
 
 LONG = os.environ.get("MATCH_FUZZ") == "long"
 SEED = int(os.environ.get("MATCH_FUZZ_SEED") or (random.SystemRandom().randrange(2**32) if LONG else 1))

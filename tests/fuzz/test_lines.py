@@ -8,8 +8,8 @@ from typing import Any
 from flask.testing import FlaskClient
 from hypothesis import strategies as st
 
-from api.codes import CODES
-from api.lines import READ_BYTES, Line, blocks
+from api.description.codes import CODES
+from api.forms.lines import READ_BYTES, Line, blocks
 
 Fuzz = Callable[..., None]
 

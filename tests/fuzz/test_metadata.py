@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from api.parameters import valid_metadata
-from common.jobs import AddJob
-from common.signature import LENGTH
+from api.forms.parameters import valid_metadata
+from common.pictures.signature import LENGTH
+from common.queue.jobs import AddJob
 from common.store.base import Record
 from common.store.labels import labels
 from common.store.sqlite import SqliteStore

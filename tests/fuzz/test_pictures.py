@@ -12,10 +12,10 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image
 
-from api.codes import CODES
+from api.description.codes import CODES
 from common.errors import ImageError
-from common.images import Limits, decode
-from common.signature import LENGTH, sign
+from common.pictures.images import Limits, decode
+from common.pictures.signature import LENGTH, sign
 
 Fuzz = Callable[..., None]
 

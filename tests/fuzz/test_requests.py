@@ -9,12 +9,12 @@ from urllib.parse import quote_from_bytes, urlencode
 from flask.testing import FlaskClient
 from hypothesis import strategies as st
 
+from api.access.keys import Keyring, hash_of
 from api.app import REQUEST_ID
-from api.keys import Keyring, hash_of
-from api.parameters import cursor
-from api.requests import LIST
+from api.forms.parameters import cursor
+from api.forms.requests import LIST
 from api.routes import ENDPOINTS
-from api.task_routes import TASKS
+from api.routes.tasks import TASKS
 
 Fuzz = Callable[..., None]
 Sound = Callable[[Any], dict[str, Any]]

@@ -6,10 +6,10 @@ from dataclasses import fields
 from hypothesis import strategies as st
 from kombu import Connection
 
-from common.broker import queue_settings
 from common.config import Settings
 from common.errors import ConfigError
-from common.redis_client import connect
+from common.queue.broker import queue_settings
+from common.redis.client import connect
 from common.store.elastic.connection import connect as connect_elasticsearch
 from common.store.elastic.connection import split_url
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from api.codes import CODES
-from common import dialing, fetch
-from common.addresses import DEFAULT_PORTS, is_public, read_url
+from api.description.codes import CODES
 from common.errors import FetchError
-from common.fetch import Fetcher
+from common.net import dialing, fetch
+from common.net.addresses import DEFAULT_PORTS, is_public, read_url
+from common.net.fetch import Fetcher
 
 Fuzz = Callable[..., None]
 

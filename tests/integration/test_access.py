@@ -8,11 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.docs_routes import endpoints
+from api.access.keys import Keyring, Scope
 from api.endpoints import Endpoint
-from api.keys import Keyring, Scope
 from api.new_key import table
 from api.routes import ENDPOINTS, SUBJECTS
+from api.routes.docs import endpoints
 from common.config import Settings
 
 EVERY = (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))

@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from PIL import Image
 from redis import Redis
 
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.ledger import OPEN, TASK, Closing, HostPlaces, Ledger, State
-from common.redis_client import connect
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.ledger import OPEN, TASK, HostPlaces, Ledger
+from common.queue.tasks import Closing, State
+from common.redis.client import connect
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -285,7 +286,7 @@ def test_lines_without_redis_are_told_to_come_back(make_client: Callable[..., Fl
 def test_lines_beyond_the_most_are_told_and_not_accepted(
     make_client: Callable[..., FlaskClient], real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.batch_routes.LINES", 3)
+    monkeypatch.setattr("api.routes.batch.LINES", 3)
 
     outcomes = batch(make_client(real_redis), *[line(f"{number}") for number in range(6)])
 
@@ -300,7 +301,7 @@ def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret of the inside")
 
-    monkeypatch.setattr("api.batch_routes.accepted", broken)
+    monkeypatch.setattr("api.routes.batch.accepted", broken)
 
     [outcome] = batch(client, line("a"))
 

@@ -13,8 +13,9 @@ from PIL import Image
 from redis import Redis
 
 from api.services import Services
-from common.ledger import OPEN, Closing, Ledger, State
-from common.redis_client import connect
+from common.queue.ledger import OPEN, Ledger
+from common.queue.tasks import Closing, State
+from common.redis.client import connect
 from dev.redis_server import RedisServer
 
 NOWHERE = "redis://127.0.0.1:1/0"

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import Closing, Ledger, State
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import Ledger
+from common.queue.tasks import Closing, State
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore

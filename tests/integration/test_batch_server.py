@@ -16,8 +16,8 @@ import pytest
 import requests
 from redis import Redis
 
-from common.jobs import BATCH_QUEUE
-from common.ledger import OPEN
+from common.queue.jobs import BATCH_QUEUE
+from common.queue.ledger import OPEN
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 

@@ -12,16 +12,17 @@ from PIL import Image
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
-from api.publisher import Publisher
-from api.recovery import Recovery
-from common.admission import Admission
-from common.compute import ComputeSlot
+from api.work.publisher import Publisher
+from api.work.recovery import Recovery
 from common.errors import QueueUnavailable, StoreUnavailable
-from common.fetch import Fetcher
-from common.images import Limits
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, FETCHING, OPEN, Closing, HostPlaces, Ledger, Refusal, State
-from common.redis_client import connect
+from common.net.fetch import Fetcher
+from common.pictures.compute import ComputeSlot
+from common.pictures.images import Limits
+from common.queue.admission import Admission
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import FAILED, FETCHING, OPEN, HostPlaces, Ledger
+from common.queue.tasks import Closing, Refusal, State
+from common.redis.client import connect
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
 from workers.hosts import Hosts

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import Ledger, State
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES

@@ -14,9 +14,10 @@ from elasticsearch import Elasticsearch
 from redis import Redis
 
 from common.errors import StoreUnavailable
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import Ledger, State
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
 from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from dev.elasticsearch_cluster import Cluster

@@ -16,7 +16,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon

@@ -18,13 +18,14 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from redis import Redis
 
-from api.commands import HERE
+from api.description.commands import HERE
+from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
 from api.endpoints import Endpoint
-from api.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
-from api.reading import LINE_TYPES
+from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
-from common.ledger import OPEN, Closing, Ledger, State
-from common.signature import sign
+from common.pictures.signature import sign
+from common.queue.ledger import OPEN, Ledger
+from common.queue.tasks import Closing, State
 from common.store.base import Record
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"

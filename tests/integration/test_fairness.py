@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 from redis import Redis
 
-from api.publisher import Publisher
-from api.recovery import Recovery
+from api.work.publisher import Publisher
+from api.work.recovery import Recovery
 from common.config import Settings
-from common.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
-from common.ledger import CLOSED_STATES, OPEN, Closing, State, Task
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
+from common.queue.ledger import OPEN
+from common.queue.tasks import CLOSED_STATES, Closing, State, Task
 from common.wiring import Parts, wire
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper

@@ -25,9 +25,9 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
-from common.addresses import AllowedTarget
 from common.errors import FetchError
-from common.fetch import Fetcher
+from common.net.addresses import AllowedTarget
+from common.net.fetch import Fetcher
 
 INTERNAL = "127.0.0.1"
 EVIL = "127.0.0.2"

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
-from common.ledger import Closing, State
+from common.queue.tasks import Closing, State
 from common.wiring import Parts, wire
 from dev.ports import free_port
 from dev.redis_server import RedisServer

@@ -17,12 +17,13 @@ from PIL import Image
 from redis import Redis
 from werkzeug.datastructures import Headers
 
-from api.keys import Keyring
+from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import QueueUnavailable
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.ledger import OPEN, TASK, Closing, Ledger, State
-from common.redis_client import connect
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.tasks import Closing, State
+from common.redis.client import connect
 
 URL = "http://example.org/cat.jpg"
 HOOK = "https://hooks.example.org/"
@@ -273,7 +274,7 @@ def test_what_is_accepted_is_told_when_there_is_no_room_for_more(
 
     assert (refused.status_code, again.status_code) == (503, 202)
     assert again.json["task"]["id"] == first.json["task"]["id"]
-    monkeypatch.setattr("common.admission.Admission.check", full)
+    monkeypatch.setattr("common.queue.admission.Admission.check", full)
     assert add(client, {"image": picture(), "filepath": "one"}).status_code == 202
 
 

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.shared_counts import SHARED_MEMORY
-from common.redis_client import connect
+from common.redis.client import connect
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 
@@ -314,7 +314,7 @@ def test_a_path_that_nobody_knows_is_no_label(make_client: Callable[..., FlaskCl
 
 
 def test_without_a_collector_opentelemetry_is_not_loaded_and_without_the_extra_the_start_says_so() -> None:
-    code = "import sys; from common.tracing import OFF, open_tracing; assert open_tracing(None, service='x') is OFF; "
+    code = "import sys; from common.telemetry import tracing as t; assert t.open_tracing(None, service='x') is t.OFF; "
     loaded = subprocess.run(
         [sys.executable, "-c", code + "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"],
         cwd=ROOT,

@@ -15,7 +15,7 @@ import pytest
 import requests
 from gunicorn.config import Config
 
-from api.server import Worker
+from api.server.worker import Worker
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 

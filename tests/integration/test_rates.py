@@ -8,11 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.keys import Keyring, Scope
+from api.access.keys import Keyring, Scope
 from api.new_key import table
 from api.rates import PREFIX, Rates
 from common.config import Settings
-from common.redis_client import connect
+from common.redis.client import connect
 from dev.redis_server import RedisServer
 
 NOWHERE = "redis://127.0.0.1:1/0"

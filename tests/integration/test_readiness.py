@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from common.redis_client import connect
+from common.redis.client import connect
 from common.store.base import Health
 from dev.redis_server import RedisServer
 

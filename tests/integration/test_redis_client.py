@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import TimeoutError as NoAnswer
 
 from common.errors import QueueError, QueueUnavailable
-from common.redis_client import connect, redis_errors
+from common.redis.client import connect, redis_errors
 from dev.redis_server import RedisServer
 
 

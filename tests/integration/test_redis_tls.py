@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.publisher import Publisher
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import CLOSED_STATES, State, Task
+from api.work.publisher import Publisher
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.tasks import CLOSED_STATES, State, Task
 from common.wiring import Parts
 from dev.cluster.certificates import Certificates, make_certificates
 from dev.redis_server import RedisServer

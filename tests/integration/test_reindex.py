@@ -19,7 +19,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.copying import Copying

@@ -20,10 +20,10 @@ import pytest
 import requests
 from gunicorn.config import Config
 
-from api.arrival import Patience
-from api.connection import NOT_READ, STREAM_BYTES, Reader
-from api.server import Bounds, Worker
-from common.signature import LENGTH
+from api.server.arrival import Patience
+from api.server.connection import NOT_READ, STREAM_BYTES, Reader
+from api.server.worker import Bounds, Worker
+from common.pictures.signature import LENGTH
 from common.store.base import Record
 from common.store.sqlite import SqliteStore
 from dev.ports import free_port
@@ -41,7 +41,9 @@ STORED, FILEPATH_BYTES = 600, 2000
 FORM = "Content-Type: application/x-www-form-urlencoded"
 LINES = "Content-Type: application/x-ndjson"
 # It gives up after a second those who do not read.
-IMPATIENT = "import api.connection; api.connection.SEND_WITHIN_S = 1.0; from api.__main__ import main; main()"
+IMPATIENT = (
+    "import api.server.connection; api.server.connection.SEND_WITHIN_S = 1.0; from api.__main__ import main; main()"
+)
 
 
 class Api:

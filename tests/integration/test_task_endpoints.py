@@ -12,9 +12,10 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from common.admission import Admission
-from common.jobs import SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.ledger import OPEN, TASK, Closing, Ledger, Sent, State
+from common.queue.admission import Admission
+from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.tasks import Closing, Sent, State
 from common.uploads import RedisUploads, Uploads
 
 WITHIN_S = 30

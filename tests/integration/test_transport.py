@@ -10,7 +10,7 @@ from kombu.common import ignore_errors
 from redis import Redis
 
 from common.config import Settings
-from common.transport import Channel
+from common.queue.transport import Channel
 from dev.redis_server import RedisServer
 from workers.app import taking_options
 
@@ -19,7 +19,7 @@ from workers.app import taking_options
 def channel(redis_server: RedisServer, real_redis: Redis) -> Iterator[Channel]:
     assert real_redis.ping()
     app = Celery(broker=redis_server.url, set_as_current=False)
-    app.conf.broker_transport = "common.transport:Transport"
+    app.conf.broker_transport = "common.queue.transport:Transport"
     with app.connection() as connection, connection.channel() as channel:
         yield channel
     app.close()
@@ -67,7 +67,9 @@ def test_a_worker_killed_while_it_looks_for_lost_messages_keeps_nobody_from_look
 ) -> None:
     settings = Settings.from_env({"REDIS_URL": redis_server.url})
     app = Celery(broker=redis_server.url, set_as_current=False)
-    app.conf.update(broker_transport="common.transport:Transport", broker_transport_options=taking_options(settings))
+    app.conf.update(
+        broker_transport="common.queue.transport:Transport", broker_transport_options=taking_options(settings)
+    )
     left_ms: list[int] = []
     with app.connection() as connection, connection.channel() as channel:
         real_redis.zadd(channel.unacked_index_key, {"held by a dead worker": 1})
@@ -87,7 +89,7 @@ def test_a_worker_killed_while_it_looks_for_lost_messages_keeps_nobody_from_look
 
 def test_a_connection_lost_with_messages_in_hand_can_be_closed(tmp_path: Path) -> None:
     app = Celery(set_as_current=False)
-    app.conf.broker_transport = "common.transport:Transport"
+    app.conf.broker_transport = "common.queue.transport:Transport"
     with RedisServer(tmp_path) as server, app.connection(server.url) as connection:
         channel = cast("Any", connection.default_channel)
         channel.basic_publish(channel.prepare_message("hello"), exchange="", routing_key="transport-test")

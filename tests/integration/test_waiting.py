@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.waiting import LOOK_EVERY_S, Waiters
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import CLOSED_CHANNEL, Closing, Ledger, State, Task
-from common.redis_client import connect
+from api.work.waiting import LOOK_EVERY_S, Waiters
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import CLOSED_CHANNEL, Ledger
+from common.queue.tasks import Closing, State, Task
+from common.redis.client import connect
 from dev.redis_server import RedisServer
 from harness.proxy import Proxy
 
@@ -78,7 +79,7 @@ def test_an_unknown_task_is_not_waited_for(waiters: Waiters) -> None:
 def test_an_announcement_that_is_lost_is_made_up_for(
     waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.waiting.LOOK_EVERY_S", LOOK_EVERY_S / 50)
+    monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LOOK_EVERY_S / 50)
     [task] = accept(ledger)
     deaf = Event()
     monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
@@ -99,7 +100,7 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
     waiters.wait(first.id, timeout_s=0.01)
     listen(real_redis)
     # From here on only an announcement wakes it.
-    monkeypatch.setattr("api.waiting.LOOK_EVERY_S", LONG_S)
+    monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LONG_S)
     real_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     listen(real_redis)
 
@@ -115,8 +116,8 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
 def test_a_connection_that_died_unnoticed_is_replaced(
     ledger: Ledger, redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.waiting.QUIET_S", 0.5)
-    monkeypatch.setattr("api.waiting.ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr("api.work.waiting.QUIET_S", 0.5)
+    monkeypatch.setattr("api.work.waiting.ANSWER_WITHIN_S", 1.0)
     with Proxy(redis_server.port) as proxy, connect(proxy.url("redis")) as distant:
         waiters = Waiters(distant, ledger)
         waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
@@ -132,7 +133,7 @@ def test_a_connection_that_died_unnoticed_is_replaced(
 def test_a_quiet_connection_that_lives_is_kept(
     waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.waiting.QUIET_S", 0.0)
+    monkeypatch.setattr("api.work.waiting.QUIET_S", 0.0)
     waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
     listen(real_redis)
     [before] = real_redis.client_list(_type="pubsub")

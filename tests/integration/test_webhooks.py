@@ -20,10 +20,10 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from api.publisher import Publisher
-from common.callbacks import Callback, CallState
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.ledger import CLOSED_STATES, Task
+from api.work.publisher import Publisher
+from common.queue.callbacks import Callback, CallState
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
+from common.queue.tasks import CLOSED_STATES, Task
 from common.wiring import Parts
 from dev.ports import free_port
 

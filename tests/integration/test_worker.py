@@ -11,10 +11,11 @@ from celery import Celery
 from PIL import Image
 from redis import Redis
 
-from api.publisher import Publisher
-from common.broker import QUEUE_SETTINGS
-from common.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.ledger import CLOSED_STATES, OPEN, State, Task
+from api.work.publisher import Publisher
+from common.queue.broker import QUEUE_SETTINGS
+from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.queue.ledger import OPEN
+from common.queue.tasks import CLOSED_STATES, State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts
 from dev.redis_server import RedisServer
@@ -29,7 +30,7 @@ DEADLY = b"\x89PNG\r\n\x1a\n deadly"
 # Stands for a decoder that never returns from C code, for which no harmless picture is known.
 DECODER_THAT_HANGS = f"""
 import sys, time
-from common.images import decode
+from common.pictures.images import decode
 from workers import pipeline
 from workers.__main__ import main
 

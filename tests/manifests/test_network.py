@@ -10,7 +10,7 @@ from api.routes import ENDPOINTS
 from checks.network import NAME, Peer, between, may_receive, may_send
 from checks.objects import ECK, Object, Pod, of_kind, one, pods
 from checks.render import Combination, overlays
-from common.addresses import DEFAULT_PORTS, is_public
+from common.net.addresses import DEFAULT_PORTS, is_public
 
 # The first run on a machine builds and fetches tools.
 pytestmark = pytest.mark.timeout(1200)

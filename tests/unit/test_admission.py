@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from common.admission import Admission
 from common.errors import Overloaded
+from common.queue.admission import Admission
 
 MOST = 1_000_000
 
@@ -32,7 +32,7 @@ def admission(memory: Memory) -> Admission:
 @pytest.fixture
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is given away makes it look again."""
-    monkeypatch.setattr("common.admission.LOOK_EVERY_S", float("inf"))
+    monkeypatch.setattr("common.queue.admission.LOOK_EVERY_S", float("inf"))
 
 
 def test_without_a_bound_on_memory_nothing_is_refused() -> None:
@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_refused_and_less_is_not() -> None:
 
 
 def test_freed_memory_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.admission.LOOK_EVERY_S", 0)
+    monkeypatch.setattr("common.queue.admission.LOOK_EVERY_S", 0)
     memory = Memory(used=900_000)
     gate = admission(memory)
     with pytest.raises(Overloaded):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.arrival import (
+from api.server.arrival import (
     BYTES_A_SECOND,
     CHUNKS_AT_FIRST,
     HEAD_BYTES,

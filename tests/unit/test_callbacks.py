@@ -3,10 +3,11 @@
 import pytest
 from redis import Redis
 
-from common import figures
-from common.callbacks import COUNTS, OLDEST, CallState, Delivery, Outbox, Told
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.ledger import TASK, Callback, Closing, Ledger, State, task_of
+from common.queue import figures
+from common.queue.callbacks import COUNTS, OLDEST, CallState, Delivery, Outbox, Told
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
+from common.queue.ledger import TASK, Callback, Ledger
+from common.queue.tasks import Closing, State, task_of
 
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import QueueUnavailable, StoreUnavailable
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from workers.chunks import MOST_AT_ONCE, Chunks
 from workers.turns import Turns
 

@@ -3,9 +3,9 @@
 import certifi
 import pytest
 
-from common.addresses import AllowedTarget
 from common.config import Settings
 from common.errors import ConfigError
+from common.net.addresses import AllowedTarget
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:

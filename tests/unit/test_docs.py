@@ -9,7 +9,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from api.endpoints import Endpoint
-from api.parameters import InHeader, InPath
+from api.forms.parameters import InHeader, InPath
 from api.routes import ENDPOINTS
 from common.config import Settings
 

@@ -12,10 +12,10 @@ import urllib3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from common import addresses, fetch
-from common.addresses import AllowedTarget, is_public, read_url
 from common.errors import FetchError
-from common.fetch import Fetcher
+from common.net import addresses, fetch
+from common.net.addresses import AllowedTarget, is_public, read_url
+from common.net.fetch import Fetcher
 
 PRIVATE_ADDRESSES = [
     "0.0.0.0",  # noqa: S104 - refused, not bound

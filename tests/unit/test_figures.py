@@ -5,13 +5,14 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from common import figures
-from common.callbacks import OLDEST, CallState
 from common.errors import QueueUnavailable
-from common.heartbeats import ALIVE_FOR_S, WORKERS, Heartbeats
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
-from common.ledger import OPEN, TASK, Closing, Ledger, State
-from common.redis_client import connect
+from common.queue import figures
+from common.queue.callbacks import OLDEST, CallState
+from common.queue.heartbeats import ALIVE_FOR_S, WORKERS, Heartbeats
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.tasks import Closing, State
+from common.redis.client import connect
 
 JOB = AddJob(filepath="a", url="http://example.org/a.jpg")
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
-from common.ledger import FETCHING, Claim, HostPlaces, Ledger, Sent, State, Task
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.ledger import FETCHING, HostPlaces, Ledger
+from common.queue.tasks import Claim, Sent, State, Task
 from workers.hosts import Hosts
 
 HOST = "busy.example"

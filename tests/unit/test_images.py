@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import ImageError
-from common.formats import SNIFFED_BYTES, looks_like_picture
-from common.images import Limits, decode
-from common.signature import LENGTH, distance, expand, is_featureless, sign
+from common.pictures.formats import SNIFFED_BYTES, looks_like_picture
+from common.pictures.images import Limits, decode
+from common.pictures.signature import LENGTH, distance, expand, is_featureless, sign
 
 Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
 
@@ -367,8 +367,8 @@ ONE_AFTER_ANOTHER = """
 import json, resource, sys, warnings
 from pathlib import Path
 from common.errors import ImageError
-from common.images import decode
-from common.signature import sign
+from common.pictures.images import decode
+from common.pictures.signature import sign
 warnings.simplefilter("ignore")
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 outcomes = {}

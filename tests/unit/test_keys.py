@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from api.docs_routes import endpoints
-from api.keys import LOOK_EVERY_S, Keyring, Scope, parse
+from api.access.keys import LOOK_EVERY_S, Keyring, Scope, parse
 from api.new_key import new_key, table
 from api.routes import ENDPOINTS, SUBJECTS
+from api.routes.docs import endpoints
 from common.config import Settings
 from common.errors import ConfigError
 

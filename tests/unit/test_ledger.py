@@ -6,9 +6,10 @@ import pytest
 from redis import Redis
 
 from common.errors import InputError, Overloaded, QueueUnavailable
-from common.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Origin
-from common.ledger import ENDED, FAILED, SEQ, TASK, Closing, Ledger, Refusal, Sent, State
-from common.redis_client import connect
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Origin
+from common.queue.ledger import ENDED, FAILED, SEQ, TASK, Ledger
+from common.queue.tasks import Closing, Refusal, Sent, State
+from common.redis.client import connect
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
@@ -332,7 +333,7 @@ def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger)
 
 
 def test_a_filter_that_fits_nothing_costs_no_more_than_a_page(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.ledger.LOOKED_AT_MOST", 2)
+    monkeypatch.setattr("common.queue.ledger.LOOKED_AT_MOST", 2)
     for task_id in accept(ledger, *[JOB] * 5):
         fail(ledger, task_id)
 

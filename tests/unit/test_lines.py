@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import ClientDisconnected
 
-from api.lines import READ_BYTES, Line, blocks
+from api.forms.lines import READ_BYTES, Line, blocks
 
 MOST = 100
 

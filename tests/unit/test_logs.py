@@ -14,9 +14,9 @@ import pytest
 import structlog
 
 from api.new_key import new_key
-from common import logs
 from common.config import Settings
-from common.logs import bound, formatter
+from common.telemetry import logs
+from common.telemetry.logs import bound, formatter
 
 SECRETS = Settings(
     redis_url="redis://:r3dis%2Fpass@redis.lan:6379/0",

@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import Metrics
 from api.vitals import Vitals
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import Closing, Ledger, State
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import Ledger
+from common.queue.tasks import Closing, State
 from common.store.base import Health, Store
 from dev import promtool
 from workers.signals import Signals

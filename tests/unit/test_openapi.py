@@ -15,18 +15,18 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from api.codes import CODES, MEANING, TASK_CODES
-from api.docs import POLICY, page, prose
+from api.description.codes import CODES, MEANING, TASK_CODES
+from api.description.examples import EXAMPLES, FAILURES
+from api.description.openapi import VERSION, document
+from api.description.page import POLICY, page, prose
 from api.envelope import CODE_OF, STATUS_OF
-from api.examples import EXAMPLES, FAILURES
-from api.openapi import VERSION, document
-from api.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
+from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
 from api.routes import ENDPOINTS, SUBJECTS
-from common.callbacks import Delivery, Ended
 from common.config import Settings
 from common.errors import FetchError, ImageError, StoreError
-from common.formats import READ
-from common.webhook_signing import signed_headers
+from common.net.webhook_signing import signed_headers
+from common.pictures.formats import READ
+from common.queue.callbacks import Delivery, Ended
 from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,7 +211,7 @@ def test_every_code_that_the_service_gives_is_described() -> None:
 
 def test_failed_tasks_can_be_asked_for_by_every_code_that_a_worker_writes(described: dict[str, Any]) -> None:
     """Those of pictures and downloads are in the modules of these, the others in the pipeline and the error tree."""
-    files = [*(ROOT / "common").glob("*.py"), ROOT / "workers" / "pipeline.py"]
+    files = [*(ROOT / "common").rglob("*.py"), ROOT / "workers" / "pipeline.py"]
     text = "\n".join(path.read_text() for path in sorted(files) if path.name in WORKED_BY)
     written = {
         *re.findall(r'\b(?:code|INTERNAL_ERROR) ?= ?"([a-z_]+)"', text),

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from common.compute import ComputeSlot
 from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
-from common.images import Limits, decode
-from common.jobs import SINGLE_QUEUE, AddJob, Origin
-from common.ledger import Ledger, State, Task
-from common.logs import formatter
-from common.signature import sign
+from common.pictures.compute import ComputeSlot
+from common.pictures.images import Limits, decode
+from common.pictures.signature import sign
+from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
+from common.queue.ledger import Ledger
+from common.queue.tasks import State, Task
+from common.telemetry.logs import formatter
 from common.uploads import Uploads
 from workers.hosts import Hosts
 from workers.pipeline import MOST_DEATHS, Pipeline

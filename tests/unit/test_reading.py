@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 from werkzeug.test import EnvironBuilder
 
-from api.parameters import (
+from api.forms.parameters import (
     Boolean,
     Cursor,
     Filepath,
@@ -27,9 +27,9 @@ from api.parameters import (
     Whole,
     cursor,
 )
-from api.reading import StrictRequest, TooLarge, UnsupportedBody, parse
-from api.reading import read as read_request
-from api.sources import Pictured
+from api.forms.reading import StrictRequest, TooLarge, UnsupportedBody, parse
+from api.forms.reading import read as read_request
+from api.forms.sources import Pictured
 from common.config import Settings
 from common.errors import InputError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.redaction import redact_urls
+from common.telemetry.redaction import redact_urls
 
 
 @pytest.mark.parametrize(

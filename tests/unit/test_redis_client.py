@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.redis_client import connect
+from common.redis.client import connect
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1/0", "sentinel://127.0.0.1:1/primary/0"])

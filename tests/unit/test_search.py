@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.images import Picture
-from common.orientations import ORIENTATIONS, turn
+from common.pictures.images import Picture
+from common.pictures.orientations import ORIENTATIONS, turn
+from common.pictures.signature import LENGTH, Signature, distance, sign
 from common.search import CUTOFF, TURNED_CUTOFF, compare, search
-from common.signature import LENGTH, Signature, distance, sign
 from common.store.base import Record, Tombstone
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)

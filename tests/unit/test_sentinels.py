@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.broker import TRANSPORT_OPTIONS, queue_settings
-from common.sentinels import Sentinels
+from common.queue.broker import TRANSPORT_OPTIONS, queue_settings
+from common.redis.sentinels import Sentinels
 
 URL = "sentinel://me:s%40fe@one.lan,[fd00::2]:26380/main/1?sentinel_password=other"
 

@@ -9,8 +9,9 @@ from redis import Redis
 
 from api.metrics import Metrics
 from api.vitals import Vitals
-from common.ledger import ENDED, Ledger, State
-from common.logs import FIELDS
+from common.queue.ledger import ENDED, Ledger
+from common.queue.tasks import State
+from common.telemetry.logs import FIELDS
 from workers.signals import Signals
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()

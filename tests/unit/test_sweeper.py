@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.ledger import OPEN, Closing, Ledger, Sent, State
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.queue.ledger import OPEN, Ledger
+from common.queue.tasks import Closing, Sent, State
 from common.uploads import Uploads
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper, lost

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import FAILED, Closing, Ledger, State
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import FAILED, Ledger
+from common.queue.tasks import Closing, State
 from common.store.base import Tombstone
 from common.uploads import Uploads
 from workers.sweeper import PURGE_EVERY_S

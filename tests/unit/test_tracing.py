@@ -9,9 +9,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from common.errors import FetchError
-from common.jobs import SINGLE_QUEUE, AddJob, Origin
-from common.ledger import Ledger, State
-from common.tracing import CONSUMER, OFF, TRACEPARENT, OpenTelemetry, Tracing, trace_id
+from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
+from common.telemetry.tracing import CONSUMER, OFF, TRACEPARENT, OpenTelemetry, Tracing, trace_id
 from workers.signals import Signals
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

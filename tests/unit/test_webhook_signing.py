@@ -9,7 +9,7 @@ import pytest
 
 from common.config import Settings
 from common.errors import ConfigError
-from common.webhook_signing import signed_headers
+from common.net.webhook_signing import signed_headers
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OLDER = "whsec_" + base64.b64encode(bytes(range(24, 48))).decode()

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.callbacks import Callback, CallState, Outbox
 from common.errors import FetchError
-from common.jobs import SINGLE_QUEUE, AddJob, Order
-from common.ledger import Closing, Ledger, State
+from common.queue.callbacks import Callback, CallState, Outbox
+from common.queue.jobs import SINGLE_QUEUE, AddJob, Order
+from common.queue.ledger import Ledger
+from common.queue.tasks import Closing, State
 from workers.webhooks import Deliverer
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()

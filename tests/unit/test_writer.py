@@ -10,8 +10,9 @@ import pytest
 from redis import Redis
 
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
-from common.jobs import SINGLE_QUEUE, AddJob
-from common.ledger import Claim, Ledger, State
+from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.ledger import Ledger
+from common.queue.tasks import Claim, State
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
 from workers.settlement import End, Settlement

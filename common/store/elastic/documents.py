@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.signature import Signature
+from common.pictures.signature import Signature
 from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
 from common.store.elastic.answers import Json
 from common.store.elastic.bulk import action

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
 
 # A mapping has one vector field for each place in a record's signatures; a field that is empty costs a search nothing.
 SIGNATURES_MAX = 2

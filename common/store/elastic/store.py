@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError, StoreUnavailable
-from common.signature import Signature
+from common.pictures.signature import Signature
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.elastic import documents
 from common.store.elastic.answers import PARTIAL, Json, hits, is_whole, our_errors, reason

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
 from common.store.sqlite.scan import BLOCK, Scan
 
 

@@ -8,7 +8,7 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from common.signature import LENGTH
+from common.pictures.signature import LENGTH
 
 # Values from -2 to 2 fit in four bits; a row is padded to whole 64-byte lines. Over 100,000 rows numkong's kernel then
 # takes 0.7 ms (unpadded 1.0, eight bits 1.5, eight bits unpadded 3.2).

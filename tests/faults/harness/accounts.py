@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import requests
 
-from common.ledger import CLOSED_STATES, State, Task
+from common.queue.tasks import CLOSED_STATES, State, Task
 from common.search import search
 from common.store.base import Record
 from common.wiring import Parts

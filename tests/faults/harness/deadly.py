@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from common.images import Picture, decode
+from common.pictures.images import Picture, decode
 from workers import pipeline
 from workers.__main__ import main
 

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from PIL import Image
 
-from common.images import decode
-from common.signature import Signature, sign
+from common.pictures.images import decode
+from common.pictures.signature import Signature, sign
 
 
 @cache

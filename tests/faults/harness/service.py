@@ -11,7 +11,7 @@ from typing import Self
 import requests
 from celery import Celery
 
-from common.broker import queue_settings
+from common.queue.broker import queue_settings
 from dev.ports import free_port
 from dev.programs import Program, Running
 from harness.waiting import wait_until

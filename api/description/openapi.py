@@ -1,0 +1,235 @@
+"""The API's description in OpenAPI 3.1, from the endpoints and the types that read their requests."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from api.description.callback_docs import call
+from api.description.codes import CODES, MEANING
+from api.description.examples import EXAMPLES, FAILURES, Example
+from api.description.introduction import SCOPES, introduction
+from api.description.schemas import Json, Schemas, is_file
+from api.endpoints import Endpoint
+from api.forms.reading import FORM_TYPES, LINE_TYPES
+from common.config import Settings
+
+VERSION = "0.1.0"
+# Whatever is asked of whichever endpoint.
+COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501, 503)
+KEY_SCHEME = "key"
+FOUR_KEYS = ("status", "error", "method", "result")
+
+
+def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> Json:
+    """Return the document; it holds nothing of the settings but the bounds that they set."""
+    schemas = Schemas(settings)
+    paths: Json = {}
+    for subject, endpoints in subjects.items():
+        for endpoint in endpoints:
+            path = paths.setdefault(endpoint.path.replace("<", "{").replace(">", "}"), {})
+            for method in endpoint.methods:
+                path[method.lower()] = _operation(endpoint, method, subject, schemas) | _security(endpoint, settings)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Match",
+            "version": VERSION,
+            "summary": "Self-hosted reverse image search",
+            "description": introduction(settings),
+            "license": {"name": "BSD 3-Clause", "identifier": "BSD-3-Clause"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": subject} for subject in subjects],
+        "paths": paths,
+        "webhooks": {"tasks.ended": {"post": call(schemas, settings)}},
+        "components": {
+            "schemas": {"Failure": _failure_schema(), **dict(sorted(schemas.shared.items()))},
+            "responses": {f"{status}": _failure(status) for status in MEANING},
+            "headers": {
+                "X-Request-ID": {
+                    "description": "Names the request in the service's log.",
+                    "schema": {"type": "string"},
+                },
+                "Idempotency-Replayed": {
+                    "description": "All that is accepted here was accepted before, with the same `Idempotency-Key`: "
+                    "this is what became of it. On `/add/batch` it says only that the key came with a batch within the "
+                    "last day, and each line says whether it is `replayed`.",
+                    "schema": {"const": "true"},
+                },
+                "Location": {"description": "Where the task is.", "schema": {"type": "string"}},
+                "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 0}},
+                "WWW-Authenticate": {
+                    "description": "What key is needed (RFC 6750).",
+                    "schema": {"type": "string"},
+                },
+                "Allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}},
+            },
+            "securitySchemes": {
+                KEY_SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": f"An API key, where the service has keys. Each opens some of the scopes {SCOPES}; "
+                    "none includes another.",
+                }
+            },
+        },
+    }
+
+
+def _security(endpoint: Endpoint, settings: Settings) -> Json:
+    """Return which scope the operation needs; where the service has no keys, it does without."""
+    if endpoint.scope is None:
+        return {"security": []}
+    needed: list[Json] = [{KEY_SCHEME: [endpoint.scope.value]}]
+    return {"security": needed if settings.api_keys_file is not None else [{}, *needed]}
+
+
+def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) -> Json:
+    examples = [example for example in EXAMPLES[endpoint.name] if example.method in {"", method}]
+    parameters = [
+        *schemas.parameters(endpoint.takes, where="path"),
+        *schemas.parameters(endpoint.takes, where="header"),
+    ]
+    content: Json = {}
+    if method == "POST":
+        content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
+    if method != "POST" or endpoint.line:
+        parameters += schemas.parameters(endpoint.takes, where="query")
+    summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
+    operation: Json = {
+        "operationId": endpoint.name if method == endpoint.methods[0] else f"{endpoint.name}_{method.lower()}",
+        "summary": summary.rstrip("."),
+        "description": " ".join(more.split()),
+        "tags": [subject],
+        "parameters": [parameter | _examples_of(parameter, examples) for parameter in parameters],
+        "requestBody": {"required": any(_requires(media["schema"]) for media in content.values()), "content": content},
+        "responses": _responses(endpoint, examples, schemas),
+    }
+    empty = ["description"] * (not more) + ["requestBody"] * (not content) + ["parameters"] * (not parameters)
+    return {name: value for name, value in operation.items() if name not in empty}
+
+
+def _lines(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    shown = {
+        example.title: {"value": "".join(f"{json.dumps(line)}\n" for line in example.lines)} for example in examples
+    }
+    schema = schemas.line(endpoint.line) if endpoint.line else {}
+    return {LINE_TYPES[0]: {"schema": schema, "examples": shown}}
+
+
+def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    content: Json = {}
+    for media_type in FORM_TYPES:
+        files = media_type == FORM_TYPES[0]
+        schema = schemas.form(endpoint.takes, files=files)
+        if not schema["properties"] and "patternProperties" not in schema:
+            return {}
+        shown = {one.title: {"value": one.form} for one in examples if one.form and (files or not one.has_files())}
+        encoding = {name: {"contentType": "image/*"} for name, one in schema["properties"].items() if is_file(one)}
+        content[media_type] = {"schema": schema}
+        content[media_type] |= ({"examples": shown} if shown else {}) | ({"encoding": encoding} if encoding else {})
+    return content
+
+
+def _requires(schema: Json) -> bool:
+    """Say whether something has to be there."""
+    return any(name in schema for name in ("required", "oneOf", "allOf"))
+
+
+def _examples_of(parameter: Json, examples: Sequence[Example]) -> Json:
+    """Return what each example gives to a parameter in the path, query or a header."""
+    shown = {one.title: {"value": given} for one in examples if (given := _given(one, parameter["name"])) is not None}
+    return {"examples": shown} if shown else {}
+
+
+def _given(example: Example, name: str) -> Any:  # noqa: ANN401 - JSON
+    """Return what an example gives to a parameter; what comes as `name[key]`, by key; None where it gives nothing."""
+    given = {**example.path, **example.headers, **example.form}
+    inside = {key[len(name) + 1 : -1]: value for key, value in given.items() if key.startswith(f"{name}[")}
+    return given.get(name, inside or None)
+
+
+def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    found: Json = {}
+    for status in endpoint.reply.statuses:
+        shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.status == status}
+        media_type, schema = _body(endpoint, schemas)
+        headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
+        headers += ["Idempotency-Replayed"] * endpoint.reply.keyed
+        found[f"{status}"] = {
+            "description": HTTPStatus(status).phrase,
+            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+            "content": {media_type: {"schema": schema} | ({"examples": shown} if shown else {})},
+        }
+    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_refusals(endpoint)})
+    return found | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
+
+
+def _body(endpoint: Endpoint, schemas: Schemas) -> tuple[str, Json]:
+    """Return the media type and the schema of a successful reply."""
+    if endpoint.reply.text is not None:
+        return endpoint.reply.text, {"type": "string"}
+    if endpoint.line:
+        return LINE_TYPES[0], schemas.reply(endpoint.reply.result)
+    return "application/json", _envelope(endpoint, schemas)
+
+
+def _refusals(endpoint: Endpoint) -> tuple[int, ...]:
+    return (401, 403) * (endpoint.scope is not None) + (429,) * endpoint.limited
+
+
+def _shown(example: Example, endpoint: Endpoint) -> Any:  # noqa: ANN401 - JSON, or lines of it
+    if endpoint.line:
+        return "".join(f"{json.dumps(line)}\n" for line in example.result)
+    return example.body(endpoint.name)
+
+
+def _envelope(endpoint: Endpoint, schemas: Schemas) -> Json:
+    reply = endpoint.reply
+    result = {"maxItems": 0} if reply.result is None else {"items": schemas.reply(reply.result)}
+    return {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["ok", "warn"]},
+            "error": {"type": "array", "items": {"type": "string"}},
+            "method": {"const": endpoint.name},
+            "result": {"type": "array", **result},
+            **{name: schemas.reply(kind) for name, kind in reply.added.items()},
+        },
+        "required": [*FOUR_KEYS],
+    }
+
+
+def _failure_schema() -> Json:
+    return {
+        "description": "What every failure looks like; more keys may stand beside these.",
+        "type": "object",
+        "properties": {
+            "status": {"const": "fail"},
+            "error": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "method": {"type": "string"},
+            "result": {"type": "array"},
+            "code": {"enum": sorted({code for codes in CODES.values() for code in codes})},
+            "field": {"type": "string", "description": "The parameter that is to blame."},
+        },
+        "required": [*FOUR_KEYS, "code"],
+    }
+
+
+def _failure(status: int) -> Json:
+    headers = ["X-Request-ID"]
+    headers += ["Retry-After"] * (status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+    headers += ["WWW-Authenticate"] * (status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+    headers += ["Allow"] * (status == HTTPStatus.METHOD_NOT_ALLOWED)
+    codes = "\n".join(f"- `{code}`: {meaning}" for code, meaning in CODES[status].items())
+    return {
+        "description": f"{MEANING[status]}\n\n{codes}",
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Failure"},
+                "examples": {one.title: {"value": one.body()} for one in FAILURES if one.status == status},
+            }
+        },
+    }

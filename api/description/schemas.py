@@ -1,0 +1,173 @@
+"""JSON Schema of what requests bring and replies hold, from the types that read and document them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from api.forms.parameters import Indexed, InHeader, InPath, Keyed, Parameters
+from common.config import Settings
+
+Json = dict[str, Any]
+
+REF = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One form of a request: its properties by name and by pattern, and what else holds for them."""
+
+    properties: Json
+    patterns: Json
+    rules: Json
+
+    def names(self) -> str:
+        """Return a pattern that all its names fit, and no others."""
+        inside = [re.escape(name) for name in self.properties] + [pattern.strip("^$") for pattern in self.patterns]
+        return f"^({'|'.join(inside)})$"
+
+
+class Schemas:
+    """Makes schemas; `shared` are those of the models in replies, which the others refer to by name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.shared: Json = {}
+
+    def reply(self, kind: Any) -> Json:  # noqa: ANN401 - any type that has a schema
+        """Return the schema of a reply's type; models are referred to."""
+        schema: Json = TypeAdapter(kind).json_schema(ref_template=REF)
+        self.shared |= {name: self._plain(model) for name, model in schema.pop("$defs", {}).items()}
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            plain: Json = self._plain(schema)
+            return plain
+        self.shared[kind.__name__] = self._plain(schema)
+        return {"$ref": REF.format(model=kind.__name__)}
+
+    def line(self, kind: type[Parameters]) -> Json:
+        """Return the schema of a line of JSON."""
+        schema: Json = self._plain(kind.model_json_schema())
+        return schema | {"additionalProperties": False}
+
+    def parameters(self, types: Sequence[type[Parameters]], *, where: str) -> list[Json]:
+        """Return OpenAPI's parameters in the `path`, the `query` or the `header`.
+
+        Where an endpoint takes several forms of a request, none of their parameters is required in all of them.
+        """
+        found: dict[str, Json] = {}
+        for kind in types:
+            for field_name, field, schema in self._fields(kind):
+                if where == _place(field):
+                    name = kind.headers.get(field_name, field_name)
+                    required = where == "path" or (field.is_required() and len(types) == 1)
+                    found[name] = _parameter(name, where, schema, required=required, by_key=_is(field, Keyed, Indexed))
+        return list(found.values())
+
+    def form(self, types: Sequence[type[Parameters]], *, files: bool) -> Json:
+        """Return the schema of a form, with or without files."""
+        forms = [self._form(kind, files=files) for kind in types]
+        schema: Json = {"type": "object", "properties": {}, "patternProperties": {}, "additionalProperties": False}
+        for form in forms:
+            schema["properties"] |= form.properties
+            schema["patternProperties"] |= form.patterns
+        if not schema["patternProperties"]:
+            del schema["patternProperties"]
+        if len(forms) == 1:
+            return schema | forms[0].rules
+        return schema | {"oneOf": [{"propertyNames": {"pattern": form.names()}} | form.rules for form in forms]}
+
+    def _form(self, kind: type[Parameters], *, files: bool) -> _Form:
+        properties: Json = {}
+        patterns: Json = {}
+        for name, field, schema in self._fields(kind):
+            each = schema.get("additionalProperties", schema)
+            if _place(field) != "query" or (is_file(each) and not files):
+                continue
+            about = {"description": schema["description"]} if "description" in schema else {}
+            if _is(field, Keyed):
+                patterns[rf"^{name}\[.*\]$"] = each | about
+            elif _is(field, Indexed):
+                properties[f"{name}[0]"] = each | about
+                patterns[rf"^{name}\[{_beyond_the_first(field)}\]$"] = each | about
+            else:
+                properties[name] = schema
+        return _Form(properties, patterns, _rules(kind, properties))
+
+    def _fields(self, kind: type[Parameters]) -> Iterator[tuple[str, FieldInfo, Json]]:
+        schemas = kind.model_json_schema()["properties"]
+        for name, field in kind.model_fields.items():
+            schema = self._plain(schemas[name])
+            for mark in field.metadata:
+                if isinstance(mark, Indexed):
+                    numbers = f"^(0|{_beyond_the_first(field)})$"
+                    schema |= {"propertyNames": {"pattern": numbers}, "minProperties": 1}
+                if isinstance(mark, Indexed) and mark.each is not None:
+                    schema["additionalProperties"] = self._plain(TypeAdapter(mark.each).json_schema())
+            yield name, field, schema
+
+    def _plain(self, schema: Any) -> Any:  # noqa: ANN401 - JSON
+        """Return a schema without what pydantic adds for itself, and with the settings' values."""
+        if isinstance(schema, list):
+            return [self._plain(one) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        plain = {name: self._plain(value) for name, value in schema.items() if not _is_title(name, value)}
+        if isinstance(plain.get("maximum"), str):
+            plain["maximum"] = getattr(self._settings, plain["maximum"])
+        if plain.get("default", ...) is None:
+            # It stands for a value that is absent: there is no null in a form.
+            del plain["default"]
+            plain |= _without_null(plain.pop("anyOf", []))
+        if "x-default" in plain:
+            plain["default"] = getattr(self._settings, plain.pop("x-default"))
+        return plain
+
+
+def _parameter(name: str, where: str, schema: Json, *, required: bool, by_key: bool) -> Json:
+    about = {"description": schema.pop("description")} if "description" in schema else {}
+    style = {"style": "deepObject", "explode": True} if by_key else {}
+    return {"name": name, "in": where, "required": required, **about, "schema": schema, **style}
+
+
+def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
+    """Return which properties there have to be: the required ones, and one of each group that brings a picture."""
+    required = [name for name, field in kind.model_fields.items() if field.is_required() and name in properties]
+    required += getattr(kind, "first", ())
+    rules: Json = {"required": required} if required else {}
+    groups = getattr(kind, "sources", ())
+    if groups and isinstance(groups[0], str):
+        groups = (groups,)
+    one_each = [{"oneOf": [{"required": [name]} for name in group if name in properties]} for group in groups]
+    return rules | (one_each[0] if len(one_each) == 1 else {"allOf": one_each} if one_each else {})
+
+
+def _beyond_the_first(field: FieldInfo) -> str:
+    """Return a pattern of the numbers from 1 on; the most is a power of ten."""
+    [most] = [mark.most for mark in field.metadata if isinstance(mark, Indexed)]
+    return f"[1-9][0-9]{{0,{len(str(most - 1)) - 1}}}"
+
+
+def _place(field: FieldInfo) -> str:
+    """Return where the field stands; what may be in the query may be in a form."""
+    return "path" if _is(field, InPath) else "header" if _is(field, InHeader) else "query"
+
+
+def _is(field: FieldInfo, *marks: type) -> bool:
+    return any(isinstance(mark, marks) for mark in field.metadata)
+
+
+def is_file(schema: Any) -> bool:  # noqa: ANN401 - JSON
+    """Say whether the schema is that of a file."""
+    return isinstance(schema, dict) and schema.get("contentMediaType") == "application/octet-stream"
+
+
+def _is_title(name: str, value: object) -> bool:
+    return name == "title" and isinstance(value, str)
+
+
+def _without_null(choices: Sequence[Json]) -> Json:
+    left = [choice for choice in choices if choice != {"type": "null"}]
+    return left[0] if len(left) == 1 else {"anyOf": left} if left else {}

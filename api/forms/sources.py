@@ -1,0 +1,103 @@
+"""Where a picture comes from: an upload, a URL, or a filepath under which it is stored."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self, cast
+
+from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
+from werkzeug.datastructures import FileStorage
+
+from api.forms.parameters import Parameters, Upload, Url, wrong, wrong_together
+from common.config import Settings
+from common.errors import FetchError, ImageError, MatchError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A picture by `url`, `data` or `filepath`, exactly one of them; `field` is the parameter that named it."""
+
+    field: str
+    url: str | None = None
+    data: bytes | None = None
+    filepath: str | None = None
+
+
+class UnknownFilepath(MatchError):
+    """No picture is stored under this filepath."""
+
+    code = "unknown_filepath"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} names no stored picture")
+        self.field = field
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Let an error that a picture brought about name the parameter that the picture came by."""
+    try:
+        yield
+    except (ImageError, FetchError) as error:
+        error.field = field
+        raise
+
+
+class Sourced(Parameters):
+    """Parameters that bring one picture, by exactly one of those whose names are in `sources`."""
+
+    sources: ClassVar[tuple[str, ...]]
+    _source: Source = PrivateAttr()
+
+    @property
+    def source(self) -> Source:
+        """The picture."""
+        return self._source
+
+    @model_validator(mode="after")
+    def _choose(self, info: ValidationInfo) -> Self:
+        self._source = choose(self, self.sources, cast("Settings", info.context))
+        return self
+
+
+class Pictured(Sourced):
+    """Parameters that bring one picture, by `url` or `image`."""
+
+    url: Annotated[
+        Url | None,
+        Field(description="The picture's address, http or https. Required where nothing else brings the picture."),
+    ] = None
+    image: Annotated[
+        Upload | None, Field(description="The picture's file. Required where nothing else brings the picture.")
+    ] = None
+
+    sources: ClassVar[tuple[str, ...]] = ("url", "image")
+
+
+def choose(given: Parameters, names: Sequence[str], settings: Settings) -> Source:
+    """Return the picture from the only one of the parameters `names` that is there; raise what is wrong with it."""
+    there = [name for name in names if getattr(given, name) is not None]
+    if not there:
+        raise wrong_together(names[::-1], "or", "is required", code="missing_parameter")
+    if len(there) > 1:
+        raise wrong_together(there[:2], "and", "are both given: one of them is enough")
+    return _source(there[0], getattr(given, there[0]), settings.max_image_bytes)
+
+
+def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:
+    if isinstance(value, FileStorage):
+        return Source(field, data=_read(value, field, max_image_bytes))
+    if field.startswith("filepath"):
+        return Source(field, filepath=value)
+    if not value.strip():
+        raise wrong("is empty", field=field)
+    return Source(field, url=value.strip())
+
+
+def _read(upload: FileStorage, field: str, most: int) -> bytes:
+    data = upload.stream.read(most + 1)
+    if not data:
+        raise wrong("is an empty file", field=field, code="empty_image")
+    if len(data) > most:
+        raise wrong(f"is larger than {most} bytes", field=field, code="too_large")
+    return data

@@ -1,0 +1,30 @@
+"""Metrics, for Prometheus."""
+
+from flask import Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from api.access.keys import Scope
+from api.endpoints import Endpoint, Reply
+from api.forms import requests
+from api.services import Services
+
+
+def metrics(services: Services, _: requests.Nothing) -> Response:
+    """Tell what happened and how things are, for Prometheus.
+
+    The reply is Prometheus's text format. Where Redis or the store is away, what only they know is left out.
+    """
+    return Response(services.metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+ENDPOINTS = (
+    Endpoint(
+        name="metrics",
+        path="/metrics",
+        scope=Scope.READ,
+        methods=("GET",),
+        view=metrics,
+        limited=False,
+        reply=Reply(text="text/plain"),
+    ),
+)

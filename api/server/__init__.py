@@ -1,0 +1,1 @@
+"""gunicorn's worker, with requests read by its event loop."""

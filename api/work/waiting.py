@@ -1,0 +1,119 @@
+"""Waiting for the end of tasks: one listener thread for all requests of a process."""
+
+import logging
+from collections import defaultdict
+from threading import Event, Lock, Thread
+from time import monotonic
+
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import TimeoutError  # noqa: A004 - the client's own name
+
+from common.errors import MatchError
+from common.queue.ledger import CLOSED_CHANNEL, Ledger
+from common.queue.tasks import CLOSED_STATES, Task
+from common.redis.client import ANSWER_WITHIN_S, redis_errors
+
+log = logging.getLogger(__name__)
+
+# An announcement can be lost with its connection: the ledger is asked now and then all the same.
+LOOK_EVERY_S = 5.0
+LISTEN_S = 1.0
+# Without an announcement for so long, the connection may be dead.
+QUIET_S = 5.0
+PAUSE_S = 0.5
+
+
+class Waiters:
+    """Requests that wait for tasks, woken by the ledger's announcements."""
+
+    def __init__(self, redis: Redis, ledger: Ledger) -> None:
+        self._redis = redis
+        self._ledger = ledger
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+        self._lock = Lock()
+        self._listening = Event()
+        self._closed = Event()
+        self._thread: Thread | None = None
+
+    def wait(self, task_id: str, *, timeout_s: float) -> Task | None:
+        """Return the task when it has ended or when the time ran out; None when it is unknown.
+
+        Raises QueueUnavailable when Redis does not answer.
+        """
+        deadline = monotonic() + timeout_s
+        ended = self._register(task_id)
+        try:
+            while True:
+                task = self._ledger.task(task_id)
+                left = deadline - monotonic()
+                if task is None or task.state in CLOSED_STATES or left <= 0:
+                    return task
+                ended.wait(min(left, LOOK_EVERY_S))
+        finally:
+            self._forget(task_id, ended)
+
+    def close(self) -> None:
+        """End the listener thread."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _register(self, task_id: str) -> Event:
+        ended = Event()
+        with self._lock:
+            self._events[task_id].append(ended)
+            if self._thread is None:
+                # At the first wait, not at the start: a thread does not survive the fork of a server's workers.
+                self._thread = Thread(target=self._listen, name="waiting", daemon=True)
+                self._thread.start()
+        # Only what is announced after the subscription stands is heard.
+        self._listening.wait(LISTEN_S)
+        return ended
+
+    def _forget(self, task_id: str, ended: Event) -> None:
+        with self._lock:
+            self._events[task_id].remove(ended)
+            if not self._events[task_id]:
+                del self._events[task_id]
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with redis_errors(), self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]  # its stub has no types
+                    channel.subscribe(CLOSED_CHANNEL)
+                    self._hear(channel)
+            except MatchError as error:
+                log.warning("waiting requests ask the ledger themselves: %s", error)
+                self._closed.wait(PAUSE_S)
+            except Exception:
+                # Without this thread every wait would be slow from here on: whatever broke, it listens again.
+                log.exception("the listener for ended tasks broke")
+                self._closed.wait(PAUSE_S)
+            finally:
+                self._listening.clear()
+
+    def _hear(self, channel: PubSub) -> None:
+        heard = monotonic()
+        while not self._closed.is_set():
+            message = channel.get_message(timeout=LISTEN_S)
+            if message is None:
+                self._ask_whether_it_lives(channel, monotonic() - heard)
+                continue
+            heard = monotonic()
+            self._listening.set()
+            if message["type"] == "message":
+                self._wake(message["data"].decode())
+
+    @staticmethod
+    def _ask_whether_it_lives(channel: PubSub, silent_s: float) -> None:
+        """Ask after a while of silence, and raise when that is not answered: a listener hears nothing of a dead end."""
+        if silent_s > QUIET_S + ANSWER_WITHIN_S:
+            raise TimeoutError("the channel is silent")
+        if silent_s > QUIET_S:
+            channel.ping()
+
+    def _wake(self, task_id: str) -> None:
+        with self._lock:
+            for ended in self._events.get(task_id, ()):
+                ended.set()

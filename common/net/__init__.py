@@ -1,0 +1,1 @@
+"""What goes out to addresses of strangers: downloads and webhooks."""

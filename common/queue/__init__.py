@@ -1,0 +1,1 @@
+"""Accepted work in Redis, from the request to its end."""

@@ -1,0 +1,33 @@
+"""A task as clients read it, in replies and in callbacks."""
+
+from typing import Any
+
+from common.queue.callbacks import Callback
+from common.queue.tasks import Task
+from common.times import iso
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """Return the task as clients read it; times are ISO 8601 in UTC."""
+    error = {"code": task.code, "message": task.error} if task.code else None
+    told = {
+        "id": task.id,
+        "state": task.state,
+        "filepath": task.filepath,
+        "error": error,
+        "attempts": task.attempts,
+        "accepted": iso(task.accepted),
+        "started": iso(task.started),
+        "finished": iso(task.finished),
+        "request_id": task.request_id,
+    }
+    return told if task.callback is None else told | {"callback": _callback_json(task.callback)}
+
+
+def _callback_json(callback: Callback) -> dict[str, Any]:
+    return {
+        "state": callback.state,
+        "attempts": callback.attempts,
+        "error": callback.error,
+        "next": iso(callback.next),
+    }
