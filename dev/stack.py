@@ -66,7 +66,9 @@ def flower(settings: Settings, port: int) -> Program:
     # It keeps 10,000 messages in memory, 28 MiB; by default it would be ten times as much.
     flags = [f"--address={LOOPBACK}", f"--port={port}", "--read-only", "--max-tasks=10000"]
     # By the environment, not the command line: a password in the URL is not for every user of the machine to read.
-    environment = shared(settings) | {"CELERY_BROKER_URL": settings.redis_url}
+    # It checks the certificate of a Redis by TLS only where the URL asks for it.
+    checked = "?ssl_cert_reqs=required" if settings.redis_url.startswith("rediss://") else ""
+    environment = shared(settings) | {"CELERY_BROKER_URL": settings.redis_url + checked}
     return Program("flower", [sys.executable, "-m", "celery", "flower", *flags], environment)
 
 

@@ -12,7 +12,7 @@ from common.config import Settings
 from common.startup import WRONG_SETTING
 from dev.greeting import demo_command, reached_at
 from dev.programs import CannotStart, Program, Running
-from dev.stack import local_settings
+from dev.stack import flower, local_settings
 
 WITHIN_S = 20
 
@@ -68,3 +68,16 @@ def test_it_says_how_this_very_stack_is_tried(environ: dict[str, str], address: 
     settings: Settings = local_settings(environ)
 
     assert (reached_at(settings), demo_command(settings)) == (address, command)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "broker_url"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("rediss://:secret@redis:6379/0", "rediss://:secret@redis:6379/0?ssl_cert_reqs=required"),
+    ],
+)
+def test_flower_checks_the_certificate_of_a_redis_by_tls(redis_url: str, broker_url: str) -> None:
+    settings = Settings.from_env({"REDIS_URL": redis_url})
+
+    assert flower(settings, 5555).environment["CELERY_BROKER_URL"] == broker_url
