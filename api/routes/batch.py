@@ -60,7 +60,7 @@ def batch(services: Services, given: requests.Batch) -> Response:
         response = marked(
             Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0]), replayed=_seen_before(services, key)
         )
-        # The place is taken until the last line is sent, or the client has gone.
+        # The place is taken until nearly all is sent (the last 256 KiB may wait elsewhere), or the client has gone.
         response.call_on_close(opened.pop_all().close)
     return response
 
