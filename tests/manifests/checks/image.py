@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +29,7 @@ ROOT_ALONE = {
     "shadow": "root:*:1::::::\n",
     "gshadow": "",
 }
+STARTED_WITHIN_S = 60
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Makes the root at $1 of this machine's /usr and the Python at $2, binds what the lines of $3 say, and goes on with the
 # rest. The folder shims/ stands for what the base image calls `python` and `pip`, and for an `apt-get` that finds
@@ -225,6 +227,7 @@ class Container:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        wait_until(lambda: bool(self._children()) or not self.running(), within_s=STARTED_WITHIN_S, what="process 1")
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a further command in it, as its user."""
@@ -241,8 +244,7 @@ class Container:
     @property
     def pid(self) -> int:
         """Its process 1, by its number here."""
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        return int(children.read_text().split()[0])
+        return self._children()[0]
 
     def running(self) -> bool:
         """Say whether it has not ended."""
@@ -260,6 +262,12 @@ class Container:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+
+    def _children(self) -> list[int]:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+            return [int(child) for child in children.split()]
+        return []
 
     def _inside(self, command: Sequence[str], *, chroot: bool) -> list[str]:
         user, _, group = self._image.user.partition(":")
