@@ -69,10 +69,10 @@ reindex: $(VENV)/.dev ## Copy Elasticsearch's index into a new one as the settin
 .PHONY: sure
 sure: format-check lint types contracts promtool test ## All that must be green before a change is proposed
 
-# Many tests wait, so three processes keep two cores busy; in the order of their names, those of units fill up the end.
+# Two processes, for two cores; in the order of their names, so that those of units fill up the end.
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, save those on a Kubernetes cluster (make k8s-apply)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
 .PHONY: promtool
