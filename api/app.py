@@ -20,7 +20,7 @@ from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
 from api.forms.reading import StrictRequest
 from api.rates import Rates
-from api.routes import docs as docs_routes
+from api.routes import docs
 from api.services import Services
 from api.telemetry import Telemetry
 from common.errors import MatchError
@@ -66,7 +66,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rates: Rat
         # Of what a client says of others, only what these have added.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=0)  # type: ignore[method-assign]
     access, cors = Access(keyring), Cors(services.settings.cors_origins)
-    endpoints = (*routes.ENDPOINTS, *docs_routes.endpoints(routes.SUBJECTS, services.settings))
+    endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings))
     bind(app, services, endpoints, check=access.check)
     app.before_request(_name_request)
     Telemetry(services.metrics, services.tracing).follow(app)
