@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from common.queue.admission import Admission
 from common.redis.client import connect
 from common.uploads import FolderUploads, RedisUploads, Uploads
 from common.uploads.base import new_claim
+from support.waiting import wait_until
 
-WITHIN_S = 30
 Make = Callable[..., Uploads]
 
 
@@ -36,13 +35,6 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 @pytest.fixture
 def uploads(make: Make) -> Uploads:
     return make()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline
-        sleep(0.02)
 
 
 def test_bytes_come_back_as_they_were_in_every_process(uploads: Uploads, make: Make) -> None:

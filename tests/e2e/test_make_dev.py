@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import which
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import requests
 
 from api.new_key import table
 from dev.ports import free_port
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -201,10 +201,3 @@ def answers(url: str) -> bool:
         return requests.get(url, timeout=5).ok
     except requests.ConnectionError:
         return False
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.1)

@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from harness.stage import Stage, size
-from harness.waiting import wait_until
+from support.waiting import wait_until
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 # Of calls: one in so many is answered with an error, and one is taken without an answer.

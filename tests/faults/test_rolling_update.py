@@ -19,7 +19,8 @@ from harness.balancer import Balancer
 from harness.pictures import picture
 from harness.service import wait_for_workers
 from harness.stage import Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_for_stored
+from support.waiting import wait_until
 
 # As in the manifests, a third as long: the news that a pod ends reaches every proxy while its preStop lasts.
 PRE_STOP_S = 1.7

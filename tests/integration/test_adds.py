@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.ledger import OPEN, TASK, HostPlaces, Ledger
 from common.queue.tasks import Closing, State
 from common.redis.client import connect
+from support.waiting import wait_until
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -205,9 +205,7 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
 
 def wait_for_open(redis: Redis, count: int) -> list[str]:
     """Return the ids of open tasks, in the order of their requests."""
-    deadline = monotonic() + 30
-    while redis.zcard(OPEN) < count and monotonic() < deadline:
-        sleep(0.01)
+    wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
     ids = [task_id.decode() for task_id in redis.zrange(OPEN, 0, -1)]
     return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
 

@@ -4,7 +4,6 @@ import io
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from common.queue.ledger import OPEN, Ledger
 from common.queue.tasks import Closing, State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
+from support.waiting import wait_until
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -180,10 +180,7 @@ def test_a_redis_that_is_silent_holds_up_no_ping(make_client: Any, redis_server:
 
 
 def wait_for_open(redis: Redis) -> list[str]:
-    deadline = monotonic() + 30
-    while not (found := redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
-        sleep(0.01)
-    return [task_id.decode() for task_id in found]
+    return [task_id.decode() for task_id in wait_until(lambda: redis.zrange(OPEN, 0, -1), "a task is open")]
 
 
 def close(redis: Redis, closing: Closing) -> None:

@@ -7,7 +7,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -23,6 +22,7 @@ from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 from dev.elasticsearch_node import ALONE, Node, why_not
 from dev.redis_server import RedisServer, find_program
+from support.waiting import wait_until
 
 WITHIN_S = 60.0
 # Some batches before the copy is taken, so that there is something to copy.
@@ -41,13 +41,6 @@ def record(number: int) -> Record:
         width=640,
         height=480,
     )
-
-
-def wait_until(true: Any, what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not true():
-        assert monotonic() < deadline, what
-        sleep(0.02)
 
 
 # --- the embedded store ------------------------------------------------------

@@ -22,6 +22,7 @@ from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from dev.elasticsearch_cluster import Cluster
 from dev.elasticsearch_node import why_not
+from support.waiting import wait_until
 from workers.settlement import Settlement
 from workers.writer import Writer
 
@@ -61,7 +62,7 @@ def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
     shape = Shape(shards=SHARDS, vectors="flat")
     store = ElasticStore(cluster.url, index=f"test-{uuid.uuid4().hex[:12]}", timeout_s=10, shape=shape)
     store.prepare()
-    wait_for(lambda: copies(leader, store) == 2 * SHARDS)
+    wait_until(lambda: copies(leader, store) == 2 * SHARDS)
     yield store
     store.close()
 
@@ -69,13 +70,6 @@ def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
 def copies(client: Elasticsearch, store: ElasticStore) -> int:
     """Return how many copies of shards answer, of the primaries and their replicas."""
     return int(client.cluster.health(index=store.index)["active_shards"])
-
-
-def wait_for(happens: Callable[[], bool], *, within_s: float = 40) -> None:
-    deadline = time.monotonic() + within_s
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
@@ -140,7 +134,7 @@ class Load:
     def goes_on(self) -> None:
         """Return when many more pictures were written, and found, than now."""
         written, searched = self._written, self._searched
-        wait_for(lambda: self._broke() or (self._written > written + 300 and self._searched > searched + 30))
+        wait_until(lambda: self._broke() or (self._written > written + 300 and self._searched > searched + 30))
 
     def stop(self) -> None:
         self._over.set()
@@ -223,7 +217,7 @@ def test_while_no_master_leads_searches_go_on_and_writes_wait(
     store.refresh()
 
     cluster.master.kill()
-    wait_for(lambda: not store.health().writes)
+    wait_until(lambda: not store.health().writes)
     health = store.health()
     (near,) = store.candidates(cat.signatures[0][None], limit=1)
     records, count = store.records(["cat.jpg"]), store.count()
@@ -249,7 +243,7 @@ def test_data_nodes_die_one_after_the_other_and_nothing_is_lost(
     load.goes_on()
     alone = store.health()
     first.start()
-    wait_for(lambda: copies(leader, store) == 2 * SHARDS)
+    wait_until(lambda: copies(leader, store) == 2 * SHARDS)
     together = leader.cluster.health(index=store.index)["status"]
     load.goes_on()
     load.stop()

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon
 from dev.elasticsearch_node import Node, why_not
+from support.waiting import wait_until
 
 # It starts a node, and restarts it, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
@@ -70,13 +70,6 @@ def record(filepath: str, seq: int) -> Record:
 
 def deletion(filepath: str, seq: int) -> Tombstone:
     return Tombstone(filepath=filepath, seq=seq, added=seq)
-
-
-def wait_for(happens: Callable[[], bool], *, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_several_processes_may_create_the_index_at_once(node: Node, index: str, client: Elasticsearch) -> None:
@@ -186,7 +179,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
     prepare_soon(store)
-    wait_for(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
+    wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
     (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]
     assert "that is not Match's" in line.getMessage()
@@ -266,7 +259,7 @@ def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore
         settings=Shape(shards=2).settings() | {"index.routing.allocation.total_shards_per_node": 1},
         wait_for_active_shards="0",
     )
-    wait_for(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
+    wait_until(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
     store = ElasticStore(node.url, index=index, timeout_s=30)
     yield store
     store.close()

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from html import escape, unescape
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from common.pictures.signature import sign
 from common.queue.ledger import OPEN, Ledger
 from common.queue.tasks import Closing, State
 from common.store.base import Record
+from support.waiting import wait_until
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
 RUNS = [
@@ -76,9 +76,7 @@ def end(redis: Redis, task_id: str, state: State) -> None:
 
 def end_what_opens(redis: Redis) -> None:
     """Store, as it were, the first picture that is added."""
-    deadline = monotonic() + 30
-    while not (found := redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
-        sleep(0.01)
+    found = wait_until(lambda: redis.zrange(OPEN, 0, -1), "a task is open")
     end(redis, found[0].decode(), State.SUCCEEDED)
 
 

@@ -5,11 +5,10 @@ import json
 import random
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Lock, Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUE
 from common.queue.ledger import OPEN
 from common.queue.tasks import CLOSED_STATES, Closing, State, Task
 from common.wiring import Parts, wire
+from support.waiting import wait_until
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
@@ -46,13 +46,6 @@ def accept(parts: Parts, filepath: str, *, queue: str = SINGLE_QUEUE, number: in
     parts.uploads.keep(claim)
     [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=claim)], queue=queue)
     return task
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline, f"{what} within {WITHIN_S} s"
-        sleep(0.02)
 
 
 def ended(parts: Parts, tasks: Sequence[Task]) -> bool:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from common.queue.tasks import Closing, State
 from common.wiring import Parts, wire
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -91,13 +91,6 @@ def answers(url: str) -> bool:
         return requests.get(f"{url}/livez", timeout=5).ok
     except (requests.ConnectionError, requests.Timeout):
         return False
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline, f"{what} within {WITHIN_S} s"
-        sleep(0.05)
 
 
 def picture(number: int) -> bytes:

@@ -4,11 +4,10 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 from typing import NoReturn
 
 import pytest
@@ -18,6 +17,7 @@ from gunicorn.config import Config
 from api.server.worker import Worker
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = 4
@@ -104,13 +104,6 @@ def api(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
         yield started
         process.terminate()
         process.wait(90)
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = monotonic() + 120
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.05)
 
 
 class Exhausted:

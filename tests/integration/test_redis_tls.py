@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -17,10 +16,11 @@ from redis import Redis
 
 from api.work.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.tasks import CLOSED_STATES, State, Task
+from common.queue.tasks import State, Task
 from common.wiring import Parts
 from dev.cluster.certificates import Certificates, make_certificates
 from dev.redis_server import RedisServer
+from support.tasks import wait_for_ends
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -95,17 +95,7 @@ def test_a_picture_goes_through_a_queue_that_speaks_tls(
 
     start_worker(REDIS_URL=tls_url)
 
-    assert end_of(parts, task) == State.SUCCEEDED
-
-
-def end_of(parts: Parts, task: Task) -> State:
-    deadline = monotonic() + WITHIN_S
-    while monotonic() < deadline:
-        found = parts.ledger.task(task.id)
-        if found is not None and found.state in CLOSED_STATES:
-            return found.state
-        sleep(0.05)
-    pytest.fail("it did not end")
+    assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
 def test_a_redis_whose_certificate_nobody_vouches_for_is_sent_nothing(

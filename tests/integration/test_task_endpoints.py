@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
@@ -17,8 +17,7 @@ from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE, AddJob
 from common.queue.ledger import OPEN, TASK, Ledger
 from common.queue.tasks import Closing, Sent, State
 from common.uploads import RedisUploads, Uploads
-
-WITHIN_S = 30
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -267,9 +266,7 @@ def test_who_waits_for_a_cancelled_task_is_told(client: FlaskClient, real_redis:
     with ThreadPoolExecutor() as pool:
         fields = {"filepath": "a", "url": "http://example.org/a", "wait": "30"}
         waiting = pool.submit(client.application.test_client().post, "/add", data=fields)
-        deadline = monotonic() + WITHIN_S
-        while not (found := real_redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
-            sleep(0.01)
+        found = wait_until(lambda: real_redis.zrange(OPEN, 0, -1), "a task is open")
         client.delete(f"/tasks/{found[0].decode()}")
         answer = waiting.result()
 

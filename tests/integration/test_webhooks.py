@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
 from common.queue.tasks import CLOSED_STATES, Task
 from common.wiring import Parts
 from dev.ports import free_port
+from support.waiting import wait_until
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 WITHIN_S = 60
@@ -147,13 +147,6 @@ def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
         return tasks
 
     return send
-
-
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not done():
-        assert monotonic() < deadline, f"not in time: {what}"
-        sleep(0.02)
 
 
 def callback(parts: Parts, task: Task) -> Callback:

@@ -3,10 +3,8 @@
 import io
 import random
 import signal
-from time import monotonic, sleep
 from typing import Any
 
-import pytest
 from celery import Celery
 from PIL import Image
 from redis import Redis
@@ -15,10 +13,12 @@ from api.work.publisher import Publisher
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
 from common.queue.ledger import OPEN
-from common.queue.tasks import CLOSED_STATES, State, Task
+from common.queue.tasks import State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts
 from dev.redis_server import RedisServer
+from support.tasks import wait_for_ends
+from support.waiting import wait_until
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
@@ -71,17 +71,6 @@ def accept(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEU
     return task
 
 
-def wait_for_ends(parts: Parts, tasks: list[Task]) -> list[State]:
-    deadline = monotonic() + WITHIN_S
-    while monotonic() < deadline:
-        found = [parts.ledger.task(task.id) for task in tasks]
-        states = [task.state for task in found if task is not None]
-        if all(state in CLOSED_STATES for state in states):
-            return states
-        sleep(0.05)
-    pytest.fail(f"not all tasks ended: {states}")
-
-
 def stored(parts: Parts) -> list[str]:
     return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
@@ -92,7 +81,7 @@ def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_w
 
     start_worker()
 
-    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
     assert parts.ledger.open_count() == 0
 
@@ -103,7 +92,7 @@ def test_uploads_and_messages_are_gone_when_their_work_is_done(
     tasks = [accept(parts, f"{number}", picture(number)) for number in range(5)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
     worker = start_worker()
-    wait_for_ends(parts, tasks)
+    wait_for_ends(parts.ledger, tasks)
 
     worker.terminate()
     worker.wait(WITHIN_S)
@@ -134,7 +123,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher
             parts.store.put([deletions.pop(dice.randrange(len(deletions)))])
     parts.store.put(deletions)
 
-    assert set(wait_for_ends(parts, tasks)) <= {State.SUCCEEDED, State.SUPERSEDED}
+    assert set(wait_for_ends(parts.ledger, tasks)) <= {State.SUCCEEDED, State.SUPERSEDED}
     records = parts.store.records(list(newest))
     assert {filepath: record.seq for filepath, record in records.items()} == {
         filepath: seq for filepath, seq in newest.items() if seq is not None
@@ -151,7 +140,7 @@ def test_add_add_delete_leaves_nothing_whichever_comes_last(
 
     start_worker()
 
-    assert wait_for_ends(parts, tasks) == [State.SUPERSEDED, State.SUPERSEDED]
+    assert wait_for_ends(parts.ledger, tasks) == [State.SUPERSEDED, State.SUPERSEDED]
     assert stored(parts) == []
 
 
@@ -161,7 +150,7 @@ def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, 
 
     start_worker()
 
-    assert wait_for_ends(parts, [task]) == [State.SUCCEEDED]
+    assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
     assert stored(parts) == ["once"]
 
 
@@ -169,14 +158,14 @@ def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publ
     tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(150)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
     first = start_worker()
-    wait_for_some(parts)
+    wait_until(parts.store.count, "some are stored", every_s=0.005)
 
     first.send_signal(signal.SIGTERM)
     status = first.wait(WITHIN_S)
     start_worker()
 
     assert status == 0
-    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
     assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
 
@@ -192,7 +181,7 @@ def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
     start_worker()
 
     assert messages == 3
-    assert wait_for_ends(parts, [*tasks, broken]) == [State.SUCCEEDED] * len(tasks) + [State.FAILED]
+    assert wait_for_ends(parts.ledger, [*tasks, broken]) == [State.SUCCEEDED] * len(tasks) + [State.FAILED]
     assert stored(parts) == [task.filepath for task in tasks]
 
 
@@ -202,7 +191,7 @@ def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
     tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(8 * CHUNK)]
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker()
-    wait_for_some(parts)
+    wait_until(parts.store.count, "some are stored", every_s=0.005)
 
     first.send_signal(signal.SIGTERM)
     status = first.wait(WITHIN_S)
@@ -211,7 +200,7 @@ def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
 
     assert status == 0
     assert 0 < left < len(tasks)
-    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
     assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
 
@@ -221,13 +210,13 @@ def test_a_message_of_a_killed_worker_is_worked_again(parts: Parts, publisher: P
     tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(4 * CHUNK)]
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
-    wait_for_some(parts)
+    wait_until(parts.store.count, "some are stored", every_s=0.005)
 
     first.kill()
     first.wait()
     start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
 
-    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
 
 
@@ -243,7 +232,7 @@ def test_what_a_killed_worker_held_is_swept_up(
     tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(150)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
     first = start_worker()
-    wait_for_some(parts)
+    wait_until(parts.store.count, "some are stored", every_s=0.005)
 
     first.kill()
     first.wait()
@@ -251,7 +240,7 @@ def test_what_a_killed_worker_held_is_swept_up(
     sweep(parts, redis_server)
     start_worker()
 
-    assert set(wait_for_ends(parts, tasks)) == {State.SUCCEEDED}
+    assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
 
 
@@ -264,7 +253,7 @@ def test_a_task_whose_message_was_never_sent_is_swept_up(
 
     assert sweep(parts, redis_server) == 1
 
-    assert wait_for_ends(parts, [task]) == [State.SUCCEEDED]
+    assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
 def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stored(
@@ -281,16 +270,10 @@ def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stor
     publisher.send(neighbours, queue=SINGLE_QUEUE)
     start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
 
-    assert wait_for_ends(parts, [deadly, *neighbours]) == [State.FAILED] + [State.SUCCEEDED] * 5
+    assert wait_for_ends(parts.ledger, [deadly, *neighbours]) == [State.FAILED] + [State.SUCCEEDED] * 5
     task = parts.ledger.task(deadly.id)
     assert task is not None
     assert task.code == "image_ends_worker"
-
-
-def wait_for_some(parts: Parts) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not parts.store.count() and monotonic() < deadline:
-        sleep(0.005)
 
 
 def lose_messages(redis: Redis) -> None:

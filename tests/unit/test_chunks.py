@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
 from common.errors import QueueUnavailable, StoreUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from support.waiting import wait_until
 from workers.chunks import MOST_AT_ONCE, Chunks
 from workers.turns import Turns
 
@@ -47,10 +47,7 @@ class Threads(ThreadPoolExecutor):
         return self.asked[-1]
 
     def await_cancelled(self, count: int) -> None:
-        deadline = monotonic() + WITHIN_S
-        while sum(future.cancelled() for future in self.asked) < count:
-            assert monotonic() < deadline
-            sleep(0.01)
+        wait_until(lambda: sum(future.cancelled() for future in self.asked) >= count, "they are cancelled")
 
 
 class Queue:

@@ -6,7 +6,7 @@ import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping
 from threading import Event
-from time import monotonic, sleep, time
+from time import time
 from typing import Any
 
 import pytest
@@ -17,13 +17,13 @@ from common.queue.callbacks import Callback, CallState, Outbox
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Order
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
+from support.waiting import wait_until
 from workers.webhooks import Deliverer
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 URL = "https://hooks.example.org:443/one?token=SECRET"
 HANGS = "https://hangs.example.org:443/"
 DUE = "match:callbacks:due"
-WITHIN_S = 30
 
 
 class Receivers:
@@ -84,15 +84,15 @@ def let_time_pass(redis: Redis) -> None:
 
 
 def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> Callback:
-    deadline = monotonic() + WITHIN_S
-    while monotonic() < deadline:
+    def callback() -> Callback | None:
         task = ledger.task(task_id)
         assert task is not None
         assert task.callback is not None
-        if fits(task.callback):
-            return task.callback
-        sleep(0.02)
-    pytest.fail(f"not in time: {task.callback}")
+        return task.callback if fits(task.callback) else None
+
+    found = wait_until(callback, "the callback gets so far")
+    assert found is not None
+    return found
 
 
 def is_delivered(callback: Callback) -> bool:
@@ -198,9 +198,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
 ) -> None:
     task_id = end(HANGS)
     let_time_pass(fake_redis)
-    deadline = monotonic() + WITHIN_S
-    while not fake_redis.exists(f"match:callbacks:delivery:{HANGS}") and monotonic() < deadline:
-        sleep(0.02)
+    wait_until(lambda: fake_redis.exists(f"match:callbacks:delivery:{HANGS}"), "the callback is being delivered")
 
     deliverer.close()
 

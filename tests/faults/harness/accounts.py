@@ -16,7 +16,7 @@ from common.search import search
 from common.store.base import Record
 from common.wiring import Parts
 from harness.pictures import picture, signature
-from harness.waiting import wait_until
+from support.waiting import wait_until
 
 CLIENTS = 8
 ANSWER_WITHIN_S = 90.0
@@ -115,15 +115,15 @@ class Client:
             sleep(0.1)
 
 
-def wait_for_ends(parts: Parts, accepted: Sequence[Accepted], *, within_s: float = 120) -> float:
-    """Return after how many seconds every task has ended."""
+def wait_for_ends(parts: Parts, accepted: Sequence[Accepted], *, within_s: float = 120) -> None:
+    """Return when every task has ended."""
     left = [one.task_id for one in accepted]
 
     def done() -> bool:
         left[:] = [task_id for task_id in left if not _ended(parts, task_id)]
         return not left
 
-    return wait_until(done, f"all of {len(accepted)} tasks end", within_s=within_s)
+    wait_until(done, f"all of {len(accepted)} tasks end", within_s=within_s)
 
 
 def account(parts: Parts, accepted: Sequence[Accepted], newest: Mapping[str, int | None] | None = None) -> Account:
