@@ -9,11 +9,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NoReturn, Self
 
-import numpy as np
 import pytest
 from redis import Redis
 
-from common.pictures.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
@@ -22,6 +20,7 @@ from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 from dev.elasticsearch_node import ALONE, Node, why_not
 from dev.redis_server import RedisServer, find_program
+from support import records
 from support.waiting import wait_until
 
 WITHIN_S = 60.0
@@ -31,16 +30,7 @@ BATCH = 20
 
 
 def record(number: int) -> Record:
-    values = np.random.default_rng(number).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(
-        filepath=f"{number:06}",
-        seq=number + 1,
-        signatures=(values,),
-        metadata={"number": number},
-        added=1_700_000_000_000,
-        width=640,
-        height=480,
-    )
+    return records.record(f"{number:06}", number + 1, records.signature(number), metadata={"number": number})
 
 
 # --- the embedded store ------------------------------------------------------
@@ -94,7 +84,7 @@ def test_a_copy_of_the_embedded_store_taken_while_it_is_written_holds_all_that_w
     restored.prepare()
 
     assert acknowledged <= restored.count() <= at_most
-    [[found]] = restored.candidates(record(7).signatures[0][None], limit=1)
+    [[found]] = restored.candidates(records.signature(7)[None], limit=1)
     assert found.filepath == "000007"
     assert restored.records(["000007"])["000007"].metadata == {"number": 7}
     restored.close()
@@ -210,7 +200,7 @@ def test_an_index_restored_from_a_snapshot_is_searched_under_its_alias(node: Nod
 
     store.prepare()
     assert store.count() == FEW
-    [[found]] = store.candidates(record(7).signatures[0][None], limit=1)
+    [[found]] = store.candidates(records.signature(7)[None], limit=1)
     assert found.filepath == "000007"
     store.put([record(FEW)])
     assert store.records([f"{FEW:06}"])

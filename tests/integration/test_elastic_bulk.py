@@ -9,17 +9,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from typing import Any
 
-import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
+from support.records import record
 from workers.settlement import Settlement
 from workers.writer import Writer
 
@@ -118,21 +117,9 @@ def store(cluster: Cluster) -> Iterator[ElasticStore]:
     store.close()
 
 
-def record(filepath: str, seq: int, metadata: Any = None) -> Record:
-    return Record(
-        filepath=filepath,
-        seq=seq,
-        signatures=(np.ones(LENGTH, np.int8),),
-        metadata=metadata,
-        added=1,
-        width=1,
-        height=1,
-    )
-
-
 def large(count: int) -> list[Record]:
     """Return records with as much metadata as a request may bring."""
-    return [record(f"{seq}.jpg", seq, {"text": ["x" * 8_000] * 8}) for seq in range(1, count + 1)]
+    return [record(f"{seq}.jpg", seq, metadata={"text": ["x" * 8_000] * 8}) for seq in range(1, count + 1)]
 
 
 def verdicts(written: Sequence[Written]) -> list[Verdict]:
@@ -164,7 +151,7 @@ def test_the_largest_record_fits_into_a_body(cluster: Cluster, store: ElasticSto
     # Each number has a label, and each label the whole path.
     metadata = {'"' * 40: list(range(12_000))}
 
-    written = store.put([record(f"{seq}.jpg", seq, metadata) for seq in range(1, 9)])
+    written = store.put([record(f"{seq}.jpg", seq, metadata=metadata) for seq in range(1, 9)])
 
     assert set(verdicts(written)) == {Verdict.STORED}
     assert max(cluster.bodies) <= BULK_BYTES
@@ -186,7 +173,7 @@ def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
 
 
 def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, store: ElasticStore) -> None:
-    odd = record("odd.jpg", 2, {"a": float("nan")})
+    odd = record("odd.jpg", 2, metadata={"a": float("nan")})
 
     written = store.put([record("cat.jpg", 1), odd, record("dog.jpg", 3)])
 

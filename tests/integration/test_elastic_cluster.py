@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 from redis import Redis
 
 from common.errors import StoreUnavailable
-from common.pictures.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -22,6 +20,7 @@ from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from dev.elasticsearch_cluster import Cluster
 from dev.elasticsearch_node import why_not
+from support import records
 from support.waiting import wait_until
 from workers.settlement import Settlement
 from workers.writer import Writer
@@ -92,21 +91,12 @@ def put(store: ElasticStore, item: Record | Tombstone) -> Verdict:
 
 def record(filepath: str, seq: int) -> Record:
     """Return a record all of whose parts tell its seq."""
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(
-        filepath=filepath,
-        seq=seq,
-        signatures=(signature,),
-        metadata={"seq": seq},
-        added=seq,
-        width=seq % 1000,
-        height=1,
-    )
+    return records.record(filepath, seq, metadata={"seq": seq}, width=seq % 1000)
 
 
-def told(records: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
+def told(found: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
     return {
-        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(records.items())
+        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(found.items())
     }
 
 

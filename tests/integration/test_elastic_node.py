@@ -7,7 +7,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,10 +15,11 @@ from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
 from common.pictures.signature import LENGTH
-from common.store.base import Health, Record, Tombstone, Verdict
+from common.store.base import Health, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon
 from dev.elasticsearch_node import Node, why_not
+from support.records import deletion, record
 from support.waiting import wait_until
 
 # It starts a node, and restarts it, on a machine that may be busy.
@@ -61,15 +61,6 @@ def store(node: Node, index: str) -> Iterator[ElasticStore]:
 def client(node: Node) -> Iterator[Elasticsearch]:
     with Elasticsearch(node.url) as client:
         yield client
-
-
-def record(filepath: str, seq: int) -> Record:
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(filepath=filepath, seq=seq, signatures=(signature,), added=seq, width=1, height=1)
-
-
-def deletion(filepath: str, seq: int) -> Tombstone:
-    return Tombstone(filepath=filepath, seq=seq, added=seq)
 
 
 def test_several_processes_may_create_the_index_at_once(node: Node, index: str, client: Elasticsearch) -> None:
@@ -336,14 +327,7 @@ def test_a_read_only_index_holds_writes_and_serves_reads(store: ElasticStore, cl
 
 
 def test_a_document_that_cannot_be_indexed_is_refused_with_the_reason(store: ElasticStore) -> None:
-    bad = Record(
-        filepath="bad.jpg",
-        seq=2,
-        signatures=record("", 1).signatures,
-        added=1,
-        width=2**31,
-        height=1,
-    )
+    bad = record("bad.jpg", 2, width=2**31)
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
@@ -356,7 +340,7 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
     before = client.indices.get_mapping(index=store.index).body
 
     written = store.put(
-        [replace(record(f"{seq}.jpg", seq), metadata={f"{seq}-{k}": v for k, v in many.items()}) for seq in (1, 2)]
+        [record(f"{seq}.jpg", seq, metadata={f"{seq}-{k}": v for k, v in many.items()}) for seq in (1, 2)]
     )
 
     assert {item.verdict for item in written} == {Verdict.STORED}
@@ -366,18 +350,7 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
 
 
 def test_a_large_write_is_cut_into_bodies(store: ElasticStore) -> None:
-    items = [
-        Record(
-            filepath=f"{seq}.jpg",
-            seq=seq,
-            signatures=record("", seq).signatures,
-            metadata={"text": ["x" * 8000] * 8},
-            added=seq,
-            width=1,
-            height=1,
-        )
-        for seq in range(1, 301)
-    ]
+    items = [record(f"{seq}.jpg", seq, metadata={"text": ["x" * 8000] * 8}) for seq in range(1, 301)]
 
     written = store.put(items)
 

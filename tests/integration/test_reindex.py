@@ -24,6 +24,7 @@ from common.store.base import Health, Record, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.copying import Copying
 from common.store.elastic.documents import identity
+from support.records import deletion, record, signature
 
 # A run that stops at each line that it reports, until it is told to go on.
 RUN = """
@@ -71,17 +72,6 @@ def run(index: str, client: Elasticsearch) -> Run:
     return run
 
 
-def record(filepath: str, seq: int, **metadata: Any) -> Record:
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(
-        filepath=filepath, seq=seq, signatures=(signature,), metadata=metadata, added=seq, width=640, height=480
-    )
-
-
-def deletion(filepath: str, seq: int) -> Tombstone:
-    return Tombstone(filepath=filepath, seq=seq, added=seq)
-
-
 def stored(outcomes: Sequence[Written]) -> bool:
     return all(written.verdict is Verdict.STORED for written in outcomes)
 
@@ -107,11 +97,9 @@ def raising(at: str) -> Callable[[str], None]:
 def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run
 ) -> None:
-    blank = Record(filepath="blank.jpg", seq=200, signatures=(np.zeros(LENGTH, np.int8),), added=1, width=1, height=1)
-    both = Record(
-        filepath="both.jpg", seq=201, signatures=record("", 7).signatures * 2, added=201, width=640, height=480
-    )
-    store.put([record(f"{seq}.jpg", seq, n=[seq, {"deep": True}]) for seq in range(1, 101)])
+    blank = record("blank.jpg", 200, np.zeros(LENGTH, np.int8))
+    both = record("both.jpg", 201, signature(7), signature(7))
+    store.put([record(f"{seq}.jpg", seq, metadata={"n": [seq, {"deep": True}]}) for seq in range(1, 101)])
     store.put([deletion("5.jpg", 202), deletion("absent.jpg", 203), blank, both])
 
     run(shape=Shape(shards=1, vectors="flat"))
@@ -124,7 +112,7 @@ def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
     assert store.records(["7.jpg"])["7.jpg"].metadata == {"n": [7, {"deep": True}]}
     assert len(store.records(["both.jpg"])["both.jpg"].signatures) == 2
     assert store.filepaths(offset=0, limit=9, where={"n": "7"}).filepaths == ["7.jpg"]
-    assert store.candidates(record("", 9).signatures[0][None], limit=1)[0][0].filepath == "9.jpg"
+    assert store.candidates(signature(9)[None], limit=1)[0][0].filepath == "9.jpg"
     assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
     assert store.health() == Health(reads=True, writes=True)
     settings = client.indices.get_settings(index=index, flat_settings=True)[f"{index}-2"]["settings"]
@@ -154,7 +142,9 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
         while not ended.is_set():
             paths = chance.sample([f"{n}.jpg" for n in range(1, 900) if n % 4 == worker], 5)
             items = [
-                deletion(path, next(seqs)) if chance.random() < 0.3 else record(path, next(seqs), worker=worker)
+                deletion(path, next(seqs))
+                if chance.random() < 0.3
+                else record(path, next(seqs), metadata={"worker": worker})
                 for path in paths
             ]
             while not stored(outcomes := store.put(items)):
@@ -297,7 +287,7 @@ def test_an_index_that_was_begun_in_another_form_is_begun_anew(
 def test_an_index_of_an_older_version_is_taken_over(
     elasticsearch_url: str, client: Elasticsearch, index: str, store: ElasticStore, run: Run
 ) -> None:
-    store.put([record("cat.jpg", 1, colour="red")])
+    store.put([record("cat.jpg", 1, metadata={"colour": "red"})])
     older = Shape().mappings()
     older["properties"] = {**older["properties"], "metadata": {"type": "flattened"}}
     del older["properties"]["labels"]

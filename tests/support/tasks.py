@@ -1,25 +1,65 @@
 """Tasks in the ledger: accept them, end them, wait for their ends."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
-from common.queue.tasks import CLOSED_STATES, State, Task
+from common.queue.tasks import CLOSED_STATES, Closing, State, Task
+from common.uploads import Uploads
 from support.waiting import WITHIN_S, wait_until
 
+URL = "http://example.org/a"
 
-def states(ledger: Ledger, tasks: Sequence[Task]) -> list[State]:
-    """Return the states of the tasks that the ledger still has."""
-    found = [ledger.task(task.id) for task in tasks]
-    return [task.state for task in found if task is not None]
+
+def accept(ledger: Ledger, *adds: str | AddJob, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
+    """Accept adds, given by filepath or as a job, and return the ids of their tasks.
+
+    `source` is the `url` or the `upload` of those given by filepath.
+    """
+    jobs = [AddJob(filepath=add, **source or {"url": URL}) if isinstance(add, str) else add for add in adds]
+    return [task.id for task in ledger.accept(jobs, queue=queue)]
+
+
+def accept_urls(ledger: Ledger, count: int, *, host: str = "example.org", queue: str = SINGLE_QUEUE) -> list[Task]:
+    """Accept adds of images at one host."""
+    return ledger.accept([AddJob(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
+
+
+def accept_upload(
+    ledger: Ledger, uploads: Uploads, data: bytes, *, filepath: str = "a", queue: str = SINGLE_QUEUE
+) -> Task:
+    """Accept an add of uploaded bytes, as the API does."""
+    upload = uploads.put(data)
+    uploads.keep(upload)
+    [task] = ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
+    return task
+
+
+def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:
+    """End tasks as failed."""
+    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
+
+
+def succeed(ledger: Ledger, *task_ids: str) -> None:
+    """End tasks as stored."""
+    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED) for task_id in task_ids])
+
+
+def task_of(ledger: Ledger, task_id: str) -> Task:
+    """Return a task that the ledger must have."""
+    task = ledger.task(task_id)
+    assert task is not None
+    return task
 
 
 def have_ended(ledger: Ledger, tasks: Sequence[Task]) -> bool:
-    """Return whether every task is closed; a task that is gone is not."""
-    found = states(ledger, tasks)
-    return len(found) == len(tasks) and CLOSED_STATES.issuperset(found)
+    """Return whether the ledger has every task, each of them closed."""
+    found = [ledger.task(task.id) for task in tasks]
+    return all(task is not None and task.state in CLOSED_STATES for task in found)
 
 
 def wait_for_ends(ledger: Ledger, tasks: Sequence[Task], *, within_s: float = WITHIN_S) -> list[State]:
     """Return the states of the tasks when all of them are closed."""
     wait_until(lambda: have_ended(ledger, tasks), f"{len(tasks)} tasks end", within_s=within_s)
-    return states(ledger, tasks)
+    return [task_of(ledger, task.id).state for task in tasks]

@@ -5,7 +5,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Any
 
-import numpy as np
 import pytest
 from redis import Redis
 
@@ -15,6 +14,7 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
+from support import records
 from workers.settlement import End, Settlement
 from workers.writer import Writer
 
@@ -40,14 +40,7 @@ def start(memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., W
 
 
 def record(claim: Claim) -> Record:
-    return Record(
-        filepath=claim.job.filepath,
-        seq=claim.seq,
-        signatures=(np.ones(272, np.int8),),
-        added=0,
-        width=1,
-        height=1,
-    )
+    return records.record(claim.job.filepath, claim.seq)
 
 
 @pytest.fixture
