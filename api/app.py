@@ -16,7 +16,7 @@ from api.access.authorization import Access
 from api.access.cors import Cors
 from api.access.headers import SECURITY
 from api.access.keys import Keyring
-from api.auth_request import NAME, REFUSED, add_auth_request
+from api.auth_request import NAME, add_auth_request
 from api.endpoints import bind
 from api.envelope import INTERNAL, fail, fail_with, fail_with_http
 from api.forms.reading import StrictRequest
@@ -70,7 +70,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rates: Rat
     endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings))
     bind(app, services, endpoints, check=access.check)
     scopes = {endpoint.name: endpoint.scope for endpoint in endpoints}
-    add_auth_request(app, {**scopes, NAME: None, REFUSED: None}, check=access.check)
+    add_auth_request(app, {**scopes, NAME: None}, check=access.check)
     app.before_request(_name_request)
     Telemetry(services.metrics, services.tracing).follow(app)
     app.before_request(cors.answer)

@@ -1,10 +1,10 @@
-"""`/auth`: a proxy asks whether a request is allowed before it reads the request's body (nginx's `auth_request`).
+"""`/_authorize`: a proxy asks whether a request is allowed before it reads the body (nginx's `auth_request`).
 
 The proxy describes the request in `X-Original-Method` and `X-Original-URI`, and passes its `Authorization` on. An
-allowed request gets a 204, any other the 401 or 403 of its endpoint. nginx passes on the status of that reply only, so
-it fetches the whole one from `/auth/refused` and sends it to the client.
+allowed request gets a 204, any other the 401 or 403 of its endpoint. nginx drops the body of that reply, so the body is
+in `X-Match-Reply` as well, as one line of ASCII.
 
-Both paths reveal no more than the request itself would, and each endpoint checks the key again.
+It reveals no more than the request itself would, and each endpoint checks the key again.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,31 +14,31 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, RequestRedirect, Rule
 
+from api.access.authorization import Refused
 from api.access.keys import Scope
-from common.errors import InputError, Overloaded
+from api.envelope import fail_with
+from common.errors import InputError
 
-# Not counted by the rate limits: the request itself is. A refused request is counted at /auth/refused.
-NAME = "auth"
-REFUSED = "auth_refused"
+# Not counted by the rate limits: the request itself is.
+NAME = "authorize"
 
 
 def add_auth_request(app: Flask, scopes: Mapping[str, Scope | None], *, check: Callable[[Scope | None], None]) -> None:
-    """Add both paths; `scopes` are the endpoints' by name, and `check` raises unless the request's key has one."""
+    """Add the path; `scopes` are the endpoints' by name, and `check` raises unless the request's key has one."""
 
-    def auth() -> Response:
+    def authorize() -> Response:
         if rule := _rule(app.url_map):
             # The reply names the endpoint that was requested.
             request.url_rule = rule
-            check(scopes[rule.endpoint])
+            try:
+                check(scopes[rule.endpoint])
+            except Refused as error:
+                response = fail_with(error)
+                response.headers["X-Match-Reply"] = response.get_data(as_text=True).strip()
+                return response
         return Response(status=204)
 
-    def refused() -> Response:
-        auth()
-        # Another process has read the keys file since.
-        raise Overloaded("the API key became valid a moment ago, retry", retry_after=1)
-
-    app.add_url_rule("/auth", endpoint=NAME, view_func=auth, methods=["GET"])
-    app.add_url_rule("/auth/refused", endpoint=REFUSED, view_func=refused, methods=["GET"])
+    app.add_url_rule("/_authorize", endpoint=NAME, view_func=authorize, methods=["GET"])
 
 
 def _rule(paths: Map) -> Rule | None:
