@@ -18,7 +18,7 @@ CODES: dict[int, dict[str, str]] = {
         "no_webhook_secret": "the service has no secret by which callbacks are signed",
         "line_too_long": "a line of a batch is too long",
         "too_many_lines": "a batch has more lines than a request may have",
-        "cut_body": "the body ended before its time",
+        "truncated_body": "the body ended early",
         "bad_request": "the request is no HTTP that can be answered",
     },
     401: {
