@@ -9,7 +9,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from api.access.keys import Keyring
-from api.shared_counts import Places, count_at, counted_together
+from api.metrics_folder import create_metrics_folder, mark_process_dead, remove_metrics_folder
 from common.config import Settings
 from common.errors import ConfigError
 from common.startup import start, stop_over
@@ -17,7 +17,7 @@ from common.startup import start, stop_over
 log = logging.getLogger(__name__)
 
 
-def options(settings: Settings, places: Places) -> dict[str, Any]:
+def options(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings, each with its reason."""
     return {
         "bind": f"{settings.listens_on}:{settings.port}",
@@ -55,8 +55,10 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "logger_class": OurLog,
         "errorlog": None,
-        "pre_fork": lambda server, worker: places.give(worker.age, [one.age for one in server.WORKERS.values()]),
-        "post_fork": lambda _server, worker: count_at(places.of(worker.age)),
+        # The address is bound before `when_ready`, and no process is forked before its end.
+        "when_ready": lambda _server: create_metrics_folder(f"{settings.listens_on}:{settings.port}"),
+        "child_exit": lambda _server, worker: mark_process_dead(worker.pid),
+        "on_exit": lambda _server: remove_metrics_folder(),
         "proc_name": "match-api",
     }
 
@@ -76,13 +78,11 @@ class Server(BaseApplication):
     def __init__(self, settings: Settings, keyring: Keyring | None) -> None:
         self._settings = settings
         self._keyring = keyring
-        # gunicorn loads its settings anew at SIGHUP, while those who have places go on.
-        self._places = Places()
         super().__init__()
 
     def load_config(self) -> None:
         """Give gunicorn its settings."""
-        for name, value in options(self._settings, self._places).items():
+        for name, value in options(self._settings).items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
@@ -116,8 +116,7 @@ def main() -> int:
         keyring = keyring_of(settings)
     except ConfigError as error:
         stop_over("api", error)
-    with counted_together():
-        Server(settings, keyring).run()
+    Server(settings, keyring).run()
     return 0
 
 

@@ -1,13 +1,15 @@
 """What Prometheus is told: requests, counted by all processes of the server together, and the state of the service."""
 
+import os
 from collections.abc import Iterator
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from api.shared_counts import registry_of_all
+from api.metrics_folder import VARIABLE
 from api.vitals import Vitals
 from common.errors import MatchError
 from common.queue.callbacks import CallState
@@ -46,7 +48,9 @@ class Metrics:
             buckets=BUCKETS,
             registry=own,
         )
-        self._scraped = registry_of_all() or own
+        self._scraped = CollectorRegistry() if VARIABLE in os.environ else own
+        if VARIABLE in os.environ:
+            MultiProcessCollector(self._scraped)  # type: ignore[no-untyped-call]  # it has no types
         self._scraped.register(_State(vitals))
 
     def observe(self, *, method: str, endpoint: str | None, status: int, seconds: float) -> None:

@@ -280,6 +280,12 @@ class Settings:
         parsers.one_of("json", "text"),
         "form of the log's lines: `json`, or `text` for people, as in `make dev`",
     )
+    worker_metrics_host: str = _setting(
+        "MATCH_WORKER_METRICS_HOST",
+        "0.0.0.0",  # noqa: S104 - Prometheus scrapes from other machines
+        parsers.host,
+        "address that a worker's `/metrics` listens on",
+    )
     worker_metrics_port: int = _setting(
         "MATCH_WORKER_METRICS_PORT", 0, parsers.whole(0, 65_535), "TCP port of a worker's own `/metrics`; 0: none"
     )

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
@@ -22,10 +23,9 @@ from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
 from workers.heartbeat import Heartbeat
 from workers.hosts import Hosts
-from workers.metrics_server import MetricsServer, serve
+from workers.instrumentation import Instrumentation
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
-from workers.signals import Signals
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
@@ -81,7 +81,7 @@ class Runtime:
     sweeper: Sweeper
     webhooks: Webhooks | None
     heartbeat: Heartbeat
-    metrics: MetricsServer | None
+    metrics: WSGIServer | None
 
     def close(self) -> None:
         """Write what waits, then give everything back."""
@@ -91,9 +91,10 @@ class Runtime:
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
-        # To the end there is something to be scraped.
+        # Last, so that the results of the last tasks can be scraped.
         if self.metrics is not None:
-            self.metrics.close()
+            self.metrics.shutdown()
+            self.metrics.server_close()
         self.parts.close()
 
 
@@ -156,14 +157,14 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     parts = wire(settings)
     prepare_soon(parts.store)
     settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
-    signals = Signals(open_tracing(settings.tracing_endpoint, service="match-worker"))
+    instrumentation = Instrumentation(open_tracing(settings.tracing_endpoint, service="match-worker"))
     writer = Writer(
         parts.store,
         settlement,
         most=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
-        signals=signals,
+        instrumentation=instrumentation,
     )
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
@@ -180,7 +181,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         writer=writer,
         settlement=settlement,
         hosts=hosts,
-        signals=signals,
+        instrumentation=instrumentation,
     )
     sweeper = Sweeper(
         parts.redis,
@@ -196,7 +197,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
     heartbeat = Heartbeat(Heartbeats(parts.redis))
     heartbeat.start()
-    metrics = serve(settings.worker_metrics_port, signals.text)
+    metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings), heartbeat, metrics)
 
 

@@ -11,8 +11,8 @@ from time import monotonic
 from common.errors import MatchError, StoreError, StoreUnavailable
 from common.queue.tasks import Claim, State
 from common.store.base import Record, Store, Verdict, Written
+from workers.instrumentation import Instrumentation
 from workers.settlement import End, Settlement
-from workers.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ class Writer:
         most: int,
         linger_s: float,
         hold_s: float,
-        signals: Signals | None = None,
+        instrumentation: Instrumentation | None = None,
     ) -> None:
         self._store = store
         self._settlement = settlement
-        self._signals = signals or Signals()
+        self._instrumentation = instrumentation or Instrumentation()
         self._most = most
         self._linger_s = linger_s
         self._hold_s = hold_s
@@ -65,7 +65,7 @@ class Writer:
 
         Raises StoreUnavailable when the store stayed away, QueueError when the ledger did not confirm.
         """
-        entry = _Entry(claim, record, due=monotonic() + self._hold_s, trace=self._signals.trace())
+        entry = _Entry(claim, record, due=monotonic() + self._hold_s, trace=self._instrumentation.trace())
         self._waiting.put(entry)
         return entry.outcome.result()
 
@@ -134,7 +134,7 @@ class Writer:
 
     def _put(self, group: list[_Entry]) -> list[tuple[_Entry, Written]]:
         try:
-            with self._signals.bulk([entry.trace for entry in group]):
+            with self._instrumentation.time_write([entry.trace for entry in group]):
                 return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
         except StoreUnavailable as error:
             log.warning("%d records wait for the store: %s", len(group), error)

@@ -19,7 +19,6 @@ from flask.testing import FlaskClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.shared_counts import SHARED_MEMORY
 from common.redis.client import connect
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -195,26 +194,6 @@ def test_requests_add_up_over_a_reload(served: Served) -> None:
 
     wait_until(lambda: answers_with(served, counted + 20))
     assert {served.scrape()[PINGS] for _ in range(10)} == {counted + 20}
-
-
-def test_counts_are_kept_by_places_and_not_by_processes(served: Served) -> None:
-    os.kill(served.processes()[0], signal.SIGKILL)
-    wait_until(lambda: len(served.processes()) == 2)
-    ping(served, 10)
-
-    [folder] = {Path(file).parent for pid in served.processes() for file in counted_in(pid)}
-
-    assert folder.parent == SHARED_MEMORY
-    # Two more while a reload had the old ones beside the new.
-    assert {path.name for path in folder.glob("*.db")} <= {
-        f"{kind}_{place}.db" for kind in ("counter", "histogram") for place in range(4)
-    }
-
-
-def counted_in(pid: int) -> set[str]:
-    """Return the files in which the process counts."""
-    mapped = {line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
-    return {file for file in mapped if "/match-counts-" in file}
 
 
 def test_ends_are_counted_once_by_the_worker_and_for_all(served: Served) -> None:

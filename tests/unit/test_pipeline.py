@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prometheus_client import generate_latest
 
 from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
@@ -219,7 +220,7 @@ def test_a_fault_of_ours_ends_the_task_without_internals(
 
 
 def counted(pipeline: Pipeline) -> set[str]:
-    lines = pipeline.signals.text().decode().splitlines()
+    lines = generate_latest(pipeline.instrumentation.registry).decode().splitlines()
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 

@@ -13,7 +13,7 @@ from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.telemetry.tracing import CONSUMER, OFF, TRACEPARENT, OpenTelemetry, Tracing, trace_id
-from workers.signals import Signals
+from workers.instrumentation import Instrumentation
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
@@ -121,9 +121,9 @@ def test_no_secret_of_a_url_and_no_text_of_an_error_is_collected(
 def test_a_write_belongs_to_the_first_task_that_is_collected_and_is_linked_with_all(
     tracing: Tracing, collected: InMemorySpanExporter
 ) -> None:
-    signals = Signals(tracing)
+    worker = Instrumentation(tracing)
 
-    with signals.bulk([UNSAMPLED, "", PARENT, OTHER]):
+    with worker.time_write([UNSAMPLED, "", PARENT, OTHER]):
         pass
 
     found = one_of(collected)
@@ -139,10 +139,10 @@ def test_a_task_goes_on_with_the_trace_that_it_was_sent_in(
     [task] = ledger.accept([AddJob(filepath="a", upload="b")], queue=SINGLE_QUEUE, origin=origin)
     claim = ledger.begin(task.id)
     assert claim is not None
-    signals = Signals(tracing)
+    worker = Instrumentation(tracing)
 
-    with signals.task(claim), signals.decode():
-        signals.ended(State.SUCCEEDED)
+    with worker.trace_task(claim), worker.time_decode():
+        worker.count_finished(State.SUCCEEDED)
 
     decode, work = collected.get_finished_spans()
     assert (decode.name, work.name) == ("decode", "work")

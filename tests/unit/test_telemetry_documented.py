@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
@@ -12,7 +13,7 @@ from api.vitals import Vitals
 from common.queue.ledger import ENDED, Ledger
 from common.queue.tasks import State
 from common.telemetry.logs import FIELDS
-from workers.signals import Signals
+from workers.instrumentation import Instrumentation
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()
 # What each bucket of a histogram is labelled with.
@@ -37,12 +38,12 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def test_every_metric_is_documented_with_its_type_and_labels_and_no_other(
     memory_store: Any, ledger: Ledger, fake_redis: Redis
 ) -> None:
-    metrics, signals = Metrics(Vitals(memory_store, ledger, fake_redis)), Signals()
+    metrics, worker = Metrics(Vitals(memory_store, ledger, fake_redis)), Instrumentation()
     metrics.observe(method="GET", endpoint="ping", status=200, seconds=0.1)
-    signals.ended(State.SUCCEEDED)
+    worker.count_finished(State.SUCCEEDED)
     fake_redis.hset(ENDED, "succeeded:", 1)
 
-    assert exposed(metrics.text()) | exposed(signals.text()) == documented()
+    assert exposed(metrics.text()) | exposed(generate_latest(worker.registry)) == documented()
 
 
 def test_every_field_of_the_log_is_documented_as_it_is_meant() -> None:

@@ -1,32 +1,36 @@
-"""What a worker tells of its work: times and counts for Prometheus, spans, and whose the lines of its log are."""
+"""Metrics, spans and log fields of a worker's tasks."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
 from common.queue.tasks import Claim, State
 from common.telemetry.logs import bound
 from common.telemetry.tracing import CONSUMER, OFF, Span, Tracing, trace_id
 
-# When each count began is of no use, and doubles their number.
+log = logging.getLogger(__name__)
+
+# The time at which each series was created is of no use, and doubles the number of series.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Seconds: a download may take MATCH_FETCH_TIMEOUT_S, a picture is decoded in milliseconds, a write waits for the store.
+# Seconds. A download takes up to MATCH_FETCH_TIMEOUT_S, decoding takes milliseconds, a write waits for the store.
 DOWNLOAD_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 DECODE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 BULK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 RECORDS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-class Signals:
-    """Those of one process, from all of its threads."""
+class Instrumentation:
+    """Metrics and spans of one worker process; every thread may call every method."""
 
     def __init__(self, tracing: Tracing = OFF) -> None:
         self._tracing = tracing
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._downloads = self._histogram(
             "match_download_seconds", "Time of each download, good or failed.", DOWNLOAD_BUCKETS
         )
@@ -41,11 +45,11 @@ class Signals:
             "match_outcomes",
             "Tasks that this process ended, by their state and, where they failed, the code of their error.",
             ("outcome", "reason"),
-            registry=self._registry,
+            registry=self.registry,
         )
 
     @contextmanager
-    def task(self, claim: Claim) -> Iterator[Span]:
+    def trace_task(self, claim: Claim) -> Iterator[Span]:
         """Tell of a task as long as the `with` lasts: as part of the trace that it was sent in."""
         about = {"match.task_id": claim.task_id, "match.request_id": claim.origin.request_id}
         with (
@@ -55,19 +59,19 @@ class Signals:
             yield span
 
     @contextmanager
-    def download(self) -> Iterator[None]:
+    def time_download(self) -> Iterator[None]:
         """Tell of a download."""
         with self._tracing.span("download"), _timed(self._downloads):
             yield
 
     @contextmanager
-    def decode(self) -> Iterator[None]:
+    def time_decode(self) -> Iterator[None]:
         """Tell of decoding and signing."""
         with self._tracing.span("decode"), _timed(self._decodes):
             yield
 
     @contextmanager
-    def bulk(self, traces: Sequence[str]) -> Iterator[None]:
+    def time_write(self, traces: Sequence[str]) -> Iterator[None]:
         """Tell of a write of as many records as there are `traces`, the traceparents of their tasks.
 
         Its span belongs to the trace of the first that is collected, and is linked with all.
@@ -79,7 +83,7 @@ class Signals:
         with self._tracing.span("bulk", parent=parent, links=known, about=about), _timed(self._bulks):
             yield
 
-    def ended(self, state: State, code: str = "") -> None:
+    def count_finished(self, state: State, code: str = "") -> None:
         """Count the end of a task."""
         self._outcomes.labels(state.value, code).inc()
 
@@ -87,12 +91,19 @@ class Signals:
         """Return the traceparent of what this thread does, empty where it is not traced."""
         return self._tracing.current()
 
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus's text format."""
-        return generate_latest(self._registry)
+    def serve(self, host: str, port: int) -> WSGIServer | None:
+        """Serve the metrics over HTTP, unless the port is 0; a worker whose port is in use works without."""
+        if not port:
+            return None
+        try:
+            server, _ = start_http_server(port, host, self.registry)
+        except OSError as error:
+            log.error("cannot serve /metrics on %s port %d: %s", host, port, error.strerror)  # noqa: TRY400 - no fault
+            return None
+        return server
 
     def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, meaning, buckets=buckets, registry=self._registry)
+        return Histogram(name, meaning, buckets=buckets, registry=self.registry)
 
 
 @contextmanager
