@@ -13,7 +13,8 @@ from common.pictures.compute import ComputeSlot
 from common.pictures.formats import looks_like_picture
 from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.ledger import HostPlaces, Ledger
+from common.queue.host_limits import HostLimit
+from common.queue.ledger import Ledger
 from common.redis.client import connect
 from common.store.base import Store
 from common.store.elastic import ElasticStore, Shape
@@ -22,8 +23,8 @@ from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
 
-# Beyond the longest download: what a busy worker's thread may need to give its place at a host back.
-PLACE_KEPT_LONGER_S = 5.0
+# Beyond the longest download: how long the thread of a busy worker may need to release its slot.
+SLOT_LEASED_LONGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,7 @@ def wire(settings: Settings) -> Parts:
             max_open=settings.max_backlog,
             finished_keep_s=settings.finished_keep_s,
             failed_keep_s=settings.failed_keep_s,
-            host_places=HostPlaces(
-                most=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + PLACE_KEPT_LONGER_S
-            ),
+            host_limit=host_limit(settings),
             max_callbacks_bytes=settings.max_callbacks_bytes,
         ),
         uploads=_uploads(settings, redis, admission),
@@ -80,6 +79,11 @@ def wire(settings: Settings) -> Parts:
             draft_px=settings.jpeg_draft_px,
         ),
     )
+
+
+def host_limit(settings: Settings) -> HostLimit:
+    """Return how many downloads from one host may run at once."""
+    return HostLimit(slots=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + SLOT_LEASED_LONGER_S)
 
 
 def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:

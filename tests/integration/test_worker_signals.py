@@ -11,7 +11,8 @@ import requests
 from redis import Redis
 
 from common.errors import QueueUnavailable
-from common.queue.heartbeats import WORKERS, Heartbeats
+from common.queue.heartbeats import Heartbeats
+from common.queue.keys import WORKERS
 from workers.heartbeat import Heartbeat
 from workers.metrics_server import MOST_AT_ONCE, MetricsServer, serve
 
