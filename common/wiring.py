@@ -17,8 +17,7 @@ from common.queue.host_limits import HostLimit
 from common.queue.ledger import Ledger
 from common.redis.client import connect
 from common.store.base import Store
-from common.store.elastic import ElasticStore, Shape
-from common.store.sqlite import SqliteStore
+from common.store.factory import open_store
 from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
@@ -95,28 +94,3 @@ def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
     own = connect(url)
     room = Admission(own, max_percent=settings.max_redis_percent)
     return RedisUploads(own, room=room, max_bytes=settings.max_uploads_bytes)
-
-
-def open_store(settings: Settings) -> Store:
-    """Return the store that the settings choose; it connects before its first use, not now."""
-    if settings.store_url is not None:
-        return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
-    return ElasticStore(
-        settings.elasticsearch_url,
-        index=settings.elasticsearch_index,
-        timeout_s=settings.elasticsearch_timeout_s,
-        api_key=settings.elasticsearch_api_key,
-        ca_file=settings.elasticsearch_ca_file,
-        shape=shape(settings),
-        breadth=settings.elasticsearch_breadth,
-    )
-
-
-def shape(settings: Settings) -> Shape:
-    """Return how a new index is to be made."""
-    return Shape(
-        shards=settings.elasticsearch_shards,
-        replicas=settings.elasticsearch_replicas,
-        refresh_interval_s=settings.elasticsearch_refresh_interval_s,
-        vectors=settings.index_vectors,
-    )
