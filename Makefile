@@ -100,6 +100,7 @@ format-check: $(VENV)/.lint
 lint: $(VENV)/.lint ## Lint, and hold the declared dependencies against the imports
 	$(BIN)/ruff check
 	$(BIN)/deptry .
+	$(BIN)/python -m dev.lua_lint
 
 .PHONY: types
 types: $(VENV)/.lint ## Check the types

@@ -10,7 +10,10 @@ from api.work.intake import Intake
 from api.work.recovery import Recovery
 from api.work.waiting import Waiters
 from common.config import Settings
+from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.store.base import Store
 from common.telemetry.tracing import OFF, Tracing
 
@@ -22,6 +25,9 @@ class Services:
     settings: Settings
     store: Store
     ledger: Ledger
+    task_pages: TaskPages
+    sequence: SequenceNumbers
+    leases: Leases
     intake: Intake
     recovery: Recovery
     pictures: Pictures

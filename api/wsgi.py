@@ -15,6 +15,9 @@ from api.work.publisher import Publisher
 from api.work.recovery import Recovery
 from api.work.waiting import Waiters
 from common.config import Settings
+from common.queue.leases import Leases
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.redis.client import connect
 from common.store.preparing import prepare_soon
 from common.telemetry.tracing import open_tracing
@@ -32,6 +35,9 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         settings=settings,
         store=parts.store,
         ledger=parts.ledger,
+        task_pages=TaskPages(parts.redis),
+        sequence=SequenceNumbers(parts.redis),
+        leases=Leases(parts.redis),
         intake=Intake(
             admission=parts.admission,
             ledger=parts.ledger,

@@ -34,7 +34,11 @@ from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
 from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.ledger import ANY_PLACE, HostPlaces, Ledger
+from common.queue.host_limits import NO_LIMIT, HostLimit
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.redis.client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
@@ -234,13 +238,13 @@ def make_client(
             broker: str = redis_server.url,
             max_open: int = 10,
             places: int = 4,
-            host_places: HostPlaces = ANY_PLACE,
+            host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
             rates: Rates | None = None,
         ) -> FlaskClient:
-            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_places=host_places)
+            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
             publisher = Publisher(broker)
             opened.callback(publisher.close)
@@ -254,6 +258,9 @@ def make_client(
                 settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
                 store=memory_store,
                 ledger=ledger,
+                task_pages=TaskPages(redis),
+                sequence=SequenceNumbers(redis),
+                leases=Leases(redis),
                 intake=intake,
                 recovery=Recovery(ledger, uploads, publisher),
                 pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),

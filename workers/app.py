@@ -13,11 +13,16 @@ from common.config import Settings
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASED_LONGER_S, Outbox
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
+from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, SENT_HEADER
+from common.queue.leases import Leases
+from common.queue.stale_tasks import StaleTasks
 from common.store.preparing import prepare_soon
 from common.telemetry.tracing import open_tracing
-from common.wiring import Parts, wire
+from common.wiring import Parts, host_limit, wire
 from workers import tasks
 from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
@@ -156,11 +161,13 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     """Put a worker's parts together and start its threads."""
     parts = wire(settings)
     prepare_soon(parts.store)
+    decode_attempts = DecodeAttempts(parts.redis)
     settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
     instrumentation = Instrumentation(open_tracing(settings.tracing_endpoint, service="match-worker"))
     writer = Writer(
         parts.store,
         settlement,
+        decode_attempts,
         most=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
@@ -171,9 +178,10 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         for task_id in task_ids:
             app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
 
-    hosts = Hosts(parts.ledger, send)
+    hosts = Hosts(HostSlots(parts.redis, host_limit(settings)), send)
     pipeline = Pipeline(
         ledger=parts.ledger,
+        decode_attempts=decode_attempts,
         uploads=parts.uploads,
         fetcher=parts.fetcher,
         slot=parts.slot,
@@ -183,12 +191,16 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         hosts=hosts,
         instrumentation=instrumentation,
     )
+    tidying = Tidying(
+        parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, settings.failed_keep_s
+    )
     sweeper = Sweeper(
         parts.redis,
-        parts.ledger,
+        StaleTasks(parts.redis),
+        Leases(parts.redis),
         send,
         hosts=hosts,
-        tidying=Tidying(parts.ledger, parts.store, parts.uploads, settings.failed_keep_s),
+        tidying=tidying,
         every_s=settings.visibility_timeout_s / SWEEPS,
         lost_after_s=settings.lost_after_s,
         batch=settings.sweep_batch,

@@ -9,6 +9,7 @@ from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
 from common.pictures.images import Limits, decode
 from common.pictures.signature import sign
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
@@ -51,6 +52,7 @@ class Pipeline:
     """Does the work of tasks; `run` is called from many threads at once."""
 
     ledger: Ledger
+    decode_attempts: DecodeAttempts
     uploads: Uploads
     fetcher: Fetcher
     slot: ComputeSlot
@@ -105,7 +107,7 @@ class Pipeline:
         with self.slot.hold():
             # The picture before has left the decoder, which is said at once: until it is written it may wait long, and
             # a death meanwhile is not its fault.
-            deaths = self.ledger.risk(claim.task_id, after=self.decoding.task_id)
+            deaths = self.decode_attempts.start(claim.task_id, decoded=self.decoding.task_id)
             if deaths > MOST_DEATHS:
                 message = f"{MOST_DEATHS} workers ended while they decoded this picture"
                 raise DeadlyImage(message)

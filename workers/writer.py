@@ -9,6 +9,7 @@ from threading import Event, Thread
 from time import monotonic
 
 from common.errors import MatchError, StoreError, StoreUnavailable
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.tasks import Claim, State
 from common.store.base import Record, Store, Verdict, Written
 from workers.instrumentation import Instrumentation
@@ -43,6 +44,7 @@ class Writer:
         self,
         store: Store,
         settlement: Settlement,
+        decode_attempts: DecodeAttempts,
         *,
         most: int,
         linger_s: float,
@@ -51,6 +53,7 @@ class Writer:
     ) -> None:
         self._store = store
         self._settlement = settlement
+        self._decode_attempts = decode_attempts
         self._instrumentation = instrumentation or Instrumentation()
         self._most = most
         self._linger_s = linger_s
@@ -124,7 +127,8 @@ class Writer:
 
     def _commit(self, group: list[_Entry]) -> list[_Entry]:
         """Write the group, settle what has an outcome, and return what the store could not take now."""
-        self._settlement.spare([entry.claim for entry in group])
+        # Whatever ends this process from here on, it was not the decoder.
+        self._decode_attempts.clear([entry.claim.task_id for entry in group])
         outcomes = self._put(group)
         decided = [(entry, END_OF[done.verdict], done) for entry, done in outcomes if done.verdict in END_OF]
         self._settlement.settle([_end(entry.claim, state, done) for entry, state, done in decided])

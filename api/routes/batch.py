@@ -80,7 +80,7 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
 def _seen_before(services: Services, key: Once) -> bool:
     """Say whether the key came before; that is unknown while Redis does not answer, as its lines will tell."""
     try:
-        return key.seen_before(services.ledger)
+        return key.seen_before(services.leases)
     except MatchError:
         return False
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from common.queue.callbacks import COUNTS, OLDEST, CallState
-from common.queue.heartbeats import ALIVE_FOR_S, WORKERS
+from common.queue.callbacks import CallState
+from common.queue.heartbeats import ALIVE_FOR_S
 from common.queue.jobs import WORKED_QUEUES
-from common.queue.ledger import ENDED, FAILED, OPEN, RUNNING, TASK
+from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, ENDED, FAILED, OPEN, RUNNING, TASK, WORKERS
 from common.redis.client import redis_errors
 
 # Open tasks stand in the order in which they were last sent. Those sent first are the oldest, or have been given back
@@ -50,8 +50,8 @@ def read(redis: Redis) -> Figures:
         pipe.hgetall(ENDED)
         pipe.zrange(OPEN, 0, LOOKED_AT - 1)
         pipe.zrange(WORKERS, 0, -1, withscores=True)
-        pipe.hgetall(COUNTS)
-        pipe.zrange(OLDEST, 0, 0, withscores=True)
+        pipe.hgetall(CALLBACK_COUNTS)
+        pipe.zrange(CALLBACK_OLDEST, 0, 0, withscores=True)
         for queue in WORKED_QUEUES:
             pipe.llen(queue)
         (seconds, micros), opened, running, failed, ended, oldest, workers, called, uncalled, *lengths = pipe.execute()

@@ -12,7 +12,8 @@ from PIL import Image
 from redis import Redis
 
 from api.services import Services
-from common.queue.ledger import OPEN, Ledger
+from common.queue.keys import OPEN
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from common.redis.client import connect
 from dev.redis_server import RedisServer

@@ -17,7 +17,7 @@ import requests
 from redis import Redis
 
 from common.queue.jobs import BATCH_QUEUE
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 

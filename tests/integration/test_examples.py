@@ -23,7 +23,8 @@ from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
 from common.pictures.signature import sign
-from common.queue.ledger import OPEN, Ledger
+from common.queue.keys import OPEN
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from common.store.base import Record
 from support.waiting import wait_until

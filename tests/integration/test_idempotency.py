@@ -21,7 +21,8 @@ from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import QueueUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.keys import OPEN, TASK
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from common.redis.client import connect
 

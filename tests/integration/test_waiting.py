@@ -11,7 +11,8 @@ from redis import Redis
 
 from api.work.waiting import LOOK_EVERY_S, Waiters
 from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.ledger import CLOSED_CHANNEL, Ledger
+from common.queue.keys import CLOSED_CHANNEL
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State, Task
 from common.redis.client import connect
 from dev.redis_server import RedisServer

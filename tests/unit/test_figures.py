@@ -7,12 +7,14 @@ from redis import Redis
 
 from common.errors import QueueUnavailable
 from common.queue import figures
-from common.queue.callbacks import OLDEST, CallState
-from common.queue.heartbeats import ALIVE_FOR_S, WORKERS, Heartbeats
+from common.queue.callbacks import CallState
+from common.queue.heartbeats import ALIVE_FOR_S, Heartbeats
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
-from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.keys import CALLBACK_OLDEST, OPEN, TASK, WORKERS
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from common.redis.client import connect
+from common.redis.clock import now_ms
 
 JOB = AddJob(filepath="a", url="http://example.org/a.jpg")
 
@@ -47,11 +49,11 @@ def test_tasks_are_counted_by_where_they_are(
 
 
 def test_the_oldest_task_is_the_one_accepted_first_however_often_it_was_sent_again(
-    fake_redis: Redis, ledger: Ledger, accept: Callable[..., list[str]]
+    fake_redis: Redis, accept: Callable[..., list[str]]
 ) -> None:
     old, _ = accept(2)
     fake_redis.hincrby(TASK + old, "accepted", -60_000)
-    fake_redis.zadd(OPEN, {old: ledger.now_ms() + 1})
+    fake_redis.zadd(OPEN, {old: now_ms(fake_redis) + 1})
 
     now = figures.read(fake_redis)
 
@@ -59,10 +61,10 @@ def test_the_oldest_task_is_the_one_accepted_first_however_often_it_was_sent_aga
 
 
 def test_the_oldest_callback_is_the_one_that_has_waited_longest_for_whatever_url(
-    fake_redis: Redis, ledger: Ledger
+    fake_redis: Redis,
 ) -> None:
-    fake_redis.zadd(OLDEST, {"https://a.example.org:443/": ledger.now_ms() - 60_000})
-    fake_redis.zadd(OLDEST, {"https://b.example.org:443/": ledger.now_ms() - 1_000})
+    fake_redis.zadd(CALLBACK_OLDEST, {"https://a.example.org:443/": now_ms(fake_redis) - 60_000})
+    fake_redis.zadd(CALLBACK_OLDEST, {"https://b.example.org:443/": now_ms(fake_redis) - 1_000})
 
     now = figures.read(fake_redis)
 
@@ -80,9 +82,9 @@ def test_a_worker_lives_from_its_first_beat_to_its_end(fake_redis: Redis) -> Non
     assert figures.read(fake_redis).workers == 1
 
 
-def test_a_worker_that_is_silent_for_long_is_dead_and_forgotten(fake_redis: Redis, ledger: Ledger) -> None:
+def test_a_worker_that_is_silent_for_long_is_dead_and_forgotten(fake_redis: Redis) -> None:
     beats = Heartbeats(fake_redis)
-    now = ledger.now_ms()
+    now = now_ms(fake_redis)
     fake_redis.zadd(WORKERS, {"silent": now - (ALIVE_FOR_S + 1) * 1000, "ahead": now + (ALIVE_FOR_S + 1) * 1000})
 
     beats.beat("here")

@@ -10,7 +10,8 @@ from redis import Redis
 
 from api.metrics import Metrics
 from api.vitals import Vitals
-from common.queue.ledger import ENDED, Ledger
+from common.queue.keys import ENDED
+from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.telemetry.logs import FIELDS
 from workers.instrumentation import Instrumentation
