@@ -8,9 +8,8 @@ from redis import Redis
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
 from common.queue.ledger import FETCHING, HostPlaces, Ledger
 from common.queue.tasks import Claim, Sent, State, Task
+from support.tasks import HOST, accept_urls
 from workers.hosts import Hosts
-
-HOST = "busy.example"
 
 
 @pytest.fixture
@@ -27,10 +26,6 @@ def ledger(make_ledger: Callable[..., Ledger]) -> Ledger:
     return make_ledger(most=1)
 
 
-def accept(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SINGLE_QUEUE) -> list[Task]:
-    return ledger.accept([AddJob(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
-
-
 def begin(ledger: Ledger, task: Task) -> Claim:
     claim = ledger.begin(task.id)
     assert claim is not None
@@ -42,7 +37,7 @@ def ids(messages: list[Sent]) -> list[str]:
 
 
 def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_attempt(ledger: Ledger) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
 
     claims = [ledger.begin(first.id), ledger.begin(second.id)]
 
@@ -53,7 +48,7 @@ def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_atte
 
 
 def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
-    [busy], [other] = accept(ledger, 1), accept(ledger, 1, host="other.example")
+    [busy], [other] = accept_urls(ledger, 1), accept_urls(ledger, 1, host="other.example")
     begin(ledger, busy)
 
     assert begin(ledger, other).host == "other.example"
@@ -66,7 +61,7 @@ def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
 
 
 def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger) -> None:
-    first, second, third = accept(ledger, 3)
+    first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(third.id)
     ledger.begin(second.id)
@@ -77,7 +72,8 @@ def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger) -> None:
 
 
 def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger) -> None:
-    [running], [batch], [single] = accept(ledger, 1), accept(ledger, 1, queue=BATCH_QUEUE), accept(ledger, 1)
+    queues = (SINGLE_QUEUE, BATCH_QUEUE, SINGLE_QUEUE)
+    [running], [batch], [single] = (accept_urls(ledger, 1, queue=queue) for queue in queues)
     begin(ledger, running)
     ledger.begin(batch.id)
     ledger.begin(single.id)
@@ -88,7 +84,7 @@ def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger) -> None:
 
 
 def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger) -> None:
-    first, second, third = accept(ledger, 3)
+    first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
     ledger.leave(HOST, first.id)
@@ -99,7 +95,7 @@ def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger
 
 def test_each_that_waits_is_woken_once(make_ledger: Callable[..., Ledger]) -> None:
     ledger = make_ledger(most=3)
-    tasks = accept(ledger, 20)
+    tasks = accept_urls(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
     woken: list[str] = []
 
@@ -113,14 +109,14 @@ def test_each_that_waits_is_woken_once(make_ledger: Callable[..., Ledger]) -> No
 
 
 def test_a_redelivered_task_has_its_place_still(ledger: Ledger) -> None:
-    [task] = accept(ledger, 1)
+    [task] = accept_urls(ledger, 1)
     begin(ledger, task)
 
     assert begin(ledger, task).host == HOST
 
 
 def test_cancelled_work_is_not_let_in(ledger: Ledger) -> None:
-    first, second, third = accept(ledger, 3)
+    first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
     ledger.begin(third.id)
@@ -130,7 +126,7 @@ def test_cancelled_work_is_not_let_in(ledger: Ledger) -> None:
 
 
 def test_places_of_a_worker_that_died_are_given_to_who_waits(fake_redis: Redis, ledger: Ledger) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
     sent: list[tuple[list[str], str]] = []
@@ -144,7 +140,7 @@ def test_places_of_a_worker_that_died_are_given_to_who_waits(fake_redis: Redis, 
 
 
 def test_without_a_limit_any_more_all_are_let_in(make_ledger: Callable[..., Ledger], ledger: Ledger) -> None:
-    tasks = accept(ledger, 5)
+    tasks = accept_urls(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)
 
@@ -154,7 +150,7 @@ def test_without_a_limit_any_more_all_are_let_in(make_ledger: Callable[..., Ledg
 
 
 def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
     [old] = [
@@ -168,7 +164,7 @@ def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger) -> None:
 
 def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
     ledger = make_ledger(most=0)
-    [task] = accept(ledger, 1)
+    [task] = accept_urls(ledger, 1)
 
     claim = begin(ledger, task)
 
@@ -177,7 +173,7 @@ def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., 
 
 
 def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     claim = begin(ledger, first)
     ledger.begin(second.id)
     sent: list[str] = []
@@ -190,7 +186,7 @@ def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger) -> None:
 
 
 def test_a_place_that_cannot_be_given_back_costs_no_download(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     claim = begin(ledger, first)
     ledger.begin(second.id)
 

@@ -10,16 +10,13 @@ from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Origin
 from common.queue.ledger import ENDED, FAILED, SEQ, TASK, Ledger
 from common.queue.tasks import Closing, Refusal, Sent, State
 from common.redis.client import connect
+from support.tasks import accept, fail
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
 
-def accept(ledger: Ledger, *jobs: AddJob) -> list[str]:
-    return [task.id for task in ledger.accept(jobs or [JOB], queue=SINGLE_QUEUE)]
-
-
 def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     claim = ledger.begin(task_id)
 
@@ -84,7 +81,7 @@ def test_places_go_on_rising_when_the_clock_is_set_back(fake_redis: Redis, ledge
 
 
 def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     ledger.begin(task_id)
     ledger.begin(task_id)
@@ -98,14 +95,14 @@ def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
 def test_closed_work_is_never_begun_again(ledger: Ledger, state: State) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.close([Closing(task_id=task_id, state=state, code="gone", error="it is gone")])
 
     assert ledger.begin(task_id) is None
 
 
 def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.close([Closing(task_id=task_id, state=State.CANCELLED)])
 
     ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
@@ -116,7 +113,7 @@ def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
 
 
 def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.close([Closing(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
 
     ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
@@ -128,7 +125,7 @@ def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: 
 
 
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     ledger.close([Closing(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
 
@@ -167,7 +164,7 @@ def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
 
 
 def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     deaths = [ledger.risk(task_id), ledger.risk(task_id)]
     ledger.survived([task_id])
@@ -185,7 +182,7 @@ def test_an_entry_into_the_decoder_says_that_the_one_before_was_survived(ledger:
 
 
 def test_a_task_given_back_is_pending_again(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.begin(task_id)
 
     ledger.give_back(task_id)
@@ -237,7 +234,7 @@ def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger:
 
 
 def test_a_picture_that_ended_its_workers_has_all_its_chances_again(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.risk(task_id)
     fail(ledger, task_id)
 
@@ -260,7 +257,7 @@ def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
 
 
 def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     fail(ledger, task_id)
     fake_redis.hset(TASK + task_id, "accepted", ledger.now_ms() - 601_000)
 
@@ -268,7 +265,7 @@ def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: R
 
 
 def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     was = [ledger.cancel(task_id), ledger.cancel(task_id)]
 
@@ -364,10 +361,6 @@ def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> No
     ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
 
     assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
-
-
-def fail(ledger: Ledger, task_id: str, *, code: str = "timeout") -> None:
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error="why")])
 
 
 def pages(ledger: Ledger, state: State, **options: Any) -> list[list[str]]:
