@@ -8,27 +8,20 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
 from redis import Redis
 
 from common.queue.host_limits import HostLimit
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK
-from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State
 from common.redis.client import connect
+from support.images import upload
+from support.tasks import end
 from support.waiting import wait_until
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
 NOWHERE = "redis://127.0.0.1:1/0"
-
-
-def picture() -> tuple[io.BytesIO, str]:
-    out = io.BytesIO()
-    Image.linear_gradient("L").save(out, "PNG")
-    out.seek(0)
-    return out, "cat.png"
 
 
 def by_url(*numbers: int) -> dict[str, Any]:
@@ -58,7 +51,7 @@ def jobs(redis: Redis, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 
 def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis: Redis) -> None:
-    data = by_url(0, 2) | {"images[1]": picture(), "filepaths[1]": "one", "metadata[1]": '{"album": "cats"}'}
+    data = by_url(0, 2) | {"images[1]": upload(), "filepaths[1]": "one", "metadata[1]": '{"album": "cats"}'}
 
     answer = add_many(client, data)
 
@@ -92,7 +85,7 @@ def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
         ({"urls[1]": URL}, "filepaths[1]", "missing_parameter"),
         ({"filepaths[1]": "a"}, "images[1]", "missing_parameter"),
         ({"filepaths[1]": "a", "urls[1]": "http://127.0.0.1/"}, "urls[1]", "private_address"),
-        ({"filepaths[1]": "a", "urls[1]": URL, "images[1]": picture()}, "urls[1]", "wrong_parameter"),
+        ({"filepaths[1]": "a", "urls[1]": URL, "images[1]": upload()}, "urls[1]", "wrong_parameter"),
         ({"filepaths[1]": "a", "images[1]": (io.BytesIO(b"text"), "a")}, "images[1]", "not_an_image"),
         ({"filepaths[1]": "a", "images[1]": (io.BytesIO(b"x" * 100_001), "a")}, "images[1]", "too_large"),
         ({"filepaths[1]": "a", "urls[1]": URL, "metadata[1]": "[]"}, "metadata[1]", "wrong_parameter"),
@@ -109,7 +102,7 @@ def test_one_bad_item_never_costs_the_others(client: FlaskClient, wrong: dict[st
 
 
 def test_the_picture_of_an_item_is_told_by_the_items_own_parameters(client: FlaskClient) -> None:
-    twice = {"filepaths[1]": "b", "urls[1]": URL, "images[1]": picture()}
+    twice = {"filepaths[1]": "b", "urls[1]": URL, "images[1]": upload()}
 
     answer = add_many(client, {"filepaths[0]": "a", **twice})
 
@@ -158,7 +151,7 @@ def test_a_hundred_items_with_metadata_are_taken(make_client: Callable[..., Flas
 def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_back(
     client: FlaskClient, real_redis: Redis
 ) -> None:
-    data = {f"images[{number}]": picture() for number in range(13)}
+    data = {f"images[{number}]": upload() for number in range(13)}
 
     answer = add_many(client, data | {f"filepaths[{number}]": f"{number}" for number in range(13)})
 
@@ -180,9 +173,9 @@ def test_many_are_waited_for_together(client: FlaskClient, real_redis: Redis) ->
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1, 2) | {"wait": "30"})
         first, second, third = wait_for_open(real_redis, 3)
-        close(real_redis, Closing(task_id=first, state=State.SUCCEEDED))
-        close(real_redis, Closing(task_id=second, state=State.FAILED, code="http_status", error="it was not there"))
-        close(real_redis, Closing(task_id=third, state=State.SUPERSEDED))
+        end(real_redis, first, State.SUCCEEDED)
+        end(real_redis, second, State.FAILED, code="http_status", error="it was not there")
+        end(real_redis, third, State.SUPERSEDED)
 
     answer = waiting.result()
     assert (answer.status_code, answer.json["status"], len(answer.json["error"])) == (200, "warn", 2)
@@ -198,7 +191,7 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "0.5"})
         _, second = wait_for_open(real_redis, 2)
-        close(real_redis, Closing(task_id=second, state=State.SUCCEEDED))
+        end(real_redis, second, State.SUCCEEDED)
 
     answer = waiting.result()
     assert answer.status_code == 202
@@ -210,10 +203,6 @@ def wait_for_open(redis: Redis, count: int) -> list[str]:
     wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
     ids = [task_id.decode() for task_id in redis.zrange(OPEN, 0, -1)]
     return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
-
-
-def close(redis: Redis, closing: Closing) -> None:
-    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
 
 
 def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskClient, real_redis: Redis) -> None:

@@ -24,9 +24,9 @@ from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
 from common.pictures.signature import sign
 from common.queue.keys import OPEN
-from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State
 from common.store.base import Record
+from support.tasks import end, ledger_in
 from support.waiting import wait_until
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
@@ -65,20 +65,16 @@ def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureReque
         return TASK_ID
     added = client.post("/add", data={"url": "https://images.example.org/a.jpg", "filepath": CAT}).json["task"]["id"]
     if name in CAME_TO:
-        end(real_redis, added, CAME_TO[name])
+        ledger_in(real_redis).begin(added)
+        end(real_redis, added, CAME_TO[name], **(ENDS if CAME_TO[name] is State.FAILED else {}))
     return str(added)
-
-
-def end(redis: Redis, task_id: str, state: State) -> None:
-    ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
-    ledger.begin(task_id)
-    ledger.close([Closing(task_id=task_id, state=state, **(ENDS if state is State.FAILED else {}))])
 
 
 def end_what_opens(redis: Redis) -> None:
     """Store, as it were, the first picture that is added."""
     found = wait_until(lambda: redis.zrange(OPEN, 0, -1), "a task is open")
-    end(redis, found[0].decode(), State.SUCCEEDED)
+    ledger_in(redis).begin(found[0].decode())
+    end(redis, found[0].decode())
 
 
 @contextmanager

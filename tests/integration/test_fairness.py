@@ -1,8 +1,6 @@
 """Nobody waits for others' work: a flood of batch work, a host that hangs, a long backlog."""
 
-import io
 import json
-import random
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +10,6 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 import pytest
-from PIL import Image
 from redis import Redis
 
 from api.work.publisher import Publisher
@@ -25,8 +22,10 @@ from common.queue.keys import OPEN
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import CLOSED_STATES, Closing, State, Task
+from common.queue.tasks import State, Task
 from common.wiring import Parts, host_limit, wire
+from support.images import gradient, noise
+from support.tasks import accept_images, accept_upload, fail, task_of, wait_for_ends
 from support.waiting import wait_until
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper
@@ -39,28 +38,8 @@ LONG_AGO_MS = 20 * 60 * 1000
 BLOCK = 1000
 
 
-def picture(number: int) -> bytes:
-    noise = random.Random(number).randbytes(12 * 12 * 3)
-    out = io.BytesIO()
-    Image.frombytes("RGB", (12, 12), noise).resize((120, 120), Image.Resampling.BILINEAR).save(out, "PNG")
-    return out.getvalue()
-
-
-def accept(parts: Parts, filepath: str, *, queue: str = SINGLE_QUEUE, number: int = 0) -> Task:
-    claim = parts.uploads.put(picture(number))
-    parts.uploads.keep(claim)
-    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=claim)], queue=queue)
-    return task
-
-
-def ended(parts: Parts, tasks: Sequence[Task]) -> bool:
-    found = [parts.ledger.task(task.id) for task in tasks]
-    return all(task is not None and task.state in CLOSED_STATES for task in found)
-
-
 def finished(parts: Parts, task: Task) -> int:
-    found = parts.ledger.task(task.id)
-    assert found is not None
+    found = task_of(parts.ledger, task.id)
     assert found.finished is not None
     return found.finished
 
@@ -70,14 +49,14 @@ def seq_of(parts: Parts, filepath: str) -> int:
 
 
 def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    flood = [accept(parts, f"flood/{n}", queue=BATCH_QUEUE, number=n) for n in range(500)]
+    flood = accept_images(parts, 500, queue=BATCH_QUEUE)
     publisher.send(flood, queue=BATCH_QUEUE)
     start_worker()
     wait_until(lambda: parts.store.count() > 0, "the flood is worked on")
 
-    singles = [accept(parts, f"single/{n}", number=1000 + n) for n in range(5)]
+    singles = [accept_upload(parts, f"single/{n}", noise(1000 + n)) for n in range(5)]
     publisher.send(singles, queue=SINGLE_QUEUE)
-    wait_until(lambda: ended(parts, [*singles, *flood]), "all is stored")
+    wait_for_ends(parts.ledger, [*singles, *flood])
 
     last = max(finished(parts, task) for task in singles)
     meanwhile = sum(singles[0].accepted < finished(parts, task) <= last for task in flood)
@@ -91,46 +70,43 @@ def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
     parts: Parts, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
 ) -> None:
     older = SINGLE_QUEUE if newer == BATCH_QUEUE else BATCH_QUEUE
-    tasks = {queue: accept(parts, "same", queue=queue, number=n) for n, queue in enumerate((older, newer))}
+    tasks = {queue: accept_upload(parts, "same", noise(n), queue=queue) for n, queue in enumerate((older, newer))}
     start_worker()
 
     for queue in sorted(tasks, key=lambda queue: queue != worked_first):
         publisher.send([tasks[queue]], queue=queue)
-        wait_until(lambda queue=queue: ended(parts, [tasks[queue]]), "it ends")  # type: ignore[misc]
+        wait_for_ends(parts.ledger, [tasks[queue]])
 
     assert seq_of(parts, "same") == tasks[newer].seq
 
 
 def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    old, new = accept(parts, "same", number=1), accept(parts, "same", number=2)
-    parts.ledger.close([Closing(task_id=old.id, state=State.FAILED, code="timeout", error="why")])
+    old, new = accept_upload(parts, "same", noise(1)), accept_upload(parts, "same", noise(2))
+    fail(parts.ledger, old.id)
     start_worker()
     publisher.send([new], queue=SINGLE_QUEUE)
-    wait_until(lambda: ended(parts, [new]), "the newer one is stored")
+    wait_for_ends(parts.ledger, [new])
 
     refusals = Recovery(parts.ledger, parts.uploads, publisher).retry([old.id])
-    wait_until(lambda: ended(parts, [old]), "the retry ends")
+    wait_for_ends(parts.ledger, [old])
 
-    found = parts.ledger.task(old.id)
     assert refusals == [None]
-    assert found is not None
-    assert found.state is State.SUPERSEDED
+    assert task_of(parts.ledger, old.id).state is State.SUPERSEDED
     assert seq_of(parts, "same") == new.seq
 
 
 def test_a_cancelled_task_is_acknowledged_without_work(
     parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
-    cancelled, other = accept(parts, "cancelled"), accept(parts, "other")
+    cancelled, other = (accept_upload(parts, name, gradient()) for name in ("cancelled", "other"))
     publisher.send([cancelled, other], queue=SINGLE_QUEUE)
     Recovery(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
 
     start_worker()
-    wait_until(lambda: ended(parts, [other]), "the other one is stored")
+    wait_for_ends(parts.ledger, [other])
     wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen("unacked"), "no message is left")
 
-    found = parts.ledger.task(cancelled.id)
-    assert found is not None
+    found = task_of(parts.ledger, cancelled.id)
     assert (found.state, found.attempts) == (State.CANCELLED, 0)
     assert parts.store.filepaths(offset=0, limit=9).filepaths == ["other"]
 
@@ -144,13 +120,13 @@ def test_uploads_may_wait_elsewhere(
     environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if place == "folder" else own
     parts = wire(Settings.from_env(environment))
     parts.store.prepare()
-    tasks = [accept(parts, f"{n}", number=n) for n in range(10)]
+    tasks = accept_images(parts, 10)
     before = parts.uploads.held_bytes()
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
     start_worker()
-    wait_until(lambda: ended(parts, tasks), "all is stored")
-    assert before == sum(len(picture(n)) for n in range(10))
+    wait_for_ends(parts.ledger, tasks)
+    assert before == sum(len(noise(n)) for n in range(10))
     assert parts.store.count() == 10
     # The last drop follows the end of its task.
     if place == "folder":
@@ -177,7 +153,7 @@ class Web:
                 web.enter(self.path.split("/")[1])
                 if self.path.startswith("/slow/"):
                     web.go_on.wait(WITHIN_S)
-                body = picture(0)
+                body = noise(0)
                 web.leave(self.path.split("/")[1])
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
@@ -231,12 +207,12 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
 
     for _ in range(2):
         start_worker()
-    wait_until(lambda: ended(parts, others), "the others are stored while the host hangs")
+    wait_for_ends(parts.ledger, others)
     running = TaskPages(parts.redis).page(State.RUNNING, limit=100).tasks
     waiting = TaskPages(parts.redis).page(State.PENDING, limit=100).tasks
     messages = {queue: real_redis.llen(queue) for queue in WORKED_QUEUES}
     web.go_on.set()
-    wait_until(lambda: ended(parts, hanging), "all are stored in the end")
+    wait_for_ends(parts.ledger, hanging)
 
     tasks = [parts.ledger.task(task.id) for task in (*hanging, *others)]
     assert (len(running), len(waiting)) == (3, 57)

@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,13 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State
 from common.wiring import Parts, wire
+from dev.asking import answers
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.images import encode
+from support.tasks import fail, task_of
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,22 +84,13 @@ def parts(environment: dict[str, str]) -> Iterator[Parts]:
 def url(start: START, environment: dict[str, str]) -> str:
     start("api")
     url = f"http://127.0.0.1:{environment['PORT']}"
-    wait_until(lambda: answers(url), "the API answers")
+    wait_until(lambda: answers(f"{url}/livez", within_s=5), "the API answers")
     return url
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/livez", timeout=5).ok
-    except (requests.ConnectionError, requests.Timeout):
-        return False
 
 
 def picture(number: int) -> bytes:
     """Return a PNG of about 50 KB."""
-    out = BytesIO()
-    Image.frombytes("RGB", (130, 130), random.Random(number).randbytes(130 * 130 * 3)).save(out, "PNG")
-    return out.getvalue()
+    return encode(Image.frombytes("RGB", (130, 130), random.Random(number).randbytes(130 * 130 * 3)))
 
 
 def add(url: str, number: int) -> requests.Response:
@@ -111,15 +104,6 @@ def fill(url: str) -> tuple[list[str], requests.Response]:
         accepted.append(answer.json()["task"]["id"])
         assert len(accepted) < 1000
     return accepted, answer
-
-
-def fail(parts: Parts, task_id: str) -> None:
-    parts.ledger.close([Closing(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
-
-
-def state(parts: Parts, task_id: str) -> State | None:
-    task = parts.ledger.task(task_id)
-    return task.state if task else None
 
 
 def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
@@ -142,7 +126,7 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
 ) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
-    fail(parts, accepted[1])
+    fail(parts.ledger, accepted[1])
     went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
 
     start("workers")
@@ -154,13 +138,13 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
     assert int(refused.headers["Retry-After"]) > 0
     assert memory["used_memory"] < 0.9 * memory["maxmemory"]
     assert set(went_on.values()) <= {200, 202}, went_on
-    assert {state(parts, task_id) for task_id in accepted[1:]} == {State.SUCCEEDED}
+    assert {task_of(parts.ledger, task_id).state for task_id in accepted[1:]} == {State.SUCCEEDED}
     assert parts.store.count() == len(accepted)
 
 
 def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Parts, start: START) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
-    fail(parts, accepted[1])
+    fail(parts.ledger, accepted[1])
     fill_up(parts.redis)
     refused = add(url, 100)
     went_on = all_else(url, cancel=accepted[0], retry=accepted[1])

@@ -1,6 +1,5 @@
 """What the API tells of stored pictures: searches and comparisons by filepath, filters, lists, single records."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from common.pictures.signature import LENGTH, Signature, sign
 from common.store.base import Tombstone
+from support.images import upload
 from support.records import record, signature
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
@@ -25,13 +25,6 @@ def store(memory_store: Any, **signatures: Signature) -> None:
 
 def failure(answer: Any) -> tuple[int, str, str]:
     return answer.status_code, answer.json["code"], answer.json["field"]
-
-
-def gradient() -> io.BytesIO:
-    out = io.BytesIO()
-    Image.linear_gradient("L").save(out, "PNG")
-    out.seek(0)
-    return out
 
 
 def test_a_stored_picture_is_searched_by_its_filepath(client: FlaskClient, memory_store: Any) -> None:
@@ -94,7 +87,7 @@ def test_a_stored_picture_is_compared_with_an_upload(client: FlaskClient, memory
     pixels = np.asarray(Image.linear_gradient("L").convert("RGB"))
     store(memory_store, gradient=sign(pixels))
 
-    answer = client.post("/compare", data={"image1": (gradient(), "a.png"), "filepath2": "gradient"})
+    answer = client.post("/compare", data={"image1": upload(), "filepath2": "gradient"})
 
     assert answer.json["result"] == [{"score": 100.0}]
 

@@ -13,14 +13,15 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from common.queue.admission import Admission
-from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import Closing, Sent, State
+from common.queue.tasks import Sent, State
 from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
+from support.tasks import accept, fail
 from support.waiting import wait_until
 
 
@@ -39,19 +40,6 @@ def client(make_client: Callable[..., FlaskClient], real_redis: Redis, redis_ser
     return make_client(real_redis, broker=redis_server.url)
 
 
-def accept(ledger: Ledger, *filepaths: str, upload: str | None = None) -> list[str]:
-    jobs = [
-        AddJob(filepath=path, upload=upload) if upload else AddJob(filepath=path, url="http://example.org/a")
-        for path in filepaths
-    ]
-    return [task.id for task in ledger.accept(jobs, queue=SINGLE_QUEUE)]
-
-
-def fail(ledger: Ledger, *task_ids: str, code: str = "timeout") -> None:
-    for task_id in task_ids:
-        ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error=f"it was {code}")])
-
-
 def messages(redis: Redis) -> list[Any]:
     return [json.loads(message) for message in redis.lrange(SINGLE_QUEUE, 0, -1)]
 
@@ -66,7 +54,7 @@ def test_failures_are_listed_with_reason_times_attempts_and_filepath(client: Fla
     [task] = answer.json["result"]
     assert (answer.status_code, answer.json["method"], answer.json["cursor"]) == (200, "tasks", None)
     assert (task["id"], task["filepath"], task["attempts"]) == (task_id, "cats/1", 1)
-    assert task["error"] == {"code": "not_an_image", "message": "it was not_an_image"}
+    assert task["error"] == {"code": "not_an_image", "message": "why"}
     assert all(task[name].endswith("Z") for name in ("accepted", "started", "finished"))
 
 

@@ -10,13 +10,13 @@ import pytest
 from redis import Redis
 
 from api.work.waiting import LOOK_EVERY_S, Waiters
-from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.keys import CLOSED_CHANNEL
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State, Task
+from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 from harness.proxy import Proxy
+from support.tasks import accept_urls, succeed
 from support.waiting import wait_until
 
 LONG_S = 30
@@ -34,20 +34,12 @@ def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[Waiters]:
     waiters.close()
 
 
-def accept(ledger: Ledger, count: int = 1) -> list[Task]:
-    return ledger.accept([AddJob(filepath="a", url="http://a.org")] * count, queue=SINGLE_QUEUE)
-
-
-def close(ledger: Ledger, *tasks: Task) -> None:
-    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED) for task in tasks])
-
-
 def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> None:
-    tasks = accept(ledger, 100)
+    tasks = accept_urls(ledger, 100)
     with ThreadPoolExecutor(100) as pool:
         waits = [pool.submit(waiters.wait, task.id, timeout_s=LONG_S) for task in tasks]
 
-        close(ledger, *tasks)
+        succeed(ledger, *(task.id for task in tasks))
 
         ended = [wait.result() for wait in waits]
 
@@ -55,8 +47,8 @@ def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> N
 
 
 def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledger) -> None:
-    [task] = accept(ledger)
-    close(ledger, task)
+    [task] = accept_urls(ledger, 1)
+    succeed(ledger, task.id)
 
     ended = waiters.wait(task.id, timeout_s=LONG_S)
 
@@ -65,8 +57,8 @@ def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledg
 
 
 def test_a_wait_ends_with_its_time_although_others_end(waiters: Waiters, ledger: Ledger) -> None:
-    mine, other = accept(ledger, 2)
-    close(ledger, other)
+    mine, other = accept_urls(ledger, 2)
+    succeed(ledger, other.id)
 
     ended = waiters.wait(mine.id, timeout_s=0.3)
 
@@ -82,14 +74,14 @@ def test_an_announcement_that_is_lost_is_made_up_for(
     waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LOOK_EVERY_S / 50)
-    [task] = accept(ledger)
+    [task] = accept_urls(ledger, 1)
     deaf = Event()
     monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
 
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)
         listen(real_redis)
-        close(ledger, task)
+        succeed(ledger, task.id)
         ended: Any = wait.result()
 
     assert ended.state is State.SUCCEEDED
@@ -98,7 +90,7 @@ def test_an_announcement_that_is_lost_is_made_up_for(
 def test_the_listener_comes_back_when_its_connection_is_cut(
     waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     waiters.wait(first.id, timeout_s=0.01)
     listen(real_redis)
     # From here on only an announcement wakes it.
@@ -109,7 +101,7 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, second.id, timeout_s=LONG_S)
         sleep(0.2)
-        close(ledger, second)
+        succeed(ledger, second.id)
         ended: Any = wait.result(timeout=LONG_S / 2)
 
     assert ended.state is State.SUCCEEDED
@@ -122,7 +114,7 @@ def test_a_connection_that_died_unnoticed_is_replaced(
     monkeypatch.setattr("api.work.waiting.ANSWER_WITHIN_S", 1.0)
     with Proxy(redis_server.port) as proxy, connect(proxy.url("redis")) as distant:
         waiters = Waiters(distant, ledger)
-        waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
+        waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
         listen(real_redis)
 
         # Neither end hears of it: Redis goes on to count it.
@@ -136,7 +128,7 @@ def test_a_quiet_connection_that_lives_is_kept(
     waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.work.waiting.QUIET_S", 0.0)
-    waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
+    waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
     listen(real_redis)
     [before] = real_redis.client_list(_type="pubsub")
 

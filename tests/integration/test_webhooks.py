@@ -22,9 +22,10 @@ from flask.testing import FlaskClient
 from api.work.publisher import Publisher
 from common.queue.callbacks import Callback, CallState
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.queue.tasks import CLOSED_STATES, Task
+from common.queue.tasks import Task
 from common.wiring import Parts
 from dev.ports import free_port
+from support.tasks import wait_for_ends
 from support.waiting import wait_until
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
@@ -300,7 +301,7 @@ def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
 ) -> None:
     tasks = send(receiver.url(), count=20)
     first = start(receiver)
-    wait_until(lambda: all(ended(parts, task) for task in tasks), "all tasks end")
+    wait_for_ends(parts.ledger, tasks)
 
     first.kill()
     first.wait()
@@ -371,8 +372,3 @@ def answers(port: int) -> bool:
         return requests.post(f"http://127.0.0.1:{port}/", data=b"", timeout=30).status_code == 401
     except requests.ConnectionError:
         return False
-
-
-def ended(parts: Parts, task: Task) -> bool:
-    found = parts.ledger.task(task.id)
-    return found is not None and found.state in CLOSED_STATES

@@ -1,12 +1,10 @@
 """Real workers on a real Redis: what was accepted is stored, in the right order, whoever dies."""
 
-import io
 import random
 import signal
 from typing import Any
 
 from celery import Celery
-from PIL import Image
 from redis import Redis
 
 from api.work.publisher import Publisher
@@ -14,7 +12,7 @@ from common.config import Settings
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN
 from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
@@ -23,7 +21,8 @@ from common.queue.tasks import State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts, host_limit
 from dev.redis_server import RedisServer
-from support.tasks import wait_for_ends
+from support.images import noise
+from support.tasks import accept_images, accept_upload, wait_for_ends
 from support.waiting import wait_until
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper
@@ -62,27 +61,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def picture(number: int) -> bytes:
-    """Return a PNG unlike those of other numbers."""
-    noise = random.Random(number).randbytes(12 * 12 * 3)
-    out = io.BytesIO()
-    Image.frombytes("RGB", (12, 12), noise).resize((120, 120), Image.Resampling.BILINEAR).save(out, "PNG")
-    return out.getvalue()
-
-
-def accept(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
-    upload = parts.uploads.put(data)
-    parts.uploads.keep(upload)
-    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
-    return task
-
-
 def stored(parts: Parts) -> list[str]:
     return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
 
 def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(40)]
+    tasks = accept_images(parts, 40)
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
     start_worker()
@@ -95,7 +79,7 @@ def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_w
 def test_uploads_and_messages_are_gone_when_their_work_is_done(
     parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
-    tasks = [accept(parts, f"{number}", picture(number)) for number in range(5)]
+    tasks = accept_images(parts, 5)
     publisher.send(tasks, queue=SINGLE_QUEUE)
     worker = start_worker()
     wait_for_ends(parts.ledger, tasks)
@@ -118,7 +102,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher
             deletions.append(Tombstone(filepath=filepath, seq=SequenceNumbers(parts.redis).next(), added=0))
             newest[filepath] = None
         else:
-            tasks.append(accept(parts, filepath, picture(number)))
+            tasks.append(accept_upload(parts, filepath, noise(number)))
             newest[filepath] = tasks[-1].seq
     shuffled = dice.sample(tasks, len(tasks))
     start_worker()
@@ -139,7 +123,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher
 def test_add_add_delete_leaves_nothing_whichever_comes_last(
     parts: Parts, publisher: Publisher, start_worker: Any
 ) -> None:
-    tasks = [accept(parts, "same", picture(number)) for number in range(2)]
+    tasks = [accept_upload(parts, "same", noise(number)) for number in range(2)]
     tombstone = Tombstone(filepath="same", seq=SequenceNumbers(parts.redis).next(), added=0)
     assert parts.store.put([tombstone])[0].verdict is Verdict.STORED
     publisher.send(tasks[::-1], queue=SINGLE_QUEUE)
@@ -151,7 +135,7 @@ def test_add_add_delete_leaves_nothing_whichever_comes_last(
 
 
 def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    task = accept(parts, "once", picture(1))
+    task = accept_upload(parts, "once", noise(1))
     publisher.send([task, task, task], queue=SINGLE_QUEUE)
 
     start_worker()
@@ -161,7 +145,7 @@ def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, 
 
 
 def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(150)]
+    tasks = accept_images(parts, 150)
     publisher.send(tasks, queue=SINGLE_QUEUE)
     first = start_worker()
     wait_until(parts.store.count, "some are stored", every_s=0.005)
@@ -179,8 +163,8 @@ def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publ
 def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
     parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
-    tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(2 * CHUNK + 1)]
-    broken = accept(parts, "broken", b"\x89PNG\r\n\x1a\n no picture", queue=BATCH_QUEUE)
+    tasks = accept_images(parts, 2 * CHUNK + 1, queue=BATCH_QUEUE)
+    broken = accept_upload(parts, "broken", b"\x89PNG\r\n\x1a\n no picture", queue=BATCH_QUEUE)
     publisher.send([*tasks, broken], queue=BATCH_QUEUE)
     messages = real_redis.llen(BATCH_QUEUE)
 
@@ -194,7 +178,7 @@ def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
 def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
     parts: Parts, publisher: Publisher, start_worker: Any
 ) -> None:
-    tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(8 * CHUNK)]
+    tasks = accept_images(parts, 8 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker()
     wait_until(parts.store.count, "some are stored", every_s=0.005)
@@ -213,7 +197,7 @@ def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
 
 def test_a_message_of_a_killed_worker_is_worked_again(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
     short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
-    tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(4 * CHUNK)]
+    tasks = accept_images(parts, 4 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
     wait_until(parts.store.count, "some are stored", every_s=0.005)
@@ -235,7 +219,7 @@ def test_a_worker_that_breaks_says_so_by_its_status(start_worker: Any) -> None:
 def test_what_a_killed_worker_held_is_swept_up(
     parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
-    tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(150)]
+    tasks = accept_images(parts, 150)
     publisher.send(tasks, queue=SINGLE_QUEUE)
     first = start_worker()
     wait_until(parts.store.count, "some are stored", every_s=0.005)
@@ -253,7 +237,7 @@ def test_what_a_killed_worker_held_is_swept_up(
 def test_a_task_whose_message_was_never_sent_is_swept_up(
     parts: Parts, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
-    task = accept(parts, "unsent", picture(1))
+    task = accept_upload(parts, "unsent", noise(1))
     start_worker()
     lose_messages(real_redis)
 
@@ -265,8 +249,8 @@ def test_a_task_whose_message_was_never_sent_is_swept_up(
 def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stored(
     parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
-    deadly = accept(parts, "deadly", DEADLY)
-    neighbours = [accept(parts, f"{number}", picture(number)) for number in range(5)]
+    deadly = accept_upload(parts, "deadly", DEADLY)
+    neighbours = accept_images(parts, 5)
     publisher.send([deadly], queue=SINGLE_QUEUE)
     for _ in range(3):
         worker = start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")

@@ -25,6 +25,6 @@ def noise(number: int, *, kind: str = "PNG") -> bytes:
     return encode(pixels.resize((120, 120), Image.Resampling.BILINEAR), kind)
 
 
-def upload(data: bytes, name: str = "cat.png") -> tuple[io.BytesIO, str]:
-    """Return a form's file, as Flask's test client takes it."""
-    return io.BytesIO(data), name
+def upload(data: bytes | None = None, name: str = "cat.png") -> tuple[io.BytesIO, str]:
+    """Return a form's file as Flask's test client takes it; without data it is a gradient."""
+    return io.BytesIO(gradient() if data is None else data), name

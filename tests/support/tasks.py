@@ -3,13 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
+from redis import Redis
+
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import CLOSED_STATES, Closing, State, Task
-from common.uploads import Uploads
+from common.wiring import Parts
+from support.images import noise
 from support.waiting import WITHIN_S, wait_until
 
-URL = "http://example.org/a"
+HOST = "example.org"
+URL = f"http://{HOST}/a"
+
+
+def ledger_in(redis: Redis, *, max_open: int = 1000, keep_s: int = 60, **options: Any) -> Ledger:
+    """Return a ledger in this Redis."""
+    return Ledger(redis, max_open=max_open, finished_keep_s=keep_s, failed_keep_s=keep_s, **options)
 
 
 def accept(ledger: Ledger, *adds: str | AddJob, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
@@ -21,24 +30,32 @@ def accept(ledger: Ledger, *adds: str | AddJob, queue: str = SINGLE_QUEUE, **sou
     return [task.id for task in ledger.accept(jobs, queue=queue)]
 
 
-def accept_urls(ledger: Ledger, count: int, *, host: str = "example.org", queue: str = SINGLE_QUEUE) -> list[Task]:
+def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SINGLE_QUEUE) -> list[Task]:
     """Accept adds of images at one host."""
     return ledger.accept([AddJob(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
 
 
-def accept_upload(
-    ledger: Ledger, uploads: Uploads, data: bytes, *, filepath: str = "a", queue: str = SINGLE_QUEUE
-) -> Task:
+def accept_upload(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
     """Accept an add of uploaded bytes, as the API does."""
-    upload = uploads.put(data)
-    uploads.keep(upload)
-    [task] = ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
+    upload = parts.uploads.put(data)
+    parts.uploads.keep(upload)
+    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
     return task
+
+
+def accept_images(parts: Parts, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
+    """Accept adds of different images, whose filepaths are in their order."""
+    return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
 
 
 def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:
     """End tasks as failed."""
     ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
+
+
+def end(redis: Redis, task_id: str, state: State = State.SUCCEEDED, **reason: str) -> None:
+    """End a task as another process does."""
+    ledger_in(redis).close([Closing(task_id=task_id, state=state, **reason)])
 
 
 def succeed(ledger: Ledger, *task_ids: str) -> None:

@@ -4,10 +4,10 @@ import pytest
 from redis import Redis
 
 from common.queue import figures
-from common.queue.callbacks import CallState, Delivery, Outbox, Told
+from common.queue.callbacks import Callback, CallState, Delivery, Outbox, Told
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
 from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, TASK
-from common.queue.ledger import Callback, Ledger
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State, task_of
 from common.redis.clock import now_ms
 

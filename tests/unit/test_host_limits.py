@@ -12,9 +12,8 @@ from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import Claim, Sent, State, Task
 from common.redis.clock import now_ms
+from support.tasks import HOST, accept_urls
 from workers.hosts import Hosts
-
-HOST = "busy.example"
 
 
 def limit_of(slots: int) -> HostLimit:
@@ -40,10 +39,6 @@ def ledger(make_ledger: Callable[..., Ledger]) -> Ledger:
     return make_ledger(most=1)
 
 
-def accept(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SINGLE_QUEUE) -> list[Task]:
-    return ledger.accept([AddJob(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
-
-
 def begin(ledger: Ledger, task: Task) -> Claim:
     claim = ledger.begin(task.id)
     assert claim is not None
@@ -55,7 +50,7 @@ def ids(messages: list[Sent]) -> list[str]:
 
 
 def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_attempt(ledger: Ledger) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
 
     claims = [ledger.begin(first.id), ledger.begin(second.id)]
 
@@ -66,7 +61,7 @@ def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_atte
 
 
 def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
-    [busy], [other] = accept(ledger, 1), accept(ledger, 1, host="other.example")
+    [busy], [other] = accept_urls(ledger, 1), accept_urls(ledger, 1, host="other.example")
     begin(ledger, busy)
 
     assert begin(ledger, other).host == "other.example"
@@ -79,7 +74,7 @@ def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
 
 
 def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots) -> None:
-    first, second, third = accept(ledger, 3)
+    first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(third.id)
     ledger.begin(second.id)
@@ -90,7 +85,11 @@ def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots)
 
 
 def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: HostSlots) -> None:
-    [running], [batch], [single] = accept(ledger, 1), accept(ledger, 1, queue=BATCH_QUEUE), accept(ledger, 1)
+    [running], [batch], [single] = (
+        accept_urls(ledger, 1),
+        accept_urls(ledger, 1, queue=BATCH_QUEUE),
+        accept_urls(ledger, 1),
+    )
     begin(ledger, running)
     ledger.begin(batch.id)
     ledger.begin(single.id)
@@ -101,7 +100,7 @@ def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: H
 
 
 def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger, slots: HostSlots) -> None:
-    first, second, third = accept(ledger, 3)
+    first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
     slots.release(HOST, first.id)
@@ -112,7 +111,7 @@ def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger
 
 def test_each_that_waits_is_woken_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
     ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
-    tasks = accept(ledger, 20)
+    tasks = accept_urls(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
     woken: list[str] = []
 
@@ -126,14 +125,14 @@ def test_each_that_waits_is_woken_once(fake_redis: Redis, make_ledger: Callable[
 
 
 def test_a_redelivered_task_has_its_place_still(ledger: Ledger) -> None:
-    [task] = accept(ledger, 1)
+    [task] = accept_urls(ledger, 1)
     begin(ledger, task)
 
     assert begin(ledger, task).host == HOST
 
 
 def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
-    first, second, third = accept(ledger, 3)
+    first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
     ledger.begin(third.id)
@@ -145,7 +144,7 @@ def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
 def test_places_of_a_worker_that_died_are_given_to_who_waits(
     fake_redis: Redis, ledger: Ledger, slots: HostSlots
 ) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
     sent: list[tuple[list[str], str]] = []
@@ -159,7 +158,7 @@ def test_places_of_a_worker_that_died_are_given_to_who_waits(
 
 
 def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Redis) -> None:
-    tasks = accept(ledger, 5)
+    tasks = accept_urls(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)
 
@@ -169,7 +168,7 @@ def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Red
 
 
 def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redis: Redis) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
     [old] = [
@@ -183,7 +182,7 @@ def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redi
 
 def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
     ledger = make_ledger(most=0)
-    [task] = accept(ledger, 1)
+    [task] = accept_urls(ledger, 1)
 
     claim = begin(ledger, task)
 
@@ -192,7 +191,7 @@ def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., 
 
 
 def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: HostSlots) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     claim = begin(ledger, first)
     ledger.begin(second.id)
     sent: list[str] = []
@@ -207,7 +206,7 @@ def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: Ho
 def test_a_place_that_cannot_be_given_back_costs_no_download(
     ledger: Ledger, caplog: pytest.LogCaptureFixture, slots: HostSlots
 ) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     claim = begin(ledger, first)
     ledger.begin(second.id)
 

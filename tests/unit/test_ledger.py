@@ -17,6 +17,7 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import Closing, Refusal, Sent, State
 from common.redis.client import connect
 from common.redis.clock import now_ms
+from support.tasks import accept, fail
 
 JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
@@ -41,12 +42,8 @@ def leases(fake_redis: Redis) -> Leases:
     return Leases(fake_redis)
 
 
-def accept(ledger: Ledger, *jobs: AddJob) -> list[str]:
-    return [task.id for task in ledger.accept(jobs or [JOB], queue=SINGLE_QUEUE)]
-
-
 def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     claim = ledger.begin(task_id)
 
@@ -111,7 +108,7 @@ def test_places_go_on_rising_when_the_clock_is_set_back(fake_redis: Redis, seque
 
 
 def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     ledger.begin(task_id)
     ledger.begin(task_id)
@@ -125,14 +122,14 @@ def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
 def test_closed_work_is_never_begun_again(ledger: Ledger, state: State) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.close([Closing(task_id=task_id, state=state, code="gone", error="it is gone")])
 
     assert ledger.begin(task_id) is None
 
 
 def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.close([Closing(task_id=task_id, state=State.CANCELLED)])
 
     ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
@@ -143,7 +140,7 @@ def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
 
 
 def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.close([Closing(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
 
     ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
@@ -155,7 +152,7 @@ def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: 
 
 
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     ledger.close([Closing(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
 
@@ -196,7 +193,7 @@ def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
 def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(
     ledger: Ledger, decode_attempts: DecodeAttempts
 ) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     deaths = [decode_attempts.start(task_id), decode_attempts.start(task_id)]
     decode_attempts.clear([task_id])
@@ -216,7 +213,7 @@ def test_an_entry_into_the_decoder_says_that_the_one_before_was_survived(
 
 
 def test_a_task_given_back_is_pending_again(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     ledger.begin(task_id)
 
     ledger.give_back(task_id)
@@ -274,7 +271,7 @@ def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger:
 def test_a_picture_that_ended_its_workers_has_all_its_chances_again(
     ledger: Ledger, decode_attempts: DecodeAttempts
 ) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     decode_attempts.start(task_id)
     fail(ledger, task_id)
 
@@ -297,7 +294,7 @@ def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
 
 
 def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
     fail(ledger, task_id)
     fake_redis.hset(TASK + task_id, "accepted", now_ms(fake_redis) - 601_000)
 
@@ -305,7 +302,7 @@ def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: R
 
 
 def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     was = [ledger.cancel(task_id), ledger.cancel(task_id)]
 
@@ -403,10 +400,6 @@ def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> No
     ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
 
     assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
-
-
-def fail(ledger: Ledger, task_id: str, *, code: str = "timeout") -> None:
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error="why")])
 
 
 def pages(redis: Redis, state: State, **options: Any) -> list[list[str]]:
