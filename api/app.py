@@ -69,7 +69,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rates: Rat
     endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings))
     bind(app, services, endpoints, check=access.check)
     app.before_request(_name_request)
-    Telemetry(services.metrics, services.tracing).follow(app)
+    Telemetry(services.metrics).follow(app)
     app.before_request(cors.answer)
     app.before_request(access.identify)
     if rates is not None:

@@ -12,7 +12,6 @@ from api.work.waiting import Waiters
 from common.config import Settings
 from common.queue.ledger import Ledger
 from common.store.base import Store
-from common.telemetry.tracing import OFF, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +30,3 @@ class Services:
     batching: Gate
     vitals: Vitals
     metrics: Metrics
-    tracing: Tracing = OFF

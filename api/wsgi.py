@@ -17,16 +17,16 @@ from api.work.waiting import Waiters
 from common.config import Settings
 from common.redis.client import connect
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
+from common.telemetry import tracing
 from common.wiring import wire
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
+    tracing.configure(settings, service="match-api")
     parts = wire(settings)
     prepare_soon(parts.store)
     publisher = Publisher(settings.redis_url)
-    tracing = open_tracing(settings.tracing_endpoint, service="match-api")
     vitals = Vitals(parts.store, parts.ledger, parts.redis)
     services = Services(
         settings=settings,
@@ -38,7 +38,6 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             uploads=parts.uploads,
             publisher=publisher,
             fetcher=parts.fetcher,
-            tracing=tracing,
         ),
         recovery=Recovery(parts.ledger, parts.uploads, publisher),
         pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
@@ -50,7 +49,6 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
         vitals=vitals,
         metrics=Metrics(vitals),
-        tracing=tracing,
     )
     return create_app(services, keyring=keyring, rates=rates_of(settings))
 

@@ -16,7 +16,7 @@ from common.queue.callbacks import LEASED_LONGER_S, Outbox
 from common.queue.heartbeats import Heartbeats
 from common.queue.jobs import ADD_TASK, SENT_HEADER
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
+from common.telemetry import tracing
 from common.wiring import Parts, wire
 from workers import tasks
 from workers.chunks import Chunks
@@ -154,10 +154,11 @@ def patience_s(settings: Settings) -> float:
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
     """Put a worker's parts together and start its threads."""
+    tracing.configure(settings, service="match-worker")
     parts = wire(settings)
     prepare_soon(parts.store)
     settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
-    instrumentation = Instrumentation(open_tracing(settings.tracing_endpoint, service="match-worker"))
+    instrumentation = Instrumentation()
     writer = Writer(
         parts.store,
         settlement,

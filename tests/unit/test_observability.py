@@ -14,6 +14,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -106,7 +107,7 @@ def exposed() -> Mapping[str, set[str]]:
     api = Metrics(Vitals(cast("Store", Well()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()
-    with worker.time_download(), worker.time_decode(), worker.time_write(["", ""]):
+    with worker.time_download(), worker.time_decode(), worker.time_write([INVALID_SPAN_CONTEXT]):
         worker.count_finished(State.SUCCEEDED)
     return {
         sample.name: set(sample.labels)
