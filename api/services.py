@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.recovery import Recovery
 from api.work.waiting import Waiters
@@ -28,5 +28,5 @@ class Services:
     searching: Gate
     waiting: Gate
     batching: Gate
-    vitals: Vitals
+    dependency_checks: DependencyChecks
     metrics: Metrics

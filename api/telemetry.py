@@ -17,7 +17,7 @@ from common.telemetry.logs import bound
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
-# Machines send these every few seconds; at level info they would hide the other lines.
+# Machines send these every few seconds: at level info they would hide the other lines.
 QUIET = frozenset({"livez", "readyz", "ping", "metrics"})
 
 

@@ -4,12 +4,12 @@ from flask import Flask
 
 from api.access.keys import Keyring
 from api.app import create_app
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
 from api.rates import ANSWER_WITHIN_S, Rates
 from api.services import Services
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.publisher import Publisher
 from api.work.recovery import Recovery
@@ -27,7 +27,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     parts = wire(settings)
     prepare_soon(parts.store)
     publisher = Publisher(settings.redis_url)
-    vitals = Vitals(parts.store, parts.ledger, parts.redis)
+    checks = DependencyChecks(parts.store, parts.ledger, parts.redis)
     services = Services(
         settings=settings,
         store=parts.store,
@@ -47,8 +47,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         searching=Gate(settings.api_threads // 4, patience_s=1.0),
         waiting=Gate(settings.api_threads // 4, patience_s=0),
         batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
-        vitals=vitals,
-        metrics=Metrics(vitals),
+        dependency_checks=checks,
+        metrics=Metrics(checks),
     )
     return create_app(services, keyring=keyring, rates=rates_of(settings))
 
