@@ -72,7 +72,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rates: Rat
     scopes = {endpoint.name: endpoint.scope for endpoint in endpoints}
     add_auth_request(app, {**scopes, NAME: None}, check=access.check)
     app.before_request(_name_request)
-    Telemetry(services.metrics, services.tracing).follow(app)
+    Telemetry(services.metrics).follow(app)
     app.before_request(cors.answer)
     app.before_request(access.identify)
     if rates is not None:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.recovery import Recovery
 from api.work.waiting import Waiters
@@ -15,7 +15,6 @@ from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.store.base import Store
-from common.telemetry.tracing import OFF, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,5 @@ class Services:
     searching: Gate
     waiting: Gate
     batching: Gate
-    vitals: Vitals
+    dependency_checks: DependencyChecks
     metrics: Metrics
-    tracing: Tracing = OFF

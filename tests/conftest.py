@@ -18,12 +18,12 @@ from xdist.scheduler import LoadFileScheduling
 
 from api.access.keys import Keyring
 from api.app import create_app
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
 from api.rates import Rates
 from api.services import Services
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.publisher import Publisher
 from api.work.recovery import Recovery
@@ -253,7 +253,7 @@ def make_client(
             intake = Intake(admission, ledger, uploads, publisher, fetcher)
             waiters = Waiters(redis, ledger)
             opened.callback(waiters.close)
-            vitals = Vitals(memory_store, ledger, redis)
+            checks = DependencyChecks(memory_store, ledger, redis)
             services = Services(
                 settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
                 store=memory_store,
@@ -268,8 +268,8 @@ def make_client(
                 searching=Gate(places, patience_s=0),
                 waiting=Gate(places, patience_s=0),
                 batching=Gate(places, patience_s=0),
-                vitals=vitals,
-                metrics=Metrics(vitals),
+                dependency_checks=checks,
+                metrics=Metrics(checks),
             )
             return create_app(services, keyring=keyring, rates=rates).test_client()
 

@@ -21,7 +21,7 @@ from common.queue.jobs import ADD_TASK, SENT_HEADER
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
+from common.telemetry import tracing
 from common.wiring import Parts, host_limit, wire
 from workers import tasks
 from workers.chunks import Chunks
@@ -159,11 +159,12 @@ def patience_s(settings: Settings) -> float:
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
     """Put a worker's parts together and start its threads."""
+    tracing.configure(settings, service="match-worker")
     parts = wire(settings)
     prepare_soon(parts.store)
     decode_attempts = DecodeAttempts(parts.redis)
     settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
-    instrumentation = Instrumentation(open_tracing(settings.tracing_endpoint, service="match-worker"))
+    instrumentation = Instrumentation()
     writer = Writer(
         parts.store,
         settlement,

@@ -3,17 +3,19 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from time import perf_counter
 from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
+from opentelemetry import trace
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
 from common.queue.tasks import Claim, State
+from common.telemetry import tracing
 from common.telemetry.logs import bound
-from common.telemetry.tracing import CONSUMER, OFF, Span, Tracing, trace_id
 
 log = logging.getLogger(__name__)
+tracer = trace.get_tracer(__name__)
 
 # The time at which each series was created is of no use, and doubles the number of series.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -28,68 +30,70 @@ RECORDS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 class Instrumentation:
     """Metrics and spans of one worker process; every thread may call every method."""
 
-    def __init__(self, tracing: Tracing = OFF) -> None:
-        self._tracing = tracing
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._downloads = self._histogram(
-            "match_download_seconds", "Time of each download, good or failed.", DOWNLOAD_BUCKETS
+            "match_download_seconds", "Time of each download, successful or failed.", DOWNLOAD_BUCKETS
         )
         self._decodes = self._histogram(
-            "match_decode_seconds", "Time to decode and sign each picture, good or bad.", DECODE_BUCKETS
+            "match_decode_seconds", "Time to decode and sign each image, successful or failed.", DECODE_BUCKETS
         )
         self._records = self._histogram("match_bulk_records", "Records in each write to the store.", RECORDS_BUCKETS)
         self._bulks = self._histogram(
-            "match_bulk_seconds", "Time of each write to the store, good or failed.", BULK_BUCKETS
+            "match_bulk_seconds", "Time of each write to the store, successful or failed.", BULK_BUCKETS
         )
         self._outcomes = Counter(
             "match_outcomes",
-            "Tasks that this process ended, by their state and, where they failed, the code of their error.",
+            "Tasks that this process finished, by state and, if failed, by error code.",
             ("outcome", "reason"),
             registry=self.registry,
         )
 
     @contextmanager
     def trace_task(self, claim: Claim) -> Iterator[Span]:
-        """Tell of a task as long as the `with` lasts: as part of the trace that it was sent in."""
-        about = {"match.task_id": claim.task_id, "match.request_id": claim.origin.request_id}
-        with (
-            self._tracing.span("work", kind=CONSUMER, parent=claim.origin.traceparent, about=about) as span,
-            bound(request_id=claim.origin.request_id, trace_id=trace_id(span.traceparent)),
-        ):
+        """Yield a span in the trace of the request that created the task; log lines carry the request's id."""
+        span = tracer.start_span(
+            "work",
+            context=tracing.extract(claim.origin.traceparent),
+            kind=SpanKind.CONSUMER,
+            attributes={"match.task_id": claim.task_id, "match.request_id": claim.origin.request_id},
+        )
+        with tracing.active(span), bound(request_id=claim.origin.request_id):
             yield span
 
     @contextmanager
     def time_download(self) -> Iterator[None]:
-        """Tell of a download."""
-        with self._tracing.span("download"), _timed(self._downloads):
+        """Measure a download."""
+        with tracing.active(tracer.start_span("download")), self._downloads.time():
             yield
 
     @contextmanager
     def time_decode(self) -> Iterator[None]:
-        """Tell of decoding and signing."""
-        with self._tracing.span("decode"), _timed(self._decodes):
+        """Measure decoding and signing."""
+        with tracing.active(tracer.start_span("decode")), self._decodes.time():
             yield
 
     @contextmanager
-    def time_write(self, traces: Sequence[str]) -> Iterator[None]:
-        """Tell of a write of as many records as there are `traces`, the traceparents of their tasks.
+    def time_write(self, tasks: Sequence[SpanContext]) -> Iterator[None]:
+        """Measure a write of one record for each of these tasks.
 
-        Its span belongs to the trace of the first that is collected, and is linked with all.
+        Its span is a child of the first task's that is sampled, and is linked with the spans of all.
         """
-        self._records.observe(len(traces))
-        known = [trace for trace in traces if trace]
-        parent = next((trace for trace in known if trace.endswith("01")), "")
-        about = {"match.records": len(traces)}
-        with self._tracing.span("bulk", parent=parent, links=known, about=about), _timed(self._bulks):
+        self._records.observe(len(tasks))
+        traced = [task for task in tasks if task.is_valid]
+        parent = next((task for task in traced if task.trace_flags.sampled), None)
+        span = tracer.start_span(
+            "bulk",
+            context=None if parent is None else trace.set_span_in_context(NonRecordingSpan(parent)),
+            links=[Link(task) for task in traced],
+            attributes={"match.records": len(tasks)},
+        )
+        with tracing.active(span), self._bulks.time():
             yield
 
     def count_finished(self, state: State, code: str = "") -> None:
-        """Count the end of a task."""
+        """Count a finished task."""
         self._outcomes.labels(state.value, code).inc()
-
-    def trace(self) -> str:
-        """Return the traceparent of what this thread does, empty where it is not traced."""
-        return self._tracing.current()
 
     def serve(self, host: str, port: int) -> WSGIServer | None:
         """Serve the metrics over HTTP, unless the port is 0; a worker whose port is in use works without."""
@@ -104,12 +108,3 @@ class Instrumentation:
 
     def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, meaning, buckets=buckets, registry=self.registry)
-
-
-@contextmanager
-def _timed(histogram: Histogram) -> Iterator[None]:
-    began = perf_counter()
-    try:
-        yield
-    finally:
-        histogram.observe(perf_counter() - began)

@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass, field
 from time import time_ns
 
+from opentelemetry.trace import Span, StatusCode
+
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
@@ -14,7 +16,6 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
 from common.telemetry.logs import bound
-from common.telemetry.tracing import Span
 from common.uploads import Uploads
 from workers.hosts import Hosts
 from workers.instrumentation import Instrumentation
@@ -97,7 +98,7 @@ class Pipeline:
         """Tell how the task ended: of failures in a line each, of the rest where somebody looks closely."""
         self.instrumentation.count_finished(state, code)
         if state is State.FAILED:
-            span.fail(code)
+            span.set_status(StatusCode.ERROR, code)
             log.info("failed: %s", error or code, extra={"outcome": state.value, "code": code})
         else:
             log.debug("%s", state, extra={"outcome": state.value})

@@ -8,6 +8,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from time import monotonic
 
+from opentelemetry.trace import SpanContext, get_current_span
+
 from common.errors import MatchError, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.tasks import Claim, State
@@ -29,7 +31,7 @@ class _Entry:
     claim: Claim
     record: Record
     due: float
-    trace: str
+    span: SpanContext
     outcome: Future[State] = field(default_factory=Future)
 
 
@@ -68,7 +70,7 @@ class Writer:
 
         Raises StoreUnavailable when the store stayed away, QueueError when the ledger did not confirm.
         """
-        entry = _Entry(claim, record, due=monotonic() + self._hold_s, trace=self._instrumentation.trace())
+        entry = _Entry(claim, record, due=monotonic() + self._hold_s, span=get_current_span().get_span_context())
         self._waiting.put(entry)
         return entry.outcome.result()
 
@@ -138,7 +140,7 @@ class Writer:
 
     def _put(self, group: list[_Entry]) -> list[tuple[_Entry, Written]]:
         try:
-            with self._instrumentation.time_write([entry.trace for entry in group]):
+            with self._instrumentation.time_write([entry.span for entry in group]):
                 return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
         except StoreUnavailable as error:
             log.warning("%d records wait for the store: %s", len(group), error)

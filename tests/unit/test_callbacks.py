@@ -3,11 +3,11 @@
 import pytest
 from redis import Redis
 
-from common.queue import figures
 from common.queue.callbacks import Callback, CallState, Delivery, Outbox, Told
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
 from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, TASK
 from common.queue.ledger import Ledger
+from common.queue.stats import read_stats
 from common.queue.tasks import Closing, State, task_of
 from common.redis.clock import now_ms
 
@@ -333,9 +333,9 @@ def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> Non
     dropped = end(small, enter(small, 250))
     outbox.report(claim(fake_redis, outbox), Told.FAILED)
 
-    called = figures.read(fake_redis).called
+    callbacks = read_stats(fake_redis).callbacks
 
-    assert called == {
+    assert callbacks == {
         CallState.PENDING: 250 - dropped,
         CallState.DELIVERED: 2,
         CallState.FAILED: 7,

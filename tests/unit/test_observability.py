@@ -14,11 +14,12 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.vitals import Vitals
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
@@ -103,10 +104,10 @@ def exposed() -> Mapping[str, set[str]]:
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
     [task] = ledger.accept([AddJob(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
     ledger.close([Closing(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
-    api = Metrics(Vitals(cast("Store", Well()), ledger, redis))
+    api = Metrics(DependencyChecks(cast("Store", Well()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()
-    with worker.time_download(), worker.time_decode(), worker.time_write(["", ""]):
+    with worker.time_download(), worker.time_decode(), worker.time_write([INVALID_SPAN_CONTEXT]):
         worker.count_finished(State.SUCCEEDED)
     return {
         sample.name: set(sample.labels)

@@ -8,8 +8,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.vitals import Vitals
 from common.queue.keys import ENDED
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -39,7 +39,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def test_every_metric_is_documented_with_its_type_and_labels_and_no_other(
     memory_store: Any, ledger: Ledger, fake_redis: Redis
 ) -> None:
-    metrics, worker = Metrics(Vitals(memory_store, ledger, fake_redis)), Instrumentation()
+    metrics, worker = Metrics(DependencyChecks(memory_store, ledger, fake_redis)), Instrumentation()
     metrics.observe(method="GET", endpoint="ping", status=200, seconds=0.1)
     worker.count_finished(State.SUCCEEDED)
     fake_redis.hset(ENDED, "succeeded:", 1)

@@ -1,4 +1,4 @@
-"""How much waits, runs and ended: what Redis knows of the service, for its metrics."""
+"""Statistics of the queue, read from Redis."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,17 @@ from common.queue.jobs import WORKED_QUEUES
 from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, ENDED, FAILED, OPEN, RUNNING, TASK, WORKERS
 from common.redis.client import redis_errors
 
-# Open tasks stand in the order in which they were last sent. Those sent first are the oldest, or have been given back
-# since, as all of them are while the store is away: among so many of them the oldest is found.
-LOOKED_AT = 100
+# Open tasks are sorted by the time at which they were last enqueued. The oldest is among the first, also when all of
+# them were enqueued again because the store was unavailable: then any of the first may be the oldest.
+CANDIDATES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What Redis knows at one moment.
+class QueueStats:
+    """State of the queue at one moment.
 
-    `queues` are the messages that wait in each queue, `ended` how often tasks ended by state and code, since Redis
-    began to count. `oldest_age_s` is 0 where nothing is open. `called` are the callbacks that wait, as pending, and how
-    many came to each other state; `oldest_call_age_s` is how long the oldest of them has waited, 0 where none does.
+    `queues` is the number of messages by queue, `ended` the number of finished tasks by state and error code since
+    Redis was empty, `callbacks` the number of callbacks by state. An age is 0 without open tasks or pending callbacks.
     """
 
     queues: Mapping[str, int]
@@ -32,14 +31,14 @@ class Figures:
     workers: int
     oldest_age_s: float
     ended: Mapping[tuple[str, str], int]
-    called: Mapping[CallState, int]
-    oldest_call_age_s: float
+    callbacks: Mapping[CallState, int]
+    oldest_callback_age_s: float
 
 
-def read(redis: Redis) -> Figures:
-    """Ask Redis, in two round trips.
+def read_stats(redis: Redis) -> QueueStats:
+    """Read the statistics in two round trips.
 
-    Raises QueueError when it does not answer or refuses.
+    Raises QueueError when Redis does not answer or refuses.
     """
     with redis_errors():
         pipe = redis.pipeline(transaction=False)
@@ -48,18 +47,18 @@ def read(redis: Redis) -> Figures:
         pipe.zcard(RUNNING)
         pipe.zcard(FAILED)
         pipe.hgetall(ENDED)
-        pipe.zrange(OPEN, 0, LOOKED_AT - 1)
+        pipe.zrange(OPEN, 0, CANDIDATES - 1)
         pipe.zrange(WORKERS, 0, -1, withscores=True)
         pipe.hgetall(CALLBACK_COUNTS)
         pipe.zrange(CALLBACK_OLDEST, 0, 0, withscores=True)
         for queue in WORKED_QUEUES:
             pipe.llen(queue)
-        (seconds, micros), opened, running, failed, ended, oldest, workers, called, uncalled, *lengths = pipe.execute()
+        (seconds, micros), opened, running, failed, ended, oldest, workers, calls, pending, *lengths = pipe.execute()
         now_ms = seconds * 1000 + micros // 1000
         for task_id in oldest:
             pipe.hget(TASK + task_id.decode(), "accepted")
         accepted = [int(at) for at in pipe.execute() if at is not None]
-    return Figures(
+    return QueueStats(
         queues=dict(zip(WORKED_QUEUES, lengths, strict=True)),
         open=opened,
         in_flight=running,
@@ -67,8 +66,8 @@ def read(redis: Redis) -> Figures:
         workers=sum(beat > now_ms - ALIVE_FOR_S * 1000 for _, beat in workers),
         oldest_age_s=_age_s(accepted, now_ms),
         ended={_split(name.decode()): int(count) for name, count in ended.items()},
-        called={state: int(called.get(state.encode(), 0)) for state in CallState},
-        oldest_call_age_s=_age_s([ended_at for _, ended_at in uncalled], now_ms),
+        callbacks={state: int(calls.get(state.encode(), 0)) for state in CallState},
+        oldest_callback_age_s=_age_s([ended_at for _, ended_at in pending], now_ms),
     )
 
 
