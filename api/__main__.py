@@ -9,7 +9,6 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from api.access.keys import Keyring
-from api.server.worker import Bounds, Worker
 from api.shared_counts import Places, count_at, counted_together
 from common.config import Settings
 from common.errors import ConfigError
@@ -23,12 +22,13 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
     return {
         "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
-        # Requests wait for downloads, Redis and the store: threads, not processes, carry that.
-        "worker_class": Worker,
+        # Requests wait for downloads, Redis and the store: threads, not processes, carry that. A thread also waits for
+        # its client, so a buffering proxy stands in front wherever strangers connect (docs/decisions/0008).
+        "worker_class": "gthread",
         "threads": settings.api_threads,
-        # With what the threads open, below the 1,024 descriptors that a process has where nobody said otherwise.
+        # With what the threads open, below the usual limit of 1,024 descriptors a process.
         "worker_connections": 512,
-        # What comes while a loop is busy waits in the kernel; the loops take it up within moments, be it to refuse it.
+        # Connections wait in the kernel while all processes are busy.
         "backlog": 2048,
         # No process is replaced for its age: its memory stays the same (`make soak`), and a new one has to read the
         # whole embedded store and to open every connection again.
@@ -37,7 +37,8 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
         "timeout": 60,
         # A `wait` may take this long; then the process ends all the same.
         "graceful_timeout": int(settings.max_wait_s) + 5,
-        # Above the idle time-out of usual load balancers' pools, so that it is they who close.
+        # Above the idle time-out of usual clients' pools, so that the client closes. The proxy in front keeps no
+        # connection alive: it must not send a request to a process that is about to close.
         "keepalive": 75,
         # One open file of control fewer.
         "control_socket_disable": True,
@@ -86,13 +87,8 @@ class Server(BaseApplication):
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
         """Compose the app, in the worker process: connections do not survive a fork."""
-        from api.endpoints import largest_form  # noqa: PLC0415 - said above
-        from api.routes import ENDPOINTS  # noqa: PLC0415 - the same
-        from api.wsgi import compose  # noqa: PLC0415 - the same
+        from api.wsgi import compose  # noqa: PLC0415 - said above
 
-        largest = largest_form(ENDPOINTS, self._settings)
-        # The largest form and half as much besides, in each process.
-        self.bounds = Bounds(self._settings.request_timeout_s, body_bytes=largest, held_bytes=largest * 3 // 2)
         # A process that takes another's place while the keys' file is broken begins with the keys of the start.
         try:
             return compose(self._settings, self._keyring)

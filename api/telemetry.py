@@ -14,8 +14,8 @@ from common.telemetry.tracing import NO_SPAN, OFF, SERVER, Span, Tracing, trace_
 
 log = logging.getLogger(__name__)
 
-# Asked every few seconds by machines: a line each would hide the others.
-QUIET = frozenset({"livez", "readyz", "ping", "metrics"})
+# Asked every few seconds by machines, and by a proxy before each request: a line each would hide the others.
+QUIET = frozenset({"livez", "readyz", "ping", "metrics", "authorize"})
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from common.config import Settings
 
 VERSION = "0.1.0"
 # Whatever is asked of whichever endpoint.
-COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501, 503)
+COMMON_ERRORS = (400, 413, 414, 415, 431, 500, 501, 503)
 KEY_SCHEME = "key"
 FOUR_KEYS = ("status", "error", "method", "result")
 

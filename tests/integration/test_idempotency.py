@@ -351,7 +351,7 @@ def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient,
     whole = outcomes(batch(client, *"abcd"))
 
     before = outcomes(broken)
-    assert [one.get("code") for one in before] == [None, None, "cut_body"]
+    assert [one.get("code") for one in before] == [None, None, "truncated_body"]
     assert [one["task"]["id"] for one in whole[:2]] == [one["task"]["id"] for one in before[:2]]
     assert [one.get("replayed", False) for one in whole] == [True, True, False, False]
     assert real_redis.zcard(OPEN) == 4
