@@ -23,7 +23,9 @@ some minutes off.
 order that could be relied on.
 - Answer 2xx within {timeout:g} s. After any other answer, and after none, it comes again: after about {first:g} s, \
 then twice as long each time, up to {longest:g} s, until {keep:g} s after the task's end; 410 ends that at once. \
-Redirects are not followed.\
+Redirects are not followed.
+
+The example's signature is made with the secret `{secret}` for the body `{body}`.\
 """
 HEADERS = {
     "webhook-id": "Names the call; the same whenever it comes again.",
@@ -46,6 +48,8 @@ def call(schemas: Schemas, settings: Settings) -> Json:
             first=FIRST_PAUSE_S,
             longest=LONGEST_PAUSE_S,
             keep=settings.webhook_keep_s,
+            secret=CALL_SECRET,
+            body=CALL_BODY,
         ),
         "parameters": [_header(name, value) for name, value in examples.items()],
         "requestBody": {
