@@ -140,8 +140,8 @@ class AddMany(Ordered, Waiting):
                 found[number][field] = value
         return dict(sorted(found.items()))
 
-    def picture(self, number: int) -> str:
-        """Return the parameter by which an item's picture came."""
+    def source_of(self, number: int) -> str:
+        """Return the parameter that names an item's image."""
         return self.shown("image" if number in self.images else "url", number)
 
     def shown(self, field: str, number: int) -> str:

@@ -88,7 +88,7 @@ def retry_task(services: Services, given: requests.Task) -> Response:
 
     A 409 has the `task` beside its reason.
     """
-    [refusal] = services.recovery.retry([given.id])
+    [refusal] = services.manage_tasks.retry([given.id])
     found = services.ledger.task(given.id)
     if refusal is not None or found is None:
         return _refused(refusal or Refusal.UNKNOWN, found)
@@ -100,7 +100,7 @@ def retry_task(services: Services, given: requests.Task) -> Response:
 def retry_tasks(services: Services, given: Retry) -> Response:
     """Send many failed tasks again; the reply's cursor goes on to those that this request did not come to."""
     page = _page(services, given, State.FAILED, given.limit)
-    refusals = services.recovery.retry([found.id for found in page.tasks])
+    refusals = services.manage_tasks.retry([found.id for found in page.tasks])
     left = Counter(refusal.value for refusal in refusals if refusal is not None)
     result = {"retried": len(refusals) - left.total(), "left": dict(left)}
     return ok([result], http_status=202, cursor=_cursor(page))
@@ -111,7 +111,7 @@ def cancel_task(services: Services, given: requests.Task) -> Response:
 
     One that was cancelled before is cancelled all the same. A 409 has the `task` beside its reason.
     """
-    was = services.recovery.cancel(given.id)
+    was = services.manage_tasks.cancel(given.id)
     found = services.ledger.task(given.id)
     if was is None or found is None:
         return _refused(Refusal.UNKNOWN)
