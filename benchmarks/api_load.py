@@ -28,14 +28,16 @@ from parts.load import TIMED_OUT, Connection, Load, load, request, upload
 from parts.pipelines import ROOT, cpu_s, place, running, wait_for
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.config import Settings
 from common.pictures.signature import LENGTH
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.store.base import Record
 from common.wiring import wire
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.tasks import enqueue
 
 CORES = os.cpu_count() or 1
 CROWDS = (1, 8, 64)
@@ -202,10 +204,10 @@ def cost_of_an_add(served: Api, count: int) -> tuple[str, str, str, bool]:
     """Compare the CPU of an add with what it cannot do without: a request's way in and out, ledger and message."""
     settings = Settings.from_env({"REDIS_URL": served.redis_url})
     parts, publisher = wire(settings), Publisher(served.redis_url)
-    job = AddJob(filepath="a/b.jpg", url=URL, metadata={"album": "cats"})
+    job = AddItem(filepath="a/b.jpg", url=URL, metadata={"album": "cats"})
 
     def bare() -> None:
-        publisher.send(parts.ledger.accept([job], queue=SINGLE_QUEUE), queue=SINGLE_QUEUE)
+        publisher.send(enqueue(parts.ledger, [job], queue=SINGLE_QUEUE), queue=SINGLE_QUEUE)
 
     def request_ms(sent: bytes, good: int) -> float:
         before = cpu_s(served.pid)

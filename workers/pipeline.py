@@ -117,21 +117,20 @@ class Pipeline:
                 picture = decode(data, self.limits)
                 signature = sign(picture.pixels)
         return Record(
-            filepath=claim.job.filepath,
+            filepath=claim.filepath,
             seq=claim.seq,
             signatures=(signature,),
-            metadata=claim.job.metadata,
+            metadata=claim.metadata,
             added=time_ns() // 1_000_000,
             width=picture.width,
             height=picture.height,
         )
 
     def _bytes(self, claim: Claim) -> bytes:
-        job = claim.job
-        if job.url is not None:
+        if claim.url is not None:
             with self.hosts.place_of(claim), self.instrumentation.time_download():
-                return self.fetcher.fetch(job.url)
-        data = self.uploads.get(job.upload) if job.upload else None
+                return self.fetcher.fetch(claim.url)
+        data = self.uploads.get(claim.upload_id) if claim.upload_id else None
         if data is None:
             raise LostUpload("the uploaded bytes are gone")
         return data

@@ -35,8 +35,8 @@ class Settlement:
         The uploads get their expiry first: should this process die before the ledger is closed, the work is done again
         from bytes that are still there, and bytes that nobody asks for do not stay for ever.
         """
-        kept = [upload for end in ends if (upload := end.claim.job.upload) and end.state is State.FAILED]
-        done = [upload for end in ends if (upload := end.claim.job.upload) and end.state is not State.FAILED]
+        kept = [upload for end in ends if (upload := end.claim.upload_id) and end.state is State.FAILED]
+        done = [upload for end in ends if (upload := end.claim.upload_id) and end.state is not State.FAILED]
         self._uploads.drop(kept, after_s=self._failed_keep_s)
         self._uploads.drop(done, after_s=UNCLAIMED_S)
         dropped = self._ledger.close([_closing(end) for end in ends])

@@ -25,7 +25,8 @@ from api.forms.parameters import (
     Whole,
     wrong,
 )
-from api.forms.sources import Pictured, Source, Sourced, choose
+from api.forms.sources import Pictured, Sourced, choose
+from api.sources import Source
 from common.config import Settings
 
 # The kind of its cursors, and their places: those in the order of requests.

@@ -63,7 +63,7 @@ class AddImages:
         with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
             self._write(new, replace(context, traceparent=tracing.inject()), queue)
             self._finish_uploads(new)
-            self.publisher.send([row.result.task for row in new if _is_unsent(row.result)], queue=queue)
+            self.publisher.send([row.task for row in new if _is_unsent(row)], queue=queue)
         for row in rows:
             if row.result is not None and row.result.status is EnqueueStatus.CONFLICT:
                 _failed(row, IdempotencyConflict())
@@ -102,7 +102,7 @@ class AddImages:
         if not new:
             return
         try:
-            results = self.ledger.enqueue(new, context, queue=queue)
+            results = self.ledger.enqueue(new, queue=queue, context=context)
         except MatchError as error:
             for item in new:
                 _failed(item, error)
@@ -115,19 +115,20 @@ class AddImages:
     def _finish_uploads(self, new: Sequence[AddItem]) -> None:
         """Keep the uploads of accepted items until their tasks end, and drop the others.
 
-        A failure here loses nothing: an upload stays for a day by itself, which is enough for its task, and then expires.
+        A failure here loses nothing: an upload expires after a day, which is enough time for its task.
         """
-        rows = [item for item in new if item.upload_id is not None]
+        rows = {item.upload_id: item for item in new if item.upload_id is not None}
         if not rows:
             return
         with suppress(MatchError):
             # The existing task may be our own: redis-py may have retried a call whose first reply was lost.
-            replayed = [item.task_id for item in rows if item.result is not None and item.result.is_replay]
+            replayed = [item.task_id for item in rows.values() if item.is_replay]
             used = set(self.ledger.uploads_of(replayed).values()) if replayed else set()
-            kept = [item.upload_id for item in rows if _is_created(item) or item.upload_id in used]
+            kept = [upload_id for upload_id, item in rows.items() if _is_created(item) or upload_id in used]
             if kept:
                 self.uploads.keep(*kept)
-            if dropped := [item.upload_id for item in rows if item.upload_id not in kept and _has_no_task(item)]:
+            dropped = [upload_id for upload_id, item in rows.items() if upload_id not in kept and _has_no_task(item)]
+            if dropped:
                 self.uploads.drop(dropped)
 
 
@@ -158,8 +159,7 @@ def _has_no_task(item: AddItem) -> bool:
     return not _is_created(item) and not (item.task_id and isinstance(item.error, QueueUnavailable))
 
 
-def _is_unsent(result: EnqueueResult | None) -> bool:
+def _is_unsent(item: AddItem) -> bool:
     """Say whether the task's message is to be published; a message that is sent twice changes nothing."""
-    return (
-        result is not None and result.status is not EnqueueStatus.CONFLICT and result.task.state is State.PENDING
-    )
+    result = item.result
+    return result is not None and result.status is not EnqueueStatus.CONFLICT and result.task.state is State.PENDING

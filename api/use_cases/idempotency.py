@@ -1,8 +1,8 @@
 """Idempotency keys: the ids of a request's tasks follow from the client's key.
 
-The ledger finds an existing task in the step that writes it, so a request that is sent twice creates its tasks once, on
-any process, at the same moment or after a broken connection. Items are numbered from 0 in every form of an add: the same
-key in another form finds the tasks of the first form and conflicts with them.
+The ledger finds an existing task in the step that writes it. A request that is sent twice therefore creates its tasks
+once: on any process, at the same moment, or after a broken connection. Items are numbered from 0 in every form of an
+add, so the same key in another form finds the tasks of the first form and conflicts with them.
 """
 
 import hashlib

@@ -95,7 +95,7 @@ class TaskWaiter:
                     channel.subscribe(CLOSED_CHANNEL)
                     self._receive(channel)
             except MatchError as error:
-                log.warning("notifications of ended tasks are not received, waiting requests poll the ledger: %s", error)
+                log.warning("no notifications of ended tasks, waiting requests poll the ledger: %s", error)
                 self._closed.wait(PAUSE_S)
             except Exception:
                 # Without this thread every wait takes up to POLL_EVERY_S longer.

@@ -82,6 +82,12 @@ class AddItem:
         return self.result is not None and self.result.is_replay
 
     def job_json(self) -> str:
-        """Return what a worker needs to know of the item, as one JSON object; `Claim.of_job` reads it."""
+        """Return what a worker needs to know of the item, as one JSON object; `job_of` reads it."""
         job = {"filepath": self.filepath, "url": self.url, "upload": self.upload_id, "metadata": self.metadata}
         return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
+
+
+def job_of(text: str | bytes) -> dict[str, Any]:
+    """Return the fields of a job by the names that `AddItem` and `Claim` give them."""
+    job = json.loads(text)
+    return {"filepath": job["filepath"], "url": job["url"], "upload_id": job["upload"], "metadata": job["metadata"]}

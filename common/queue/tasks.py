@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.queue.callbacks import ENDED_FIELDS, Callback, callback_of
-from common.queue.jobs import NOWHERE, AddJob, Origin
+from common.queue.jobs import NO_REQUEST, Metadata, RequestContext
 
 
 class State(StrEnum):
@@ -46,48 +46,21 @@ class Task:
     callback: Callback | None = None
 
 
-class Entered(StrEnum):
-    """What became of an order: a new task, or one that was there under its id, for the same or for another order."""
-
-    NEW = "new"
-    SAME = "same"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An order's task, and how it came to be."""
-
-    task: Task
-    entered: Entered = Entered.NEW
-
-    @property
-    def is_replay(self) -> bool:
-        """Say whether the task was there already."""
-        return self.entered is not Entered.NEW
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A task that was entered by an id of its sender's, and the fingerprint of what was ordered."""
-
-    task: Task
-    fingerprint: str
-
-    def entry(self, fingerprint: str) -> Entry:
-        """Return what becomes of an order with this id and fingerprint."""
-        return Entry(self.task, Entered.SAME if fingerprint == self.fingerprint else Entered.OTHER)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a worker needs to do the work of one task; `host` is where it has a place that it must leave, if any."""
+    """What a worker needs for one task: an image from `url` or from `upload_id`, exactly one of them.
+
+    `host` has a slot for this task, which is released after the download; None without a limit.
+    """
 
     task_id: str
     seq: int
-    job: AddJob
+    filepath: str
+    url: str | None = None
+    upload_id: str | None = None
+    metadata: Metadata | None = None
     host: str | None = None
-    origin: Origin = NOWHERE
+    context: RequestContext = NO_REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.config import Settings
 from common.wiring import Parts, wire
 from dev.redis_server import RedisServer

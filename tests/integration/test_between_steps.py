@@ -12,8 +12,8 @@ from PIL import Image
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
+from api.publisher import Publisher
+from api.use_cases.manage_tasks import ManageTasks
 from common.errors import QueueUnavailable, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
@@ -22,7 +22,8 @@ from common.queue.admission import Admission
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.failures import Failures
 from common.queue.host_limits import HostLimit, HostSlots
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import FAILED, OPEN, SLOTS
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -32,6 +33,7 @@ from common.redis.client import connect
 from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
+from support.tasks import enqueue
 from workers.hosts import Hosts
 from workers.pipeline import MOST_DEATHS, Pipeline
 from workers.settlement import Settlement
@@ -111,14 +113,14 @@ def failures(real_redis: Redis) -> Failures:
 
 
 @pytest.fixture
-def recovery(ledger: Ledger, uploads: Uploads, publisher: Publisher) -> Recovery:
-    return Recovery(ledger, uploads, publisher)
+def recovery(ledger: Ledger, uploads: Uploads, publisher: Publisher) -> ManageTasks:
+    return ManageTasks(ledger, uploads, publisher)
 
 
 def accept(ledger: Ledger, uploads: Uploads, data: bytes = b"bytes") -> tuple[str, str]:
     """Accept an upload, and return its task and its claim check."""
     claim = uploads.put(data)
-    [task] = ledger.accept([AddJob(filepath="a", upload=claim)], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
     uploads.keep(claim)
     return task.id, claim
 
@@ -169,7 +171,7 @@ def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
 
     monkeypatch.setattr(unheard, "cancel", cancel_unheard)
 
-    Recovery(unheard, uploads, publisher).cancel(task_id)
+    ManageTasks(unheard, uploads, publisher).cancel(task_id)
 
     assert lossy.loses is False
     assert state(ledger, task_id) is State.CANCELLED
@@ -178,7 +180,7 @@ def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
 
 
 def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, claim = accept(ledger, uploads)
     cancel = ledger.cancel
@@ -196,7 +198,7 @@ def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
 
 
 def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, claim = accept(ledger, uploads)
     cancel = ledger.cancel
@@ -215,7 +217,7 @@ def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
 
 
 def test_what_is_retried_while_room_is_made_keeps_its_upload(
-    recovery: Recovery,
+    recovery: ManageTasks,
     ledger: Ledger,
     uploads: Uploads,
     memory_store: Any,
@@ -242,7 +244,7 @@ def test_what_is_retried_while_room_is_made_keeps_its_upload(
 
 
 def test_what_is_retried_after_its_upload_made_room_says_so(
-    recovery: Recovery,
+    recovery: ManageTasks,
     ledger: Ledger,
     uploads: Uploads,
     memory_store: Any,
@@ -361,7 +363,7 @@ def make_sweeper(
 
 
 def accept_long_ago(ledger: Ledger, redis: Redis) -> str:
-    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
     redis.zadd(OPEN, {task.id: now_ms(redis) - LONG_AGO_MS})
     return task.id
 
@@ -421,7 +423,7 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
 def test_a_place_at_a_host_from_before_the_clock_was_set_back_holds_nobody_up(
     ledger: Ledger, real_redis: Redis
 ) -> None:
-    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
     # Its worker died in the hour that comes again now.
     real_redis.zadd(SLOTS + "example.org", {"another": now_ms(real_redis) + LONG_AGO_MS})
 

@@ -13,13 +13,15 @@ import pytest
 
 from common.errors import StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
 from support.records import record
+from support.tasks import enqueue
 from workers.settlement import Settlement
 from workers.writer import Writer
 
@@ -207,12 +209,12 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
         assert claim is not None
-        return writer.write(claim, record(claim.job.filepath, claim.seq))
+        return writer.write(claim, record(claim.filepath, claim.seq))
 
     def write(count: int) -> list[State]:
-        jobs = [AddJob(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
+        jobs = [AddItem(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
         with ThreadPoolExecutor(32) as pool:
-            return list(pool.map(write_one, [task.id for task in ledger.accept(jobs, queue=SINGLE_QUEUE)]))
+            return list(pool.map(write_one, [task.id for task in enqueue(ledger, jobs, queue=SINGLE_QUEUE)]))
 
     yield write
     writer.close()

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
+from api.publisher import Publisher
+from api.use_cases.manage_tasks import ManageTasks
 from common.config import Settings
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES
 from common.queue.keys import OPEN
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
@@ -25,7 +26,7 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
 from common.wiring import Parts, host_limit, wire
 from support.images import gradient, noise
-from support.tasks import accept_images, accept_upload, fail, task_of, wait_for_ends
+from support.tasks import accept_images, accept_upload, enqueue, fail, task_of, wait_for_ends
 from support.waiting import wait_until
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper
@@ -87,7 +88,7 @@ def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publishe
     publisher.send([new], queue=SINGLE_QUEUE)
     wait_for_ends(parts.ledger, [new])
 
-    refusals = Recovery(parts.ledger, parts.uploads, publisher).retry([old.id])
+    refusals = ManageTasks(parts.ledger, parts.uploads, publisher).retry([old.id])
     wait_for_ends(parts.ledger, [old])
 
     assert refusals == [None]
@@ -100,7 +101,7 @@ def test_a_cancelled_task_is_acknowledged_without_work(
 ) -> None:
     cancelled, other = (accept_upload(parts, name, gradient()) for name in ("cancelled", "other"))
     publisher.send([cancelled, other], queue=SINGLE_QUEUE)
-    Recovery(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
+    ManageTasks(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
 
     start_worker()
     wait_for_ends(parts.ledger, [other])
@@ -200,9 +201,9 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     }
     parts = wire(Settings.from_env(environment))
     parts.store.prepare()
-    slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
-    quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
-    hanging, others = (parts.ledger.accept(jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
+    slow = [AddItem(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
+    quick = [AddItem(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
+    hanging, others = (enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
     publisher.send([*hanging, *others], queue=SINGLE_QUEUE)
 
     for _ in range(2):
@@ -246,8 +247,8 @@ def waiting_long(parts: Parts, publisher: Publisher, redis: Redis, *, count: int
     """Accept so much work as if that had been long ago, each with its message as it is really sent."""
     tasks: list[Task] = []
     for start in range(0, count, BLOCK):
-        jobs = [AddJob(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
-        tasks += parts.ledger.accept(jobs, queue=SINGLE_QUEUE)
+        jobs = [AddItem(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
+        tasks += enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE)
     publisher.send(tasks[:1], queue=SINGLE_QUEUE)
     like = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
     _, named, rest = json.loads(b64decode(like["body"]))

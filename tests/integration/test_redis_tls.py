@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.tasks import State
 from common.wiring import Parts

@@ -19,13 +19,14 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.queue.callbacks import Callback, CallState
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.tasks import Task
 from common.wiring import Parts
 from dev.ports import free_port
-from support.tasks import wait_for_ends
+from support.tasks import enqueue, wait_for_ends
 from support.waiting import wait_until
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
@@ -142,8 +143,8 @@ def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
     """Accept tasks that fail at once: their uploads are gone."""
 
     def send(url: str, *, count: int = 1, queue: str = SINGLE_QUEUE) -> list[Task]:
-        orders = [Order(job=AddJob(filepath=f"{number}", upload="gone"), callback=url) for number in range(count)]
-        tasks = [entry.task for entry in parts.ledger.enter(orders, queue=queue)]
+        items = [AddItem(filepath=f"{number}", upload_id="gone") for number in range(count)]
+        tasks = enqueue(parts.ledger, items, queue=queue, context=RequestContext(callback_url=url))
         publisher.send(tasks, queue=queue)
         return tasks
 

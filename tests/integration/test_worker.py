@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.config import Settings
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.failures import Failures

@@ -4,12 +4,14 @@ import pytest
 from redis import Redis
 
 from common.queue.callbacks import Callback, CallState, Delivery, Outbox, Told
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, TASK
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
 from common.queue.tasks import Closing, State, task_of
 from common.redis.clock import now_ms
+from support.tasks import enqueue
 
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"
@@ -29,8 +31,8 @@ def outbox(fake_redis: Redis) -> Outbox:
 
 
 def enter(ledger: Ledger, count: int = 1, *, url: str = URL, queue: str = SINGLE_QUEUE) -> list[str]:
-    jobs = [AddJob(filepath=f"dir/ä {number}", url="http://example.org/a") for number in range(count)]
-    return [entry.task.id for entry in ledger.enter([Order(job=job, callback=url) for job in jobs], queue=queue)]
+    items = [AddItem(filepath=f"dir/ä {number}", url="http://example.org/a") for number in range(count)]
+    return [task.id for task in enqueue(ledger, items, queue=queue, context=RequestContext(callback_url=url))]
 
 
 def end(ledger: Ledger, task_ids: list[str], state: State = State.SUCCEEDED) -> int:
@@ -91,7 +93,7 @@ def test_a_cancelled_task_is_told(ledger: Ledger, outbox: Outbox, fake_redis: Re
 
 
 def test_a_task_without_a_callback_leaves_nothing_in_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
-    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
 
     end(ledger, [task.id])
 

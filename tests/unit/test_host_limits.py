@@ -6,13 +6,14 @@ import pytest
 from redis import Redis
 
 from common.queue.host_limits import HostLimit, HostSlots
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import SLOTS
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import Claim, Sent, State, Task
 from common.redis.clock import now_ms
-from support.tasks import HOST, accept_urls
+from support.tasks import HOST, accept_urls, enqueue
 from workers.hosts import Hosts
 
 
@@ -68,7 +69,7 @@ def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
 
 
 def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
-    uploads = ledger.accept([AddJob(filepath=f"{n}", upload="bytes") for n in range(3)], queue=SINGLE_QUEUE)
+    uploads = enqueue(ledger, [AddItem(filepath=f"{n}", upload_id="bytes") for n in range(3)], queue=SINGLE_QUEUE)
 
     assert [begin(ledger, task).host for task in uploads] == [None] * 3
 

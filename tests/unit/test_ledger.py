@@ -7,7 +7,8 @@ from redis import Redis
 
 from common.errors import InputError, Overloaded, QueueUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Origin
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import ENDED, FAILED, SEQ, TASK
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -17,9 +18,9 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import Closing, Refusal, Sent, State
 from common.redis.client import connect
 from common.redis.clock import now_ms
-from support.tasks import accept, fail
+from support.tasks import accept, enqueue, fail
 
-JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
+JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
 
 @pytest.fixture
@@ -52,13 +53,13 @@ def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
 
 
 def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger: Ledger) -> None:
-    origin = Origin(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    [accepted] = ledger.accept([JOB], queue=SINGLE_QUEUE, origin=origin)
+    context = RequestContext(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    [accepted] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE, context=context)
 
     claim = ledger.begin(accepted.id)
 
     assert claim is not None
-    assert claim.origin == origin
+    assert claim.context == context
     ledger.close([Closing(task_id=accepted.id, state=State.SUCCEEDED)])
     task = ledger.task(accepted.id)
     assert task is not None
@@ -82,7 +83,7 @@ def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledge
 
 
 def test_each_request_has_a_later_place_than_the_one_before(ledger: Ledger, sequence: SequenceNumbers) -> None:
-    accepted = ledger.accept([JOB, JOB, JOB], queue=SINGLE_QUEUE)
+    accepted = enqueue(ledger, [JOB, JOB, JOB], queue=SINGLE_QUEUE)
 
     seqs = [task.seq for task in accepted] + [sequence.next(), sequence.next()]
 
@@ -231,7 +232,7 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
 def test_a_sent_stamp_never_opens_a_closed_task_again(
     ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
 ) -> None:
-    [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
     ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED)])
 
     ours = stale_tasks.touch([Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)], at=now_ms(fake_redis))
@@ -243,7 +244,7 @@ def test_a_sent_stamp_never_opens_a_closed_task_again(
 def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
     ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
 ) -> None:
-    [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
     found = [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
@@ -254,7 +255,7 @@ def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
 
 
 def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger: Ledger) -> None:
-    [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
+    [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
     fail(ledger, task.id)
 
     [outcome] = ledger.retry([task.id])
@@ -357,7 +358,7 @@ def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger,
 
 def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger, fake_redis: Redis) -> None:
     paths = ["cats/1", "cats/2", "dogs/1"]
-    ids = accept(ledger, *[AddJob(filepath=path, url="http://example.org/a") for path in paths])
+    ids = accept(ledger, *[AddItem(filepath=path, url="http://example.org/a") for path in paths])
     for task_id, code in zip(ids, ["timeout", "not_an_image", "timeout"], strict=True):
         fail(ledger, task_id, code=code)
 
@@ -395,7 +396,7 @@ def test_a_cursor_of_nobody_is_an_input_error(fake_redis: Redis) -> None:
 
 def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> None:
     with_upload, done, without = accept(
-        ledger, AddJob(filepath="a", upload="one"), AddJob(filepath="b", upload="two"), JOB
+        ledger, AddItem(filepath="a", upload_id="one"), AddItem(filepath="b", upload_id="two"), JOB
     )
     ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
 

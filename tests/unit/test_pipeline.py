@@ -17,11 +17,13 @@ from common.pictures.images import Limits, decode
 from common.pictures.signature import sign
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.host_limits import NO_LIMIT, HostSlots
-from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
+from support.tasks import enqueue
 from workers.hosts import Hosts
 from workers.pipeline import MOST_DEATHS, Pipeline
 from workers.settlement import Settlement
@@ -75,7 +77,7 @@ def picture() -> bytes:
 @pytest.fixture
 def accept(ledger: Ledger) -> Callable[..., str]:
     def accept(filepath: str = "cat.png", **source: Any) -> str:
-        [task] = ledger.accept([AddJob(filepath=filepath, **source)], queue=SINGLE_QUEUE)
+        [task] = enqueue(ledger, [AddItem(filepath=filepath, **source)], queue=SINGLE_QUEUE)
         return task.id
 
     return accept
@@ -260,8 +262,8 @@ def test_a_failure_is_one_line_with_its_task_and_request_and_a_success_none(
     pipeline: Pipeline, web: Web, picture: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     web.pages[URL] = picture
-    jobs = [AddJob(filepath="good", url=URL), AddJob(filepath="bad", url="http://example.org/gone.png?token=geheim")]
-    good, bad = ledger.accept(jobs, queue=SINGLE_QUEUE, origin=Origin(request_id="r-1"))
+    jobs = [AddItem(filepath="good", url=URL), AddItem(filepath="bad", url="http://example.org/gone.png?token=geheim")]
+    good, bad = enqueue(ledger, jobs, queue=SINGLE_QUEUE, context=RequestContext(request_id="r-1"))
     caplog.set_level("INFO")
     caplog.handler.setFormatter(formatter(Settings()))
 

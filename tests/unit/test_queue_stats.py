@@ -8,20 +8,22 @@ from redis import Redis
 from common.errors import QueueUnavailable
 from common.queue.callbacks import CallState
 from common.queue.heartbeats import ALIVE_FOR_S, Heartbeats
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import CALLBACK_OLDEST, OPEN, TASK, WORKERS
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
 from common.queue.tasks import Closing, State
 from common.redis.client import connect
 from common.redis.clock import now_ms
+from support.tasks import enqueue
 
-JOB = AddJob(filepath="a", url="http://example.org/a.jpg")
+JOB = AddItem(filepath="a", url="http://example.org/a.jpg")
 
 
 @pytest.fixture
 def accept(ledger: Ledger) -> Callable[[int], list[str]]:
-    return lambda count: [task.id for task in ledger.accept([JOB] * count, queue=SINGLE_QUEUE)]
+    return lambda count: [task.id for task in enqueue(ledger, [JOB] * count, queue=SINGLE_QUEUE)]
 
 
 def test_empty_redis_has_no_counts(fake_redis: Redis) -> None:

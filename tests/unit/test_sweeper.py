@@ -11,7 +11,8 @@ from redis import Redis
 
 from common.queue.failures import Failures
 from common.queue.host_limits import NO_LIMIT, HostSlots
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -19,12 +20,13 @@ from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import Closing, Sent, State
 from common.redis.clock import now_ms
 from common.uploads import Uploads
+from support.tasks import enqueue
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper, lost
 from workers.tidying import Tidying
 
 VISIBILITY_TIMEOUT_S = 300
-JOB = AddJob(filepath="cat.jpg", url="http://example.org/cat.jpg")
+JOB = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg")
 
 
 class Queue:
@@ -73,7 +75,7 @@ def sweeper(make_sweeper: Callable[..., Sweeper]) -> Sweeper:
 @pytest.fixture
 def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
     def accept() -> str:
-        [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
+        [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
         fake_redis.zadd(OPEN, {task.id: now_ms(fake_redis) - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
         return task.id
 
@@ -168,7 +170,7 @@ def test_what_is_lost_behind_a_long_backlog_is_found_in_the_end(
     monkeypatch.setattr("workers.sweeper.PAGE", 2)
     monkeypatch.setattr("workers.sweeper.MOST_PAGES", 1)
     for _ in range(5):
-        [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
+        [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
         fake_redis.zadd(OPEN, {task.id: 10})
     fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {SENT_HEADER: 5}}))
     task_id = accept_long_ago()
@@ -189,7 +191,7 @@ def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_lon
 
 
 def test_fresh_work_is_left_alone(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
-    ledger.accept([JOB], queue=SINGLE_QUEUE)
+    enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
 
     sweeper.sweep()
 

@@ -6,13 +6,15 @@ import pytest
 from redis import Redis
 
 from common.queue.failures import Failures
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import FAILED
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
+from support.tasks import enqueue
 from workers.sweeper import PURGE_EVERY_S
 from workers.tidying import TOMBSTONES_LONGER_MS, Tidying
 
@@ -26,7 +28,7 @@ def tidying(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Uploa
 
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
     claim = uploads.put(b"bytes")
-    [task] = ledger.accept([AddJob(filepath="a", upload=claim)], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
     ledger.close([Closing(task_id=task.id, state=State.FAILED, code="x", error="y")])
     redis.zadd(FAILED, {task.id: at})
     return claim
@@ -58,7 +60,7 @@ def test_uploads_of_open_work_are_never_dropped_for_room(
     ledger: Ledger, uploads: Uploads, tidying: Tidying, room: Any
 ) -> None:
     claim = uploads.put(b"bytes")
-    ledger.accept([AddJob(filepath="a", upload=claim)], queue=SINGLE_QUEUE)
+    enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
     room.crowded = True
 
     tidying.make_room()

@@ -10,12 +10,14 @@ from redis import Redis
 
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
 from support import records
+from support.tasks import enqueue
 from workers.settlement import End, Settlement
 from workers.writer import Writer
 
@@ -42,13 +44,13 @@ def start(fake_redis: Redis, memory_store: Any, settlement: Settlement) -> Itera
 
 
 def record(claim: Claim) -> Record:
-    return records.record(claim.job.filepath, claim.seq)
+    return records.record(claim.filepath, claim.seq)
 
 
 @pytest.fixture
 def claims(ledger: Ledger) -> list[Claim]:
-    jobs = [AddJob(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
-    tasks = ledger.accept(jobs, queue=SINGLE_QUEUE)
+    jobs = [AddItem(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
+    tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
     found = [ledger.begin(task.id) for task in tasks]
     return [claim for claim in found if claim is not None]
 
@@ -115,8 +117,8 @@ def test_a_write_that_breaks_as_a_whole_is_tried_one_by_one(
 
 
 def test_an_older_request_is_superseded(start: Callable[..., Writer], ledger: Ledger) -> None:
-    job = AddJob(filepath="same.jpg", url="http://example.org")
-    older, newer = (ledger.begin(task.id) for task in ledger.accept([job, job], queue=SINGLE_QUEUE))
+    job = AddItem(filepath="same.jpg", url="http://example.org")
+    older, newer = (ledger.begin(task.id) for task in enqueue(ledger, [job, job], queue=SINGLE_QUEUE))
     assert older is not None
     assert newer is not None
     writer = start()
@@ -244,7 +246,7 @@ def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
     kept = [uploads.put(b"a"), uploads.put(b"b")]
     for upload in kept:
         uploads.keep(upload)
-    tasks = ledger.accept([AddJob(filepath=upload, upload=upload) for upload in kept], queue=SINGLE_QUEUE)
+    tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept], queue=SINGLE_QUEUE)
     stored, failed = (claim for task in tasks if (claim := ledger.begin(task.id)))
 
     settlement.settle([End(stored, State.SUCCEEDED), End(failed, State.FAILED, code="x", error="y")])
