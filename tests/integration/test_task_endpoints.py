@@ -159,7 +159,7 @@ def test_a_retried_upload_stays_as_long_as_its_task_is_open(
     client: FlaskClient, ledger: Ledger, uploads: Uploads, real_redis: Redis
 ) -> None:
     claim = uploads.put(b"bytes")
-    [task_id] = accept(ledger, "a", upload=claim)
+    [task_id] = accept(ledger, "a", upload_id=claim)
     fail(ledger, task_id)
 
     client.post(f"/tasks/{task_id}/retry")
@@ -169,7 +169,7 @@ def test_a_retried_upload_stays_as_long_as_its_task_is_open(
 
 def test_a_retry_says_when_the_upload_is_gone(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
     claim = uploads.put(b"bytes")
-    [task_id] = accept(ledger, "a", upload=claim)
+    [task_id] = accept(ledger, "a", upload_id=claim)
     fail(ledger, task_id)
     uploads.drop([claim])
 
@@ -210,7 +210,7 @@ def test_many_are_sent_again_page_by_page(client: FlaskClient, ledger: Ledger, r
 
 
 def test_those_whose_upload_is_gone_stop_no_others(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
-    [lost] = accept(ledger, "a", upload=uploads.put(b"bytes"))
+    [lost] = accept(ledger, "a", upload_id=uploads.put(b"bytes"))
     [url] = accept(ledger, "b")
     fail(ledger, lost, url)
     uploads.drop(list(ledger.uploads_of([lost]).values()))
@@ -231,7 +231,7 @@ def test_a_task_that_waits_is_cancelled_and_its_upload_goes(
 ) -> None:
     claim = uploads.put(b"bytes")
     uploads.keep(claim)
-    [task_id] = accept(ledger, "a", upload=claim)
+    [task_id] = accept(ledger, "a", upload_id=claim)
 
     answers = [client.delete(f"/tasks/{task_id}") for _ in range(2)]
 

@@ -1,13 +1,14 @@
 """The ledger: accepted work is never forgotten while it is open, and the order of requests is kept."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from common.errors import InputError, Overloaded, QueueUnavailable
+from common.errors import InputError, QueueUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.items import AddItem
+from common.queue.items import AddItem, EnqueueStatus
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import ENDED, FAILED, SEQ, TASK
 from common.queue.leases import Leases
@@ -49,7 +50,7 @@ def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
     claim = ledger.begin(task_id)
 
     assert claim is not None
-    assert claim.job == JOB
+    assert (claim.filepath, claim.url, claim.upload_id, claim.metadata) == (JOB.filepath, JOB.url, None, JOB.metadata)
 
 
 def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger: Ledger) -> None:
@@ -172,14 +173,32 @@ def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: L
     assert 60 < int(fake_redis.ttl(TASK + failed_id)) <= 600
 
 
-def test_a_block_is_accepted_whole_or_not_at_all(ledger: Ledger) -> None:
+def test_items_without_room_get_no_task(ledger: Ledger) -> None:
     accept(ledger, *[JOB] * 8)
 
-    with pytest.raises(Overloaded) as overload:
-        accept(ledger, *[JOB] * 3)
+    results = ledger.enqueue([JOB] * 3, queue=SINGLE_QUEUE)
 
-    assert overload.value.retry_after > 0
-    assert ledger.open_count() == 8
+    assert [result is not None for result in results] == [True, True, False]
+    assert ledger.open_count() == 10
+
+
+def test_an_existing_task_needs_no_room(ledger: Ledger) -> None:
+    keyed = AddItem(filepath="a", url="http://example.org/a", task_id="0" * 32, fingerprint="f" * 64)
+    accept(ledger, keyed, *[JOB] * 9)
+
+    results = ledger.enqueue([JOB, keyed], queue=SINGLE_QUEUE)
+
+    assert [result and result.status for result in results] == [None, EnqueueStatus.EXISTING]
+
+
+def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
+    keyed = AddItem(filepath="a", url="http://example.org/a", task_id="0" * 32, fingerprint="f" * 64)
+    accept(ledger, keyed)
+
+    [result] = ledger.enqueue([replace(keyed, fingerprint="e" * 64)], queue=SINGLE_QUEUE)
+
+    assert result is not None
+    assert result.status is EnqueueStatus.CONFLICT
 
 
 def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:

@@ -96,7 +96,7 @@ def ended(ledger: Ledger) -> Callable[[str], Task]:
 def test_an_upload_becomes_a_record(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(picture), metadata={"kind": "cat"})
+    task_id = accept(upload_id=uploads.put(picture), metadata={"kind": "cat"})
 
     pipeline.run(task_id)
 
@@ -130,7 +130,7 @@ def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept
 def test_bytes_that_are_no_picture_fail_with_their_reason(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(b"<html>"))
+    task_id = accept(upload_id=uploads.put(b"<html>"))
 
     pipeline.run(task_id)
 
@@ -141,7 +141,7 @@ def test_bytes_that_are_no_picture_fail_with_their_reason(
 def test_a_failed_request_supersedes_nothing(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any
 ) -> None:
-    good, bad = accept(upload=uploads.put(picture)), accept(upload=uploads.put(b"no picture"))
+    good, bad = accept(upload_id=uploads.put(picture)), accept(upload_id=uploads.put(b"no picture"))
 
     pipeline.run(bad)
     pipeline.run(good)
@@ -150,7 +150,7 @@ def test_a_failed_request_supersedes_nothing(
 
 
 def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:
-    task_id = accept(upload="gone")
+    task_id = accept(upload_id="gone")
 
     pipeline.run(task_id)
 
@@ -174,7 +174,7 @@ def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
 ) -> None:
     memory_store.away = True
     upload = uploads.put(picture)
-    task_id = accept(upload=upload)
+    task_id = accept(upload_id=upload)
 
     with pytest.raises(StoreUnavailable):
         pipeline.run(task_id)
@@ -186,7 +186,7 @@ def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
 def test_an_outage_of_the_store_never_counts_against_a_picture(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(picture))
+    task_id = accept(upload_id=uploads.put(picture))
     memory_store.away = True
     for _ in range(MOST_DEATHS + 2):
         with pytest.raises(StoreUnavailable):
@@ -201,7 +201,7 @@ def test_an_outage_of_the_store_never_counts_against_a_picture(
 def test_a_picture_that_ended_its_workers_is_not_decoded_again(
     pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(picture))
+    task_id = accept(upload_id=uploads.put(picture))
     for _ in range(MOST_DEATHS):
         pipeline.decode_attempts.start(task_id)
 

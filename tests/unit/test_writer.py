@@ -88,7 +88,7 @@ def test_a_task_returns_only_when_the_ledger_says_so_too(
 def test_one_refused_record_never_costs_the_others(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
-    memory_store.refused = {claims[1].job.filepath: "immense term"}
+    memory_store.refused = {claims[1].filepath: "immense term"}
 
     states = [outcome.result() for outcome in write_all(start(), claims[:3])]
 
