@@ -30,7 +30,7 @@ def delete(services: Services, given: requests.Delete | requests.DeleteMany) -> 
     for written in services.store.put(tombstones):
         if written.verdict is Verdict.HELD:
             raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
-        if written.verdict is Verdict.REFUSED:
+        if written.verdict is Verdict.REJECTED:
             raise StoreError(written.reason)
     return ok()
 

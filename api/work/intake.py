@@ -100,10 +100,10 @@ class Intake:
         try:
             host = self._vet(source)
             self.admission.check()
-            claim = None if source.data is None else self.uploads.put(source.data)
+            upload_id = None if source.data is None else self.uploads.put(source.data)
         except MatchError as error:
             return error
-        job = AddJob(filepath=wanted.filepath, url=source.url, upload=claim, metadata=wanted.metadata)
+        job = AddJob(filepath=wanted.filepath, url=source.url, upload=upload_id, metadata=wanted.metadata)
         return Order(job=job, host=host, callback=wanted.callback, task_id=wanted.task_id, fingerprint=mark)
 
     def _enter(self, orders: Sequence[Order], queue: str, origin: Origin) -> list[Entry | MatchError]:

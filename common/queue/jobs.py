@@ -1,4 +1,4 @@
-"""What is asked of the queue: jobs, their JSON, and the names of tasks and queues."""
+"""Jobs, their JSON, and the names of tasks and queues."""
 
 import json
 from collections.abc import Mapping
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 ADD_TASK = "match.add"
-# A message costs about as much as a signature, so work that nobody waits for travels together.
+# A message costs about as much as a signature, so the tasks of a batch, for which nobody waits, share messages.
 ADD_MANY_TASK = "match.add_many"
 CHUNK = 50
-# When the message was sent, in milliseconds since 1970 by Redis's clock.
+# When the message was enqueued, in milliseconds since 1970 by Redis's clock.
 SENT_HEADER = "match_sent"
 
 SINGLE_QUEUE = "match"
 BATCH_QUEUE = "match-batch"
-# Single adds have somebody waiting for them: they are worked first.
+# Clients wait for single adds: they are consumed first.
 QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
 
 
 def front_of(queue: str) -> str:
-    """Return the queue that is worked just before this one, for what has waited in it once already."""
+    """Return the queue that is consumed just before this one, for tasks that have waited in it once already."""
     return f"{queue}-front"
 
 
@@ -31,7 +31,7 @@ Metadata = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a task came from: the id of its request, and the W3C traceparent of its trace; empty for none."""
+    """The id of a task's request, and the W3C traceparent of its trace; empty for none."""
 
     request_id: str = ""
     traceparent: str = ""
@@ -42,9 +42,9 @@ NOWHERE = Origin()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddJob:
-    """One picture to be stored under `filepath`; from `url` or from `upload`, exactly one of them.
+    """An image to be stored under `filepath`, from `url` or from `upload`, exactly one of them.
 
-    `upload` is the claim check of bytes kept by `common.uploads`.
+    `upload` is the id of an upload in `common.uploads`.
     """
 
     filepath: str
@@ -68,11 +68,11 @@ class AddJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A job, and what its sender wants of its task.
+    """A job, and how its sender wants it done.
 
-    `host` is the one that the picture is downloaded from, in the form that `common.net.addresses.Target.host` has;
-    empty for none. `callback` is the URL that is told of the end, in the form that `Target.url` has; empty for none.
-    `task_id` is the task's, where the sender's own key names it: then `fingerprint` tells this order from others.
+    `host` is the one that the image is downloaded from, in the form of `common.net.addresses.Target.host`; empty for
+    none. `callback` is the URL to call when the task has ended, in the form of `Target.url`; empty for none. `task_id`
+    is the task's id, where it follows from the sender's key: then `fingerprint` distinguishes this order from others.
     """
 
     job: AddJob

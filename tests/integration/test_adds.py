@@ -14,9 +14,9 @@ from redis import Redis
 
 from common.queue.host_limits import HostLimit
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.keys import OPEN, TASK
+from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.redis.client import connect
 
 URL = "http://example.org/cat.jpg"
@@ -72,7 +72,7 @@ def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis:
         ("one", None, {"album": "cats"}, SINGLE_QUEUE),
         ("2", URL, None, SINGLE_QUEUE),
     ]
-    assert [real_redis.ttl(f"match:upload:{job['upload']}") for job in kept if job["upload"]] == [-1]
+    assert [real_redis.ttl(UPLOAD + job["upload"]) for job in kept if job["upload"]] == [-1]
 
 
 def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
@@ -166,7 +166,7 @@ def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_
     accepted, refused = answer.json["result"][:10], answer.json["result"][10:]
     assert [one["status"] for one in accepted] == ["ok"] * 10
     assert {(one["code"], one["retry_after"] > 0) for one in refused} == {("overloaded", True)}
-    assert len(list(real_redis.scan_iter("match:upload:*"))) == 10
+    assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 10
 
 
 def test_without_redis_many_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
@@ -180,9 +180,9 @@ def test_many_are_waited_for_together(client: FlaskClient, real_redis: Redis) ->
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1, 2) | {"wait": "30"})
         first, second, third = wait_for_open(real_redis, 3)
-        close(real_redis, Closing(task_id=first, state=State.SUCCEEDED))
-        close(real_redis, Closing(task_id=second, state=State.FAILED, code="http_status", error="it was not there"))
-        close(real_redis, Closing(task_id=third, state=State.SUPERSEDED))
+        close(real_redis, TaskResult(task_id=first, state=State.SUCCEEDED))
+        close(real_redis, TaskResult(task_id=second, state=State.FAILED, code="http_status", error="it was not there"))
+        close(real_redis, TaskResult(task_id=third, state=State.SUPERSEDED))
 
     answer = waiting.result()
     assert (answer.status_code, answer.json["status"], len(answer.json["error"])) == (200, "warn", 2)
@@ -198,7 +198,7 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "0.5"})
         _, second = wait_for_open(real_redis, 2)
-        close(real_redis, Closing(task_id=second, state=State.SUCCEEDED))
+        close(real_redis, TaskResult(task_id=second, state=State.SUCCEEDED))
 
     answer = waiting.result()
     assert answer.status_code == 202
@@ -214,8 +214,8 @@ def wait_for_open(redis: Redis, count: int) -> list[str]:
     return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
 
 
-def close(redis: Redis, closing: Closing) -> None:
-    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
+def close(redis: Redis, closing: TaskResult) -> None:
+    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).finish([closing])
 
 
 def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskClient, real_redis: Redis) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 from redis import Redis
 
 from api.services import Services
-from common.queue.keys import OPEN
+from common.queue.keys import OPEN, UPLOAD
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 
@@ -86,7 +86,7 @@ def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_red
     answer = add(client)
 
     assert answer.status_code == 202
-    assert real_redis.zcard("match:open") == 1
+    assert real_redis.zcard(OPEN) == 1
 
 
 def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_client: Any, real_redis: Redis) -> None:
@@ -97,7 +97,7 @@ def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_cli
 
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
     assert int(refused.headers["Retry-After"]) > 0
-    assert len(list(real_redis.scan_iter("match:upload:*"))) == 1
+    assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 1
 
 
 def test_a_redis_that_is_nearly_full_takes_no_more(make_client: Any, real_redis: Redis) -> None:
@@ -151,7 +151,7 @@ def test_what_is_stored_but_not_yet_sure_to_be_found_is_a_202(
         waiting = pool.submit(add, client, wait="30")
         [task_id] = wait_for_open(real_redis)
         memory_store.away = True
-        close(real_redis, Closing(task_id=task_id, state=State.SUCCEEDED))
+        close(real_redis, TaskResult(task_id=task_id, state=State.SUCCEEDED))
 
     assert (waiting.result().status_code, waiting.result().json["task"]["state"]) == (202, "succeeded")
 
@@ -160,7 +160,7 @@ def test_a_fault_of_ours_is_no_fault_of_the_picture(client: FlaskClient, real_re
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add, client, wait="30")
         [task_id] = wait_for_open(real_redis)
-        close(real_redis, Closing(task_id=task_id, state=State.FAILED, code="internal_error", error="broken"))
+        close(real_redis, TaskResult(task_id=task_id, state=State.FAILED, code="internal_error", error="broken"))
 
     assert (waiting.result().status_code, "field" in waiting.result().json) == (500, False)
 
@@ -187,8 +187,8 @@ def wait_for_open(redis: Redis) -> list[str]:
     return [task_id.decode() for task_id in found]
 
 
-def close(redis: Redis, closing: Closing) -> None:
-    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
+def close(redis: Redis, closing: TaskResult) -> None:
+    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).finish([closing])
 
 
 def test_a_fault_tells_nothing_of_the_inside(

@@ -24,7 +24,7 @@ from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from dev.elasticsearch_cluster import Cluster
 from dev.elasticsearch_node import why_not
-from workers.settlement import Settlement
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 # Three nodes start, two of them twice, on a machine that may be busy.
@@ -214,7 +214,7 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
     ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
     writer = Writer(
         store,
-        Settlement(ledger, uploads, failed_keep_s=600),
+        TaskFinisher(ledger, uploads, failed_keep_s=600),
         DecodeAttempts(real_redis),
         most=200,
         linger_s=0.05,

@@ -26,7 +26,7 @@ from api.routes import ENDPOINTS
 from common.pictures.signature import sign
 from common.queue.keys import OPEN
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
@@ -72,7 +72,7 @@ def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureReque
 def end(redis: Redis, task_id: str, state: State) -> None:
     ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
     ledger.begin(task_id)
-    ledger.close([Closing(task_id=task_id, state=state, **(ENDS if state is State.FAILED else {}))])
+    ledger.finish([TaskResult(task_id=task_id, state=state, **(ENDS if state is State.FAILED else {}))])
 
 
 def end_what_opens(redis: Redis) -> None:

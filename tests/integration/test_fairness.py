@@ -26,11 +26,11 @@ from common.queue.keys import OPEN
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import CLOSED_STATES, Closing, State, Task
+from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
 from common.wiring import Parts, host_limit, wire
-from workers.hosts import Hosts
+from workers.host_limiter import HostLimiter
+from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
@@ -110,7 +110,7 @@ def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
 
 def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
     old, new = accept(parts, "same", number=1), accept(parts, "same", number=2)
-    parts.ledger.close([Closing(task_id=old.id, state=State.FAILED, code="timeout", error="why")])
+    parts.ledger.finish([TaskResult(task_id=old.id, state=State.FAILED, code="timeout", error="why")])
     start_worker()
     publisher.send([new], queue=SINGLE_QUEUE)
     wait_until(lambda: ended(parts, [new]), "the newer one is stored")
@@ -310,8 +310,8 @@ def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
         StaleTasks(parts.redis),
         Leases(parts.redis),
         send,
-        hosts=Hosts(HostSlots(parts.redis, host_limit(Settings())), send),
-        tidying=Tidying(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
+        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),
+        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.wiring import Parts, wire
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -121,7 +121,7 @@ def fill(url: str) -> tuple[list[str], requests.Response]:
 
 
 def fail(parts: Parts, task_id: str) -> None:
-    parts.ledger.close([Closing(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
+    parts.ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
 
 
 def state(parts: Parts, task_id: str) -> State | None:

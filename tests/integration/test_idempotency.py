@@ -21,9 +21,9 @@ from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import QueueUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.keys import OPEN, TASK
+from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.redis.client import connect
 
 URL = "http://example.org/cat.jpg"
@@ -57,11 +57,11 @@ def outcomes(answer: Any) -> list[dict[str, Any]]:
 
 def close(redis: Redis, task_id: str, state: State, **why: str) -> None:
     ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
-    ledger.close([Closing(task_id=task_id, state=state, **why)])
+    ledger.finish([TaskResult(task_id=task_id, state=state, **why)])
 
 
 def uploads(redis: Redis) -> list[bytes]:
-    return list(redis.scan_iter("match:upload:*"))
+    return list(redis.scan_iter(f"{UPLOAD}*"))
 
 
 def test_the_same_request_has_the_same_task(client: FlaskClient, real_redis: Redis) -> None:

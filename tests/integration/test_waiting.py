@@ -13,7 +13,7 @@ from api.work.waiting import LOOK_EVERY_S, Waiters
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.keys import CLOSED_CHANNEL
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State, Task
+from common.queue.tasks import State, Task, TaskResult
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 from harness.proxy import Proxy
@@ -38,7 +38,7 @@ def accept(ledger: Ledger, count: int = 1) -> list[Task]:
 
 
 def close(ledger: Ledger, *tasks: Task) -> None:
-    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED) for task in tasks])
+    ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED) for task in tasks])
 
 
 def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from common.queue.broker import QUEUE_SETTINGS
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.queue.keys import OPEN
+from common.queue.keys import OPEN, UPLOAD
 from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
@@ -25,9 +25,9 @@ from common.queue.tasks import CLOSED_STATES, State, Task
 from common.store.base import Tombstone, Verdict
 from common.wiring import Parts, host_limit
 from dev.redis_server import RedisServer
-from workers.hosts import Hosts
+from workers.host_limiter import HostLimiter
+from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
@@ -114,7 +114,7 @@ def test_uploads_and_messages_are_gone_when_their_work_is_done(
     worker.terminate()
     worker.wait(WITHIN_S)
 
-    assert list(real_redis.scan_iter("match:upload:*")) == []
+    assert list(real_redis.scan_iter(f"{UPLOAD}*")) == []
     assert real_redis.llen(SINGLE_QUEUE) == 0
     assert real_redis.hlen("unacked") == 0
 
@@ -290,7 +290,7 @@ def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stor
     assert wait_for_ends(parts, [deadly, *neighbours]) == [State.FAILED] + [State.SUCCEEDED] * 5
     task = parts.ledger.task(deadly.id)
     assert task is not None
-    assert task.code == "image_ends_worker"
+    assert task.code == "decoder_crashed"
 
 
 def wait_for_some(parts: Parts) -> None:
@@ -321,8 +321,8 @@ def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) 
         StaleTasks(parts.redis),
         Leases(parts.redis),
         send,  # type: ignore[arg-type]
-        hosts=Hosts(HostSlots(parts.redis, host_limit(Settings())), send),  # type: ignore[arg-type]
-        tidying=Tidying(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
+        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),  # type: ignore[arg-type]
+        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

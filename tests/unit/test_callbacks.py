@@ -4,18 +4,25 @@ import pytest
 from redis import Redis
 
 from common.queue import figures
-from common.queue.callbacks import CallState, Delivery, Outbox, Told
+from common.queue.callbacks import CallState, Delivery, DeliveryResult, Outbox
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, TASK
+from common.queue.keys import (
+    CALLBACK_BYTES,
+    CALLBACK_COUNTS,
+    CALLBACK_DUE,
+    CALLBACK_ENDS,
+    CALLBACK_OLDEST,
+    CALLBACK_RECEIVER,
+    CALLBACK_SLOTS,
+    TASK,
+)
 from common.queue.ledger import Callback, Ledger
-from common.queue.tasks import Closing, State, task_of
+from common.queue.tasks import State, TaskResult, task_of
 from common.redis.clock import now_ms
 
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"
 ELSEWHERE = "https://elsewhere.example.org:443/"
-DUE = "match:callbacks:due"
-BYTES = "match:callbacks:bytes"
 
 
 @pytest.fixture
@@ -35,16 +42,16 @@ def enter(ledger: Ledger, count: int = 1, *, url: str = URL, queue: str = SINGLE
 
 def end(ledger: Ledger, task_ids: list[str], state: State = State.SUCCEEDED) -> int:
     reason = {"code": "http_status", "error": "404"} if state is State.FAILED else {}
-    return ledger.close([Closing(task_id=task_id, state=state, **reason) for task_id in task_ids])
+    return ledger.finish([TaskResult(task_id=task_id, state=state, **reason) for task_id in task_ids])
 
 
 def let_time_pass(redis: Redis) -> None:
     """Make due whatever waits, by whatever pause or lease."""
-    for url in redis.zrange(DUE, 0, -1):
-        redis.zadd(DUE, {url: 0})
-    for key in redis.scan_iter("match:callbacks:receiver:*"):
+    for url in redis.zrange(CALLBACK_DUE, 0, -1):
+        redis.zadd(CALLBACK_DUE, {url: 0})
+    for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
         redis.hset(key, "until", 0)
-    for key in redis.scan_iter("match:callbacks:at:*"):
+    for key in redis.scan_iter(f"{CALLBACK_SLOTS}*"):
         redis.delete(key)
 
 
@@ -63,9 +70,9 @@ def callback(ledger: Ledger, task_id: str) -> Callback:
 
 
 def nothing_is_left(redis: Redis) -> bool:
-    kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(b"match:callbacks:receiver:")}
-    counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(BYTES) == {b"": b"0"}
-    return kept <= {BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
+    kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(CALLBACK_RECEIVER.encode())}
+    counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(CALLBACK_BYTES) == {b"": b"0"}
+    return kept <= {CALLBACK_BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
@@ -117,7 +124,7 @@ def test_ends_for_one_url_travel_together_and_the_rest_follows(
     deliveries = []
     for _ in range(3):
         deliveries.append(claim(fake_redis, outbox))
-        outbox.report(deliveries[-1], Told.TAKEN)
+        outbox.report(deliveries[-1], DeliveryResult.ACCEPTED)
 
     assert [len(delivery.ends) for delivery in deliveries] == [100, 100, 50]
     assert [ended.task_id for delivery in deliveries for ended in delivery.ends] == ids
@@ -148,8 +155,8 @@ def test_a_delivery_is_one_callers_until_its_time_is_over(ledger: Ledger, outbox
 
     assert meanwhile is None
     assert (second.id, second.ends, second.attempt) == (first.id, first.ends, 2)
-    assert outbox.report(first, Told.FAILED) is None
-    assert outbox.report(second, Told.TAKEN) is CallState.DELIVERED
+    assert outbox.report(first, DeliveryResult.FAILED) is None
+    assert outbox.report(second, DeliveryResult.ACCEPTED) is CallState.DELIVERED
 
 
 def test_what_fails_is_tried_again_with_the_same_id_and_ends_and_tells_so(
@@ -159,7 +166,7 @@ def test_what_fails_is_tried_again_with_the_same_id_and_ends_and_tells_so(
     end(ledger, [first])
     delivery = claim(fake_redis, outbox)
 
-    outbox.report(delivery, Told.FAILED, problem="hooks.example.org answered with status 500")
+    outbox.report(delivery, DeliveryResult.FAILED, problem="hooks.example.org answered with status 500")
     end(ledger, [second])
 
     told = callback(ledger, first)
@@ -172,7 +179,7 @@ def test_what_fails_is_tried_again_with_the_same_id_and_ends_and_tells_so(
     assert 0 < told.next - now_ms(fake_redis) <= 5000
     again = claim(fake_redis, outbox)
     assert (again.id, again.ends) == (delivery.id, delivery.ends)
-    outbox.report(again, Told.TAKEN)
+    outbox.report(again, DeliveryResult.ACCEPTED)
     assert callback(ledger, first) == Callback(CallState.DELIVERED, 2)
     assert [ended.task_id for ended in claim(fake_redis, outbox).ends] == [second]
 
@@ -183,7 +190,7 @@ def test_pauses_double_up_to_an_hour(ledger: Ledger, outbox: Outbox, fake_redis:
 
     pauses = []
     for _ in range(12):
-        outbox.report(claim(fake_redis, outbox), Told.FAILED)
+        outbox.report(claim(fake_redis, outbox), DeliveryResult.FAILED)
         pauses.append(((callback(ledger, task_id).next or 0) - now_ms(fake_redis)) / 1000)
 
     assert pauses[:4] == pytest.approx([5, 10, 20, 40], abs=1)
@@ -194,7 +201,7 @@ def test_a_receiver_that_is_gone_is_asked_no_more(ledger: Ledger, outbox: Outbox
     [task_id] = enter(ledger)
     end(ledger, [task_id])
 
-    came_to = outbox.report(claim(fake_redis, outbox), Told.GONE, problem="gone")
+    came_to = outbox.report(claim(fake_redis, outbox), DeliveryResult.GONE, problem="gone")
 
     assert came_to is CallState.FAILED
     assert callback(ledger, task_id) == Callback(CallState.FAILED, 1, None, "gone")
@@ -206,7 +213,9 @@ def test_what_was_not_taken_in_time_is_given_up_with_all_that_is_as_old(ledger: 
     ids = enter(ledger, 250)
     end(ledger, ids)
 
-    came_to = impatient.report(claim(fake_redis, impatient), Told.FAILED, problem="no answer", answered=False)
+    came_to = impatient.report(
+        claim(fake_redis, impatient), DeliveryResult.FAILED, problem="no answer", responded=False
+    )
     let_time_pass(fake_redis)
     more = impatient.claim()
 
@@ -222,10 +231,10 @@ def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_urls(
     first = claim(fake_redis, outbox)
     end(ledger, enter(ledger, url=ELSEWHERE))
 
-    outbox.report(first, Told.FAILED, answered=False)
+    outbox.report(first, DeliveryResult.FAILED, responded=False)
 
-    for url in fake_redis.zrange(DUE, 0, -1):
-        fake_redis.zadd(DUE, {url: 0})
+    for url in fake_redis.zrange(CALLBACK_DUE, 0, -1):
+        fake_redis.zadd(CALLBACK_DUE, {url: 0})
     found = outbox.claim()
     assert found is not None
     assert found.url == ELSEWHERE
@@ -254,7 +263,7 @@ def test_what_waits_for_a_place_at_a_receiver_goes_as_soon_as_one_is_free(
     told, under_way = [], [delivery for _ in range(9) if (delivery := outbox.claim())]
     while under_way:
         told.append(under_way.pop(0))
-        outbox.report(told[-1], Told.TAKEN)
+        outbox.report(told[-1], DeliveryResult.ACCEPTED)
         under_way += [delivery] if (delivery := outbox.claim()) else []
 
     assert len({delivery.url for delivery in told}) == 30
@@ -267,13 +276,13 @@ def test_what_waits_for_a_receiver_that_fails_is_tried_when_it_is_back(
     end(ledger, [task_id for number in range(30) for task_id in enter(ledger, url=f"{URL}/{number}")])
     let_time_pass(fake_redis)
     for delivery in [found for _ in range(9) if (found := outbox.claim())]:
-        outbox.report(delivery, Told.FAILED, answered=False)
+        outbox.report(delivery, DeliveryResult.FAILED, responded=False)
 
     told = []
     let_time_pass(fake_redis)
     while delivery := outbox.claim():
         told.append(delivery)
-        outbox.report(delivery, Told.TAKEN)
+        outbox.report(delivery, DeliveryResult.ACCEPTED)
 
     assert len({delivery.url for delivery in told}) == 30
     assert nothing_is_left(fake_redis)
@@ -290,7 +299,7 @@ def test_what_waits_for_a_receiver_goes_on_after_those_that_sent_to_it_died(
     let_time_pass(fake_redis)
     while delivery := outbox.claim():
         told.append(delivery)
-        outbox.report(delivery, Told.TAKEN)
+        outbox.report(delivery, DeliveryResult.ACCEPTED)
 
     assert len(died) == 4
     assert len({delivery.url for delivery in told}) == 9
@@ -298,10 +307,10 @@ def test_what_waits_for_a_receiver_goes_on_after_those_that_sent_to_it_died(
 
 def test_many_urls_of_a_dead_receiver_do_not_hide_another(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(150) for task_id in enter(ledger, url=f"{URL}/{number}")])
-    outbox.report(claim(fake_redis, outbox), Told.FAILED, answered=False)
+    outbox.report(claim(fake_redis, outbox), DeliveryResult.FAILED, responded=False)
     end(ledger, enter(ledger, url=ELSEWHERE))
-    for place, url in enumerate(sorted(fake_redis.zrange(DUE, 0, -1), key=ELSEWHERE.encode().__eq__)):
-        fake_redis.zadd(DUE, {url: place})
+    for place, url in enumerate(sorted(fake_redis.zrange(CALLBACK_DUE, 0, -1), key=ELSEWHERE.encode().__eq__)):
+        fake_redis.zadd(CALLBACK_DUE, {url: place})
 
     found = outbox.claim()
 
@@ -317,7 +326,7 @@ def test_the_outbox_is_bounded_and_what_is_dropped_is_told(fake_redis: Redis) ->
 
     states = [callback(small, task_id).state for task_id in ids]
     assert 0 < dropped == states.count(CallState.DROPPED) < 250
-    assert int(fake_redis.hget(BYTES, "") or 0) <= 100_000
+    assert int(fake_redis.hget(CALLBACK_BYTES, "") or 0) <= 100_000
     assert end(small, enter(small, url=ELSEWHERE)) == 0
 
 
@@ -325,13 +334,13 @@ def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> Non
     small = Ledger(fake_redis, max_open=1000, finished_keep_s=60, failed_keep_s=600, max_callbacks_bytes=400_000)
     outbox, impatient = (Outbox(fake_redis, lease_s=30, keep_s=keep_s) for keep_s in (3600, 0))
     end(small, enter(small, 2))
-    outbox.report(claim(fake_redis, outbox), Told.TAKEN)
+    outbox.report(claim(fake_redis, outbox), DeliveryResult.ACCEPTED)
     end(small, enter(small, 3))
-    outbox.report(claim(fake_redis, outbox), Told.GONE)
+    outbox.report(claim(fake_redis, outbox), DeliveryResult.GONE)
     end(small, enter(small, 4))
-    impatient.report(claim(fake_redis, impatient), Told.FAILED)
+    impatient.report(claim(fake_redis, impatient), DeliveryResult.FAILED)
     dropped = end(small, enter(small, 250))
-    outbox.report(claim(fake_redis, outbox), Told.FAILED)
+    outbox.report(claim(fake_redis, outbox), DeliveryResult.FAILED)
 
     called = figures.read(fake_redis).called
 
@@ -343,9 +352,12 @@ def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> Non
     }
 
 
-@pytest.mark.parametrize(("told", "keep_s"), [(Told.TAKEN, 60), (Told.GONE, 60), (Told.FAILED, 60), (Told.FAILED, 0)])
+@pytest.mark.parametrize(
+    ("told", "keep_s"),
+    [(DeliveryResult.ACCEPTED, 60), (DeliveryResult.GONE, 60), (DeliveryResult.FAILED, 60), (DeliveryResult.FAILED, 0)],
+)
 def test_each_url_stands_under_the_end_that_has_waited_there_longest(
-    ledger: Ledger, fake_redis: Redis, told: Told, keep_s: float
+    ledger: Ledger, fake_redis: Redis, told: DeliveryResult, keep_s: float
 ) -> None:
     outbox = Outbox(fake_redis, lease_s=30, keep_s=keep_s)
     for _ in range(3):
@@ -362,10 +374,10 @@ def test_each_url_stands_under_the_end_that_has_waited_there_longest(
 
 def first_ends(redis: Redis) -> dict[bytes, float]:
     """Return when the first of the ends that wait for each URL was, as the entries say."""
-    keys = list(redis.scan_iter("match:callbacks:ends:*"))
+    keys = list(redis.scan_iter(f"{CALLBACK_ENDS}*"))
     firsts = [redis.lindex(key, 0) or b"" for key in keys]
     return {
-        key.removeprefix(b"match:callbacks:ends:"): float(entry.split()[1])
+        key.removeprefix(CALLBACK_ENDS.encode()): float(entry.split()[1])
         for key, entry in zip(keys, firsts, strict=True)
     }
 
@@ -376,7 +388,7 @@ def test_a_retried_task_that_ends_again_is_told_again(ledger: Ledger, outbox: Ou
     first = claim(fake_redis, outbox)
     ledger.retry(ids)
 
-    outbox.report(first, Told.TAKEN)
+    outbox.report(first, DeliveryResult.ACCEPTED)
     in_between = callback(ledger, ids[0])
     end(ledger, ids)
 
@@ -390,7 +402,7 @@ def test_a_task_that_was_forgotten_is_told_all_the_same(ledger: Ledger, outbox: 
     fake_redis.delete(TASK + ids[0])
 
     delivery = claim(fake_redis, outbox)
-    outbox.report(delivery, Told.TAKEN)
+    outbox.report(delivery, DeliveryResult.ACCEPTED)
 
     assert [ended.fields["filepath"] for ended in delivery.ends] == ["dir/ä 0"]
     assert fake_redis.exists(TASK + ids[0]) == 0

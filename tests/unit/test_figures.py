@@ -12,7 +12,7 @@ from common.queue.heartbeats import ALIVE_FOR_S, Heartbeats
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
 from common.queue.keys import CALLBACK_OLDEST, OPEN, TASK, WORKERS
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
 
@@ -37,8 +37,8 @@ def test_tasks_are_counted_by_where_they_are(
 ) -> None:
     ids = accept(6)
     ledger.begin(ids[0])
-    ledger.close([Closing(task_id=ids[1], state=State.FAILED, code="too_large", error="too large")])
-    ledger.close([Closing(task_id=ids[2], state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=ids[1], state=State.FAILED, code="too_large", error="too large")])
+    ledger.finish([TaskResult(task_id=ids[2], state=State.SUCCEEDED)])
     fake_redis.lpush(BATCH_QUEUE, "one", "two")
 
     now = figures.read(fake_redis)

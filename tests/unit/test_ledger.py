@@ -14,7 +14,7 @@ from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import Closing, Refusal, Sent, State
+from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
 
@@ -62,7 +62,7 @@ def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger
 
     assert claim is not None
     assert claim.origin == origin
-    ledger.close([Closing(task_id=accepted.id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=accepted.id, state=State.SUCCEEDED)])
     task = ledger.task(accepted.id)
     assert task is not None
     assert accepted.request_id == task.request_id == "r-1"
@@ -71,13 +71,13 @@ def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger
 def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledger: Ledger) -> None:
     good, better, bad, unwanted = accept(ledger, *[JOB] * 4)
     ends = [
-        Closing(task_id=good, state=State.SUCCEEDED),
-        Closing(task_id=better, state=State.SUCCEEDED),
-        Closing(task_id=bad, state=State.FAILED, code="http_status", error="a.org answered with status 404"),
+        TaskResult(task_id=good, state=State.SUCCEEDED),
+        TaskResult(task_id=better, state=State.SUCCEEDED),
+        TaskResult(task_id=bad, state=State.FAILED, code="http_status", error="a.org answered with status 404"),
     ]
 
-    ledger.close(ends)
-    ledger.close(ends)
+    ledger.finish(ends)
+    ledger.finish(ends)
     ledger.cancel(unwanted)
     ledger.cancel(unwanted)
 
@@ -126,16 +126,16 @@ def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
 def test_closed_work_is_never_begun_again(ledger: Ledger, state: State) -> None:
     [task_id] = accept(ledger)
-    ledger.close([Closing(task_id=task_id, state=state, code="gone", error="it is gone")])
+    ledger.finish([TaskResult(task_id=task_id, state=state, code="gone", error="it is gone")])
 
     assert ledger.begin(task_id) is None
 
 
 def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
     [task_id] = accept(ledger)
-    ledger.close([Closing(task_id=task_id, state=State.CANCELLED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.CANCELLED)])
 
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
     task = ledger.task(task_id)
     assert task is not None
@@ -144,9 +144,9 @@ def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
 
 def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: Ledger) -> None:
     [task_id] = accept(ledger)
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
 
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
     task = ledger.task(task_id)
     assert task is not None
@@ -157,7 +157,7 @@ def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: 
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     [task_id] = accept(ledger)
 
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
 
     task = ledger.task(task_id)
     assert task is not None
@@ -167,7 +167,9 @@ def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
 def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: Ledger) -> None:
     open_id, done_id, failed_id = accept(ledger, JOB, JOB, JOB)
 
-    ledger.close([Closing(task_id=done_id, state=State.SUCCEEDED), Closing(task_id=failed_id, state=State.FAILED)])
+    ledger.finish(
+        [TaskResult(task_id=done_id, state=State.SUCCEEDED), TaskResult(task_id=failed_id, state=State.FAILED)]
+    )
 
     assert fake_redis.ttl(TASK + open_id) == -1
     assert 0 < int(fake_redis.ttl(TASK + done_id)) <= 60
@@ -186,7 +188,7 @@ def test_a_block_is_accepted_whole_or_not_at_all(ledger: Ledger) -> None:
 
 def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
     ids = accept(ledger, *[JOB] * 10)
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED) for task_id in ids])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in ids])
 
     accept(ledger, *[JOB] * 10)
 
@@ -235,9 +237,11 @@ def test_a_sent_stamp_never_opens_a_closed_task_again(
     ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
 ) -> None:
     [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
-    ours = stale_tasks.touch([Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)], at=now_ms(fake_redis))
+    ours = stale_tasks.touch(
+        [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)], at=now_ms(fake_redis)
+    )
 
     assert ours == []
     assert ledger.open_count() == 0
@@ -247,12 +251,12 @@ def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
     ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
 ) -> None:
     [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-    found = [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)]
+    found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
     first, second = stale_tasks.touch(found, at=now), stale_tasks.touch(found, at=now)
 
-    assert first == [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=now)]
+    assert first == [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=now)]
     assert second == []
 
 
@@ -263,7 +267,7 @@ def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger:
     [outcome] = ledger.retry([task.id])
 
     again = ledger.task(task.id)
-    assert isinstance(outcome, Sent)
+    assert isinstance(outcome, QueuedTask)
     assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
     assert again is not None
     assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
@@ -286,14 +290,14 @@ def test_a_picture_that_ended_its_workers_has_all_its_chances_again(
 def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
     pending, running, done, twice = accept(ledger, *[JOB] * 4)
     ledger.begin(running)
-    ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
     fail(ledger, twice)
 
     outcomes = ledger.retry([pending, running, done, "nobody", twice, twice])
 
-    assert outcomes[:4] == [Refusal.NOT_FAILED] * 3 + [Refusal.UNKNOWN]
-    assert isinstance(outcomes[4], Sent)
-    assert outcomes[5] is Refusal.NOT_FAILED
+    assert outcomes[:4] == [RetryRejected.NOT_FAILED] * 3 + [RetryRejected.UNKNOWN]
+    assert isinstance(outcomes[4], QueuedTask)
+    assert outcomes[5] is RetryRejected.NOT_FAILED
 
 
 def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
@@ -301,7 +305,7 @@ def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: R
     fail(ledger, task_id)
     fake_redis.hset(TASK + task_id, "accepted", now_ms(fake_redis) - 601_000)
 
-    assert ledger.retry([task_id]) == [Refusal.TOO_LATE]
+    assert ledger.retry([task_id]) == [RetryRejected.TOO_LATE]
 
 
 def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
@@ -358,6 +362,28 @@ def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger,
     assert [task.id for task in second.tasks] == [ids[1], ids[0]]
 
 
+def test_a_former_error_code_is_read_as_its_new_name(ledger: Ledger) -> None:
+    [task_id] = accept(ledger)
+
+    fail(ledger, task_id, code="image_ends_worker")
+
+    task = ledger.task(task_id)
+    assert task is not None
+    assert task.code == "decoder_crashed"
+
+
+@pytest.mark.parametrize("code", ["decoder_crashed", "image_ends_worker"])
+def test_a_filter_matches_former_and_new_error_codes(fake_redis: Redis, ledger: Ledger, code: str) -> None:
+    old, new, other = accept(ledger, *[JOB] * 3)
+    fail(ledger, old, code="image_ends_worker")
+    fail(ledger, new, code="decoder_crashed")
+    fail(ledger, other)
+
+    listed = walk(fake_redis, State.FAILED, code=code)
+
+    assert set(listed) == {old, new}
+
+
 def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger, fake_redis: Redis) -> None:
     paths = ["cats/1", "cats/2", "dogs/1"]
     ids = accept(ledger, *[AddJob(filepath=path, url="http://example.org/a") for path in paths])
@@ -400,13 +426,13 @@ def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> No
     with_upload, done, without = accept(
         ledger, AddJob(filepath="a", upload="one"), AddJob(filepath="b", upload="two"), JOB
     )
-    ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
 
     assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
 
 
 def fail(ledger: Ledger, task_id: str, *, code: str = "timeout") -> None:
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error="why")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code=code, error="why")])
 
 
 def pages(redis: Redis, state: State, **options: Any) -> list[list[str]]:

@@ -21,9 +21,9 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
-from workers.hosts import Hosts
-from workers.pipeline import MOST_DEATHS, Pipeline
-from workers.settlement import Settlement
+from workers.finishing import TaskFinisher
+from workers.host_limiter import HostLimiter
+from workers.pipeline import MAX_CRASHES, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
@@ -48,8 +48,8 @@ def web() -> Web:
 
 @pytest.fixture
 def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
-    settlement = Settlement(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, settlement, DecodeAttempts(fake_redis), most=10, linger_s=0, hold_s=0)
+    finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
+    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), most=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
         decode_attempts=DecodeAttempts(fake_redis),
@@ -58,8 +58,8 @@ def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: 
         slot=ComputeSlot(timeout_s=30),
         limits=Limits(),
         writer=writer,
-        settlement=settlement,
-        hosts=Hosts(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
+        finisher=finisher,
+        host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
     )
     writer.close()
 
@@ -185,7 +185,7 @@ def test_an_outage_of_the_store_never_counts_against_a_picture(
 ) -> None:
     task_id = accept(upload=uploads.put(picture))
     memory_store.away = True
-    for _ in range(MOST_DEATHS + 2):
+    for _ in range(MAX_CRASHES + 2):
         with pytest.raises(StoreUnavailable):
             pipeline.run(task_id)
 
@@ -199,12 +199,12 @@ def test_a_picture_that_ended_its_workers_is_not_decoded_again(
     pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload=uploads.put(picture))
-    for _ in range(MOST_DEATHS):
+    for _ in range(MAX_CRASHES):
         pipeline.decode_attempts.start(task_id)
 
     pipeline.run(task_id)
 
-    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "image_ends_worker")
+    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "decoder_crashed")
 
 
 def test_a_fault_of_ours_ends_the_task_without_internals(
@@ -219,7 +219,7 @@ def test_a_fault_of_ours_ends_the_task_without_internals(
     pipeline.run(task_id)
 
     task = ended(task_id)
-    assert (task.state, task.code, task.error) == (State.FAILED, "internal_error", "an internal error ended this task")
+    assert (task.state, task.code, task.error) == (State.FAILED, "internal_error", "internal error")
 
 
 def counted(pipeline: Pipeline) -> set[str]:

@@ -15,14 +15,14 @@ from redis import Redis
 from common.errors import FetchError
 from common.queue.callbacks import Callback, CallState, Outbox
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Order
+from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from workers.webhooks import Deliverer
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 URL = "https://hooks.example.org:443/one?token=SECRET"
 HANGS = "https://hangs.example.org:443/"
-DUE = "match:callbacks:due"
 WITHIN_S = 30
 
 
@@ -70,16 +70,16 @@ def end(ledger: Ledger) -> Callable[..., str]:
         job = AddJob(filepath="ä cat.jpg", url="http://example.org/a")
         [entry] = ledger.enter([Order(job=job, callback=url)], queue=SINGLE_QUEUE)
         ledger.begin(entry.task.id)
-        ledger.close([Closing(**{"task_id": entry.task.id, "state": State.SUCCEEDED, **closing})])
+        ledger.finish([TaskResult(**{"task_id": entry.task.id, "state": State.SUCCEEDED, **closing})])
         return entry.task.id
 
     return end
 
 
 def let_time_pass(redis: Redis) -> None:
-    for url in redis.zrange(DUE, 0, -1):
-        redis.zadd(DUE, {url: 0}, xx=True)
-    for key in redis.scan_iter("match:callbacks:receiver:*"):
+    for url in redis.zrange(CALLBACK_DUE, 0, -1):
+        redis.zadd(CALLBACK_DUE, {url: 0}, xx=True)
+    for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
         redis.hset(key, "until", 0)
 
 
@@ -174,7 +174,7 @@ def test_a_receiver_that_is_gone_is_called_once(
     found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
     assert (found.state, found.next) == (CallState.FAILED, None)
-    assert fake_redis.zcard(DUE) == 0
+    assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
 @pytest.mark.usefixtures("deliverer")
@@ -199,7 +199,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
     task_id = end(HANGS)
     let_time_pass(fake_redis)
     deadline = monotonic() + WITHIN_S
-    while not fake_redis.exists(f"match:callbacks:delivery:{HANGS}") and monotonic() < deadline:
+    while not fake_redis.exists(CALLBACK_DELIVERY + HANGS) and monotonic() < deadline:
         sleep(0.02)
 
     deliverer.close()

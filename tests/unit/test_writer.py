@@ -12,28 +12,29 @@ from redis import Redis
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
-from common.queue.tasks import Claim, State
+from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
-from workers.settlement import End, Settlement
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 Write = Callable[..., Future[State]]
 
 
 @pytest.fixture
-def settlement(ledger: Ledger, uploads: Uploads) -> Settlement:
-    return Settlement(ledger, uploads, failed_keep_s=600)
+def finisher(ledger: Ledger, uploads: Uploads) -> TaskFinisher:
+    return TaskFinisher(ledger, uploads, failed_keep_s=600)
 
 
 @pytest.fixture
-def start(fake_redis: Redis, memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., Writer]]:
+def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
         options = {"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options
-        writers.append(Writer(memory_store, settlement, DecodeAttempts(fake_redis), **options))
+        writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
         return writers[-1]
 
     yield start
@@ -222,12 +223,12 @@ def test_a_process_that_ends_holds_nothing(
 
 
 def test_a_record_that_the_ledger_does_not_confirm_is_no_success(
-    start: Callable[..., Writer], settlement: Settlement, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Writer], finisher: TaskFinisher, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unconfirmed(_ends: list[End]) -> None:
+    def unconfirmed(_results: list[TaskResult]) -> None:
         raise QueueUnavailable("Redis does not answer")
 
-    monkeypatch.setattr(settlement, "settle", unconfirmed, raising=True)
+    monkeypatch.setattr(finisher, "finish", unconfirmed, raising=True)
 
     with pytest.raises(QueueUnavailable):
         start().write(claims[0], record(claims[0]))
@@ -246,7 +247,7 @@ def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
 
 
 def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
-    fake_redis: Redis, ledger: Ledger, uploads: Uploads, settlement: Settlement
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, finisher: TaskFinisher
 ) -> None:
     kept = [uploads.put(b"a"), uploads.put(b"b")]
     for upload in kept:
@@ -254,7 +255,7 @@ def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
     tasks = ledger.accept([AddJob(filepath=upload, upload=upload) for upload in kept], queue=SINGLE_QUEUE)
     stored, failed = (claim for task in tasks if (claim := ledger.begin(task.id)))
 
-    settlement.settle([End(stored, State.SUCCEEDED), End(failed, State.FAILED, code="x", error="y")])
+    finisher.finish([stored.result(State.SUCCEEDED), failed.result(State.FAILED, code="x", error="y")])
 
     assert [uploads.get(upload) for upload in kept] == [None, b"b"]
-    assert 0 < int(fake_redis.ttl(f"match:upload:{kept[1]}")) <= 600
+    assert 0 < int(fake_redis.ttl(UPLOAD + kept[1])) <= 600
