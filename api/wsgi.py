@@ -21,34 +21,36 @@ from common.queue.task_pages import TaskPages
 from common.redis.client import connect
 from common.store.preparing import prepare_soon
 from common.telemetry.tracing import open_tracing
-from common.wiring import wire
+from common.wiring import build_dependencies
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
-    parts = wire(settings)
-    prepare_soon(parts.store)
+    dependencies = build_dependencies(settings)
+    prepare_soon(dependencies.store)
     publisher = Publisher(settings.redis_url)
     tracing = open_tracing(settings.tracing_endpoint, service="match-api")
-    vitals = Vitals(parts.store, parts.ledger, parts.redis)
+    vitals = Vitals(dependencies.store, dependencies.ledger, dependencies.redis)
     services = Services(
         settings=settings,
-        store=parts.store,
-        ledger=parts.ledger,
-        task_pages=TaskPages(parts.redis),
-        sequence=SequenceNumbers(parts.redis),
-        leases=Leases(parts.redis),
+        store=dependencies.store,
+        ledger=dependencies.ledger,
+        task_pages=TaskPages(dependencies.redis),
+        sequence=SequenceNumbers(dependencies.redis),
+        leases=Leases(dependencies.redis),
         intake=Intake(
-            admission=parts.admission,
-            ledger=parts.ledger,
-            uploads=parts.uploads,
+            admission=dependencies.admission,
+            ledger=dependencies.ledger,
+            uploads=dependencies.uploads,
             publisher=publisher,
-            fetcher=parts.fetcher,
+            fetcher=dependencies.fetcher,
             tracing=tracing,
         ),
-        recovery=Recovery(parts.ledger, parts.uploads, publisher),
-        pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
-        waiters=Waiters(parts.redis, parts.ledger),
+        recovery=Recovery(dependencies.ledger, dependencies.uploads, publisher),
+        pictures=Pictures(
+            fetcher=dependencies.fetcher, slot=dependencies.slot, limits=dependencies.limits, store=dependencies.store
+        ),
+        waiters=Waiters(dependencies.redis, dependencies.ledger),
         # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks, and an
         # eighth may add many pictures at once; the last eighth is always free for what is short.
         searching=Gate(settings.api_threads // 4, patience_s=1.0),

@@ -27,7 +27,7 @@ SLOT_LEASED_LONGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Dependencies:
     """The dependencies that an API process and a worker process share."""
 
     redis: Redis
@@ -46,13 +46,13 @@ class Parts:
                 closing.callback(part.close)
 
 
-def wire(settings: Settings) -> Parts:
+def build_dependencies(settings: Settings) -> Dependencies:
     """Build the shared dependencies."""
     if settings.elasticsearch_doc_type is not None:
         log.info("ELASTICSEARCH_DOC_TYPE has no effect: Elasticsearch has no document types any more")
     redis = connect(settings.redis_url)
     admission = Admission(redis, max_percent=settings.max_redis_percent)
-    return Parts(
+    return Dependencies(
         redis=redis,
         admission=admission,
         store=open_store(settings),

@@ -21,7 +21,7 @@ from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.store.preparing import prepare_soon
 from common.telemetry.tracing import open_tracing
-from common.wiring import Parts, host_limit, wire
+from common.wiring import Dependencies, build_dependencies, host_limit
 from workers import tasks
 from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
@@ -79,7 +79,7 @@ class Webhooks:
 class Runtime:
     """The open resources of a worker process."""
 
-    parts: Parts
+    dependencies: Dependencies
     writer: Writer
     pipeline: Pipeline
     chunks: Chunks
@@ -99,7 +99,7 @@ class Runtime:
         # To the end there is something to be scraped.
         if self.metrics is not None:
             self.metrics.close()
-        self.parts.close()
+        self.dependencies.close()
 
 
 def create_app(settings: Settings) -> Celery:
@@ -158,13 +158,13 @@ def patience_s(settings: Settings) -> float:
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
     """Build a worker's dependencies and start its threads."""
-    parts = wire(settings)
-    prepare_soon(parts.store)
-    decode_attempts = DecodeAttempts(parts.redis)
-    finisher = TaskFinisher(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
+    dependencies = build_dependencies(settings)
+    prepare_soon(dependencies.store)
+    decode_attempts = DecodeAttempts(dependencies.redis)
+    finisher = TaskFinisher(dependencies.ledger, dependencies.uploads, failed_keep_s=settings.failed_keep_s)
     signals = Signals(open_tracing(settings.tracing_endpoint, service="match-worker"))
     writer = Writer(
-        parts.store,
+        dependencies.store,
         finisher,
         decode_attempts,
         most=settings.bulk_records,
@@ -177,26 +177,31 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         for task_id in task_ids:
             app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
 
-    host_limiter = HostLimiter(HostSlots(parts.redis, host_limit(settings)), send)
+    host_limiter = HostLimiter(HostSlots(dependencies.redis, host_limit(settings)), send)
     pipeline = Pipeline(
-        ledger=parts.ledger,
+        ledger=dependencies.ledger,
         decode_attempts=decode_attempts,
-        uploads=parts.uploads,
-        fetcher=parts.fetcher,
-        slot=parts.slot,
-        limits=parts.limits,
+        uploads=dependencies.uploads,
+        fetcher=dependencies.fetcher,
+        slot=dependencies.slot,
+        limits=dependencies.limits,
         writer=writer,
         finisher=finisher,
         host_limiter=host_limiter,
         signals=signals,
     )
     retention = Retention(
-        parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, settings.failed_keep_s
+        dependencies.redis,
+        dependencies.ledger,
+        Failures(dependencies.redis),
+        dependencies.store,
+        dependencies.uploads,
+        settings.failed_keep_s,
     )
     sweeper = Sweeper(
-        parts.redis,
-        StaleTasks(parts.redis),
-        Leases(parts.redis),
+        dependencies.redis,
+        StaleTasks(dependencies.redis),
+        Leases(dependencies.redis),
         send,
         host_limiter=host_limiter,
         retention=retention,
@@ -206,13 +211,15 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     )
     sweeper.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
-    heartbeat = Heartbeat(Heartbeats(parts.redis))
+    heartbeat = Heartbeat(Heartbeats(dependencies.redis))
     heartbeat.start()
     metrics = serve(settings.worker_metrics_port, signals.text)
-    return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings), heartbeat, metrics)
+    return Runtime(
+        dependencies, writer, pipeline, chunks, sweeper, open_webhooks(dependencies, settings), heartbeat, metrics
+    )
 
 
-def open_webhooks(parts: Parts, settings: Settings) -> Webhooks | None:
+def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | None:
     """Start to deliver callbacks, where there are secrets to sign them with."""
     if not settings.webhook_secrets:
         return None
@@ -220,7 +227,9 @@ def open_webhooks(parts: Parts, settings: Settings) -> Webhooks | None:
     fetcher = Fetcher(
         max_bytes=0, timeout_s=settings.webhook_timeout_s, allow=settings.fetch_allow, pool_size=MOST_AT_ONCE
     )
-    outbox = Outbox(parts.redis, lease_s=settings.webhook_timeout_s + LEASED_LONGER_S, keep_s=settings.webhook_keep_s)
+    outbox = Outbox(
+        dependencies.redis, lease_s=settings.webhook_timeout_s + LEASED_LONGER_S, keep_s=settings.webhook_keep_s
+    )
     deliverer = Deliverer(outbox, fetcher.post, secrets=settings.webhook_secrets)
     deliverer.start()
     return Webhooks(deliverer, fetcher)

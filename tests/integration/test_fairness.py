@@ -27,7 +27,7 @@ from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
-from common.wiring import Parts, host_limit, wire
+from common.wiring import Dependencies, build_dependencies, host_limit
 from workers.host_limiter import HostLimiter
 from workers.retention import Retention
 from workers.sweeper import Sweeper
@@ -46,7 +46,7 @@ def picture(number: int) -> bytes:
     return out.getvalue()
 
 
-def accept(parts: Parts, filepath: str, *, queue: str = SINGLE_QUEUE, number: int = 0) -> Task:
+def accept(parts: Dependencies, filepath: str, *, queue: str = SINGLE_QUEUE, number: int = 0) -> Task:
     claim = parts.uploads.put(picture(number))
     parts.uploads.keep(claim)
     [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=claim)], queue=queue)
@@ -60,23 +60,25 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
         sleep(0.02)
 
 
-def ended(parts: Parts, tasks: Sequence[Task]) -> bool:
+def ended(parts: Dependencies, tasks: Sequence[Task]) -> bool:
     found = [parts.ledger.task(task.id) for task in tasks]
     return all(task is not None and task.state in CLOSED_STATES for task in found)
 
 
-def finished(parts: Parts, task: Task) -> int:
+def finished(parts: Dependencies, task: Task) -> int:
     found = parts.ledger.task(task.id)
     assert found is not None
     assert found.finished is not None
     return found.finished
 
 
-def seq_of(parts: Parts, filepath: str) -> int:
+def seq_of(parts: Dependencies, filepath: str) -> int:
     return parts.store.records([filepath])[filepath].seq
 
 
-def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_flood_of_batch_work_starves_no_single_add(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     flood = [accept(parts, f"flood/{n}", queue=BATCH_QUEUE, number=n) for n in range(500)]
     publisher.send(flood, queue=BATCH_QUEUE)
     start_worker()
@@ -95,7 +97,7 @@ def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Pu
 @pytest.mark.parametrize("newer", [SINGLE_QUEUE, BATCH_QUEUE])
 @pytest.mark.parametrize("worked_first", [SINGLE_QUEUE, BATCH_QUEUE])
 def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
-    parts: Parts, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
+    parts: Dependencies, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
 ) -> None:
     older = SINGLE_QUEUE if newer == BATCH_QUEUE else BATCH_QUEUE
     tasks = {queue: accept(parts, "same", queue=queue, number=n) for n, queue in enumerate((older, newer))}
@@ -108,7 +110,7 @@ def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
     assert seq_of(parts, "same") == tasks[newer].seq
 
 
-def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_retry_loses_against_a_newer_request(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     old, new = accept(parts, "same", number=1), accept(parts, "same", number=2)
     parts.ledger.finish([TaskResult(task_id=old.id, state=State.FAILED, code="timeout", error="why")])
     start_worker()
@@ -126,7 +128,7 @@ def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publishe
 
 
 def test_a_cancelled_task_is_acknowledged_without_work(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     cancelled, other = accept(parts, "cancelled"), accept(parts, "other")
     publisher.send([cancelled, other], queue=SINGLE_QUEUE)
@@ -149,7 +151,7 @@ def test_uploads_may_wait_elsewhere(
     folder = tmp_path / "uploads"
     own = environment["REDIS_URL"].removesuffix("0") + "1"
     environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if place == "folder" else own
-    parts = wire(Settings.from_env(environment))
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     tasks = [accept(parts, f"{n}", number=n) for n in range(10)]
     before = parts.uploads.held_bytes()
@@ -229,7 +231,7 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
         "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.port},localhost:{web.port}",
         "MATCH_FETCH_TIMEOUT_S": "60",
     }
-    parts = wire(Settings.from_env(environment))
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
     quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
@@ -255,7 +257,9 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     parts.close()
 
 
-def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Publisher, real_redis: Redis) -> None:
+def test_a_backlog_of_50_000_makes_no_message_twice(
+    parts: Dependencies, publisher: Publisher, real_redis: Redis
+) -> None:
     tasks = waiting_long(parts, publisher, real_redis, count=50_000)
     hold(real_redis, count=64)
     sent: list[str] = []
@@ -273,7 +277,7 @@ def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Pub
     assert Counter(sent) == Counter(task.id for task in tasks[64:BLOCK])
 
 
-def waiting_long(parts: Parts, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
+def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
     """Accept so much work as if that had been long ago, each with its message as it is really sent."""
     tasks: list[Task] = []
     for start in range(0, count, BLOCK):
@@ -301,7 +305,7 @@ def hold(redis: Redis, *, count: int) -> None:
         redis.hset("unacked", f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
 
 
-def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
+def sweeper(parts: Dependencies, sent: list[str]) -> Sweeper:
     def send(task_ids: Sequence[str], _queue: str, _at: int) -> None:
         sent.extend(task_ids)
 

@@ -18,7 +18,7 @@ from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
 from common.queue.tasks import State, TaskResult
-from common.wiring import Parts, wire
+from common.wiring import Dependencies, build_dependencies
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 
@@ -71,8 +71,8 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
 
 
 @pytest.fixture
-def parts(environment: dict[str, str]) -> Iterator[Parts]:
-    parts = wire(Settings.from_env(environment))
+def parts(environment: dict[str, str]) -> Iterator[Dependencies]:
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     yield parts
     parts.close()
@@ -120,11 +120,11 @@ def fill(url: str) -> tuple[list[str], requests.Response]:
     return accepted, answer
 
 
-def fail(parts: Parts, task_id: str) -> None:
+def fail(parts: Dependencies, task_id: str) -> None:
     parts.ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
 
 
-def state(parts: Parts, task_id: str) -> State | None:
+def state(parts: Dependencies, task_id: str) -> State | None:
     task = parts.ledger.task(task_id)
     return task.state if task else None
 
@@ -145,7 +145,7 @@ def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
 
 
 def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
-    url: str, parts: Parts, start: START
+    url: str, parts: Dependencies, start: START
 ) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
@@ -165,7 +165,7 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
     assert parts.store.count() == len(accepted)
 
 
-def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Parts, start: START) -> None:
+def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Dependencies, start: START) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
     fail(parts, accepted[1])
     fill_up(parts.redis)

@@ -18,7 +18,7 @@ from redis import Redis
 from api.work.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.tasks import CLOSED_STATES, State, Task
-from common.wiring import Parts
+from common.wiring import Dependencies
 from dev.cluster.certificates import Certificates, make_certificates
 from dev.redis_server import RedisServer
 
@@ -75,7 +75,7 @@ async def pump(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
-def accept(parts: Parts) -> Task:
+def accept(parts: Dependencies) -> Task:
     picture = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
     upload = parts.uploads.put(picture)
     parts.uploads.keep(upload)
@@ -84,7 +84,7 @@ def accept(parts: Parts) -> Task:
 
 
 def test_a_picture_goes_through_a_queue_that_speaks_tls(
-    parts: Parts, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    parts: Dependencies, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What OpenSSL trusts beside what the system does.
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
@@ -98,7 +98,7 @@ def test_a_picture_goes_through_a_queue_that_speaks_tls(
     assert end_of(parts, task) == State.SUCCEEDED
 
 
-def end_of(parts: Parts, task: Task) -> State:
+def end_of(parts: Dependencies, task: Task) -> State:
     deadline = monotonic() + WITHIN_S
     while monotonic() < deadline:
         found = parts.ledger.task(task.id)
@@ -109,7 +109,7 @@ def end_of(parts: Parts, task: Task) -> State:
 
 
 def test_a_redis_whose_certificate_nobody_vouches_for_is_sent_nothing(
-    parts: Parts, tls_url: str, real_redis: Redis
+    parts: Dependencies, tls_url: str, real_redis: Redis
 ) -> None:
     task = accept(parts)
     publisher = Publisher(tls_url)

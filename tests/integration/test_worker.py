@@ -23,7 +23,7 @@ from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import CLOSED_STATES, State, Task
 from common.store.base import Tombstone, Verdict
-from common.wiring import Parts, host_limit
+from common.wiring import Dependencies, host_limit
 from dev.redis_server import RedisServer
 from workers.host_limiter import HostLimiter
 from workers.retention import Retention
@@ -70,14 +70,14 @@ def picture(number: int) -> bytes:
     return out.getvalue()
 
 
-def accept(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
+def accept(parts: Dependencies, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
     upload = parts.uploads.put(data)
     parts.uploads.keep(upload)
     [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
     return task
 
 
-def wait_for_ends(parts: Parts, tasks: list[Task]) -> list[State]:
+def wait_for_ends(parts: Dependencies, tasks: list[Task]) -> list[State]:
     deadline = monotonic() + WITHIN_S
     while monotonic() < deadline:
         found = [parts.ledger.task(task.id) for task in tasks]
@@ -88,11 +88,11 @@ def wait_for_ends(parts: Parts, tasks: list[Task]) -> list[State]:
     pytest.fail(f"not all tasks ended: {states}")
 
 
-def stored(parts: Parts) -> list[str]:
+def stored(parts: Dependencies) -> list[str]:
     return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
 
-def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_what_was_accepted_is_stored(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(40)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
@@ -104,7 +104,7 @@ def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_w
 
 
 def test_uploads_and_messages_are_gone_when_their_work_is_done(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     tasks = [accept(parts, f"{number}", picture(number)) for number in range(5)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
@@ -119,7 +119,9 @@ def test_uploads_and_messages_are_gone_when_their_work_is_done(
     assert real_redis.hlen("unacked") == 0
 
 
-def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_the_newest_request_wins_in_any_order_of_arrival(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     dice = random.Random(7)
     newest: dict[str, int | None] = {}
     tasks, deletions = [], []
@@ -148,7 +150,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher
 
 
 def test_add_add_delete_leaves_nothing_whichever_comes_last(
-    parts: Parts, publisher: Publisher, start_worker: Any
+    parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     tasks = [accept(parts, "same", picture(number)) for number in range(2)]
     tombstone = Tombstone(filepath="same", seq=SequenceNumbers(parts.redis).next(), added=0)
@@ -161,7 +163,7 @@ def test_add_add_delete_leaves_nothing_whichever_comes_last(
     assert stored(parts) == []
 
 
-def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_repeated_message_changes_nothing(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     task = accept(parts, "once", picture(1))
     publisher.send([task, task, task], queue=SINGLE_QUEUE)
 
@@ -171,7 +173,9 @@ def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, 
     assert stored(parts) == ["once"]
 
 
-def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_sigterm_loses_nothing_and_repeats_nothing(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(150)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
     first = start_worker()
@@ -188,7 +192,7 @@ def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publ
 
 
 def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(2 * CHUNK + 1)]
     broken = accept(parts, "broken", b"\x89PNG\r\n\x1a\n no picture", queue=BATCH_QUEUE)
@@ -203,7 +207,7 @@ def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
 
 
 def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
-    parts: Parts, publisher: Publisher, start_worker: Any
+    parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(8 * CHUNK)]
     publisher.send(tasks, queue=BATCH_QUEUE)
@@ -222,7 +226,9 @@ def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
     assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
 
 
-def test_a_message_of_a_killed_worker_is_worked_again(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_message_of_a_killed_worker_is_worked_again(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
     tasks = [accept(parts, f"{number:03}", picture(number), queue=BATCH_QUEUE) for number in range(4 * CHUNK)]
     publisher.send(tasks, queue=BATCH_QUEUE)
@@ -244,7 +250,7 @@ def test_a_worker_that_breaks_says_so_by_its_status(start_worker: Any) -> None:
 
 
 def test_what_a_killed_worker_held_is_swept_up(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     tasks = [accept(parts, f"{number:03}", picture(number)) for number in range(150)]
     publisher.send(tasks, queue=SINGLE_QUEUE)
@@ -262,7 +268,7 @@ def test_what_a_killed_worker_held_is_swept_up(
 
 
 def test_a_task_whose_message_was_never_sent_is_swept_up(
-    parts: Parts, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+    parts: Dependencies, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     task = accept(parts, "unsent", picture(1))
     start_worker()
@@ -274,7 +280,7 @@ def test_a_task_whose_message_was_never_sent_is_swept_up(
 
 
 def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stored(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     deadly = accept(parts, "deadly", DEADLY)
     neighbours = [accept(parts, f"{number}", picture(number)) for number in range(5)]
@@ -293,7 +299,7 @@ def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stor
     assert task.code == "decoder_crashed"
 
 
-def wait_for_some(parts: Parts) -> None:
+def wait_for_some(parts: Dependencies) -> None:
     deadline = monotonic() + WITHIN_S
     while not parts.store.count() and monotonic() < deadline:
         sleep(0.005)
@@ -307,7 +313,7 @@ def lose_messages(redis: Redis) -> None:
         redis.zadd(OPEN, {task_id: long_ago})
 
 
-def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) -> int:
+def sweep(parts: Dependencies, redis_server: RedisServer, *, only: Task | None = None) -> int:
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS)
 
