@@ -1,4 +1,4 @@
-"""The outbox: what ended is told to its URL, once in effect, and one receiver never stands in another's way."""
+"""The outbox: each ended task is reported to its URL, and one receiver does not delay another."""
 
 import pytest
 from redis import Redis
@@ -76,7 +76,7 @@ def nothing_is_left(redis: Redis) -> bool:
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
-def test_every_end_of_a_task_is_told_as_it_was(ledger: Ledger, outbox: Outbox, fake_redis: Redis, state: State) -> None:
+def test_callbacks_report_tasks_as_they_ended(ledger: Ledger, outbox: Outbox, fake_redis: Redis, state: State) -> None:
     [task_id] = enter(ledger)
     end(ledger, [task_id], state)
 
@@ -88,7 +88,7 @@ def test_every_end_of_a_task_is_told_as_it_was(ledger: Ledger, outbox: Outbox, f
     assert (told.code, told.error) == (("http_status", "404") if state is State.FAILED else (None, None))
 
 
-def test_a_cancelled_task_is_told(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_cancelled_task_has_a_callback(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     [task_id] = enter(ledger)
 
     ledger.cancel(task_id)
@@ -97,7 +97,7 @@ def test_a_cancelled_task_is_told(ledger: Ledger, outbox: Outbox, fake_redis: Re
     assert (ended.task_id, ended.fields["state"]) == (task_id, "cancelled")
 
 
-def test_a_task_without_a_callback_leaves_nothing_in_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
+def test_tasks_without_callback_stay_out_of_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
     [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
 
     end(ledger, [task.id])
@@ -106,7 +106,7 @@ def test_a_task_without_a_callback_leaves_nothing_in_the_outbox(ledger: Ledger, 
     assert getattr(ledger.task(task.id), "callback", "unknown") is None
 
 
-def test_a_second_end_that_changes_nothing_is_not_told(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_repeated_end_has_no_callback(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     ids = enter(ledger)
     end(ledger, ids)
 
@@ -115,9 +115,7 @@ def test_a_second_end_that_changes_nothing_is_not_told(ledger: Ledger, outbox: O
     assert [ended.fields["state"] for ended in claim(fake_redis, outbox).ends] == ["succeeded"]
 
 
-def test_ends_for_one_url_travel_together_and_the_rest_follows(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_callbacks_to_one_url_are_delivered_together(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     ids = enter(ledger, 250, queue=BATCH_QUEUE)
     end(ledger, ids)
 
@@ -133,7 +131,7 @@ def test_ends_for_one_url_travel_together_and_the_rest_follows(
     assert nothing_is_left(fake_redis)
 
 
-def test_a_single_end_lingers_a_moment_and_a_full_delivery_goes_at_once(ledger: Ledger, outbox: Outbox) -> None:
+def test_a_full_delivery_does_not_linger(ledger: Ledger, outbox: Outbox) -> None:
     ids = enter(ledger, 100)
     end(ledger, ids[:99])
     early = outbox.claim()
@@ -146,7 +144,7 @@ def test_a_single_end_lingers_a_moment_and_a_full_delivery_goes_at_once(ledger: 
     assert len(delivery.ends) == 100
 
 
-def test_a_delivery_is_one_callers_until_its_time_is_over(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_claimed_delivery_has_one_holder(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, enter(ledger))
     first = claim(fake_redis, outbox)
     meanwhile = outbox.claim()
@@ -159,9 +157,7 @@ def test_a_delivery_is_one_callers_until_its_time_is_over(ledger: Ledger, outbox
     assert outbox.report(second, DeliveryResult.ACCEPTED) is CallState.DELIVERED
 
 
-def test_what_fails_is_tried_again_with_the_same_id_and_ends_and_tells_so(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_a_failed_delivery_is_repeated_unchanged(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     [first, second] = enter(ledger, 2)
     end(ledger, [first])
     delivery = claim(fake_redis, outbox)
@@ -197,7 +193,7 @@ def test_pauses_double_up_to_an_hour(ledger: Ledger, outbox: Outbox, fake_redis:
     assert pauses[-2:] == pytest.approx([3600, 3600], abs=1)
 
 
-def test_a_receiver_that_is_gone_is_asked_no_more(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_gone_receiver_gets_no_more_deliveries(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     [task_id] = enter(ledger)
     end(ledger, [task_id])
 
@@ -208,7 +204,7 @@ def test_a_receiver_that_is_gone_is_asked_no_more(ledger: Ledger, outbox: Outbox
     assert nothing_is_left(fake_redis)
 
 
-def test_what_was_not_taken_in_time_is_given_up_with_all_that_is_as_old(ledger: Ledger, fake_redis: Redis) -> None:
+def test_deliveries_are_given_up_in_time(ledger: Ledger, fake_redis: Redis) -> None:
     impatient = Outbox(fake_redis, lease_s=30, keep_s=0)
     ids = enter(ledger, 250)
     end(ledger, ids)
@@ -224,9 +220,7 @@ def test_what_was_not_taken_in_time_is_given_up_with_all_that_is_as_old(ledger: 
     assert nothing_is_left(fake_redis)
 
 
-def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_urls(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_all_urls_of_a_silent_receiver_pause(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [*enter(ledger, url=URL), *enter(ledger, url=OTHER)])
     first = claim(fake_redis, outbox)
     end(ledger, enter(ledger, url=ELSEWHERE))
@@ -241,9 +235,7 @@ def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_urls(
     assert outbox.claim() is None
 
 
-def test_a_receiver_has_so_many_places_at_once_and_others_have_theirs(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_concurrent_deliveries_are_limited_by_receiver(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(9) for task_id in enter(ledger, url=f"{URL}/{number}")])
     end(ledger, enter(ledger, url=ELSEWHERE))
     let_time_pass(fake_redis)
@@ -254,9 +246,7 @@ def test_a_receiver_has_so_many_places_at_once_and_others_have_theirs(
     assert ELSEWHERE in {delivery.url for delivery in claimed}
 
 
-def test_what_waits_for_a_place_at_a_receiver_goes_as_soon_as_one_is_free(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_a_free_slot_admits_a_waiting_url(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(30) for task_id in enter(ledger, url=f"{URL}/{number}")])
     let_time_pass(fake_redis)
 
@@ -270,9 +260,7 @@ def test_what_waits_for_a_place_at_a_receiver_goes_as_soon_as_one_is_free(
     assert nothing_is_left(fake_redis)
 
 
-def test_what_waits_for_a_receiver_that_fails_is_tried_when_it_is_back(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_waiting_urls_follow_when_the_receiver_is_back(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(30) for task_id in enter(ledger, url=f"{URL}/{number}")])
     let_time_pass(fake_redis)
     for delivery in [found for _ in range(9) if (found := outbox.claim())]:
@@ -288,9 +276,7 @@ def test_what_waits_for_a_receiver_that_fails_is_tried_when_it_is_back(
     assert nothing_is_left(fake_redis)
 
 
-def test_what_waits_for_a_receiver_goes_on_after_those_that_sent_to_it_died(
-    ledger: Ledger, outbox: Outbox, fake_redis: Redis
-) -> None:
+def test_waiting_urls_follow_after_dead_deliverers(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(9) for task_id in enter(ledger, url=f"{URL}/{number}")])
     let_time_pass(fake_redis)
     died = [found for _ in range(9) if (found := outbox.claim())]
@@ -305,7 +291,7 @@ def test_what_waits_for_a_receiver_goes_on_after_those_that_sent_to_it_died(
     assert len({delivery.url for delivery in told}) == 9
 
 
-def test_many_urls_of_a_dead_receiver_do_not_hide_another(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_dead_receiver_delays_no_other(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(150) for task_id in enter(ledger, url=f"{URL}/{number}")])
     outbox.report(claim(fake_redis, outbox), DeliveryResult.FAILED, responded=False)
     end(ledger, enter(ledger, url=ELSEWHERE))
@@ -318,7 +304,7 @@ def test_many_urls_of_a_dead_receiver_do_not_hide_another(ledger: Ledger, outbox
     assert found.url == ELSEWHERE
 
 
-def test_the_outbox_is_bounded_and_what_is_dropped_is_told(fake_redis: Redis) -> None:
+def test_the_outbox_is_bounded_and_counts_drops(fake_redis: Redis) -> None:
     small = Ledger(fake_redis, max_open=1000, finished_keep_s=60, failed_keep_s=600, max_callbacks_bytes=400_000)
     ids = enter(small, 250)
 
@@ -356,7 +342,7 @@ def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> Non
     ("told", "keep_s"),
     [(DeliveryResult.ACCEPTED, 60), (DeliveryResult.GONE, 60), (DeliveryResult.FAILED, 60), (DeliveryResult.FAILED, 0)],
 )
-def test_each_url_stands_under_the_end_that_has_waited_there_longest(
+def test_urls_are_listed_by_their_oldest_callback(
     ledger: Ledger, fake_redis: Redis, told: DeliveryResult, keep_s: float
 ) -> None:
     outbox = Outbox(fake_redis, lease_s=30, keep_s=keep_s)
@@ -382,7 +368,7 @@ def first_ends(redis: Redis) -> dict[bytes, float]:
     }
 
 
-def test_a_retried_task_that_ends_again_is_told_again(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_retried_task_has_another_callback(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     ids = enter(ledger)
     end(ledger, ids, State.FAILED)
     first = claim(fake_redis, outbox)
@@ -396,7 +382,7 @@ def test_a_retried_task_that_ends_again_is_told_again(ledger: Ledger, outbox: Ou
     assert [ended.fields["state"] for ended in claim(fake_redis, outbox).ends] == ["succeeded"]
 
 
-def test_a_task_that_was_forgotten_is_told_all_the_same(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_an_expired_task_still_has_its_callback(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     ids = enter(ledger)
     end(ledger, ids)
     fake_redis.delete(TASK + ids[0])

@@ -1,4 +1,4 @@
-"""Messages of many tasks: each task has an end of its own, and none keeps the message for ever."""
+"""Messages of many tasks: each task has its own result, and none blocks the message for ever."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -169,7 +169,7 @@ def test_an_unsent_rest_is_told_to_the_caller(work: Work) -> None:
     chunks.close()
 
 
-def test_a_full_process_takes_single_adds_alone(chunks_of: Callable[..., Chunks], work: Work) -> None:
+def test_a_full_process_consumes_only_single_adds(chunks_of: Callable[..., Chunks], work: Work) -> None:
     chunks = chunks_of(threads=MAX_CONCURRENT)
     order = QueueOrder(chunks.is_full)
     order.update([SINGLE_QUEUE, BATCH_QUEUE])

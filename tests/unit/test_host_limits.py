@@ -1,4 +1,4 @@
-"""Places at hosts: never more downloads at once than allowed, nobody waits for nothing, nobody is forgotten."""
+"""Per-host concurrency limit: never more downloads than slots, and each waiting task gets one."""
 
 from collections.abc import Callable
 
@@ -54,7 +54,7 @@ def ids(messages: list[QueuedTask]) -> list[str]:
     return [message.task_id for message in messages]
 
 
-def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_attempt(ledger: Ledger) -> None:
+def test_a_task_without_a_slot_waits(ledger: Ledger) -> None:
     first, second = accept(ledger, 2)
 
     claims = [ledger.begin(first.id), ledger.begin(second.id)]
@@ -65,20 +65,20 @@ def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_atte
     assert (waiting.state, waiting.attempts) == (State.PENDING, 0)
 
 
-def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
+def test_other_hosts_have_slots_of_their_own(ledger: Ledger) -> None:
     [busy], [other] = accept(ledger, 1), accept(ledger, 1, host="other.example")
     begin(ledger, busy)
 
     assert begin(ledger, other).host == "other.example"
 
 
-def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
+def test_uploads_need_no_slot(ledger: Ledger) -> None:
     uploads = ledger.accept([AddJob(filepath=f"{n}", upload="bytes") for n in range(3)], queue=SINGLE_QUEUE)
 
     assert [begin(ledger, task).host for task in uploads] == [None] * 3
 
 
-def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots) -> None:
+def test_a_released_slot_goes_to_the_oldest_request(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept(ledger, 3)
     begin(ledger, first)
     ledger.begin(third.id)
@@ -89,7 +89,7 @@ def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots)
     assert ids(woken) == [second.id]
 
 
-def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: HostSlots) -> None:
+def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: HostSlots) -> None:
     [running], [batch], [single] = accept(ledger, 1), accept(ledger, 1, queue=BATCH_QUEUE), accept(ledger, 1)
     begin(ledger, running)
     ledger.begin(batch.id)
@@ -100,7 +100,7 @@ def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: H
     assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
 
 
-def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger, slots: HostSlots) -> None:
+def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -110,7 +110,7 @@ def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger
     assert begin(ledger, second).task_id == second.id
 
 
-def test_each_that_waits_is_woken_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
     ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
     tasks = accept(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
@@ -125,14 +125,14 @@ def test_each_that_waits_is_woken_once(fake_redis: Redis, make_ledger: Callable[
     assert slots.waiting_hosts(limit=9) == []
 
 
-def test_a_redelivered_task_has_its_place_still(ledger: Ledger) -> None:
+def test_a_redelivered_task_keeps_its_slot(ledger: Ledger) -> None:
     [task] = accept(ledger, 1)
     begin(ledger, task)
 
     assert begin(ledger, task).host == HOST
 
 
-def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
+def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -142,9 +142,7 @@ def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
     assert ids(slots.release(HOST, first.id)) == [third.id]
 
 
-def test_places_of_a_worker_that_died_are_given_to_who_waits(
-    fake_redis: Redis, ledger: Ledger, slots: HostSlots
-) -> None:
+def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     first, second = accept(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -158,7 +156,7 @@ def test_places_of_a_worker_that_died_are_given_to_who_waits(
     assert sent == [([second.id], "match-front")]
 
 
-def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Redis) -> None:
+def test_removing_the_limit_admits_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
     tasks = accept(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)
@@ -168,7 +166,7 @@ def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Red
     assert sorted(ids(woken)) == sorted(task.id for task in tasks[1:])
 
 
-def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redis: Redis) -> None:
+def test_tasks_waiting_for_a_slot_are_not_lost(ledger: Ledger, fake_redis: Redis) -> None:
     first, second = accept(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -181,7 +179,7 @@ def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redi
     assert StaleTasks(fake_redis).touch([old], at=old.enqueued_at + 1) == []
 
 
-def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
+def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
     ledger = make_ledger(most=0)
     [task] = accept(ledger, 1)
 
@@ -191,7 +189,7 @@ def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., 
     assert not fake_redis.exists(SLOTS + HOST)
 
 
-def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: HostSlots) -> None:
+def test_a_failed_download_releases_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second = accept(ledger, 2)
     claim = begin(ledger, first)
     ledger.begin(second.id)
@@ -204,7 +202,7 @@ def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: Ho
     assert sent == [second.id]
 
 
-def test_a_place_that_cannot_be_given_back_costs_no_download(
+def test_an_error_on_release_fails_no_download(
     ledger: Ledger, caplog: pytest.LogCaptureFixture, slots: HostSlots
 ) -> None:
     first, second = accept(ledger, 2)

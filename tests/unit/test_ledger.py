@@ -1,4 +1,4 @@
-"""The ledger: accepted work is never forgotten while it is open, and the order of requests is kept."""
+"""The ledger: accepted tasks are never forgotten while they are open."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
     assert claim.job == JOB
 
 
-def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger: Ledger) -> None:
+def test_a_task_keeps_its_request_and_trace(ledger: Ledger) -> None:
     origin = Origin(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     [accepted] = ledger.accept([JOB], queue=SINGLE_QUEUE, origin=origin)
 
@@ -68,7 +68,7 @@ def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger
     assert accepted.request_id == task.request_id == "r-1"
 
 
-def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledger: Ledger) -> None:
+def test_ended_tasks_are_counted_by_state_and_code(fake_redis: Redis, ledger: Ledger) -> None:
     good, better, bad, unwanted = accept(ledger, *[JOB] * 4)
     ends = [
         TaskResult(task_id=good, state=State.SUCCEEDED),
@@ -84,7 +84,7 @@ def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledge
     assert fake_redis.hgetall(ENDED) == {b"succeeded:": b"2", b"failed:http_status": b"1", b"cancelled:": b"1"}
 
 
-def test_each_request_has_a_later_place_than_the_one_before(ledger: Ledger, sequence: SequenceNumbers) -> None:
+def test_sequence_numbers_rise_from_request_to_request(ledger: Ledger, sequence: SequenceNumbers) -> None:
     accepted = ledger.accept([JOB, JOB, JOB], queue=SINGLE_QUEUE)
 
     seqs = [task.seq for task in accepted] + [sequence.next(), sequence.next()]
@@ -92,7 +92,7 @@ def test_each_request_has_a_later_place_than_the_one_before(ledger: Ledger, sequ
     assert seqs == sorted(set(seqs))
 
 
-def test_places_go_on_rising_when_redis_has_lost_everything(fake_redis: Redis, sequence: SequenceNumbers) -> None:
+def test_sequence_numbers_rise_after_a_loss_of_data(fake_redis: Redis, sequence: SequenceNumbers) -> None:
     before = sequence.next()
     fake_redis.flushall()
 
@@ -101,7 +101,7 @@ def test_places_go_on_rising_when_redis_has_lost_everything(fake_redis: Redis, s
     assert after > before
 
 
-def test_places_go_on_rising_when_the_clock_is_set_back(fake_redis: Redis, sequence: SequenceNumbers) -> None:
+def test_sequence_numbers_rise_after_the_clock_was_set_back(fake_redis: Redis, sequence: SequenceNumbers) -> None:
     in_an_hour = sequence.next() + 3_600_000_000
     fake_redis.set(SEQ, in_an_hour)
 
@@ -195,9 +195,7 @@ def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
     assert ledger.open_count() == 10
 
 
-def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(
-    ledger: Ledger, decode_attempts: DecodeAttempts
-) -> None:
+def test_decode_attempts_are_counted_until_cleared(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
     [task_id] = accept(ledger)
 
     deaths = [decode_attempts.start(task_id), decode_attempts.start(task_id)]
@@ -206,9 +204,7 @@ def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(
     assert [*deaths, decode_attempts.start(task_id)] == [1, 2, 1]
 
 
-def test_an_entry_into_the_decoder_says_that_the_one_before_was_survived(
-    ledger: Ledger, decode_attempts: DecodeAttempts
-) -> None:
+def test_a_decode_attempt_clears_the_one_before(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
     first, second = accept(ledger, JOB, JOB)
     decode_attempts.start(first)
 
@@ -233,9 +229,7 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
     assert ledger.begin("nobody") is None
 
 
-def test_a_sent_stamp_never_opens_a_closed_task_again(
-    ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
-) -> None:
+def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
     [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
     ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
@@ -247,9 +241,7 @@ def test_a_sent_stamp_never_opens_a_closed_task_again(
     assert ledger.open_count() == 0
 
 
-def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
-    ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
-) -> None:
+def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
     [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
     found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
     now = now_ms(fake_redis) + 1
@@ -260,7 +252,7 @@ def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
     assert second == []
 
 
-def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger: Ledger) -> None:
+def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Ledger) -> None:
     [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
     fail(ledger, task.id)
 
@@ -275,9 +267,7 @@ def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger:
     assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
 
 
-def test_a_picture_that_ended_its_workers_has_all_its_chances_again(
-    ledger: Ledger, decode_attempts: DecodeAttempts
-) -> None:
+def test_a_retry_clears_decode_attempts(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
     [task_id] = accept(ledger)
     decode_attempts.start(task_id)
     fail(ledger, task_id)
@@ -300,7 +290,7 @@ def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
     assert outcomes[5] is RetryRejected.NOT_FAILED
 
 
-def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
+def test_tasks_older_than_tombstones_are_not_retried(fake_redis: Redis, ledger: Ledger) -> None:
     [task_id] = accept(ledger)
     fail(ledger, task_id)
     fake_redis.hset(TASK + task_id, "accepted", now_ms(fake_redis) - 601_000)
@@ -329,7 +319,7 @@ def test_work_that_has_begun_or_ended_is_not_cancelled(ledger: Ledger) -> None:
     assert ledger.open_count() == 1
 
 
-def test_a_list_of_failures_is_walked_by_cursor_from_the_newest_on(ledger: Ledger, fake_redis: Redis) -> None:
+def test_cursors_walk_all_failures(ledger: Ledger, fake_redis: Redis) -> None:
     ids = accept(ledger, *[JOB] * 5)
     for task_id in ids:
         fail(ledger, task_id)
@@ -349,7 +339,7 @@ def test_the_newest_failure_comes_first(fake_redis: Redis, ledger: Ledger) -> No
     assert walk(fake_redis, State.FAILED, limit=1) == [second, third, first]
 
 
-def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger, fake_redis: Redis) -> None:
+def test_a_walk_continues_after_its_last_task_left(ledger: Ledger, fake_redis: Redis) -> None:
     ids = accept(ledger, *[JOB] * 4)
     for at, task_id in enumerate(ids):
         fail(ledger, task_id)
@@ -362,7 +352,7 @@ def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger,
     assert [task.id for task in second.tasks] == [ids[1], ids[0]]
 
 
-def test_a_former_error_code_is_read_as_its_new_name(ledger: Ledger) -> None:
+def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
     [task_id] = accept(ledger)
 
     fail(ledger, task_id, code="image_ends_worker")
@@ -384,7 +374,7 @@ def test_a_filter_matches_former_and_new_error_codes(fake_redis: Redis, ledger: 
     assert set(listed) == {old, new}
 
 
-def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger, fake_redis: Redis) -> None:
+def test_failures_are_filtered_by_code_and_prefix(ledger: Ledger, fake_redis: Redis) -> None:
     paths = ["cats/1", "cats/2", "dogs/1"]
     ids = accept(ledger, *[AddJob(filepath=path, url="http://example.org/a") for path in paths])
     for task_id, code in zip(ids, ["timeout", "not_an_image", "timeout"], strict=True):
@@ -395,7 +385,7 @@ def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger,
     assert walk(fake_redis, State.FAILED, code="timeout", prefix="cats/") == [ids[0]]
 
 
-def test_a_filter_that_fits_nothing_costs_no_more_than_a_page(
+def test_a_page_scans_a_bounded_number_of_tasks(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, fake_redis: Redis
 ) -> None:
     monkeypatch.setattr("common.queue.task_pages.MAX_SCANNED", 2)
@@ -422,7 +412,7 @@ def test_a_cursor_of_nobody_is_an_input_error(fake_redis: Redis) -> None:
         TaskPages(fake_redis).page(State.FAILED, limit=1, cursor="x")
 
 
-def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> None:
+def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
     with_upload, done, without = accept(
         ledger, AddJob(filepath="a", upload="one"), AddJob(filepath="b", upload="two"), JOB
     )
@@ -455,11 +445,11 @@ def test_a_redis_that_is_not_there_is_unavailable() -> None:
         nowhere.open_count()
 
 
-def test_a_lease_from_before_the_clock_was_set_back_holds_nobody_up(leases: Leases) -> None:
+def test_leases_from_before_a_clock_change_are_ignored(leases: Leases) -> None:
     leases.acquire("sweep", for_s=3600)
 
     assert leases.acquire("sweep", for_s=60)
 
 
-def test_a_lease_is_given_once(leases: Leases) -> None:
+def test_a_lease_has_one_holder(leases: Leases) -> None:
     assert [leases.acquire("sweep", for_s=60), leases.acquire("sweep", for_s=60)] == [True, False]

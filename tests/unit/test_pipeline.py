@@ -1,4 +1,4 @@
-"""The pipeline: one task from its job to its record, or to its reason."""
+"""The pipeline: one task from its job to its record, or to the reason of its failure."""
 
 import io
 import json
@@ -166,7 +166,7 @@ def test_closed_work_is_not_done_again(
     assert len(memory_store.writes) == 1
 
 
-def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
+def test_a_store_outage_keeps_task_and_upload(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
     memory_store.away = True
@@ -180,7 +180,7 @@ def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
     assert uploads.get(upload) == picture
 
 
-def test_an_outage_of_the_store_never_counts_against_a_picture(
+def test_a_store_outage_counts_no_decode_attempt(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload=uploads.put(picture))
@@ -195,7 +195,7 @@ def test_an_outage_of_the_store_never_counts_against_a_picture(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_picture_that_ended_its_workers_is_not_decoded_again(
+def test_a_poison_image_is_not_decoded_again(
     pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload=uploads.put(picture))
@@ -207,7 +207,7 @@ def test_a_picture_that_ended_its_workers_is_not_decoded_again(
     assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "decoder_crashed")
 
 
-def test_a_fault_of_ours_ends_the_task_without_internals(
+def test_an_internal_error_reports_no_internals(
     pipeline: Pipeline, web: Web, accept: Any, ended: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_url: str) -> bytes:
@@ -255,7 +255,7 @@ def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, pictu
     assert not any(line.startswith("match_outcomes_total") for line in counted(pipeline))
 
 
-def test_a_failure_is_one_line_with_its_task_and_request_and_a_success_none(
+def test_only_failures_are_logged(
     pipeline: Pipeline, web: Web, picture: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     web.pages[URL] = picture
@@ -273,7 +273,7 @@ def test_a_failure_is_one_line_with_its_task_and_request_and_a_success_none(
     assert "geheim" not in caplog.text
 
 
-def test_a_redis_that_is_away_leaves_the_message_to_come_back(
+def test_a_redis_outage_requeues_the_message(
     pipeline: Pipeline, ledger: Ledger, accept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id = accept(url=URL)

@@ -1,4 +1,4 @@
-"""Names in Redis: what earlier versions wrote is found by this one."""
+"""Names in Redis: this version reads what earlier versions wrote."""
 
 from redis import Redis
 

@@ -1,4 +1,4 @@
-"""Retention: what is kept of ended work is bounded by time, and by room."""
+"""Retention: what is kept of ended tasks is bounded by time and by space."""
 
 from typing import Any
 
@@ -32,7 +32,9 @@ def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int)
     return claim
 
 
-def test_with_room_no_upload_goes(fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention) -> None:
+def test_with_enough_space_no_upload_is_evicted(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention
+) -> None:
     claim = fail_with_upload(fake_redis, ledger, uploads, at=1)
 
     retention.evict_uploads()
@@ -40,7 +42,7 @@ def test_with_room_no_upload_goes(fake_redis: Redis, ledger: Ledger, uploads: Up
     assert uploads.get(claim) == b"bytes"
 
 
-def test_without_room_the_oldest_failures_lose_their_uploads_first(
+def test_uploads_of_the_oldest_failures_are_evicted_first(
     fake_redis: Redis,
     ledger: Ledger,
     uploads: Uploads,
@@ -59,7 +61,7 @@ def test_without_room_the_oldest_failures_lose_their_uploads_first(
     assert second == [1, set()]
 
 
-def test_uploads_of_open_work_are_never_dropped_for_room(
+def test_uploads_of_open_tasks_are_never_evicted(
     ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
 ) -> None:
     claim = uploads.put(b"bytes")
@@ -71,7 +73,7 @@ def test_uploads_of_open_work_are_never_dropped_for_room(
     assert uploads.get(claim) == b"bytes"
 
 
-def test_a_deletion_outlives_the_failures_that_it_outranks(
+def test_tombstones_outlive_the_failures_that_they_supersede(
     fake_redis: Redis, retention: Retention, memory_store: Any
 ) -> None:
     too_old = now_ms(fake_redis) - KEEP_S * 1000
@@ -83,7 +85,7 @@ def test_a_deletion_outlives_the_failures_that_it_outranks(
     assert set(memory_store.kept) == {"kept"}
 
 
-def test_a_day_of_many_deletions_is_forgotten_within_a_day(retention: Retention, memory_store: Any) -> None:
+def test_purging_keeps_up_with_many_deletions(retention: Retention, memory_store: Any) -> None:
     a_pass = 500_000 * PURGE_EVERY_S / 86_400
     memory_store.put([Tombstone(filepath=f"{n}", seq=n, added=1) for n in range(1, int(a_pass))])
 
@@ -92,7 +94,7 @@ def test_a_day_of_many_deletions_is_forgotten_within_a_day(retention: Retention,
     assert memory_store.kept == {}
 
 
-def test_failures_leave_the_list_when_their_time_is_over(
+def test_expired_failures_leave_the_list(
     fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention
 ) -> None:
     fail_with_upload(fake_redis, ledger, uploads, at=1)

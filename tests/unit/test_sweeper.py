@@ -1,4 +1,4 @@
-"""The sweeper: what is lost is sent again, what only waits is not."""
+"""The sweeper: lost tasks are enqueued again, waiting ones are not."""
 
 import json
 from base64 import b64encode
@@ -94,7 +94,7 @@ def test_a_task_whose_queue_is_empty_is_lost() -> None:
     assert lost([task], {SINGLE_QUEUE: None}) == [task]
 
 
-def test_a_task_sent_before_the_oldest_message_is_lost_and_a_later_one_waits() -> None:
+def test_tasks_enqueued_before_the_oldest_message_are_lost() -> None:
     early, late = (
         queued("a", at=5),
         queued("b", at=15),
@@ -121,7 +121,7 @@ def test_what_a_worker_holds_is_not_lost() -> None:
     assert lost([held, gone], {SINGLE_QUEUE: None}, {"a"}) == [gone]
 
 
-def test_a_message_in_a_workers_hand_is_not_sent_again(
+def test_unacknowledged_messages_are_not_enqueued_again(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     held, gone = accept_long_ago(), accept_long_ago()
@@ -170,7 +170,7 @@ def test_two_sweeps_at_once_send_nothing_twice(
     assert sorted(queue.sent) == sorted(ids)
 
 
-def test_what_is_lost_behind_a_long_backlog_is_found_in_the_end(
+def test_lost_tasks_are_found_behind_a_long_backlog(
     fake_redis: Redis,
     sweeper: Sweeper,
     ledger: Ledger,
@@ -220,7 +220,7 @@ def test_a_long_backlog_is_no_loss(
     assert queue.sent == []
 
 
-def test_a_queue_whose_messages_were_sent_by_a_later_clock_is_no_loss(
+def test_messages_from_a_later_clock_are_not_lost(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     accept_long_ago()
@@ -231,7 +231,7 @@ def test_a_queue_whose_messages_were_sent_by_a_later_clock_is_no_loss(
     assert queue.sent == []
 
 
-def test_what_was_sent_by_a_later_clock_counts_as_sent_now(
+def test_future_timestamps_are_reset_to_now(
     fake_redis: Redis, sweeper: Sweeper, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()
@@ -264,7 +264,7 @@ def test_messages_of_strangers_break_no_sweep(
     assert queue.sent == []
 
 
-def test_a_sweep_that_breaks_is_not_the_last(
+def test_sweeps_continue_after_an_error(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     passes = Semaphore(0)

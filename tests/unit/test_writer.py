@@ -1,4 +1,4 @@
-"""The writer: many tasks, one write, and each task its own outcome."""
+"""The writer: many tasks in one write, each with its own outcome."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -83,7 +83,7 @@ def test_tasks_that_arrive_together_share_a_write(
     assert [len(write) for write in memory_store.writes] == [len(claims)]
 
 
-def test_a_task_returns_only_when_the_ledger_says_so_too(
+def test_a_write_returns_after_the_ledger_has_confirmed(
     start: Callable[..., Writer], ledger: Ledger, claims: list[Claim]
 ) -> None:
     start().write(claims[0], record(claims[0]))
@@ -104,7 +104,7 @@ def test_one_refused_record_never_costs_the_others(
     assert (failed.code, failed.error) == ("store_error", "immense term")
 
 
-def test_a_write_that_breaks_as_a_whole_is_tried_one_by_one(
+def test_a_failed_bulk_is_written_record_by_record(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = memory_store.put
@@ -171,7 +171,7 @@ class Pauses(Event):
         return self.is_set()
 
 
-def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
+def test_pauses_grow_while_the_store_takes_nothing(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -184,7 +184,7 @@ def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
     assert writer._hurry.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
-def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
+def test_pauses_stay_short_while_the_store_takes_some(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -200,7 +200,7 @@ def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
     assert set(writer._hurry.asked) == {0.2}  # type: ignore[attr-defined]
 
 
-def test_a_record_gives_up_on_a_store_that_stays_away_and_its_task_stays_open(
+def test_a_task_stays_open_while_the_store_is_unavailable(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
     memory_store.away = True
@@ -222,7 +222,7 @@ def test_a_process_that_ends_holds_nothing(
         writer.write(claims[0], record(claims[0]))
 
 
-def test_a_record_that_the_ledger_does_not_confirm_is_no_success(
+def test_an_unconfirmed_record_is_not_a_success(
     start: Callable[..., Writer], finisher: TaskFinisher, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unconfirmed(_results: list[TaskResult]) -> None:
@@ -234,7 +234,7 @@ def test_a_record_that_the_ledger_does_not_confirm_is_no_success(
         start().write(claims[0], record(claims[0]))
 
 
-def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
+def test_the_writer_continues_after_an_unexpected_error(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = start()
@@ -246,7 +246,7 @@ def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
     assert writer.write(claims[1], record(claims[1])) is State.SUCCEEDED
 
 
-def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
+def test_failed_tasks_keep_their_uploads_for_a_while(
     fake_redis: Redis, ledger: Ledger, uploads: Uploads, finisher: TaskFinisher
 ) -> None:
     kept = [uploads.put(b"a"), uploads.put(b"b")]
