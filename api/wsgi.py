@@ -1,4 +1,4 @@
-"""The composition root of the HTTP door: settings → parts → create_app."""
+"""The composition root of the HTTP door: settings → dependencies → create_app."""
 
 from flask import Flask
 
@@ -22,33 +22,35 @@ from common.queue.task_pages import TaskPages
 from common.redis.client import connect
 from common.store.preparing import prepare_soon
 from common.telemetry import tracing
-from common.wiring import wire
+from common.wiring import build_dependencies
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
     tracing.configure(settings, service="match-api")
-    parts = wire(settings)
-    prepare_soon(parts.store)
+    dependencies = build_dependencies(settings)
+    prepare_soon(dependencies.store)
     publisher = Publisher(settings.redis_url)
-    checks = DependencyChecks(parts.store, parts.ledger, parts.redis)
+    checks = DependencyChecks(dependencies.store, dependencies.ledger, dependencies.redis)
     services = Services(
         settings=settings,
-        store=parts.store,
-        ledger=parts.ledger,
-        task_pages=TaskPages(parts.redis),
-        leases=Leases(parts.redis),
+        store=dependencies.store,
+        ledger=dependencies.ledger,
+        task_pages=TaskPages(dependencies.redis),
+        leases=Leases(dependencies.redis),
         add_images=AddImages(
-            admission=parts.admission,
-            ledger=parts.ledger,
-            uploads=parts.uploads,
+            admission=dependencies.admission,
+            ledger=dependencies.ledger,
+            uploads=dependencies.uploads,
             publisher=publisher,
-            fetcher=parts.fetcher,
+            fetcher=dependencies.fetcher,
         ),
-        delete_images=DeleteImages(SequenceNumbers(parts.redis), parts.store),
-        manage_tasks=ManageTasks(parts.ledger, parts.uploads, publisher),
-        search_images=SearchImages(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
-        task_waiter=TaskWaiter(parts.redis, parts.ledger),
+        delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
+        search_images=SearchImages(
+            fetcher=dependencies.fetcher, slot=dependencies.slot, limits=dependencies.limits, store=dependencies.store
+        ),
+        task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
         # Of the threads a quarter runs searches and a quarter waits to search, a quarter waits for tasks, and an eighth
         # adds many images at once. The last eighth is always free for short requests.
         search_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=1.0),

@@ -34,7 +34,7 @@ from common.pictures.signature import LENGTH
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.store.base import Record
-from common.wiring import wire
+from common.wiring import build_dependencies
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 from support.tasks import enqueue
@@ -109,7 +109,7 @@ def api(store: Mapping[str, str], *, processes: int) -> Iterator[Api]:
 
 def fill(served: Api, store: Mapping[str, str]) -> None:
     """Store pictures nobody looks for: what is searched has to be walked through all the same."""
-    parts = wire(Settings.from_env({**store, "REDIS_URL": served.redis_url}))
+    parts = build_dependencies(Settings.from_env({**store, "REDIS_URL": served.redis_url}))
     parts.store.prepare()
     rng = np.random.default_rng(1)
     about = {"added": 0, "width": 500, "height": 400, "metadata": {"album": "cats"}}
@@ -203,7 +203,7 @@ def overload(served: Api, picture: bytes, seconds: float) -> None:
 def cost_of_an_add(served: Api, count: int) -> tuple[str, str, str, bool]:
     """Compare the CPU of an add with what it cannot do without: a request's way in and out, ledger and message."""
     settings = Settings.from_env({"REDIS_URL": served.redis_url})
-    parts, publisher = wire(settings), Publisher(served.redis_url)
+    parts, publisher = build_dependencies(settings), Publisher(served.redis_url)
     job = AddItem(filepath="a/b.jpg", url=URL, metadata={"album": "cats"})
 
     def bare() -> None:

@@ -26,7 +26,7 @@ from parts.timeline import draw_workers
 from common.config import Settings
 from common.queue.keys import ENDED
 from common.queue.tasks import State
-from common.wiring import Parts, wire
+from common.wiring import Dependencies, build_dependencies
 from dev.elasticsearch_node import why_not
 from dev.redis_server import RedisServer
 from harness.accounts import Accepted, Client, Item
@@ -62,7 +62,7 @@ class Sample:
 class Sampler:
     """Looks at queue and workers for as long as the `with` lasts."""
 
-    def __init__(self, parts: Parts, scaler: Autoscaler) -> None:
+    def __init__(self, parts: Dependencies, scaler: Autoscaler) -> None:
         self.samples: list[Sample] = []
         self._parts = parts
         self._scaler = scaler
@@ -121,7 +121,7 @@ def main() -> int:
         where = {name: value.replace("NAME-ROUND", "autoscaling") for name, value in store.items()}
         environment = SETTINGS | where | {"REDIS_URL": redis.url}
         items = [Item(f"{n:06}", n, f"{pictures}/{names[n % len(names)]}") for n in range(options.images)]
-        parts = wire(Settings.from_env(environment))
+        parts = build_dependencies(Settings.from_env(environment))
         parts.store.prepare()
         with Service(Path(folder), environment) as service:
             run = scale(service, parts, items, options)
@@ -130,7 +130,7 @@ def main() -> int:
     return 0 if run.is_right else 1
 
 
-def scale(service: Service, parts: Parts, items: Sequence[Item], options: argparse.Namespace) -> Run:
+def scale(service: Service, parts: Dependencies, items: Sequence[Item], options: argparse.Namespace) -> Run:
     rule = Rule.read().smaller(target=1.0, most=options.most, times=1 / options.quicker)
     client = Client(service.start_api())
     with Autoscaler(service, parts.redis, rule) as scaler:
@@ -155,13 +155,13 @@ def scale(service: Service, parts: Parts, items: Sequence[Item], options: argpar
     )
 
 
-def warm_up(client: Client, parts: Parts, item: Item) -> None:
+def warm_up(client: Client, parts: Dependencies, item: Item) -> None:
     """Return when the first worker works."""
     client.add_batch([item])
     wait_until(lambda: not parts.ledger.open_count(), "the first worker works")
 
 
-def stored(parts: Parts, accepted: Sequence[Accepted]) -> int:
+def stored(parts: Dependencies, accepted: Sequence[Accepted]) -> int:
     """Return how many of them have succeeded, and are in the store."""
     parts.store.refresh()
     tasks = (parts.ledger.task(one.task_id) for one in accepted)

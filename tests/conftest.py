@@ -40,7 +40,7 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
-from common.redis.client import MOST_CONNECTIONS
+from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
 from common.uploads import RedisUploads, Uploads
@@ -77,16 +77,16 @@ def ledger(fake_redis: Redis) -> Ledger:
 
 
 class Room:
-    """Admission to a Redis in memory, which does not tell how full it is; `crowded` makes it nearly so."""
+    """Admission to a Redis in memory, which does not tell how full it is; `nearly_full` makes it nearly so."""
 
     def __init__(self) -> None:
-        self.crowded = False
+        self.nearly_full = False
 
-    def check(self, coming_bytes: int = 0) -> None:
+    def check(self, new_bytes: int = 0) -> None:
         pass
 
-    def is_crowded(self) -> bool:
-        return self.crowded
+    def is_nearly_full(self) -> bool:
+        return self.nearly_full
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def room() -> Room:
 
 @pytest.fixture
 def uploads(fake_redis: Redis, room: Any) -> Uploads:
-    return RedisUploads(fake_redis, room=room, max_bytes=10_000_000)
+    return RedisUploads(fake_redis, admission=room, max_bytes=10_000_000)
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +109,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
     """An empty real Redis."""
-    with Redis.from_url(redis_server.url, max_connections=MOST_CONNECTIONS) as client:
+    with Redis.from_url(redis_server.url, max_connections=MAX_CONNECTIONS) as client:
         client.flushall()
         yield client
 
@@ -200,7 +200,7 @@ class MemoryStore:
 
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
-            return Written(Verdict.REFUSED, self.refused[item.filepath])
+            return Written(Verdict.REJECTED, self.refused[item.filepath])
         there = self.kept.get(item.filepath)
         if there is not None and there.seq > item.seq:
             return Written(Verdict.SUPERSEDED)

@@ -27,5 +27,5 @@ class DeleteImages:
         for written in self.store.put(tombstones):
             if written.verdict is Verdict.HELD:
                 raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
-            if written.verdict is Verdict.REFUSED:
+            if written.verdict is Verdict.REJECTED:
                 raise StoreError(written.reason)

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 ADD_TASK = "match.add"
-# A message costs about as much as a signature, so work that nobody waits for travels together.
+# A message costs about as much as a signature, so the tasks of a batch, for which nobody waits, share messages.
 ADD_MANY_TASK = "match.add_many"
 CHUNK = 50
-# When the message was sent, in milliseconds since 1970 by Redis's clock.
+# When the message was enqueued, in milliseconds since 1970 by Redis's clock.
 SENT_HEADER = "match_sent"
 
 SINGLE_QUEUE = "match"
 BATCH_QUEUE = "match-batch"
-# Single adds have somebody waiting for them: they are worked first.
+# Clients wait for single adds: they are consumed first.
 QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
 
 
 def front_of(queue: str) -> str:
-    """Return the queue that is worked just before this one, for what has waited in it once already."""
+    """Return the queue that is consumed just before this one, for tasks that have waited in it once already."""
     return f"{queue}-front"
 
 

@@ -21,20 +21,29 @@ from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, job_of
 from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, RequestContext
 from common.queue.scripts import script
-from common.queue.tasks import FIELDS, Claim, Closing, Refusal, Sent, State, Task, task_from
+from common.queue.tasks import (
+    FIELDS,
+    Claim,
+    QueuedTask,
+    RetryRejected,
+    State,
+    Task,
+    TaskResult,
+    task_from,
+)
 from common.redis.client import redis_errors
 
 # How long a task whose id follows from its sender's key is kept at least, from when it was accepted.
 REMEMBERED_S = 86_400
 
-REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE, "emptied": Refusal.UPLOAD_LOST}
+REJECTION_OF = {"unknown": RetryRejected.UNKNOWN, "late": RetryRejected.TOO_LATE, "emptied": RetryRejected.UPLOAD_LOST}
 
 # Outcomes of the script `enqueue` that are no fingerprints.
 CREATED, FULL = b"", b"full"
 
 
 class Ledger:
-    """The one place that knows which work was accepted and what became of it.
+    """Which tasks were accepted, and the state of each.
 
     Every method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
@@ -119,16 +128,16 @@ class Ledger:
         }
 
     def begin(self, task_id: str) -> Claim | None:
-        """Mark the task as running and return its work; None when there is none to do now.
+        """Mark the task as running and return its claim; None where it cannot run now.
 
-        There is none for a task that is closed or unknown, nor for one whose host has no free slot: that one waits,
-        pending, without a message, until `HostSlots` returns it.
+        It cannot if it is closed or unknown, nor if its host has no free slot: then it waits, pending, without a
+        message, until `HostSlots` returns it.
         """
         with redis_errors():
-            answer = self._begin(id=task_id)
-        if not answer:
+            reply = self._begin(id=task_id)
+        if not reply:
             return None
-        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", answer))
+        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", reply))
         return Claim(
             task_id=task_id,
             seq=int(seq),
@@ -142,45 +151,46 @@ class Ledger:
         with redis_errors():
             self._give_back(id=task_id)
 
-    def close(self, closings: Sequence[Closing]) -> int:
-        """End tasks and tell who waits for them; return how many callbacks had to be dropped: too many wait.
+    def finish(self, results: Sequence[TaskResult]) -> int:
+        """Close tasks and publish that; return how many callbacks were dropped because too many are waiting.
 
-        One that is closed already keeps its first end, save that of a failure that another delivery made good.
+        A task that is closed already keeps its first result, except a failure where another delivery of its message
+        succeeded.
         """
-        if not closings:
+        if not results:
             return 0
-        items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]
+        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error)]
         with redis_errors():
             return int(cast("int", self._finish(*items)))
 
     def cancel(self, task_id: str) -> State | None:
-        """Cancel the task if it is pending, tell who waits for it, and return the state that it was in.
+        """Cancel the task if it is pending, publish that, and return the state that it had.
 
-        None for a task that is unknown or was forgotten.
+        None for a task that is unknown or has expired.
         """
         with redis_errors():
             was = cast("bytes | None", self._cancel(id=task_id))
         return State(was.decode()) if was else None
 
-    def retry(self, task_ids: Sequence[str]) -> list[Sent | Refusal]:
-        """Open failed tasks again, each with its old place in the order of requests.
+    def retry(self, task_ids: Sequence[str]) -> list[QueuedTask | RetryRejected]:
+        """Open failed tasks again, each with its old sequence number.
 
-        Returns in the order given what is to be sent now, or why a task stays as it is.
+        Returns for each task what is to be enqueued now, or why it stays as it is.
         """
         if not task_ids:
             return []
         with redis_errors():
-            answer = self._retry(*task_ids)
-        now, outcomes = cast("tuple[int, list[bytes]]", answer)
+            reply = self._retry(*task_ids)
+        now, outcomes = cast("tuple[int, list[bytes]]", reply)
         return [
-            Sent(task_id=task_id, queue=queue.decode(), at=now)
+            QueuedTask(task_id=task_id, queue=queue.decode(), enqueued_at=now)
             if was == State.FAILED.value.encode()
-            else REFUSAL_OF.get(was.decode(), Refusal.NOT_FAILED)
+            else REJECTION_OF.get(was.decode(), RetryRejected.NOT_FAILED)
             for task_id, was, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
         ]
 
     def task(self, task_id: str) -> Task | None:
-        """Return the task, or None when it is unknown or was forgotten."""
+        """Return the task, or None where it is unknown or has expired."""
         with redis_errors():
             values = cast("list[bytes | None]", self._redis.hmget(keys.TASK + task_id, FIELDS))
         return None if values[0] is None else task_from(task_id, values)
@@ -196,7 +206,7 @@ class Ledger:
         return {task_id: upload_id for task_id, upload_id in upload_ids.items() if upload_id}
 
     def open_count(self) -> int:
-        """Return how many tasks wait or run."""
+        """Return how many tasks are open: pending or running."""
         with redis_errors():
             return int(self._redis.zcard(keys.OPEN))
 

@@ -13,7 +13,7 @@ from checks.render import Combination, render
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from dev.cluster.control_plane import Cluster, Refused
 from dev.cluster.keda import keda
 from dev.cluster.namespaces import PATIENCE_S, Namespace
@@ -79,7 +79,7 @@ def accept(work: Ledger, count: int) -> list[str]:
 
 
 def close(work: Ledger, tasks: list[str]) -> None:
-    work.close([Closing(task_id=task, state=State.SUCCEEDED) for task in tasks])
+    work.finish([TaskResult(task_id=task, state=State.SUCCEEDED) for task in tasks])
 
 
 def workers(service: Namespace) -> int:

@@ -16,7 +16,7 @@ from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
@@ -105,7 +105,7 @@ def accept_some(ledger: Ledger) -> tuple[list[str], str]:
     jobs = [AddItem(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
     tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
     failed = tasks.pop().id
-    ledger.close([Closing(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
+    ledger.finish([TaskResult(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
     return [task.id for task in tasks], failed
 
 

@@ -26,7 +26,7 @@ from dev.elasticsearch_node import why_not
 from support import records
 from support.tasks import enqueue
 from support.waiting import wait_until
-from workers.settlement import Settlement
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 # Three nodes start, two of them twice, on a machine that may be busy.
@@ -200,7 +200,7 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
     ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
     writer = Writer(
         store,
-        Settlement(ledger, uploads, failed_keep_s=600),
+        TaskFinisher(ledger, uploads, failed_keep_s=600),
         DecodeAttempts(real_redis),
         most=200,
         linger_s=0.05,

@@ -16,7 +16,7 @@ from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
 from common.queue.tasks import State
-from common.wiring import Parts, wire
+from common.wiring import Dependencies, build_dependencies
 from dev.asking import answers
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -73,8 +73,8 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
 
 
 @pytest.fixture
-def parts(environment: dict[str, str]) -> Iterator[Parts]:
-    parts = wire(Settings.from_env(environment))
+def parts(environment: dict[str, str]) -> Iterator[Dependencies]:
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     yield parts
     parts.close()
@@ -122,7 +122,7 @@ def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
 
 
 def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
-    url: str, parts: Parts, start: START
+    url: str, parts: Dependencies, start: START
 ) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
@@ -142,7 +142,7 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
     assert parts.store.count() == len(accepted)
 
 
-def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Parts, start: START) -> None:
+def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Dependencies, start: START) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
     fail(parts.ledger, accepted[1])
     fill_up(parts.redis)

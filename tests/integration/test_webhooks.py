@@ -24,7 +24,7 @@ from common.queue.callbacks import Callback, CallState
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.tasks import Task
-from common.wiring import Parts
+from common.wiring import Dependencies
 from dev.ports import free_port
 from support.tasks import enqueue, wait_for_ends
 from support.waiting import wait_until
@@ -139,7 +139,7 @@ def start(start_worker: Any) -> Callable[..., subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
+def send(parts: Dependencies, publisher: Publisher) -> Callable[..., list[Task]]:
     """Accept tasks that fail at once: their uploads are gone."""
 
     def send(url: str, *, count: int = 1, queue: str = SINGLE_QUEUE) -> list[Task]:
@@ -151,14 +151,14 @@ def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
     return send
 
 
-def callback(parts: Parts, task: Task) -> Callback:
+def callback(parts: Dependencies, task: Task) -> Callback:
     found = parts.ledger.task(task.id)
     assert found is not None
     assert found.callback is not None
     return found.callback
 
 
-def wait_for(parts: Parts, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
+def wait_for(parts: Dependencies, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
     wait_until(lambda: all(fits(callback(parts, task)) for task in tasks), "the callbacks get so far")
 
 
@@ -170,7 +170,7 @@ def failed_once(found: Callback) -> bool:
     return found.attempts >= 1 and found.error is not None
 
 
-def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_every_end_is_told(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     cancelled = send(receiver.url(), count=1)
     parts.ledger.cancel(cancelled[0].id)
     failed = send(receiver.url("/other?token=1"), count=3)
@@ -185,7 +185,7 @@ def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: A
     assert {path for path, _, _ in receiver.calls} == {"/", "/other?token=1"}
 
 
-def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_a_batch_makes_few_calls(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     tasks = send(receiver.url(), count=1000, queue=BATCH_QUEUE)
 
     start(receiver)
@@ -195,7 +195,7 @@ def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, s
     assert len(receiver.calls) <= 20
 
 
-def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_what_is_not_taken_comes_again_the_same(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     receiver.statuses = [503, 204]
     tasks = send(receiver.url(), count=2)
 
@@ -207,7 +207,9 @@ def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver
     assert {callback(parts, task).attempts for task in tasks} == {2}
 
 
-def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any) -> None:
+def test_no_redirect_is_followed(
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+) -> None:
     internal = start_receiver()
     receiver.statuses, receiver.elsewhere = [302], internal.url("/admin")
     tasks = send(receiver.url())
@@ -219,7 +221,7 @@ def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receive
     assert internal.calls == []
 
 
-def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_a_private_address_is_not_called(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     tasks = send(receiver.url())
 
     start()
@@ -230,7 +232,7 @@ def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start
 
 
 def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
-    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
 ) -> None:
     gone, broken = start_receiver(), start_receiver()
     gone.statuses, broken.statuses = [410], [500]
@@ -257,7 +259,7 @@ def scraped(client: FlaskClient, start: str) -> dict[str, float]:
 
 
 def test_a_receiver_that_hangs_holds_up_no_other(
-    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
 ) -> None:
     hanging = start_receiver()
     stuck = send(hanging.url("/hang"))
@@ -271,7 +273,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
 
 
 def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(receiver.url("/hang"))
 
@@ -282,7 +284,7 @@ def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
 
 
 def test_a_receiver_that_was_dead_hears_when_it_lives_again(
-    parts: Parts, start_receiver: Any, start: Any, send: Any
+    parts: Dependencies, start_receiver: Any, start: Any, send: Any
 ) -> None:
     dead = start_receiver()
     dead.shutdown()
@@ -298,7 +300,7 @@ def test_a_receiver_that_was_dead_hears_when_it_lives_again(
 
 
 def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(receiver.url(), count=20)
     first = start(receiver)
@@ -315,7 +317,7 @@ def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
 
 
 def test_a_worker_killed_during_the_call_leaves_it_to_another(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(receiver.url("/hang"))
     first = start(receiver)
@@ -343,7 +345,7 @@ def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Re
 
 
 def test_the_receiver_of_the_guide_takes_what_is_ours_and_nothing_else(
-    parts: Parts, start: Any, send: Any, tmp_path: Path
+    parts: Dependencies, start: Any, send: Any, tmp_path: Path
 ) -> None:
     port, log = free_port(), tmp_path / "receiver.log"
     [code] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)

@@ -10,8 +10,8 @@ from common.net.addresses import read_url
 from common.queue.items import AddItem
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
-from common.queue.tasks import CLOSED_STATES, Closing, State, Task
-from common.wiring import Parts
+from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
+from common.wiring import Dependencies
 from support.images import noise
 from support.waiting import WITHIN_S, wait_until
 
@@ -55,7 +55,7 @@ def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SI
     return enqueue(ledger, [AddItem(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
 
 
-def accept_upload(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
+def accept_upload(parts: Dependencies, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
     """Accept an add of uploaded bytes, as the API does."""
     upload = parts.uploads.put(data)
     parts.uploads.keep(upload)
@@ -63,24 +63,24 @@ def accept_upload(parts: Parts, filepath: str, data: bytes, *, queue: str = SING
     return task
 
 
-def accept_images(parts: Parts, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
+def accept_images(parts: Dependencies, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
     """Accept adds of different images, whose filepaths are in their order."""
     return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
 
 
 def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:
     """End tasks as failed."""
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
 
 
 def end(redis: Redis, task_id: str, state: State = State.SUCCEEDED, **reason: str) -> None:
     """End a task as another process does."""
-    ledger_in(redis).close([Closing(task_id=task_id, state=state, **reason)])
+    ledger_in(redis).finish([TaskResult(task_id=task_id, state=state, **reason)])
 
 
 def succeed(ledger: Ledger, *task_ids: str) -> None:
     """End tasks as stored."""
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED) for task_id in task_ids])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in task_ids])
 
 
 def task_of(ledger: Ledger, task_id: str) -> Task:

@@ -23,7 +23,7 @@ from api.metrics import Metrics
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
 from dev import promtool
 from support.tasks import enqueue
@@ -105,7 +105,7 @@ def exposed() -> Mapping[str, set[str]]:
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
     [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
-    ledger.close([Closing(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
+    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
     api = Metrics(DependencyChecks(cast("Store", Well()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()

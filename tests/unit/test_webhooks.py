@@ -16,8 +16,9 @@ from common.errors import FetchError
 from common.queue.callbacks import Callback, CallState, Outbox
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
+from common.queue.keys import CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from support.tasks import enqueue
 from support.waiting import wait_until
 from workers.webhooks import Deliverer
@@ -72,16 +73,16 @@ def end(ledger: Ledger) -> Callable[..., str]:
         item = AddItem(filepath="ä cat.jpg", url="http://example.org/a")
         [task] = enqueue(ledger, [item], context=RequestContext(callback_url=url))
         ledger.begin(task.id)
-        ledger.close([Closing(**{"task_id": task.id, "state": State.SUCCEEDED, **closing})])
+        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **closing})])
         return task.id
 
     return end
 
 
 def let_time_pass(redis: Redis) -> None:
-    for url in redis.zrange(DUE, 0, -1):
-        redis.zadd(DUE, {url: 0}, xx=True)
-    for key in redis.scan_iter("match:callbacks:receiver:*"):
+    for url in redis.zrange(CALLBACK_DUE, 0, -1):
+        redis.zadd(CALLBACK_DUE, {url: 0}, xx=True)
+    for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
         redis.hset(key, "until", 0)
 
 
@@ -176,7 +177,7 @@ def test_a_receiver_that_is_gone_is_called_once(
     found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
     assert (found.state, found.next) == (CallState.FAILED, None)
-    assert fake_redis.zcard(DUE) == 0
+    assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
 @pytest.mark.usefixtures("deliverer")

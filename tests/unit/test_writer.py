@@ -1,4 +1,4 @@
-"""The writer: many tasks, one write, and each task its own outcome."""
+"""The writer: many tasks in one write, each with its own outcome."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,30 +12,31 @@ from common.errors import QueueUnavailable, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
+from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
-from common.queue.tasks import Claim, State
+from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
 from support import records
 from support.tasks import enqueue
-from workers.settlement import End, Settlement
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 Write = Callable[..., Future[State]]
 
 
 @pytest.fixture
-def settlement(ledger: Ledger, uploads: Uploads) -> Settlement:
-    return Settlement(ledger, uploads, failed_keep_s=600)
+def finisher(ledger: Ledger, uploads: Uploads) -> TaskFinisher:
+    return TaskFinisher(ledger, uploads, failed_keep_s=600)
 
 
 @pytest.fixture
-def start(fake_redis: Redis, memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., Writer]]:
+def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
         options = {"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options
-        writers.append(Writer(memory_store, settlement, DecodeAttempts(fake_redis), **options))
+        writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
         return writers[-1]
 
     yield start
@@ -77,7 +78,7 @@ def test_tasks_that_arrive_together_share_a_write(
     assert [len(write) for write in memory_store.writes] == [len(claims)]
 
 
-def test_a_task_returns_only_when_the_ledger_says_so_too(
+def test_a_write_returns_after_the_ledger_has_confirmed(
     start: Callable[..., Writer], ledger: Ledger, claims: list[Claim]
 ) -> None:
     start().write(claims[0], record(claims[0]))
@@ -98,7 +99,7 @@ def test_one_refused_record_never_costs_the_others(
     assert (failed.code, failed.error) == ("store_error", "immense term")
 
 
-def test_a_write_that_breaks_as_a_whole_is_tried_one_by_one(
+def test_a_failed_bulk_is_written_record_by_record(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = memory_store.put
@@ -165,7 +166,7 @@ class Pauses(Event):
         return self.is_set()
 
 
-def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
+def test_pauses_grow_while_the_store_takes_nothing(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -178,7 +179,7 @@ def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
     assert writer._hurry.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
-def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
+def test_pauses_stay_short_while_the_store_takes_some(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -194,7 +195,7 @@ def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
     assert set(writer._hurry.asked) == {0.2}  # type: ignore[attr-defined]
 
 
-def test_a_record_gives_up_on_a_store_that_stays_away_and_its_task_stays_open(
+def test_a_task_stays_open_while_the_store_is_unavailable(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
     memory_store.away = True
@@ -216,19 +217,19 @@ def test_a_process_that_ends_holds_nothing(
         writer.write(claims[0], record(claims[0]))
 
 
-def test_a_record_that_the_ledger_does_not_confirm_is_no_success(
-    start: Callable[..., Writer], settlement: Settlement, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+def test_an_unconfirmed_record_is_not_a_success(
+    start: Callable[..., Writer], finisher: TaskFinisher, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unconfirmed(_ends: list[End]) -> None:
+    def unconfirmed(_results: list[TaskResult]) -> None:
         raise QueueUnavailable("Redis does not answer")
 
-    monkeypatch.setattr(settlement, "settle", unconfirmed, raising=True)
+    monkeypatch.setattr(finisher, "finish", unconfirmed, raising=True)
 
     with pytest.raises(QueueUnavailable):
         start().write(claims[0], record(claims[0]))
 
 
-def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
+def test_the_writer_continues_after_an_unexpected_error(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = start()
@@ -240,8 +241,8 @@ def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
     assert writer.write(claims[1], record(claims[1])) is State.SUCCEEDED
 
 
-def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
-    fake_redis: Redis, ledger: Ledger, uploads: Uploads, settlement: Settlement
+def test_failed_tasks_keep_their_uploads_for_a_while(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, finisher: TaskFinisher
 ) -> None:
     kept = [uploads.put(b"a"), uploads.put(b"b")]
     for upload in kept:
@@ -249,7 +250,7 @@ def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
     tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept], queue=SINGLE_QUEUE)
     stored, failed = (claim for task in tasks if (claim := ledger.begin(task.id)))
 
-    settlement.settle([End(stored, State.SUCCEEDED), End(failed, State.FAILED, code="x", error="y")])
+    finisher.finish([stored.result(State.SUCCEEDED), failed.result(State.FAILED, code="x", error="y")])
 
     assert [uploads.get(upload) for upload in kept] == [None, b"b"]
-    assert 0 < int(fake_redis.ttl(f"match:upload:{kept[1]}")) <= 600
+    assert 0 < int(fake_redis.ttl(UPLOAD + kept[1])) <= 600

@@ -1,4 +1,4 @@
-"""Tidying: what is kept of ended work is bounded by time, and by room."""
+"""Retention: what is kept of ended tasks is bounded by time and by space."""
 
 from typing import Any
 
@@ -10,90 +10,97 @@ from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import FAILED
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
 from support.tasks import enqueue
+from workers.retention import TOMBSTONES_LONGER_MS, Retention
 from workers.sweeper import PURGE_EVERY_S
-from workers.tidying import TOMBSTONES_LONGER_MS, Tidying
 
 KEEP_S = 600
 
 
 @pytest.fixture
-def tidying(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
-    return Tidying(fake_redis, ledger, Failures(fake_redis), memory_store, uploads, failed_keep_s=KEEP_S)
+def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Uploads) -> Retention:
+    return Retention(fake_redis, ledger, Failures(fake_redis), memory_store, uploads, failed_keep_s=KEEP_S)
 
 
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
     claim = uploads.put(b"bytes")
     [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
-    ledger.close([Closing(task_id=task.id, state=State.FAILED, code="x", error="y")])
+    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="x", error="y")])
     redis.zadd(FAILED, {task.id: at})
     return claim
 
 
-def test_with_room_no_upload_goes(fake_redis: Redis, ledger: Ledger, uploads: Uploads, tidying: Tidying) -> None:
+def test_with_enough_space_no_upload_is_evicted(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention
+) -> None:
     claim = fail_with_upload(fake_redis, ledger, uploads, at=1)
 
-    tidying.make_room()
+    retention.evict_uploads()
 
     assert uploads.get(claim) == b"bytes"
 
 
-def test_without_room_the_oldest_failures_lose_their_uploads_first(
-    fake_redis: Redis, ledger: Ledger, uploads: Uploads, tidying: Tidying, room: Any, monkeypatch: pytest.MonkeyPatch
+def test_uploads_of_the_oldest_failures_are_evicted_first(
+    fake_redis: Redis,
+    ledger: Ledger,
+    uploads: Uploads,
+    retention: Retention,
+    room: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("workers.tidying.UPLOADS_AT_ONCE", 1)
+    monkeypatch.setattr("workers.retention.UPLOADS_PER_PASS", 1)
     young, old = (fail_with_upload(fake_redis, ledger, uploads, at=at) for at in (20, 10))
-    room.crowded = True
+    room.nearly_full = True
 
-    first = [tidying.make_room(), uploads.there([young, old])]
-    second = [tidying.make_room(), uploads.there([young, old])]
+    first = [retention.evict_uploads(), uploads.existing([young, old])]
+    second = [retention.evict_uploads(), uploads.existing([young, old])]
 
     assert first == [1, {young}]
     assert second == [1, set()]
 
 
-def test_uploads_of_open_work_are_never_dropped_for_room(
-    ledger: Ledger, uploads: Uploads, tidying: Tidying, room: Any
+def test_uploads_of_open_tasks_are_never_evicted(
+    ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
 ) -> None:
     claim = uploads.put(b"bytes")
     enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
-    room.crowded = True
+    room.nearly_full = True
 
-    tidying.make_room()
+    retention.evict_uploads()
 
     assert uploads.get(claim) == b"bytes"
 
 
-def test_a_deletion_outlives_the_failures_that_it_outranks(
-    fake_redis: Redis, tidying: Tidying, memory_store: Any
+def test_tombstones_outlive_the_failures_that_they_supersede(
+    fake_redis: Redis, retention: Retention, memory_store: Any
 ) -> None:
     too_old = now_ms(fake_redis) - KEEP_S * 1000
     memory_store.put([Tombstone(filepath="kept", seq=1, added=too_old - 1)])
     memory_store.put([Tombstone(filepath="gone", seq=2, added=too_old - TOMBSTONES_LONGER_MS - 1)])
 
-    tidying.purge()
+    retention.purge()
 
     assert set(memory_store.kept) == {"kept"}
 
 
-def test_a_day_of_many_deletions_is_forgotten_within_a_day(tidying: Tidying, memory_store: Any) -> None:
+def test_purging_keeps_up_with_many_deletions(retention: Retention, memory_store: Any) -> None:
     a_pass = 500_000 * PURGE_EVERY_S / 86_400
     memory_store.put([Tombstone(filepath=f"{n}", seq=n, added=1) for n in range(1, int(a_pass))])
 
-    tidying.purge()
+    retention.purge()
 
     assert memory_store.kept == {}
 
 
-def test_failures_leave_the_list_when_their_time_is_over(
-    fake_redis: Redis, ledger: Ledger, uploads: Uploads, tidying: Tidying
+def test_expired_failures_leave_the_list(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention
 ) -> None:
     fail_with_upload(fake_redis, ledger, uploads, at=1)
 
-    tidying.purge()
+    retention.purge()
 
     assert fake_redis.zcard(FAILED) == 0
