@@ -157,9 +157,7 @@ def test_labelled_callers_reach_nginx_and_nothing_else(rendered: Rendered, overl
     api = pod(objects, "api")
     callers = [Peer(CLIENT), Peer(namespace="gateway", marks=CLIENT), Peer(namespace="monitoring")]
 
-    reached = {
-        port for peer in callers for port in (8080, 8081, 8888) if may_receive(objects, api, peer, port)
-    }
+    reached = {port for peer in callers for port in (8080, 8081, 8888) if may_receive(objects, api, peer, port)}
 
     assert reached == {8080}
     assert all(may_receive(objects, api, peer, 8080) for peer in callers)

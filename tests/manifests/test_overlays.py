@@ -137,7 +137,9 @@ def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
     }
 
 
-def test_every_pod_meets_the_restricted_standard(rendered: Rendered, needed: Callable[..., Any], tmp_path: Path) -> None:
+def test_every_pod_meets_the_restricted_standard(
+    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path
+) -> None:
     assert refused_pods(needed(build, POD_SECURITY), distinct(rendered), tmp_path) == ""
 
 

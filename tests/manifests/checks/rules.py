@@ -118,7 +118,7 @@ def files_that_are_not_mounted(objects: Sequence[Object]) -> list[str]:
 
 
 def unreached_ports(objects: Sequence[Object]) -> list[str]:
-    """gunicorn is where nginx looks for it, on loopback; a worker's metrics are at the port of its container."""
+    """The address of gunicorn is nginx's upstream, on loopback; a worker's metrics are at its container's port."""
     faults = []
     for pod in pods(objects):
         if pod.component == "api":
@@ -152,7 +152,7 @@ def short_grace_periods(objects: Sequence[Object]) -> list[str]:
 
 
 def early_ends(objects: Sequence[Object]) -> list[str]:
-    """nginx waits until its endpoint is removed, and gunicorn until nginx has ended."""
+    """The end of nginx waits until its endpoint is removed, that of gunicorn until nginx has ended."""
     faults = []
     for pod in pods(objects):
         if pod.component == "api":
@@ -393,4 +393,3 @@ def _pause_before_end_s(container: Object) -> float:
     before = container.get("lifecycle", {}).get("preStop", {})
     command = before.get("exec", {}).get("command", [])
     return float(command[1]) if command[:1] == ["sleep"] else float(before.get("sleep", {}).get("seconds", 0))
-
