@@ -43,7 +43,9 @@ class Refused(Exception):
 def load(needed: Callable[..., Any]) -> Load:
     program = needed(build, COMPOSE)
 
-    def load(file: Path = FILE, environment: Mapping[str, str] = GIVEN, only: Sequence[str] = ()) -> dict[str, Any]:
+    def load(
+        file: Path | str = FILE, environment: Mapping[str, str] = GIVEN, only: Sequence[str] = ()
+    ) -> dict[str, Any]:
         command = [program, file, *only]
         variables = {"PATH": os.environ["PATH"], **environment}
         done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
@@ -211,6 +213,18 @@ def test_compose_and_kubernetes_run_the_same_nginx(services: dict[str, Any]) -> 
 
     assert container["image"] == services["proxy"]["image"]
     assert container["command"] == services["proxy"]["entrypoint"]
+
+
+def test_the_tls_file_adds_a_port_and_certificates(load: Load, tmp_path: Path) -> None:
+    given = GIVEN | {"TLS_DIR": str(tmp_path), "PORT": "80"}
+
+    proxy = load(f"{FILE}:{ROOT / 'docker-compose.tls.yml'}", given)["services"]["proxy"]
+
+    assert {(port["published"], port["target"]) for port in proxy["ports"]} == {("80", 8080), ("443", 8443)}
+    mounted = {volume["target"]: volume["source"] for volume in proxy["volumes"]}
+    assert mounted["/run/tls"] == str(tmp_path)
+    assert mounted["/etc/match/listen.conf"] == str(PROXY / "tls/listen.conf")
+    assert mounted["/etc/match"] == str(PROXY)
 
 
 @pytest.mark.parametrize(("given", "file"), [({}, "auth.conf"), ({"MATCH_API_KEYS_FILE": "/keys"}, "keys/auth.conf")])
