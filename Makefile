@@ -5,9 +5,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-# The first Python of a version that Match runs on; PYTHON=/path/to/python chooses another.
-PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
-	$$name -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$name && break; done)
+# The first supported Python on PATH; PYTHON=/path/to/python chooses another.
+IS_SUPPORTED := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c '$(IS_SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := requirements
@@ -21,7 +22,7 @@ help: ## List the targets
 # --- environment -------------------------------------------------------------
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "make: Match needs Python 3.11, 3.12 or 3.13 with its venv module (Debian: python3-venv); PYTHON=/path/to/python chooses one" >&2; exit 2; }
+	@"$(PYTHON)" -c '$(IS_SUPPORTED)' 2>/dev/null || { echo "make: Match needs Python 3.11 to 3.14 with its venv module (Debian: python3-venv), set PYTHON=/path/to/python; for 3.15 numpy and numkong are missing: their pinned versions have no wheels" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.dev: $(REQUIREMENTS)/dev.txt | $(BIN)/python
