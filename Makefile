@@ -76,6 +76,15 @@ test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, save those on a Kuberne
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
+# In an environment of its own, installed by uv: pip needs four times as long.
+OTHER_VENV := .cache/other-python
+
+.PHONY: test-python
+test-python: $(VENV)/.lint ## Run the tests of units and contracts on another Python: PYTHON=/path/to/python
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(OTHER_VENV)
+	$(BIN)/uv pip install --quiet --python $(OTHER_VENV) --require-hashes --no-deps -r $(REQUIREMENTS)/test.txt -r $(REQUIREMENTS)/oracle.txt
+	$(OTHER_VENV)/bin/python -m pytest -n 2 -m "not elasticsearch" tests/unit tests/contract
+
 .PHONY: promtool
 promtool: $(VENV)/.dev ## Build Prometheus's promtool with Go, once, for the tests of the alert rules
 	@$(BIN)/python -m dev.promtool
@@ -178,8 +187,7 @@ soak: $(VENV)/.bench ## Run the service at full rate for 20 minutes with bad inp
 # --- pin ---------------------------------------------------------------------
 
 .PHONY: requirements
-requirements: | $(BIN)/python ## Compile the pinned requirements anew
-	$(BIN)/python -m pip install --quiet uv
+requirements: | $(VENV)/.lint ## Compile the pinned requirements anew
 	$(COMPILE) pyproject.toml --extra api -o $(REQUIREMENTS)/api.txt
 	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
 	$(COMPILE) --group flower -o $(REQUIREMENTS)/flower.txt
