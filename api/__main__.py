@@ -11,6 +11,7 @@ from gunicorn.glogging import Logger
 from api.access.keys import Keyring
 from api.server.worker import Bounds, Worker
 from api.shared_counts import Places, count_at, counted_together
+from common import command_line
 from common.config import Settings
 from common.errors import ConfigError
 from common.startup import start, stop_over
@@ -115,6 +116,7 @@ def keyring_of(settings: Settings) -> Keyring | None:
 
 def main() -> int:
     """Serve until told to stop; return the exit status."""
+    command_line.parser("api", "Serve the HTTP API with gunicorn.").parse_args()
     settings = start("api")
     try:
         keyring = keyring_of(settings)

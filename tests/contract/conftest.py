@@ -11,6 +11,7 @@ from common.store.base import Store
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 
+
 @pytest.fixture(params=["sqlite", pytest.param("elastic", marks=pytest.mark.elasticsearch)])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
     """Open the store of this test once more, as another process would."""
