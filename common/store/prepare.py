@@ -3,6 +3,7 @@
 import sys
 from contextlib import closing
 
+from common import command_line
 from common.config import Settings
 from common.errors import ConfigError, StoreError
 from common.store.factory import open_store
@@ -14,6 +15,8 @@ WITHIN_S = 600.0
 
 def main() -> int:
     """Prepare the store, waiting until it is available; return the exit status."""
+    description = "Create or check the index or database that the settings name, and wait until it can be used."
+    command_line.parser("common.store.prepare", description).parse_args()
     try:
         settings = Settings.from_env()
     except ConfigError as error:

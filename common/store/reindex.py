@@ -4,6 +4,7 @@ import signal
 import sys
 from contextlib import closing
 
+from common import command_line
 from common.config import Settings
 from common.errors import ConfigError, StoreError
 from common.store.elastic.connection import connect
@@ -13,6 +14,8 @@ from common.store.factory import shape
 
 def main() -> int:
     """Copy the index, or continue where an earlier run ended; return the exit status."""
+    description = "Copy Elasticsearch's index into a new one that has the shards, replicas and vectors of the settings."
+    command_line.parser("common.store.reindex", description).parse_args()
     try:
         settings = Settings.from_env()
     except ConfigError as error:
