@@ -4,9 +4,9 @@ import json
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUE
 from common.queue.ledger import OPEN
 from common.queue.tasks import State, Task
 from common.wiring import Parts, wire
+from support.http_servers import Handler, LocalServer, serving
 from support.images import gradient, noise
 from support.tasks import accept_images, accept_upload, fail, task_of, wait_for_ends
 from support.waiting import wait_until
@@ -131,58 +132,44 @@ def test_uploads_may_wait_elsewhere(
     parts.close()
 
 
-class Web:
+class Web(LocalServer):
     """A server whose `/slow/…` pages are answered when `go_on` is set; it counts who is served at once."""
 
     def __init__(self) -> None:
+        super().__init__(Pages)
         self.go_on = Event()
         self.most_at_once: Counter[str] = Counter()
         self._now: Counter[str] = Counter()
         self._lock = Lock()
-        web = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                web.enter(self.path.split("/")[1])
-                if self.path.startswith("/slow/"):
-                    web.go_on.wait(WITHIN_S)
-                body = noise(0)
-                web.leave(self.path.split("/")[1])
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def enter(self, kind: str) -> None:
+    @contextmanager
+    def counted(self, kind: str) -> Iterator[None]:
         with self._lock:
             self._now[kind] += 1
             self.most_at_once[kind] = max(self.most_at_once[kind], self._now[kind])
-
-    def leave(self, kind: str) -> None:
+        yield
         with self._lock:
             self._now[kind] -= 1
 
-    def close(self) -> None:
-        self.go_on.set()
-        self._server.shutdown()
-        self._server.server_close()
+
+class Pages(Handler):
+    server: Web
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        kind = self.path.split("/")[1]
+        with self.server.counted(kind):
+            if kind == "slow":
+                self.server.go_on.wait(WITHIN_S)
+            body = noise(0)
+        self.reply(body=body)
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    web = Web()
-    yield web
-    web.close()
+    with serving(Web()) as web:
+        yield web
+        web.go_on.set()
 
 
 def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
@@ -190,13 +177,13 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
 ) -> None:
     environment |= {
         "MATCH_FETCH_PER_HOST": "3",
-        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.port},localhost:{web.port}",
+        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.server_port},localhost:{web.server_port}",
         "MATCH_FETCH_TIMEOUT_S": "60",
     }
     parts = wire(Settings.from_env(environment))
     parts.store.prepare()
-    slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
-    quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
+    slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.server_port}/slow/{n}") for n in range(60)]
+    quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.server_port}/quick/{n}") for n in range(30)]
     hanging, others = (parts.ledger.accept(jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
     publisher.send([*hanging, *others], queue=SINGLE_QUEUE)
 
