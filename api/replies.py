@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from common.pictures.orientations import ORIENTATIONS
-from common.queue.callback_scripts import TOGETHER
-from common.queue.callbacks import CallState
+from common.queue.callbacks import DELIVERY_SIZE, CallState
 from common.queue.tasks import State
 
 # In the default's place of what is not always there.
@@ -165,7 +164,7 @@ class Call(BaseModel):
         list[Task],
         Field(
             min_length=1,
-            max_length=TOGETHER,
+            max_length=DELIVERY_SIZE,
             description="Those that ended, each as it was then and without its own `callback`.",
         ),
     ]

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.recovery import Recovery
 from api.work.waiting import Waiters
 from common.config import Settings
+from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.store.base import Store
-from common.telemetry.tracing import OFF, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class Services:
     settings: Settings
     store: Store
     ledger: Ledger
+    task_pages: TaskPages
+    sequence: SequenceNumbers
+    leases: Leases
     intake: Intake
     recovery: Recovery
     pictures: Pictures
@@ -29,6 +34,5 @@ class Services:
     searching: Gate
     waiting: Gate
     batching: Gate
-    vitals: Vitals
+    dependency_checks: DependencyChecks
     metrics: Metrics
-    tracing: Tracing = OFF

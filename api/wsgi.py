@@ -4,41 +4,46 @@ from flask import Flask
 
 from api.access.keys import Keyring
 from api.app import create_app
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
 from api.rates import ANSWER_WITHIN_S, Rates
 from api.services import Services
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.publisher import Publisher
 from api.work.recovery import Recovery
 from api.work.waiting import Waiters
 from common.config import Settings
+from common.queue.leases import Leases
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.redis.client import connect
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
+from common.telemetry import tracing
 from common.wiring import wire
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
+    tracing.configure(settings, service="match-api")
     parts = wire(settings)
     prepare_soon(parts.store)
     publisher = Publisher(settings.redis_url)
-    tracing = open_tracing(settings.tracing_endpoint, service="match-api")
-    vitals = Vitals(parts.store, parts.ledger, parts.redis)
+    checks = DependencyChecks(parts.store, parts.ledger, parts.redis)
     services = Services(
         settings=settings,
         store=parts.store,
         ledger=parts.ledger,
+        task_pages=TaskPages(parts.redis),
+        sequence=SequenceNumbers(parts.redis),
+        leases=Leases(parts.redis),
         intake=Intake(
             admission=parts.admission,
             ledger=parts.ledger,
             uploads=parts.uploads,
             publisher=publisher,
             fetcher=parts.fetcher,
-            tracing=tracing,
         ),
         recovery=Recovery(parts.ledger, parts.uploads, publisher),
         pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
@@ -48,9 +53,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         searching=Gate(settings.api_threads // 4, patience_s=1.0),
         waiting=Gate(settings.api_threads // 4, patience_s=0),
         batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
-        vitals=vitals,
-        metrics=Metrics(vitals),
-        tracing=tracing,
+        dependency_checks=checks,
+        metrics=Metrics(checks),
     )
     return create_app(services, keyring=keyring, rates=rates_of(settings))
 

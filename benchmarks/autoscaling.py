@@ -24,7 +24,7 @@ from parts.pipelines import ROOT, picture_server, place
 from parts.timeline import draw_workers
 
 from common.config import Settings
-from common.queue.ledger import ENDED
+from common.queue.keys import ENDED
 from common.queue.tasks import State
 from common.wiring import Parts, wire
 from dev.elasticsearch_node import why_not

@@ -13,6 +13,11 @@ from common.net.webhook_signing import read_secrets, read_secrets_file
 
 MIB = 1024 * 1024
 DAY_S = 86_400
+# Settings of earlier versions, by what replaces each.
+REMOVED = {
+    "MATCH_REQUEST_TIMEOUT_S": "the proxy in front times slow clients out: `client_header_timeout`, "
+    "`client_body_timeout` and `send_timeout` in proxy/nginx.conf",
+}
 
 
 def _setting(  # noqa: PLR0913 - most settings have four of them
@@ -38,12 +43,6 @@ class Settings:
         None,
         parsers.host,
         "address that the API listens on; unset: 127.0.0.1, and 0.0.0.0 where `MATCH_API_KEYS_FILE` is set",
-    )
-    request_timeout_s: float = _setting(
-        "MATCH_REQUEST_TIMEOUT_S",
-        30.0,
-        parsers.seconds(1, 600),
-        "a client that sends nothing for so long while its request comes in, or less than 16 KiB a second, gets a 408",
     )
     rate_limit: str | None = _setting(
         "MATCH_RATE_LIMIT",
@@ -281,6 +280,12 @@ class Settings:
         parsers.one_of("json", "text"),
         "form of the log's lines: `json`, or `text` for people, as in `make dev`",
     )
+    worker_metrics_host: str = _setting(
+        "MATCH_WORKER_METRICS_HOST",
+        "0.0.0.0",  # noqa: S104 - Prometheus scrapes from other machines
+        parsers.host,
+        "address that a worker's `/metrics` listens on",
+    )
     worker_metrics_port: int = _setting(
         "MATCH_WORKER_METRICS_PORT", 0, parsers.whole(0, 65_535), "TCP port of a worker's own `/metrics`; 0: none"
     )
@@ -295,9 +300,12 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read every setting; an empty variable counts as unset.
 
-        Raises ConfigError naming the first variable whose value cannot work.
+        Raises ConfigError naming the first variable that no longer exists, or whose value cannot work.
         """
         environ = os.environ if environ is None else environ
+        for name, replacement in REMOVED.items():
+            if environ.get(name, "").strip():
+                raise ConfigError(f"{name} was removed: {replacement}")
         values = {}
         for spec in fields(cls):
             name = spec.metadata["name"]

@@ -13,17 +13,17 @@ from common.pictures.compute import ComputeSlot
 from common.pictures.formats import looks_like_picture
 from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.ledger import HostPlaces, Ledger
+from common.queue.host_limits import HostLimit
+from common.queue.ledger import Ledger
 from common.redis.client import connect
 from common.store.base import Store
-from common.store.elastic import ElasticStore, Shape
-from common.store.sqlite import SqliteStore
+from common.store.factory import open_store
 from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
 
-# Beyond the longest download: what a busy worker's thread may need to give its place at a host back.
-PLACE_KEPT_LONGER_S = 5.0
+# Beyond the longest download: how long the thread of a busy worker may need to release its slot.
+SLOT_LEASED_LONGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,7 @@ def wire(settings: Settings) -> Parts:
             max_open=settings.max_backlog,
             finished_keep_s=settings.finished_keep_s,
             failed_keep_s=settings.failed_keep_s,
-            host_places=HostPlaces(
-                most=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + PLACE_KEPT_LONGER_S
-            ),
+            host_limit=host_limit(settings),
             max_callbacks_bytes=settings.max_callbacks_bytes,
         ),
         uploads=_uploads(settings, redis, admission),
@@ -82,6 +80,11 @@ def wire(settings: Settings) -> Parts:
     )
 
 
+def host_limit(settings: Settings) -> HostLimit:
+    """Return how many downloads from one host may run at once."""
+    return HostLimit(slots=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + SLOT_LEASED_LONGER_S)
+
+
 def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
     url = settings.uploads_url
     if url is None:
@@ -91,28 +94,3 @@ def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
     own = connect(url)
     room = Admission(own, max_percent=settings.max_redis_percent)
     return RedisUploads(own, room=room, max_bytes=settings.max_uploads_bytes)
-
-
-def open_store(settings: Settings) -> Store:
-    """Return the store that the settings choose; it connects before its first use, not now."""
-    if settings.store_url is not None:
-        return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
-    return ElasticStore(
-        settings.elasticsearch_url,
-        index=settings.elasticsearch_index,
-        timeout_s=settings.elasticsearch_timeout_s,
-        api_key=settings.elasticsearch_api_key,
-        ca_file=settings.elasticsearch_ca_file,
-        shape=shape(settings),
-        breadth=settings.elasticsearch_breadth,
-    )
-
-
-def shape(settings: Settings) -> Shape:
-    """Return how a new index is to be made."""
-    return Shape(
-        shards=settings.elasticsearch_shards,
-        replicas=settings.elasticsearch_replicas,
-        refresh_interval_s=settings.elasticsearch_refresh_interval_s,
-        vectors=settings.index_vectors,
-    )

@@ -18,12 +18,12 @@ from xdist.scheduler import LoadFileScheduling
 
 from api.access.keys import Keyring
 from api.app import create_app
+from api.dependency_checks import DependencyChecks
 from api.gate import Gate
 from api.metrics import Metrics
 from api.pictures import Pictures
 from api.rates import Rates
 from api.services import Services
-from api.vitals import Vitals
 from api.work.intake import Intake
 from api.work.publisher import Publisher
 from api.work.recovery import Recovery
@@ -34,7 +34,11 @@ from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
 from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.ledger import ANY_PLACE, HostPlaces, Ledger
+from common.queue.host_limits import NO_LIMIT, HostLimit
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.redis.client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
@@ -234,13 +238,13 @@ def make_client(
             broker: str = redis_server.url,
             max_open: int = 10,
             places: int = 4,
-            host_places: HostPlaces = ANY_PLACE,
+            host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
             rates: Rates | None = None,
         ) -> FlaskClient:
-            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_places=host_places)
+            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
             publisher = Publisher(broker)
             opened.callback(publisher.close)
@@ -249,11 +253,14 @@ def make_client(
             intake = Intake(admission, ledger, uploads, publisher, fetcher)
             waiters = Waiters(redis, ledger)
             opened.callback(waiters.close)
-            vitals = Vitals(memory_store, ledger, redis)
+            checks = DependencyChecks(memory_store, ledger, redis)
             services = Services(
                 settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
                 store=memory_store,
                 ledger=ledger,
+                task_pages=TaskPages(redis),
+                sequence=SequenceNumbers(redis),
+                leases=Leases(redis),
                 intake=intake,
                 recovery=Recovery(ledger, uploads, publisher),
                 pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
@@ -261,8 +268,8 @@ def make_client(
                 searching=Gate(places, patience_s=0),
                 waiting=Gate(places, patience_s=0),
                 batching=Gate(places, patience_s=0),
-                vitals=vitals,
-                metrics=Metrics(vitals),
+                dependency_checks=checks,
+                metrics=Metrics(checks),
             )
             return create_app(services, keyring=keyring, rates=rates).test_client()
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
@@ -12,20 +13,24 @@ from common.config import Settings
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASED_LONGER_S, Outbox
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
+from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, SENT_HEADER
+from common.queue.leases import Leases
+from common.queue.stale_tasks import StaleTasks
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
-from common.wiring import Parts, wire
+from common.telemetry import tracing
+from common.wiring import Parts, host_limit, wire
 from workers import tasks
 from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
 from workers.heartbeat import Heartbeat
 from workers.hosts import Hosts
-from workers.metrics_server import MetricsServer, serve
+from workers.instrumentation import Instrumentation
 from workers.pipeline import Pipeline
 from workers.settlement import Settlement
-from workers.signals import Signals
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.tidying import Tidying
@@ -81,7 +86,7 @@ class Runtime:
     sweeper: Sweeper
     webhooks: Webhooks | None
     heartbeat: Heartbeat
-    metrics: MetricsServer | None
+    metrics: WSGIServer | None
 
     def close(self) -> None:
         """Write what waits, then give everything back."""
@@ -91,9 +96,10 @@ class Runtime:
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
-        # To the end there is something to be scraped.
+        # Last, so that the results of the last tasks can be scraped.
         if self.metrics is not None:
-            self.metrics.close()
+            self.metrics.shutdown()
+            self.metrics.server_close()
         self.parts.close()
 
 
@@ -153,26 +159,30 @@ def patience_s(settings: Settings) -> float:
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
     """Put a worker's parts together and start its threads."""
+    tracing.configure(settings, service="match-worker")
     parts = wire(settings)
     prepare_soon(parts.store)
+    decode_attempts = DecodeAttempts(parts.redis)
     settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
-    signals = Signals(open_tracing(settings.tracing_endpoint, service="match-worker"))
+    instrumentation = Instrumentation()
     writer = Writer(
         parts.store,
         settlement,
+        decode_attempts,
         most=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
-        signals=signals,
+        instrumentation=instrumentation,
     )
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
         for task_id in task_ids:
             app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
 
-    hosts = Hosts(parts.ledger, send)
+    hosts = Hosts(HostSlots(parts.redis, host_limit(settings)), send)
     pipeline = Pipeline(
         ledger=parts.ledger,
+        decode_attempts=decode_attempts,
         uploads=parts.uploads,
         fetcher=parts.fetcher,
         slot=parts.slot,
@@ -180,14 +190,18 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         writer=writer,
         settlement=settlement,
         hosts=hosts,
-        signals=signals,
+        instrumentation=instrumentation,
+    )
+    tidying = Tidying(
+        parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, settings.failed_keep_s
     )
     sweeper = Sweeper(
         parts.redis,
-        parts.ledger,
+        StaleTasks(parts.redis),
+        Leases(parts.redis),
         send,
         hosts=hosts,
-        tidying=Tidying(parts.ledger, parts.store, parts.uploads, settings.failed_keep_s),
+        tidying=tidying,
         every_s=settings.visibility_timeout_s / SWEEPS,
         lost_after_s=settings.lost_after_s,
         batch=settings.sweep_batch,
@@ -196,7 +210,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
     heartbeat = Heartbeat(Heartbeats(parts.redis))
     heartbeat.start()
-    metrics = serve(settings.worker_metrics_port, signals.text)
+    metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings), heartbeat, metrics)
 
 

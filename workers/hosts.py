@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from common.errors import MatchError
+from common.queue.host_limits import HostSlots
 from common.queue.jobs import front_of
-from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, Sent
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Hosts:
     `send` is given task ids, a queue and the time (ms since 1970).
     """
 
-    ledger: Ledger
+    slots: HostSlots
     send: Callable[[Sequence[str], str, int], None]
 
     @contextmanager
@@ -37,13 +37,13 @@ class Hosts:
 
     def wake(self) -> None:
         """Send who waits for a host that has places although nobody gives one back: a worker died with them."""
-        for host in self.ledger.crowded_hosts(limit=HOSTS_AT_ONCE):
-            self._send(self.ledger.wake(host))
+        for host in self.slots.waiting_hosts(limit=HOSTS_AT_ONCE):
+            self._send(self.slots.admit(host))
 
     def _leave(self, host: str, task_id: str) -> None:
         """Give the place back; whatever goes wrong, it ends by itself, and the download is good all the same."""
         try:
-            self._send(self.ledger.leave(host, task_id))
+            self._send(self.slots.release(host, task_id))
         except MatchError as error:
             log.warning("a place at a host is not given back: %s", error)
         except Exception:

@@ -4,20 +4,22 @@ import logging
 from dataclasses import dataclass, field
 from time import time_ns
 
+from opentelemetry.trace import Span, StatusCode
+
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
 from common.pictures.images import Limits, decode
 from common.pictures.signature import sign
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
 from common.telemetry.logs import bound
-from common.telemetry.tracing import Span
 from common.uploads import Uploads
 from workers.hosts import Hosts
+from workers.instrumentation import Instrumentation
 from workers.settlement import End, Settlement
-from workers.signals import Signals
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Pipeline:
     """Does the work of tasks; `run` is called from many threads at once."""
 
     ledger: Ledger
+    decode_attempts: DecodeAttempts
     uploads: Uploads
     fetcher: Fetcher
     slot: ComputeSlot
@@ -59,7 +62,7 @@ class Pipeline:
     settlement: Settlement
     hosts: Hosts
     decoding: Decoding = field(default_factory=Decoding)
-    signals: Signals = field(default_factory=Signals)
+    instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
         """Do the work of one task and close it, stored or failed with its reason.
@@ -69,7 +72,7 @@ class Pipeline:
         with bound(task_id=task_id):
             claim = self.ledger.begin(task_id)
             if claim is not None:
-                with self.signals.task(claim) as span:
+                with self.instrumentation.trace_task(claim) as span:
                     self._work(claim, span)
 
     def _work(self, claim: Claim, span: Span) -> None:
@@ -93,9 +96,9 @@ class Pipeline:
 
     def _tell(self, span: Span, state: State, code: str = "", error: str = "") -> None:
         """Tell how the task ended: of failures in a line each, of the rest where somebody looks closely."""
-        self.signals.ended(state, code)
+        self.instrumentation.count_finished(state, code)
         if state is State.FAILED:
-            span.fail(code)
+            span.set_status(StatusCode.ERROR, code)
             log.info("failed: %s", error or code, extra={"outcome": state.value, "code": code})
         else:
             log.debug("%s", state, extra={"outcome": state.value})
@@ -105,12 +108,12 @@ class Pipeline:
         with self.slot.hold():
             # The picture before has left the decoder, which is said at once: until it is written it may wait long, and
             # a death meanwhile is not its fault.
-            deaths = self.ledger.risk(claim.task_id, after=self.decoding.task_id)
+            deaths = self.decode_attempts.start(claim.task_id, decoded=self.decoding.task_id)
             if deaths > MOST_DEATHS:
                 message = f"{MOST_DEATHS} workers ended while they decoded this picture"
                 raise DeadlyImage(message)
             self.decoding.task_id = claim.task_id
-            with self.slot.alarm(), self.signals.decode():
+            with self.slot.alarm(), self.instrumentation.time_decode():
                 picture = decode(data, self.limits)
                 signature = sign(picture.pixels)
         return Record(
@@ -126,7 +129,7 @@ class Pipeline:
     def _bytes(self, claim: Claim) -> bytes:
         job = claim.job
         if job.url is not None:
-            with self.hosts.place_of(claim), self.signals.download():
+            with self.hosts.place_of(claim), self.instrumentation.time_download():
                 return self.fetcher.fetch(job.url)
         data = self.uploads.get(job.upload) if job.upload else None
         if data is None:

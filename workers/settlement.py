@@ -22,16 +22,12 @@ class End:
 
 
 class Settlement:
-    """Ends tasks, and what goes before their end; many in one call cost as many round trips as one."""
+    """Ends tasks; many in one call cost as many round trips as one."""
 
     def __init__(self, ledger: Ledger, uploads: Uploads, *, failed_keep_s: int) -> None:
         self._ledger = ledger
         self._uploads = uploads
         self._failed_keep_s = failed_keep_s
-
-    def spare(self, claims: Sequence[Claim]) -> None:
-        """Note that these pictures were decoded: whatever ends this process now, it was not they."""
-        self._ledger.survived([claim.task_id for claim in claims])
 
     def settle(self, ends: Sequence[End]) -> None:
         """Close the tasks and let their uploads go; a failed one keeps its upload so that a retry can work.

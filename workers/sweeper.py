@@ -12,9 +12,12 @@ from redis import Redis
 
 from common.errors import MatchError
 from common.queue.jobs import QUEUES, SENT_HEADER, front_of
-from common.queue.ledger import Ledger
+from common.queue.keys import UNACKED, UNACKED_INDEX
+from common.queue.leases import Leases
+from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import Sent
 from common.redis.client import redis_errors
+from common.redis.clock import now_ms
 from workers.hosts import Hosts
 from workers.tidying import Tidying
 
@@ -26,9 +29,6 @@ PAGE = 500
 MOST_PAGES = 20
 # Messages looked at, oldest first, for one that tells when it was sent.
 MOST_PEEKS = 10
-# What workers hold, by Celery's notes: kombu's names of them, and of the set by which they come back.
-UNACKED = "unacked"
-UNACKED_INDEX = "unacked_index"
 
 PURGE_EVERY_S = 600.0
 
@@ -58,7 +58,8 @@ class Sweeper:
     def __init__(  # noqa: PLR0913 - the options are named at every call
         self,
         redis: Redis,
-        ledger: Ledger,
+        stale: StaleTasks,
+        leases: Leases,
         send: Callable[[Sequence[str], str, int], None],
         *,
         hosts: Hosts,
@@ -68,7 +69,8 @@ class Sweeper:
         batch: int,
     ) -> None:
         self._redis = redis
-        self._ledger = ledger
+        self._stale = stale
+        self._leases = leases
         self._send = send
         self._hosts = hosts
         self._tidying = tidying
@@ -91,14 +93,14 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Send again what is lost, and return how many."""
-        while self._ledger.take_back_stamps(limit=PAGE) == PAGE:
+        while self._stale.reset_future_timestamps(limit=PAGE) == PAGE:
             pass
-        now = self._ledger.now_ms()
+        now = now_ms(self._redis)
         waiting_since = {queue: self._oldest(queue, now) for queue in QUEUES}
         sent = 0
         for _ in range(MOST_PAGES):
             limit = min(PAGE, self._batch - sent)
-            old = self._ledger.sent_before(now - self._lost_after_ms, offset=self._offset, limit=limit)
+            old = self._stale.enqueued_before(now - self._lost_after_ms, offset=self._offset, limit=limit)
             missing = lost(old, waiting_since)
             found = lost(missing, waiting_since, self._held()) if missing else []
             sent += self._send_again(found, now)
@@ -110,7 +112,7 @@ class Sweeper:
 
     def _send_again(self, tasks: Sequence[Sent], now: int) -> int:
         # Stamped first: dying in between delays these tasks, the other way round would send them twice.
-        ours = self._ledger.restamp(tasks, at=now)
+        ours = self._stale.touch(tasks, at=now)
         for task in ours:
             self._send([task.task_id], task.queue, now)
         return len(ours)
@@ -144,10 +146,10 @@ class Sweeper:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             with _going_on():
-                if self._ledger.lease("sweep", for_s=0.9 * self._every_s):
+                if self._leases.acquire("sweep", for_s=0.9 * self._every_s):
                     self._pass()
             with _going_on():
-                if self._ledger.lease("purge", for_s=PURGE_EVERY_S):
+                if self._leases.acquire("purge", for_s=PURGE_EVERY_S):
                     self._tidying.purge()
 
     def _pass(self) -> None:

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from redis import Redis
+
+from common.queue.failures import Failures
 from common.queue.ledger import Ledger
+from common.redis.clock import now_ms
 from common.store.base import Store
 from common.uploads import Uploads
 
@@ -19,7 +23,9 @@ TOMBSTONES_LONGER_MS = 86_400_000
 class Tidying:
     """Bounds what is kept of ended work; many workers may call it, each a bounded step."""
 
+    redis: Redis
     ledger: Ledger
+    failures: Failures
     store: Store
     uploads: Uploads
     failed_keep_s: int
@@ -27,8 +33,8 @@ class Tidying:
 
     def purge(self) -> None:
         """Forget failures, deletions and uploads whose time is over."""
-        before = self.ledger.now_ms() - self.failed_keep_s * 1000
-        self.ledger.forget_failed_before(before)
+        before = now_ms(self.redis) - self.failed_keep_s * 1000
+        self.failures.forget_before(before)
         # The store last: while it is away, uploads must still go, or there soon would be no room for any.
         self.uploads.purge()
         self.store.purge(before=before - TOMBSTONES_LONGER_MS, limit=TOMBSTONES_AT_ONCE)
@@ -40,14 +46,14 @@ class Tidying:
         """
         if not self.uploads.is_crowded():
             return 0
-        failed = self.ledger.failed_after(self._emptied_to, limit=UPLOADS_AT_ONCE)
+        failed = self.failures.after(self._emptied_to, limit=UPLOADS_AT_ONCE)
         if not failed:
             # All were seen; another worker's pass may have failed half-way: from the start again.
             self._emptied_to = 0
             return 0
         claims = self.ledger.uploads_of([task_id for task_id, _ in failed])
         # Asked of the ledger, because any of them may be open again by now.
-        emptied = self.ledger.empty(list(claims))
+        emptied = self.failures.evict_uploads(list(claims))
         self.uploads.drop([claims[task_id] for task_id in emptied])
         self._emptied_to = failed[-1][1]
         return len(emptied)

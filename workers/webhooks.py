@@ -126,7 +126,7 @@ def judged(status: int) -> Told:
     """Return what an answer with this status means.
 
     >>> [judged(status).value for status in (200, 204, 302, 410, 500)]
-    ['taken', 'taken', 'failed', 'gone', 'failed']
+    ['accepted', 'accepted', 'failed', 'gone', 'failed']
     """
     if 200 <= status <= 299:  # noqa: PLR2004 - HTTP statuses
         return Told.TAKEN

@@ -8,11 +8,14 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from time import monotonic
 
+from opentelemetry.trace import SpanContext, get_current_span
+
 from common.errors import MatchError, StoreError, StoreUnavailable
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.tasks import Claim, State
 from common.store.base import Record, Store, Verdict, Written
+from workers.instrumentation import Instrumentation
 from workers.settlement import End, Settlement
-from workers.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ class _Entry:
     claim: Claim
     record: Record
     due: float
-    trace: str
+    span: SpanContext
     outcome: Future[State] = field(default_factory=Future)
 
 
@@ -43,15 +46,17 @@ class Writer:
         self,
         store: Store,
         settlement: Settlement,
+        decode_attempts: DecodeAttempts,
         *,
         most: int,
         linger_s: float,
         hold_s: float,
-        signals: Signals | None = None,
+        instrumentation: Instrumentation | None = None,
     ) -> None:
         self._store = store
         self._settlement = settlement
-        self._signals = signals or Signals()
+        self._decode_attempts = decode_attempts
+        self._instrumentation = instrumentation or Instrumentation()
         self._most = most
         self._linger_s = linger_s
         self._hold_s = hold_s
@@ -65,7 +70,7 @@ class Writer:
 
         Raises StoreUnavailable when the store stayed away, QueueError when the ledger did not confirm.
         """
-        entry = _Entry(claim, record, due=monotonic() + self._hold_s, trace=self._signals.trace())
+        entry = _Entry(claim, record, due=monotonic() + self._hold_s, span=get_current_span().get_span_context())
         self._waiting.put(entry)
         return entry.outcome.result()
 
@@ -124,7 +129,8 @@ class Writer:
 
     def _commit(self, group: list[_Entry]) -> list[_Entry]:
         """Write the group, settle what has an outcome, and return what the store could not take now."""
-        self._settlement.spare([entry.claim for entry in group])
+        # Whatever ends this process from here on, it was not the decoder.
+        self._decode_attempts.clear([entry.claim.task_id for entry in group])
         outcomes = self._put(group)
         decided = [(entry, END_OF[done.verdict], done) for entry, done in outcomes if done.verdict in END_OF]
         self._settlement.settle([_end(entry.claim, state, done) for entry, state, done in decided])
@@ -134,7 +140,7 @@ class Writer:
 
     def _put(self, group: list[_Entry]) -> list[tuple[_Entry, Written]]:
         try:
-            with self._signals.bulk([entry.trace for entry in group]):
+            with self._instrumentation.time_write([entry.span for entry in group]):
                 return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
         except StoreUnavailable as error:
             log.warning("%d records wait for the store: %s", len(group), error)

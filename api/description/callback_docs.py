@@ -5,8 +5,7 @@ from api.description.examples import CALL, CALL_BODY, CALL_ID, CALL_SECRET, CALL
 from api.description.schemas import Json, Schemas
 from common.config import Settings
 from common.net.webhook_signing import signed_headers
-from common.queue.callback_scripts import LINGER_BATCH_MS, LINGER_MS, TOGETHER
-from common.queue.callbacks import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from common.queue.callbacks import DELIVERY_SIZE, FIRST_PAUSE_S, LINGER_BATCH_MS, LINGER_MS, LONGEST_PAUSE_S
 
 TEXT = """\
 Tells the `callback_url` of an add or a batch that tasks have ended. Those that end within {linger:g} s of each other \
@@ -24,7 +23,9 @@ some minutes off.
 order that could be relied on.
 - Answer 2xx within {timeout:g} s. After any other answer, and after none, it comes again: after about {first:g} s, \
 then twice as long each time, up to {longest:g} s, until {keep:g} s after the task's end; 410 ends that at once. \
-Redirects are not followed.\
+Redirects are not followed.
+
+The example's signature is made with the secret `{secret}` for the body `{body}`.\
 """
 HEADERS = {
     "webhook-id": "Names the call; the same whenever it comes again.",
@@ -42,11 +43,13 @@ def call(schemas: Schemas, settings: Settings) -> Json:
         "description": TEXT.format(
             linger=LINGER_MS / 1000,
             linger_batch=LINGER_BATCH_MS / 1000,
-            together=TOGETHER,
+            together=DELIVERY_SIZE,
             timeout=settings.webhook_timeout_s,
             first=FIRST_PAUSE_S,
             longest=LONGEST_PAUSE_S,
             keep=settings.webhook_keep_s,
+            secret=CALL_SECRET,
+            body=CALL_BODY,
         ),
         "parameters": [_header(name, value) for name, value in examples.items()],
         "requestBody": {

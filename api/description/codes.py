@@ -18,7 +18,7 @@ CODES: dict[int, dict[str, str]] = {
         "no_webhook_secret": "the service has no secret by which callbacks are signed",
         "line_too_long": "a line of a batch is too long",
         "too_many_lines": "a batch has more lines than a request may have",
-        "cut_body": "the body ended before its time",
+        "truncated_body": "the body ended early",
         "bad_request": "the request is no HTTP that can be answered",
     },
     401: {
@@ -32,7 +32,6 @@ CODES: dict[int, dict[str, str]] = {
         "not_found": "there is nothing at this path",
     },
     405: {"method_not_allowed": "the path does not take this method; `Allow` names those that it takes"},
-    408: {"request_timeout": "the request did not come in within its time"},
     409: {
         "not_failed": "only a failed task can be sent again",
         "not_pending": "only a task that waits can be cancelled",
@@ -43,7 +42,6 @@ CODES: dict[int, dict[str, str]] = {
     413: {"too_large": "a picture or the body has more bytes than are read, or the form more parts"},
     414: {"uri_too_long": "the request's first line is longer than is read"},
     415: {"unsupported_media_type": "the body is of another kind than the endpoint takes"},
-    417: {"expectation_failed": "the `Expect` header is not `100-continue`"},
     422: {
         "not_an_image": "what came is no picture",
         "unsupported_format": "what came is a picture of a format that is not read",
@@ -80,7 +78,7 @@ CODES: dict[int, dict[str, str]] = {
         "internal_error": "a fault of the service; its log has it under the request's id",
         "store_error": "the store refused the picture",
     },
-    501: {"unsupported_transfer_coding": "the body is sent in a coding that is not read"},
+    501: {"unsupported_transfer_coding": "unsupported transfer encoding"},
     503: {
         "overloaded": "there is no room for more work now",
         "queue_unavailable": "Redis does not answer now",
@@ -98,12 +96,10 @@ MEANING: dict[int, str] = {
     403: "The API key lacks the scope that this needs.",
     404: "What was asked for is not there.",
     405: "The path does not take this method.",
-    408: "The request came in too slowly.",
     409: "The task is not in a state in which this can be done, or the request's key is another's.",
     413: "Too large.",
     414: "The URL is too long.",
     415: "The body is of another kind than the endpoint takes.",
-    417: "The `Expect` header is not `100-continue`.",
     422: "The picture cannot be fetched or read; `field` names the parameter that it came by.",
     429: "Too many requests; `Retry-After` says in how many seconds to try again.",
     431: "The headers are too large.",

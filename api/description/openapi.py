@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from api.description.callback_docs import call
+from api.description.code_samples import code_sample
 from api.description.codes import CODES, MEANING
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
@@ -16,7 +17,7 @@ from common.config import Settings
 
 VERSION = "0.1.0"
 # Whatever is asked of whichever endpoint.
-COMMON_ERRORS = (400, 408, 413, 414, 415, 417, 431, 500, 501, 503)
+COMMON_ERRORS = (400, 413, 414, 415, 431, 500, 501, 503)
 KEY_SCHEME = "key"
 FOUR_KEYS = ("status", "error", "method", "result")
 
@@ -29,7 +30,8 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
         for endpoint in endpoints:
             path = paths.setdefault(endpoint.path.replace("<", "{").replace(">", "}"), {})
             for method in endpoint.methods:
-                path[method.lower()] = _operation(endpoint, method, subject, schemas) | _security(endpoint, settings)
+                security = _security(endpoint, settings)
+                path[method.lower()] = _operation(endpoint, method, subject, schemas, security) | {"security": security}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -77,15 +79,15 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
     }
 
 
-def _security(endpoint: Endpoint, settings: Settings) -> Json:
-    """Return which scope the operation needs; where the service has no keys, it does without."""
+def _security(endpoint: Endpoint, settings: Settings) -> list[Json]:
+    """Return the scope that the operation needs; a key is optional where the service has no keys."""
     if endpoint.scope is None:
-        return {"security": []}
+        return []
     needed: list[Json] = [{KEY_SCHEME: [endpoint.scope.value]}]
-    return {"security": needed if settings.api_keys_file is not None else [{}, *needed]}
+    return needed if settings.api_keys_file is not None else [{}, *needed]
 
 
-def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) -> Json:
+def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, security: Sequence[Json]) -> Json:
     examples = [example for example in EXAMPLES[endpoint.name] if example.method in {"", method}]
     parameters = [
         *schemas.parameters(endpoint.takes, where="path"),
@@ -97,17 +99,24 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas) 
     if method != "POST" or endpoint.line:
         parameters += schemas.parameters(endpoint.takes, where="query")
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
+    description = " ".join(more.split())
+    if endpoint.scope is not None:
+        description += f"\n\nNeeds an API key with the scope `{endpoint.scope}`, where the service has keys."
     operation: Json = {
         "operationId": endpoint.name if method == endpoint.methods[0] else f"{endpoint.name}_{method.lower()}",
-        "summary": summary.rstrip("."),
-        "description": " ".join(more.split()),
+        "summary": summary.rstrip(".").replace("`", ""),  # plain text, where the description is Markdown
+        "description": description.strip(),
         "tags": [subject],
         "parameters": [parameter | _examples_of(parameter, examples) for parameter in parameters],
         "requestBody": {"required": any(_requires(media["schema"]) for media in content.values()), "content": content},
         "responses": _responses(endpoint, examples, schemas),
+        "x-codeSamples": [
+            code_sample(endpoint, method, example, needs_key=bool(security) and {} not in security)
+            for example in examples
+        ],
     }
-    empty = ["description"] * (not more) + ["requestBody"] * (not content) + ["parameters"] * (not parameters)
-    return {name: value for name, value in operation.items() if name not in empty}
+    optional = {"description": description, "requestBody": content, "parameters": parameters, "x-codeSamples": examples}
+    return {name: value for name, value in operation.items() if optional.get(name, True)}
 
 
 def _lines(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:

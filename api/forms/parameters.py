@@ -341,8 +341,6 @@ Metadata = Annotated[
         {
             "type": "string",
             "format": "json-object",
-            "contentMediaType": "application/json",
-            "contentSchema": {"type": "object"},
             "maxLength": METADATA_BYTES,
         }
     ),

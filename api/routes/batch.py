@@ -5,9 +5,11 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from flask import Response, g, request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api import callbacks, replies
 from api.access.keys import Scope
@@ -17,7 +19,6 @@ from api.forms.lines import Line, blocks
 from api.forms.reading import LINE_TYPES, TooLarge, check_names, parse
 from api.outcomes import Outcome, accepted, refused
 from api.services import Services
-from api.spool import spooled
 from api.work.idempotency import Once, marked, once
 from api.work.intake import Wanted
 from common.config import Settings
@@ -31,6 +32,9 @@ BODY_BYTES = 256 * 1024 * 1024
 # A URL, a filepath and metadata of the largest, each byte written as an escape.
 LINE_BYTES = 512 * 1024
 LINES = 100_000
+# Outcomes are kept in memory up to this size, then in a file: about a thousand, more than most batches have.
+MEMORY_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class _Terms:
 def batch(services: Services, given: requests.Batch) -> Response:
     """Accept pictures by URL, a line of JSON each, and tell what became of each line.
 
-    The body is read as a stream of up to 100,000 lines, and so is the reply: an outcome a line, in order, with the
+    The body has up to 100,000 lines. The reply starts after the end of the body: an outcome a line, in order, with the
     number of its line. A line that cannot be accepted now has a `retry_after` in seconds. What was accepted stays
     accepted, should the connection break: sent again with the same `Idempotency-Key`, lines that were accepted have
     the same tasks, `replayed`, and the others are accepted now.
@@ -53,28 +57,36 @@ def batch(services: Services, given: requests.Batch) -> Response:
     key = once(given.idempotency_key)
     terms = _Terms(g.request_id, callbacks.checked(services, given.callback_url), key)
     with ExitStack() as opened:
+        # Both last until the reply is sent, or the client has gone.
         opened.enter_context(services.batching.passage())
-        connection = request.environ.get("gunicorn.socket")
+        # Sent earlier, outcomes would fill the buffers of a client that reads nothing before it has sent everything.
+        outcomes = opened.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
+        replayed = _seen_before(services, key)
         lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
-        outcomes = _outcomes(services, lines, terms)
-        response = marked(
-            Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0]), replayed=_seen_before(services, key)
-        )
-        # The place is taken until nearly all is sent (the last 256 KiB may wait elsewhere), or the client has gone.
+        outcomes.writelines(_outcomes(services, lines, terms))
+        size = outcomes.tell()
+        outcomes.seek(0)
+        response = Response(_pieces(outcomes), mimetype=LINE_TYPES[0])
+        response.content_length = size
         response.call_on_close(opened.pop_all().close)
-    return response
+    return marked(response, replayed=replayed)
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from iter(lambda: file.read(READ_BYTES), b"")
 
 
 def _seen_before(services: Services, key: Once) -> bool:
     """Say whether the key came before; that is unknown while Redis does not answer, as its lines will tell."""
     try:
-        return key.seen_before(services.ledger)
+        return key.seen_before(services.leases)
     except MatchError:
         return False
 
 
 def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], terms: _Terms) -> Iterator[bytes]:
-    """Return the outcomes of each block; where the body ends before its time, the last one tells why."""
+    """Return the outcomes of each block; where the body ends early, the last one has the reason."""
     last = 0
     try:
         for block in arriving:
@@ -87,14 +99,12 @@ def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], terms: _Te
     except RequestEntityTooLarge:
         error = _wrong(f"the body has more than {BODY_BYTES} bytes", code=TooLarge.code)
         yield _told(last + 1, refused(error))
-    except RequestTimeout:
-        yield _told(last + 1, refused(_wrong("the rest did not come in within its time", code="request_timeout")))
     except ClientDisconnected:
-        log.info("request %s: the body ended before its time, in line %d", terms.request_id, last + 1)
-        yield _told(last + 1, refused(_wrong("the body ended before its time", code="cut_body")))
+        log.info("request %s: the body ended early, in line %d", terms.request_id, last + 1)
+        yield _told(last + 1, refused(_wrong("the body ended early", code="truncated_body")))
     except Exception:
         log.exception("request %s broke", terms.request_id)
-        yield _told(last + 1, refused(MatchError("a fault of ours")))
+        yield _told(last + 1, refused(MatchError("internal error")))
 
 
 def _block(services: Services, lines: Sequence[Line], terms: _Terms) -> Iterator[bytes]:

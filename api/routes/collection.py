@@ -25,7 +25,7 @@ def delete(services: Services, given: requests.Delete | requests.DeleteMany) -> 
     """
     filepaths = [given.filepath] if isinstance(given, requests.Delete) else list(given.filepaths.values())
     # One request has one place in the order of requests, however many it deletes.
-    seq, now = services.ledger.take_seq(), time_ns() // 1_000_000
+    seq, now = services.sequence.next(), time_ns() // 1_000_000
     tombstones = [Tombstone(filepath=filepath, seq=seq, added=now) for filepath in dict.fromkeys(filepaths)]
     for written in services.store.put(tombstones):
         if written.verdict is Verdict.HELD:

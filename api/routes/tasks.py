@@ -14,9 +14,9 @@ from api.envelope import fail, ok
 from api.forms import requests
 from api.forms.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
-from common.queue.ledger import CURSOR, LISTED
 from common.queue.task_json import task_json
-from common.queue.tasks import Page, Refusal, State, Task
+from common.queue.task_pages import CURSOR, LISTED, Page
+from common.queue.tasks import Refusal, State, Task
 
 # The kind of their cursors.
 TASKS = "tasks"
@@ -123,7 +123,7 @@ def cancel_task(services: Services, given: requests.Task) -> Response:
 
 
 def _page(services: Services, given: Chosen, state: State, limit: int) -> Page:
-    return services.ledger.page(
+    return services.task_pages.page(
         state, limit=limit, cursor=given.cursor or None, code=given.code, prefix=given.filepath_prefix or ""
     )
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from flask import Response, g
 
 from common.errors import InputError
-from common.queue.ledger import Ledger
-from common.queue.ledger_scripts import REMEMBERED_S
+from common.queue.leases import Leases
+from common.queue.ledger import REMEMBERED_S
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -46,9 +46,9 @@ class Once:
         """Return the ids that may be known already."""
         return [self.task_id(number) for number in numbers] if self.key is not None else []
 
-    def seen_before(self, ledger: Ledger) -> bool:
+    def seen_before(self, leases: Leases) -> bool:
         """Say whether the key came before, and note that it came."""
-        return self.key is not None and not ledger.lease(f"key:{self._digest('')}", for_s=REMEMBERED_S)
+        return self.key is not None and not leases.acquire(f"key:{self._digest('')}", for_s=REMEMBERED_S)
 
     def _digest(self, ending: str) -> str:
         return hashlib.sha256(f"{self.owner}\0{self.key}\0{ending}".encode()).hexdigest()[:ID_DIGITS]

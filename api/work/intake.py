@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
 from api.forms.sources import Source, naming
 from api.pictures import vet
 from api.work.idempotency import IdempotencyConflict
@@ -17,8 +20,10 @@ from common.queue.admission import Admission
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Metadata, Order, Origin
 from common.queue.ledger import Ledger
 from common.queue.tasks import Entered, Entry, Known, State, Task
-from common.telemetry.tracing import OFF, PRODUCER, Tracing
+from common.telemetry import tracing
 from common.uploads import Uploads
+
+tracer = trace.get_tracer(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +50,6 @@ class Intake:
     uploads: Uploads
     publisher: Publisher
     fetcher: Fetcher
-    tracing: Tracing = OFF
 
     def accept(self, wanted: Wanted, *, request_id: str = "") -> Entry:
         """Return the entry of the task, written where it survives a crash of this process.
@@ -79,10 +83,9 @@ class Intake:
             return [one if isinstance(one, MatchError) else error for one in wanted]
         orders = [one if isinstance(one, MatchError) else self._order(one, known) for one in wanted]
         able = [order for order in orders if isinstance(order, Order)]
-        with self.tracing.span(
-            f"publish {queue}", kind=PRODUCER, about={"messaging.batch.message_count": len(able)}
-        ) as s:
-            entered = iter(self._enter(able, queue, Origin(request_id=request_id, traceparent=s.traceparent)))
+        attributes = {"messaging.batch.message_count": len(able)}
+        with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
+            entered = iter(self._enter(able, queue, Origin(request_id=request_id, traceparent=tracing.inject())))
             outcomes = [next(entered) if isinstance(order, Order) else order for order in orders]
             self._tidy(orders, outcomes)
             self.publisher.send(_unsent(orders, outcomes), queue=queue)

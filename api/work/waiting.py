@@ -10,7 +10,8 @@ from redis.client import PubSub
 from redis.exceptions import TimeoutError  # noqa: A004 - the client's own name
 
 from common.errors import MatchError
-from common.queue.ledger import CLOSED_CHANNEL, Ledger
+from common.queue.keys import CLOSED_CHANNEL
+from common.queue.ledger import Ledger
 from common.queue.tasks import CLOSED_STATES, Task
 from common.redis.client import ANSWER_WITHIN_S, redis_errors
 

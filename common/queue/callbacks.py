@@ -1,22 +1,8 @@
 """The outbox of callbacks in Redis: ended tasks whose senders are to be told, and who tells them next.
 
-An entry is written in the very step that ends its task (`common.queue.ledger_scripts`), so no death in between loses
-it. The ends that wait for one URL are sent together, in order, by whoever claims them: a claim is a lease, and what its
-holder does not report is another's when it is over. A delivery keeps its id and its entries until it is taken or given
-up.
-
-Keys, all under `match:callbacks:`
-
-- `due`: sorted set of the URLs for which something waits, by when it is to be sent (ms)
-- `ends:<url>`: list of the ended tasks that wait, the oldest first; the delivery under way is its head
-- `delivery:<url>`: hash of the delivery under way: its id, how many entries, how many attempts, failures since the last
-  one that was taken
-- `bytes`: hash of how many bytes wait, for each receiver (host and port) and, under an empty name, in all
-- `receiver:<receiver>`: hash of one that gave no answer: how often, and until when it is left alone
-- `parked:<receiver>`: sorted set of the URLs that wait for a place there, by when they came (ms)
-- `at:<receiver>`: sorted set of the URLs that somebody sends to just now, by when that must be over (ms)
-- `oldest`: sorted set of the URLs for which something waits, by when the oldest of it ended (ms)
-- `counts`: hash of how many callbacks wait, under `pending`, and how many have come to each other state
+An entry is written in the very step that ends its task (`Ledger.close`), so no death in between loses it. The ends
+that wait for one URL are sent together, in order, by whoever claims them: a claim is a lease, and what its holder does
+not report is another's when it is over. A delivery keeps its id and its entries until it is taken or given up.
 """
 
 import json
@@ -28,11 +14,16 @@ from typing import cast
 
 from redis import Redis
 
-from common.queue import callback_scripts as scripts
+from common.queue.scripts import script
 from common.redis.client import redis_errors
 
-COUNTS = "match:callbacks:counts"
-OLDEST = "match:callbacks:oldest"
+# The fields of a task's hash that its callback reports.
+ENDED_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
+# How long a callback waits for others to the same URL: those of a batch longer, so that they fill a delivery.
+LINGER_MS = 1000
+LINGER_BATCH_MS = 5000
+# Most tasks in a delivery.
+DELIVERY_SIZE = 100
 # Deliveries to one receiver at once, over all workers: one that hangs takes no more of them.
 MOST_AT_ONCE = 4
 # URLs looked at in one step.
@@ -90,7 +81,7 @@ class Delivery:
 class Told(StrEnum):
     """How an attempt ended: the receiver took the delivery, wants no more of it ever, or neither."""
 
-    TAKEN = "taken"
+    TAKEN = "accepted"
     GONE = "gone"
     FAILED = "failed"
 
@@ -103,17 +94,28 @@ class Outbox:
     """
 
     def __init__(self, redis: Redis, *, lease_s: float, keep_s: float) -> None:
-        self._lease_ms = int(lease_s * 1000)
-        self._keep_ms = int(keep_s * 1000)
-        self._claim = redis.register_script(scripts.CLAIM)
-        self._report = redis.register_script(scripts.REPORT)
+        limits: dict[str, str | float] = {
+            "delivery_size": DELIVERY_SIZE,
+            "max_concurrent": MOST_AT_ONCE,
+            "keep_ms": int(keep_s * 1000),
+        }
+        self._claim = script(
+            redis, "claim_delivery", max_scanned=LOOKED_AT_MOST, claim_ms=int(lease_s * 1000), **limits
+        )
+        self._report = script(
+            redis,
+            "report_delivery",
+            first_pause_ms=int(FIRST_PAUSE_S * 1000),
+            longest_pause_ms=int(LONGEST_PAUSE_S * 1000),
+            **limits,
+        )
 
     def claim(self) -> Delivery | None:
         """Return a delivery that is due, now this caller's until it reports; None when there is none."""
         while True:
             fresh = f"msg_{secrets.token_hex(16)}"
             with redis_errors():
-                answer = self._claim(args=[fresh, self._lease_ms, MOST_AT_ONCE, self._keep_ms, LOOKED_AT_MOST])
+                answer = self._claim(new_id=fresh)
             if answer is None:
                 return None
             if answer:
@@ -130,10 +132,15 @@ class Outbox:
         `answered` says whether the receiver answered at all: else every URL of its waits. Pauses double from
         FIRST_PAUSE_S to LONGEST_PAUSE_S, times `jitter`.
         """
-        terms = (int(FIRST_PAUSE_S * 1000), int(LONGEST_PAUSE_S * 1000), jitter, self._keep_ms, MOST_AT_ONCE)
         with redis_errors():
             answer = self._report(
-                args=[delivery.url, delivery.id, delivery.attempt, told.value, int(answered), problem, *terms]
+                url=delivery.url,
+                delivery_id=delivery.id,
+                attempt=delivery.attempt,
+                result=told.value,
+                problem=problem,
+                responded=int(answered),
+                jitter=jitter,
             )
         return CallState(cast("bytes", answer).decode()) if answer else None
 

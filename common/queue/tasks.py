@@ -1,10 +1,10 @@
 """What a task is: its states, and what the ledger tells of it and is told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.queue.callbacks import Callback, callback_of
+from common.queue.callbacks import ENDED_FIELDS, Callback, callback_of
 from common.queue.jobs import NOWHERE, AddJob, Origin
 
 
@@ -19,6 +19,8 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+# The fields of a task's hash that `task_from` reads, in order.
+FIELDS = (*ENDED_FIELDS, "callback", "called")
 CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED})
 
 
@@ -107,17 +109,6 @@ class Sent:
     at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some tasks of one state, the newest first, and the cursor to go on from; None at the end.
-
-    With a filter a page may be short or empty although others follow.
-    """
-
-    tasks: list[Task]
-    cursor: str | None
-
-
 class Refusal(StrEnum):
     """Why a task is not worked on again.
 
@@ -150,3 +141,9 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         request_id=fields.get("request"),
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
     )
+
+
+def task_from(task_id: str, values: Sequence[bytes | None]) -> Task:
+    """Return the task whose hash has these values of FIELDS."""
+    present = {name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None}
+    return task_of(task_id, present)

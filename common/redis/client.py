@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis import Connection, ConnectionPool, Redis, SSLConnection
 from redis.backoff import ExponentialBackoff
@@ -110,10 +109,9 @@ def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
         # enough.
         "retry": Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError, ReadOnlyError)),
     }
-    scheme = urlsplit(url).scheme
-    if scheme == SCHEME:
+    if url.startswith(f"{SCHEME}://"):
         return Redis.from_pool(_primary_pool(Sentinels.parse(url), options))
-    connection = _TlsConnection if scheme == "rediss" else _Connection
+    connection = _TlsConnection if url.startswith("rediss://") else _Connection
     return Redis.from_pool(_Pool.from_url(url, connection_class=connection, **options))
 
 

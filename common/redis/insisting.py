@@ -6,6 +6,7 @@ let through to its end. What is refused is sent again as such a script; new work
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -13,21 +14,11 @@ from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import OutOfMemoryError
 
-from common.redis.lua import EVEN_WHEN_FULL
+from common.redis.scripts import read
 
-# ARGV: of each command the number of its words, then these.
-_INSIST = (
-    EVEN_WHEN_FULL
-    + """
-local replies, at = {}, 1
-while at <= #ARGV do
-  local words = tonumber(ARGV[at])
-  replies[#replies + 1] = redis.call(unpack(ARGV, at + 1, at + words))
-  at = at + words + 1
-end
-return replies
-"""
-)
+_FOLDER = Path(__file__).parent / "lua"
+_ALLOW_OOM = read(_FOLDER / "allow_oom.lua")
+_RUN_COMMANDS = read(_FOLDER / "run_commands.lua")
 
 
 class InsistingClient(Redis):
@@ -46,12 +37,12 @@ class InsistingClient(Redis):
 
     def register_script(self, script: Any) -> Script:  # noqa: ANN401 - as redis-py has it
         """Return a script that is let through at once: inside another it could not be called."""
-        return super().register_script(EVEN_WHEN_FULL + script)
+        return super().register_script(_ALLOW_OOM + script)
 
     def insist(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands, all or none of them done; raises what the first one raises that fails."""
         words = [word for command in commands for word in (len(command), *command)]
-        return list(super().execute_command("EVAL", _INSIST, 0, *words))  # type: ignore[no-untyped-call]
+        return list(super().execute_command("EVAL", _RUN_COMMANDS, 0, *words))  # type: ignore[no-untyped-call]
 
 
 class InsistingPipeline(Pipeline):

@@ -1,24 +1,34 @@
-"""Redis behind Sentinels: the URL that names them, read."""
+"""The URL of a Redis behind Sentinels."""
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, unquote_plus
 
 SCHEME = "sentinel"
 PORT = 26379
 TOP_PORT = 65_535
 
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+# Not by urlsplit(): with the fix of CVE-2025-0938 it rejects a bracketed address that another host precedes.
+_URL = re.compile(
+    rf"""{SCHEME}://
+    (?: (?P<username>[^/?#:]*) (?: : (?P<password>[^/?#]*) )? @ )?
+    (?P<hosts>[^/?#@]+)
+    / (?P<service>[A-Za-z0-9._-]+)
+    (?: / (?P<db>[0-9]*) )?
+    (?: \?sentinel_password= (?P<sentinel_password>[^&#]+) )?""",
+    re.VERBOSE,
+)
+_HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """The Sentinels to ask where the Redis called `service` is now; user and password are that Redis's own.
+    """The Sentinels that know where the Redis named `service` is; username and password are that Redis's own.
 
-    >>> Sentinels.parse("sentinel://:s%40fe@one.lan,two.lan:26380/main/1")
-    Sentinels(hosts=(('one.lan', 26379), ('two.lan', 26380)), service='main', db=1, username=None)
+    >>> Sentinels.parse("sentinel://:s%40fe@one.lan,[2001:db8::2]:26380/main/1")
+    Sentinels(hosts=(('one.lan', 26379), ('2001:db8::2', 26380)), service='main', db=1, username=None)
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -30,28 +40,23 @@ class Sentinels:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read `sentinel://[[user]:password@]host[:port],…/service[/db][?sentinel_password=…]`; raises ValueError."""
-        parts = urlsplit(url)
-        login, _, places = parts.netloc.rpartition("@")
-        service, _, db = parts.path.removeprefix("/").partition("/")
-        query = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
-        password = query.pop("sentinel_password", None)
-        if parts.scheme != SCHEME or not _NAME.fullmatch(service) or query or parts.fragment:
+        """Parse `sentinel://[[user]:password@]host[:port],…/service[/db][?sentinel_password=…]`; raises ValueError."""
+        match = _URL.fullmatch(url)
+        if match is None:
             raise ValueError("must name Sentinels and the service that they watch")
-        user, _, secret = login.partition(":")
         return cls(
-            hosts=tuple(_host(place) for place in places.split(",")),
-            service=service,
-            db=int(db or 0),
-            username=unquote(user) or None,
-            password=unquote(secret) or None,
-            sentinel_password=password,
+            hosts=tuple(_parse_host(host) for host in match["hosts"].split(",")),
+            service=match["service"],
+            db=int(match["db"] or 0),
+            username=unquote(match["username"] or "") or None,
+            password=unquote(match["password"] or "") or None,
+            sentinel_password=unquote_plus(match["sentinel_password"] or "") or None,
         )
 
 
-def _host(text: str) -> tuple[str, int]:
-    found = _HOST.fullmatch(text)
-    port = int(found[2] or PORT) if found else 0
-    if found is None or not 0 < port <= TOP_PORT:
+def _parse_host(text: str) -> tuple[str, int]:
+    match = _HOST.fullmatch(text)
+    port = int(match["port"] or PORT) if match else 0
+    if match is None or not 0 < port <= TOP_PORT:
         raise ValueError("must name Sentinels as host:port, separated by commas")
-    return found[1].strip("[]"), port
+    return match["name"] or str(IPv6Address(match["ipv6"])), port

@@ -5,8 +5,8 @@ from contextlib import closing
 
 from common.config import Settings
 from common.errors import ConfigError, StoreError
+from common.store.factory import open_store
 from common.store.preparing import prepare_within
-from common.wiring import open_store
 
 # A cluster that is started at the same time needs some minutes.
 WITHIN_S = 600.0

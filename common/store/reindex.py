@@ -8,7 +8,7 @@ from common.config import Settings
 from common.errors import ConfigError, StoreError
 from common.store.elastic.connection import connect
 from common.store.elastic.copying import Copying
-from common.wiring import shape
+from common.store.factory import shape
 
 
 def main() -> int:

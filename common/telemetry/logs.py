@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 from structlog.typing import EventDict
 
@@ -69,6 +70,7 @@ def formatter(settings: Settings) -> logging.Formatter:
         foreign_pre_chain=[
             ExtraAdder(allow=FIELDS),
             structlog.contextvars.merge_contextvars,
+            _with_trace,
         ],
         processors=[
             _with_origin,
@@ -112,6 +114,12 @@ def _with_origin(_logger: object, _method: str, event: EventDict) -> EventDict:
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     first = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": event.pop("event")}
     return {**first, **event}
+
+
+def _with_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Add the id of the thread's current trace."""
+    span = trace.get_current_span().get_span_context()
+    return {**event, "trace_id": trace.format_trace_id(span.trace_id)} if span.is_valid else event
 
 
 def _text(_logger: object, _method: str, event: EventDict) -> str:

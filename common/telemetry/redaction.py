@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from common.config import Settings
 
@@ -21,6 +21,8 @@ _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*)", re.IGNORECASE)
 _PLACE = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@\[\]]*)(:\d*)?\W*", re.IGNORECASE)
 _ENCODED_URL = re.compile(r"\S*%3a%2f%2f\S*", re.IGNORECASE)
 _LOGIN = re.compile(r"[^\s/@:'\"]*:[^\s/@]+@(?=[\w\[])")
+# Of a setting; urlsplit() rejects lists of hosts (common/redis/sentinels.py).
+_USERINFO = re.compile(r"[^/?#]+://([^/?#]*)@")
 _QUERY = re.compile(r"(/[^\s?]*)\?\S+|(?<=[^\s?])\?[^\s?]*=\S*")
 # Our own keys, wherever somebody put one by mistake.
 _KEY = re.compile(r"\bmatch_[\w-]{43}(?![\w-])")
@@ -74,12 +76,12 @@ def secrets_of(settings: Settings) -> list[str]:
     values = [getattr(settings, one.name) for one in fields(settings) if one.metadata["secret"]]
     hidden = [text for value in values for text in (value if isinstance(value, tuple) else (value,))]
     urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]
-    logins = [urlsplit(url).netloc.rpartition("@")[0] for url in urls if "@" in urlsplit(url).netloc]
+    logins = [match[1] for url in urls if (match := _USERINFO.match(url))]
     passwords = [login.partition(":")[2] for login in logins]
     # As it travels in a header.
     encoded = [b64encode(unquote(login).encode()).decode() for login in logins]
     # A Sentinel's password.
-    asked = [value for url in urls for _, value in parse_qsl(urlsplit(url).query)]
+    asked = [value for url in urls for _, value in parse_qsl(url.partition("?")[2])]
     found = {text for text in [*hidden, *passwords, *encoded, *asked] if isinstance(text, str)}
     found |= {unquote(text) for text in found}
     return sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)

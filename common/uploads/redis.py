@@ -1,101 +1,18 @@
-"""Uploads in a Redis: the queue's own, or one beside it.
-
-Keys, all under `match:`
-
-- `upload:<claim>`: the bytes; they expire unless they were kept
-- `upload-bytes`: how many are held
-- `upload-ends`: sorted set of `<claim>:<size>` of those that expire, by when they do (ms): what Redis has forgotten by
-  itself is taken off the sum by this
-"""
+"""Uploads in a Redis: the queue's own, or one beside it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 from redis import Redis
 
+from common.queue import keys
 from common.queue.admission import Admission
 from common.redis.client import redis_errors
-from common.redis.lua import EVEN_WHEN_FULL, NOW_MS
+from common.redis.scripts import Script
 from common.uploads.base import CROWDED_SHARE, UNCLAIMED_S, is_claim, new_claim, no_room
 
-# What is done with these makes room.
-_TOOLS = (
-    EVEN_WHEN_FULL
-    + NOW_MS
-    + """
-local UPLOAD, BYTES, ENDS = 'match:upload:', 'match:upload-bytes', 'match:upload-ends'
-
-local function count(bytes)
-  -- Never below nothing: Redis may have lost the end of its file, the sum with it.
-  if redis.call('INCRBY', BYTES, bytes) < 0 then redis.call('SET', BYTES, 0) end
-end
-
-local function forget_ended()
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', '(' .. now_ms(), 'LIMIT', 0, 1000)) do
-    redis.call('ZREM', ENDS, member)
-    count(-tonumber(string.match(member, ':(%d+)$')))
-  end
-end
-
-local function end_at(claim, ends)
-  local key = UPLOAD .. claim
-  redis.call('PEXPIREAT', key, ends)
-  redis.call('ZADD', ENDS, ends, claim .. ':' .. redis.call('STRLEN', key))
-end
-"""
-)
-
-# ARGV: claim, milliseconds to live, most bytes. The bytes stand there already: a script that is given them would hold
-# them a second time. Returns 0 when they are too many.
-_COUNT = (
-    _TOOLS
-    + """
-local size = redis.call('STRLEN', UPLOAD .. ARGV[1])
-forget_ended()
--- One whose first answer was lost is sent again by the client, and was counted then.
-if not redis.call('ZSCORE', ENDS, ARGV[1] .. ':' .. size) then
-  if (tonumber(redis.call('GET', BYTES)) or 0) + size > tonumber(ARGV[3]) then
-    redis.call('DEL', UPLOAD .. ARGV[1])
-    return 0
-  end
-  count(size)
-end
-end_at(ARGV[1], now_ms() + ARGV[2])
-return 1
-"""
-)
-
-_KEEP = (
-    _TOOLS
-    + """
-for _, claim in ipairs(ARGV) do
-  redis.call('PERSIST', UPLOAD .. claim)
-  redis.call('ZREM', ENDS, claim .. ':' .. redis.call('STRLEN', UPLOAD .. claim))
-end
-"""
-)
-
-# ARGV: milliseconds to live on, then the claims.
-_DROP = (
-    _TOOLS
-    + """
-for i = 2, #ARGV do
-  local claim, key = ARGV[i], UPLOAD .. ARGV[i]
-  if redis.call('EXISTS', key) == 1 then
-    if tonumber(ARGV[1]) > 0 then
-      end_at(claim, now_ms() + ARGV[1])
-    else
-      local size = redis.call('STRLEN', key)
-      redis.call('DEL', key)
-      redis.call('ZREM', ENDS, claim .. ':' .. size)
-      count(-size)
-    end
-  end
-end
-"""
-)
-
-_HELD = _TOOLS + "forget_ended() return tonumber(redis.call('GET', BYTES)) or 0"
+FOLDER = Path(__file__).parent / "lua"
 
 
 class RedisUploads:
@@ -109,9 +26,10 @@ class RedisUploads:
         self._room = room
         self._max_bytes = max_bytes
         self._unclaimed_ms = int(unclaimed_s * 1000)
-        self._keep = redis.register_script(_KEEP)
-        self._drop = redis.register_script(_DROP)
-        self._held = redis.register_script(_HELD)
+        self._count = Script(redis, FOLDER / "count.lua", {**keys.IN_SCRIPTS, "max_bytes": max_bytes})
+        self._keep = Script(redis, FOLDER / "keep.lua", keys.IN_SCRIPTS)
+        self._drop = Script(redis, FOLDER / "drop.lua", keys.IN_SCRIPTS)
+        self._held = Script(redis, FOLDER / "held_bytes.lua", keys.IN_SCRIPTS)
 
     def put(self, data: bytes) -> str:
         """Store `data` for a day and return its claim check."""
@@ -120,8 +38,7 @@ class RedisUploads:
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(_key(claim), data, px=self._unclaimed_ms)
-            # Its text, not its hash: a pipeline would ask for that first, in a round trip more.
-            pipe.eval(_COUNT, 0, claim, self._unclaimed_ms, self._max_bytes)
+            self._count.queue_in(pipe, upload_id=claim, keep_ms=self._unclaimed_ms)
             fits = pipe.execute()[-1]
         if not fits:
             raise no_room()
@@ -130,7 +47,7 @@ class RedisUploads:
     def keep(self, *claims: str) -> None:
         """Let the bytes stay until they are dropped."""
         with redis_errors():
-            self._keep(args=claims)
+            self._keep(*claims)
 
     def get(self, claim: str) -> bytes | None:
         """Return the bytes, or None when they are gone."""
@@ -152,7 +69,7 @@ class RedisUploads:
         if not claims:
             return
         with redis_errors():
-            self._drop(args=[int(after_s * 1000), *claims])
+            self._drop(*claims, after_ms=int(after_s * 1000))
 
     def held_bytes(self) -> int:
         """Return how many bytes are held."""
@@ -172,4 +89,4 @@ class RedisUploads:
 
 
 def _key(claim: str) -> str:
-    return f"match:upload:{claim}" if is_claim(claim) else "match:nothing"
+    return keys.UPLOAD + claim if is_claim(claim) else "match:nothing"

@@ -8,7 +8,7 @@ from time import monotonic
 
 import requests
 
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
 from harness.accounts import Accepted, Client
 from harness.proxy import Proxy
 from harness.stage import Stage, size

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from common.queue.ledger import OPEN, SEQ
+from common.queue.keys import OPEN, SEQ
 from harness.stage import Stage, size
 
 AN_HOUR_S = 3600

@@ -61,6 +61,6 @@ def test_lines_of_a_batch(fuzz: Fuzz, client: FlaskClient) -> None:
         ]
         for outcome in outcomes:
             assert (outcome["status"] == "fail") == bool(outcome["error"]) == ("task" not in outcome)
-            assert outcome.get("code", "cut_body") in CODES_KNOWN - {"internal_error"}
+            assert outcome.get("code", "truncated_body") in CODES_KNOWN - {"internal_error"}
 
     fuzz(st.lists(lines, max_size=8), check, short=200, long=3_000)

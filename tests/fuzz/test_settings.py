@@ -62,7 +62,7 @@ schemes = st.sampled_from(
 )
 logins = st.sampled_from(("", f":{SECRET}@", f"me:{SECRET}@", f"me:{SECRET}%40@", f"{SECRET}@", "@", ":@"))
 hosts = st.sampled_from(
-    ("a", "a.lan", "[::1]", "[", "]", "[::1", "127.0.0.1", "a,b", "a:1,b:2", "", "ä", " ", "%")
+    ("a", "a.lan", "[::1]", "[", "]", "[::1", "127.0.0.1", "a,b", "a:1,b:2", "a,[::1]", "", "ä", " ", "%")
 ) | st.text(max_size=6)
 ports = st.sampled_from(("", ":", ":6379", ":0", ":65536", ":x", ":٣", ":-1", ":99999999"))
 paths = (

@@ -10,8 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from common.queue.host_limits import HostLimit
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.ledger import OPEN, TASK, HostPlaces
+from common.queue.keys import OPEN, TASK
 from common.queue.tasks import State
 from common.redis.client import connect
 from support.images import upload
@@ -70,7 +71,7 @@ def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis:
 def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
-    client = make_client(real_redis, host_places=HostPlaces(most=1, lease_s=20))
+    client = make_client(real_redis, host_limit=HostLimit(slots=1, lease_s=20))
 
     answer = client.post("/add", data={"url": "http://Busy.Example.:80/a.jpg", "filepath": "a"})
 

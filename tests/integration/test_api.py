@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.services import Services
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
 from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
@@ -69,7 +69,7 @@ def test_a_store_that_takes_no_writes_is_told_and_goes_on_serving_searches(
 
     assert found.status_code == 200
     assert (ready.status_code, ready.json["status"]) == (200, "warn")
-    assert ready.json["error"] == ["the store takes no writes: read only"]
+    assert ready.json["error"] == ["the store accepts no writes: read only"]
 
 
 def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_redis: Redis) -> None:

@@ -14,6 +14,7 @@ from redis import Redis
 
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
+from common.queue.task_pages import TaskPages
 from common.queue.tasks import Closing, State
 from common.store.base import Record
 from common.store.elastic import ElasticStore
@@ -133,11 +134,11 @@ def test_a_redis_restored_from_a_copy_over_the_network_knows_all_that_was_open(t
             "the append-only files are written",
         )
     with RedisServer(tmp_path / "after") as restored:
-        ledger = ledger_of(restored)
+        ledger, pages = ledger_of(restored), TaskPages(Redis.from_url(restored.url))
 
         assert ledger.open_count() == len(waiting)
-        assert {found.id for found in ledger.page(State.PENDING, limit=100).tasks} == set(waiting)
-        assert [(found.id, found.code) for found in ledger.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
+        assert {found.id for found in pages.page(State.PENDING, limit=100).tasks} == set(waiting)
+        assert [(found.id, found.code) for found in pages.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
 
 
 def test_a_redis_with_append_only_files_does_not_look_at_a_copy(tmp_path: Path) -> None:

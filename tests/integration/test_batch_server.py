@@ -1,4 +1,4 @@
-"""Streams of lines against a real server: their size, clients that read early or late, and clients that vanish."""
+"""Batches of lines against a real server: their size, broken bodies, and clients that vanish."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import requests
 from redis import Redis
 
 from common.queue.jobs import BATCH_QUEUE
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 
@@ -110,34 +110,23 @@ def post(api: Api, body: Any) -> requests.Response:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the most memory that a process has held is told by /proc")
-def test_a_request_of_50_000_lines_is_never_held_in_memory(api: Api, real_redis: Redis) -> None:
+def test_batch_of_50_000_lines_is_never_held_in_memory(api: Api, real_redis: Redis) -> None:
     post(api, lines(1000)).content  # noqa: B018 - what serving takes once is taken
     real_redis.flushall()
     before = api.most_memory_kb()
 
     with post(api, lines(MANY)) as answer:
-        outcomes = [json.loads(text) for text in answer.iter_lines()]
+        texts = list(answer.iter_lines())
+    outcomes = [json.loads(text) for text in texts]
 
     assert [outcome["line"] for outcome in outcomes] == list(range(1, MANY + 1))
     assert {outcome["status"] for outcome in outcomes} == {"ok"}
+    assert int(answer.headers["Content-Length"]) == sum(len(text) + 1 for text in texts)
     assert real_redis.zcard(OPEN) == len(sent(real_redis)) == MANY
     assert api.most_memory_kb() - before < GROWTH_KB
 
 
-def test_outcomes_come_while_lines_are_still_sent(api: Api) -> None:
-    with api.connect() as connection:
-        connection.sendall(head("Transfer-Encoding: chunked") + chunk(b"".join(lines(2000))))
-        reply = HTTPResponse(connection)
-        reply.begin()
-        first = json.loads(reply.readline())
-        connection.sendall(chunk(line(2000)) + chunk(b""))
-        rest = [json.loads(text)["line"] for text in reply]
-
-    assert (reply.status, first["line"], first["status"]) == (200, 1, "ok")
-    assert rest == list(range(2, 2002))
-
-
-def test_what_was_accepted_stays_when_the_client_vanishes(api: Api, real_redis: Redis) -> None:
+def test_accepted_lines_stay_when_the_client_vanishes(api: Api, real_redis: Redis) -> None:
     with api.connect() as connection:
         connection.sendall(head("Transfer-Encoding: chunked") + chunk(b"".join(lines(5000)) + b'{"url": "htt'))
         wait_until(lambda: real_redis.zcard(OPEN) > 0)
@@ -147,7 +136,7 @@ def test_what_was_accepted_stays_when_the_client_vanishes(api: Api, real_redis: 
     assert 1 < real_redis.zcard(OPEN) == len(sent(real_redis)) <= 5001
 
 
-def test_a_body_that_ends_before_its_time_is_told_after_its_whole_lines(api: Api) -> None:
+def test_body_that_ends_early_is_reported_after_its_lines(api: Api) -> None:
     with api.connect() as connection:
         connection.sendall(head("Content-Length: 1000000") + line(0) + line(1) + line(2)[:-2])
         connection.shutdown(socket.SHUT_WR)
@@ -156,11 +145,11 @@ def test_a_body_that_ends_before_its_time_is_told_after_its_whole_lines(api: Api
         outcomes = [json.loads(text) for text in reply]
 
     assert [(outcome["line"], outcome["status"]) for outcome in outcomes] == [(1, "ok"), (2, "ok"), (3, "fail")]
-    assert outcomes[-1]["code"] == "cut_body"
+    assert outcomes[-1]["code"] == "truncated_body"
 
 
 @pytest.mark.parametrize("chunk_of_none", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\n12345xx"])
-def test_chunks_that_are_none_are_told(api: Api, chunk_of_none: bytes) -> None:
+def test_malformed_chunks_are_reported(api: Api, chunk_of_none: bytes) -> None:
     with api.connect() as connection:
         connection.sendall(head("Transfer-Encoding: chunked") + chunk(line(0)) + chunk_of_none)
         connection.shutdown(socket.SHUT_WR)
@@ -169,7 +158,7 @@ def test_chunks_that_are_none_are_told(api: Api, chunk_of_none: bytes) -> None:
         outcomes = [json.loads(text) for text in reply]
 
     assert reply.status == 200
-    assert outcomes[-1]["code"] == "cut_body"
+    assert outcomes[-1]["code"] == "truncated_body"
 
 
 def head(framing: str) -> bytes:

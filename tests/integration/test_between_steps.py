@@ -19,10 +19,17 @@ from common.net.fetch import Fetcher
 from common.pictures.compute import ComputeSlot
 from common.pictures.images import Limits
 from common.queue.admission import Admission
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.failures import Failures
+from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.ledger import FAILED, FETCHING, OPEN, HostPlaces, Ledger
+from common.queue.keys import FAILED, OPEN, SLOTS
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import Closing, Refusal, State
 from common.redis.client import connect
+from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
 from workers.hosts import Hosts
@@ -71,13 +78,16 @@ def lossy(redis_server: RedisServer, real_redis: Redis) -> Iterator[Lossy]:
     lossy.client.close()
 
 
+HOST_LIMIT = HostLimit(slots=1, lease_s=LEASE_S)
+
+
 def ledger_in(redis: Redis, *, max_open: int = 1000) -> Ledger:
     return Ledger(
         redis,
         max_open=max_open,
         finished_keep_s=KEEP_S,
         failed_keep_s=KEEP_S,
-        host_places=HostPlaces(most=1, lease_s=LEASE_S),
+        host_limit=HOST_LIMIT,
     )
 
 
@@ -93,6 +103,11 @@ def ledger(real_redis: Redis) -> Ledger:
 @pytest.fixture
 def uploads(real_redis: Redis) -> Uploads:
     return uploads_in(real_redis)
+
+
+@pytest.fixture
+def failures(real_redis: Redis) -> Failures:
+    return Failures(real_redis)
 
 
 @pytest.fixture
@@ -200,11 +215,17 @@ def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
 
 
 def test_what_is_retried_while_room_is_made_keeps_its_upload(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+    recovery: Recovery,
+    ledger: Ledger,
+    uploads: Uploads,
+    memory_store: Any,
+    real_redis: Redis,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task_id, claim = accept(ledger, uploads, b"a" * 990)
     fail(ledger, uploads, task_id)
-    failed_after = ledger.failed_after
+    failed_after = failures.after
     refusals = []
 
     def failed_until_now(at: int, *, limit: int) -> list[tuple[str, int]]:
@@ -212,16 +233,22 @@ def test_what_is_retried_while_room_is_made_keeps_its_upload(
         refusals.extend(recovery.retry([task_id]))
         return found
 
-    monkeypatch.setattr(ledger, "failed_after", failed_until_now)
+    monkeypatch.setattr(failures, "after", failed_until_now)
 
-    emptied = Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+    emptied = Tidying(real_redis, ledger, failures, memory_store, uploads, KEEP_S).make_room()
 
     assert (refusals, emptied) == ([None], 0)
     assert uploads.get(claim) == b"a" * 990
 
 
 def test_what_is_retried_after_its_upload_made_room_says_so(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+    recovery: Recovery,
+    ledger: Ledger,
+    uploads: Uploads,
+    memory_store: Any,
+    real_redis: Redis,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     task_id, claim = accept(ledger, uploads, b"a" * 990)
     fail(ledger, uploads, task_id)
@@ -229,7 +256,7 @@ def test_what_is_retried_after_its_upload_made_room_says_so(
 
     def there_until_now(claims: Sequence[str]) -> set[str]:
         found = there(claims)
-        Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+        Tidying(real_redis, ledger, failures, memory_store, uploads, KEEP_S).make_room()
         return found
 
     monkeypatch.setattr(uploads, "there", there_until_now)
@@ -242,12 +269,12 @@ def test_what_is_retried_after_its_upload_made_room_says_so(
 
 
 def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload(
-    ledger: Ledger, uploads: Uploads, memory_store: Any, real_redis: Redis
+    ledger: Ledger, uploads: Uploads, memory_store: Any, real_redis: Redis, failures: Failures
 ) -> None:
     task_id, claim = accept(ledger, uploads, b"a" * 990)
     real_redis.zadd(FAILED, {task_id: 1})
 
-    Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+    Tidying(real_redis, ledger, failures, memory_store, uploads, KEEP_S).make_room()
 
     assert uploads.get(claim) == b"a" * 990
 
@@ -256,17 +283,18 @@ def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload
 def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[Pipeline]:
     uploads = uploads_in(real_redis, max_bytes=1_000_000)
     settlement = Settlement(ledger, uploads, failed_keep_s=KEEP_S)
-    writer = Writer(memory_store, settlement, most=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, settlement, DecodeAttempts(real_redis), most=10, linger_s=0, hold_s=0)
     fetcher = Fetcher(max_bytes=1000, timeout_s=1)
     yield Pipeline(
         ledger=ledger,
+        decode_attempts=DecodeAttempts(real_redis),
         uploads=uploads,
         fetcher=fetcher,
         slot=ComputeSlot(timeout_s=30),
         limits=Limits(),
         writer=writer,
         settlement=settlement,
-        hosts=Hosts(ledger, lambda *_: None),
+        hosts=Hosts(HostSlots(real_redis, HOST_LIMIT), lambda *_: None),
     )
     fetcher.close()
     writer.close()
@@ -279,7 +307,7 @@ def test_a_picture_that_ends_workers_is_not_decoded_again_when_its_end_could_not
     Image.linear_gradient("L").save(out, "PNG")
     deadly, other = (accept(ledger, pipeline.uploads, out.getvalue())[0] for _ in range(2))
     for _ in range(MOST_DEATHS):
-        ledger.risk(deadly)
+        pipeline.decode_attempts.start(deadly)
 
     def unanswered(_closings: Sequence[Closing]) -> int:
         raise QueueUnavailable("Redis does not answer")
@@ -313,14 +341,17 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def make_sweeper(ledger: Ledger, memory_store: Any, real_redis: Redis, queue: Queue) -> Callable[..., Sweeper]:
+def make_sweeper(
+    ledger: Ledger, failures: Failures, memory_store: Any, real_redis: Redis, queue: Queue
+) -> Callable[..., Sweeper]:
     def make(uploads: Uploads, *, every_s: float = 60) -> Sweeper:
         return Sweeper(
             real_redis,
-            ledger,
+            StaleTasks(real_redis),
+            Leases(real_redis),
             queue.send,
-            hosts=Hosts(ledger, queue.send),
-            tidying=Tidying(ledger, memory_store, uploads, KEEP_S),
+            hosts=Hosts(HostSlots(real_redis, HOST_LIMIT), queue.send),
+            tidying=Tidying(real_redis, ledger, failures, memory_store, uploads, KEEP_S),
             every_s=every_s,
             lost_after_s=60,
             batch=100,
@@ -331,7 +362,7 @@ def make_sweeper(ledger: Ledger, memory_store: Any, real_redis: Redis, queue: Qu
 
 def accept_long_ago(ledger: Ledger, redis: Redis) -> str:
     [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
-    redis.zadd(OPEN, {task.id: ledger.now_ms() - LONG_AGO_MS})
+    redis.zadd(OPEN, {task.id: now_ms(redis) - LONG_AGO_MS})
     return task.id
 
 
@@ -366,7 +397,12 @@ def test_uploads_that_are_away_hold_up_no_sweep(
 
 
 def test_a_store_that_is_away_keeps_no_ended_upload(
-    ledger: Ledger, memory_store: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger,
+    memory_store: Any,
+    uploads: Uploads,
+    real_redis: Redis,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     purged = Event()
 
@@ -377,7 +413,7 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
     monkeypatch.setattr(memory_store, "purge", away)
 
     with pytest.raises(StoreUnavailable):
-        Tidying(ledger, memory_store, uploads, KEEP_S).purge()
+        Tidying(real_redis, ledger, failures, memory_store, uploads, KEEP_S).purge()
 
     assert purged.is_set()
 
@@ -387,7 +423,7 @@ def test_a_place_at_a_host_from_before_the_clock_was_set_back_holds_nobody_up(
 ) -> None:
     [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
     # Its worker died in the hour that comes again now.
-    real_redis.zadd(FETCHING + "example.org", {"another": ledger.now_ms() + LONG_AGO_MS})
+    real_redis.zadd(SLOTS + "example.org", {"another": now_ms(real_redis) + LONG_AGO_MS})
 
     begun = ledger.begin(task.id)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -185,7 +186,7 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     """Write so many pictures as a worker does, 32 at once; each filepath comes twice, its two soon after each other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
     settlement = Settlement(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, settlement, most=20, linger_s=0.01, hold_s=60)
+    writer = Writer(store, settlement, DecodeAttempts(fake_redis), most=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)

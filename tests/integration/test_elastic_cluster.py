@@ -13,8 +13,10 @@ from elasticsearch import Elasticsearch
 from redis import Redis
 
 from common.errors import StoreUnavailable
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
 from common.queue.tasks import State
 from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
@@ -106,9 +108,12 @@ class Load:
     `newest` is what was acknowledged: for each filepath the greatest seq, and whether that was a deletion.
     """
 
-    def __init__(self, store: ElasticStore, ledger: Ledger, writer: Writer, still: list[Record]) -> None:
+    def __init__(
+        self, store: ElasticStore, ledger: Ledger, sequence: SequenceNumbers, writer: Writer, still: list[Record]
+    ) -> None:
         self._store = store
         self._ledger = ledger
+        self._sequence = sequence
         self._writer = writer
         self.still = still
         self.newest: dict[str, tuple[int, bool]] = {}
@@ -155,7 +160,7 @@ class Load:
         self._acknowledged(job.filepath, claim.seq, deleted=False)
 
     def _delete(self, rng: random.Random) -> None:
-        tombstone = Tombstone(filepath=f"moving/{rng.randrange(MOVING)}.jpg", seq=self._ledger.take_seq(), added=1)
+        tombstone = Tombstone(filepath=f"moving/{rng.randrange(MOVING)}.jpg", seq=self._sequence.next(), added=1)
 
         time.sleep(rng.random() * 0.2)
         assert until_it_answers(lambda: put(self._store, tombstone)) in {Verdict.STORED, Verdict.SUPERSEDED}
@@ -191,8 +196,15 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
     assert {written.verdict for written in store.put(still)} == {Verdict.STORED}
     store.refresh()
     ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
-    writer = Writer(store, Settlement(ledger, uploads, failed_keep_s=600), most=200, linger_s=0.05, hold_s=60)
-    load = Load(store, ledger, writer, still)
+    writer = Writer(
+        store,
+        Settlement(ledger, uploads, failed_keep_s=600),
+        DecodeAttempts(real_redis),
+        most=200,
+        linger_s=0.05,
+        hold_s=60,
+    )
+    load = Load(store, ledger, SequenceNumbers(real_redis), writer, still)
     yield load
     load.end()
     writer.close()

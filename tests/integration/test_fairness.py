@@ -15,10 +15,15 @@ from redis import Redis
 from api.work.publisher import Publisher
 from api.work.recovery import Recovery
 from common.config import Settings
+from common.queue.failures import Failures
+from common.queue.host_limits import HostSlots
 from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
+from common.queue.leases import Leases
+from common.queue.stale_tasks import StaleTasks
+from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
-from common.wiring import Parts, wire
+from common.wiring import Parts, host_limit, wire
 from support.http_servers import Handler, LocalServer, serving
 from support.images import gradient, noise
 from support.tasks import accept_images, accept_upload, fail, task_of, wait_for_ends
@@ -190,8 +195,8 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     for _ in range(2):
         start_worker()
     wait_for_ends(parts.ledger, others)
-    running = parts.ledger.page(State.RUNNING, limit=100).tasks
-    waiting = parts.ledger.page(State.PENDING, limit=100).tasks
+    running = TaskPages(parts.redis).page(State.RUNNING, limit=100).tasks
+    waiting = TaskPages(parts.redis).page(State.PENDING, limit=100).tasks
     messages = {queue: real_redis.llen(queue) for queue in WORKED_QUEUES}
     web.go_on.set()
     wait_for_ends(parts.ledger, hanging)
@@ -258,10 +263,11 @@ def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
 
     return Sweeper(
         parts.redis,
-        parts.ledger,
+        StaleTasks(parts.redis),
+        Leases(parts.redis),
         send,
-        hosts=Hosts(parts.ledger, send),
-        tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
+        hosts=Hosts(HostSlots(parts.redis, host_limit(Settings())), send),
+        tidying=Tidying(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

@@ -19,7 +19,8 @@ from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import QueueUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.keys import OPEN, TASK
+from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
 from support.images import gradient, upload
@@ -339,7 +340,7 @@ def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient,
     whole = outcomes(batch(client, *"abcd"))
 
     before = outcomes(broken)
-    assert [one.get("code") for one in before] == [None, None, "cut_body"]
+    assert [one.get("code") for one in before] == [None, None, "truncated_body"]
     assert [one["task"]["id"] for one in whole[:2]] == [one["task"]["id"] for one in before[:2]]
     assert [one.get("replayed", False) for one in whole] == [True, True, False, False]
     assert real_redis.zcard(OPEN) == 4

@@ -14,8 +14,12 @@ from redis import Redis
 
 from common.queue.admission import Admission
 from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE
-from common.queue.ledger import OPEN, TASK, Ledger
+from common.queue.keys import OPEN, TASK
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
+from common.queue.task_pages import TaskPages
 from common.queue.tasks import Sent, State
+from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from support.tasks import accept, fail
 from support.waiting import wait_until
@@ -202,7 +206,7 @@ def test_many_are_sent_again_page_by_page(client: FlaskClient, ledger: Ledger, r
     assert {answer.status_code for answer in answers} == {202}
     assert [answer.json["result"][0]["retried"] for answer in answers] == [2, 2, 1]
     assert len(messages(real_redis)) == 5
-    assert {task.id for task in ledger.page(State.FAILED, limit=9).tasks} == set(ids[5:])
+    assert {task.id for task in TaskPages(real_redis).page(State.FAILED, limit=9).tasks} == set(ids[5:])
 
 
 def test_those_whose_upload_is_gone_stop_no_others(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
@@ -296,19 +300,19 @@ def test_retries_of_two_processes_at_once_send_each_task_once(
     assert len(messages(real_redis)) == 60
 
 
-def test_a_retry_is_no_match_for_the_sweeper(ledger: Ledger) -> None:
+def test_a_retry_is_no_match_for_the_sweeper(ledger: Ledger, real_redis: Redis) -> None:
     [task_id] = accept(ledger, "a")
-    old = Sent(task_id=task_id, queue=SINGLE_QUEUE, at=ledger.now_ms() - 1)
+    old = Sent(task_id=task_id, queue=SINGLE_QUEUE, at=now_ms(real_redis) - 1)
     fail(ledger, task_id)
     ledger.retry([task_id])
 
-    assert ledger.restamp([old], at=ledger.now_ms()) == []
+    assert StaleTasks(real_redis).touch([old], at=now_ms(real_redis)) == []
 
 
 def test_a_retry_of_work_accepted_too_long_ago_says_so(client: FlaskClient, ledger: Ledger, real_redis: Redis) -> None:
     [task_id] = accept(ledger, "a")
     fail(ledger, task_id)
-    real_redis.hset(TASK + task_id, "accepted", ledger.now_ms() - 61_000)
+    real_redis.hset(TASK + task_id, "accepted", now_ms(real_redis) - 61_000)
 
     answer = client.post(f"/tasks/{task_id}/retry")
 

@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from api.work.waiting import LOOK_EVERY_S, Waiters
-from common.queue.ledger import CLOSED_CHANNEL, Ledger
+from common.queue.keys import CLOSED_CHANNEL
+from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer

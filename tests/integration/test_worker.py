@@ -8,12 +8,18 @@ from celery import Celery
 from redis import Redis
 
 from api.work.publisher import Publisher
+from common.config import Settings
 from common.queue.broker import QUEUE_SETTINGS
+from common.queue.failures import Failures
+from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
+from common.queue.leases import Leases
+from common.queue.sequence import SequenceNumbers
+from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import State, Task
 from common.store.base import Tombstone, Verdict
-from common.wiring import Parts
+from common.wiring import Parts, host_limit
 from dev.redis_server import RedisServer
 from support.images import noise
 from support.tasks import accept_images, accept_upload, wait_for_ends
@@ -93,7 +99,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher
     for number in range(120):
         filepath = f"{number % 12}"
         if dice.random() < 0.3:
-            deletions.append(Tombstone(filepath=filepath, seq=parts.ledger.take_seq(), added=0))
+            deletions.append(Tombstone(filepath=filepath, seq=SequenceNumbers(parts.redis).next(), added=0))
             newest[filepath] = None
         else:
             tasks.append(accept_upload(parts, filepath, noise(number)))
@@ -118,7 +124,7 @@ def test_add_add_delete_leaves_nothing_whichever_comes_last(
     parts: Parts, publisher: Publisher, start_worker: Any
 ) -> None:
     tasks = [accept_upload(parts, "same", noise(number)) for number in range(2)]
-    tombstone = Tombstone(filepath="same", seq=parts.ledger.take_seq(), added=0)
+    tombstone = Tombstone(filepath="same", seq=SequenceNumbers(parts.redis).next(), added=0)
     assert parts.store.put([tombstone])[0].verdict is Verdict.STORED
     publisher.send(tasks[::-1], queue=SINGLE_QUEUE)
 
@@ -279,10 +285,11 @@ def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) 
 
     found = Sweeper(
         parts.redis,
-        parts.ledger,
+        StaleTasks(parts.redis),
+        Leases(parts.redis),
         send,  # type: ignore[arg-type]
-        hosts=Hosts(parts.ledger, send),  # type: ignore[arg-type]
-        tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
+        hosts=Hosts(HostSlots(parts.redis, host_limit(Settings())), send),  # type: ignore[arg-type]
+        tidying=Tidying(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

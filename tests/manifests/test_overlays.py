@@ -18,7 +18,7 @@ from checks.objects import Object, named, of_kind, one
 from checks.render import MANIFESTS, Combination, Refused, combinations, overlays, render
 from checks.rules import RULES, Rule, keys_of_secrets, keys_that_nobody_reads
 from checks.tools import KUBE_SCORE, build
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
 
 # The oldest with all that is used, one in between, and the newest whose schemas there are.
 VERSIONS = ("1.31", "1.34", "1.37")

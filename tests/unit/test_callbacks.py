@@ -3,11 +3,13 @@
 import pytest
 from redis import Redis
 
-from common.queue import figures
-from common.queue.callbacks import COUNTS, OLDEST, CallState, Delivery, Outbox, Told
+from common.queue.callbacks import Callback, CallState, Delivery, Outbox, Told
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.queue.ledger import TASK, Callback, Ledger
+from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, TASK
+from common.queue.ledger import Ledger
+from common.queue.stats import read_stats
 from common.queue.tasks import Closing, State, task_of
+from common.redis.clock import now_ms
 
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"
@@ -62,8 +64,8 @@ def callback(ledger: Ledger, task_id: str) -> Callback:
 
 def nothing_is_left(redis: Redis) -> bool:
     kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(b"match:callbacks:receiver:")}
-    counted = redis.hget(COUNTS, CallState.PENDING) == b"0" and redis.hgetall(BYTES) == {b"": b"0"}
-    return kept <= {BYTES.encode(), COUNTS.encode()} and counted
+    counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(BYTES) == {b"": b"0"}
+    return kept <= {BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
@@ -167,7 +169,7 @@ def test_what_fails_is_tried_again_with_the_same_id_and_ends_and_tells_so(
         "hooks.example.org answered with status 500",
     )
     assert told.next is not None
-    assert 0 < told.next - ledger.now_ms() <= 5000
+    assert 0 < told.next - now_ms(fake_redis) <= 5000
     again = claim(fake_redis, outbox)
     assert (again.id, again.ends) == (delivery.id, delivery.ends)
     outbox.report(again, Told.TAKEN)
@@ -182,7 +184,7 @@ def test_pauses_double_up_to_an_hour(ledger: Ledger, outbox: Outbox, fake_redis:
     pauses = []
     for _ in range(12):
         outbox.report(claim(fake_redis, outbox), Told.FAILED)
-        pauses.append(((callback(ledger, task_id).next or 0) - ledger.now_ms()) / 1000)
+        pauses.append(((callback(ledger, task_id).next or 0) - now_ms(fake_redis)) / 1000)
 
     assert pauses[:4] == pytest.approx([5, 10, 20, 40], abs=1)
     assert pauses[-2:] == pytest.approx([3600, 3600], abs=1)
@@ -331,9 +333,9 @@ def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> Non
     dropped = end(small, enter(small, 250))
     outbox.report(claim(fake_redis, outbox), Told.FAILED)
 
-    called = figures.read(fake_redis).called
+    callbacks = read_stats(fake_redis).callbacks
 
-    assert called == {
+    assert callbacks == {
         CallState.PENDING: 250 - dropped,
         CallState.DELIVERED: 2,
         CallState.FAILED: 7,
@@ -355,7 +357,7 @@ def test_each_url_stands_under_the_end_that_has_waited_there_longest(
         if delivery := outbox.claim():
             outbox.report(delivery, told)
 
-        assert dict(fake_redis.zrange(OLDEST, 0, -1, withscores=True)) == first_ends(fake_redis)
+        assert dict(fake_redis.zrange(CALLBACK_OLDEST, 0, -1, withscores=True)) == first_ends(fake_redis)
 
 
 def first_ends(redis: Redis) -> dict[bytes, float]:

@@ -3,7 +3,7 @@
 import certifi
 import pytest
 
-from common.config import Settings
+from common.config import REMOVED, Settings
 from common.errors import ConfigError
 from common.net.addresses import AllowedTarget
 
@@ -140,7 +140,6 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_CORS_ORIGINS", "https://app.example.org:443"),
         ("MATCH_CORS_ORIGINS", "http://[::1]:80"),
         ("MATCH_TRUSTED_PROXIES", "-1"),
-        ("MATCH_REQUEST_TIMEOUT_S", "0"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
         # Below what a task may take.
         ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
@@ -151,6 +150,16 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
 def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} "):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize(("name", "replacement"), REMOVED.items())
+def test_removed_setting_names_its_replacement(name: str, replacement: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Settings.from_env({name: "1"})
+
+    assert str(error.value) == f"{name} was removed: {replacement}"
+    assert "\n" not in str(error.value)
+    assert Settings.from_env({name: ""}) == Settings.from_env({})
 
 
 @pytest.mark.parametrize("value", ["_", "_80", "8__0", "80_"])

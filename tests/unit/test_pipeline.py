@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prometheus_client import generate_latest
+from redis import Redis
 
 from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
 from common.pictures.compute import ComputeSlot
 from common.pictures.images import Limits, decode
 from common.pictures.signature import sign
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
@@ -44,18 +48,19 @@ def web() -> Web:
 
 
 @pytest.fixture
-def pipeline(ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
+def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
     settlement = Settlement(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, settlement, most=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, settlement, DecodeAttempts(fake_redis), most=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
+        decode_attempts=DecodeAttempts(fake_redis),
         uploads=uploads,
         fetcher=web,  # type: ignore[arg-type]
         slot=ComputeSlot(timeout_s=30),
         limits=Limits(),
         writer=writer,
         settlement=settlement,
-        hosts=Hosts(ledger, lambda *_: None),
+        hosts=Hosts(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
     )
     writer.close()
 
@@ -192,11 +197,11 @@ def test_an_outage_of_the_store_never_counts_against_a_picture(
 
 
 def test_a_picture_that_ended_its_workers_is_not_decoded_again(
-    pipeline: Pipeline, ledger: Ledger, uploads: Uploads, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload=uploads.put(picture))
     for _ in range(MOST_DEATHS):
-        ledger.risk(task_id)
+        pipeline.decode_attempts.start(task_id)
 
     pipeline.run(task_id)
 
@@ -219,7 +224,7 @@ def test_a_fault_of_ours_ends_the_task_without_internals(
 
 
 def counted(pipeline: Pipeline) -> set[str]:
-    lines = pipeline.signals.text().decode().splitlines()
+    lines = generate_latest(pipeline.instrumentation.registry).decode().splitlines()
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 

@@ -2,15 +2,18 @@
 
 import pytest
 
+from common.config import Settings
 from common.queue.broker import TRANSPORT_OPTIONS, queue_settings
+from common.redis.client import connect
 from common.redis.sentinels import Sentinels
+from common.telemetry.redaction import secrets_of
 
-URL = "sentinel://me:s%40fe@one.lan,[fd00::2]:26380/main/1?sentinel_password=other"
+URL = "sentinel://me:s%40fe@one.lan,[2001:db8::2]:26380/main/1?sentinel_password=other"
 
 
 def test_a_url_names_sentinels_service_and_login() -> None:
     assert Sentinels.parse(URL) == Sentinels(
-        hosts=(("one.lan", 26379), ("fd00::2", 26380)),
+        hosts=(("one.lan", 26379), ("2001:db8::2", 26380)),
         service="main",
         db=1,
         username="me",
@@ -30,6 +33,9 @@ def test_a_url_names_sentinels_service_and_login() -> None:
         "sentinel://one.lan:0/main",
         "sentinel://one.lan:99999/main",
         "sentinel://one.lan/main?password=x",
+        "sentinel://one.lan/main?sentinel_password=x&sentinel_password=y",
+        "sentinel://one.lan,[2001:db8::2/main",
+        "sentinel://one.lan,[2001:db8::2::3]/main",
         "sentinel://one.lan/main#x",
     ],
 )
@@ -41,7 +47,7 @@ def test_what_names_none_is_refused(url: str) -> None:
 def test_kombu_is_told_the_same() -> None:
     settings = queue_settings(URL)
 
-    assert settings["broker_url"] == "sentinel://me:s%40fe@one.lan:26379/1;sentinel://me:s%40fe@[fd00::2]:26380/1"
+    assert settings["broker_url"] == "sentinel://me:s%40fe@one.lan:26379/1;sentinel://me:s%40fe@[2001:db8::2]:26380/1"
     assert settings["broker_transport_options"]["master_name"] == "main"
     assert settings["broker_transport_options"]["sentinel_kwargs"]["password"] == "other"  # noqa: S105 - the same
     assert "master_name" not in TRANSPORT_OPTIONS
@@ -50,3 +56,14 @@ def test_kombu_is_told_the_same() -> None:
 def test_no_password_is_shown() -> None:
     assert "s@fe" not in repr(Sentinels.parse(URL))
     assert "other" not in repr(Sentinels.parse(URL))
+
+
+def test_client_connects_through_ipv6_sentinels() -> None:
+    with connect(URL) as client:
+        assert client.get_connection_kwargs()["db"] == 1
+
+
+def test_passwords_of_ipv6_sentinels_are_redacted() -> None:
+    settings = Settings.from_env({"REDIS_URL": URL})
+
+    assert {"s%40fe", "other"} <= {*secrets_of(settings)}

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from common.queue.failures import Failures
+from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.queue.ledger import OPEN, Ledger
+from common.queue.keys import OPEN
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import Closing, Sent, State
+from common.redis.clock import now_ms
 from common.uploads import Uploads
 from workers.hosts import Hosts
 from workers.sweeper import Sweeper, lost
@@ -37,18 +43,19 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def tidying(ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
-    return Tidying(ledger, memory_store, uploads, failed_keep_s=60)
+def tidying(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
+    return Tidying(fake_redis, ledger, Failures(fake_redis), memory_store, uploads, failed_keep_s=60)
 
 
 @pytest.fixture
-def make_sweeper(fake_redis: Redis, ledger: Ledger, tidying: Tidying, queue: Queue) -> Callable[..., Sweeper]:
+def make_sweeper(fake_redis: Redis, tidying: Tidying, queue: Queue) -> Callable[..., Sweeper]:
     def make(*, batch: int = 100) -> Sweeper:
         return Sweeper(
             fake_redis,
-            ledger,
+            StaleTasks(fake_redis),
+            Leases(fake_redis),
             queue.send,
-            hosts=Hosts(ledger, queue.send),
+            hosts=Hosts(HostSlots(fake_redis, NO_LIMIT), queue.send),
             tidying=tidying,
             every_s=VISIBILITY_TIMEOUT_S / 10,
             lost_after_s=2 * VISIBILITY_TIMEOUT_S,
@@ -67,7 +74,7 @@ def sweeper(make_sweeper: Callable[..., Sweeper]) -> Sweeper:
 def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
     def accept() -> str:
         [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-        fake_redis.zadd(OPEN, {task.id: ledger.now_ms() - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
+        fake_redis.zadd(OPEN, {task.id: now_ms(fake_redis) - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
         return task.id
 
     return accept
@@ -129,22 +136,21 @@ def test_one_pass_sends_no_more_than_its_batch(
 
 def test_two_sweeps_at_once_send_nothing_twice(
     make_sweeper: Callable[..., Sweeper],
-    ledger: Ledger,
     queue: Queue,
     accept_long_ago: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = [accept_long_ago() for _ in range(3)]
-    restamp = ledger.restamp
+    touch = StaleTasks.touch
     other = make_sweeper()
 
-    def both(tasks: Sequence[Sent], *, at: int) -> list[Sent]:
+    def both(stale: StaleTasks, tasks: Sequence[Sent], *, at: int) -> list[Sent]:
         # The other one has looked as well by now.
-        monkeypatch.setattr(ledger, "restamp", restamp)
+        monkeypatch.setattr(StaleTasks, "touch", touch)
         other.sweep()
-        return restamp(tasks, at=at)
+        return touch(stale, tasks, at=at)
 
-    monkeypatch.setattr(ledger, "restamp", both)
+    monkeypatch.setattr(StaleTasks, "touch", both)
 
     make_sweeper().sweep()
 
@@ -202,10 +208,10 @@ def test_a_long_backlog_is_no_loss(
 
 
 def test_a_queue_whose_messages_were_sent_by_a_later_clock_is_no_loss(
-    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     accept_long_ago()
-    waiting(fake_redis, sent_at=ledger.now_ms() + 3_600_000)
+    waiting(fake_redis, sent_at=now_ms(fake_redis) + 3_600_000)
 
     sweeper.sweep()
 
@@ -213,14 +219,14 @@ def test_a_queue_whose_messages_were_sent_by_a_later_clock_is_no_loss(
 
 
 def test_what_was_sent_by_a_later_clock_counts_as_sent_now(
-    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, accept_long_ago: Callable[[], str]
+    fake_redis: Redis, sweeper: Sweeper, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()
-    fake_redis.zadd(OPEN, {task_id: ledger.now_ms() + 3_600_000})
+    fake_redis.zadd(OPEN, {task_id: now_ms(fake_redis) + 3_600_000})
 
     sweeper.sweep()
 
-    assert fake_redis.zscore(OPEN, task_id) <= ledger.now_ms()
+    assert fake_redis.zscore(OPEN, task_id) <= now_ms(fake_redis)
 
 
 def test_messages_without_a_stamp_make_nobody_lost(
@@ -246,17 +252,17 @@ def test_messages_of_strangers_break_no_sweep(
 
 
 def test_a_sweep_that_breaks_is_not_the_last(
-    sweeper: Sweeper, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     passes = Semaphore(0)
 
-    def broken(name: str, *, for_s: float) -> bool:
-        del name, for_s
+    def broken(*_: object, for_s: float) -> bool:
+        del for_s
         passes.release()
         raise OSError("the broker went away")
 
     monkeypatch.setattr(sweeper, "_every_s", 0.01)
-    monkeypatch.setattr(ledger, "lease", broken)
+    monkeypatch.setattr(Leases, "acquire", broken)
 
     sweeper.start()
     swept_on = [passes.acquire(timeout=30) for _ in range(3)]

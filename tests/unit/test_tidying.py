@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from common.queue.failures import Failures
 from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.ledger import FAILED, Ledger
+from common.queue.keys import FAILED
+from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
+from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
 from workers.sweeper import PURGE_EVERY_S
@@ -17,8 +20,8 @@ KEEP_S = 600
 
 
 @pytest.fixture
-def tidying(ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
-    return Tidying(ledger, memory_store, uploads, failed_keep_s=KEEP_S)
+def tidying(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
+    return Tidying(fake_redis, ledger, Failures(fake_redis), memory_store, uploads, failed_keep_s=KEEP_S)
 
 
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
@@ -63,8 +66,10 @@ def test_uploads_of_open_work_are_never_dropped_for_room(
     assert uploads.get(claim) == b"bytes"
 
 
-def test_a_deletion_outlives_the_failures_that_it_outranks(ledger: Ledger, tidying: Tidying, memory_store: Any) -> None:
-    too_old = ledger.now_ms() - KEEP_S * 1000
+def test_a_deletion_outlives_the_failures_that_it_outranks(
+    fake_redis: Redis, tidying: Tidying, memory_store: Any
+) -> None:
+    too_old = now_ms(fake_redis) - KEEP_S * 1000
     memory_store.put([Tombstone(filepath="kept", seq=1, added=too_old - 1)])
     memory_store.put([Tombstone(filepath="gone", seq=2, added=too_old - TOMBSTONES_LONGER_MS - 1)])
 

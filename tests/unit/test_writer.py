@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
@@ -27,11 +28,12 @@ def settlement(ledger: Ledger, uploads: Uploads) -> Settlement:
 
 
 @pytest.fixture
-def start(memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., Writer]]:
+def start(fake_redis: Redis, memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
-        writers.append(Writer(memory_store, settlement, **{"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options))
+        options = {"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options
+        writers.append(Writer(memory_store, settlement, DecodeAttempts(fake_redis), **options))
         return writers[-1]
 
     yield start

@@ -1,0 +1,219 @@
+"""Places at hosts: never more downloads at once than allowed, nobody waits for nothing, nobody is forgotten."""
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from common.queue.host_limits import HostLimit, HostSlots
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.keys import SLOTS
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
+from common.queue.tasks import Claim, Sent, State, Task
+from common.redis.clock import now_ms
+from support.tasks import HOST, accept_urls
+from workers.hosts import Hosts
+
+
+def limit_of(slots: int) -> HostLimit:
+    return HostLimit(slots=slots, lease_s=20)
+
+
+@pytest.fixture
+def slots(fake_redis: Redis) -> HostSlots:
+    return HostSlots(fake_redis, limit_of(1))
+
+
+@pytest.fixture
+def make_ledger(fake_redis: Redis) -> Callable[..., Ledger]:
+    def make(*, most: int) -> Ledger:
+        limit = limit_of(most)
+        return Ledger(fake_redis, max_open=100, finished_keep_s=60, failed_keep_s=60, host_limit=limit)
+
+    return make
+
+
+@pytest.fixture
+def ledger(make_ledger: Callable[..., Ledger]) -> Ledger:
+    return make_ledger(most=1)
+
+
+def begin(ledger: Ledger, task: Task) -> Claim:
+    claim = ledger.begin(task.id)
+    assert claim is not None
+    return claim
+
+
+def ids(messages: list[Sent]) -> list[str]:
+    return [message.task_id for message in messages]
+
+
+def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_attempt(ledger: Ledger) -> None:
+    first, second = accept_urls(ledger, 2)
+
+    claims = [ledger.begin(first.id), ledger.begin(second.id)]
+
+    waiting = ledger.task(second.id)
+    assert [claim is not None for claim in claims] == [True, False]
+    assert waiting is not None
+    assert (waiting.state, waiting.attempts) == (State.PENDING, 0)
+
+
+def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
+    [busy], [other] = accept_urls(ledger, 1), accept_urls(ledger, 1, host="other.example")
+    begin(ledger, busy)
+
+    assert begin(ledger, other).host == "other.example"
+
+
+def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
+    uploads = ledger.accept([AddJob(filepath=f"{n}", upload="bytes") for n in range(3)], queue=SINGLE_QUEUE)
+
+    assert [begin(ledger, task).host for task in uploads] == [None] * 3
+
+
+def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots) -> None:
+    first, second, third = accept_urls(ledger, 3)
+    begin(ledger, first)
+    ledger.begin(third.id)
+    ledger.begin(second.id)
+
+    woken = slots.release(HOST, first.id)
+
+    assert ids(woken) == [second.id]
+
+
+def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: HostSlots) -> None:
+    [running], [batch], [single] = (
+        accept_urls(ledger, 1),
+        accept_urls(ledger, 1, queue=BATCH_QUEUE),
+        accept_urls(ledger, 1),
+    )
+    begin(ledger, running)
+    ledger.begin(batch.id)
+    ledger.begin(single.id)
+
+    woken = slots.release(HOST, running.id)
+
+    assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
+
+
+def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger, slots: HostSlots) -> None:
+    first, second, third = accept_urls(ledger, 3)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    slots.release(HOST, first.id)
+
+    assert ledger.begin(third.id) is None
+    assert begin(ledger, second).task_id == second.id
+
+
+def test_each_that_waits_is_woken_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+    ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
+    tasks = accept_urls(ledger, 20)
+    running = [task.id for task in tasks if ledger.begin(task.id)]
+    woken: list[str] = []
+
+    while running:
+        sent = ids(slots.release(HOST, running.pop()))
+        woken += sent
+        running += [task_id for task_id in sent if ledger.begin(task_id)]
+
+    assert sorted(woken) == sorted(task.id for task in tasks[3:])
+    assert slots.waiting_hosts(limit=9) == []
+
+
+def test_a_redelivered_task_has_its_place_still(ledger: Ledger) -> None:
+    [task] = accept_urls(ledger, 1)
+    begin(ledger, task)
+
+    assert begin(ledger, task).host == HOST
+
+
+def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
+    first, second, third = accept_urls(ledger, 3)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    ledger.begin(third.id)
+    ledger.cancel(second.id)
+
+    assert ids(slots.release(HOST, first.id)) == [third.id]
+
+
+def test_places_of_a_worker_that_died_are_given_to_who_waits(
+    fake_redis: Redis, ledger: Ledger, slots: HostSlots
+) -> None:
+    first, second = accept_urls(ledger, 2)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    sent: list[tuple[list[str], str]] = []
+    hosts = Hosts(slots, lambda task_ids, queue, _at: sent.append((list(task_ids), queue)))
+
+    hosts.wake()
+    fake_redis.zadd(SLOTS + HOST, {first.id: now_ms(fake_redis) - 1})
+    hosts.wake()
+
+    assert sent == [([second.id], "match-front")]
+
+
+def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Redis) -> None:
+    tasks = accept_urls(ledger, 5)
+    for task in tasks:
+        ledger.begin(task.id)
+
+    woken = HostSlots(fake_redis, limit_of(0)).admit(HOST)
+
+    assert sorted(ids(woken)) == sorted(task.id for task in tasks[1:])
+
+
+def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redis: Redis) -> None:
+    first, second = accept_urls(ledger, 2)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    [old] = [
+        message
+        for message in StaleTasks(fake_redis).enqueued_before(now_ms(fake_redis) + 1, offset=0, limit=9)
+        if message.task_id == second.id
+    ]
+
+    assert StaleTasks(fake_redis).touch([old], at=old.at + 1) == []
+
+
+def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
+    ledger = make_ledger(most=0)
+    [task] = accept_urls(ledger, 1)
+
+    claim = begin(ledger, task)
+
+    assert claim.host is None
+    assert not fake_redis.exists(SLOTS + HOST)
+
+
+def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: HostSlots) -> None:
+    first, second = accept_urls(ledger, 2)
+    claim = begin(ledger, first)
+    ledger.begin(second.id)
+    sent: list[str] = []
+    hosts = Hosts(slots, lambda task_ids, *_: sent.extend(task_ids))
+
+    with pytest.raises(ConnectionError), hosts.place_of(claim):
+        raise ConnectionError
+
+    assert sent == [second.id]
+
+
+def test_a_place_that_cannot_be_given_back_costs_no_download(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, slots: HostSlots
+) -> None:
+    first, second = accept_urls(ledger, 2)
+    claim = begin(ledger, first)
+    ledger.begin(second.id)
+
+    def broken(*_: object) -> None:
+        raise OSError("no broker")
+
+    with Hosts(slots, broken).place_of(claim):
+        pass
+
+    assert "not given back" in caplog.text
