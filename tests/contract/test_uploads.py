@@ -11,6 +11,7 @@ from redis import Redis
 
 from common.errors import Overloaded, QueueUnavailable
 from common.queue.admission import Admission
+from common.queue.keys import UPLOAD_ENDS
 from common.redis.client import connect
 from common.uploads import FolderUploads, RedisUploads, Uploads
 from common.uploads.base import new_claim
@@ -235,4 +236,4 @@ def test_what_expires_in_redis_is_taken_off_the_sum(real_redis: Redis) -> None:
     wait_until(lambda: uploads.held_bytes() == 0)
 
     assert uploads.put(b"b" * 100)
-    assert real_redis.zcard("match:upload-ends") == 1
+    assert real_redis.zcard(UPLOAD_ENDS) == 1

@@ -12,7 +12,7 @@ from redis import Redis
 
 from common.queue.host_limits import HostLimit
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.keys import OPEN, TASK
+from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.tasks import State
 from common.redis.client import connect
 from support.images import upload
@@ -65,7 +65,7 @@ def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis:
         ("one", None, {"album": "cats"}, SINGLE_QUEUE),
         ("2", URL, None, SINGLE_QUEUE),
     ]
-    assert [real_redis.ttl(f"match:upload:{job['upload']}") for job in kept if job["upload"]] == [-1]
+    assert [real_redis.ttl(UPLOAD + job["upload"]) for job in kept if job["upload"]] == [-1]
 
 
 def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
@@ -159,7 +159,7 @@ def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_
     accepted, refused = answer.json["result"][:10], answer.json["result"][10:]
     assert [one["status"] for one in accepted] == ["ok"] * 10
     assert {(one["code"], one["retry_after"] > 0) for one in refused} == {("overloaded", True)}
-    assert len(list(real_redis.scan_iter("match:upload:*"))) == 10
+    assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 10
 
 
 def test_without_redis_many_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.services import Services
-from common.queue.keys import OPEN
+from common.queue.keys import OPEN, UPLOAD
 from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
@@ -78,7 +78,7 @@ def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_red
     answer = add(client)
 
     assert answer.status_code == 202
-    assert real_redis.zcard("match:open") == 1
+    assert real_redis.zcard(OPEN) == 1
 
 
 def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_client: Any, real_redis: Redis) -> None:
@@ -89,7 +89,7 @@ def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_cli
 
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
     assert int(refused.headers["Retry-After"]) > 0
-    assert len(list(real_redis.scan_iter("match:upload:*"))) == 1
+    assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 1
 
 
 def test_a_redis_that_is_nearly_full_takes_no_more(make_client: Any, real_redis: Redis) -> None:

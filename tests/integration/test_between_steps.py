@@ -23,7 +23,7 @@ from common.queue.decode_attempts import DecodeAttempts
 from common.queue.failures import Failures
 from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.keys import FAILED, OPEN, SLOTS
+from common.queue.keys import FAILED, OPEN, SLOTS, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
@@ -192,7 +192,7 @@ def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
     was = recovery.cancel(task_id)
 
     assert was is State.FAILED
-    assert 0 < real_redis.ttl(f"match:upload:{claim}") <= KEEP_S
+    assert 0 < real_redis.ttl(UPLOAD + claim) <= KEEP_S
 
 
 def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
@@ -211,7 +211,7 @@ def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
 
     assert was is State.RUNNING
     assert uploads.get(claim) == b"bytes"
-    assert real_redis.ttl(f"match:upload:{claim}") > KEEP_S
+    assert real_redis.ttl(UPLOAD + claim) > KEEP_S
 
 
 def test_what_is_retried_while_room_is_made_keeps_its_upload(
@@ -372,10 +372,10 @@ def test_half_an_acknowledgement_hides_no_loss(
     held, retried = (accept_long_ago(ledger, real_redis) for _ in range(2))
     for task_id in (held, retried):
         body = b64encode(json.dumps([[task_id], {}, {}]).encode()).decode()
-        real_redis.hset("unacked", task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-        real_redis.zadd("unacked_index", {task_id: 1})
+        real_redis.hset(UNACKED, task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+        real_redis.zadd(UNACKED_INDEX, {task_id: 1})
     # What stands first in an acknowledgement, and Redis ended after it.
-    real_redis.zrem("unacked_index", retried)
+    real_redis.zrem(UNACKED_INDEX, retried)
 
     make_sweeper(uploads).sweep()
 

@@ -18,7 +18,7 @@ from common.config import Settings
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
 from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
-from common.queue.keys import OPEN
+from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
@@ -105,7 +105,7 @@ def test_a_cancelled_task_is_acknowledged_without_work(
 
     start_worker()
     wait_for_ends(parts.ledger, [other])
-    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen("unacked"), "no message is left")
+    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen(UNACKED), "no message is left")
 
     found = task_of(parts.ledger, cancelled.id)
     assert (found.state, found.attempts) == (State.CANCELLED, 0)
@@ -253,8 +253,8 @@ def hold(redis: Redis, *, count: int) -> None:
     """Take so many messages as a worker does."""
     for tag in range(count):
         message = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
-        redis.zadd("unacked_index", {f"{tag}": tag})
-        redis.hset("unacked", f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
+        redis.zadd(UNACKED_INDEX, {f"{tag}": tag})
+        redis.hset(UNACKED, f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
 
 
 def sweeper(parts: Parts, sent: list[str]) -> Sweeper:

@@ -19,7 +19,7 @@ from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import QueueUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.keys import OPEN, TASK
+from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
@@ -49,7 +49,7 @@ def outcomes(answer: Any) -> list[dict[str, Any]]:
 
 
 def uploads(redis: Redis) -> list[bytes]:
-    return list(redis.scan_iter("match:upload:*"))
+    return list(redis.scan_iter(f"{UPLOAD}*"))
 
 
 def test_the_same_request_has_the_same_task(client: FlaskClient, real_redis: Redis) -> None:

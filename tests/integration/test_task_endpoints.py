@@ -14,7 +14,7 @@ from redis import Redis
 
 from common.queue.admission import Admission
 from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE
-from common.queue.keys import OPEN, TASK
+from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
@@ -164,7 +164,7 @@ def test_a_retried_upload_stays_as_long_as_its_task_is_open(
 
     client.post(f"/tasks/{task_id}/retry")
 
-    assert real_redis.ttl(f"match:upload:{claim}") == -1
+    assert real_redis.ttl(UPLOAD + claim) == -1
 
 
 def test_a_retry_says_when_the_upload_is_gone(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:

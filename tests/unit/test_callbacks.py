@@ -5,7 +5,16 @@ from redis import Redis
 
 from common.queue.callbacks import Callback, CallState, Delivery, Outbox, Told
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, TASK
+from common.queue.keys import (
+    CALLBACK_BYTES,
+    CALLBACK_COUNTS,
+    CALLBACK_DUE,
+    CALLBACK_ENDS,
+    CALLBACK_OLDEST,
+    CALLBACK_RECEIVER,
+    CALLBACK_SLOTS,
+    TASK,
+)
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
 from common.queue.tasks import Closing, State, task_of
@@ -14,8 +23,6 @@ from common.redis.clock import now_ms
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"
 ELSEWHERE = "https://elsewhere.example.org:443/"
-DUE = "match:callbacks:due"
-BYTES = "match:callbacks:bytes"
 
 
 @pytest.fixture
@@ -40,11 +47,11 @@ def end(ledger: Ledger, task_ids: list[str], state: State = State.SUCCEEDED) -> 
 
 def let_time_pass(redis: Redis) -> None:
     """Make due whatever waits, by whatever pause or lease."""
-    for url in redis.zrange(DUE, 0, -1):
-        redis.zadd(DUE, {url: 0})
-    for key in redis.scan_iter("match:callbacks:receiver:*"):
+    for url in redis.zrange(CALLBACK_DUE, 0, -1):
+        redis.zadd(CALLBACK_DUE, {url: 0})
+    for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
         redis.hset(key, "until", 0)
-    for key in redis.scan_iter("match:callbacks:at:*"):
+    for key in redis.scan_iter(f"{CALLBACK_SLOTS}*"):
         redis.delete(key)
 
 
@@ -63,9 +70,9 @@ def callback(ledger: Ledger, task_id: str) -> Callback:
 
 
 def nothing_is_left(redis: Redis) -> bool:
-    kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(b"match:callbacks:receiver:")}
-    counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(BYTES) == {b"": b"0"}
-    return kept <= {BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
+    kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(CALLBACK_RECEIVER.encode())}
+    counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(CALLBACK_BYTES) == {b"": b"0"}
+    return kept <= {CALLBACK_BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
@@ -224,8 +231,8 @@ def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_urls(
 
     outbox.report(first, Told.FAILED, answered=False)
 
-    for url in fake_redis.zrange(DUE, 0, -1):
-        fake_redis.zadd(DUE, {url: 0})
+    for url in fake_redis.zrange(CALLBACK_DUE, 0, -1):
+        fake_redis.zadd(CALLBACK_DUE, {url: 0})
     found = outbox.claim()
     assert found is not None
     assert found.url == ELSEWHERE
@@ -300,8 +307,8 @@ def test_many_urls_of_a_dead_receiver_do_not_hide_another(ledger: Ledger, outbox
     end(ledger, [task_id for number in range(150) for task_id in enter(ledger, url=f"{URL}/{number}")])
     outbox.report(claim(fake_redis, outbox), Told.FAILED, answered=False)
     end(ledger, enter(ledger, url=ELSEWHERE))
-    for place, url in enumerate(sorted(fake_redis.zrange(DUE, 0, -1), key=ELSEWHERE.encode().__eq__)):
-        fake_redis.zadd(DUE, {url: place})
+    for place, url in enumerate(sorted(fake_redis.zrange(CALLBACK_DUE, 0, -1), key=ELSEWHERE.encode().__eq__)):
+        fake_redis.zadd(CALLBACK_DUE, {url: place})
 
     found = outbox.claim()
 
@@ -317,7 +324,7 @@ def test_the_outbox_is_bounded_and_what_is_dropped_is_told(fake_redis: Redis) ->
 
     states = [callback(small, task_id).state for task_id in ids]
     assert 0 < dropped == states.count(CallState.DROPPED) < 250
-    assert int(fake_redis.hget(BYTES, "") or 0) <= 100_000
+    assert int(fake_redis.hget(CALLBACK_BYTES, "") or 0) <= 100_000
     assert end(small, enter(small, url=ELSEWHERE)) == 0
 
 
@@ -362,10 +369,10 @@ def test_each_url_stands_under_the_end_that_has_waited_there_longest(
 
 def first_ends(redis: Redis) -> dict[bytes, float]:
     """Return when the first of the ends that wait for each URL was, as the entries say."""
-    keys = list(redis.scan_iter("match:callbacks:ends:*"))
+    keys = list(redis.scan_iter(f"{CALLBACK_ENDS}*"))
     firsts = [redis.lindex(key, 0) or b"" for key in keys]
     return {
-        key.removeprefix(b"match:callbacks:ends:"): float(entry.split()[1])
+        key.removeprefix(CALLBACK_ENDS.encode()): float(entry.split()[1])
         for key, entry in zip(keys, firsts, strict=True)
     }
 

@@ -15,6 +15,7 @@ from redis import Redis
 from common.errors import FetchError
 from common.queue.callbacks import Callback, CallState, Outbox
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Order
+from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from support.waiting import wait_until
@@ -23,7 +24,6 @@ from workers.webhooks import Deliverer
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 URL = "https://hooks.example.org:443/one?token=SECRET"
 HANGS = "https://hangs.example.org:443/"
-DUE = "match:callbacks:due"
 
 
 class Receivers:
@@ -77,9 +77,9 @@ def end(ledger: Ledger) -> Callable[..., str]:
 
 
 def let_time_pass(redis: Redis) -> None:
-    for url in redis.zrange(DUE, 0, -1):
-        redis.zadd(DUE, {url: 0}, xx=True)
-    for key in redis.scan_iter("match:callbacks:receiver:*"):
+    for url in redis.zrange(CALLBACK_DUE, 0, -1):
+        redis.zadd(CALLBACK_DUE, {url: 0}, xx=True)
+    for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
         redis.hset(key, "until", 0)
 
 
@@ -174,7 +174,7 @@ def test_a_receiver_that_is_gone_is_called_once(
     found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
     assert (found.state, found.next) == (CallState.FAILED, None)
-    assert fake_redis.zcard(DUE) == 0
+    assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
 @pytest.mark.usefixtures("deliverer")
@@ -198,7 +198,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
 ) -> None:
     task_id = end(HANGS)
     let_time_pass(fake_redis)
-    wait_until(lambda: fake_redis.exists(f"match:callbacks:delivery:{HANGS}"), "the callback is being delivered")
+    wait_until(lambda: fake_redis.exists(CALLBACK_DELIVERY + HANGS), "the callback is being delivered")
 
     deliverer.close()
 

@@ -11,6 +11,7 @@ from redis import Redis
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record, Verdict, Written
@@ -250,4 +251,4 @@ def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
     settlement.settle([End(stored, State.SUCCEEDED), End(failed, State.FAILED, code="x", error="y")])
 
     assert [uploads.get(upload) for upload in kept] == [None, b"b"]
-    assert 0 < int(fake_redis.ttl(f"match:upload:{kept[1]}")) <= 600
+    assert 0 < int(fake_redis.ttl(UPLOAD + kept[1])) <= 600
