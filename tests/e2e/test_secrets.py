@@ -5,9 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -18,6 +16,7 @@ from redis import Redis
 from api.new_key import new_key, table
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.http_servers import Handler, LocalServer, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 REDIS_PASSWORD = "r3dis-Pa55word"  # noqa: S105 - what must not be found
@@ -100,32 +99,18 @@ def test_the_log_says_whose_key_it_was(stack: Any) -> None:
     assert ("count", None, 401) in told
 
 
-class Refusing(BaseHTTPRequestHandler):
+class Refusing(Handler):
     """An Elasticsearch that knows nobody, and says to whom."""
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         body = json.dumps({"error": self.headers.get("Authorization"), "status": 401}).encode()
-        self.send_response(401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("X-Elastic-Product", "Elasticsearch")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the names are http.server's
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.reply(401, body, {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"})
 
 
 @pytest.fixture
 def refusing() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://elastic:{ELASTIC_PASSWORD}@127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(LocalServer(Refusing)) as server:
+        yield f"http://elastic:{ELASTIC_PASSWORD}@{server.address}"
 
 
 def test_no_log_holds_the_password_of_an_elasticsearch_that_refuses_it(

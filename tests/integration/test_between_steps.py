@@ -24,7 +24,7 @@ from common.queue.failures import Failures
 from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
-from common.queue.keys import FAILED, OPEN, SLOTS, UPLOAD
+from common.queue.keys import FAILED, OPEN, SLOTS, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
@@ -374,10 +374,10 @@ def test_half_an_acknowledgement_hides_no_loss(
     held, retried = (accept_long_ago(ledger, real_redis) for _ in range(2))
     for task_id in (held, retried):
         body = b64encode(json.dumps([[task_id], {}, {}]).encode()).decode()
-        real_redis.hset("unacked", task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-        real_redis.zadd("unacked_index", {task_id: 1})
+        real_redis.hset(UNACKED, task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+        real_redis.zadd(UNACKED_INDEX, {task_id: 1})
     # What stands first in an acknowledgement, and Redis ended after it.
-    real_redis.zrem("unacked_index", retried)
+    real_redis.zrem(UNACKED_INDEX, retried)
 
     make_sweeper(uploads).sweep()
 

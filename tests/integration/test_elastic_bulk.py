@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from typing import Any
 
@@ -20,6 +19,7 @@ from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
+from support.http_servers import Handler, LocalServer, serving
 from support.records import record
 from support.tasks import enqueue
 from workers.finishing import TaskFinisher
@@ -31,16 +31,17 @@ INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}
 TAKEN, UNANSWERED = 200, 0
 # How an item is answered, by its filepath and how often it has come.
 ByItem = Callable[[str, int], int]
+HEADERS = {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"}
 
 
-class Cluster(ThreadingHTTPServer):
+class Cluster(LocalServer):
     """Keeps the newest version of each document, as Elasticsearch does.
 
     `whole`, `by_item` and `largest`, in bytes, are its troubles.
     """
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.lock = threading.Lock()
         self.kept: dict[str, tuple[int, str]] = {}
         self.came: Counter[str] = Counter()
@@ -48,10 +49,6 @@ class Cluster(ThreadingHTTPServer):
         self.whole: Iterator[int] = repeat(TAKEN)
         self.by_item: ByItem = lambda _path, _times: TAKEN
         self.largest = BULK_BYTES
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def bulk(self, body: bytes) -> tuple[int, Any]:
         with self.lock:
@@ -75,42 +72,29 @@ class Cluster(ThreadingHTTPServer):
         return {"status": TAKEN, "result": "updated"}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Cluster
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        self._answer(200, {"version": {"number": "9.2.0"}} if self.path == "/" else INDEX)
-
-    def do_POST(self) -> None:
+    def answer(self) -> None:
+        if self.command in {"GET", "HEAD"}:
+            self._answer(200, {"version": {"number": "9.2.0"}} if self.path == "/" else INDEX)
+            return
         assert self.path.startswith("/images/_bulk?")
-        status, answer = self.server.bulk(self.rfile.read(int(self.headers["Content-Length"])))
+        status, answer = self.server.bulk(self.body())
         if status == UNANSWERED:
             self.close_connection = True
         else:
             self._answer(status, answer)
 
-    do_PUT = do_POST  # noqa: N815 - the base class's names
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        pass
-
     def _answer(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("X-Elastic-Product", "Elasticsearch")
-        self.end_headers()
-        self.wfile.write(data)
+        self.reply(status, json.dumps(body).encode(), HEADERS)
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with Cluster() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serving(Cluster()) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -402,7 +402,7 @@ def test_deletions_hold_off_older_adds_across_a_restart_until_they_are_purged(
     purged = []
     for _ in range(3):
         store.refresh()
-        purged.append(store.purge(before=13, limit=1))
+        purged.append(store.purge(before=deletion("", 13).added, limit=1))
 
     assert [written.verdict for written in late] == [Verdict.SUPERSEDED] * 3
     assert purged == [1, 1, 0]

@@ -4,9 +4,9 @@ import json
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Any
 
 import pytest
@@ -19,12 +19,13 @@ from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES
-from common.queue.keys import OPEN
+from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
 from common.wiring import Dependencies, build_dependencies, host_limit
+from support.http_servers import Handler, LocalServer, serving
 from support.images import gradient, noise
 from support.tasks import accept_images, accept_upload, enqueue, fail, task_of, wait_for_ends
 from support.waiting import wait_until
@@ -107,7 +108,7 @@ def test_a_cancelled_task_is_acknowledged_without_work(
 
     start_worker()
     wait_for_ends(parts.ledger, [other])
-    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen("unacked"), "no message is left")
+    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen(UNACKED), "no message is left")
 
     found = task_of(parts.ledger, cancelled.id)
     assert (found.state, found.attempts) == (State.CANCELLED, 0)
@@ -139,58 +140,44 @@ def test_uploads_may_wait_elsewhere(
     parts.close()
 
 
-class Web:
+class Web(LocalServer):
     """A server whose `/slow/…` pages are answered when `go_on` is set; it counts who is served at once."""
 
     def __init__(self) -> None:
+        super().__init__(Pages)
         self.go_on = Event()
         self.most_at_once: Counter[str] = Counter()
         self._now: Counter[str] = Counter()
         self._lock = Lock()
-        web = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                web.enter(self.path.split("/")[1])
-                if self.path.startswith("/slow/"):
-                    web.go_on.wait(WITHIN_S)
-                body = noise(0)
-                web.leave(self.path.split("/")[1])
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def enter(self, kind: str) -> None:
+    @contextmanager
+    def counted(self, kind: str) -> Iterator[None]:
         with self._lock:
             self._now[kind] += 1
             self.most_at_once[kind] = max(self.most_at_once[kind], self._now[kind])
-
-    def leave(self, kind: str) -> None:
+        yield
         with self._lock:
             self._now[kind] -= 1
 
-    def close(self) -> None:
-        self.go_on.set()
-        self._server.shutdown()
-        self._server.server_close()
+
+class Pages(Handler):
+    server: Web
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        kind = self.path.split("/")[1]
+        with self.server.counted(kind):
+            if kind == "slow":
+                self.server.go_on.wait(WITHIN_S)
+            body = noise(0)
+        self.reply(body=body)
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    web = Web()
-    yield web
-    web.close()
+    with serving(Web()) as web:
+        yield web
+        web.go_on.set()
 
 
 def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
@@ -198,13 +185,13 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
 ) -> None:
     environment |= {
         "MATCH_FETCH_PER_HOST": "3",
-        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.port},localhost:{web.port}",
+        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.server_port},localhost:{web.server_port}",
         "MATCH_FETCH_TIMEOUT_S": "60",
     }
     parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
-    slow = [AddItem(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
-    quick = [AddItem(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
+    slow = [AddItem(filepath=f"slow/{n}", url=f"http://localhost:{web.server_port}/slow/{n}") for n in range(60)]
+    quick = [AddItem(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.server_port}/quick/{n}") for n in range(30)]
     hanging, others = (enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
     publisher.send([*hanging, *others], queue=SINGLE_QUEUE)
 
@@ -271,8 +258,8 @@ def hold(redis: Redis, *, count: int) -> None:
     """Take so many messages as a worker does."""
     for tag in range(count):
         message = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
-        redis.zadd("unacked_index", {f"{tag}": tag})
-        redis.hset("unacked", f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
+        redis.zadd(UNACKED_INDEX, {f"{tag}": tag})
+        redis.hset(UNACKED, f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
 
 
 def sweeper(parts: Dependencies, sent: list[str]) -> Sweeper:

@@ -10,9 +10,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.tasks import Task
 from common.wiring import Dependencies
 from dev.ports import free_port
+from support.http_servers import Handler, LocalServer, serving
 from support.tasks import enqueue, wait_for_ends
 from support.waiting import wait_until
 
@@ -41,45 +42,24 @@ SHORT = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Calls(Handler):
     server: "Receiver"
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.answer(self.path, self.headers, body)
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", self.server.elsewhere)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_POST()
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def answer(self) -> None:
+        status = self.server.answer(self.path, self.headers, self.body())
+        self.reply(status, headers={"Location": self.server.elsewhere} if status == 302 else {})
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(LocalServer):
     """Answers with `statuses`, the last one for ever, and keeps what it took; `/hang` has no answer until the end."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(Calls, port)
         self.statuses = [204]
         self.elsewhere = ""
         self.calls: list[tuple[str, str, bytes]] = []
         self.taken: list[dict[str, Any]] = []
         self.end_hanging = Event()
-        Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
-
-    def url(self, path: str = "/") -> str:
-        return f"http://{self.address}{path}"
 
     def answer(self, path: str, headers: Any, body: bytes) -> int:
         self.calls.append((path, headers["webhook-id"], body))
@@ -105,17 +85,14 @@ def verified(headers: Any, body: bytes) -> bool:
 
 @pytest.fixture
 def start_receiver() -> Iterator[Callable[..., Receiver]]:
-    started: list[Receiver] = []
+    with ExitStack() as running:
 
-    def start(port: int = 0) -> Receiver:
-        started.append(Receiver(port))
-        return started[-1]
+        def start(port: int = 0) -> Receiver:
+            receiver = running.enter_context(serving(Receiver(port)))
+            running.callback(receiver.end_hanging.set)
+            return receiver
 
-    yield start
-    for receiver in started:
-        receiver.end_hanging.set()
-        receiver.shutdown()
-        receiver.server_close()
+        yield start
 
 
 @pytest.fixture
@@ -171,9 +148,9 @@ def failed_once(found: Callback) -> bool:
 
 
 def test_every_end_is_told(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
-    cancelled = send(receiver.url(), count=1)
+    cancelled = send(f"{receiver.url}/", count=1)
     parts.ledger.cancel(cancelled[0].id)
-    failed = send(receiver.url("/other?token=1"), count=3)
+    failed = send(f"{receiver.url}/other?token=1", count=3)
 
     start(receiver)
     wait_for(parts, cancelled + failed, delivered)
@@ -186,7 +163,7 @@ def test_every_end_is_told(parts: Dependencies, receiver: Receiver, start: Any, 
 
 
 def test_a_batch_makes_few_calls(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
-    tasks = send(receiver.url(), count=1000, queue=BATCH_QUEUE)
+    tasks = send(f"{receiver.url}/", count=1000, queue=BATCH_QUEUE)
 
     start(receiver)
     wait_for(parts, tasks, delivered)
@@ -197,7 +174,7 @@ def test_a_batch_makes_few_calls(parts: Dependencies, receiver: Receiver, start:
 
 def test_what_is_not_taken_comes_again_the_same(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     receiver.statuses = [503, 204]
-    tasks = send(receiver.url(), count=2)
+    tasks = send(f"{receiver.url}/", count=2)
 
     start(receiver)
     wait_for(parts, tasks, failed_once)
@@ -211,8 +188,8 @@ def test_no_redirect_is_followed(
     parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
 ) -> None:
     internal = start_receiver()
-    receiver.statuses, receiver.elsewhere = [302], internal.url("/admin")
-    tasks = send(receiver.url())
+    receiver.statuses, receiver.elsewhere = [302], f"{internal.url}/admin"
+    tasks = send(f"{receiver.url}/")
 
     start(receiver, internal)
     wait_for(parts, tasks, failed_once)
@@ -222,7 +199,7 @@ def test_no_redirect_is_followed(
 
 
 def test_a_private_address_is_not_called(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
-    tasks = send(receiver.url())
+    tasks = send(f"{receiver.url}/")
 
     start()
     wait_for(parts, tasks, failed_once)
@@ -238,7 +215,7 @@ def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
     gone.statuses, broken.statuses = [410], [500]
     start(receiver, gone, broken)
 
-    taken, unwanted, waiting = send(receiver.url(), count=3), send(gone.url(), count=2), send(broken.url())
+    taken, unwanted, waiting = send(f"{receiver.url}/", count=3), send(f"{gone.url}/", count=2), send(f"{broken.url}/")
     wait_for(parts, taken, delivered)
     wait_for(parts, unwanted + waiting, failed_once)
 
@@ -262,11 +239,11 @@ def test_a_receiver_that_hangs_holds_up_no_other(
     parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
 ) -> None:
     hanging = start_receiver()
-    stuck = send(hanging.url("/hang"))
+    stuck = send(f"{hanging.url}/hang")
     start(receiver, hanging, MATCH_WEBHOOK_TIMEOUT_S="60")
     wait_until(lambda: bool(hanging.calls), "the receiver hangs")
 
-    tasks = send(receiver.url(), count=5)
+    tasks = send(f"{receiver.url}/", count=5)
     wait_for(parts, tasks, delivered)
 
     assert callback(parts, stuck[0]) == Callback()
@@ -275,7 +252,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
 def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
     parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
-    tasks = send(receiver.url("/hang"))
+    tasks = send(f"{receiver.url}/hang")
 
     start(receiver)
     wait_for(parts, tasks, failed_once)
@@ -289,7 +266,7 @@ def test_a_receiver_that_was_dead_hears_when_it_lives_again(
     dead = start_receiver()
     dead.shutdown()
     dead.server_close()
-    tasks = send(dead.url())
+    tasks = send(f"{dead.url}/")
     start(dead)
     wait_for(parts, tasks, failed_once)
 
@@ -302,7 +279,7 @@ def test_a_receiver_that_was_dead_hears_when_it_lives_again(
 def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
     parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
-    tasks = send(receiver.url(), count=20)
+    tasks = send(f"{receiver.url}/", count=20)
     first = start(receiver)
     wait_for_ends(parts.ledger, tasks)
 
@@ -319,7 +296,7 @@ def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
 def test_a_worker_killed_during_the_call_leaves_it_to_another(
     parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
-    tasks = send(receiver.url("/hang"))
+    tasks = send(f"{receiver.url}/hang")
     first = start(receiver)
     wait_until(lambda: bool(receiver.calls), "the receiver is called")
 
@@ -333,7 +310,7 @@ def test_a_worker_killed_during_the_call_leaves_it_to_another(
 
 
 def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Receiver, start: Any, send: Any) -> None:
-    send(receiver.url("/hang"))
+    send(f"{receiver.url}/hang")
     worker = start(receiver, MATCH_WEBHOOK_TIMEOUT_S="60")
     wait_until(lambda: bool(receiver.calls), "the receiver is called")
 

@@ -13,7 +13,7 @@ from common.queue.broker import QUEUE_SETTINGS
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE
-from common.queue.keys import OPEN, UPLOAD
+from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
@@ -89,7 +89,7 @@ def test_uploads_and_messages_are_gone_when_their_work_is_done(
 
     assert list(real_redis.scan_iter(f"{UPLOAD}*")) == []
     assert real_redis.llen(SINGLE_QUEUE) == 0
-    assert real_redis.hlen("unacked") == 0
+    assert real_redis.hlen(UNACKED) == 0
 
 
 def test_the_newest_request_wins_in_any_order_of_arrival(
@@ -274,7 +274,7 @@ def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stor
 
 def lose_messages(redis: Redis) -> None:
     """Lose what a worker that died may lose, and let enough time pass for it to be noticed."""
-    redis.delete(SINGLE_QUEUE, "unacked", "unacked_index")
+    redis.delete(SINGLE_QUEUE, UNACKED, UNACKED_INDEX)
     long_ago = int(redis.time()[0]) * 1000 - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000
     for task_id in redis.zrange(OPEN, 0, -1):
         redis.zadd(OPEN, {task_id: long_ago})

@@ -20,7 +20,6 @@ from checks.render import MANIFESTS, Combination, Refused, combinations, overlay
 from checks.rules import RULES, Rule, keys_of_secrets, keys_that_nobody_reads
 from checks.tools import KUBE_SCORE, POD_SECURITY, build
 from common.queue.keys import OPEN
-from common.queue.ledger import OPEN
 
 # The oldest with all that is used, one in between, and the newest whose schemas there are.
 VERSIONS = ("1.31", "1.34", "1.37")

@@ -3,9 +3,11 @@
 from redis import Redis
 
 from common.queue import keys
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
+from support.tasks import enqueue
 
 PERSISTED = {
     "match:task:",
@@ -45,8 +47,8 @@ def test_names_of_keys_stay_as_they_are() -> None:
 
 
 def test_fields_of_a_task_stay_as_they_are(fake_redis: Redis, ledger: Ledger) -> None:
-    job = AddJob(filepath="cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": "cat"})
-    [task] = ledger.accept([job], queue=SINGLE_QUEUE)
+    job = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": "cat"})
+    [task] = enqueue(ledger, [job], queue=SINGLE_QUEUE)
     claim = ledger.begin(task.id)
     assert claim is not None
 

@@ -13,7 +13,7 @@ from common.queue.failures import Failures
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE
-from common.queue.keys import OPEN
+from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
@@ -128,9 +128,9 @@ def test_unacknowledged_messages_are_not_enqueued_again(
 ) -> None:
     held, gone = accept_long_ago(), accept_long_ago()
     body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
-    fake_redis.hset("unacked", "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-    fake_redis.hset("unacked", "of a stranger", "[1]")
-    fake_redis.zadd("unacked_index", {"tag": 1, "of a stranger": 1})
+    fake_redis.hset(UNACKED, "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+    fake_redis.hset(UNACKED, "of a stranger", "[1]")
+    fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of a stranger": 1})
 
     sweeper.sweep()
 

@@ -16,7 +16,7 @@ from common.errors import FetchError
 from common.queue.callbacks import Callback, CallState, Outbox
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
-from common.queue.keys import CALLBACK_DUE, CALLBACK_RECEIVER
+from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
 from support.tasks import enqueue
@@ -26,7 +26,6 @@ from workers.webhooks import Deliverer
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 URL = "https://hooks.example.org:443/one?token=SECRET"
 HANGS = "https://hangs.example.org:443/"
-DUE = "match:callbacks:due"
 
 
 class Receivers:
@@ -201,7 +200,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
 ) -> None:
     task_id = end(HANGS)
     let_time_pass(fake_redis)
-    wait_until(lambda: fake_redis.exists(f"match:callbacks:delivery:{HANGS}"), "the callback is being delivered")
+    wait_until(lambda: fake_redis.exists(CALLBACK_DELIVERY + HANGS), "the callback is being delivered")
 
     deliverer.close()
 
