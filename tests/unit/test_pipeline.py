@@ -26,7 +26,7 @@ from common.uploads import Uploads
 from support.tasks import enqueue
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
-from workers.pipeline import MAX_CRASHES, MOST_DEATHS, Pipeline
+from workers.pipeline import MAX_CRASHES, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
@@ -202,7 +202,7 @@ def test_a_poison_image_is_not_decoded_again(
     pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload_id=uploads.put(picture))
-    for _ in range(MOST_DEATHS):
+    for _ in range(MAX_CRASHES):
         pipeline.decode_attempts.start(task_id)
 
     pipeline.run(task_id)
