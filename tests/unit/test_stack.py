@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 
@@ -13,6 +12,7 @@ from common.startup import WRONG_SETTING
 from dev.greeting import demo_command, reached_at
 from dev.programs import CannotStart, Program, Running
 from dev.stack import flower, local_settings
+from support.waiting import wait_until
 
 WITHIN_S = 20
 
@@ -26,11 +26,13 @@ def started(code: str, logs: Path) -> Iterator[Running]:
 
 
 def look_until_started_again(running: Running) -> None:
-    deadline, first = monotonic() + WITHIN_S, running.pid
-    while running.pid == first:
-        assert monotonic() < deadline, "it was not started again"
+    first = running.pid
+
+    def is_another() -> bool:
         running.look()
-        sleep(0.05)
+        return running.pid != first
+
+    wait_until(is_another, "it is started again")
 
 
 def test_a_program_whose_first_start_finds_a_wrong_setting_ends_the_stack_with_its_last_line(tmp_path: Path) -> None:
