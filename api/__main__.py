@@ -10,6 +10,7 @@ from gunicorn.glogging import Logger
 
 from api.access.keys import Keyring
 from api.metrics_folder import create_metrics_folder, mark_process_dead, remove_metrics_folder
+from common import command_line
 from common.config import Settings
 from common.errors import ConfigError
 from common.startup import start, stop_over
@@ -111,6 +112,7 @@ def keyring_of(settings: Settings) -> Keyring | None:
 
 def main() -> int:
     """Serve until told to stop; return the exit status."""
+    command_line.parser("api", "Serve the HTTP API with gunicorn.").parse_args()
     settings = start("api")
     try:
         keyring = keyring_of(settings)

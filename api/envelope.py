@@ -9,8 +9,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 
 from api.access.authorization import Forbidden, Refused, Unauthenticated
 from api.forms.reading import TooLarge, UnsupportedBody
-from api.forms.sources import UnknownFilepath
-from api.work.idempotency import IdempotencyConflict
+from api.sources import UnknownFilepath
+from api.use_cases.idempotency import IdempotencyConflict
 from common.errors import (
     FetchError,
     ImageError,

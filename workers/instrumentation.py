@@ -54,11 +54,11 @@ class Instrumentation:
         """Yield a span in the trace of the request that created the task; log lines carry the request's id."""
         span = tracer.start_span(
             "work",
-            context=tracing.extract(claim.origin.traceparent),
+            context=tracing.extract(claim.context.traceparent),
             kind=SpanKind.CONSUMER,
-            attributes={"match.task_id": claim.task_id, "match.request_id": claim.origin.request_id},
+            attributes={"match.task_id": claim.task_id, "match.request_id": claim.context.request_id},
         )
-        with tracing.active(span), bound(request_id=claim.origin.request_id):
+        with tracing.active(span), bound(request_id=claim.context.request_id):
             yield span
 
     @contextmanager

@@ -51,7 +51,7 @@ CODES: dict[int, dict[str, str]] = {
         "empty_image": "the picture has no bytes",
         "too_many_pixels": "the picture has more pixels than are decoded",
         "out_of_memory": "the picture takes more memory to decode than there is",
-        "image_ends_worker": "workers ended while they decoded the picture",
+        "decoder_crashed": "workers crashed while they decoded the image",
         "fetch_failed": "the URL could not be fetched",
         "http_status": "the URL's host answered with an error",
         "timeout": "the download took too long",

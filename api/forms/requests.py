@@ -25,7 +25,8 @@ from api.forms.parameters import (
     Whole,
     wrong,
 )
-from api.forms.sources import Pictured, Source, Sourced, choose
+from api.forms.sources import Pictured, Sourced, choose
+from api.sources import Source
 from common.config import Settings
 
 # The kind of its cursors, and their places: those in the order of requests.
@@ -140,8 +141,8 @@ class AddMany(Ordered, Waiting):
                 found[number][field] = value
         return dict(sorted(found.items()))
 
-    def picture(self, number: int) -> str:
-        """Return the parameter by which an item's picture came."""
+    def source_of(self, number: int) -> str:
+        """Return the parameter that names an item's image."""
         return self.shown("image" if number in self.images else "url", number)
 
     def shown(self, field: str, number: int) -> str:

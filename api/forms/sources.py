@@ -1,46 +1,14 @@
-"""Where a picture comes from: an upload, a URL, or a filepath under which it is stored."""
+"""Parameters that name an image: by upload, by URL, or by the filepath of a stored image."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from werkzeug.datastructures import FileStorage
 
 from api.forms.parameters import Parameters, Upload, Url, wrong, wrong_together
+from api.sources import Source
 from common.config import Settings
-from common.errors import FetchError, ImageError, MatchError
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """A picture by `url`, `data` or `filepath`, exactly one of them; `field` is the parameter that named it."""
-
-    field: str
-    url: str | None = None
-    data: bytes | None = None
-    filepath: str | None = None
-
-
-class UnknownFilepath(MatchError):
-    """No picture is stored under this filepath."""
-
-    code = "unknown_filepath"
-
-    def __init__(self, field: str) -> None:
-        super().__init__(f"{field} names no stored picture")
-        self.field = field
-
-
-@contextmanager
-def naming(field: str) -> Iterator[None]:
-    """Let an error that a picture brought about name the parameter that the picture came by."""
-    try:
-        yield
-    except (ImageError, FetchError) as error:
-        error.field = field
-        raise
 
 
 class Sourced(Parameters):

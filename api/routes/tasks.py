@@ -16,7 +16,7 @@ from api.forms.parameters import Cursor, OneOf, Parameters, Whole, cursor, text,
 from api.services import Services
 from common.queue.task_json import task_json
 from common.queue.task_pages import CURSOR, LISTED, Page
-from common.queue.tasks import Refusal, State, Task
+from common.queue.tasks import RetryRejected, State, Task
 
 # The kind of their cursors.
 TASKS = "tasks"
@@ -24,10 +24,12 @@ LIST_LIMIT = 1000
 # Each is read, opened and sent: about a second's work.
 RETRY_LIMIT = 1000
 MESSAGE_OF = {
-    Refusal.UNKNOWN: "there is no such task, or it was forgotten",
-    Refusal.NOT_FAILED: "the task has not failed",
-    Refusal.TOO_LATE: "the task was accepted too long ago: a later deletion may be forgotten by now; add it again",
-    Refusal.UPLOAD_LOST: "the uploaded bytes are gone; add them again",
+    RetryRejected.UNKNOWN: "there is no such task, or it was forgotten",
+    RetryRejected.NOT_FAILED: "the task has not failed",
+    RetryRejected.TOO_LATE: (
+        "the task was accepted too long ago: a later deletion may be forgotten by now; add it again"
+    ),
+    RetryRejected.UPLOAD_LOST: "the uploaded bytes are gone; add them again",
 }
 
 
@@ -73,7 +75,7 @@ def task(services: Services, given: requests.Task) -> Response:
     """Tell what became of accepted work."""
     found = services.ledger.task(given.id)
     if found is None:
-        return _refused(Refusal.UNKNOWN)
+        return _refused(RetryRejected.UNKNOWN)
     return ok([task_json(found)])
 
 
@@ -88,10 +90,10 @@ def retry_task(services: Services, given: requests.Task) -> Response:
 
     A 409 has the `task` beside its reason.
     """
-    [refusal] = services.recovery.retry([given.id])
+    [refusal] = services.manage_tasks.retry([given.id])
     found = services.ledger.task(given.id)
     if refusal is not None or found is None:
-        return _refused(refusal or Refusal.UNKNOWN, found)
+        return _refused(refusal or RetryRejected.UNKNOWN, found)
     response = ok([task_json(found)], http_status=202)
     response.headers["Location"] = f"/tasks/{given.id}"
     return response
@@ -100,7 +102,7 @@ def retry_task(services: Services, given: requests.Task) -> Response:
 def retry_tasks(services: Services, given: Retry) -> Response:
     """Send many failed tasks again; the reply's cursor goes on to those that this request did not come to."""
     page = _page(services, given, State.FAILED, given.limit)
-    refusals = services.recovery.retry([found.id for found in page.tasks])
+    refusals = services.manage_tasks.retry([found.id for found in page.tasks])
     left = Counter(refusal.value for refusal in refusals if refusal is not None)
     result = {"retried": len(refusals) - left.total(), "left": dict(left)}
     return ok([result], http_status=202, cursor=_cursor(page))
@@ -111,10 +113,10 @@ def cancel_task(services: Services, given: requests.Task) -> Response:
 
     One that was cancelled before is cancelled all the same. A 409 has the `task` beside its reason.
     """
-    was = services.recovery.cancel(given.id)
+    was = services.manage_tasks.cancel(given.id)
     found = services.ledger.task(given.id)
     if was is None or found is None:
-        return _refused(Refusal.UNKNOWN)
+        return _refused(RetryRejected.UNKNOWN)
     # Asked for twice, it is cancelled all the same.
     if was not in {State.PENDING, State.CANCELLED}:
         message = f"the task is {was}; only one that is {State.PENDING} can be cancelled"
@@ -132,10 +134,10 @@ def _cursor(page: Page) -> str | None:
     return None if page.cursor is None else cursor(TASKS, page.cursor)
 
 
-def _refused(refusal: Refusal, found: Task | None = None) -> Response:
+def _refused(refusal: RetryRejected, found: Task | None = None) -> Response:
     """Return why a task stays as it is, and the task where there is one."""
-    status = 404 if refusal is Refusal.UNKNOWN else 409
-    state = f": it is {found.state}" if refusal is Refusal.NOT_FAILED and found is not None else ""
+    status = 404 if refusal is RetryRejected.UNKNOWN else 409
+    state = f": it is {found.state}" if refusal is RetryRejected.NOT_FAILED and found is not None else ""
     known = {} if found is None else {"task": task_json(found)}
     return fail(status, MESSAGE_OF[refusal] + state, code=refusal.value, field="id", **known)
 

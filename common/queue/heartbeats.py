@@ -1,4 +1,4 @@
-"""Which workers live: each says so now and then, by Redis's clock."""
+"""Heartbeats: which workers are alive, by Redis's clock."""
 
 from redis import Redis
 
@@ -7,12 +7,12 @@ from common.queue.scripts import script
 from common.redis.client import redis_errors
 
 EVERY_S = 10.0
-# Two that are late or lost are no death.
+# Two heartbeats may be late or lost.
 ALIVE_FOR_S = 30.0
 
 
 class Heartbeats:
-    """The beats of all workers.
+    """The heartbeats of all workers.
 
     Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
@@ -22,11 +22,11 @@ class Heartbeats:
         self._beat = script(redis, "heartbeat", alive_ms=int(ALIVE_FOR_S * 1000))
 
     def beat(self, name: str) -> None:
-        """Say that the worker of this name lives."""
+        """Note that the worker of this name is alive."""
         with redis_errors():
             self._beat(name=name)
 
     def end(self, name: str) -> None:
-        """Say that it ends."""
+        """Note that it has stopped."""
         with redis_errors():
             self._redis.zrem(keys.WORKERS, name)

@@ -8,7 +8,7 @@ from redis import Redis
 from common.queue import keys
 from common.queue.jobs import QUEUES
 from common.queue.scripts import script
-from common.queue.tasks import Sent
+from common.queue.tasks import QueuedTask
 from common.redis.client import redis_errors
 
 # Tasks enqueued at once for a host whose limit was removed.
@@ -50,17 +50,17 @@ class HostSlots:
             max_unlimited=MAX_UNLIMITED,
         )
 
-    def release(self, host: str, task_id: str) -> list[Sent]:
+    def release(self, host: str, task_id: str) -> list[QueuedTask]:
         """Release the task's slot; return the waiting tasks that hold one now, to be enqueued."""
         with redis_errors():
             reply = self._release(*QUEUES, host=host, id=task_id)
         now, admitted = cast("tuple[int, list[bytes]]", reply)
         return [
-            Sent(task_id=task_id.decode(), queue=queue.decode(), at=now)
+            QueuedTask(task_id=task_id.decode(), queue=queue.decode(), enqueued_at=now)
             for task_id, queue in zip(admitted[::2], admitted[1::2], strict=True)
         ]
 
-    def admit(self, host: str) -> list[Sent]:
+    def admit(self, host: str) -> list[QueuedTask]:
         """Return the waiting tasks, to be enqueued, for which slots are free although nobody released one."""
         return self.release(host, "")
 

@@ -15,24 +15,35 @@ from typing import Any, cast
 from redis import Redis
 
 from common.config import MIB
-from common.errors import FetchError, Overloaded
-from common.net.addresses import read_url
 from common.queue import keys
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
 from common.queue.host_limits import NO_LIMIT, HostLimit
-from common.queue.jobs import BATCH_QUEUE, NOWHERE, AddJob, Order, Origin
+from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, job_of
+from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, RequestContext
 from common.queue.scripts import script
-from common.queue.tasks import FIELDS, Claim, Closing, Entry, Known, Refusal, Sent, State, Task, task_from
-from common.redis.client import RETRY_AFTER_S, redis_errors
+from common.queue.tasks import (
+    FIELDS,
+    Claim,
+    QueuedTask,
+    RetryRejected,
+    State,
+    Task,
+    TaskResult,
+    task_from,
+)
+from common.redis.client import redis_errors
 
 # How long a task whose id follows from its sender's key is kept at least, from when it was accepted.
 REMEMBERED_S = 86_400
 
-REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE, "emptied": Refusal.UPLOAD_LOST}
+REJECTION_OF = {"unknown": RetryRejected.UNKNOWN, "late": RetryRejected.TOO_LATE, "emptied": RetryRejected.UPLOAD_LOST}
+
+# Outcomes of the script `enqueue` that are no fingerprints.
+CREATED, FULL = b"", b"full"
 
 
 class Ledger:
-    """The one place that knows which work was accepted and what became of it.
+    """Which tasks were accepted, and the state of each.
 
     Every method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
@@ -66,85 +77,73 @@ class Ledger:
         self._cancel = script(redis, "cancel", finished_keep_s=finished_keep_s, **callbacks)
         self._retry = script(redis, "retry", max_age_ms=failed_keep_s * 1000)
 
-    def accept(self, jobs: Sequence[AddJob], *, queue: str, origin: Origin = NOWHERE) -> list[Task]:
-        """Write one pending task a job, all or none, each with its place in the order of requests.
+    def enqueue(
+        self, items: Sequence[AddItem], *, queue: str, context: RequestContext = NO_REQUEST
+    ) -> list[EnqueueResult | None]:
+        """Add a pending task for each item, in order, and return the results; None for an item without room.
 
-        Raises Overloaded when more than `max_open` tasks would be open.
+        There is room for `max_open` open tasks. An item whose task exists already gets that task, as it is now. Several
+        processes may enqueue the same items at once: each task is CREATED for exactly one of them.
         """
-        entries = self.enter([Order(job=job, host=_host(job)) for job in jobs], queue=queue, origin=origin)
-        return [entry.task for entry in entries]
-
-    def enter(self, orders: Sequence[Order], *, queue: str, origin: Origin = NOWHERE) -> list[Entry]:
-        """Write a pending task an order, as `accept`; one whose task is there already gets that one, as it is now.
-
-        Several may enter the same orders at once: each task is new to exactly one of them.
-        """
-        ids = [order.task_id or secrets.token_hex(16) for order in orders]
-        items = [
-            part
-            for task_id, order in zip(ids, orders, strict=True)
-            for part in (
+        ids = [item.task_id or secrets.token_hex(16) for item in items]
+        words = [
+            word
+            for task_id, item in zip(ids, items, strict=True)
+            for word in (
                 task_id,
-                order.job.filepath,
-                order.job.to_json(),
-                order.host if self._host_limit.slots else "",
-                order.callback,
-                order.fingerprint,
+                item.filepath,
+                item.job_json(),
+                item.host if self._host_limit.slots else "",
+                context.callback_url,
+                item.fingerprint,
             )
         ]
         with redis_errors():
-            answer = self._enqueue(*items, queue=queue, request_id=origin.request_id, traceparent=origin.traceparent)
-        if answer is None:
-            raise Overloaded("too many pictures are waiting", retry_after=RETRY_AFTER_S)
-        first, now, *known = cast("list[Any]", answer)
-        there = self.known([task_id for task_id, mark in zip(ids, *known, strict=True) if mark]) if known else {}
-        return [
-            there[task_id].entry(order.fingerprint)
-            if task_id in there
-            else Entry(
-                Task(
-                    id=task_id,
-                    state=State.PENDING,
-                    filepath=order.job.filepath,
-                    seq=first + place,
-                    accepted=now,
-                    request_id=origin.request_id or None,
-                    callback=Callback() if order.callback else None,
-                )
-            )
-            for place, (task_id, order) in enumerate(zip(ids, orders, strict=True))
-        ]
+            answer = self._enqueue(*words, queue=queue, request_id=context.request_id, traceparent=context.traceparent)
+        first, now, *rest = cast("list[Any]", answer)
+        outcomes: list[bytes] = rest[0] if rest else [CREATED] * len(items)
+        replayed = [task_id for task_id, outcome in zip(ids, outcomes, strict=True) if outcome not in {CREATED, FULL}]
+        existing = self.existing(replayed) if replayed else {}
+        results: list[EnqueueResult | None] = []
+        for number, (task_id, item, outcome) in enumerate(zip(ids, items, outcomes, strict=True)):
+            if outcome == FULL:
+                results.append(None)
+            elif task_id in existing:
+                results.append(existing[task_id].compared(item.fingerprint))
+            else:
+                results.append(EnqueueResult(_pending(task_id, item.filepath, first + number, now, context)))
+        return results
 
-    def known(self, task_ids: Sequence[str]) -> dict[str, Known]:
-        """Return those of these tasks that are there and were entered by an id of their sender's."""
+    def existing(self, task_ids: Sequence[str]) -> dict[str, EnqueueResult]:
+        """Return those of these tasks that exist and whose id follows from an idempotency key."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:
                 pipe.hmget(keys.TASK + task_id, *FIELDS, "fingerprint")
-            found = cast("list[list[bytes | None]]", pipe.execute())
+            rows = cast("list[list[bytes | None]]", pipe.execute())
         return {
-            task_id: Known(task_from(task_id, values), fingerprint.decode())
-            for task_id, (*values, fingerprint) in zip(task_ids, found, strict=True)
+            task_id: EnqueueResult(task_from(task_id, values), EnqueueStatus.EXISTING, fingerprint.decode())
+            for task_id, (*values, fingerprint) in zip(task_ids, rows, strict=True)
             if fingerprint
         }
 
     def begin(self, task_id: str) -> Claim | None:
-        """Mark the task as running and return its work; None when there is none to do now.
+        """Mark the task as running and return its claim; None where it cannot run now.
 
-        There is none for a task that is closed or unknown, nor for one whose host has no free slot: that one waits,
-        pending, without a message, until `HostSlots` returns it.
+        It cannot if it is closed or unknown, nor if its host has no free slot: then it waits, pending, without a
+        message, until `HostSlots` returns it.
         """
         with redis_errors():
-            answer = self._begin(id=task_id)
-        if not answer:
+            reply = self._begin(id=task_id)
+        if not reply:
             return None
-        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", answer))
+        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", reply))
         return Claim(
             task_id=task_id,
             seq=int(seq),
-            job=AddJob.from_json(job),
+            **job_of(job),
             host=host or None,
-            origin=Origin(request_id=request_id, traceparent=traceparent),
+            context=RequestContext(request_id=request_id, traceparent=traceparent),
         )
 
     def give_back(self, task_id: str) -> None:
@@ -152,63 +151,62 @@ class Ledger:
         with redis_errors():
             self._give_back(id=task_id)
 
-    def close(self, closings: Sequence[Closing]) -> int:
-        """End tasks and tell who waits for them; return how many callbacks had to be dropped: too many wait.
+    def finish(self, results: Sequence[TaskResult]) -> int:
+        """Close tasks and publish that; return how many callbacks were dropped because too many are waiting.
 
-        One that is closed already keeps its first end, save that of a failure that another delivery made good.
+        A task that is closed already keeps its first result, except a failure where another delivery of its message
+        succeeded.
         """
-        if not closings:
+        if not results:
             return 0
-        items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]
+        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error)]
         with redis_errors():
             return int(cast("int", self._finish(*items)))
 
     def cancel(self, task_id: str) -> State | None:
-        """Cancel the task if it is pending, tell who waits for it, and return the state that it was in.
+        """Cancel the task if it is pending, publish that, and return the state that it had.
 
-        None for a task that is unknown or was forgotten.
+        None for a task that is unknown or has expired.
         """
         with redis_errors():
             was = cast("bytes | None", self._cancel(id=task_id))
         return State(was.decode()) if was else None
 
-    def retry(self, task_ids: Sequence[str]) -> list[Sent | Refusal]:
-        """Open failed tasks again, each with its old place in the order of requests.
+    def retry(self, task_ids: Sequence[str]) -> list[QueuedTask | RetryRejected]:
+        """Open failed tasks again, each with its old sequence number.
 
-        Returns in the order given what is to be sent now, or why a task stays as it is.
+        Returns for each task what is to be enqueued now, or why it stays as it is.
         """
         if not task_ids:
             return []
         with redis_errors():
-            answer = self._retry(*task_ids)
-        now, outcomes = cast("tuple[int, list[bytes]]", answer)
+            reply = self._retry(*task_ids)
+        now, outcomes = cast("tuple[int, list[bytes]]", reply)
         return [
-            Sent(task_id=task_id, queue=queue.decode(), at=now)
+            QueuedTask(task_id=task_id, queue=queue.decode(), enqueued_at=now)
             if was == State.FAILED.value.encode()
-            else REFUSAL_OF.get(was.decode(), Refusal.NOT_FAILED)
+            else REJECTION_OF.get(was.decode(), RetryRejected.NOT_FAILED)
             for task_id, was, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
         ]
 
     def task(self, task_id: str) -> Task | None:
-        """Return the task, or None when it is unknown or was forgotten."""
+        """Return the task, or None where it is unknown or has expired."""
         with redis_errors():
             values = cast("list[bytes | None]", self._redis.hmget(keys.TASK + task_id, FIELDS))
         return None if values[0] is None else task_from(task_id, values)
 
     def uploads_of(self, task_ids: Sequence[str]) -> dict[str, str]:
-        """Return the claim checks of those of these tasks that have an upload and may yet need it."""
+        """Return, by task id, the ids of uploads that these tasks may still need."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:
                 pipe.hget(keys.TASK + task_id, "job")
             jobs = cast("list[bytes | None]", pipe.execute())
-        found = {
-            task_id: AddJob.from_json(job.decode()).upload for task_id, job in zip(task_ids, jobs, strict=True) if job
-        }
-        return {task_id: upload for task_id, upload in found.items() if upload}
+        upload_ids = {task_id: job_of(job)["upload_id"] for task_id, job in zip(task_ids, jobs, strict=True) if job}
+        return {task_id: upload_id for task_id, upload_id in upload_ids.items() if upload_id}
 
     def open_count(self) -> int:
-        """Return how many tasks wait or run."""
+        """Return how many tasks are open: pending or running."""
         with redis_errors():
             return int(self._redis.zcard(keys.OPEN))
 
@@ -218,11 +216,13 @@ class Ledger:
             self._redis.ping()
 
 
-def _host(job: AddJob) -> str:
-    if job.url is None:
-        return ""
-    try:
-        return read_url(job.url).host
-    except FetchError:
-        # It will fail with its reason when it is fetched.
-        return ""
+def _pending(task_id: str, filepath: str, seq: int, accepted: int, context: RequestContext) -> Task:
+    return Task(
+        id=task_id,
+        state=State.PENDING,
+        filepath=filepath,
+        seq=seq,
+        accepted=accepted,
+        request_id=context.request_id or None,
+        callback=Callback() if context.callback_url else None,
+    )

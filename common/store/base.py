@@ -59,13 +59,13 @@ class Verdict(StrEnum):
     """A newer request for this filepath stands already: nothing was changed."""
     HELD = "held"
     """The store cannot take it now; the same item may be written later."""
-    REFUSED = "refused"
+    REJECTED = "rejected"
     """The store will never take this item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The outcome of one item; `reason` says why it was held or refused."""
+    """The outcome of one item; `reason` says why it was held or rejected."""
 
     verdict: Verdict
     reason: str = ""

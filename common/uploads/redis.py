@@ -10,83 +10,83 @@ from common.queue import keys
 from common.queue.admission import Admission
 from common.redis.client import redis_errors
 from common.redis.scripts import Script
-from common.uploads.base import CROWDED_SHARE, UNCLAIMED_S, is_claim, new_claim, no_room
+from common.uploads.base import NEARLY_FULL_SHARE, UNKEPT_S, is_upload_id, new_upload_id, out_of_space
 
 FOLDER = Path(__file__).parent / "lua"
 
 
 class RedisUploads:
-    """Uploads in Redis; `room` watches its memory, `max_bytes` is the most that may be held.
+    """Uploads in Redis; `admission` checks its memory, `max_bytes` is the most that may be stored.
 
-    `unclaimed_s` is how long bytes live that are never kept.
+    `unkept_s` is how long bytes exist that are never kept.
     """
 
-    def __init__(self, redis: Redis, *, room: Admission, max_bytes: int, unclaimed_s: float = UNCLAIMED_S) -> None:
+    def __init__(self, redis: Redis, *, admission: Admission, max_bytes: int, unkept_s: float = UNKEPT_S) -> None:
         self._redis = redis
-        self._room = room
+        self._admission = admission
         self._max_bytes = max_bytes
-        self._unclaimed_ms = int(unclaimed_s * 1000)
+        self._unkept_ms = int(unkept_s * 1000)
         self._count = Script(redis, FOLDER / "count.lua", {**keys.IN_SCRIPTS, "max_bytes": max_bytes})
         self._keep = Script(redis, FOLDER / "keep.lua", keys.IN_SCRIPTS)
         self._drop = Script(redis, FOLDER / "drop.lua", keys.IN_SCRIPTS)
         self._held = Script(redis, FOLDER / "held_bytes.lua", keys.IN_SCRIPTS)
 
     def put(self, data: bytes) -> str:
-        """Store `data` for a day and return its claim check."""
-        self._room.check(len(data))
-        claim = new_claim()
+        """Store `data` for a day and return its id."""
+        self._admission.check(len(data))
+        upload_id = new_upload_id()
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            pipe.set(_key(claim), data, px=self._unclaimed_ms)
-            self._count.queue_in(pipe, upload_id=claim, keep_ms=self._unclaimed_ms)
+            pipe.set(_key(upload_id), data, px=self._unkept_ms)
+            self._count.queue_in(pipe, upload_id=upload_id, keep_ms=self._unkept_ms)
             fits = pipe.execute()[-1]
         if not fits:
-            raise no_room()
-        return claim
+            raise out_of_space()
+        return upload_id
 
-    def keep(self, *claims: str) -> None:
-        """Let the bytes stay until they are dropped."""
+    def keep(self, *upload_ids: str) -> None:
+        """Keep the bytes until they are dropped."""
         with redis_errors():
-            self._keep(*claims)
+            self._keep(*upload_ids)
 
-    def get(self, claim: str) -> bytes | None:
-        """Return the bytes, or None when they are gone."""
+    def get(self, upload_id: str) -> bytes | None:
+        """Return the bytes, or None where they do not exist."""
         with redis_errors():
-            data = self._redis.get(_key(claim))
+            data = self._redis.get(_key(upload_id))
         return data if isinstance(data, bytes) else None
 
-    def there(self, claims: Sequence[str]) -> set[str]:
-        """Return those of the claims whose bytes are there."""
+    def existing(self, upload_ids: Sequence[str]) -> set[str]:
+        """Return those of the ids whose bytes exist."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            for claim in claims:
-                pipe.exists(_key(claim))
-            found = pipe.execute()
-        return {claim for claim, is_there in zip(claims, found, strict=True) if is_there}
+            for upload_id in upload_ids:
+                pipe.exists(_key(upload_id))
+            existing = pipe.execute()
+        return {upload_id for upload_id, exists in zip(upload_ids, existing, strict=True) if exists}
 
-    def drop(self, claims: Sequence[str], *, after_s: float = 0) -> None:
-        """Forget the bytes, at once or `after_s` seconds from now."""
-        if not claims:
+    def drop(self, upload_ids: Sequence[str], *, after_s: float = 0) -> None:
+        """Delete the bytes, at once or `after_s` seconds from now."""
+        if not upload_ids:
             return
         with redis_errors():
-            self._drop(*claims, after_ms=int(after_s * 1000))
+            self._drop(*upload_ids, after_ms=int(after_s * 1000))
 
     def held_bytes(self) -> int:
-        """Return how many bytes are held."""
+        """Return how many bytes are stored."""
         with redis_errors():
             return cast("int", self._held())
 
-    def is_crowded(self) -> bool:
-        """Say whether there soon will be no room."""
-        return self._room.is_crowded() or self.held_bytes() > CROWDED_SHARE * self._max_bytes
+    def is_nearly_full(self) -> bool:
+        """Return whether the space has run out, or soon will."""
+        return self._admission.is_nearly_full() or self.held_bytes() > NEARLY_FULL_SHARE * self._max_bytes
 
     def purge(self) -> None:
-        """Do nothing: Redis forgets by itself."""
+        """Do nothing: Redis expires them by itself."""
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._redis.close()
 
 
-def _key(claim: str) -> str:
-    return keys.UPLOAD + claim if is_claim(claim) else "match:nothing"
+def _key(upload_id: str) -> str:
+    return keys.UPLOAD + upload_id if is_upload_id(upload_id) else "match:nothing"

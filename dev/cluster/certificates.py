@@ -37,7 +37,11 @@ def make_certificates(folder: Path, *, names: Sequence[str] = ()) -> Certificate
     made = Certificates(folder)
     authority_key = folder / "ca.key"
     known_as = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in ("localhost", *names))])
-    _openssl("-subj", "/CN=match-cluster", "-keyout", str(authority_key), "-out", str(made.authority))
+    _openssl(
+        # Python 3.13 and later trust no authority without its key usage.
+        *("-subj", "/CN=match-cluster", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        *("-keyout", str(authority_key), "-out", str(made.authority)),
+    )
     _openssl(
         *("-subj", "/CN=localhost", "-addext", f"subjectAltName={known_as}"),
         *("-addext", "extendedKeyUsage=serverAuth,clientAuth", "-addext", "basicConstraints=critical,CA:FALSE"),

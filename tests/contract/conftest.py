@@ -11,10 +11,8 @@ from common.store.base import Store
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 
-STORES = ["sqlite", "elastic"]
 
-
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["sqlite", pytest.param("elastic", marks=pytest.mark.elasticsearch)])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
     """Open the store of this test once more, as another process would."""
     opened: list[Store] = []
@@ -49,7 +47,7 @@ def store(connect: Callable[[], Store]) -> Store:
     return store
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["sqlite", "elastic"])
 def absent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store whose place is not there: no file, nobody listening."""
     if request.param == "sqlite":

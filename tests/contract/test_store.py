@@ -150,7 +150,7 @@ def test_one_bad_item_never_costs_the_others(store: Store) -> None:
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
-    assert [item.verdict for item in written] == [STORED, Verdict.REFUSED, STORED]
+    assert [item.verdict for item in written] == [STORED, Verdict.REJECTED, STORED]
     assert written[1].reason
     assert listed(store) == ["cat.jpg", "dog.jpg"]
 

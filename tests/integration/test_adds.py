@@ -290,7 +290,7 @@ def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret of the inside")
 
-    monkeypatch.setattr("api.routes.batch.accepted", broken)
+    monkeypatch.setattr("api.routes.batch.outcome_of", broken)
 
     [outcome] = batch(client, line("a"))
 

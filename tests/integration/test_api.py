@@ -108,7 +108,7 @@ def test_searches_beyond_the_gate_are_refused_quickly_and_a_ping_passes(make_cli
     closure = client.application.view_functions["search"].__closure__ or ()
     [held] = [cell.cell_contents for cell in closure if isinstance(cell.cell_contents, Services)]
 
-    with held.searching.passage():
+    with held.search_limit.acquire():
         refused = client.post("/search", data={"image": upload()})
         ping = client.get("/ping")
 

@@ -12,16 +12,18 @@ from typing import Any, NoReturn, Self
 import pytest
 from redis import Redis
 
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 from dev.elasticsearch_node import ALONE, Node, why_not
 from dev.redis_server import RedisServer, find_program
 from support import records
+from support.tasks import enqueue
 from support.waiting import wait_until
 
 WITHIN_S = 60.0
@@ -100,10 +102,10 @@ def ledger_of(server: RedisServer) -> Ledger:
 
 def accept_some(ledger: Ledger) -> tuple[list[str], str]:
     """Return the ids of tasks that are open, and that of one that failed."""
-    jobs = [AddJob(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
-    tasks = ledger.accept(jobs, queue=SINGLE_QUEUE)
+    jobs = [AddItem(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
+    tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
     failed = tasks.pop().id
-    ledger.close([Closing(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
+    ledger.finish([TaskResult(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
     return [task.id for task in tasks], failed
 
 

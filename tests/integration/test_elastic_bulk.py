@@ -12,7 +12,8 @@ import pytest
 
 from common.errors import StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
@@ -20,7 +21,8 @@ from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
 from support.http_servers import Handler, LocalServer, serving
 from support.records import record
-from workers.settlement import Settlement
+from support.tasks import enqueue
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 MIB = 1024 * 1024
@@ -118,7 +120,7 @@ def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticS
     written = store.put([record(path, seq) for seq, path in enumerate(answers, 1)])
 
     held = [Verdict.HELD] * 3
-    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REFUSED, Verdict.STORED]
+    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REJECTED, Verdict.STORED]
     assert [one.reason for one in written] == ["", "trouble 429", "trouble 503", "trouble 500", "trouble 400", ""]
 
 
@@ -162,7 +164,7 @@ def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, st
 
     written = store.put([record("cat.jpg", 1), odd, record("dog.jpg", 3)])
 
-    assert verdicts(written) == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert verdicts(written) == [Verdict.STORED, Verdict.REJECTED, Verdict.STORED]
     assert sorted(path for _, path in cluster.kept.values()) == ["cat.jpg", "dog.jpg"]
 
 
@@ -185,18 +187,18 @@ def test_a_write_of_which_nothing_is_taken_is_an_error(
 def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callable[[int], list[State]]]:
     """Write so many pictures as a worker does, 32 at once; each filepath comes twice, its two soon after each other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
-    settlement = Settlement(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, settlement, DecodeAttempts(fake_redis), most=20, linger_s=0.01, hold_s=60)
+    finisher = TaskFinisher(ledger, uploads, failed_keep_s=60)
+    writer = Writer(store, finisher, DecodeAttempts(fake_redis), most=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
         assert claim is not None
-        return writer.write(claim, record(claim.job.filepath, claim.seq))
+        return writer.write(claim, record(claim.filepath, claim.seq))
 
     def write(count: int) -> list[State]:
-        jobs = [AddJob(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
+        jobs = [AddItem(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
         with ThreadPoolExecutor(32) as pool:
-            return list(pool.map(write_one, [task.id for task in ledger.accept(jobs, queue=SINGLE_QUEUE)]))
+            return list(pool.map(write_one, [task.id for task in enqueue(ledger, jobs, queue=SINGLE_QUEUE)]))
 
     yield write
     writer.close()

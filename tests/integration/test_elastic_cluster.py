@@ -14,7 +14,8 @@ from redis import Redis
 
 from common.errors import StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.tasks import State
@@ -23,8 +24,9 @@ from common.store.elastic import ElasticStore, Shape
 from dev.elasticsearch_cluster import Cluster
 from dev.elasticsearch_node import why_not
 from support import records
+from support.tasks import enqueue
 from support.waiting import wait_until
-from workers.settlement import Settlement
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 # Three nodes start, two of them twice, on a machine that may be busy.
@@ -150,8 +152,8 @@ class Load:
 
     def _add(self, rng: random.Random) -> None:
         name = f"moving/{rng.randrange(MOVING)}.jpg" if rng.random() < 0.5 else f"once/{rng.getrandbits(64):x}.jpg"
-        job = AddJob(filepath=name, url="http://example.org")
-        (task,) = self._ledger.accept([job], queue=SINGLE_QUEUE)
+        job = AddItem(filepath=name, url="http://example.org")
+        (task,) = enqueue(self._ledger, [job], queue=SINGLE_QUEUE)
         claim = self._ledger.begin(task.id)
         assert claim is not None
         # The download: those that began later often end earlier.
@@ -198,7 +200,7 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
     ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
     writer = Writer(
         store,
-        Settlement(ledger, uploads, failed_keep_s=600),
+        TaskFinisher(ledger, uploads, failed_keep_s=600),
         DecodeAttempts(real_redis),
         most=200,
         linger_s=0.05,

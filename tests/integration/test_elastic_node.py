@@ -331,7 +331,7 @@ def test_a_document_that_cannot_be_indexed_is_refused_with_the_reason(store: Ela
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
-    assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REJECTED, Verdict.STORED]
     assert "out of range" in written[1].reason
 
 

@@ -12,25 +12,26 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
+from api.publisher import Publisher
+from api.use_cases.manage_tasks import ManageTasks
 from common.config import Settings
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
-from common.wiring import Parts, host_limit, wire
+from common.wiring import Dependencies, build_dependencies, host_limit
 from support.http_servers import Handler, LocalServer, serving
 from support.images import gradient, noise
-from support.tasks import accept_images, accept_upload, fail, task_of, wait_for_ends
+from support.tasks import accept_images, accept_upload, enqueue, fail, task_of, wait_for_ends
 from support.waiting import wait_until
-from workers.hosts import Hosts
+from workers.host_limiter import HostLimiter
+from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
@@ -39,17 +40,19 @@ LONG_AGO_MS = 20 * 60 * 1000
 BLOCK = 1000
 
 
-def finished(parts: Parts, task: Task) -> int:
+def finished(parts: Dependencies, task: Task) -> int:
     found = task_of(parts.ledger, task.id)
     assert found.finished is not None
     return found.finished
 
 
-def seq_of(parts: Parts, filepath: str) -> int:
+def seq_of(parts: Dependencies, filepath: str) -> int:
     return parts.store.records([filepath])[filepath].seq
 
 
-def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_flood_of_batch_work_starves_no_single_add(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     flood = accept_images(parts, 500, queue=BATCH_QUEUE)
     publisher.send(flood, queue=BATCH_QUEUE)
     start_worker()
@@ -68,7 +71,7 @@ def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Pu
 @pytest.mark.parametrize("newer", [SINGLE_QUEUE, BATCH_QUEUE])
 @pytest.mark.parametrize("worked_first", [SINGLE_QUEUE, BATCH_QUEUE])
 def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
-    parts: Parts, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
+    parts: Dependencies, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
 ) -> None:
     older = SINGLE_QUEUE if newer == BATCH_QUEUE else BATCH_QUEUE
     tasks = {queue: accept_upload(parts, "same", noise(n), queue=queue) for n, queue in enumerate((older, newer))}
@@ -81,14 +84,14 @@ def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
     assert seq_of(parts, "same") == tasks[newer].seq
 
 
-def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_retry_loses_against_a_newer_request(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     old, new = accept_upload(parts, "same", noise(1)), accept_upload(parts, "same", noise(2))
     fail(parts.ledger, old.id)
     start_worker()
     publisher.send([new], queue=SINGLE_QUEUE)
     wait_for_ends(parts.ledger, [new])
 
-    refusals = Recovery(parts.ledger, parts.uploads, publisher).retry([old.id])
+    refusals = ManageTasks(parts.ledger, parts.uploads, publisher).retry([old.id])
     wait_for_ends(parts.ledger, [old])
 
     assert refusals == [None]
@@ -97,11 +100,11 @@ def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publishe
 
 
 def test_a_cancelled_task_is_acknowledged_without_work(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     cancelled, other = (accept_upload(parts, name, gradient()) for name in ("cancelled", "other"))
     publisher.send([cancelled, other], queue=SINGLE_QUEUE)
-    Recovery(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
+    ManageTasks(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
 
     start_worker()
     wait_for_ends(parts.ledger, [other])
@@ -119,7 +122,7 @@ def test_uploads_may_wait_elsewhere(
     folder = tmp_path / "uploads"
     own = environment["REDIS_URL"].removesuffix("0") + "1"
     environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if place == "folder" else own
-    parts = wire(Settings.from_env(environment))
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     tasks = accept_images(parts, 10)
     before = parts.uploads.held_bytes()
@@ -185,11 +188,11 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
         "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.server_port},localhost:{web.server_port}",
         "MATCH_FETCH_TIMEOUT_S": "60",
     }
-    parts = wire(Settings.from_env(environment))
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
-    slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.server_port}/slow/{n}") for n in range(60)]
-    quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.server_port}/quick/{n}") for n in range(30)]
-    hanging, others = (parts.ledger.accept(jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
+    slow = [AddItem(filepath=f"slow/{n}", url=f"http://localhost:{web.server_port}/slow/{n}") for n in range(60)]
+    quick = [AddItem(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.server_port}/quick/{n}") for n in range(30)]
+    hanging, others = (enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
     publisher.send([*hanging, *others], queue=SINGLE_QUEUE)
 
     for _ in range(2):
@@ -211,7 +214,9 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     parts.close()
 
 
-def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Publisher, real_redis: Redis) -> None:
+def test_a_backlog_of_50_000_makes_no_message_twice(
+    parts: Dependencies, publisher: Publisher, real_redis: Redis
+) -> None:
     tasks = waiting_long(parts, publisher, real_redis, count=50_000)
     hold(real_redis, count=64)
     sent: list[str] = []
@@ -229,12 +234,12 @@ def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Pub
     assert Counter(sent) == Counter(task.id for task in tasks[64:BLOCK])
 
 
-def waiting_long(parts: Parts, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
+def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
     """Accept so much work as if that had been long ago, each with its message as it is really sent."""
     tasks: list[Task] = []
     for start in range(0, count, BLOCK):
-        jobs = [AddJob(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
-        tasks += parts.ledger.accept(jobs, queue=SINGLE_QUEUE)
+        jobs = [AddItem(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
+        tasks += enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE)
     publisher.send(tasks[:1], queue=SINGLE_QUEUE)
     like = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
     _, named, rest = json.loads(b64decode(like["body"]))
@@ -257,7 +262,7 @@ def hold(redis: Redis, *, count: int) -> None:
         redis.hset(UNACKED, f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
 
 
-def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
+def sweeper(parts: Dependencies, sent: list[str]) -> Sweeper:
     def send(task_ids: Sequence[str], _queue: str, _at: int) -> None:
         sent.extend(task_ids)
 
@@ -266,8 +271,8 @@ def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
         StaleTasks(parts.redis),
         Leases(parts.redis),
         send,
-        hosts=Hosts(HostSlots(parts.redis, host_limit(Settings())), send),
-        tidying=Tidying(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
+        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),
+        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

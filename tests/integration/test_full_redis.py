@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
 from common.queue.tasks import State
-from common.wiring import Parts, wire
+from common.wiring import Dependencies, build_dependencies
 from dev.redis_server import RedisServer
 from support.images import encode
 from support.processes import running, serving_api
@@ -56,8 +56,8 @@ def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[START]
 
 
 @pytest.fixture
-def parts(environment: dict[str, str]) -> Iterator[Parts]:
-    parts = wire(Settings.from_env(environment))
+def parts(environment: dict[str, str]) -> Iterator[Dependencies]:
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     yield parts
     parts.close()
@@ -103,7 +103,7 @@ def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
 
 
 def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
-    url: str, parts: Parts, start_worker: START
+    url: str, parts: Dependencies, start_worker: START
 ) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
@@ -123,7 +123,9 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
     assert parts.store.count() == len(accepted)
 
 
-def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Parts, start_worker: START) -> None:
+def test_a_redis_that_others_filled_up_is_emptied_all_the_same(
+    url: str, parts: Dependencies, start_worker: START
+) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
     fail(parts.ledger, accepted[1])
     fill_up(parts.redis)

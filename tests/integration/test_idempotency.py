@@ -383,14 +383,14 @@ def test_without_redis_a_key_is_told_to_come_back(make_client: Callable[..., Fla
 def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_sent_again(
     client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered = Ledger.enter
+    enqueue = Ledger.enqueue
 
     def unheard(*args: Any, **options: Any) -> Any:
-        entered(*args, **options)
+        enqueue(*args, **options)
         raise QueueUnavailable("Redis does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Ledger, "enter", unheard)
+        broken.setattr(Ledger, "enqueue", unheard)
         lost = add(client, {"image": upload(), "filepath": "one"})
 
     again = add(client, {"image": upload(), "filepath": "one"})
@@ -404,13 +404,13 @@ def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_
 def test_an_answer_that_was_lost_on_the_way_costs_neither_task_nor_upload(
     client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered = Ledger.enter
+    enqueue = Ledger.enqueue
 
     def asked_twice(*args: Any, **options: Any) -> Any:
-        entered(*args, **options)
-        return entered(*args, **options)
+        enqueue(*args, **options)
+        return enqueue(*args, **options)
 
-    monkeypatch.setattr(Ledger, "enter", asked_twice)
+    monkeypatch.setattr(Ledger, "enqueue", asked_twice)
 
     answer = add(client, {"image": upload(), "filepath": "one"})
 

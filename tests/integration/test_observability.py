@@ -1,4 +1,4 @@
-"""What an operator sees of real processes: counts that add up, lines that say whose they are, one trace a picture."""
+"""Metrics, logs and traces of real processes."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
+from common.queue.keys import TASK
 from common.redis.client import connect
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -34,7 +35,7 @@ Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class Collector:
-    """Takes spans by OTLP over HTTP, and keeps them by their names."""
+    """Collects spans by OTLP over HTTP, by their names."""
 
     def __init__(self) -> None:
         self.spans: dict[str, list[Any]] = defaultdict(list)
@@ -67,7 +68,7 @@ class Collector:
 
 
 class Served:
-    """An API of two processes and a worker, as they run for real."""
+    """An API of two processes and a worker."""
 
     def __init__(self, folder: Path, redis_url: str, collector: Collector) -> None:
         self.port, self.worker_port = free_port(), free_port()
@@ -94,7 +95,7 @@ class Served:
                 )
 
     def processes(self) -> list[int]:
-        """Return the processes that serve."""
+        """Return the ids of the API's worker processes."""
         pid = self.programs["api"].pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -153,7 +154,7 @@ def is_ready(served: Served) -> bool:
 
 
 def answers_with(served: Served, pings: int) -> bool:
-    """Say whether the API counts so many; a connection that the dead process had accepted is lost with it."""
+    """Return whether the API counts so many; a connection that a dead process had accepted is lost."""
     try:
         return served.scrape()[PINGS] == pings
     except (requests.ConnectionError, requests.Timeout):
@@ -169,7 +170,7 @@ def ping(served: Served, times: int) -> None:
         assert requests.get(f"{served.url}/ping", timeout=30).ok
 
 
-def test_requests_add_up_over_processes_and_their_deaths(served: Served) -> None:
+def test_requests_of_a_killed_process_stay_counted(served: Served) -> None:
     ping(served, 30)
     wait_until(lambda: served.scrape().get(PINGS) == 30)
     victim, survivor = served.processes()
@@ -184,7 +185,7 @@ def test_requests_add_up_over_processes_and_their_deaths(served: Served) -> None
     assert survivor in served.processes()
 
 
-def test_requests_add_up_over_a_reload(served: Served) -> None:
+def test_requests_stay_counted_over_a_reload(served: Served) -> None:
     before, counted = set(served.processes()), served.scrape().get(PINGS, 0)
 
     served.programs["api"].send_signal(signal.SIGHUP)
@@ -196,7 +197,7 @@ def test_requests_add_up_over_a_reload(served: Served) -> None:
     assert {served.scrape()[PINGS] for _ in range(10)} == {counted + 20}
 
 
-def test_ends_are_counted_once_by_the_worker_and_for_all(served: Served) -> None:
+def test_finished_tasks_are_counted_by_worker_and_in_redis(served: Served) -> None:
     outcome = of("match_tasks_ended_total", outcome="succeeded", reason="")
     here = of("match_outcomes_total", outcome="succeeded", reason="")
     before, before_here = served.scrape().get(outcome, 0), served.scrape(worker=True).get(here, 0)
@@ -209,7 +210,7 @@ def test_ends_are_counted_once_by_the_worker_and_for_all(served: Served) -> None
     assert served.scrape()[of("match_tasks_open")] == 0
 
 
-def test_every_line_is_json_and_a_failure_is_one_line_with_the_request_that_brought_it(served: Served) -> None:
+def test_failed_task_has_one_line_with_its_request_id(served: Served) -> None:
     task = served.add(
         "lost", data={"url": f"https://nowhere.invalid/x.jpg?token={SECRET}"}, headers={"X-Request-ID": "lost-1"}
     )
@@ -225,7 +226,7 @@ def test_every_line_is_json_and_a_failure_is_one_line_with_the_request_that_brou
     assert request["duration_ms"] > 0
 
 
-def test_no_query_is_in_any_log_or_trace(served: Served) -> None:
+def test_no_query_is_in_logs_or_traces(served: Served) -> None:
     url = f"https://me:{SECRET}@nowhere.invalid/{SECRET}?token={SECRET}"
 
     requests.get(f"{served.url}/images", params={"filepath": url}, timeout=30)
@@ -239,7 +240,7 @@ def test_no_query_is_in_any_log_or_trace(served: Served) -> None:
     assert f"token={SECRET}" not in text
 
 
-def test_a_picture_has_one_trace_from_its_request_into_the_store(served: Served) -> None:
+def test_add_has_one_trace_from_request_to_store(served: Served) -> None:
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "traced"}
 
     task = served.add("traced", headers=headers)
@@ -259,7 +260,7 @@ def test_a_picture_has_one_trace_from_its_request_into_the_store(served: Served)
     assert attributes == {"match.task_id": task["id"], "match.request_id": "traced"}
 
 
-def test_the_pictures_of_a_batch_keep_its_trace(served: Served) -> None:
+def test_tasks_of_a_batch_continue_its_trace(served: Served) -> None:
     trace = TRACE[::-1]
     lines = "".join(json.dumps({"url": "https://nowhere.invalid/x", "filepath": f"{n}"}) + "\n" for n in range(3))
     headers = {"Content-Type": "application/x-ndjson", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
@@ -272,21 +273,31 @@ def test_the_pictures_of_a_batch_keep_its_trace(served: Served) -> None:
     assert {span.parent_span_id for span in spans["work"]} == {publish.span_id}
 
 
-def test_the_state_is_told_as_far_as_it_is_known(make_client: Callable[..., FlaskClient], memory_store: Any) -> None:
+def test_metrics_of_unavailable_redis_are_left_out(make_client: Callable[..., FlaskClient], memory_store: Any) -> None:
     client = make_client(connect(NOWHERE))
     memory_store.away = True
 
-    told = samples(client.get("/metrics").text)
+    scraped = samples(client.get("/metrics").text)
 
-    assert (told[of("match_redis_up")], told[of("match_store_up")]) == (0, 0)
-    assert not any(name.startswith(("match_tasks", "match_queue")) for name, _ in told)
+    assert (scraped[of("match_redis_up")], scraped[of("match_store_up")]) == (0, 0)
+    assert not any(name.startswith(("match_tasks", "match_queue")) for name, _ in scraped)
 
 
-def test_a_path_that_nobody_knows_is_no_label(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
+def test_unknown_paths_share_one_label(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
     client = make_client(real_redis)
 
     for path in ("/a", "/b"):
         client.open(path, method="BREW", buffered=True)
-    told = samples(client.get("/metrics").text)
+    scraped = samples(client.get("/metrics").text)
 
-    assert told[of("match_http_requests_total", endpoint="none", method="other", status="404")] == 2
+    assert scraped[of("match_http_requests_total", endpoint="none", method="other", status="404")] == 2
+
+
+def test_traceparent_is_passed_on_without_an_exporter(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
+    traceparent = f"00-{TRACE}-b7ad6b7169203331-01"
+    data = {"url": "http://example.org/a.jpg", "filepath": "a"}
+
+    reply = make_client(real_redis).post("/add", data=data, headers={"traceparent": traceparent}, buffered=True)
+
+    assert reply.status_code == 202, reply.text
+    assert real_redis.hget(TASK + reply.json["task"]["id"], "trace") == traceparent.encode()

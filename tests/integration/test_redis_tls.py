@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.tasks import State
-from common.wiring import Parts
+from common.wiring import Dependencies
 from dev.cluster.certificates import Certificates, make_certificates
 from dev.redis_server import RedisServer
 from support.images import gradient
@@ -77,7 +77,7 @@ async def pump(reader: StreamReader, writer: StreamWriter) -> None:
 
 
 def test_a_picture_goes_through_a_queue_that_speaks_tls(
-    parts: Parts, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    parts: Dependencies, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What OpenSSL trusts beside what the system does.
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
@@ -92,7 +92,7 @@ def test_a_picture_goes_through_a_queue_that_speaks_tls(
 
 
 def test_a_redis_whose_certificate_nobody_vouches_for_is_sent_nothing(
-    parts: Parts, tls_url: str, real_redis: Redis
+    parts: Dependencies, tls_url: str, real_redis: Redis
 ) -> None:
     task = accept_upload(parts, "cat.png", gradient())
     publisher = Publisher(tls_url)

@@ -18,7 +18,7 @@ from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import Sent, State
+from common.queue.tasks import QueuedTask, State
 from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from support.tasks import accept, fail
@@ -32,7 +32,7 @@ def ledger(real_redis: Redis) -> Ledger:
 
 @pytest.fixture
 def uploads(real_redis: Redis) -> Uploads:
-    return RedisUploads(real_redis, room=Admission(real_redis, max_percent=80), max_bytes=10_000_000)
+    return RedisUploads(real_redis, admission=Admission(real_redis, max_percent=80), max_bytes=10_000_000)
 
 
 @pytest.fixture
@@ -158,20 +158,20 @@ def test_a_failed_task_is_sent_again_and_keeps_its_place(
 def test_a_retried_upload_stays_as_long_as_its_task_is_open(
     client: FlaskClient, ledger: Ledger, uploads: Uploads, real_redis: Redis
 ) -> None:
-    claim = uploads.put(b"bytes")
-    [task_id] = accept(ledger, "a", upload=claim)
+    upload_id = uploads.put(b"bytes")
+    [task_id] = accept(ledger, "a", upload_id=upload_id)
     fail(ledger, task_id)
 
     client.post(f"/tasks/{task_id}/retry")
 
-    assert real_redis.ttl(UPLOAD + claim) == -1
+    assert real_redis.ttl(UPLOAD + upload_id) == -1
 
 
 def test_a_retry_says_when_the_upload_is_gone(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
-    claim = uploads.put(b"bytes")
-    [task_id] = accept(ledger, "a", upload=claim)
+    upload_id = uploads.put(b"bytes")
+    [task_id] = accept(ledger, "a", upload_id=upload_id)
     fail(ledger, task_id)
-    uploads.drop([claim])
+    uploads.drop([upload_id])
 
     answer = client.post(f"/tasks/{task_id}/retry")
 
@@ -210,7 +210,7 @@ def test_many_are_sent_again_page_by_page(client: FlaskClient, ledger: Ledger, r
 
 
 def test_those_whose_upload_is_gone_stop_no_others(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
-    [lost] = accept(ledger, "a", upload=uploads.put(b"bytes"))
+    [lost] = accept(ledger, "a", upload_id=uploads.put(b"bytes"))
     [url] = accept(ledger, "b")
     fail(ledger, lost, url)
     uploads.drop(list(ledger.uploads_of([lost]).values()))
@@ -229,15 +229,15 @@ def test_a_retry_of_all_asks_for_the_state(client: FlaskClient) -> None:
 def test_a_task_that_waits_is_cancelled_and_its_upload_goes(
     client: FlaskClient, ledger: Ledger, uploads: Uploads
 ) -> None:
-    claim = uploads.put(b"bytes")
-    uploads.keep(claim)
-    [task_id] = accept(ledger, "a", upload=claim)
+    upload_id = uploads.put(b"bytes")
+    uploads.keep(upload_id)
+    [task_id] = accept(ledger, "a", upload_id=upload_id)
 
     answers = [client.delete(f"/tasks/{task_id}") for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 200]
     assert {answer.json["result"][0]["state"] for answer in answers} == {"cancelled"}
-    assert uploads.get(claim) is None
+    assert uploads.get(upload_id) is None
     assert uploads.held_bytes() == 0
     assert ledger.begin(task_id) is None
 
@@ -302,7 +302,7 @@ def test_retries_of_two_processes_at_once_send_each_task_once(
 
 def test_a_retry_is_no_match_for_the_sweeper(ledger: Ledger, real_redis: Redis) -> None:
     [task_id] = accept(ledger, "a")
-    old = Sent(task_id=task_id, queue=SINGLE_QUEUE, at=now_ms(real_redis) - 1)
+    old = QueuedTask(task_id=task_id, queue=SINGLE_QUEUE, enqueued_at=now_ms(real_redis) - 1)
     fail(ledger, task_id)
     ledger.retry([task_id])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.work.waiting import LOOK_EVERY_S, Waiters
+from api.use_cases.wait_for_tasks import POLL_EVERY_S, TaskWaiter
 from common.queue.keys import CLOSED_CHANNEL
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -28,13 +28,13 @@ def ledger(real_redis: Redis) -> Ledger:
 
 
 @pytest.fixture
-def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[Waiters]:
-    waiters = Waiters(real_redis, ledger)
+def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[TaskWaiter]:
+    waiters = TaskWaiter(real_redis, ledger)
     yield waiters
     waiters.close()
 
 
-def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> None:
+def test_a_hundred_who_wait_are_all_woken(waiters: TaskWaiter, ledger: Ledger) -> None:
     tasks = accept_urls(ledger, 100)
     with ThreadPoolExecutor(100) as pool:
         waits = [pool.submit(waiters.wait, task.id, timeout_s=LONG_S) for task in tasks]
@@ -46,7 +46,7 @@ def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> N
     assert [(task.id, task.state) for task in ended if task] == [(task.id, State.SUCCEEDED) for task in tasks]
 
 
-def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledger) -> None:
+def test_a_task_that_ended_before_is_told_at_once(waiters: TaskWaiter, ledger: Ledger) -> None:
     [task] = accept_urls(ledger, 1)
     succeed(ledger, task.id)
 
@@ -56,7 +56,7 @@ def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledg
     assert ended.state is State.SUCCEEDED
 
 
-def test_a_wait_ends_with_its_time_although_others_end(waiters: Waiters, ledger: Ledger) -> None:
+def test_a_wait_ends_with_its_time_although_others_end(waiters: TaskWaiter, ledger: Ledger) -> None:
     mine, other = accept_urls(ledger, 2)
     succeed(ledger, other.id)
 
@@ -66,14 +66,14 @@ def test_a_wait_ends_with_its_time_although_others_end(waiters: Waiters, ledger:
     assert ended.state is State.PENDING
 
 
-def test_an_unknown_task_is_not_waited_for(waiters: Waiters) -> None:
+def test_an_unknown_task_is_not_waited_for(waiters: TaskWaiter) -> None:
     assert waiters.wait("nobody", timeout_s=LONG_S) is None
 
 
 def test_an_announcement_that_is_lost_is_made_up_for(
-    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LOOK_EVERY_S / 50)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", POLL_EVERY_S / 50)
     [task] = accept_urls(ledger, 1)
     deaf = Event()
     monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
@@ -88,13 +88,13 @@ def test_an_announcement_that_is_lost_is_made_up_for(
 
 
 def test_the_listener_comes_back_when_its_connection_is_cut(
-    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = accept_urls(ledger, 2)
     waiters.wait(first.id, timeout_s=0.01)
     listen(real_redis)
     # From here on only an announcement wakes it.
-    monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LONG_S)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", LONG_S)
     real_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     listen(real_redis)
 
@@ -110,10 +110,10 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
 def test_a_connection_that_died_unnoticed_is_replaced(
     ledger: Ledger, redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.work.waiting.QUIET_S", 0.5)
-    monkeypatch.setattr("api.work.waiting.ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.QUIET_S", 0.5)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.ANSWER_WITHIN_S", 1.0)
     with Proxy(redis_server.port) as proxy, connect(proxy.url("redis")) as distant:
-        waiters = Waiters(distant, ledger)
+        waiters = TaskWaiter(distant, ledger)
         waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
         listen(real_redis)
 
@@ -125,9 +125,9 @@ def test_a_connection_that_died_unnoticed_is_replaced(
 
 
 def test_a_quiet_connection_that_lives_is_kept(
-    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.work.waiting.QUIET_S", 0.0)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.QUIET_S", 0.0)
     waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
     listen(real_redis)
     [before] = real_redis.client_list(_type="pubsub")

@@ -17,15 +17,16 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.queue.callbacks import Callback, CallState
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.tasks import Task
-from common.wiring import Parts
+from common.wiring import Dependencies
 from dev.ports import free_port
 from support.http_servers import Handler, LocalServer, serving
 from support.processes import running
-from support.tasks import wait_for_ends
+from support.tasks import enqueue, wait_for_ends
 from support.waiting import wait_until
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
@@ -114,26 +115,26 @@ def start(start_worker: Any) -> Callable[..., subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
+def send(parts: Dependencies, publisher: Publisher) -> Callable[..., list[Task]]:
     """Accept tasks that fail at once: their uploads are gone."""
 
     def send(url: str, *, count: int = 1, queue: str = SINGLE_QUEUE) -> list[Task]:
-        orders = [Order(job=AddJob(filepath=f"{number}", upload="gone"), callback=url) for number in range(count)]
-        tasks = [entry.task for entry in parts.ledger.enter(orders, queue=queue)]
+        items = [AddItem(filepath=f"{number}", upload_id="gone") for number in range(count)]
+        tasks = enqueue(parts.ledger, items, queue=queue, context=RequestContext(callback_url=url))
         publisher.send(tasks, queue=queue)
         return tasks
 
     return send
 
 
-def callback(parts: Parts, task: Task) -> Callback:
+def callback(parts: Dependencies, task: Task) -> Callback:
     found = parts.ledger.task(task.id)
     assert found is not None
     assert found.callback is not None
     return found.callback
 
 
-def wait_for(parts: Parts, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
+def wait_for(parts: Dependencies, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
     wait_until(lambda: all(fits(callback(parts, task)) for task in tasks), "the callbacks get so far")
 
 
@@ -145,7 +146,7 @@ def failed_once(found: Callback) -> bool:
     return found.attempts >= 1 and found.error is not None
 
 
-def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_every_end_is_told(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     cancelled = send(f"{receiver.url}/", count=1)
     parts.ledger.cancel(cancelled[0].id)
     failed = send(f"{receiver.url}/other?token=1", count=3)
@@ -160,7 +161,7 @@ def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: A
     assert {path for path, _, _ in receiver.calls} == {"/", "/other?token=1"}
 
 
-def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_a_batch_makes_few_calls(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     tasks = send(f"{receiver.url}/", count=1000, queue=BATCH_QUEUE)
 
     start(receiver)
@@ -170,7 +171,7 @@ def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, s
     assert len(receiver.calls) <= 20
 
 
-def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_what_is_not_taken_comes_again_the_same(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     receiver.statuses = [503, 204]
     tasks = send(f"{receiver.url}/", count=2)
 
@@ -182,7 +183,9 @@ def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver
     assert {callback(parts, task).attempts for task in tasks} == {2}
 
 
-def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any) -> None:
+def test_no_redirect_is_followed(
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+) -> None:
     internal = start_receiver()
     receiver.statuses, receiver.elsewhere = [302], f"{internal.url}/admin"
     tasks = send(f"{receiver.url}/")
@@ -194,7 +197,7 @@ def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receive
     assert internal.calls == []
 
 
-def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_a_private_address_is_not_called(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     tasks = send(f"{receiver.url}/")
 
     start()
@@ -205,7 +208,7 @@ def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start
 
 
 def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
-    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
 ) -> None:
     gone, broken = start_receiver(), start_receiver()
     gone.statuses, broken.statuses = [410], [500]
@@ -232,7 +235,7 @@ def scraped(client: FlaskClient, start: str) -> dict[str, float]:
 
 
 def test_a_receiver_that_hangs_holds_up_no_other(
-    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
 ) -> None:
     hanging = start_receiver()
     stuck = send(f"{hanging.url}/hang")
@@ -246,7 +249,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
 
 
 def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(f"{receiver.url}/hang")
 
@@ -257,7 +260,7 @@ def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
 
 
 def test_a_receiver_that_was_dead_hears_when_it_lives_again(
-    parts: Parts, start_receiver: Any, start: Any, send: Any
+    parts: Dependencies, start_receiver: Any, start: Any, send: Any
 ) -> None:
     dead = start_receiver()
     dead.shutdown()
@@ -273,7 +276,7 @@ def test_a_receiver_that_was_dead_hears_when_it_lives_again(
 
 
 def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(f"{receiver.url}/", count=20)
     first = start(receiver)
@@ -290,7 +293,7 @@ def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
 
 
 def test_a_worker_killed_during_the_call_leaves_it_to_another(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(f"{receiver.url}/hang")
     first = start(receiver)
@@ -318,7 +321,7 @@ def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Re
 
 
 def test_the_receiver_of_the_guide_takes_what_is_ours_and_nothing_else(
-    parts: Parts, start: Any, send: Any, tmp_path: Path
+    parts: Dependencies, start: Any, send: Any, tmp_path: Path
 ) -> None:
     port, log = free_port(), tmp_path / "receiver.log"
     [code] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)

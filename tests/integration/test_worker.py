@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.config import Settings
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.failures import Failures
@@ -19,14 +19,14 @@ from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import State, Task
 from common.store.base import Tombstone, Verdict
-from common.wiring import Parts, host_limit
+from common.wiring import Dependencies, host_limit
 from dev.redis_server import RedisServer
 from support.images import noise
 from support.tasks import accept_images, accept_upload, wait_for_ends
 from support.waiting import wait_until
-from workers.hosts import Hosts
+from workers.host_limiter import HostLimiter
+from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
@@ -61,11 +61,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def stored(parts: Parts) -> list[str]:
+def stored(parts: Dependencies) -> list[str]:
     return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
 
-def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_what_was_accepted_is_stored(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     tasks = accept_images(parts, 40)
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
@@ -77,7 +77,7 @@ def test_what_was_accepted_is_stored(parts: Parts, publisher: Publisher, start_w
 
 
 def test_uploads_and_messages_are_gone_when_their_work_is_done(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     tasks = accept_images(parts, 5)
     publisher.send(tasks, queue=SINGLE_QUEUE)
@@ -92,7 +92,9 @@ def test_uploads_and_messages_are_gone_when_their_work_is_done(
     assert real_redis.hlen(UNACKED) == 0
 
 
-def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_the_newest_request_wins_in_any_order_of_arrival(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     dice = random.Random(7)
     newest: dict[str, int | None] = {}
     tasks, deletions = [], []
@@ -121,7 +123,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(parts: Parts, publisher
 
 
 def test_add_add_delete_leaves_nothing_whichever_comes_last(
-    parts: Parts, publisher: Publisher, start_worker: Any
+    parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     tasks = [accept_upload(parts, "same", noise(number)) for number in range(2)]
     tombstone = Tombstone(filepath="same", seq=SequenceNumbers(parts.redis).next(), added=0)
@@ -134,7 +136,7 @@ def test_add_add_delete_leaves_nothing_whichever_comes_last(
     assert stored(parts) == []
 
 
-def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_repeated_message_changes_nothing(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     task = accept_upload(parts, "once", noise(1))
     publisher.send([task, task, task], queue=SINGLE_QUEUE)
 
@@ -144,7 +146,9 @@ def test_a_repeated_message_changes_nothing(parts: Parts, publisher: Publisher, 
     assert stored(parts) == ["once"]
 
 
-def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_sigterm_loses_nothing_and_repeats_nothing(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     tasks = accept_images(parts, 150)
     publisher.send(tasks, queue=SINGLE_QUEUE)
     first = start_worker()
@@ -161,7 +165,7 @@ def test_sigterm_loses_nothing_and_repeats_nothing(parts: Parts, publisher: Publ
 
 
 def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     tasks = accept_images(parts, 2 * CHUNK + 1, queue=BATCH_QUEUE)
     broken = accept_upload(parts, "broken", b"\x89PNG\r\n\x1a\n no picture", queue=BATCH_QUEUE)
@@ -176,7 +180,7 @@ def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
 
 
 def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
-    parts: Parts, publisher: Publisher, start_worker: Any
+    parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     tasks = accept_images(parts, 8 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
@@ -195,7 +199,9 @@ def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
     assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
 
 
-def test_a_message_of_a_killed_worker_is_worked_again(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
+def test_a_message_of_a_killed_worker_is_worked_again(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
     short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
     tasks = accept_images(parts, 4 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
@@ -217,7 +223,7 @@ def test_a_worker_that_breaks_says_so_by_its_status(start_worker: Any) -> None:
 
 
 def test_what_a_killed_worker_held_is_swept_up(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     tasks = accept_images(parts, 150)
     publisher.send(tasks, queue=SINGLE_QUEUE)
@@ -235,7 +241,7 @@ def test_what_a_killed_worker_held_is_swept_up(
 
 
 def test_a_task_whose_message_was_never_sent_is_swept_up(
-    parts: Parts, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+    parts: Dependencies, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     task = accept_upload(parts, "unsent", noise(1))
     start_worker()
@@ -247,7 +253,7 @@ def test_a_task_whose_message_was_never_sent_is_swept_up(
 
 
 def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stored(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     deadly = accept_upload(parts, "deadly", DEADLY)
     neighbours = accept_images(parts, 5)
@@ -263,7 +269,7 @@ def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stor
     assert wait_for_ends(parts.ledger, [deadly, *neighbours]) == [State.FAILED] + [State.SUCCEEDED] * 5
     task = parts.ledger.task(deadly.id)
     assert task is not None
-    assert task.code == "image_ends_worker"
+    assert task.code == "decoder_crashed"
 
 
 def lose_messages(redis: Redis) -> None:
@@ -274,7 +280,7 @@ def lose_messages(redis: Redis) -> None:
         redis.zadd(OPEN, {task_id: long_ago})
 
 
-def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) -> int:
+def sweep(parts: Dependencies, redis_server: RedisServer, *, only: Task | None = None) -> int:
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS)
 
@@ -288,8 +294,8 @@ def sweep(parts: Parts, redis_server: RedisServer, *, only: Task | None = None) 
         StaleTasks(parts.redis),
         Leases(parts.redis),
         send,  # type: ignore[arg-type]
-        hosts=Hosts(HostSlots(parts.redis, host_limit(Settings())), send),  # type: ignore[arg-type]
-        tidying=Tidying(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
+        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),  # type: ignore[arg-type]
+        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

@@ -5,10 +5,13 @@ from typing import Any
 
 from redis import Redis
 
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.errors import FetchError
+from common.net.addresses import read_url
+from common.queue.items import AddItem
+from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
-from common.queue.tasks import CLOSED_STATES, Closing, State, Task
-from common.wiring import Parts
+from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
+from common.wiring import Dependencies
 from support.images import noise
 from support.waiting import WITHIN_S, wait_until
 
@@ -21,46 +24,63 @@ def ledger_in(redis: Redis, *, max_open: int = 1000, keep_s: int = 60, **options
     return Ledger(redis, max_open=max_open, finished_keep_s=keep_s, failed_keep_s=keep_s, **options)
 
 
-def accept(ledger: Ledger, *adds: str | AddJob, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
-    """Accept adds, given by filepath or as a job, and return the ids of their tasks.
+def enqueue(
+    ledger: Ledger, items: Sequence[AddItem], *, queue: str = SINGLE_QUEUE, context: RequestContext = NO_REQUEST
+) -> list[Task]:
+    """Enqueue items, for which there must be room, and return their tasks."""
+    for item in items:
+        item.host = item.host or _host(item)
+    results = ledger.enqueue(items, queue=queue, context=context)
+    return [result.task for result in results if result is not None]
 
-    `source` is the `url` or the `upload` of those given by filepath.
+
+def _host(item: AddItem) -> str:
+    try:
+        return "" if item.url is None else read_url(item.url).host
+    except FetchError:
+        return ""
+
+
+def accept(ledger: Ledger, *adds: str | AddItem, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
+    """Accept adds, given by filepath or as an item, and return the ids of their tasks.
+
+    `source` is the `url` or the `upload_id` of those given by filepath.
     """
-    jobs = [AddJob(filepath=add, **source or {"url": URL}) if isinstance(add, str) else add for add in adds]
-    return [task.id for task in ledger.accept(jobs, queue=queue)]
+    items = [AddItem(filepath=add, **source or {"url": URL}) if isinstance(add, str) else add for add in adds]
+    return [task.id for task in enqueue(ledger, items, queue=queue)]
 
 
 def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SINGLE_QUEUE) -> list[Task]:
     """Accept adds of images at one host."""
-    return ledger.accept([AddJob(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
+    return enqueue(ledger, [AddItem(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
 
 
-def accept_upload(parts: Parts, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
+def accept_upload(parts: Dependencies, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
     """Accept an add of uploaded bytes, as the API does."""
     upload = parts.uploads.put(data)
     parts.uploads.keep(upload)
-    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=upload)], queue=queue)
+    [task] = enqueue(parts.ledger, [AddItem(filepath=filepath, upload_id=upload)], queue=queue)
     return task
 
 
-def accept_images(parts: Parts, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
+def accept_images(parts: Dependencies, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
     """Accept adds of different images, whose filepaths are in their order."""
     return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
 
 
 def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:
     """End tasks as failed."""
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
 
 
 def end(redis: Redis, task_id: str, state: State = State.SUCCEEDED, **reason: str) -> None:
     """End a task as another process does."""
-    ledger_in(redis).close([Closing(task_id=task_id, state=state, **reason)])
+    ledger_in(redis).finish([TaskResult(task_id=task_id, state=state, **reason)])
 
 
 def succeed(ledger: Ledger, *task_ids: str) -> None:
     """End tasks as stored."""
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED) for task_id in task_ids])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in task_ids])
 
 
 def task_of(ledger: Ledger, task_id: str) -> Task:

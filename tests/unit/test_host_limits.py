@@ -1,4 +1,4 @@
-"""Places at hosts: never more downloads at once than allowed, nobody waits for nothing, nobody is forgotten."""
+"""Per-host concurrency limit: never more downloads than slots, and each waiting task gets one."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,15 @@ import pytest
 from redis import Redis
 
 from common.queue.host_limits import HostLimit, HostSlots
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import SLOTS
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
-from common.queue.tasks import Claim, Sent, State, Task
+from common.queue.tasks import Claim, QueuedTask, State, Task
 from common.redis.clock import now_ms
-from support.tasks import HOST, accept_urls
-from workers.hosts import Hosts
+from support.tasks import HOST, accept_urls, enqueue
+from workers.host_limiter import HostLimiter
 
 
 def limit_of(slots: int) -> HostLimit:
@@ -45,7 +46,7 @@ def begin(ledger: Ledger, task: Task) -> Claim:
     return claim
 
 
-def ids(messages: list[Sent]) -> list[str]:
+def ids(messages: list[QueuedTask]) -> list[str]:
     return [message.task_id for message in messages]
 
 
@@ -68,7 +69,7 @@ def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
 
 
 def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
-    uploads = ledger.accept([AddJob(filepath=f"{n}", upload="bytes") for n in range(3)], queue=SINGLE_QUEUE)
+    uploads = enqueue(ledger, [AddItem(filepath=f"{n}", upload_id="bytes") for n in range(3)], queue=SINGLE_QUEUE)
 
     assert [begin(ledger, task).host for task in uploads] == [None] * 3
 
@@ -109,7 +110,7 @@ def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger
     assert begin(ledger, second).task_id == second.id
 
 
-def test_each_that_waits_is_woken_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
     ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
     tasks = accept_urls(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
@@ -148,11 +149,11 @@ def test_places_of_a_worker_that_died_are_given_to_who_waits(
     begin(ledger, first)
     ledger.begin(second.id)
     sent: list[tuple[list[str], str]] = []
-    hosts = Hosts(slots, lambda task_ids, queue, _at: sent.append((list(task_ids), queue)))
+    limiter = HostLimiter(slots, lambda task_ids, queue, _at: sent.append((list(task_ids), queue)))
 
-    hosts.wake()
+    limiter.admit_waiting()
     fake_redis.zadd(SLOTS + HOST, {first.id: now_ms(fake_redis) - 1})
-    hosts.wake()
+    limiter.admit_waiting()
 
     assert sent == [([second.id], "match-front")]
 
@@ -177,10 +178,10 @@ def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redi
         if message.task_id == second.id
     ]
 
-    assert StaleTasks(fake_redis).touch([old], at=old.at + 1) == []
+    assert StaleTasks(fake_redis).touch([old], at=old.enqueued_at + 1) == []
 
 
-def test_without_a_limit_nobody_is_asked_for_a_place(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
+def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
     ledger = make_ledger(most=0)
     [task] = accept_urls(ledger, 1)
 
@@ -195,15 +196,15 @@ def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: Ho
     claim = begin(ledger, first)
     ledger.begin(second.id)
     sent: list[str] = []
-    hosts = Hosts(slots, lambda task_ids, *_: sent.extend(task_ids))
+    limiter = HostLimiter(slots, lambda task_ids, *_: sent.extend(task_ids))
 
-    with pytest.raises(ConnectionError), hosts.place_of(claim):
+    with pytest.raises(ConnectionError), limiter.slot(claim):
         raise ConnectionError
 
     assert sent == [second.id]
 
 
-def test_a_place_that_cannot_be_given_back_costs_no_download(
+def test_an_error_on_release_fails_no_download(
     ledger: Ledger, caplog: pytest.LogCaptureFixture, slots: HostSlots
 ) -> None:
     first, second = accept_urls(ledger, 2)
@@ -213,7 +214,7 @@ def test_a_place_that_cannot_be_given_back_costs_no_download(
     def broken(*_: object) -> None:
         raise OSError("no broker")
 
-    with Hosts(slots, broken).place_of(claim):
+    with HostLimiter(slots, broken).slot(claim):
         pass
 
-    assert "not given back" in caplog.text
+    assert "cannot release" in caplog.text

@@ -1,25 +1,27 @@
-"""The ledger: accepted work is never forgotten while it is open, and the order of requests is kept."""
+"""The ledger: accepted tasks are never forgotten while they are open."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from common.errors import InputError, Overloaded, QueueUnavailable
+from common.errors import InputError, QueueUnavailable
 from common.queue.decode_attempts import DecodeAttempts
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Origin
+from common.queue.items import AddItem, EnqueueStatus
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import ENDED, FAILED, SEQ, TASK
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import Closing, Refusal, Sent, State
+from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
-from support.tasks import accept, fail
+from support.tasks import accept, enqueue, fail
 
-JOB = AddJob(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
+JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
 
 @pytest.fixture
@@ -48,33 +50,33 @@ def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
     claim = ledger.begin(task_id)
 
     assert claim is not None
-    assert claim.job == JOB
+    assert (claim.filepath, claim.url, claim.upload_id, claim.metadata) == (JOB.filepath, JOB.url, None, JOB.metadata)
 
 
 def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger: Ledger) -> None:
-    origin = Origin(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    [accepted] = ledger.accept([JOB], queue=SINGLE_QUEUE, origin=origin)
+    context = RequestContext(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    [accepted] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE, context=context)
 
     claim = ledger.begin(accepted.id)
 
     assert claim is not None
-    assert claim.origin == origin
-    ledger.close([Closing(task_id=accepted.id, state=State.SUCCEEDED)])
+    assert claim.context == context
+    ledger.finish([TaskResult(task_id=accepted.id, state=State.SUCCEEDED)])
     task = ledger.task(accepted.id)
     assert task is not None
     assert accepted.request_id == task.request_id == "r-1"
 
 
-def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledger: Ledger) -> None:
+def test_ended_tasks_are_counted_by_state_and_code(fake_redis: Redis, ledger: Ledger) -> None:
     good, better, bad, unwanted = accept(ledger, *[JOB] * 4)
     ends = [
-        Closing(task_id=good, state=State.SUCCEEDED),
-        Closing(task_id=better, state=State.SUCCEEDED),
-        Closing(task_id=bad, state=State.FAILED, code="http_status", error="a.org answered with status 404"),
+        TaskResult(task_id=good, state=State.SUCCEEDED),
+        TaskResult(task_id=better, state=State.SUCCEEDED),
+        TaskResult(task_id=bad, state=State.FAILED, code="http_status", error="a.org answered with status 404"),
     ]
 
-    ledger.close(ends)
-    ledger.close(ends)
+    ledger.finish(ends)
+    ledger.finish(ends)
     ledger.cancel(unwanted)
     ledger.cancel(unwanted)
 
@@ -82,14 +84,14 @@ def test_each_end_is_counted_once_by_its_state_and_code(fake_redis: Redis, ledge
 
 
 def test_each_request_has_a_later_place_than_the_one_before(ledger: Ledger, sequence: SequenceNumbers) -> None:
-    accepted = ledger.accept([JOB, JOB, JOB], queue=SINGLE_QUEUE)
+    accepted = enqueue(ledger, [JOB, JOB, JOB], queue=SINGLE_QUEUE)
 
     seqs = [task.seq for task in accepted] + [sequence.next(), sequence.next()]
 
     assert seqs == sorted(set(seqs))
 
 
-def test_places_go_on_rising_when_redis_has_lost_everything(fake_redis: Redis, sequence: SequenceNumbers) -> None:
+def test_sequence_numbers_rise_after_a_loss_of_data(fake_redis: Redis, sequence: SequenceNumbers) -> None:
     before = sequence.next()
     fake_redis.flushall()
 
@@ -98,7 +100,7 @@ def test_places_go_on_rising_when_redis_has_lost_everything(fake_redis: Redis, s
     assert after > before
 
 
-def test_places_go_on_rising_when_the_clock_is_set_back(fake_redis: Redis, sequence: SequenceNumbers) -> None:
+def test_sequence_numbers_rise_after_the_clock_was_set_back(fake_redis: Redis, sequence: SequenceNumbers) -> None:
     in_an_hour = sequence.next() + 3_600_000_000
     fake_redis.set(SEQ, in_an_hour)
 
@@ -123,16 +125,16 @@ def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
 def test_closed_work_is_never_begun_again(ledger: Ledger, state: State) -> None:
     [task_id] = accept(ledger, JOB)
-    ledger.close([Closing(task_id=task_id, state=state, code="gone", error="it is gone")])
+    ledger.finish([TaskResult(task_id=task_id, state=state, code="gone", error="it is gone")])
 
     assert ledger.begin(task_id) is None
 
 
 def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
-    ledger.close([Closing(task_id=task_id, state=State.CANCELLED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.CANCELLED)])
 
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
     task = ledger.task(task_id)
     assert task is not None
@@ -141,9 +143,9 @@ def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
 
 def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
 
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
     task = ledger.task(task_id)
     assert task is not None
@@ -154,7 +156,7 @@ def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: 
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
 
     task = ledger.task(task_id)
     assert task is not None
@@ -164,26 +166,46 @@ def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
 def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: Ledger) -> None:
     open_id, done_id, failed_id = accept(ledger, JOB, JOB, JOB)
 
-    ledger.close([Closing(task_id=done_id, state=State.SUCCEEDED), Closing(task_id=failed_id, state=State.FAILED)])
+    ledger.finish(
+        [TaskResult(task_id=done_id, state=State.SUCCEEDED), TaskResult(task_id=failed_id, state=State.FAILED)]
+    )
 
     assert fake_redis.ttl(TASK + open_id) == -1
     assert 0 < int(fake_redis.ttl(TASK + done_id)) <= 60
     assert 60 < int(fake_redis.ttl(TASK + failed_id)) <= 600
 
 
-def test_a_block_is_accepted_whole_or_not_at_all(ledger: Ledger) -> None:
+def test_items_without_room_get_no_task(ledger: Ledger) -> None:
     accept(ledger, *[JOB] * 8)
 
-    with pytest.raises(Overloaded) as overload:
-        accept(ledger, *[JOB] * 3)
+    results = ledger.enqueue([JOB] * 3, queue=SINGLE_QUEUE)
 
-    assert overload.value.retry_after > 0
-    assert ledger.open_count() == 8
+    assert [result is not None for result in results] == [True, True, False]
+    assert ledger.open_count() == 10
+
+
+def test_an_existing_task_needs_no_room(ledger: Ledger) -> None:
+    keyed = AddItem(filepath="a", url="http://example.org/a", task_id="0" * 32, fingerprint="f" * 64)
+    accept(ledger, keyed, *[JOB] * 9)
+
+    results = ledger.enqueue([JOB, keyed], queue=SINGLE_QUEUE)
+
+    assert [result and result.status for result in results] == [None, EnqueueStatus.EXISTING]
+
+
+def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
+    keyed = AddItem(filepath="a", url="http://example.org/a", task_id="0" * 32, fingerprint="f" * 64)
+    accept(ledger, keyed)
+
+    [result] = ledger.enqueue([replace(keyed, fingerprint="e" * 64)], queue=SINGLE_QUEUE)
+
+    assert result is not None
+    assert result.status is EnqueueStatus.CONFLICT
 
 
 def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
     ids = accept(ledger, *[JOB] * 10)
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED) for task_id in ids])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in ids])
 
     accept(ledger, *[JOB] * 10)
 
@@ -201,9 +223,7 @@ def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(
     assert [*deaths, decode_attempts.start(task_id)] == [1, 2, 1]
 
 
-def test_an_entry_into_the_decoder_says_that_the_one_before_was_survived(
-    ledger: Ledger, decode_attempts: DecodeAttempts
-) -> None:
+def test_a_decode_attempt_clears_the_one_before(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
     first, second = accept(ledger, JOB, JOB)
     decode_attempts.start(first)
 
@@ -231,10 +251,12 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
 def test_a_sent_stamp_never_opens_a_closed_task_again(
     ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
 ) -> None:
-    [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED)])
+    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+    ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
-    ours = stale_tasks.touch([Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)], at=now_ms(fake_redis))
+    ours = stale_tasks.touch(
+        [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)], at=now_ms(fake_redis)
+    )
 
     assert ours == []
     assert ledger.open_count() == 0
@@ -243,24 +265,24 @@ def test_a_sent_stamp_never_opens_a_closed_task_again(
 def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
     ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
 ) -> None:
-    [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-    found = [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)]
+    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+    found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
     first, second = stale_tasks.touch(found, at=now), stale_tasks.touch(found, at=now)
 
-    assert first == [Sent(task_id=task.id, queue=SINGLE_QUEUE, at=now)]
+    assert first == [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=now)]
     assert second == []
 
 
 def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger: Ledger) -> None:
-    [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
+    [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
     fail(ledger, task.id)
 
     [outcome] = ledger.retry([task.id])
 
     again = ledger.task(task.id)
-    assert isinstance(outcome, Sent)
+    assert isinstance(outcome, QueuedTask)
     assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
     assert again is not None
     assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
@@ -283,14 +305,14 @@ def test_a_picture_that_ended_its_workers_has_all_its_chances_again(
 def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
     pending, running, done, twice = accept(ledger, *[JOB] * 4)
     ledger.begin(running)
-    ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
     fail(ledger, twice)
 
     outcomes = ledger.retry([pending, running, done, "nobody", twice, twice])
 
-    assert outcomes[:4] == [Refusal.NOT_FAILED] * 3 + [Refusal.UNKNOWN]
-    assert isinstance(outcomes[4], Sent)
-    assert outcomes[5] is Refusal.NOT_FAILED
+    assert outcomes[:4] == [RetryRejected.NOT_FAILED] * 3 + [RetryRejected.UNKNOWN]
+    assert isinstance(outcomes[4], QueuedTask)
+    assert outcomes[5] is RetryRejected.NOT_FAILED
 
 
 def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
@@ -298,7 +320,7 @@ def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: R
     fail(ledger, task_id)
     fake_redis.hset(TASK + task_id, "accepted", now_ms(fake_redis) - 601_000)
 
-    assert ledger.retry([task_id]) == [Refusal.TOO_LATE]
+    assert ledger.retry([task_id]) == [RetryRejected.TOO_LATE]
 
 
 def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
@@ -322,7 +344,7 @@ def test_work_that_has_begun_or_ended_is_not_cancelled(ledger: Ledger) -> None:
     assert ledger.open_count() == 1
 
 
-def test_a_list_of_failures_is_walked_by_cursor_from_the_newest_on(ledger: Ledger, fake_redis: Redis) -> None:
+def test_cursors_walk_all_failures(ledger: Ledger, fake_redis: Redis) -> None:
     ids = accept(ledger, *[JOB] * 5)
     for task_id in ids:
         fail(ledger, task_id)
@@ -342,7 +364,7 @@ def test_the_newest_failure_comes_first(fake_redis: Redis, ledger: Ledger) -> No
     assert walk(fake_redis, State.FAILED, limit=1) == [second, third, first]
 
 
-def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger, fake_redis: Redis) -> None:
+def test_a_walk_continues_after_its_last_task_left(ledger: Ledger, fake_redis: Redis) -> None:
     ids = accept(ledger, *[JOB] * 4)
     for at, task_id in enumerate(ids):
         fail(ledger, task_id)
@@ -355,9 +377,31 @@ def test_a_walk_goes_on_where_its_last_task_was_although_it_left(ledger: Ledger,
     assert [task.id for task in second.tasks] == [ids[1], ids[0]]
 
 
-def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger, fake_redis: Redis) -> None:
+def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
+    [task_id] = accept(ledger)
+
+    fail(ledger, task_id, code="image_ends_worker")
+
+    task = ledger.task(task_id)
+    assert task is not None
+    assert task.code == "decoder_crashed"
+
+
+@pytest.mark.parametrize("code", ["decoder_crashed", "image_ends_worker"])
+def test_a_filter_matches_former_and_new_error_codes(fake_redis: Redis, ledger: Ledger, code: str) -> None:
+    old, new, other = accept(ledger, *[JOB] * 3)
+    fail(ledger, old, code="image_ends_worker")
+    fail(ledger, new, code="decoder_crashed")
+    fail(ledger, other)
+
+    listed = walk(fake_redis, State.FAILED, code=code)
+
+    assert set(listed) == {old, new}
+
+
+def test_failures_are_filtered_by_code_and_prefix(ledger: Ledger, fake_redis: Redis) -> None:
     paths = ["cats/1", "cats/2", "dogs/1"]
-    ids = accept(ledger, *[AddJob(filepath=path, url="http://example.org/a") for path in paths])
+    ids = accept(ledger, *[AddItem(filepath=path, url="http://example.org/a") for path in paths])
     for task_id, code in zip(ids, ["timeout", "not_an_image", "timeout"], strict=True):
         fail(ledger, task_id, code=code)
 
@@ -366,7 +410,7 @@ def test_failures_are_kept_to_a_code_and_a_start_of_the_filepath(ledger: Ledger,
     assert walk(fake_redis, State.FAILED, code="timeout", prefix="cats/") == [ids[0]]
 
 
-def test_a_filter_that_fits_nothing_costs_no_more_than_a_page(
+def test_a_page_scans_a_bounded_number_of_tasks(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, fake_redis: Redis
 ) -> None:
     monkeypatch.setattr("common.queue.task_pages.MAX_SCANNED", 2)
@@ -393,11 +437,11 @@ def test_a_cursor_of_nobody_is_an_input_error(fake_redis: Redis) -> None:
         TaskPages(fake_redis).page(State.FAILED, limit=1, cursor="x")
 
 
-def test_uploads_are_told_of_work_that_may_need_them_alone(ledger: Ledger) -> None:
+def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
     with_upload, done, without = accept(
-        ledger, AddJob(filepath="a", upload="one"), AddJob(filepath="b", upload="two"), JOB
+        ledger, AddItem(filepath="a", upload_id="one"), AddItem(filepath="b", upload_id="two"), JOB
     )
-    ledger.close([Closing(task_id=done, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
 
     assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
 
@@ -422,11 +466,11 @@ def test_a_redis_that_is_not_there_is_unavailable() -> None:
         nowhere.open_count()
 
 
-def test_a_lease_from_before_the_clock_was_set_back_holds_nobody_up(leases: Leases) -> None:
+def test_leases_from_before_a_clock_change_are_ignored(leases: Leases) -> None:
     leases.acquire("sweep", for_s=3600)
 
     assert leases.acquire("sweep", for_s=60)
 
 
-def test_a_lease_is_given_once(leases: Leases) -> None:
+def test_a_lease_has_one_holder(leases: Leases) -> None:
     assert [leases.acquire("sweep", for_s=60), leases.acquire("sweep", for_s=60)] == [True, False]

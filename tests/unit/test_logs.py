@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry.context import Context, attach
 from opentelemetry.trace import get_current_span, use_span
 
 from api.new_key import new_key
@@ -29,9 +30,10 @@ SECRETS = Settings(
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_bound() -> None:
-    """Forget what requests of other tests left bound: their replies, read later or never, all ended on this thread."""
+def no_bound_fields() -> None:
+    """Remove the fields and the trace of other tests' requests, whose replies were never closed."""
     structlog.contextvars.clear_contextvars()
+    attach(Context())
 
 
 @contextmanager

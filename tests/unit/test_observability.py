@@ -20,11 +20,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
 from dev import promtool
+from support.tasks import enqueue
 from workers.instrumentation import Instrumentation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,8 +104,8 @@ def exposed() -> Mapping[str, set[str]]:
     """Every sample that the API and a worker expose once each thing has happened, with its labels."""
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
-    [task] = ledger.accept([AddJob(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
-    ledger.close([Closing(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
+    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
+    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
     api = Metrics(DependencyChecks(cast("Store", Well()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()

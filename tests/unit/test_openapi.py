@@ -131,7 +131,7 @@ def call_of(described: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> None:
     fields = {"state": "failed", "filepath": "a.jpg", "seq": "1", "accepted": "1", "code": "timeout", "error": "slow"}
-    ends = [Ended(task_id="a" * 32, at=2, fields=fields)]
+    ends = [Ended(task_id="a" * 32, ended_at=2, fields=fields)]
     [media] = call_of(described)["requestBody"]["content"].values()
 
     sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, ends=ends)))
@@ -218,7 +218,7 @@ def test_failed_tasks_can_be_asked_for_by_every_code_that_a_worker_writes(descri
     }
     [state] = [one for one in described["paths"]["/tasks"]["get"]["parameters"] if one["name"] == "code"]
 
-    assert {"timeout", "image_ends_worker", "upload_lost", "internal_error", "store_error", "closed"} <= written
+    assert {"timeout", "decoder_crashed", "upload_lost", "internal_error", "store_error", "closed"} <= written
     assert written <= {*TASK_CODES}
     assert state["schema"]["enum"] == [*TASK_CODES]
 

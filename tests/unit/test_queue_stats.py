@@ -8,20 +8,22 @@ from redis import Redis
 from common.errors import QueueUnavailable
 from common.queue.callbacks import CallState
 from common.queue.heartbeats import ALIVE_FOR_S, Heartbeats
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import CALLBACK_OLDEST, OPEN, TASK, WORKERS
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
+from support.tasks import enqueue
 
-JOB = AddJob(filepath="a", url="http://example.org/a.jpg")
+JOB = AddItem(filepath="a", url="http://example.org/a.jpg")
 
 
 @pytest.fixture
 def accept(ledger: Ledger) -> Callable[[int], list[str]]:
-    return lambda count: [task.id for task in ledger.accept([JOB] * count, queue=SINGLE_QUEUE)]
+    return lambda count: [task.id for task in enqueue(ledger, [JOB] * count, queue=SINGLE_QUEUE)]
 
 
 def test_empty_redis_has_no_counts(fake_redis: Redis) -> None:
@@ -42,8 +44,8 @@ def test_empty_redis_has_no_counts(fake_redis: Redis) -> None:
 def test_tasks_are_counted_by_state(fake_redis: Redis, ledger: Ledger, accept: Callable[..., list[str]]) -> None:
     ids = accept(6)
     ledger.begin(ids[0])
-    ledger.close([Closing(task_id=ids[1], state=State.FAILED, code="too_large", error="too large")])
-    ledger.close([Closing(task_id=ids[2], state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=ids[1], state=State.FAILED, code="too_large", error="too large")])
+    ledger.finish([TaskResult(task_id=ids[2], state=State.SUCCEEDED)])
     fake_redis.lpush(BATCH_QUEUE, "one", "two")
 
     stats = read_stats(fake_redis)

@@ -16,11 +16,13 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, StatusC
 
 from common.config import Settings
 from common.errors import FetchError
-from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
 from common.telemetry import tracing
 from common.telemetry.exporting import RedactingExporter
 from common.telemetry.redaction import Redactor, secrets_of
+from support.tasks import enqueue
 from workers import instrumentation
 from workers.instrumentation import Instrumentation
 
@@ -80,8 +82,8 @@ def test_invalid_traceparent_starts_a_new_trace(
 
 @pytest.mark.usefixtures("tracer")
 def test_task_continues_the_trace_of_its_request(exported: InMemorySpanExporter, ledger: Ledger) -> None:
-    origin = Origin(request_id="r-1", traceparent=PARENT)
-    [task] = ledger.accept([AddJob(filepath="a", upload="b")], queue=SINGLE_QUEUE, origin=origin)
+    context = RequestContext(request_id="r-1", traceparent=PARENT)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id="b")], queue=SINGLE_QUEUE, context=context)
     claim = ledger.begin(task.id)
     assert claim is not None
     worker = Instrumentation()

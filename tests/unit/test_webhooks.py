@@ -14,10 +14,12 @@ from redis import Redis
 
 from common.errors import FetchError
 from common.queue.callbacks import Callback, CallState, Outbox
-from common.queue.jobs import SINGLE_QUEUE, AddJob, Order
+from common.queue.items import AddItem
+from common.queue.jobs import RequestContext
 from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
+from support.tasks import enqueue
 from support.waiting import wait_until
 from workers.webhooks import Deliverer
 
@@ -67,11 +69,11 @@ def end(ledger: Ledger) -> Callable[..., str]:
     """End a task, and return its id."""
 
     def end(url: str = URL, **closing: Any) -> str:
-        job = AddJob(filepath="ä cat.jpg", url="http://example.org/a")
-        [entry] = ledger.enter([Order(job=job, callback=url)], queue=SINGLE_QUEUE)
-        ledger.begin(entry.task.id)
-        ledger.close([Closing(**{"task_id": entry.task.id, "state": State.SUCCEEDED, **closing})])
-        return entry.task.id
+        item = AddItem(filepath="ä cat.jpg", url="http://example.org/a")
+        [task] = enqueue(ledger, [item], context=RequestContext(callback_url=url))
+        ledger.begin(task.id)
+        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **closing})])
+        return task.id
 
     return end
 

@@ -1,5 +1,5 @@
--- Adds pending tasks, all or none. Returns false where there would be too many open ones; else the first sequence
--- number, the time and, where some tasks exist already, the fingerprint of each, '' for a new one.
+-- Adds pending tasks, the first of them if there is no room for all. Returns the sequence number of the first item, the
+-- time and, unless all were added, of each item '' if it was added, 'full' if not, or the fingerprint of its existing task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
 local task_prefix = ARGV[1]
@@ -15,20 +15,18 @@ local tasks_from = 7
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "next_seq.lua"
 
-local count, existing, created = (#ARGV - tasks_from + 1) / 6, {}, 0
+local count = (#ARGV - tasks_from + 1) / 6
+local room = max_open - redis.call('ZCARD', open_key)
+local first, now, outcomes, added = next_seq(seq_key, count), now_ms(), {}, 0
 for i = 1, count do
   local at = tasks_from + 6 * (i - 1)
-  local id, fingerprint = ARGV[at], ARGV[at + 5]
-  existing[i] = fingerprint ~= '' and redis.call('HGET', task_prefix .. id, 'fingerprint') or ''
-  if existing[i] == '' then created = created + 1 end
-end
-if redis.call('ZCARD', open_key) + created > max_open then return false end
-local first, now = next_seq(seq_key, count), now_ms()
-for i = 1, count do
-  if existing[i] == '' then
-    local at = tasks_from + 6 * (i - 1)
-    local id, filepath, job, host, callback, fingerprint = unpack(ARGV, at, at + 5)
-    local key = task_prefix .. id
+  local id, filepath, job, host, callback, fingerprint = unpack(ARGV, at, at + 5)
+  local key = task_prefix .. id
+  outcomes[i] = fingerprint ~= '' and redis.call('HGET', key, 'fingerprint') or ''
+  if outcomes[i] == '' and added >= room then
+    outcomes[i] = 'full'
+  elseif outcomes[i] == '' then
+    added = added + 1
     redis.call('HSET', key, 'state', 'pending', 'filepath', filepath, 'job', job,
       'queue', queue, 'seq', string.format('%.0f', first + i - 1), 'accepted', now)
     if request_id ~= '' then redis.call('HSET', key, 'request', request_id) end
@@ -41,4 +39,4 @@ for i = 1, count do
     redis.call('ZADD', open_key, now, id)
   end
 end
-return created < count and {first, now, existing} or {first, now}
+return added < count and {first, now, outcomes} or {first, now}

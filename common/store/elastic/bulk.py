@@ -44,7 +44,7 @@ def written(result: Json) -> Written:
         return Written(Verdict.STORED)
     if status == HTTPStatus.CONFLICT:
         return Written(Verdict.SUPERSEDED)
-    return Written(Verdict.HELD if status in UNAVAILABLE else Verdict.REFUSED, reason(result["error"]))
+    return Written(Verdict.HELD if status in UNAVAILABLE else Verdict.REJECTED, reason(result["error"]))
 
 
 def _bodies(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -192,7 +192,7 @@ class Copying:
             results = bulk(self._client, self._next, [documents.lines(item) for item in left])
             outcomes = [(item, written(result)) for item, result in zip(left, results, strict=True)]
             for item, outcome in outcomes:
-                if outcome.verdict is Verdict.REFUSED:
+                if outcome.verdict is Verdict.REJECTED:
                     message = f"{item.filepath} cannot be copied: {outcome.reason}"
                     raise StoreError(message)
                 # Something newer was copied before, a deletion that the source has purged since.

@@ -265,7 +265,7 @@ def _lines(items: Sequence[Record | Tombstone], refused: dict[int, Written]) -> 
         try:
             lines = documents.lines(item)
         except (ValueError, TypeError, RecursionError) as error:
-            refused[place] = Written(Verdict.REFUSED, f"cannot be stored: {error}")
+            refused[place] = Written(Verdict.REJECTED, f"cannot be stored: {error}")
         else:
             yield lines
 

@@ -109,7 +109,7 @@ def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Writ
             db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
             db.executemany(LABEL, [(owner, label) for label in fresh - stale])
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError, sqlite3.IntegrityError) as error:
-        return Written(Verdict.REFUSED, f"cannot be stored: {error}")
+        return Written(Verdict.REJECTED, f"cannot be stored: {error}")
     return Written(Verdict.STORED)
 
 

@@ -11,7 +11,7 @@ from kombu.messaging import Producer
 
 from common.queue.broker import queue_settings
 from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER
-from common.queue.tasks import Sent, Task
+from common.queue.tasks import QueuedTask, Task
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ class Publisher:
 
         A task that cannot be sent now is no error: it stands in the ledger, and the sweeper sends it later.
         """
-        self.send_again([Sent(task_id=task.id, queue=queue, at=task.accepted) for task in tasks])
+        self.send_again([QueuedTask(task_id=task.id, queue=queue, enqueued_at=task.accepted) for task in tasks])
 
-    def send_again(self, tasks: Sequence[Sent]) -> None:
+    def send_again(self, tasks: Sequence[QueuedTask]) -> None:
         """Send these tasks, each to its own queue; never raises, as `send`."""
         left = deque(together(tasks))
         try:
@@ -48,15 +48,15 @@ class Publisher:
             # The tasks are accepted already: whatever is wrong here, their sender must not hear that they are not.
             log.exception("%d messages are not sent yet", len(left))
 
-    def _send_all(self, left: deque[list[Sent]]) -> None:
+    def _send_all(self, left: deque[list[QueuedTask]]) -> None:
         with self._app.producer_pool.acquire(block=True) as producer:
             while left:
                 self._send(producer, left[0])
                 left.popleft()
 
-    def _send(self, producer: Producer, tasks: Sequence[Sent]) -> None:
+    def _send(self, producer: Producer, tasks: Sequence[QueuedTask]) -> None:
         first = tasks[0]
-        sent = min(task.at for task in tasks)
+        sent = min(task.enqueued_at for task in tasks)
         many = len(tasks) > 1
         self._app.send_task(
             ADD_MANY_TASK if many else ADD_TASK,
@@ -76,7 +76,7 @@ class Publisher:
         self._app.close()
 
 
-def together(tasks: Sequence[Sent]) -> list[list[Sent]]:
+def together(tasks: Sequence[QueuedTask]) -> list[list[QueuedTask]]:
     """Return what travels in a message each: neighbours in the queue of batches, up to CHUNK of them.
 
     Nobody waits for a single picture of a batch; a message of its own would cost as much as its signature.
@@ -88,7 +88,7 @@ def together(tasks: Sequence[Sent]) -> list[list[Sent]]:
     ]
 
 
-def _in_parts(tasks: Iterable[Sent], most: int) -> Iterator[list[Sent]]:
+def _in_parts(tasks: Iterable[QueuedTask], most: int) -> Iterator[list[QueuedTask]]:
     """Yield the tasks in order, up to `most` at once."""
     left = iter(tasks)
     while chunk := list(islice(left, most)):

@@ -1,7 +1,8 @@
-"""Waiting for the end of tasks: one listener thread for all requests of a process."""
+"""Wait for tasks to end: one listener thread for all requests of a process."""
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from threading import Event, Lock, Thread
 from time import monotonic
 
@@ -17,16 +18,16 @@ from common.redis.client import ANSWER_WITHIN_S, redis_errors
 
 log = logging.getLogger(__name__)
 
-# An announcement can be lost with its connection: the ledger is asked now and then all the same.
-LOOK_EVERY_S = 5.0
+# A notification can be lost with its connection, so the ledger is polled as well.
+POLL_EVERY_S = 5.0
 LISTEN_S = 1.0
-# Without an announcement for so long, the connection may be dead.
+# After so long without a notification the connection may be dead.
 QUIET_S = 5.0
 PAUSE_S = 0.5
 
 
-class Waiters:
-    """Requests that wait for tasks, woken by the ledger's announcements."""
+class TaskWaiter:
+    """Lets requests wait for tasks; the ledger's notifications wake them."""
 
     def __init__(self, redis: Redis, ledger: Ledger) -> None:
         self._redis = redis
@@ -37,8 +38,17 @@ class Waiters:
         self._closed = Event()
         self._thread: Thread | None = None
 
+    def wait_each(self, tasks: Iterable[Task], *, timeout_s: float) -> Iterator[Task]:
+        """Yield the tasks, in order, each when it has ended or `timeout_s` seconds after the first was asked for.
+
+        Raises QueueUnavailable when Redis does not answer.
+        """
+        deadline = monotonic() + timeout_s
+        for task in tasks:
+            yield self.wait(task.id, timeout_s=max(0.0, deadline - monotonic())) or task
+
     def wait(self, task_id: str, *, timeout_s: float) -> Task | None:
-        """Return the task when it has ended or when the time ran out; None when it is unknown.
+        """Return the task when it has ended or the time is over; None when it is unknown.
 
         Raises QueueUnavailable when Redis does not answer.
         """
@@ -50,7 +60,7 @@ class Waiters:
                 left = deadline - monotonic()
                 if task is None or task.state in CLOSED_STATES or left <= 0:
                     return task
-                ended.wait(min(left, LOOK_EVERY_S))
+                ended.wait(min(left, POLL_EVERY_S))
         finally:
             self._forget(task_id, ended)
 
@@ -65,10 +75,10 @@ class Waiters:
         with self._lock:
             self._events[task_id].append(ended)
             if self._thread is None:
-                # At the first wait, not at the start: a thread does not survive the fork of a server's workers.
+                # Started at the first wait: a thread that starts earlier does not survive gunicorn's fork.
                 self._thread = Thread(target=self._listen, name="waiting", daemon=True)
                 self._thread.start()
-        # Only what is announced after the subscription stands is heard.
+        # Redis delivers only what is published after the subscription is confirmed.
         self._listening.wait(LISTEN_S)
         return ended
 
@@ -83,32 +93,32 @@ class Waiters:
             try:
                 with redis_errors(), self._redis.pubsub() as channel:  # type: ignore[no-untyped-call]  # its stub has no types
                     channel.subscribe(CLOSED_CHANNEL)
-                    self._hear(channel)
+                    self._receive(channel)
             except MatchError as error:
-                log.warning("waiting requests ask the ledger themselves: %s", error)
+                log.warning("no notifications of ended tasks, waiting requests poll the ledger: %s", error)
                 self._closed.wait(PAUSE_S)
             except Exception:
-                # Without this thread every wait would be slow from here on: whatever broke, it listens again.
-                log.exception("the listener for ended tasks broke")
+                # Without this thread every wait takes up to POLL_EVERY_S longer.
+                log.exception("the listener for ended tasks failed and starts again")
                 self._closed.wait(PAUSE_S)
             finally:
                 self._listening.clear()
 
-    def _hear(self, channel: PubSub) -> None:
-        heard = monotonic()
+    def _receive(self, channel: PubSub) -> None:
+        received = monotonic()
         while not self._closed.is_set():
             message = channel.get_message(timeout=LISTEN_S)
             if message is None:
-                self._ask_whether_it_lives(channel, monotonic() - heard)
+                self._check_connection(channel, monotonic() - received)
                 continue
-            heard = monotonic()
+            received = monotonic()
             self._listening.set()
             if message["type"] == "message":
                 self._wake(message["data"].decode())
 
     @staticmethod
-    def _ask_whether_it_lives(channel: PubSub, silent_s: float) -> None:
-        """Ask after a while of silence, and raise when that is not answered: a listener hears nothing of a dead end."""
+    def _check_connection(channel: PubSub, silent_s: float) -> None:
+        """Ping a silent connection, and raise TimeoutError when the ping is not answered: a dead peer sends nothing."""
         if silent_s > QUIET_S + ANSWER_WITHIN_S:
             raise TimeoutError("the channel is silent")
         if silent_s > QUIET_S:

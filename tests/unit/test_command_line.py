@@ -1,0 +1,38 @@
+"""The command lines of the programs that operators start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.command_line import SETTINGS_PAGE
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ["api", "workers", "common.store.prepare", "common.store.reindex", "api.new_key"]
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    # A program that starts in spite of its arguments ends at this setting.
+    environment = os.environ | {"PORT": "none"}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_describes_a_program_and_names_its_settings(program: str) -> None:
+    result = run(program, "--help")
+
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"usage: python -m {program} [-h]")
+    assert SETTINGS_PAGE in result.stdout
+    assert (ROOT / SETTINGS_PAGE).is_file()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_unknown_argument_is_rejected(program: str) -> None:
+    result = run(program, "--unknown")
+
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"usage: python -m {program} [-h]")
