@@ -7,7 +7,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, NoReturn
 
 import pytest
@@ -18,6 +17,7 @@ from werkzeug.serving import make_server
 from api.access.keys import Keyring, Scope
 from api.new_key import table
 from common.config import Settings
+from support.waiting import wait_until
 
 KEY = "the key to all"
 
@@ -73,11 +73,7 @@ class Browser:
         return result["result"].get("value")
 
     def wait_for(self, script: str) -> Any:
-        deadline = monotonic() + 30
-        while not (value := self.run(script)):
-            assert monotonic() < deadline, f"not in time: {script}"
-            sleep(0.05)
-        return value
+        return wait_until(lambda: self.run(script), script)
 
     def click(self, selector: str) -> None:
         self.wait_for(f"document.querySelector({json.dumps(selector)}) !== null")

@@ -1,10 +1,9 @@
 """A Redis with little memory: new work is refused in time, all else goes on, and what was accepted is stored."""
 
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,12 @@ from redis.exceptions import OutOfMemoryError
 from common.config import Settings
 from common.queue.tasks import State
 from common.wiring import Dependencies, build_dependencies
-from dev.asking import answers
-from dev.ports import free_port
 from dev.redis_server import RedisServer
 from support.images import encode
+from support.processes import running, serving_api
 from support.tasks import fail, task_of
 from support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-WITHIN_S = 60
 START = Callable[..., "subprocess.Popen[bytes]"]
 
 
@@ -40,8 +36,6 @@ def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
     return {
         "REDIS_URL": small_redis.url,
         "MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}",
-        "MATCH_API_HOST": "127.0.0.1",
-        "PORT": str(free_port()),
         "WORKER_COUNT": "2",
         "MATCH_API_THREADS": "8",
         "MATCH_WORKER_THREADS": "8",
@@ -54,22 +48,11 @@ def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(module: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / f"{module}.log").open("ab") as log:
-            command = [sys.executable, "-m", module]
-            running.append(
-                subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
-            )
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(WITHIN_S)
+def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
+    with ExitStack() as started:
+        yield lambda: started.enter_context(
+            running("-m", "workers", environment=environment, log=tmp_path / "workers.log")
+        )
 
 
 @pytest.fixture
@@ -81,11 +64,9 @@ def parts(environment: dict[str, str]) -> Iterator[Dependencies]:
 
 
 @pytest.fixture
-def url(start: START, environment: dict[str, str]) -> str:
-    start("api")
-    url = f"http://127.0.0.1:{environment['PORT']}"
-    wait_until(lambda: answers(f"{url}/livez", within_s=5), "the API answers")
-    return url
+def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    with serving_api(tmp_path, environment) as api:
+        yield api.url
 
 
 def picture(number: int) -> bytes:
@@ -122,14 +103,14 @@ def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
 
 
 def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
-    url: str, parts: Dependencies, start: START
+    url: str, parts: Dependencies, start_worker: START
 ) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
     fail(parts.ledger, accepted[1])
     went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
 
-    start("workers")
+    start_worker()
     wait_until(lambda: parts.ledger.open_count() == 0, "the backlog is worked off")
     wait_until(lambda: add(url, 999).ok, "adds are taken again")
     wait_until(lambda: parts.ledger.open_count() == 0, "that one is stored")
@@ -142,7 +123,9 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
     assert parts.store.count() == len(accepted)
 
 
-def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Dependencies, start: START) -> None:
+def test_a_redis_that_others_filled_up_is_emptied_all_the_same(
+    url: str, parts: Dependencies, start_worker: START
+) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
     fail(parts.ledger, accepted[1])
     fill_up(parts.redis)
@@ -150,7 +133,7 @@ def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: 
     went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
     fill_up(parts.redis)
 
-    worker = start("workers")
+    worker = start_worker()
     wait_until(lambda: parts.store.count() == len(accepted) - 1, "what was accepted is stored")
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")

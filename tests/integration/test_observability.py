@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -19,10 +18,11 @@ from flask.testing import FlaskClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.queue.ledger import TASK
+from common.queue.keys import TASK
 from common.redis.client import connect
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "examples" / "images" / "chelsea.jpg"
@@ -32,13 +32,6 @@ SECRET = "geheim-geheim"  # noqa: S105 - to be looked for
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def wait_until(holds: Callable[[], Any]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline
-        sleep(0.1)
 
 
 class Collector:

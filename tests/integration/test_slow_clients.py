@@ -1,33 +1,29 @@
 """Slow, oversized and malformed requests against nginx with the shipped configuration and an API of few threads."""
 
 import json
-import os
 import re
 import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from statistics import median
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, NoReturn
 
-import numpy as np
 import pytest
 import requests
 
 from api.new_key import table
-from common.pictures.signature import LENGTH
-from common.store.base import Record
 from common.store.sqlite import SqliteStore
-from dev.ports import free_port
+from dev.asking import answers
 from dev.proxy import Proxy, why_not
 from dev.redis_server import RedisServer
+from support.processes import ROOT, serving_api
+from support.records import record
+from support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
 THREADS = 4
 CLIENTS = 1000
@@ -77,26 +73,16 @@ def start(
             folder = tmp_path_factory.mktemp("service")
             fill(folder / "match.db")
             (folder / "keys.toml").write_text(table("all", ["read", "write"], "the key"))
-            port = free_port()
             environment = {
-                "PORT": f"{port}",
-                "MATCH_API_HOST": "127.0.0.1",
-                "WORKER_COUNT": "1",
                 "MATCH_API_THREADS": f"{THREADS}",
                 "MATCH_TRUSTED_PROXIES": "1",
                 "MATCH_LOG_LEVEL": "debug",
                 "REDIS_URL": redis_server.url,
-                "MATCH_STORE_URL": f"sqlite:///{folder}/match.db",
                 "MATCH_API_KEYS_FILE": f"{folder}/keys.toml" if with_keys else "",
             }
-            with (folder / "api.log").open("w") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "api"], cwd=ROOT, env=os.environ | environment, stderr=log, stdout=log
-                )
-            running.callback(stop, process)
-            proxy = running.enter_context(Proxy(folder / "proxy", [port], with_keys=with_keys))
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
-            return Service(proxy, folder / "api.log")
+            api = running.enter_context(serving_api(folder, environment))
+            proxy = running.enter_context(Proxy(folder / "proxy", [api.port], with_keys=with_keys))
+            return Service(proxy, api.log)
 
         yield start
 
@@ -112,42 +98,11 @@ def locked(start: Callable[..., Service]) -> Service:
     return start(with_keys=True)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    assert process.wait(90) == 0
-
-
 def fill(database: Path) -> None:
     store = SqliteStore(database)
     store.prepare()
-    store.put(
-        [
-            Record(
-                filepath=f"{number}".zfill(FILEPATH_BYTES),
-                seq=number,
-                signatures=(np.zeros(LENGTH, np.int8),),
-                added=0,
-                width=1,
-                height=1,
-            )
-            for number in range(1, STORED + 1)
-        ]
-    )
+    store.put([record(f"{number}".zfill(FILEPATH_BYTES), number) for number in range(1, STORED + 1)])
     store.close()
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/livez", timeout=5).ok
-    except requests.RequestException:
-        return False
-
-
-def wait_until(done: Callable[[], Any]) -> None:
-    deadline = monotonic() + 60
-    while not done():
-        assert monotonic() < deadline, "not done in time"
-        sleep(0.05)
 
 
 def head(path: str, *headers: str, method: str = "POST") -> bytes:
@@ -237,7 +192,7 @@ def test_one_address_cannot_occupy_the_proxy(service: Service) -> None:
 def test_slow_upload_reaches_the_api_when_complete(service: Service) -> None:
     body = b"filepath=nowhere"
     with service.send(head("/delete/", FORM, f"Content-Length: {len(body)}", method="DELETE") + body[:5]) as connection:
-        wait_until(lambda: answers(service.url))
+        wait_until(lambda: answers(f"{service.url}/livez", within_s=5))
         before = service.requests_of("/delete/")
         connection.sendall(body[5:])
         reply = HTTPResponse(connection)

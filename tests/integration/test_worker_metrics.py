@@ -1,30 +1,22 @@
 """A worker's metrics over HTTP, and its heartbeat."""
 
 import socket
-from collections.abc import Callable
-from time import monotonic, sleep
-from typing import Any
 
 import pytest
 import requests
 from redis import Redis
 
 from common.errors import QueueUnavailable
-from common.queue.heartbeats import WORKERS, Heartbeats
+from common.queue.heartbeats import Heartbeats
+from common.queue.keys import WORKERS
 from common.queue.tasks import State
 from dev.ports import free_port
+from support.waiting import wait_until
 from workers.heartbeat import Heartbeat
 from workers.instrumentation import Instrumentation
 
 LOOPBACK = "127.0.0.1"
 WITHIN_S = 60
-
-
-def wait_until(holds: Callable[[], Any]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline
-        sleep(0.05)
 
 
 def test_metrics_are_served_on_host_and_port() -> None:
