@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from api.errors import ERRORS
+
 
 class File(str):
     """The name of an uploaded file, one of examples/images."""
@@ -44,24 +46,31 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """A request that fails, and how; one without a path cannot be shown by a request alone."""
+    """A request that fails; without a path, the failure does not depend on the request only.
+
+    `error` is the message, by default the text of the code.
+    """
 
     title: str
-    status: int
     endpoint: str
     code: str
-    error: str
+    error: str = ""
     method: str = "POST"
     path: str = ""
     form: Mapping[str, Any] = field(default_factory=dict)
     mimetype: str = ""
     names: str | None = None
 
+    @property
+    def status(self) -> int:
+        """The reply's status."""
+        return ERRORS[self.code].status
+
     def body(self) -> dict[str, Any]:
         """Return the reply's body."""
-        where = {} if self.names is None else {"field": self.names}
-        told = {"method": self.endpoint, "status": "fail", "error": [self.error], "result": [], "code": self.code}
-        return told | where
+        field = {} if self.names is None else {"field": self.names}
+        message = self.error or ERRORS[self.code].text
+        return {"method": self.endpoint, "status": "fail", "error": [message], "result": [], "code": self.code, **field}
 
 
 TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
@@ -238,8 +247,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
 
 FAILURES: Sequence[Failing] = (
     Failing(
-        title="A parameter is missing",
-        status=400,
+        title="Missing parameter",
         endpoint="add",
         path="/add",
         form={"url": URL},
@@ -248,8 +256,7 @@ FAILURES: Sequence[Failing] = (
         names="filepath",
     ),
     Failing(
-        title="A parameter is misspelt",
-        status=400,
+        title="Misspelled parameter",
         endpoint="add",
         path="/add",
         form={"url": URL, "file_path": CAT},
@@ -259,7 +266,6 @@ FAILURES: Sequence[Failing] = (
     ),
     Failing(
         title="Out of range",
-        status=400,
         endpoint="search",
         path="/search",
         form={"filepath": CAT, "limit": 0},
@@ -268,129 +274,108 @@ FAILURES: Sequence[Failing] = (
         names="limit",
     ),
     Failing(
-        title="No key",
-        status=401,
+        title="No API key",
         endpoint="add",
         code="key_required",
-        error="this needs an API key, as Authorization: Bearer KEY",
+        error="API key required: send the header Authorization: Bearer KEY",
     ),
     Failing(
-        title="A key for something else",
-        status=403,
+        title="Missing scope",
         endpoint="add",
         code="missing_scope",
-        error='the key "website" lacks the scope write',
+        error='API key "website" lacks the scope write',
     ),
     Failing(
-        title="Not stored",
-        status=404,
+        title="Unknown filepath",
         endpoint="images",
         method="GET",
         path="/images",
         form={"filepath": "nowhere.jpg"},
         code="unknown_filepath",
-        error="filepath names no stored picture",
+        error="filepath: no image is stored under this name",
         names="filepath",
     ),
     Failing(
-        title="No such task",
-        status=404,
+        title="Unknown task",
         endpoint="task",
         method="GET",
         path="/tasks/nobody",
         code="unknown_task",
-        error="there is no such task, or it was forgotten",
         names="id",
     ),
     Failing(
-        title="A wrong method",
-        status=405,
+        title="Wrong method",
         endpoint="add",
         method="GET",
         path="/add",
         code="method_not_allowed",
-        error="/add takes POST, not GET",
+        error="/add accepts POST, not GET",
     ),
     Failing(
-        title="Begun already",
-        status=409,
+        title="Task already started",
         endpoint="cancel_task",
         code="not_pending",
-        error="the task is running; only one that is pending can be cancelled",
+        error="the task is running; only a pending task can be cancelled",
         names="id",
     ),
     Failing(
-        title="A key that came before",
-        status=409,
+        title="Reused idempotency key",
         endpoint="add",
         code="idempotency_conflict",
-        error="Idempotency-Key: this key came before, for something else",
+        error="Idempotency-Key was already used with a different request",
         names="Idempotency-Key",
     ),
     Failing(
-        title="Too many bytes",
-        status=413,
+        title="Image too large",
         endpoint="add",
         code="too_large",
         error="image is larger than 16777216 bytes",
         names="image",
     ),
     Failing(
-        title="Too long",
-        status=414,
+        title="URL too long",
         endpoint="",
         code="uri_too_long",
-        error="the URL is too long",
     ),
     Failing(
-        title="A body that is no form",
-        status=415,
+        title="Wrong media type",
         endpoint="add",
         path="/add",
         mimetype="application/json",
         code="unsupported_media_type",
-        error="the body must be a form (multipart/form-data or application/x-www-form-urlencoded)",
+        error="Content-Type must be multipart/form-data or application/x-www-form-urlencoded",
         names="Content-Type",
     ),
     Failing(
-        title="No picture",
-        status=422,
+        title="Not an image",
         endpoint="search",
         code="not_an_image",
         error="the data is text, such as a web page, not a picture",
         names="image",
     ),
     Failing(
-        title="Too often",
-        status=429,
+        title="Rate limit exceeded",
         endpoint="search",
         code="too_many_requests",
         error="too many requests: at most 100 per 1 second",
     ),
     Failing(
-        title="Too many headers",
-        status=431,
+        title="Headers too large",
         endpoint="",
         code="headers_too_large",
-        error="the headers are too large",
     ),
     Failing(
-        title="A fault",
-        status=500,
+        title="Internal error",
         endpoint="search",
         code="internal_error",
-        error="an internal error ended this request",
     ),
     Failing(
-        title="An unknown coding",
-        status=501,
+        title="Unsupported transfer encoding",
         endpoint="",
         code="unsupported_transfer_coding",
-        error="unsupported transfer encoding",
     ),
     Failing(
-        title="Too much at once",
-        status=503,
+        title="Overloaded",
         endpoint="add",
         code="overloaded",
         error="too many pictures are waiting",

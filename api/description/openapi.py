@@ -7,11 +7,11 @@ from typing import Any
 
 from api.description.callback_docs import call
 from api.description.code_samples import code_sample
-from api.description.codes import CODES, MEANING
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
 from api.description.schemas import Json, Schemas, is_file
 from api.endpoints import Endpoint
+from api.errors import BY_STATUS, ERRORS, SUMMARIES
 from api.forms.reading import FORM_TYPES, LINE_TYPES
 from common.config import Settings
 
@@ -47,7 +47,7 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
         "webhooks": {"tasks.ended": {"post": call(schemas, settings)}},
         "components": {
             "schemas": {"Failure": _failure_schema(), **dict(sorted(schemas.shared.items()))},
-            "responses": {f"{status}": _failure(status) for status in MEANING},
+            "responses": {f"{status}": _failure(status) for status in BY_STATUS},
             "headers": {
                 "X-Request-ID": {
                     "description": "Names the request in the service's log.",
@@ -219,7 +219,7 @@ def _failure_schema() -> Json:
             "error": {"type": "array", "items": {"type": "string"}, "minItems": 1},
             "method": {"type": "string"},
             "result": {"type": "array"},
-            "code": {"enum": sorted({code for codes in CODES.values() for code in codes})},
+            "code": {"enum": sorted(ERRORS)},
             "field": {"type": "string", "description": "The parameter that is to blame."},
         },
         "required": [*FOUR_KEYS, "code"],
@@ -231,9 +231,9 @@ def _failure(status: int) -> Json:
     headers += ["Retry-After"] * (status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
     headers += ["WWW-Authenticate"] * (status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
     headers += ["Allow"] * (status == HTTPStatus.METHOD_NOT_ALLOWED)
-    codes = "\n".join(f"- `{code}`: {meaning}" for code, meaning in CODES[status].items())
+    codes = "\n".join(f"- `{spec.code}`: {spec.text}" for spec in BY_STATUS[status])
     return {
-        "description": f"{MEANING[status]}\n\n{codes}",
+        "description": f"{SUMMARIES[status]}\n\n{codes}",
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
         "content": {
             "application/json": {

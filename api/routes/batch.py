@@ -16,7 +16,7 @@ from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.forms import requests
 from api.forms.lines import Line, blocks
-from api.forms.reading import LINE_TYPES, TooLarge, check_names, parse
+from api.forms.reading import LINE_TYPES, check_names, parse
 from api.outcomes import Outcome, accepted, refused
 from api.services import Services
 from api.work.idempotency import Once, marked, once
@@ -97,7 +97,7 @@ def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], terms: _Te
         if last > LINES:
             yield _told(LINES + 1, refused(_wrong(f"a request has at most {LINES} lines", code="too_many_lines")))
     except RequestEntityTooLarge:
-        error = _wrong(f"the body has more than {BODY_BYTES} bytes", code=TooLarge.code)
+        error = _wrong(f"the body has more than {BODY_BYTES} bytes", code="too_large")
         yield _told(last + 1, refused(error))
     except ClientDisconnected:
         log.info("request %s: the body ended early, in line %d", terms.request_id, last + 1)

@@ -32,7 +32,7 @@ def readyz(services: Services, _: requests.Nothing) -> Response:
         "redis": {"ok": queue is None, "detail": queue or ""},
     }
     if not health.reads:
-        return fail(503, f"the store does not serve: {health.detail}", code="not_ready", checks=checks)
+        return fail("not_ready", f"searches are unavailable: {health.detail}", checks=checks)
     trouble = [] if health.writes else [f"the store takes no writes: {health.detail}"]
     trouble += [f"redis: {queue}"] if queue else []
     return ok(warnings=trouble, checks=checks)

@@ -28,7 +28,7 @@ class IdempotencyConflict(InputError):
     code = "idempotency_conflict"
 
     def __init__(self) -> None:
-        super().__init__(f"{HEADER}: this key came before, for something else", field=HEADER)
+        super().__init__(f"{HEADER} was already used with a different request", field=HEADER)
 
 
 @dataclass(frozen=True, slots=True)
