@@ -1,4 +1,4 @@
-"""Examples of requests and their replies, as the documentation shows them and the tests run them."""
+"""Examples of requests and their replies: the documentation shows them, and tests run them."""
 
 import base64
 import json
@@ -17,10 +17,10 @@ class File(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A request to an endpoint by `method`, any of its methods where that is empty, and its reply.
+    """A request to an endpoint and its reply; without a `method`, one for each method of the endpoint.
 
-    `form` may as well come by query, and stands there beside a body of JSON `lines`; `added` stands beside the reply's
-    four keys.
+    `form` are parameters of the form, or of the query for other methods and beside JSON `lines`. `added` are keys of
+    the reply beside the four of the envelope.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Example:
         return {"method": method, "status": self.says, "error": self.error, "result": self.result, **self.added}
 
     def has_files(self) -> bool:
-        """Say whether it takes a multipart form."""
+        """Say whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
 
 
@@ -102,7 +102,7 @@ _FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "th
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
 
-# A call of a callback, and what it is signed by; bytes of plain text, so that nobody takes it for a secret.
+# A request to a callback and its secret, which is plain text so that it does not look like a real one.
 CALL_ID = "msg_0b6d1f0e7a7f4f0d9a3c5b8e2d4f6a81"
 CALL_TIMESTAMP = 1_772_357_401
 CALL_SECRET = f"whsec_{base64.b64encode(b'an example of a secret, not one!').decode()}"
@@ -112,20 +112,20 @@ CALL_BODY = json.dumps(CALL, separators=(",", ":"))
 EXAMPLES: Mapping[str, Sequence[Example]] = {
     "add": (
         Example(
-            title="An upload, waited for",
+            title="Upload and wait",
             form={"image": File("chelsea.jpg"), "filepath": CAT, "metadata": '{"album": "cats"}', "wait": 10},
             added={"task": _STORED},
         ),
         Example(title="By URL", form={"url": URL, "filepath": CAT}, status=202, added={"task": _PENDING}),
         Example(
-            title="With a callback, and safe to be sent again",
+            title="With a callback and an idempotency key",
             form={"url": URL, "filepath": CAT, "callback_url": HOOK},
             headers={"Idempotency-Key": "import-2026-03-01/17"},
             status=202,
             added={"task": _task("pending", callback=_CALLBACK)},
         ),
         Example(
-            title="Two pictures, one of them without its name",
+            title="Two images, one without a filepath",
             form={"filepaths[0]": "coffee.jpg", "images[0]": File("coffee.jpg"), "images[1]": File("moose.jpg")},
             status=202,
             says="warn",
@@ -138,7 +138,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "batch": (
         Example(
-            title="Two lines, one of them refused",
+            title="Two lines, one rejected",
             lines=[
                 {"url": URL, "filepath": CAT, "metadata": {"album": "cats"}},
                 {"url": "http://10.0.0.1/moose.jpg", "filepath": "moose.jpg"},
@@ -146,7 +146,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             result=[{"line": 1, "status": "ok", "error": [], "task": _PENDING}, {"line": 2, **_BAD_LINE}],
         ),
         Example(
-            title="A line with a callback, safe to be sent again",
+            title="With a callback and an idempotency key",
             form={"callback_url": HOOK},
             headers={"Idempotency-Key": "import-2026-03-01"},
             lines=[{"url": URL, "filepath": CAT}],
@@ -155,14 +155,14 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "search": (
         Example(
-            title="By an upload",
+            title="By upload",
             form={"image": File("chelsea.jpg"), "limit": 10},
             result=[
                 {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
             ],
         ),
         Example(
-            title="By a stored picture, in one album",
+            title="By a stored image, in one album",
             form={"filepath": CAT, "filter[album]": "cats", "all_orientations": False},
             result=[
                 {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
@@ -176,7 +176,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             result=[{"score": 29.4}],
         ),
         Example(
-            title="An upload and a stored picture",
+            title="An upload and a stored image",
             form={"image1": File("chelsea.jpg"), "filepath2": CAT},
             result=[{"score": 100.0}],
         ),
@@ -190,9 +190,9 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(title="One album", form={"filter[album]": "cats"}, result=[1]),
     ),
     "list": (
-        Example(title="The first", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
+        Example(title="First page", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
         Example(
-            title="At an offset: there is no second one",
+            title="At an offset, beyond the end",
             form={"limit": 2, "offset": 1},
             result=[],
             added={"cursor": None},
@@ -215,11 +215,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ),
     ),
     "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
-    "tasks": (Example(title="Failed ones", form={"state": "failed"}, result=[_FAILED], added={"cursor": None}),),
+    "tasks": (Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], added={"cursor": None}),),
     "retry_task": (Example(title="One", path={"id": TASK_ID}, status=202, result=[_RETRIED]),),
     "retry_tasks": (
         Example(
-            title="All that failed alike",
+            title="All with the same code",
             form={"state": "failed", "code": "http_status"},
             status=202,
             result=[{"retried": 1, "left": {}}],
@@ -350,7 +350,7 @@ FAILURES: Sequence[Failing] = (
         title="Not an image",
         endpoint="search",
         code="not_an_image",
-        error="the data is text, such as a web page, not a picture",
+        error="the data is text, such as a web page, not an image",
         names="image",
     ),
     Failing(
@@ -378,6 +378,5 @@ FAILURES: Sequence[Failing] = (
         title="Overloaded",
         endpoint="add",
         code="overloaded",
-        error="too many pictures are waiting",
     ),
 )
