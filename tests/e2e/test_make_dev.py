@@ -109,7 +109,7 @@ def test_keys_that_cannot_be_read_stop_it_in_one_line(tmp_path: Path) -> None:
     )
 
     assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: is no TOML")
+    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: invalid TOML")
     assert stopped.stderr.count("\n") == 1
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from api.description.codes import CODES
+from api.errors import BY_STATUS
 from common.errors import FetchError
 from common.net import dialing, fetch
 from common.net.addresses import DEFAULT_PORTS, is_public, read_url
@@ -20,7 +20,7 @@ from common.net.fetch import Fetcher
 
 Fuzz = Callable[..., None]
 
-KNOWN = {*CODES[400], *CODES[422]}
+KNOWN = {spec.code for status in (400, 422) for spec in BY_STATUS[status]}
 v4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
 near_v4 = st.sampled_from(
     (
