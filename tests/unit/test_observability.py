@@ -22,7 +22,7 @@ from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State
 from common.store.base import Health, Store
-from dev import promtool
+from dev.promtool import PROMTOOL
 from workers.signals import Signals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,7 +189,7 @@ def test_every_alert_is_tried() -> None:
 
 @pytest.fixture
 def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
-    program = promtool.find() or give_up("no promtool: `make promtool` builds it where Go is")
+    program = PROMTOOL.find() or give_up("no promtool: `make promtool` builds it where Go is")
 
     def run(*words: str) -> str:
         done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)
