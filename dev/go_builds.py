@@ -75,11 +75,11 @@ class GoProgram:
         # Low priority: the build may share the machine with tests.
         command = ["nice", "-n", "5", go, "install", *self.flags, "-ldflags=-s -w", f"{self.package}@{self.tag}"]
         try:
-            subprocess.run(
-                command, env=environment, check=True, capture_output=True, text=True, timeout=self.timeout_s
-            )
+            subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=self.timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise BuildFailed(f"{self.name} was not built within {self.timeout_s:.0f} s; the next run resumes") from error
+            raise BuildFailed(
+                f"{self.name} was not built within {self.timeout_s:.0f} s; the next run resumes"
+            ) from error
         except subprocess.CalledProcessError as error:
             last_line = (error.stderr.strip().splitlines() or ["no reason reported"])[-1]
             raise BuildFailed(f"Go cannot build {self.name}: {last_line}") from error

@@ -1,6 +1,6 @@
 """Prometheus's promtool, which checks the alert rules: the one on PATH, or one that Go builds here once.
 
-    python -m dev.promtool      builds it if it is missing and prints its path
+python -m dev.promtool      builds it if it is missing and prints its path
 """
 
 import sys
