@@ -20,7 +20,7 @@ def checked(services: Services, url: str | None) -> str:
     try:
         found = read_url(url.strip()).url
         # What is escaped may have become too long.
-        services.intake.fetcher.vet(found)
+        services.intake.fetcher.validate(found)
     except FetchError as error:
         raise InputError(f"{FIELD}: {error}", field=FIELD, code=error.code) from error
     return found

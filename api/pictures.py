@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from api.forms.sources import Source, UnknownFilepath, naming
 from common.errors import FetchError, InputError
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import Signature, sign
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import Signature, sign
-from common.search import compare, likeness
+from common.search import compare, similarity
 from common.store.base import Record, Store
 
 
@@ -47,7 +47,7 @@ class Pictures:
         """
         if first.filepath is not None or second.filepath is not None:
             ours, theirs = self.signature(first), self.signature(second)
-            return 100.0 if first.filepath == second.filepath else likeness(ours, theirs)
+            return 100.0 if first.filepath == second.filepath else similarity(ours, theirs)
         first_data, second_data = self._bytes(first), self._bytes(second)
         with self.slot.hold(), self.slot.alarm():
             with naming(first.field):
@@ -72,6 +72,6 @@ def vet(fetcher: Fetcher, source: Source) -> str:
     if source.url is None:
         return ""
     try:
-        return fetcher.vet(source.url).host
+        return fetcher.validate(source.url).host
     except FetchError as error:
         raise InputError(f"{source.field}: {error}", field=source.field, code=error.code) from error

@@ -30,7 +30,7 @@ from redis import Redis
 
 from api.work.publisher import Publisher
 from common.config import Settings
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.store.base import Record
 from common.wiring import wire

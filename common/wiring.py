@@ -8,10 +8,10 @@ from pathlib import Path
 from redis import Redis
 
 from common.config import Settings
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
+from common.images.formats import looks_like_image
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.formats import looks_like_picture
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.ledger import HostPlaces, Ledger
 from common.redis.client import connect
@@ -71,7 +71,7 @@ def wire(settings: Settings) -> Parts:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             allow=settings.fetch_allow,
-            accepts=looks_like_picture,
+            accepts=looks_like_image,
         ),
         slot=ComputeSlot(timeout_s=settings.decode_timeout_s),
         limits=Limits(
@@ -104,7 +104,7 @@ def open_store(settings: Settings) -> Store:
         api_key=settings.elasticsearch_api_key,
         ca_file=settings.elasticsearch_ca_file,
         shape=shape(settings),
-        breadth=settings.elasticsearch_breadth,
+        num_candidates=settings.elasticsearch_num_candidates,
     )
 
 

@@ -30,14 +30,14 @@ from api.work.recovery import Recovery
 from api.work.waiting import Waiters
 from common.config import Settings
 from common.errors import StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.ledger import ANY_PLACE, HostPlaces, Ledger
 from common.redis.client import MOST_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
-from common.store.labels import labels, wanted
+from common.store.labels import labels, required_labels
 from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
@@ -195,7 +195,7 @@ class MemoryStore:
 
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
-            return Written(Verdict.REFUSED, self.refused[item.filepath])
+            return Written(Verdict.REJECTED, self.refused[item.filepath])
         there = self.kept.get(item.filepath)
         if there is not None and there.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
@@ -203,7 +203,7 @@ class MemoryStore:
         return Written(Verdict.STORED)
 
     def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(wanted(where))
+        needed = set(required_labels(where))
         with self.lock:
             found = [
                 item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 
-END_OF = {Verdict.STORED: State.SUCCEEDED, Verdict.SUPERSEDED: State.SUPERSEDED, Verdict.REFUSED: State.FAILED}
+END_OF = {Verdict.STORED: State.SUCCEEDED, Verdict.SUPERSEDED: State.SUPERSEDED, Verdict.REJECTED: State.FAILED}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +130,7 @@ class Writer:
         self._settlement.settle([_end(entry.claim, state, done) for entry, state, done in decided])
         for entry, state, _ in decided:
             entry.outcome.set_result(state)
-        return [entry for entry, done in outcomes if done.verdict is Verdict.HELD]
+        return [entry for entry, done in outcomes if done.verdict is Verdict.RETRY]
 
     def _put(self, group: list[_Entry]) -> list[tuple[_Entry, Written]]:
         try:
@@ -138,10 +138,10 @@ class Writer:
                 return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
         except StoreUnavailable as error:
             log.warning("%d records wait for the store: %s", len(group), error)
-            return [(entry, Written(Verdict.HELD, str(error))) for entry in group]
+            return [(entry, Written(Verdict.RETRY, str(error))) for entry in group]
         except StoreError as error:
             if len(group) == 1:
-                return [(group[0], Written(Verdict.REFUSED, str(error)))]
+                return [(group[0], Written(Verdict.REJECTED, str(error)))]
             # One record may have spoiled the write for all: each for itself.
             return [outcome for entry in group for outcome in self._put([entry])]
 

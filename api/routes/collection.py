@@ -12,7 +12,7 @@ from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import is_featureless
+from common.images.signature import is_featureless
 from common.store.base import Tombstone, Verdict
 from common.times import iso
 
@@ -28,9 +28,9 @@ def delete(services: Services, given: requests.Delete | requests.DeleteMany) -> 
     seq, now = services.ledger.take_seq(), time_ns() // 1_000_000
     tombstones = [Tombstone(filepath=filepath, seq=seq, added=now) for filepath in dict.fromkeys(filepaths)]
     for written in services.store.put(tombstones):
-        if written.verdict is Verdict.HELD:
+        if written.verdict is Verdict.RETRY:
             raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
-        if written.verdict is Verdict.REFUSED:
+        if written.verdict is Verdict.REJECTED:
             raise StoreError(written.reason)
     return ok()
 

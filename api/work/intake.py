@@ -11,8 +11,8 @@ from api.pictures import vet
 from api.work.idempotency import IdempotencyConflict
 from api.work.publisher import Publisher
 from common.errors import MatchError, Overloaded, QueueUnavailable
+from common.images.formats import check_format
 from common.net.fetch import Fetcher
-from common.pictures.formats import check_format
 from common.queue.admission import Admission
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Metadata, Order, Origin
 from common.queue.ledger import Ledger

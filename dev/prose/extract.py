@@ -15,7 +15,10 @@ Line = tuple[int, str]
 
 _DIRECTIVE = re.compile(r"(?:noqa|type: ignore|mypy|fmt|pragma)\b[^#-]*(?:- ?)?")
 _INLINE_CODE = re.compile(r"``?[^`]+``?|\bhttps?://\S+")
-_LIST_ITEM = re.compile(r"(?:[-*]|\d+\.) ")
+# An item of a list, or a row of a table.
+_LIST_ITEM = re.compile(r"(?:[-*]|\d+\.) |.*\S {2,}\S")
+# Vale does not end a sentence after a number.
+_LAST_NUMBER = re.compile(r"[\d.,]*\d\.?$")
 # A string that is neither a key, a path nor a query: two words side by side, the first in lower case.
 _MESSAGE = re.compile(r"[a-z]{2,},? [A-Za-z]")
 _QUERY = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN|COMMIT|WHERE)\b|redis\.call|^\s*<")
@@ -28,7 +31,7 @@ def extract(source: str) -> str:
     sentence. A message of several lines is reported at its first.
 
     >>> extract('raise ValueError(f"{name} is wrong")  # a reason').strip()
-    'a reason. CODE is wrong.'
+    'A reason. CODE is wrong.'
     """
     tree = ast.parse(source)
     lines: defaultdict[int, list[str]] = defaultdict(list)
@@ -91,14 +94,19 @@ def _is_message(text: str) -> bool:
 
 
 def _sentences(fragment: Sequence[Line]) -> Iterator[Line]:
-    """Yield the lines with code replaced, and a full stop at the end of the fragment and of each item of a list."""
+    """Yield the lines with code replaced; paragraphs and items of a list are sentences, so that vale separates them."""
+    begins = True
     lines = [(number, _INLINE_CODE.sub(CODE, text.strip())) for number, text in fragment]
     following = [text for _, text in lines[1:]] + [""]
     for (number, text), next_text in zip(lines, following, strict=True):
+        ends = not next_text or _LIST_ITEM.match(next_text) is not None
         if text:
-            yield number, _ended(text) if not next_text or _LIST_ITEM.match(next_text) else text
+            begun = text[:1].upper() + text[1:] if begins else text
+            yield number, _ended(begun) if ends else begun
+        begins = ends
 
 
 def _ended(text: str) -> str:
     """Return the text with a full stop at its end, unless it has a mark there that ends a sentence."""
+    text = _LAST_NUMBER.sub(f"{CODE}.", text)
     return text if text.endswith((".", "?", "!")) else f"{text.rstrip(':;, ')}."

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import StoreUnavailable
-from common.pictures.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature
 from common.store.base import Health, Page, Record, Store, Tombstone, Verdict
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
@@ -169,7 +169,7 @@ def test_one_bad_item_never_costs_the_others(store: Store) -> None:
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
-    assert [item.verdict for item in written] == [STORED, Verdict.REFUSED, STORED]
+    assert [item.verdict for item in written] == [STORED, Verdict.REJECTED, STORED]
     assert written[1].reason
     assert listed(store) == ["cat.jpg", "dog.jpg"]
 

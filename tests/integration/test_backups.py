@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import Closing, State

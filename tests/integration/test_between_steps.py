@@ -15,9 +15,9 @@ from redis.exceptions import ConnectionError  # noqa: A004 - the client's own na
 from api.work.publisher import Publisher
 from api.work.recovery import Recovery
 from common.errors import QueueUnavailable, StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import FAILED, FETCHING, OPEN, HostPlaces, Ledger

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -145,8 +145,8 @@ def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticS
 
     written = store.put([record(path, seq) for seq, path in enumerate(answers, 1)])
 
-    held = [Verdict.HELD] * 3
-    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REFUSED, Verdict.STORED]
+    held = [Verdict.RETRY] * 3
+    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REJECTED, Verdict.STORED]
     assert [one.reason for one in written] == ["", "trouble 429", "trouble 503", "trouble 500", "trouble 400", ""]
 
 
@@ -179,7 +179,7 @@ def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
     written = store.put(large(400))
 
     stored = verdicts(written).count(Verdict.STORED)
-    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.HELD] * (400 - stored)
+    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.RETRY] * (400 - stored)
     assert len(cluster.bodies) == 3
     assert stored > 200
     assert all(one.reason for one in written[stored:])
@@ -190,7 +190,7 @@ def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, st
 
     written = store.put([record("cat.jpg", 1), odd, record("dog.jpg", 3)])
 
-    assert verdicts(written) == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert verdicts(written) == [Verdict.STORED, Verdict.REJECTED, Verdict.STORED]
     assert sorted(path for _, path in cluster.kept.values()) == ["cat.jpg", "dog.jpg"]
 
 

@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 from redis import Redis
 
 from common.errors import StoreUnavailable
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.queue.jobs import SINGLE_QUEUE, AddJob
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -91,7 +91,7 @@ def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
 
 def put(store: ElasticStore, item: Record | Tombstone) -> Verdict:
     (written,) = store.put([item])
-    if written.verdict is Verdict.HELD:
+    if written.verdict is Verdict.RETRY:
         raise StoreUnavailable(written.reason)
     return written.verdict
 

@@ -16,7 +16,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon
@@ -131,7 +131,7 @@ def test_what_stands_under_our_name_is_told_and_left_alone(
         store.prepare()
     (written,) = store.put([record("cat.jpg", 1)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert written.reason == store.health().detail == str(raised.value)
     assert not isinstance(raised.value, StoreUnavailable)
     assert "\n" not in written.reason
@@ -305,11 +305,11 @@ def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_
     first = torn.put(records)
     client.indices.put_settings(index=torn.index, settings={"index.routing.allocation.total_shards_per_node": None})
     torn.prepare()
-    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.HELD]
+    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.RETRY]
     second = torn.put(held)
 
-    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.HELD}
-    reasons = {one.reason for one in first if one.verdict is Verdict.HELD}
+    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.RETRY}
+    reasons = {one.reason for one in first if one.verdict is Verdict.RETRY}
     assert [reason.partition("]")[2] for reason in reasons] == ["[1] primary shard is not active Timeout: [1s]"]
     assert {written.verdict for written in second} == {Verdict.STORED}
     torn.refresh()
@@ -322,7 +322,7 @@ def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticSto
 
     (written,) = store.put([record("cat.jpg", 1)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert "no such index" in written.reason
     assert not client.indices.exists(index=store.index)
     with pytest.raises(StoreUnavailable):
@@ -336,7 +336,7 @@ def test_a_read_only_index_holds_writes_and_serves_reads(store: ElasticStore, cl
 
     (written,) = store.put([record("dog.jpg", 2)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert list(store.records(["cat.jpg"])) == ["cat.jpg"]
     health = store.health()
     assert (health.reads, health.writes, health.detail) == (True, False, "index.blocks.write")
@@ -354,7 +354,7 @@ def test_a_document_that_cannot_be_indexed_is_refused_with_the_reason(store: Ela
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
-    assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REJECTED, Verdict.STORED]
     assert "out of range" in written[1].reason
 
 

@@ -146,7 +146,7 @@ def test_a_server_that_cannot_serve_us_is_told_in_one_line_and_gets_nothing(
 
     assert not isinstance(raised.value, StoreUnavailable)
     assert (str(raised.value), store.health().detail, written.reason) == (told, told, told)
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert {(method, path) for method, path, _ in server.asked} == {("GET", "/")}
 
 

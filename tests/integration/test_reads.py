@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from common.pictures.signature import LENGTH, Signature, sign
+from common.images.signature import LENGTH, Signature, sign
 from common.store.base import Record, Tombstone
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)

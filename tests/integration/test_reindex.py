@@ -19,7 +19,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.copying import Copying
@@ -158,7 +158,7 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
                 for path in paths
             ]
             while not stored(outcomes := store.put(items)):
-                held.extend(written.reason for written in outcomes if written.verdict is Verdict.HELD)
+                held.extend(written.reason for written in outcomes if written.verdict is Verdict.RETRY)
                 time.sleep(0.01)
             last |= {item.filepath: item for item in items}
         return last
@@ -202,7 +202,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
 
     copied = run()
 
-    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.HELD}
+    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.RETRY}
     assert copied <= 1_000 - 200 + len(changes)
     assert {written.verdict for written in store.put(changes)} == {Verdict.STORED}
     assert indices(client, index) == behind(client, index) == [f"{index}-2"]

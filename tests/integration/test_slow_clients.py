@@ -23,7 +23,7 @@ from gunicorn.config import Config
 from api.server.arrival import Patience
 from api.server.connection import NOT_READ, STREAM_BYTES, Reader
 from api.server.worker import Bounds, Worker
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Record
 from common.store.sqlite import SqliteStore
 from dev.ports import free_port

@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store.elastic.answers import hits, reason
+from common.store.elastic.responses import hits, reason
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,14 @@ from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING
 from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
 from common.errors import FetchError, ImageError, StoreError
+from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
-from common.pictures.formats import READ
 from common.queue.callbacks import Delivery, Ended
 from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of errors that never reach a client.
-WORKED_BY = {"pipeline.py", "fetch.py", "dialing.py", "addresses.py", "watchdog.py", "formats.py", "images.py"}
+WORKED_BY = {"pipeline.py", "fetch.py", "connector.py", "addresses.py", "watchdog.py", "formats.py", "decode.py"}
 OURS = {"error", "wrong_setting", "queue_error"}
 
 
@@ -122,7 +122,7 @@ def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, 
     told = described["info"]["description"]
 
     assert [limit for limit in limits if f"{limit:,}" not in told] == []
-    assert READ in told
+    assert SUPPORTED_FORMATS in told
 
 
 def call_of(described: dict[str, Any]) -> dict[str, Any]:

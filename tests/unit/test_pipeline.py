@@ -10,9 +10,9 @@ from PIL import Image
 
 from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task

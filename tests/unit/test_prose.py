@@ -157,7 +157,7 @@ SQL = "SELECT id FROM images"
 
     assert text.splitlines() == [
         *("First line.", "", "Third, with CODE.", "", "", "", ""),
-        *("a reason.", "A comment", "of two lines.", "", "CODE is wrong."),
+        *("A reason.", "A comment", "of two lines.", "", "CODE is wrong."),
     ]
 
 
