@@ -282,8 +282,9 @@ def sweep(store: ElasticStore, url: str, queries: Queries, options: argparse.Nam
         for limit in (50, 100):
             side = alone(other, limit, queries)
             share = f"share {side.share:.4f}, of all {side.found_of_all:,}"
+            times = f"p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms"
             print(
-                f"num_candidates {num_candidates}, limit {limit}: {share}, p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms",
+                f"num_candidates {num_candidates}, limit {limit}: {share}, {times}",
                 flush=True,
             )
         other.close()

@@ -153,7 +153,7 @@ class Settings:
         "MATCH_INDEX_VECTORS",
         "hnsw",
         parsers.one_of("hnsw", "flat"),
-        "vectors of a new index: `hnsw` is approximate and fast at any size, `flat` is exact and slows down as it grows",
+        "vectors of a new index: `hnsw` is approximate and fast at any size, `flat` is exact but slower as it grows",
     )
     home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all files of `make dev`")
     max_image_bytes: int = _setting(

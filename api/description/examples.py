@@ -371,7 +371,7 @@ FAILURES: Sequence[Failing] = (
         status=422,
         endpoint="search",
         code="not_an_image",
-        error="the data is text, such as a web page, not a picture",
+        error="the data is text, such as a web page, not an image",
         names="image",
     ),
     Failing(

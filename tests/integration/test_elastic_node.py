@@ -111,11 +111,11 @@ def stand(client: Elasticsearch, index: str, how: str) -> None:
 
 
 MISFITS = {
-    "an index": "an index named .* that is not Match's",
-    "an empty alias": "holds something else than pictures",
-    "another's alias": "holds something else than pictures",
-    "several indices": "stands for several indices",
-    "an older mapping": r"does not fit .*metadata is flattened, labels is missing.*make reindex",
+    "an index": "an index named .* that is not an alias of Match",
+    "an empty alias": "which is not an index of images",
+    "another's alias": "which is not an index of images",
+    "several indices": "has several indices",
+    "an older mapping": r"is incompatible .*metadata is flattened, labels is missing.*make reindex",
 }
 
 
@@ -173,7 +173,7 @@ def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index
     client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
     store.prepare()
 
-    assert before == Health(reads=False, writes=False, detail="Elasticsearch answered 503: all shards failed")
+    assert before == Health(reads=False, writes=False, detail="Elasticsearch returned 503: all shards failed")
     assert store.health() == Health(reads=True, writes=True)
     assert store.count() == 0
     store.close()
@@ -292,7 +292,7 @@ def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
         read(torn)
 
     assert torn.health() == Health(
-        reads=False, writes=False, detail="Elasticsearch: a part of the index did not answer"
+        reads=False, writes=False, detail="Elasticsearch: some shards did not respond"
     )
 
 

@@ -184,7 +184,7 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
     assert all("blocked" in reason for reason in held)
 
 
-@pytest.mark.parametrize("at", ["copied", "writes are held"])
+@pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_a_run_that_was_killed_is_taken_up_where_it_ended(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, elasticsearch_url: str, at: str
 ) -> None:
@@ -211,7 +211,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
     assert list(store.records(["1.jpg", "2.jpg", "new.jpg"])) == ["1.jpg", "new.jpg"]
 
 
-@pytest.mark.parametrize("at", ["copied", "writes are held"])
+@pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_a_run_gives_way_to_one_that_was_started_later(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, at: str
 ) -> None:
@@ -238,7 +238,7 @@ def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
     store.put([record("cat.jpg", 1)])
 
     with pytest.raises(InterruptedError):
-        run(report=raising("writes are held"))
+        run(report=raising("blocks writes"))
 
     assert [written.verdict for written in store.put([record("dog.jpg", 2)])] == [Verdict.STORED]
     assert behind(client, index) == [f"{index}-1"]
@@ -267,11 +267,11 @@ def test_nothing_is_swapped_when_a_picture_is_missing(
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
 
     def lose_one(line: str) -> None:
-        if line.startswith("writes are held"):
+        if line.startswith("blocks writes"):
             lost = {"_id": identity("7.jpg"), "version": 8, "version_type": "external"}
             client.bulk(index=f"{index}-2", operations=[{"delete": lost}])
 
-    with pytest.raises(StoreError, match=r"30 pictures, .* 29: nothing was swapped"):
+    with pytest.raises(StoreError, match=r"30 images, .* 29: nothing was swapped"):
         run(report=lose_one)
 
     assert behind(client, index) == [f"{index}-1"]
@@ -323,7 +323,7 @@ def test_what_is_not_ours_is_not_dropped(
     store.put([record("cat.jpg", 1)])
     client.indices.create(index=f"{index}-theirs", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
 
-    with pytest.raises(StoreError, match="not ours"):
+    with pytest.raises(StoreError, match="is not an alias of Match"):
         run()
 
     assert indices(client, index) == [f"{index}-1", f"{index}-theirs"]

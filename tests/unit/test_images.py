@@ -328,7 +328,7 @@ def test_messages_show_nothing_of_the_inside() -> None:
     with pytest.raises(ImageError) as caught:
         decode(b"\x89PNG\r\n\x1a\n" + bytes(100))
 
-    assert str(caught.value) == "the PNG picture is broken, or of a kind that is not read"
+    assert str(caught.value) == "the PNG image is broken, or of an unsupported variant"
 
 
 def test_memory_that_runs_out_is_a_reason_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_secrets_by_variable_and_by_file_are_a_contradiction(tmp_path: Path) -> 
     file = tmp_path / "secrets"
     file.write_text(SECRET)
 
-    with pytest.raises(ConfigError, match="cannot stand beside"):
+    with pytest.raises(ConfigError, match="cannot be combined with"):
         Settings.from_env({"MATCH_WEBHOOK_SECRET": SECRET, "MATCH_WEBHOOK_SECRET_FILE": f"{file}"})
 
 
