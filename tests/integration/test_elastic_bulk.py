@@ -206,7 +206,7 @@ def test_a_write_of_which_nothing_is_taken_is_an_error(
         store.put([record("cat.jpg", 1)])
 
     assert type(raised.value) is error
-    assert f"answered {status}: too much at once" in str(raised.value)
+    assert f"returned {status}: too much at once" in str(raised.value)
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     wait_for(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
     (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]
-    assert "that is not Match's" in line.getMessage()
+    assert "that is not an alias of Match" in line.getMessage()
     assert line.exc_info is None
     store.close()
 
@@ -291,9 +291,7 @@ def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
     with pytest.raises(StoreUnavailable):
         read(torn)
 
-    assert torn.health() == Health(
-        reads=False, writes=False, detail="Elasticsearch: some shards did not respond"
-    )
+    assert torn.health() == Health(reads=False, writes=False, detail="Elasticsearch: some shards did not respond")
 
 
 def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_theirs_is(

@@ -187,16 +187,26 @@ def test_missing_vale_fails_only_in_ci(
     assert "prose is not checked: no vale on PATH, and no Go to build it with" in capsys.readouterr().err
 
 
+PRIVATE_FILES = {
+    "private.py": "x = 1  # two pictures\n",
+    "private.lua": "-- two pictures\nreturn 1\n",
+    "private.md": "two pictures, not `pictures`\n",
+}
+
+
 @pytest.mark.usefixtures("alerts")
+@pytest.mark.parametrize("name", PRIVATE_FILES)
 def test_finding_names_file_and_line(
-    private_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["prose", f"{private_file}"])
+    path = tmp_path / name
+    path.write_text(PRIVATE_FILES[name])
+    monkeypatch.setattr(sys, "argv", ["prose", f"{path}"])
 
     returned = main()
 
     assert returned == 1
-    assert f"{private_file}:1: 'Whoever'" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{path}:1: 'pictures': use image [Match.Words]\n"
 
 
 def entries() -> list[list[str]]:
