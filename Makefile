@@ -107,10 +107,11 @@ format-check: $(VENV)/.lint
 	$(BIN)/ruff format --check
 
 .PHONY: lint
-lint: $(VENV)/.lint ## Lint, and hold the declared dependencies against the imports
+lint: $(VENV)/.lint ## Lint code, prose and names, and compare the declared dependencies with the imports
 	$(BIN)/ruff check
 	$(BIN)/deptry .
 	$(BIN)/python -m dev.lua_lint
+	$(BIN)/python -m dev.prose
 
 .PHONY: types
 types: $(VENV)/.lint ## Check the types

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from common.pictures.orientations import ORIENTATIONS
+from common.images.orientations import ORIENTATIONS
 from common.queue.callbacks import DELIVERY_SIZE, CallState
 from common.queue.tasks import State
 

@@ -31,9 +31,9 @@ from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.errors import StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
@@ -42,7 +42,7 @@ from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
-from common.store.labels import labels, wanted
+from common.store.labels import labels, required_labels
 from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
@@ -208,7 +208,7 @@ class MemoryStore:
         return Written(Verdict.STORED)
 
     def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(wanted(where))
+        needed = set(required_labels(where))
         with self.lock:
             found = [
                 item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)

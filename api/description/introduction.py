@@ -3,7 +3,7 @@
 from api.access.keys import Scope
 from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_DEPTH, METADATA_STRING_BYTES
 from common.config import Settings
-from common.pictures.formats import READ
+from common.images.formats import SUPPORTED_FORMATS
 
 SCOPES = ", ".join(f"`{scope}`" for scope in Scope)
 TEXT = """\
@@ -51,7 +51,7 @@ key has some of the scopes {scopes}; no scope includes another.\
 def introduction(settings: Settings) -> str:
     """Return the text with the limits of the settings."""
     return TEXT.format(
-        formats=READ,
+        formats=SUPPORTED_FORMATS,
         image_bytes=settings.max_image_bytes,
         pixels=settings.max_image_pixels,
         jpeg_pixels=settings.max_jpeg_pixels,

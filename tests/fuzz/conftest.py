@@ -93,11 +93,11 @@ class NoFetcher:
     def __init__(self) -> None:
         self._fetcher = Fetcher(max_bytes=1000, timeout_s=1)
 
-    def vet(self, url: str) -> Target:
-        return self._fetcher.vet(url)
+    def validate(self, url: str) -> Target:
+        return self._fetcher.validate(url)
 
     def fetch(self, url: str) -> bytes:
-        raise FetchError(f"{read_url(url).host} takes no connection", code="connect_failed")
+        raise FetchError(f"{read_url(url).host} cannot be connected to", code="connect_failed")
 
     def close(self) -> None:
         self._fetcher.close()

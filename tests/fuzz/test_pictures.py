@@ -14,8 +14,8 @@ from PIL import Image
 
 from api.errors import ERRORS
 from common.errors import ImageError
-from common.pictures.images import Limits, decode
-from common.pictures.signature import LENGTH, sign
+from common.images.decode import Limits, decode
+from common.images.signature import LENGTH, sign
 
 Fuzz = Callable[..., None]
 

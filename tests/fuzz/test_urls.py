@@ -14,7 +14,7 @@ from urllib3.util import parse_url
 
 from api.errors import BY_STATUS
 from common.errors import FetchError
-from common.net import dialing, fetch
+from common.net import connector, fetch
 from common.net.addresses import DEFAULT_PORTS, is_public, read_url
 from common.net.fetch import Fetcher
 
@@ -192,7 +192,7 @@ def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
         dialled.append(address)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(dialing, "_connect", refuse)
+    monkeypatch.setattr(connector, "_connect", refuse)
     monkeypatch.setattr(fetch, "PAUSES_S", ())
     asked = st.tuples(urls | hosts.map("http://{}/".format), st.lists(addresses.map(str), min_size=1, max_size=3))
     with Fetcher(max_bytes=1000, timeout_s=60, resolve=lambda _: list(answers)) as fetcher:

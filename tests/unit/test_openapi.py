@@ -20,8 +20,8 @@ from api.errors import BY_STATUS, SUMMARIES
 from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
 from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
+from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
-from common.pictures.formats import READ
 from common.queue.callbacks import Delivery, Ended
 from workers.webhooks import body_of
 
@@ -116,7 +116,7 @@ def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, 
     told = described["info"]["description"]
 
     assert [limit for limit in limits if f"{limit:,}" not in told] == []
-    assert READ in told
+    assert SUPPORTED_FORMATS in told
 
 
 def call_of(described: dict[str, Any]) -> dict[str, Any]:
