@@ -58,7 +58,7 @@ dev: $(VENV)/.dev ## Run Redis, API, workers and flower here until Ctrl-C (no Do
 	@exec $(BIN)/python -m dev.stack
 
 .PHONY: demo
-demo: $(VENV)/.dev ## Add the example pictures to a running `make dev` and find a changed copy of one
+demo: $(VENV)/.dev ## Add the example images to a running `make dev` and find a modified copy of one
 	@$(BIN)/python examples/demo.py
 
 .PHONY: reindex
