@@ -40,10 +40,10 @@ def _copy(copying: Copying) -> int:
     try:
         copying.run()
     except StoreError as error:
-        _print(f"{error}\nrun again, it goes on where it ended")
+        _print(f"{error}\nrun it again to resume")
         return 1
     except KeyboardInterrupt:
-        _print("ended; run again, it goes on where it ended")
+        _print("ended; run it again to resume")
         return 130
     return 0
 
