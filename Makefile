@@ -107,9 +107,11 @@ format-check: $(VENV)/.lint
 	$(BIN)/ruff format --check
 
 .PHONY: lint
-lint: $(VENV)/.lint ## Lint, and hold the declared dependencies against the imports
+lint: $(VENV)/.lint ## Lint code, prose and names, and compare the declared dependencies with the imports
 	$(BIN)/ruff check
 	$(BIN)/deptry .
+	$(BIN)/python -m dev.lua_lint
+	$(BIN)/python -m dev.prose
 
 .PHONY: types
 types: $(VENV)/.lint ## Check the types
@@ -144,9 +146,13 @@ push: build ## Build the images and push them to REGISTRY
 	$(DOCKER) push $(IMAGES)-flower:$(TAG)
 
 .PHONY: run
-run: ## Run API, worker and Redis as containers until Ctrl-C, against the Elasticsearch that ELASTICSEARCH_URL names
+run: ## Run nginx, API, worker and Redis as containers until Ctrl-C, against the Elasticsearch that ELASTICSEARCH_URL names
 	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: ELASTICSEARCH_URL=http://host.docker.internal:9200 names an Elasticsearch 9; docker compose up brings one" >&2; exit 2; }
-	FLOWER_BASIC_AUTH=not:started $(DOCKER) compose up --build --no-deps redis worker api
+	FLOWER_BASIC_AUTH=not:started $(DOCKER) compose up --build --no-deps redis worker api-1 api-2 proxy
+
+.PHONY: rollout
+rollout: ## Replace the API containers of docker compose one by one, by the images that are built
+	@DOCKER=$(DOCKER) proxy/rollout.sh
 
 .PHONY: k8s-check
 k8s-check: $(VENV)/.manifests ## Check Dockerfiles, compose file and every overlay

@@ -9,8 +9,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from api.access.keys import Keyring
-from api.server.worker import Bounds, Worker
-from api.shared_counts import Places, count_at, counted_together
+from api.metrics_folder import create_metrics_folder, mark_process_dead, remove_metrics_folder
 from common import command_line
 from common.config import Settings
 from common.errors import ConfigError
@@ -19,17 +18,18 @@ from common.startup import start, stop_over
 log = logging.getLogger(__name__)
 
 
-def options(settings: Settings, places: Places) -> dict[str, Any]:
+def options(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings, each with its reason."""
     return {
         "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
-        # Requests wait for downloads, Redis and the store: threads, not processes, carry that.
-        "worker_class": Worker,
+        # Requests wait for downloads, Redis and the store: threads, not processes, carry that. A thread also waits for
+        # its client, so a buffering proxy stands in front wherever strangers connect (docs/decisions/0008).
+        "worker_class": "gthread",
         "threads": settings.api_threads,
-        # With what the threads open, below the 1,024 descriptors that a process has where nobody said otherwise.
+        # With what the threads open, below the usual limit of 1,024 descriptors a process.
         "worker_connections": 512,
-        # What comes while a loop is busy waits in the kernel; the loops take it up within moments, be it to refuse it.
+        # Connections wait in the kernel while all processes are busy.
         "backlog": 2048,
         # No process is replaced for its age: its memory stays the same (`make soak`), and a new one has to read the
         # whole embedded store and to open every connection again.
@@ -38,7 +38,8 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
         "timeout": 60,
         # A `wait` may take this long; then the process ends all the same.
         "graceful_timeout": int(settings.max_wait_s) + 5,
-        # Above the idle time-out of usual load balancers' pools, so that it is they who close.
+        # Above the idle time-out of usual clients' pools, so that the client closes. The proxy in front keeps no
+        # connection alive: it must not send a request to a process that is about to close.
         "keepalive": 75,
         # One open file of control fewer.
         "control_socket_disable": True,
@@ -55,8 +56,10 @@ def options(settings: Settings, places: Places) -> dict[str, Any]:
         "loglevel": settings.log_level,
         "logger_class": OurLog,
         "errorlog": None,
-        "pre_fork": lambda server, worker: places.give(worker.age, [one.age for one in server.WORKERS.values()]),
-        "post_fork": lambda _server, worker: count_at(places.of(worker.age)),
+        # The address is bound before `when_ready`, and no process is forked before its end.
+        "when_ready": lambda _server: create_metrics_folder(f"{settings.listens_on}:{settings.port}"),
+        "child_exit": lambda _server, worker: mark_process_dead(worker.pid),
+        "on_exit": lambda _server: remove_metrics_folder(),
         "proc_name": "match-api",
     }
 
@@ -76,24 +79,17 @@ class Server(BaseApplication):
     def __init__(self, settings: Settings, keyring: Keyring | None) -> None:
         self._settings = settings
         self._keyring = keyring
-        # gunicorn loads its settings anew at SIGHUP, while those who have places go on.
-        self._places = Places()
         super().__init__()
 
     def load_config(self) -> None:
         """Give gunicorn its settings."""
-        for name, value in options(self._settings, self._places).items():
+        for name, value in options(self._settings).items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
         """Compose the app, in the worker process: connections do not survive a fork."""
-        from api.endpoints import largest_form  # noqa: PLC0415 - said above
-        from api.routes import ENDPOINTS  # noqa: PLC0415 - the same
-        from api.wsgi import compose  # noqa: PLC0415 - the same
+        from api.wsgi import compose  # noqa: PLC0415 - said above
 
-        largest = largest_form(ENDPOINTS, self._settings)
-        # The largest form and half as much besides, in each process.
-        self.bounds = Bounds(self._settings.request_timeout_s, body_bytes=largest, held_bytes=largest * 3 // 2)
         # A process that takes another's place while the keys' file is broken begins with the keys of the start.
         try:
             return compose(self._settings, self._keyring)
@@ -122,8 +118,7 @@ def main() -> int:
         keyring = keyring_of(settings)
     except ConfigError as error:
         stop_over("api", error)
-    with counted_together():
-        Server(settings, keyring).run()
+    Server(settings, keyring).run()
     return 0
 
 

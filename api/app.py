@@ -16,8 +16,9 @@ from api.access.authorization import Access
 from api.access.cors import Cors
 from api.access.headers import SECURITY
 from api.access.keys import Keyring
+from api.auth_request import NAME, add_auth_request
 from api.endpoints import bind
-from api.envelope import INTERNAL, fail, fail_with, fail_with_http
+from api.envelope import fail, fail_with, fail_with_http
 from api.forms.reading import StrictRequest
 from api.rates import Rates
 from api.routes import docs
@@ -68,12 +69,14 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rates: Rat
     access, cors = Access(keyring), Cors(services.settings.cors_origins)
     endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings))
     bind(app, services, endpoints, check=access.check)
+    scopes = {endpoint.name: endpoint.scope for endpoint in endpoints}
+    add_auth_request(app, {**scopes, NAME: None}, check=access.check)
     app.before_request(_name_request)
-    Telemetry(services.metrics, services.tracing).follow(app)
+    Telemetry(services.metrics).follow(app)
     app.before_request(cors.answer)
     app.before_request(access.identify)
     if rates is not None:
-        rates.follow(app, free={endpoint.name for endpoint in endpoints if not endpoint.limited})
+        rates.follow(app, free={NAME, *(endpoint.name for endpoint in endpoints if not endpoint.limited)})
     app.after_request(_mark)
     app.after_request(cors.mark)
     app.register_error_handler(MatchError, _fail_with)
@@ -108,4 +111,4 @@ def _is_fault(response: Response) -> bool:
 
 def _fail_inside(error: Exception) -> Response:
     log.error("request %s broke", g.request_id, exc_info=error)
-    return fail(500, INTERNAL, code="internal_error")
+    return fail("internal_error")

@@ -1,16 +1,17 @@
-"""The URL to which a sender wants to be told that its tasks have ended, checked at the door."""
+"""The callback URL of a request, validated before the request is accepted."""
 
 from api.services import Services
+from api.sources import validate_url
 from common.errors import FetchError, InputError
 from common.net.addresses import read_url
 
 FIELD = "callback_url"
 
 
-def checked(services: Services, url: str | None) -> str:
-    """Return the URL in the one form that callbacks have, empty where there is none.
+def validated(services: Services, url: str | None) -> str:
+    """Return the URL in its normalized form, empty where there is none.
 
-    Raises InputError where nothing could be sent there, or nothing could be signed.
+    Raises InputError for a URL to which no webhook can be sent, and where the service has no secret to sign with.
     """
     if url is None:
         return ""
@@ -18,9 +19,9 @@ def checked(services: Services, url: str | None) -> str:
         message = f"{FIELD} cannot be used: the service has no secret to sign callbacks with (MATCH_WEBHOOK_SECRET)"
         raise InputError(message, field=FIELD, code="no_webhook_secret")
     try:
-        found = read_url(url.strip()).url
-        # What is escaped may have become too long.
-        services.intake.fetcher.vet(found)
+        normalized = read_url(url.strip()).url
     except FetchError as error:
         raise InputError(f"{FIELD}: {error}", field=FIELD, code=error.code) from error
-    return found
+    # Escapes may have made it too long.
+    validate_url(services.add_images.fetcher, normalized, parameter=FIELD)
+    return normalized

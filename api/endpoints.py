@@ -86,11 +86,6 @@ def form_bytes(endpoint: Endpoint, settings: Settings) -> int:
     return FORM_BYTES + 2 * endpoint.pictures * settings.max_image_bytes + endpoint.items * ITEM_BYTES
 
 
-def largest_form(endpoints: Iterable[Endpoint], settings: Settings) -> int:
-    """Return the size of the largest form that any of them takes."""
-    return max(form_bytes(endpoint, settings) for endpoint in endpoints)
-
-
 def bind(
     app: Flask, services: Services, endpoints: Iterable[Endpoint], *, check: Callable[[Scope | None], None]
 ) -> None:

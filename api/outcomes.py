@@ -1,4 +1,4 @@
-"""What became of adds, as clients read it: of one alone, and of one among many."""
+"""Outcomes of adds as clients read them: of one image, and of one among many."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,17 @@ from typing import Any
 
 from api.envelope import failure_of
 from common.errors import MatchError, StoreError
+from common.queue.items import AddItem
 from common.queue.task_json import task_json
-from common.queue.tasks import State, Task
+from common.queue.tasks import State
 
-# The codes of failures that no other picture would have prevented.
-OUR_FAULTS = {"internal_error", StoreError.code}
+# Codes of failures that are not the image's: no other image would have succeeded.
+SERVICE_CODES = {"internal_error", StoreError.code}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one add; `http_status` is its reply's, were it alone."""
+    """The outcome of one add; `http_status` is the status of a reply with this outcome only."""
 
     http_status: int
     status: str
@@ -23,29 +24,32 @@ class Outcome:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as clients read it among others."""
+        """Return the outcome as one of many."""
         return {"status": self.status, "error": self.error, **self.about}
 
 
-def refused(error: MatchError) -> Outcome:
-    """Return the outcome of what was not accepted."""
-    failure = failure_of(error)
-    about = {"code": failure.code, "field": failure.field, "retry_after": failure.retry_after}
-    told = {name: value for name, value in about.items() if value is not None}
-    return Outcome(failure.http_status, "fail", [failure.message], told)
+def outcome_of(item: AddItem, *, searchable: bool = False, among_others: bool = False) -> Outcome:
+    """Return the outcome of an item so far.
 
-
-def accepted(task: Task, parameter: str, *, found: bool, replayed: bool = False) -> Outcome:
-    """Return the outcome of a task, as far as it has come.
-
-    `parameter` is that by which its picture came; `found` says whether searches find what is stored by now,
-    `replayed` whether the task was accepted before.
+    `searchable`: searches find what its task stored. `among_others`: the outcome itself marks a replayed item, since
+    the reply's header speaks of all items.
     """
-    about: dict[str, Any] = {"task": task_json(task)} | ({"replayed": True} if replayed else {})
+    if item.error is not None:
+        return rejected(item.error)
+    task = item.task
+    about: dict[str, Any] = {"task": task_json(task)} | ({"replayed": True} if among_others and item.is_replay else {})
     if task.state is State.FAILED:
-        ours = task.code in OUR_FAULTS
-        told = {"code": task.code or ""} | ({} if ours else {"field": parameter})
-        return Outcome(500 if ours else 422, "fail", [task.error or ""], told | about)
+        is_internal = task.code in SERVICE_CODES
+        failure = {"code": task.code or ""} | ({} if is_internal else {"field": item.parameter})
+        return Outcome(500 if is_internal else 422, "fail", [task.error or ""], failure | about)
     if task.state in {State.SUPERSEDED, State.CANCELLED}:
         return Outcome(200, "warn", [f"the task was {task.state}"], about)
-    return Outcome(200 if task.state is State.SUCCEEDED and found else 202, "ok", (), about)
+    return Outcome(200 if task.state is State.SUCCEEDED and searchable else 202, "ok", (), about)
+
+
+def rejected(error: MatchError) -> Outcome:
+    """Return the outcome of an item that was not accepted."""
+    failure = failure_of(error)
+    about = {"code": failure.code, "field": failure.field, "retry_after": failure.retry_after}
+    present = {name: value for name, value in about.items() if value is not None}
+    return Outcome(failure.http_status, "fail", [failure.message], present)

@@ -15,8 +15,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from api.envelope import fail
+from common.queue.keys import RATES
 
-PREFIX = "match:rates"
 # Longer than a Redis on the same network ever takes, and short enough to wait for in vain.
 ANSWER_WITHIN_S = 0.25
 # Whoever has one IPv6 address has as many as this network.
@@ -32,7 +32,7 @@ class Rates:
             application_limits=[limits],
             strategy="sliding-window-counter",
             storage_uri="redis://",
-            storage_options={"connection_pool": redis.connection_pool, "key_prefix": PREFIX},  # type: ignore[dict-item]  # they are passed on as they are
+            storage_options={"connection_pool": redis.connection_pool, "key_prefix": RATES},  # type: ignore[dict-item]  # they are passed on as they are
             in_memory_fallback_enabled=True,
         )
 
@@ -43,7 +43,7 @@ class Rates:
         app.register_error_handler(RateLimitExceeded, self._refuse)
 
     def _refuse(self, error: RateLimitExceeded) -> Response:
-        response = fail(429, f"too many requests: at most {error.limit.limit}", code="too_many_requests")
+        response = fail("too_many_requests", f"too many requests: at most {error.limit.limit}")
         response.headers["Retry-After"] = f"{self._again_after_s()}"
         return response
 

@@ -1,34 +1,38 @@
-"""What the endpoints need."""
+"""Dependencies of the endpoints."""
 
 from dataclasses import dataclass
 
-from api.gate import Gate
+from api.concurrency import ConcurrencyLimit
+from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.pictures import Pictures
-from api.vitals import Vitals
-from api.work.intake import Intake
-from api.work.recovery import Recovery
-from api.work.waiting import Waiters
+from api.use_cases.add_images import AddImages
+from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.search_images import SearchImages
+from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
+from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.task_pages import TaskPages
 from common.store.base import Store
-from common.telemetry.tracing import OFF, Tracing
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the endpoints need."""
+    """Dependencies of the endpoints; the composition root (`api.wsgi`) opens them."""
 
     settings: Settings
     store: Store
     ledger: Ledger
-    intake: Intake
-    recovery: Recovery
-    pictures: Pictures
-    waiters: Waiters
-    searching: Gate
-    waiting: Gate
-    batching: Gate
-    vitals: Vitals
+    task_pages: TaskPages
+    leases: Leases
+    add_images: AddImages
+    delete_images: DeleteImages
+    manage_tasks: ManageTasks
+    search_images: SearchImages
+    task_waiter: TaskWaiter
+    search_limit: ConcurrencyLimit
+    wait_limit: ConcurrencyLimit
+    batch_limit: ConcurrencyLimit
+    dependency_checks: DependencyChecks
     metrics: Metrics
-    tracing: Tracing = OFF

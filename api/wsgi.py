@@ -1,56 +1,63 @@
-"""The composition root of the HTTP door: settings → parts → create_app."""
+"""The composition root of the HTTP door: settings → dependencies → create_app."""
 
 from flask import Flask
 
 from api.access.keys import Keyring
 from api.app import create_app
-from api.gate import Gate
+from api.concurrency import ConcurrencyLimit
+from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.pictures import Pictures
+from api.publisher import Publisher
 from api.rates import ANSWER_WITHIN_S, Rates
 from api.services import Services
-from api.vitals import Vitals
-from api.work.intake import Intake
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
-from api.work.waiting import Waiters
+from api.use_cases.add_images import AddImages
+from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.search_images import SearchImages
+from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
+from common.queue.leases import Leases
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
 from common.redis.client import connect
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
-from common.wiring import wire
+from common.telemetry import tracing
+from common.wiring import build_dependencies
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
-    parts = wire(settings)
-    prepare_soon(parts.store)
+    tracing.configure(settings, service="match-api")
+    dependencies = build_dependencies(settings)
+    prepare_soon(dependencies.store)
     publisher = Publisher(settings.redis_url)
-    tracing = open_tracing(settings.tracing_endpoint, service="match-api")
-    vitals = Vitals(parts.store, parts.ledger, parts.redis)
+    checks = DependencyChecks(dependencies.store, dependencies.ledger, dependencies.redis)
     services = Services(
         settings=settings,
-        store=parts.store,
-        ledger=parts.ledger,
-        intake=Intake(
-            admission=parts.admission,
-            ledger=parts.ledger,
-            uploads=parts.uploads,
+        store=dependencies.store,
+        ledger=dependencies.ledger,
+        task_pages=TaskPages(dependencies.redis),
+        leases=Leases(dependencies.redis),
+        add_images=AddImages(
+            admission=dependencies.admission,
+            ledger=dependencies.ledger,
+            uploads=dependencies.uploads,
             publisher=publisher,
-            fetcher=parts.fetcher,
-            tracing=tracing,
+            fetcher=dependencies.fetcher,
         ),
-        recovery=Recovery(parts.ledger, parts.uploads, publisher),
-        pictures=Pictures(fetcher=parts.fetcher, slot=parts.slot, limits=parts.limits, store=parts.store),
-        waiters=Waiters(parts.redis, parts.ledger),
-        # A quarter of the threads may search and a quarter wait for their turn, a quarter may wait for tasks, and an
-        # eighth may add many pictures at once; the last eighth is always free for what is short.
-        searching=Gate(settings.api_threads // 4, patience_s=1.0),
-        waiting=Gate(settings.api_threads // 4, patience_s=0),
-        batching=Gate(max(1, settings.api_threads // 8), patience_s=0),
-        vitals=vitals,
-        metrics=Metrics(vitals),
-        tracing=tracing,
+        delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
+        search_images=SearchImages(
+            fetcher=dependencies.fetcher, slot=dependencies.slot, limits=dependencies.limits, store=dependencies.store
+        ),
+        task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
+        # Of the threads a quarter runs searches and a quarter waits to search, a quarter waits for tasks, and an eighth
+        # adds many images at once. The last eighth is always free for short requests.
+        search_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=1.0),
+        wait_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=0),
+        batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8), wait_s=0),
+        dependency_checks=checks,
+        metrics=Metrics(checks),
     )
     return create_app(services, keyring=keyring, rates=rates_of(settings))
 

@@ -30,7 +30,7 @@ from parts.timeline import draw_timeline
 
 from common.config import Settings
 from common.queue.tasks import State
-from common.wiring import Parts, wire
+from common.wiring import Dependencies, build_dependencies
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import NoRedis, RedisServer
 from harness.pictures import PictureServer, signature
@@ -87,7 +87,7 @@ def main() -> int:
         (home / "logs").mkdir()
         with PictureServer() as pictures, RedisServer(home / "redis") as redis:
             environment = SETTINGS | place | {"REDIS_URL": redis.url, "MATCH_FETCH_ALLOW": "127.0.0.1"}
-            parts = wire(Settings.from_env(environment))
+            parts = build_dependencies(Settings.from_env(environment))
             parts.store.prepare()
             with Service(home / "logs", environment) as service:
                 ok = soak(service, redis, parts, pictures.url, options)
@@ -104,7 +104,7 @@ def store(name: str, folder: Path) -> Iterator[dict[str, str]]:
         yield {"MATCH_STORE_URL": "", "ELASTICSEARCH_URL": node.url, "ELASTICSEARCH_INDEX": "soak"}
 
 
-def soak(service: Service, redis: RedisServer, parts: Parts, pictures: str, options: argparse.Namespace) -> bool:
+def soak(service: Service, redis: RedisServer, parts: Dependencies, pictures: str, options: argparse.Namespace) -> bool:
     url = service.start_api()
     workers = [service.start_worker() for _ in range(max(2, os.cpu_count() or 1))]
     [api] = service.running("api")
@@ -150,7 +150,7 @@ def soak(service: Service, redis: RedisServer, parts: Parts, pictures: str, opti
     return report(seen, parts, options, seconds=seconds, drained_s=drained_s)
 
 
-def add_for_ever(seen: Soak, url: str, pictures: str, parts: Parts, client: int) -> None:
+def add_for_ever(seen: Soak, url: str, pictures: str, parts: Dependencies, client: int) -> None:
     """Add lines of pictures; what has no answer, or is not accepted, is added again before anything else."""
     dice = np.random.default_rng(client)
     numbers = count()
@@ -201,7 +201,7 @@ def post(seen: Soak, url: str, lines: list[dict[str, str]]) -> list[dict[str, st
     return list(left.values())
 
 
-def check_bad(seen: Soak, parts: Parts) -> None:
+def check_bad(seen: Soak, parts: Dependencies) -> None:
     """Read of each bad picture that it failed, before that is forgotten."""
     while not seen.stop.is_set() or seen.bad:
         with seen.lock:
@@ -219,7 +219,7 @@ def check_bad(seen: Soak, parts: Parts) -> None:
         sleep(0.5)
 
 
-def sample(seen: Soak, parts: Parts, watched: Mapping[str, Callable[[], int]], began: float) -> None:
+def sample(seen: Soak, parts: Dependencies, watched: Mapping[str, Callable[[], int]], began: float) -> None:
     """Note every SAMPLE_EVERY_S what each process has resident, and what Redis holds."""
     while not seen.stop.wait(SAMPLE_EVERY_S):
         at = monotonic() - began
@@ -243,7 +243,7 @@ def started(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def report(seen: Soak, parts: Parts, options: argparse.Namespace, *, seconds: float, drained_s: float) -> bool:
+def report(seen: Soak, parts: Dependencies, options: argparse.Namespace, *, seconds: float, drained_s: float) -> bool:
     wrong = [*seen.wrong, *not_as_asked(seen, parts)]
     keys = keys_when_all_is_forgotten(parts)
     print(f"{seconds / 60:.1f} minutes on the {options.store} store, {len(seen.kills)} kills")
@@ -264,7 +264,7 @@ def report(seen: Soak, parts: Parts, options: argparse.Namespace, *, seconds: fl
     return not wrong and flat and len(keys) <= FEW_KEYS
 
 
-def not_as_asked(seen: Soak, parts: Parts) -> list[str]:
+def not_as_asked(seen: Soak, parts: Dependencies) -> list[str]:
     """Read every filepath from the store: its newest picture, and nothing of what was bad."""
     parts.store.refresh()
     wrong = []
@@ -280,7 +280,7 @@ def not_as_asked(seen: Soak, parts: Parts) -> list[str]:
     return wrong
 
 
-def keys_when_all_is_forgotten(parts: Parts) -> list[str]:
+def keys_when_all_is_forgotten(parts: Dependencies) -> list[str]:
     """Wait until what ended is forgotten, and return the keys that are left."""
     until = monotonic() + 2 * KEPT_S
     while parts.redis.dbsize() > FEW_KEYS and monotonic() < until:

@@ -1,1 +1,1 @@
-"""What both doors share; no web, no queue."""
+"""The core that API and workers share, without Flask and Celery."""

@@ -1,4 +1,4 @@
-"""Questions to what may be silent: asked in the background, so that whoever wants to know waits a bounded time."""
+"""Checks that run in the background, so that a caller waits a bounded time for a dependency that does not answer."""
 
 import logging
 from collections.abc import Callable
@@ -10,58 +10,58 @@ from common.errors import MatchError
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class Unanswered(MatchError):
-    """No answer came in time."""
+class ProbeTimeout(MatchError):
+    """The check did not finish in time."""
 
 
-class Probe(Generic[Answer]):
-    """Calls `ask` in the background for any number of waiting callers, never twice at the same time."""
+class Probe(Generic[Result]):
+    """Runs `check` in the background for any number of waiting callers, never twice at the same time."""
 
-    def __init__(self, ask: Callable[[], Answer]) -> None:
-        self._ask = ask
+    def __init__(self, check: Callable[[], Result]) -> None:
+        self._check = check
         self._changed = Condition()
-        self._asking = False
-        self._asked = 0
-        self._told: tuple[float, Answer | MatchError] = (float("-inf"), Unanswered("not asked yet"))
+        self._running = False
+        self._finished = 0
+        self._latest: tuple[float, Result | MatchError] = (float("-inf"), ProbeTimeout("not checked yet"))
 
-    def begin(self) -> None:
-        """Start to ask, unless that is under way."""
+    def start(self) -> None:
+        """Start a check, unless one is running."""
         with self._changed:
-            if not self._asking:
-                self._asking = True
+            if not self._running:
+                self._running = True
                 Thread(target=self._run, name="probe", daemon=True).start()
 
-    def answer(self, *, within_s: float, not_older_s: float = 0.0) -> Answer:
-        """Return a fresh answer, or an earlier one of at most `not_older_s` seconds ago.
+    def result(self, *, timeout_s: float, max_age_s: float = 0.0) -> Result:
+        """Return the result of a check that finishes now, or of one at most `max_age_s` seconds ago.
 
-        Raises the MatchError that asking raised, Unanswered when there is no answer in time.
+        Raises the MatchError that the check raised, ProbeTimeout when no check finishes in time.
         """
         with self._changed:
-            if self._told[0] < monotonic() - not_older_s:
-                before = self._asked
-                self.begin()
-                if not self._changed.wait_for(lambda: self._asked > before, within_s):
-                    message = f"no answer within {within_s:g} s"
-                    raise Unanswered(message)
-            _, told = self._told
-        if isinstance(told, MatchError):
-            raise told
-        return told
+            if self._latest[0] < monotonic() - max_age_s:
+                before = self._finished
+                self.start()
+                if not self._changed.wait_for(lambda: self._finished > before, timeout_s):
+                    message = f"no answer within {timeout_s:g} s"
+                    raise ProbeTimeout(message)
+            _, latest = self._latest
+        if isinstance(latest, MatchError):
+            raise latest
+        return latest
 
     def _run(self) -> None:
-        told: Answer | MatchError = Unanswered("asking broke")
+        result: Result | MatchError = ProbeTimeout("the check failed")
         try:
-            told = self._ask()
+            result = self._check()
         except MatchError as error:
-            told = error
+            result = error
         except Exception:
-            log.exception("a probe broke")
+            log.exception("a dependency check failed")
         finally:
             with self._changed:
-                self._asking = False
-                self._asked += 1
-                self._told = (monotonic(), told)
+                self._running = False
+                self._finished += 1
+                self._latest = (monotonic(), result)
                 self._changed.notify_all()

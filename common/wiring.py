@@ -1,4 +1,4 @@
-"""The parts that both composition roots put together alike, from the settings; none connects before its first use."""
+"""The dependencies that API and workers share, built from the settings; none connects before its first use."""
 
 import logging
 from contextlib import ExitStack
@@ -8,27 +8,27 @@ from pathlib import Path
 from redis import Redis
 
 from common.config import Settings
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
+from common.images.formats import looks_like_image
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.formats import looks_like_picture
-from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.ledger import HostPlaces, Ledger
+from common.queue.host_limits import HostLimit
+from common.queue.ledger import Ledger
 from common.redis.client import connect
 from common.store.base import Store
-from common.store.elastic import ElasticStore, Shape
-from common.store.sqlite import SqliteStore
+from common.store.factory import open_store
 from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
 
-# Beyond the longest download: what a busy worker's thread may need to give its place at a host back.
-PLACE_KEPT_LONGER_S = 5.0
+# Beyond the longest download: how long the thread of a busy worker may need to release its slot.
+SLOT_LEASED_LONGER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What an API process and a worker process have in common."""
+class Dependencies:
+    """The dependencies that an API process and a worker process share."""
 
     redis: Redis
     admission: Admission
@@ -40,19 +40,19 @@ class Parts:
     limits: Limits
 
     def close(self) -> None:
-        """Give back every connection, also where one of them breaks over it."""
+        """Close every connection, also where closing one of them raises an error."""
         with ExitStack() as closing:
             for part in (self.redis, self.uploads, self.store, self.fetcher):
                 closing.callback(part.close)
 
 
-def wire(settings: Settings) -> Parts:
-    """Put the shared parts together."""
+def build_dependencies(settings: Settings) -> Dependencies:
+    """Build the shared dependencies."""
     if settings.elasticsearch_doc_type is not None:
         log.info("ELASTICSEARCH_DOC_TYPE has no effect: Elasticsearch has no document types any more")
     redis = connect(settings.redis_url)
     admission = Admission(redis, max_percent=settings.max_redis_percent)
-    return Parts(
+    return Dependencies(
         redis=redis,
         admission=admission,
         store=open_store(settings),
@@ -61,9 +61,7 @@ def wire(settings: Settings) -> Parts:
             max_open=settings.max_backlog,
             finished_keep_s=settings.finished_keep_s,
             failed_keep_s=settings.failed_keep_s,
-            host_places=HostPlaces(
-                most=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + PLACE_KEPT_LONGER_S
-            ),
+            host_limit=host_limit(settings),
             max_callbacks_bytes=settings.max_callbacks_bytes,
         ),
         uploads=_uploads(settings, redis, admission),
@@ -71,7 +69,7 @@ def wire(settings: Settings) -> Parts:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             allow=settings.fetch_allow,
-            accepts=looks_like_picture,
+            accepts=looks_like_image,
         ),
         slot=ComputeSlot(timeout_s=settings.decode_timeout_s),
         limits=Limits(
@@ -82,37 +80,17 @@ def wire(settings: Settings) -> Parts:
     )
 
 
+def host_limit(settings: Settings) -> HostLimit:
+    """Return how many downloads from one host may run at once."""
+    return HostLimit(slots=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + SLOT_LEASED_LONGER_S)
+
+
 def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
     url = settings.uploads_url
     if url is None:
-        return RedisUploads(redis, room=admission, max_bytes=settings.max_uploads_bytes)
+        return RedisUploads(redis, admission=admission, max_bytes=settings.max_uploads_bytes)
     if url.startswith("file://"):
         return FolderUploads(Path(url.removeprefix("file://")), max_bytes=settings.max_uploads_bytes)
     own = connect(url)
-    room = Admission(own, max_percent=settings.max_redis_percent)
-    return RedisUploads(own, room=room, max_bytes=settings.max_uploads_bytes)
-
-
-def open_store(settings: Settings) -> Store:
-    """Return the store that the settings choose; it connects before its first use, not now."""
-    if settings.store_url is not None:
-        return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
-    return ElasticStore(
-        settings.elasticsearch_url,
-        index=settings.elasticsearch_index,
-        timeout_s=settings.elasticsearch_timeout_s,
-        api_key=settings.elasticsearch_api_key,
-        ca_file=settings.elasticsearch_ca_file,
-        shape=shape(settings),
-        breadth=settings.elasticsearch_breadth,
-    )
-
-
-def shape(settings: Settings) -> Shape:
-    """Return how a new index is to be made."""
-    return Shape(
-        shards=settings.elasticsearch_shards,
-        replicas=settings.elasticsearch_replicas,
-        refresh_interval_s=settings.elasticsearch_refresh_interval_s,
-        vectors=settings.index_vectors,
-    )
+    own_admission = Admission(own, max_percent=settings.max_redis_percent)
+    return RedisUploads(own, admission=own_admission, max_bytes=settings.max_uploads_bytes)

@@ -22,7 +22,7 @@ from redis import Redis
 from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import ConfigError, QueueError
-from common.queue.figures import read
+from common.queue.stats import read_stats
 from common.redis.client import connect
 from common.redis.sentinels import SCHEME
 from dev.asking import answers
@@ -217,7 +217,7 @@ def wait_until_ready(settings: Settings, running: Sequence[Running], stop: Event
 def live_workers(redis: Redis) -> int:
     """Return the number of workers with a heartbeat, 0 if Redis does not answer."""
     with suppress(QueueError):
-        return read(redis).workers
+        return read_stats(redis).workers
     return 0
 
 

@@ -18,26 +18,31 @@ from xdist.scheduler import LoadFileScheduling
 
 from api.access.keys import Keyring
 from api.app import create_app
-from api.gate import Gate
+from api.concurrency import ConcurrencyLimit
+from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.pictures import Pictures
+from api.publisher import Publisher
 from api.rates import Rates
 from api.services import Services
-from api.vitals import Vitals
-from api.work.intake import Intake
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
-from api.work.waiting import Waiters
+from api.use_cases.add_images import AddImages
+from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.search_images import SearchImages
+from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.errors import StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.ledger import ANY_PLACE, HostPlaces, Ledger
-from common.redis.client import MOST_CONNECTIONS
+from common.queue.host_limits import NO_LIMIT, HostLimit
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
+from common.queue.task_pages import TaskPages
+from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
-from common.store.labels import labels, wanted
+from common.store.labels import labels, required_labels
 from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
@@ -72,16 +77,16 @@ def ledger(fake_redis: Redis) -> Ledger:
 
 
 class Room:
-    """Admission to a Redis in memory, which does not tell how full it is; `crowded` makes it nearly so."""
+    """Admission to a Redis in memory, which does not tell how full it is; `nearly_full` makes it nearly so."""
 
     def __init__(self) -> None:
-        self.crowded = False
+        self.nearly_full = False
 
-    def check(self, coming_bytes: int = 0) -> None:
+    def check(self, new_bytes: int = 0) -> None:
         pass
 
-    def is_crowded(self) -> bool:
-        return self.crowded
+    def is_nearly_full(self) -> bool:
+        return self.nearly_full
 
 
 @pytest.fixture
@@ -91,7 +96,7 @@ def room() -> Room:
 
 @pytest.fixture
 def uploads(fake_redis: Redis, room: Any) -> Uploads:
-    return RedisUploads(fake_redis, room=room, max_bytes=10_000_000)
+    return RedisUploads(fake_redis, admission=room, max_bytes=10_000_000)
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +109,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture
 def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
     """An empty real Redis."""
-    with Redis.from_url(redis_server.url, max_connections=MOST_CONNECTIONS) as client:
+    with Redis.from_url(redis_server.url, max_connections=MAX_CONNECTIONS) as client:
         client.flushall()
         yield client
 
@@ -195,7 +200,7 @@ class MemoryStore:
 
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
-            return Written(Verdict.REFUSED, self.refused[item.filepath])
+            return Written(Verdict.REJECTED, self.refused[item.filepath])
         there = self.kept.get(item.filepath)
         if there is not None and there.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
@@ -203,7 +208,7 @@ class MemoryStore:
         return Written(Verdict.STORED)
 
     def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(wanted(where))
+        needed = set(required_labels(where))
         with self.lock:
             found = [
                 item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
@@ -234,35 +239,37 @@ def make_client(
             broker: str = redis_server.url,
             max_open: int = 10,
             places: int = 4,
-            host_places: HostPlaces = ANY_PLACE,
+            host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
             rates: Rates | None = None,
         ) -> FlaskClient:
-            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_places=host_places)
+            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
             publisher = Publisher(broker)
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
             uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
-            intake = Intake(admission, ledger, uploads, publisher, fetcher)
-            waiters = Waiters(redis, ledger)
-            opened.callback(waiters.close)
-            vitals = Vitals(memory_store, ledger, redis)
+            task_waiter = TaskWaiter(redis, ledger)
+            opened.callback(task_waiter.close)
+            checks = DependencyChecks(memory_store, ledger, redis)
             services = Services(
                 settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
                 store=memory_store,
                 ledger=ledger,
-                intake=intake,
-                recovery=Recovery(ledger, uploads, publisher),
-                pictures=Pictures(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
-                waiters=waiters,
-                searching=Gate(places, patience_s=0),
-                waiting=Gate(places, patience_s=0),
-                batching=Gate(places, patience_s=0),
-                vitals=vitals,
-                metrics=Metrics(vitals),
+                task_pages=TaskPages(redis),
+                leases=Leases(redis),
+                add_images=AddImages(admission, ledger, uploads, publisher, fetcher),
+                delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
+                manage_tasks=ManageTasks(ledger, uploads, publisher),
+                search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
+                task_waiter=task_waiter,
+                search_limit=ConcurrencyLimit(places, wait_s=0),
+                wait_limit=ConcurrencyLimit(places, wait_s=0),
+                batch_limit=ConcurrencyLimit(places, wait_s=0),
+                dependency_checks=checks,
+                metrics=Metrics(checks),
             )
             return create_app(services, keyring=keyring, rates=rates).test_client()
 

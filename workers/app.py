@@ -1,9 +1,10 @@
-"""The Celery app and its settings; the composition root of the queue door."""
+"""The Celery app and its settings; the composition root of the worker."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
@@ -12,93 +13,98 @@ from common.config import Settings
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASED_LONGER_S, Outbox
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
+from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, SENT_HEADER
+from common.queue.leases import Leases
+from common.queue.stale_tasks import StaleTasks
 from common.store.preparing import prepare_soon
-from common.telemetry.tracing import open_tracing
-from common.wiring import Parts, wire
+from common.telemetry import tracing
+from common.wiring import Dependencies, build_dependencies, host_limit
 from workers import tasks
 from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
+from workers.finishing import TaskFinisher
 from workers.heartbeat import Heartbeat
-from workers.hosts import Hosts
-from workers.metrics_server import MetricsServer, serve
+from workers.host_limiter import HostLimiter
+from workers.instrumentation import Instrumentation
 from workers.pipeline import Pipeline
-from workers.settlement import Settlement
-from workers.signals import Signals
+from workers.queue_order import QueueOrderStrategy
+from workers.retention import Retention
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
-from workers.turns import TurnsOfAWorker
 from workers.webhooks import MOST_AT_ONCE, Deliverer
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
 
 LONGEST_PATIENCE_S = 120.0
-# Sweeps in one visibility time-out.
+# Sweeps per visibility time-out.
 SWEEPS = 10
 
 WORKER_SETTINGS: dict[str, Any] = {
-    # A message is acknowledged after its picture is stored, and comes back when its worker dies.
+    # A message is acknowledged after its image is stored, and restored when its worker dies.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
-    # Hold no more than can be worked on; what waits, waits where every worker can take it.
+    # Reserve no more messages than there are threads; the others wait where every worker can take them.
     "worker_prefetch_multiplier": 1,
-    # After a lost connection the prefetch count would shrink to what runs, and grow back by one an answer.
+    # After a lost connection the prefetch count would shrink to the running tasks, and grow back by one per message.
     "worker_enable_prefetch_count_reduction": False,
-    # A broker that is away for an hour is no reason to give up.
+    # Never give up on an unavailable broker.
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
-    # Nor is one that cannot write for a while: a full disk, a failover.
+    # Nor on one that cannot write for a while: a full disk, a failover.
     "broker_channel_error_retry": True,
-    # flower shows what goes on from these.
+    # For flower.
     "worker_send_task_events": True,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """The deliverer and what it sends by."""
+    """The deliverer and its HTTP client."""
 
     deliverer: Deliverer
     fetcher: Fetcher
 
     def close(self) -> None:
-        """End both."""
+        """Close both."""
         self.deliverer.close()
         self.fetcher.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a worker process holds open."""
+    """The open resources of a worker process."""
 
-    parts: Parts
+    dependencies: Dependencies
     writer: Writer
     pipeline: Pipeline
     chunks: Chunks
     sweeper: Sweeper
     webhooks: Webhooks | None
     heartbeat: Heartbeat
-    metrics: MetricsServer | None
+    metrics: WSGIServer | None
 
     def close(self) -> None:
-        """Write what waits, then give everything back."""
+        """Write what is waiting, then close everything."""
         self.heartbeat.close()
         if self.webhooks is not None:
             self.webhooks.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
-        # To the end there is something to be scraped.
+        # Last, so that the results of the last tasks can be scraped.
         if self.metrics is not None:
-            self.metrics.close()
-        self.parts.close()
+            self.metrics.shutdown()
+            self.metrics.server_close()
+        self.dependencies.close()
 
 
 def create_app(settings: Settings) -> Celery:
-    """Return the Celery app of a worker; it opens its connections when the worker starts, not before."""
+    """Return the Celery app of a worker; connections are opened when the worker starts."""
     app = Celery("match", set_as_current=False)
     app.conf.update(queue_settings(settings.redis_url) | WORKER_SETTINGS)
     app.steps["consumer"].add(EventsOnceASecond)
@@ -106,13 +112,13 @@ def create_app(settings: Settings) -> Celery:
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         **taking_options(settings),
-        "queue_order_strategy": TurnsOfAWorker(lambda: bool(runtime) and runtime[0].chunks.is_full()),
+        "queue_order_strategy": QueueOrderStrategy(lambda: bool(runtime) and runtime[0].chunks.is_full()),
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
     @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def leave_the_log_alone(**_: object) -> None:
-        """Where somebody takes this signal, Celery sets up no handlers of its own: ours stand before it starts."""
+        """Prevent Celery from setting up handlers of its own, as any receiver of this signal does."""
 
     @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start(**_: object) -> None:
@@ -134,81 +140,98 @@ def create_app(settings: Settings) -> Celery:
 
 
 def taking_options(settings: Settings) -> dict[str, Any]:
-    """Return those of the transport's options that concern who takes messages from the queue."""
+    """Return the transport's options on redelivery."""
     return {
-        # A message whose worker died comes back after this long; every task must end sooner.
+        # After this long the message of a worker that died is restored; every task must end sooner.
         "visibility_timeout": settings.visibility_timeout_s,
-        # Look for such messages this often (seconds), one look a process at a time.
+        # How often to look for such messages (seconds), once at a time in a process.
         "unacked_restore_interval": min(5.0, settings.visibility_timeout_s / 10),
         "unacked_restore_throttle": 1,
-        # Whoever is killed while it looks keeps the others from looking for so long: kombu's default is 300 s.
+        # For so long a process that is killed while it looks keeps others from looking; kombu's default is 300 s.
         "unacked_mutex_expire": min(10.0, settings.visibility_timeout_s / 4),
     }
 
 
 def patience_s(settings: Settings) -> float:
-    """Return after how long a message of many tasks begins no more of them, so that it ends before it comes again."""
+    """Return after how long a message of many tasks begins no more of them, so that it ends before it is restored."""
     return min(LONGEST_PATIENCE_S, 0.8 * (settings.visibility_timeout_s - settings.longest_task_s))
 
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
-    """Put a worker's parts together and start its threads."""
-    parts = wire(settings)
-    prepare_soon(parts.store)
-    settlement = Settlement(parts.ledger, parts.uploads, failed_keep_s=settings.failed_keep_s)
-    signals = Signals(open_tracing(settings.tracing_endpoint, service="match-worker"))
+    """Put a worker's dependencies together and start its threads."""
+    tracing.configure(settings, service="match-worker")
+    dependencies = build_dependencies(settings)
+    prepare_soon(dependencies.store)
+    decode_attempts = DecodeAttempts(dependencies.redis)
+    finisher = TaskFinisher(dependencies.ledger, dependencies.uploads, failed_keep_s=settings.failed_keep_s)
+    instrumentation = Instrumentation()
     writer = Writer(
-        parts.store,
-        settlement,
+        dependencies.store,
+        finisher,
+        decode_attempts,
         most=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
-        signals=signals,
+        instrumentation=instrumentation,
     )
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
         for task_id in task_ids:
             app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
 
-    hosts = Hosts(parts.ledger, send)
+    host_limiter = HostLimiter(HostSlots(dependencies.redis, host_limit(settings)), send)
     pipeline = Pipeline(
-        ledger=parts.ledger,
-        uploads=parts.uploads,
-        fetcher=parts.fetcher,
-        slot=parts.slot,
-        limits=parts.limits,
+        ledger=dependencies.ledger,
+        decode_attempts=decode_attempts,
+        uploads=dependencies.uploads,
+        fetcher=dependencies.fetcher,
+        slot=dependencies.slot,
+        limits=dependencies.limits,
         writer=writer,
-        settlement=settlement,
-        hosts=hosts,
-        signals=signals,
+        finisher=finisher,
+        host_limiter=host_limiter,
+        instrumentation=instrumentation,
+    )
+    retention = Retention(
+        dependencies.redis,
+        dependencies.ledger,
+        Failures(dependencies.redis),
+        dependencies.store,
+        dependencies.uploads,
+        settings.failed_keep_s,
     )
     sweeper = Sweeper(
-        parts.redis,
-        parts.ledger,
+        dependencies.redis,
+        StaleTasks(dependencies.redis),
+        Leases(dependencies.redis),
         send,
-        hosts=hosts,
-        tidying=Tidying(parts.ledger, parts.store, parts.uploads, settings.failed_keep_s),
+        host_limiter=host_limiter,
+        retention=retention,
         every_s=settings.visibility_timeout_s / SWEEPS,
         lost_after_s=settings.lost_after_s,
         batch=settings.sweep_batch,
     )
     sweeper.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
-    heartbeat = Heartbeat(Heartbeats(parts.redis))
+    heartbeat = Heartbeat(Heartbeats(dependencies.redis))
     heartbeat.start()
-    metrics = serve(settings.worker_metrics_port, signals.text)
-    return Runtime(parts, writer, pipeline, chunks, sweeper, open_webhooks(parts, settings), heartbeat, metrics)
+    metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
+    return Runtime(
+        dependencies, writer, pipeline, chunks, sweeper, open_webhooks(dependencies, settings), heartbeat, metrics
+    )
 
 
-def open_webhooks(parts: Parts, settings: Settings) -> Webhooks | None:
-    """Begin to deliver callbacks, where there are secrets to sign them by."""
+def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | None:
+    """Start to deliver callbacks, where there are secrets to sign them with."""
     if not settings.webhook_secrets:
         return None
-    # Its connections are not those of downloads: a receiver that hangs holds up no picture.
+    # A client of its own, so that a receiver that hangs delays no download.
     fetcher = Fetcher(
         max_bytes=0, timeout_s=settings.webhook_timeout_s, allow=settings.fetch_allow, pool_size=MOST_AT_ONCE
     )
-    outbox = Outbox(parts.redis, lease_s=settings.webhook_timeout_s + LEASED_LONGER_S, keep_s=settings.webhook_keep_s)
+    outbox = Outbox(
+        dependencies.redis, lease_s=settings.webhook_timeout_s + LEASED_LONGER_S, keep_s=settings.webhook_keep_s
+    )
     deliverer = Deliverer(outbox, fetcher.post, secrets=settings.webhook_secrets)
     deliverer.start()
     return Webhooks(deliverer, fetcher)

@@ -1,4 +1,4 @@
-"""Sends a worker's events once a second, not once a turn of its loop."""
+"""Worker events, sent once a second rather than once per iteration of the event loop."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ EVERY_S = 1.0
 
 
 class EventsOnceASecond(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """A step of the consumer that takes over when its buffered events are sent.
+    """A consumer step that schedules when buffered events are sent.
 
-    Left alone, a busy worker publishes after nearly every event, a sixth of the time its main thread has.
+    By default a busy worker publishes after nearly every event, which takes a sixth of its main thread's time.
     """
 
     requires = (Events,)
     _timer: Any = None
 
     def start(self, c: Any) -> None:  # noqa: ANN401 - Celery has no types
-        """Send what is buffered every second; a full buffer is sent at once as before."""
+        """Send buffered events every second; a full buffer is still sent at once."""
         c.event_dispatcher.on_send_buffered = None
         self._timer = c.timer.call_repeatedly(EVERY_S, c.event_dispatcher.flush)
 

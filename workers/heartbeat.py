@@ -1,4 +1,4 @@
-"""Says every few seconds that this worker lives, whatever becomes of Redis meanwhile."""
+"""A thread that records every few seconds in Redis that this worker is alive."""
 
 import logging
 import secrets
@@ -11,12 +11,12 @@ from common.queue.heartbeats import EVERY_S, Heartbeats
 
 log = logging.getLogger(__name__)
 
-# A Redis that is silent must not hold up the end of the process.
+# An unavailable Redis must not delay the end of the process.
 CLOSE_WITHIN_S = 1.0
 
 
 class Heartbeat:
-    """A thread of its own: neither a long download nor a full queue delays it."""
+    """Records heartbeats in its own thread, so that no long task delays them."""
 
     def __init__(self, heartbeats: Heartbeats, *, every_s: float = EVERY_S) -> None:
         self._heartbeats = heartbeats
@@ -26,27 +26,27 @@ class Heartbeat:
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """End; where Redis answers, this worker counts as gone at once."""
+        """Stop; if Redis answers, this worker no longer counts as alive."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_WITHIN_S)
 
     def _run(self) -> None:
         while True:
-            self._say(self._heartbeats.beat)
+            self._record(self._heartbeats.beat)
             if self._stop.wait(self._every_s):
                 break
-        self._say(self._heartbeats.end)
+        self._record(self._heartbeats.end)
 
-    def _say(self, say: Callable[[str], None]) -> None:
+    def _record(self, record: Callable[[str], None]) -> None:
         try:
-            say(self._name)
+            record(self._name)
         except MatchError as error:
-            log.debug("a heartbeat is not heard: %s", error)
+            log.debug("heartbeat failed: %s", error)
         except Exception:
-            # Without this thread a worker that works would count as dead.
-            log.exception("a heartbeat broke")
+            # Without this thread a working worker would count as dead.
+            log.exception("heartbeat failed unexpectedly")

@@ -1,47 +1,49 @@
-"""One task, start to end: job, image, signature, record; knows no queue."""
+"""One task from start to finish: job, image, signature, record. Independent of the queue."""
 
 import logging
 from dataclasses import dataclass, field
 from time import time_ns
 
+from opentelemetry.trace import Span, StatusCode
+
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
+from common.queue.decode_attempts import DecodeAttempts
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
 from common.telemetry.logs import bound
-from common.telemetry.tracing import Span
 from common.uploads import Uploads
-from workers.hosts import Hosts
-from workers.settlement import End, Settlement
-from workers.signals import Signals
+from workers.finishing import TaskFinisher
+from workers.host_limiter import HostLimiter
+from workers.instrumentation import Instrumentation
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
 
-# A picture in whose decoding a worker died this often is never decoded again.
-MOST_DEATHS = 3
+# An image whose decoding crashed this many workers is not decoded again.
+MAX_CRASHES = 3
 INTERNAL_ERROR = "internal_error"
 
 
 class LostUpload(MatchError):
-    """The uploaded bytes are gone: nothing is left to store."""
+    """The uploaded bytes do not exist any more."""
 
     code = "upload_lost"
 
 
-class DeadlyImage(MatchError):
-    """Workers died while they decoded this picture."""
+class PoisonImage(MatchError):
+    """Workers crashed while they decoded this image."""
 
-    code = "image_ends_worker"
+    code = "decoder_crashed"
 
 
 @dataclass(slots=True)
 class Decoding:
-    """The task whose picture is in the decoder, or was the last there; for whoever holds the slot."""
+    """The task whose image this process decodes, or has decoded last; guarded by the compute slot."""
 
     task_id: str = ""
 
@@ -51,51 +53,52 @@ class Pipeline:
     """Does the work of tasks; `run` is called from many threads at once."""
 
     ledger: Ledger
+    decode_attempts: DecodeAttempts
     uploads: Uploads
     fetcher: Fetcher
     slot: ComputeSlot
     limits: Limits
     writer: Writer
-    settlement: Settlement
-    hosts: Hosts
+    finisher: TaskFinisher
+    host_limiter: HostLimiter
     decoding: Decoding = field(default_factory=Decoding)
-    signals: Signals = field(default_factory=Signals)
+    instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
-        """Do the work of one task and close it, stored or failed with its reason.
+        """Do the work of one task and finish it, stored or failed with its reason.
 
-        Raises StoreUnavailable or QueueError when it cannot be finished now: the task stays open.
+        Raises StoreUnavailable or QueueError when it cannot be finished now; the task stays open.
         """
         with bound(task_id=task_id):
             claim = self.ledger.begin(task_id)
             if claim is not None:
-                with self.signals.task(claim) as span:
+                with self.instrumentation.trace_task(claim) as span:
                     self._work(claim, span)
 
     def _work(self, claim: Claim, span: Span) -> None:
         try:
             state = self.writer.write(claim, self._record(claim))
-            self._tell(span, state, StoreError.code if state is State.FAILED else "")
-        except (ImageError, FetchError, LostUpload, DeadlyImage) as error:
+            self._report(span, state, StoreError.code if state is State.FAILED else "")
+        except (ImageError, FetchError, LostUpload, PoisonImage) as error:
             self._fail(claim, error.code, str(error))
-            self._tell(span, State.FAILED, error.code, str(error))
+            self._report(span, State.FAILED, error.code, str(error))
         except (StoreUnavailable, QueueError):
             self.ledger.give_back(claim.task_id)
             raise
         except Exception:
-            # A fault of ours: its sender reads that it failed, the log says why, and the message does not come back.
-            log.exception("task %s broke the pipeline", claim.task_id)
-            self._fail(claim, INTERNAL_ERROR, "an internal error ended this task")
-            self._tell(span, State.FAILED, INTERNAL_ERROR)
+            # Our own error: the sender reads that the task failed, the log has the reason, the message is not repeated.
+            log.exception("unexpected error in task %s", claim.task_id)
+            self._fail(claim, INTERNAL_ERROR, "internal error")
+            self._report(span, State.FAILED, INTERNAL_ERROR)
 
     def _fail(self, claim: Claim, code: str, error: str) -> None:
-        self.settlement.settle([End(claim, State.FAILED, code=code, error=error)])
+        self.finisher.finish([claim.result(State.FAILED, code=code, error=error)])
 
-    def _tell(self, span: Span, state: State, code: str = "", error: str = "") -> None:
-        """Tell how the task ended: of failures in a line each, of the rest where somebody looks closely."""
-        self.signals.ended(state, code)
+    def _report(self, span: Span, state: State, code: str = "", error: str = "") -> None:
+        """Report how the task ended: failures in a log line each, others only at debug level."""
+        self.instrumentation.count_finished(state, code)
         if state is State.FAILED:
-            span.fail(code)
+            span.set_status(StatusCode.ERROR, code)
             log.info("failed: %s", error or code, extra={"outcome": state.value, "code": code})
         else:
             log.debug("%s", state, extra={"outcome": state.value})
@@ -103,32 +106,31 @@ class Pipeline:
     def _record(self, claim: Claim) -> Record:
         data = self._bytes(claim)
         with self.slot.hold():
-            # The picture before has left the decoder, which is said at once: until it is written it may wait long, and
-            # a death meanwhile is not its fault.
-            deaths = self.ledger.risk(claim.task_id, after=self.decoding.task_id)
-            if deaths > MOST_DEATHS:
-                message = f"{MOST_DEATHS} workers ended while they decoded this picture"
-                raise DeadlyImage(message)
+            # The last image was decoded. That is noted at once: its record may wait long to be written, and a crash
+            # meanwhile is not its fault.
+            attempts = self.decode_attempts.start(claim.task_id, decoded=self.decoding.task_id)
+            if attempts > MAX_CRASHES:
+                message = f"{MAX_CRASHES} workers crashed while they decoded this image"
+                raise PoisonImage(message)
             self.decoding.task_id = claim.task_id
-            with self.slot.alarm(), self.signals.decode():
-                picture = decode(data, self.limits)
-                signature = sign(picture.pixels)
+            with self.slot.alarm(), self.instrumentation.time_decode():
+                image = decode(data, self.limits)
+                signature = sign(image.pixels)
         return Record(
-            filepath=claim.job.filepath,
+            filepath=claim.filepath,
             seq=claim.seq,
             signatures=(signature,),
-            metadata=claim.job.metadata,
+            metadata=claim.metadata,
             added=time_ns() // 1_000_000,
-            width=picture.width,
-            height=picture.height,
+            width=image.width,
+            height=image.height,
         )
 
     def _bytes(self, claim: Claim) -> bytes:
-        job = claim.job
-        if job.url is not None:
-            with self.hosts.place_of(claim), self.signals.download():
-                return self.fetcher.fetch(job.url)
-        data = self.uploads.get(job.upload) if job.upload else None
+        if claim.url is not None:
+            with self.host_limiter.slot(claim), self.instrumentation.time_download():
+                return self.fetcher.fetch(claim.url)
+        data = self.uploads.get(claim.upload_id) if claim.upload_id else None
         if data is None:
-            raise LostUpload("the uploaded bytes are gone")
+            raise LostUpload("the uploaded bytes do not exist any more")
         return data

@@ -1,4 +1,4 @@
-"""The end of a worker that was told to stop: in time, whatever holds it up."""
+"""A deadline for the shutdown of a worker."""
 
 import logging
 import os
@@ -10,10 +10,10 @@ UNFINISHED = 1
 
 
 def end_within(seconds: float) -> None:
-    """End this process after so many seconds if it has not ended by itself until then.
+    """End this process after so many seconds, if it has not ended by then.
 
-    Giving back what it holds may wait long for a Redis that is silent, and whoever told it to stop would kill it. What
-    it holds then comes back by itself, as after any other death.
+    A regular shutdown requeues the messages that the worker holds. That may wait long for a Redis that does not answer,
+    and the service manager would kill the worker. Its messages are then restored as after any other crash.
     """
     timer = Timer(seconds, _end, args=(seconds,))
     timer.daemon = True
@@ -21,6 +21,6 @@ def end_within(seconds: float) -> None:
 
 
 def _end(seconds: float) -> None:
-    log.warning("told to stop %g s ago, and still held up: what is held comes back by itself", seconds)
+    log.warning("shutdown not finished after %g s: exiting, messages held by this worker will be restored", seconds)
     logging.shutdown()
     os._exit(UNFINISHED)

@@ -1,4 +1,4 @@
-"""The queue's tasks: decode the message, do the work, acknowledge it or give it back."""
+"""The Celery tasks: decode the message, run its tasks, acknowledge or requeue it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from workers.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-# What cannot be reached now cannot be reached at once either: a message that comes straight back must not spin.
+# Before a message is requeued that a store or queue could not take: it must not spin.
 PAUSE_S = 1.0
 
 
 def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[], Chunks]) -> None:
-    """Make the tasks known to `app`; the parts are asked for at each run, because they open after the start."""
+    """Register the tasks with `app`; pipeline and chunks are looked up at each run: they open after the start."""
 
     @app.task(name=ADD_TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def add(task_id: str) -> None:
@@ -34,6 +34,6 @@ def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[],
         try:
             chunks().run(task_ids, at=at)
         except Exception as error:
-            log.warning("a message of %d tasks comes again: %s", len(task_ids), error)
+            log.warning("a message of %d tasks is requeued: %s", len(task_ids), error)
             sleep(PAUSE_S)
             raise Reject(str(error), requeue=True) from error

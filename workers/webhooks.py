@@ -14,7 +14,7 @@ from time import monotonic, time
 from common.errors import FetchError, MatchError
 from common.net.addresses import read_url
 from common.net.webhook_signing import signed_headers
-from common.queue.callbacks import CallState, Delivery, Outbox, Told
+from common.queue.callbacks import CallState, Delivery, DeliveryResult, Outbox
 from common.queue.task_json import task_json
 from common.queue.tasks import task_of
 from common.times import iso
@@ -74,7 +74,7 @@ class Deliverer:
             self._look.clear()
             if pause_s := self._begin():
                 self._places.release()
-                # Told to stop before the event was cleared, it is not waited for.
+                # DeliveryResult to stop before the event was cleared, it is not waited for.
                 if not self._stop.is_set():
                     self._look.wait(pause_s)
 
@@ -96,9 +96,9 @@ class Deliverer:
 
     def _deliver(self, delivery: Delivery) -> None:
         try:
-            told, problem, answered = self._call(delivery)
+            result, problem, responded = self._call(delivery)
             jitter = random.uniform(*JITTER)  # noqa: S311 - spreads load
-            came_to = self._outbox.report(delivery, told, problem=problem, answered=answered, jitter=jitter)
+            came_to = self._outbox.report(delivery, result, problem=problem, responded=responded, jitter=jitter)
             _log(delivery, came_to, problem)
         except MatchError as error:
             log.warning("a delivery of %d callbacks may come twice: %s", len(delivery.ends), error)
@@ -109,35 +109,37 @@ class Deliverer:
             # Another may have waited for this one's place at its receiver.
             self._look.set()
 
-    def _call(self, delivery: Delivery) -> tuple[Told, str, bool]:
+    def _call(self, delivery: Delivery) -> tuple[DeliveryResult, str, bool]:
         """Send the delivery; return how that ended, what went wrong, and whether the receiver answered."""
         body = body_of(delivery)
         headers = signed_headers(self._secrets, id_=delivery.id, timestamp=int(time()), body=body)
         try:
             status = self._post(delivery.url, body, {"Content-Type": "application/json", **headers})
         except FetchError as error:
-            return Told.FAILED, str(error), False
-        told = judged(status)
-        problem = "" if told is Told.TAKEN else f"{read_url(delivery.url).host} answered with status {status}"
-        return told, problem, True
+            return DeliveryResult.FAILED, str(error), False
+        result = judged(status)
+        problem = (
+            "" if result is DeliveryResult.ACCEPTED else f"{read_url(delivery.url).host} answered with status {status}"
+        )
+        return result, problem, True
 
 
-def judged(status: int) -> Told:
+def judged(status: int) -> DeliveryResult:
     """Return what an answer with this status means.
 
     >>> [judged(status).value for status in (200, 204, 302, 410, 500)]
-    ['taken', 'taken', 'failed', 'gone', 'failed']
+    ['accepted', 'accepted', 'failed', 'gone', 'failed']
     """
     if 200 <= status <= 299:  # noqa: PLR2004 - HTTP statuses
-        return Told.TAKEN
-    return Told.GONE if status == GONE else Told.FAILED
+        return DeliveryResult.ACCEPTED
+    return DeliveryResult.GONE if status == GONE else DeliveryResult.FAILED
 
 
 def body_of(delivery: Delivery) -> bytes:
     """Return the delivery as JSON, the same in every attempt: each task as it was when it ended."""
     told = {
         "type": EVENT,
-        "timestamp": iso(max(ended.at for ended in delivery.ends)),
+        "timestamp": iso(max(ended.ended_at for ended in delivery.ends)),
         "tasks": [task_json(task_of(ended.task_id, ended.fields)) for ended in delivery.ends],
     }
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,10 +1,8 @@
-"""Adding pictures, one or many in a request."""
+"""POST /add: one image or many in a form."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from time import monotonic
 
 from flask import Response, g
 
@@ -14,131 +12,124 @@ from api.endpoints import Endpoint, Reply
 from api.envelope import reply
 from api.forms import requests
 from api.forms.reading import parse
-from api.outcomes import Outcome, accepted, refused
+from api.outcomes import Outcome, outcome_of
+from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
-from api.work.idempotency import Once, marked, once
-from api.work.intake import Wanted
+from api.use_cases.idempotency import IdempotencyKey
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
-from common.queue.jobs import SINGLE_QUEUE
-from common.queue.tasks import Entry, State, Task
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE, RequestContext
+from common.queue.tasks import State
 
 ACCEPTED = 202
 
 
-def add(services: Services, given: requests.Add | requests.AddMany) -> Response:
-    """Accept pictures to be stored; with `wait`, answer when they are.
+def add(services: Services, params: requests.Add | requests.AddMany) -> Response:
+    """Accept images to be stored; with `wait`, answer when they are stored.
 
-    One picture comes by `image` or `url`. Many have numbers: what has the same number belongs together, the result has
-    an outcome each, in order, and one that is wrong never costs the others. The reply is 202 while a picture is on its
-    way, and 200 when all that was accepted has ended: what is stored is found by searches then.
+    One image comes by `image` or `url`. Many are numbered: parameters with the same number belong together, the result
+    has one outcome per item, in order, and an invalid item does not fail the others. The reply is 202 while a task is
+    open, and 200 when all accepted tasks have ended: searches find the stored images then.
     """
-    return _add_one(services, given) if isinstance(given, requests.Add) else _add_many(services, given)
+    return _add_one(services, params) if isinstance(params, requests.Add) else _add_many(services, params)
 
 
-def _add_one(services: Services, given: requests.Add) -> Response:
-    wanted = Wanted(
-        filepath=given.filepath,
-        source=given.source,
-        metadata=given.metadata,
-        form="one",
-        callback=callbacks.checked(services, given.callback_url),
-        task_id=once(given.idempotency_key).task_id(0),
+def _add_one(services: Services, params: requests.Add) -> Response:
+    context = RequestContext(
+        request_id=g.request_id, form="one", callback_url=callbacks.validated(services, params.callback_url)
     )
-    entry = services.intake.accept(wanted, request_id=g.request_id)
-    [task] = _wait(services, [entry.task], given)
-    outcome = accepted(task, given.source.field, found=_found(services, [task]))
+    key = idempotency_key(params.idempotency_key)
+    items = services.add_images.enqueue(
+        [_item(params, task_id=key.task_id(0))], context, queue=SINGLE_QUEUE, task_ids=key.task_ids([0])
+    )
+    [item] = items
+    if item.error is not None:
+        raise item.error
+    searchable = _wait(services, items, params)
+    outcome = outcome_of(item, searchable=searchable)
     response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
-    response.headers["Location"] = f"/tasks/{task.id}"
-    return marked(response, replayed=entry.is_replay)
+    response.headers["Location"] = f"/tasks/{item.task.id}"
+    return mark_replay(response, replayed=item.is_replay)
 
 
-def _add_many(services: Services, given: requests.AddMany) -> Response:
-    """Answer with an outcome each; an item that is wrong costs the others nothing."""
-    with services.batching.passage():
-        key, callback = once(given.idempotency_key), callbacks.checked(services, given.callback_url)
-        entered = services.intake.accept_all(
-            _wanted(given, services.settings, key, callback),
-            queue=SINGLE_QUEUE,
-            request_id=g.request_id,
-            task_ids=key.task_ids([*given.items()]),
+def _add_many(services: Services, params: requests.AddMany) -> Response:
+    """Answer with one outcome per item."""
+    context = RequestContext(
+        request_id=g.request_id, form="many", callback_url=callbacks.validated(services, params.callback_url)
+    )
+    key = idempotency_key(params.idempotency_key)
+    with services.batch_limit.acquire():
+        items = services.add_images.enqueue(
+            _items(params, services.settings, key), context, queue=SINGLE_QUEUE, task_ids=key.task_ids(params.items())
         )
-    entries = [one for one in entered if isinstance(one, Entry)]
-    tasks = _wait(services, [one.task for one in entries], given)
-    found, ended = _found(services, tasks), iter(tasks)
-    outcomes = {
-        number: accepted(next(ended), given.picture(number), found=found, replayed=one.is_replay)
-        if isinstance(one, Entry)
-        else refused(one)
-        for number, one in zip(given.items(), entered, strict=True)
-    }
-    replayed = bool(entries) and all(one.is_replay for one in entries)
-    return marked(_summary(outcomes), replayed=replayed)
+    searchable = _wait(services, items, params)
+    outcomes = {item.number: outcome_of(item, searchable=searchable, among_others=True) for item in items}
+    accepted = [item for item in items if item.error is None]
+    return mark_replay(_summary(outcomes), replayed=bool(accepted) and all(item.is_replay for item in accepted))
 
 
-def _wanted(given: requests.AddMany, settings: Settings, key: Once, callback: str) -> Iterator[Wanted | MatchError]:
-    """Read the items one after another, so that one picture is held at a time."""
-    for number, values in given.items().items():
+def _items(params: requests.AddMany, settings: Settings, key: IdempotencyKey) -> Iterator[AddItem]:
+    """Parse the items one after another, so that one upload is in memory at a time."""
+    for number, values in params.items().items():
+        parameter = params.source_of(number)
         try:
-            item = parse(requests.Item, values, settings, shown=partial(given.shown, number=number))
+            item = parse(requests.Item, values, settings, shown=partial(params.shown, number=number))
         except InputError as error:
-            yield error
+            yield AddItem(number=number, parameter=parameter, error=error)
         else:
-            source = replace(item.source, field=given.picture(number))
-            yield Wanted(
-                filepath=item.filepath,
-                source=source,
-                metadata=item.metadata,
-                form="many",
-                callback=callback,
-                task_id=key.task_id(number),
-            )
+            yield _item(item, number=number, parameter=parameter, task_id=key.task_id(number))
+
+
+def _item(params: requests.Item, *, task_id: str, number: int = 0, parameter: str = "") -> AddItem:
+    return AddItem(
+        number=number,
+        parameter=parameter or params.source.field,
+        filepath=params.filepath,
+        url=params.source.url,
+        data=params.source.data,
+        metadata=params.metadata,
+        task_id=task_id,
+    )
 
 
 def _summary(outcomes: Mapping[int, Outcome]) -> Response:
-    """Reply with all outcomes; the request itself fails only where nothing at all came of it."""
+    """Reply with all outcomes; the request fails only if every item failed."""
     result = [{"item": number, **outcome.to_json()} for number, outcome in outcomes.items()]
-    trouble = [f"item {number}: {text}" for number, outcome in outcomes.items() for text in outcome.error]
+    errors = [f"item {number}: {text}" for number, outcome in outcomes.items() for text in outcome.error]
     if all(outcome.status == "fail" for outcome in outcomes.values()):
         worst = max(outcomes.values(), key=lambda outcome: outcome.http_status)
-        return reply(worst.http_status, "fail", trouble, result, code=worst.about["code"])
-    going_on = any(outcome.http_status == ACCEPTED for outcome in outcomes.values())
-    return reply(ACCEPTED if going_on else 200, "warn" if trouble else "ok", trouble, result)
+        return reply(worst.http_status, "fail", errors, result, code=worst.about["code"])
+    is_open = any(outcome.http_status == ACCEPTED for outcome in outcomes.values())
+    return reply(ACCEPTED if is_open else 200, "warn" if errors else "ok", errors, result)
 
 
-def _wait(services: Services, tasks: Sequence[Task], given: requests.Waiting) -> list[Task]:
-    """Return the tasks when they have ended, or as they are when the time or our room for waiting ran out."""
-    ended = list(tasks)
-    wait_s = given.wait or _preferred_s(given.prefer or "", services.settings.max_wait_s)
-    if not wait_s:
-        return ended
-    deadline = monotonic() + wait_s
-    # They are accepted whatever becomes of the waiting: their sender gets the 202 that says so.
-    with suppress(MatchError), services.waiting.passage():
-        for place, task in enumerate(tasks):
-            left = max(0.0, deadline - monotonic())
-            ended[place] = services.waiters.wait(task.id, timeout_s=left) or task
-    return ended
-
-
-def _preferred_s(preferences: str, most_s: float) -> float:
-    """Return the seconds of `Prefer: wait=N`, as far as we grant them; a preference is never an error (RFC 7240)."""
-    for preference in preferences.split(","):
-        name, _, value = preference.partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), most_s)
-    return 0.0
-
-
-def _found(services: Services, tasks: Sequence[Task]) -> bool:
-    """Say whether searches find what these tasks stored; that cannot be said while the store does not answer."""
-    if not any(task.state is State.SUCCEEDED for task in tasks):
+def _wait(services: Services, items: Sequence[AddItem], params: requests.Waiting) -> bool:
+    """Wait for the items' tasks as long as the request asks for; return whether searches find what they stored."""
+    accepted = [item for item in items if item.error is None]
+    wait_s = params.wait or _preferred_s(params.prefer or "", services.settings.max_wait_s)
+    if wait_s:
+        # The tasks are accepted whatever becomes of the wait: the client gets a 202.
+        with suppress(MatchError), services.wait_limit.acquire():
+            tasks = services.task_waiter.wait_each([item.task for item in accepted], timeout_s=wait_s)
+            for item, task in zip(accepted, tasks, strict=True):
+                item.task = task
+    if not any(item.task.state is State.SUCCEEDED for item in accepted):
         return False
     try:
         services.store.refresh()
     except StoreError:
         return False
     return True
+
+
+def _preferred_s(preferences: str, most_s: float) -> float:
+    """Return the seconds of `Prefer: wait=N`, at most `most_s`; an invalid preference is ignored (RFC 7240)."""
+    for preference in preferences.split(","):
+        name, _, value = preference.partition("=")
+        if name.strip().lower() == "wait" and value.strip().isdecimal():
+            return min(float(value), most_s)
+    return 0.0
 
 
 ENDPOINTS = (
@@ -156,7 +147,7 @@ ENDPOINTS = (
             errors=(409, 422, 503),
             keyed=True,
         ),
-        # Room for a hundred that are small, or for four of the largest.
+        # Capacity for a hundred small images, or four of the largest.
         pictures=4,
         items=requests.ADD_MOST,
     ),

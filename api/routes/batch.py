@@ -1,149 +1,162 @@
-"""Adding thousands of pictures by one request: a line of JSON each, and an outcome a line."""
+"""POST /add/batch: thousands of images in one request, one JSON object and one outcome per line."""
 
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from flask import Response, g, request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api import callbacks, replies
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.forms import requests
 from api.forms.lines import Line, blocks
-from api.forms.reading import LINE_TYPES, TooLarge, check_names, parse
-from api.outcomes import Outcome, accepted, refused
+from api.forms.reading import LINE_TYPES, check_names, parse
+from api.outcomes import Outcome, outcome_of, rejected
+from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
-from api.spool import spooled
-from api.work.idempotency import Once, marked, once
-from api.work.intake import Wanted
+from api.use_cases.idempotency import IdempotencyKey
 from common.config import Settings
 from common.errors import InputError, MatchError
-from common.queue.jobs import BATCH_QUEUE
-from common.queue.tasks import Entry
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, RequestContext
 
 log = logging.getLogger(__name__)
 
 BODY_BYTES = 256 * 1024 * 1024
-# A URL, a filepath and metadata of the largest, each byte written as an escape.
+# The largest URL, filepath and metadata with each byte written as an escape.
 LINE_BYTES = 512 * 1024
 LINES = 100_000
+# Outcomes are kept in memory up to this size, then in a file: about a thousand, more than most batches have.
+MEMORY_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
-    """What holds for all lines of a request."""
+class _Batch:
+    """What all lines of a request share."""
 
-    request_id: str
-    callback: str
-    key: Once
+    services: Services
+    context: RequestContext
+    key: IdempotencyKey
 
+    def outcomes(self, blocks: Iterable[Sequence[Line]]) -> Iterator[bytes]:
+        """Yield the outcomes of each block of lines; a body that ends early has a last outcome with the reason."""
+        last = 0
+        try:
+            for block in blocks:
+                # Lines above the limit are read all the same: most clients read the reply only after their last line.
+                if lines := [line for line in block if line.number <= LINES]:
+                    yield b"".join(self._block(lines))
+                last = block[-1].number if block else last
+            if last > LINES:
+                yield _rejected(LINES + 1, _wrong(f"a request has at most {LINES} lines", code="too_many_lines"))
+        except RequestEntityTooLarge:
+            yield _rejected(last + 1, _wrong(f"the body has more than {BODY_BYTES} bytes", code="too_large"))
+        except ClientDisconnected:
+            log.info("request %s: the body ended early, in line %d", self.context.request_id, last + 1)
+            yield _rejected(last + 1, _wrong("the body ended early", code="truncated_body"))
+        except Exception:
+            log.exception("request %s failed", self.context.request_id)
+            yield _rejected(last + 1, MatchError("internal error"))
 
-def batch(services: Services, given: requests.Batch) -> Response:
-    """Accept pictures by URL, a line of JSON each, and tell what became of each line.
-
-    The body is read as a stream of up to 100,000 lines, and so is the reply: an outcome a line, in order, with the
-    number of its line. A line that cannot be accepted now has a `retry_after` in seconds. What was accepted stays
-    accepted, should the connection break: sent again with the same `Idempotency-Key`, lines that were accepted have
-    the same tasks, `replayed`, and the others are accepted now.
-    """
-    key = once(given.idempotency_key)
-    terms = _Terms(g.request_id, callbacks.checked(services, given.callback_url), key)
-    with ExitStack() as opened:
-        opened.enter_context(services.batching.passage())
-        connection = request.environ.get("gunicorn.socket")
-        lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
-        outcomes = _outcomes(services, lines, terms)
-        response = marked(
-            Response(spooled(outcomes, connection), mimetype=LINE_TYPES[0]), replayed=_seen_before(services, key)
+    def _block(self, lines: Sequence[Line]) -> Iterator[bytes]:
+        items = self.services.add_images.enqueue(
+            (self._item(line) for line in lines),
+            self.context,
+            queue=BATCH_QUEUE,
+            task_ids=self.key.task_ids(_item_number(line) for line in lines),
         )
-        # The place is taken until nearly all is sent (the last 256 KiB may wait elsewhere), or the client has gone.
-        response.call_on_close(opened.pop_all().close)
-    return response
+        return (_encode(item.number + 1, outcome_of(item, among_others=True)) for item in items)
+
+    def _item(self, line: Line) -> AddItem:
+        number = _item_number(line)
+        try:
+            values = _parse(line, self.services.settings)
+        except InputError as error:
+            return AddItem(number=number, error=error)
+        return AddItem(
+            number=number,
+            parameter="url",
+            filepath=values.filepath,
+            url=values.source.url,
+            metadata=values.metadata,
+            task_id=self.key.task_id(number),
+        )
 
 
-def _seen_before(services: Services, key: Once) -> bool:
-    """Say whether the key came before; that is unknown while Redis does not answer, as its lines will tell."""
+def batch(services: Services, params: requests.Batch) -> Response:
+    """Accept images by URL, one JSON object per line, and answer with one outcome per line.
+
+    The body has up to 100,000 lines. The reply starts after the end of the body: one outcome per line, in order, with
+    the number of its line. A line that cannot be accepted now has a `retry_after` in seconds. Accepted lines stay
+    accepted if the connection breaks. A request that is sent again with the same `Idempotency-Key` finds the tasks of
+    the lines that were accepted, `replayed`, and accepts the others.
+    """
+    context = RequestContext(
+        request_id=g.request_id, form="batch", callback_url=callbacks.validated(services, params.callback_url)
+    )
+    key = idempotency_key(params.idempotency_key)
+    with ExitStack() as resources:
+        # Both are held until the reply is sent or the client has disconnected.
+        resources.enter_context(services.batch_limit.acquire())
+        # Sent earlier, outcomes would fill the buffers of a client that reads nothing before its last line is sent.
+        outcomes = resources.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
+        replayed = _is_replay(services, key)
+        lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
+        outcomes.writelines(_Batch(services, context, key).outcomes(lines))
+        size = outcomes.tell()
+        outcomes.seek(0)
+        response = Response(_chunks(outcomes), mimetype=LINE_TYPES[0])
+        response.content_length = size
+        response.call_on_close(resources.pop_all().close)
+    return mark_replay(response, replayed=replayed)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        yield from iter(lambda: file.read(READ_BYTES), b"")
+
+
+def _is_replay(services: Services, key: IdempotencyKey) -> bool:
+    """Say whether the key was used before; False while Redis does not answer, as the outcomes will show."""
     try:
-        return key.seen_before(services.ledger)
+        return key.is_replay(services.leases)
     except MatchError:
         return False
 
 
-def _outcomes(services: Services, arriving: Iterable[Sequence[Line]], terms: _Terms) -> Iterator[bytes]:
-    """Return the outcomes of each block; where the body ends before its time, the last one tells why."""
-    last = 0
-    try:
-        for block in arriving:
-            # What is beyond is read all the same: only then most clients read what became of the rest.
-            if taken := [line for line in block if line.number <= LINES]:
-                yield b"".join(_block(services, taken, terms))
-            last = block[-1].number if block else last
-        if last > LINES:
-            yield _told(LINES + 1, refused(_wrong(f"a request has at most {LINES} lines", code="too_many_lines")))
-    except RequestEntityTooLarge:
-        error = _wrong(f"the body has more than {BODY_BYTES} bytes", code=TooLarge.code)
-        yield _told(last + 1, refused(error))
-    except RequestTimeout:
-        yield _told(last + 1, refused(_wrong("the rest did not come in within its time", code="request_timeout")))
-    except ClientDisconnected:
-        log.info("request %s: the body ended before its time, in line %d", terms.request_id, last + 1)
-        yield _told(last + 1, refused(_wrong("the body ended before its time", code="cut_body")))
-    except Exception:
-        log.exception("request %s broke", terms.request_id)
-        yield _told(last + 1, refused(MatchError("a fault of ours")))
-
-
-def _block(services: Services, lines: Sequence[Line], terms: _Terms) -> Iterator[bytes]:
-    entered = services.intake.accept_all(
-        (_wanted(line, services.settings, terms) for line in lines),
-        queue=BATCH_QUEUE,
-        request_id=terms.request_id,
-        task_ids=terms.key.task_ids([_place(line) for line in lines]),
-    )
-    for line, one in zip(lines, entered, strict=True):
-        told = (
-            accepted(one.task, "url", found=False, replayed=one.is_replay) if isinstance(one, Entry) else refused(one)
-        )
-        yield _told(line.number, told)
-
-
-def _place(line: Line) -> int:
-    """Return the line's place among those of its key: from 0 on, as in every other form of an add."""
+def _item_number(line: Line) -> int:
+    """Return the number of the line's item, counted from 0 as in every other form of an add."""
     return line.number - 1
 
 
-def _told(number: int, outcome: Outcome) -> bytes:
-    # A name that a client made up may hold half of a surrogate pair, which has no UTF-8.
-    text = json.dumps({"line": number, **outcome.to_json()}, ensure_ascii=False)
-    return text.encode("utf-8", "replace") + b"\n"
-
-
-def _wanted(line: Line, settings: Settings, terms: _Terms) -> Wanted | MatchError:
+def _parse(line: Line, settings: Settings) -> requests.Line:
     if line.data is None:
-        return _wrong(f"the line is longer than {LINE_BYTES} bytes", code="line_too_long")
+        raise _wrong(f"the line is longer than {LINE_BYTES} bytes", code="line_too_long")
     try:
         values = json.loads(line.data)
     except (ValueError, RecursionError):
-        return _wrong("the line is not valid JSON")
+        raise _wrong("the line is not valid JSON") from None
     if not isinstance(values, dict):
-        return _wrong("the line must be a JSON object")
-    try:
-        check_names(values, [requests.Line])
-        found = parse(requests.Line, values, settings)
-    except InputError as error:
-        return error
-    return Wanted(
-        filepath=found.filepath,
-        source=found.source,
-        metadata=found.metadata,
-        form="batch",
-        callback=terms.callback,
-        task_id=terms.key.task_id(_place(line)),
-    )
+        raise _wrong("the line must be a JSON object")
+    check_names(values, [requests.Line])
+    return parse(requests.Line, values, settings)
+
+
+def _rejected(number: int, error: MatchError) -> bytes:
+    return _encode(number, rejected(error))
+
+
+def _encode(number: int, outcome: Outcome) -> bytes:
+    # A client's parameter name may hold half of a surrogate pair, which has no UTF-8.
+    text = json.dumps({"line": number, **outcome.to_json()}, ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def _wrong(message: str, *, code: str | None = None) -> InputError:

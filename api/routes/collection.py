@@ -1,6 +1,4 @@
-"""What is stored: listed, counted, deleted."""
-
-from time import time_ns
+"""DELETE /delete, GET /count, GET /list and GET /images: the stored images."""
 
 from flask import Response
 
@@ -11,52 +9,43 @@ from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
-from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import is_featureless
-from common.store.base import Tombstone, Verdict
+from common.images.signature import is_featureless
 from common.times import iso
 
 
-def delete(services: Services, given: requests.Delete | requests.DeleteMany) -> Response:
+def delete(services: Services, params: requests.Delete | requests.DeleteMany) -> Response:
     """Delete exactly these filepaths.
 
-    Older requests for them, whenever they are worked off, change nothing any more. One that is not there is no error.
-    The parameters may also come by form.
+    An add that was accepted earlier and is stored later does not bring the image back. A filepath under which no image
+    is stored is no error. The parameters may also come as a form.
     """
-    filepaths = [given.filepath] if isinstance(given, requests.Delete) else list(given.filepaths.values())
-    # One request has one place in the order of requests, however many it deletes.
-    seq, now = services.ledger.take_seq(), time_ns() // 1_000_000
-    tombstones = [Tombstone(filepath=filepath, seq=seq, added=now) for filepath in dict.fromkeys(filepaths)]
-    for written in services.store.put(tombstones):
-        if written.verdict is Verdict.HELD:
-            raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
-        if written.verdict is Verdict.REFUSED:
-            raise StoreError(written.reason)
+    filepaths = [params.filepath] if isinstance(params, requests.Delete) else params.filepaths.values()
+    services.delete_images.delete(filepaths)
     return ok()
 
 
-def count(services: Services, given: requests.Count) -> Response:
-    """Count the stored pictures."""
-    return ok([services.store.count(where=given.filter)])
+def count(services: Services, params: requests.Count) -> Response:
+    """Count the stored images."""
+    return ok([services.store.count(where=params.filter)])
 
 
-def list_(services: Services, given: requests.List) -> Response:
+def list_(services: Services, params: requests.List) -> Response:
     """List filepaths in the order of the requests that stored them.
 
-    The reply has the cursor to go on from: a walk from cursor to cursor meets every picture that stays as it is exactly
-    once, whatever is written meanwhile.
+    Each reply has the cursor of the next page. A walk from cursor to cursor returns every image that does not change
+    exactly once, whatever is written in the meantime.
     """
-    if given.offset:
-        page = services.store.filepaths(offset=given.offset, limit=given.limit, where=given.filter)
+    if params.offset:
+        page = services.store.filepaths(offset=params.offset, limit=params.limit, where=params.filter)
     else:
-        page = services.store.filepaths_after(int(given.cursor or 0), limit=given.limit, where=given.filter)
-    ends = len(page.filepaths) < given.limit
+        page = services.store.filepaths_after(int(params.cursor or 0), limit=params.limit, where=params.filter)
+    ends = len(page.filepaths) < params.limit
     return ok(page.filepaths, cursor=None if ends else cursor(requests.LIST, str(page.after)))
 
 
-def images(services: Services, given: requests.Image) -> Response:
-    """Tell what is stored under a filepath."""
-    record = services.pictures.record(given.filepath, field="filepath")
+def images(services: Services, params: requests.Image) -> Response:
+    """Return the record that is stored under a filepath."""
+    record = services.search_images.record(params.filepath, field="filepath")
     return ok(
         [
             {

@@ -1,30 +1,59 @@
-"""The API's description: for programs, and for people."""
+"""The API's description: OpenAPI for programs, Swagger UI for people."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from flask import Response
+from flask import Response, request
 
+from api import description
 from api.description.openapi import document
-from api.description.page import POLICY, page
 from api.endpoints import Endpoint
 from api.forms import requests
 from api.services import Services
 from common.config import Settings
 
+PAGE = Path(description.__file__).parent / "page"
+FILES = {
+    "page.js": "text/javascript",
+    "swagger-ui/swagger-ui.css": "text/css",
+    "swagger-ui/swagger-ui-bundle.js": "text/javascript",
+}
+# Scripts, styles and requests of this host only, and none of them inline; Swagger UI's style sheet has icons as data.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 
 def endpoints(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> tuple[Endpoint, ...]:
     """Return the endpoints that describe the others."""
-    described = document(subjects, settings)
-    as_json, as_html = json.dumps(described, ensure_ascii=False), page(described)
+    openapi_json = json.dumps(document(subjects, settings), ensure_ascii=False)
+    html = (PAGE / "index.html").read_bytes()
 
     def openapi(_services: Services, _: requests.Nothing) -> Response:
-        return Response(as_json, mimetype="application/json")
+        return Response(openapi_json, mimetype="application/json")
 
     def docs(_services: Services, _: requests.Nothing) -> Response:
-        return Response(as_html, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+        return Response(html, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
 
     return (
         Endpoint(name="openapi.json", path="/openapi.json", scope=None, methods=("GET",), view=openapi),
         Endpoint(name="docs", path="/docs", scope=None, methods=("GET",), view=docs),
+        *(_static(name, mimetype) for name, mimetype in FILES.items()),
     )
+
+
+def _static(name: str, mimetype: str) -> Endpoint:
+    """Return the endpoint of a file; browsers keep the file and ask each time whether it has changed."""
+    path = PAGE / name
+    etag = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def file(_services: Services, _: requests.Nothing) -> Response:
+        response = Response(path.read_bytes(), mimetype=mimetype, headers={"Cache-Control": "no-cache"})
+        response.set_etag(etag)
+        response.make_conditional(request)
+        return response
+
+    return Endpoint(name=f"docs/{name}", path=f"/docs/{name}", scope=None, methods=("GET",), view=file)

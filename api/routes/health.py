@@ -1,4 +1,4 @@
-"""Whether the service lives and is ready."""
+"""Liveness and readiness."""
 
 from flask import Response
 
@@ -10,44 +10,44 @@ from api.services import Services
 from common.errors import MatchError
 from common.store.base import Health
 
-# Both in turn are within the five seconds that probes are usually given.
+# Two checks in sequence take less than the five seconds of usual probes.
 READY_WITHIN_S = 2.0
 
 
 def ping(_services: Services, _: requests.Nothing) -> Response:
-    """Answer without asking anything else."""
+    """Answer without checking anything."""
     return ok()
 
 
 def readyz(services: Services, _: requests.Nothing) -> Response:
-    """Say whether searches can be served, and what else is wrong.
+    """Check whether searches can be served.
 
-    A `warn` says what else is wrong; where searches cannot be served, the 503 has the `checks` as well. What is asked
-    may be silent: the answer comes in time for those who probe, whatever is.
+    The status is `warn` when they can, but Redis or writes are unavailable; it is 503, also with `checks`, when they
+    cannot. The reply comes within four seconds, even if the store and Redis do not answer.
     """
     health = _health(services)
-    queue = _queue_trouble(services)
+    redis_error = _redis_error(services)
     checks = {
         "store": {"reads": health.reads, "writes": health.writes, "detail": health.detail},
-        "redis": {"ok": queue is None, "detail": queue or ""},
+        "redis": {"ok": redis_error is None, "detail": redis_error or ""},
     }
     if not health.reads:
-        return fail(503, f"the store does not serve: {health.detail}", code="not_ready", checks=checks)
-    trouble = [] if health.writes else [f"the store takes no writes: {health.detail}"]
-    trouble += [f"redis: {queue}"] if queue else []
-    return ok(warnings=trouble, checks=checks)
+        return fail("not_ready", f"searches are unavailable: {health.detail}", checks=checks)
+    warnings = [] if health.writes else [f"the store accepts no writes: {health.detail}"]
+    warnings += [f"redis: {redis_error}"] if redis_error else []
+    return ok(warnings=warnings, checks=checks)
 
 
 def _health(services: Services) -> Health:
     try:
-        return services.vitals.store.answer(within_s=READY_WITHIN_S)
+        return services.dependency_checks.store.result(timeout_s=READY_WITHIN_S)
     except MatchError as error:
         return Health(reads=False, writes=False, detail=str(error))
 
 
-def _queue_trouble(services: Services) -> str | None:
+def _redis_error(services: Services) -> str | None:
     try:
-        services.vitals.queue.answer(within_s=READY_WITHIN_S)
+        services.dependency_checks.redis.result(timeout_s=READY_WITHIN_S)
     except MatchError as error:
         return str(error)
     return None

@@ -10,9 +10,9 @@ from api.services import Services
 
 
 def metrics(services: Services, _: requests.Nothing) -> Response:
-    """Tell what happened and how things are, for Prometheus.
+    """Return the metrics of the API and the state of the service.
 
-    The reply is Prometheus's text format. Where Redis or the store is away, what only they know is left out.
+    The reply is in Prometheus's text format. While Redis or the store is unavailable, its metrics are left out.
     """
     return Response(services.metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 

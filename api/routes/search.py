@@ -1,4 +1,4 @@
-"""Finding and comparing pictures."""
+"""POST /search and POST /compare."""
 
 from flask import Response
 
@@ -8,25 +8,23 @@ from api.endpoints import Endpoint, Reply
 from api.envelope import ok
 from api.forms import requests
 from api.services import Services
-from common.search import search
 
 
-def search_(services: Services, given: requests.Search) -> Response:
-    """Find what looks like the picture, best first.
+def search(services: Services, params: requests.Search) -> Response:
+    """Find near-duplicates of an image, best first.
 
-    The picture comes by `image`, `url` or `filepath`. Without `min_score` matches score above 55 as they are, and above
-    57.1 turned, mirrored or inverted: on photographs about 1 pair of strangers in 100,000 does.
+    The image comes by `image`, `url` or `filepath`. Without `min_score` matches score above 55 in the image's own
+    orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does.
     """
-    turned = given.all_orientations
-    with services.searching.passage():
-        matches = search(
-            services.pictures.signature(given.source),
-            services.store,
-            all_orientations=services.settings.all_orientations if turned is None else turned,
-            limit=given.limit,
-            offset=given.offset,
-            min_score=given.min_score,
-            where=given.filter,
+    all_orientations = params.all_orientations
+    with services.search_limit.acquire():
+        matches = services.search_images.search(
+            params.source,
+            all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
+            limit=params.limit,
+            offset=params.offset,
+            min_score=params.min_score,
+            where=params.filter,
         )
     return ok(
         [
@@ -41,14 +39,14 @@ def search_(services: Services, given: requests.Search) -> Response:
     )
 
 
-def compare(services: Services, given: requests.Compare) -> Response:
-    """Score how alike two pictures are.
+def compare(services: Services, params: requests.Compare) -> Response:
+    """Score how similar two images are.
 
-    Each comes by `image`, `url` or `filepath`, with its number. Where one has nothing to compare, such as a plain area,
-    equal pixels score 100 and all else 0; of a stored picture no pixels are known.
+    Each comes by `image`, `url` or `filepath`, with its number. If either has no features to compare, such as a plain
+    area, the score is 100 for equal pixels, else 0; the pixels of a stored image are not known.
     """
-    with services.searching.passage():
-        return ok([{"score": services.pictures.compare(*given.pair)}])
+    with services.search_limit.acquire():
+        return ok([{"score": services.search_images.compare(*params.pair)}])
 
 
 ENDPOINTS = (
@@ -57,7 +55,7 @@ ENDPOINTS = (
         path="/search",
         scope=Scope.READ,
         methods=("POST",),
-        view=search_,
+        view=search,
         reply=Reply(result=replies.Match, errors=(404, 422, 503)),
         takes=(requests.Search,),
         pictures=1,

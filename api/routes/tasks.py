@@ -8,27 +8,21 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from api import replies
 from api.access.keys import Scope
-from api.description.codes import TASK_CODES
 from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
+from api.errors import TASK_CODES
 from api.forms import requests
 from api.forms.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
-from common.queue.ledger import CURSOR, LISTED
 from common.queue.task_json import task_json
-from common.queue.tasks import Page, Refusal, State, Task
+from common.queue.task_pages import CURSOR, LISTED, Page
+from common.queue.tasks import RetryRejected, State, Task
 
 # The kind of their cursors.
 TASKS = "tasks"
 LIST_LIMIT = 1000
 # Each is read, opened and sent: about a second's work.
 RETRY_LIMIT = 1000
-MESSAGE_OF = {
-    Refusal.UNKNOWN: "there is no such task, or it was forgotten",
-    Refusal.NOT_FAILED: "the task has not failed",
-    Refusal.TOO_LATE: "the task was accepted too long ago: a later deletion may be forgotten by now; add it again",
-    Refusal.UPLOAD_LOST: "the uploaded bytes are gone; add them again",
-}
 
 
 class Chosen(Parameters):
@@ -73,7 +67,7 @@ def task(services: Services, given: requests.Task) -> Response:
     """Tell what became of accepted work."""
     found = services.ledger.task(given.id)
     if found is None:
-        return _refused(Refusal.UNKNOWN)
+        return _refused(RetryRejected.UNKNOWN)
     return ok([task_json(found)])
 
 
@@ -88,10 +82,10 @@ def retry_task(services: Services, given: requests.Task) -> Response:
 
     A 409 has the `task` beside its reason.
     """
-    [refusal] = services.recovery.retry([given.id])
+    [refusal] = services.manage_tasks.retry([given.id])
     found = services.ledger.task(given.id)
     if refusal is not None or found is None:
-        return _refused(refusal or Refusal.UNKNOWN, found)
+        return _refused(refusal or RetryRejected.UNKNOWN, found)
     response = ok([task_json(found)], http_status=202)
     response.headers["Location"] = f"/tasks/{given.id}"
     return response
@@ -100,7 +94,7 @@ def retry_task(services: Services, given: requests.Task) -> Response:
 def retry_tasks(services: Services, given: Retry) -> Response:
     """Send many failed tasks again; the reply's cursor goes on to those that this request did not come to."""
     page = _page(services, given, State.FAILED, given.limit)
-    refusals = services.recovery.retry([found.id for found in page.tasks])
+    refusals = services.manage_tasks.retry([found.id for found in page.tasks])
     left = Counter(refusal.value for refusal in refusals if refusal is not None)
     result = {"retried": len(refusals) - left.total(), "left": dict(left)}
     return ok([result], http_status=202, cursor=_cursor(page))
@@ -111,19 +105,20 @@ def cancel_task(services: Services, given: requests.Task) -> Response:
 
     One that was cancelled before is cancelled all the same. A 409 has the `task` beside its reason.
     """
-    was = services.recovery.cancel(given.id)
+    was = services.manage_tasks.cancel(given.id)
     found = services.ledger.task(given.id)
     if was is None or found is None:
-        return _refused(Refusal.UNKNOWN)
+        return _refused(RetryRejected.UNKNOWN)
     # Asked for twice, it is cancelled all the same.
     if was not in {State.PENDING, State.CANCELLED}:
-        message = f"the task is {was}; only one that is {State.PENDING} can be cancelled"
-        return fail(409, message, code="not_pending", field="id", task=task_json(found))
+        return fail(
+            "not_pending", f"the task is {was}; only a pending task can be cancelled", field="id", task=task_json(found)
+        )
     return ok([task_json(found)])
 
 
 def _page(services: Services, given: Chosen, state: State, limit: int) -> Page:
-    return services.ledger.page(
+    return services.task_pages.page(
         state, limit=limit, cursor=given.cursor or None, code=given.code, prefix=given.filepath_prefix or ""
     )
 
@@ -132,12 +127,13 @@ def _cursor(page: Page) -> str | None:
     return None if page.cursor is None else cursor(TASKS, page.cursor)
 
 
-def _refused(refusal: Refusal, found: Task | None = None) -> Response:
+def _refused(refusal: RetryRejected, found: Task | None = None) -> Response:
     """Return why a task stays as it is, and the task where there is one."""
-    status = 404 if refusal is Refusal.UNKNOWN else 409
-    state = f": it is {found.state}" if refusal is Refusal.NOT_FAILED and found is not None else ""
     known = {} if found is None else {"task": task_json(found)}
-    return fail(status, MESSAGE_OF[refusal] + state, code=refusal.value, field="id", **known)
+    message = ""
+    if refusal is RetryRejected.NOT_FAILED and found is not None:
+        message = f"the task is {found.state}; only a failed task can be retried"
+    return fail(refusal.value, message, field="id", **known)
 
 
 ENDPOINTS = (

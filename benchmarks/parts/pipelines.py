@@ -21,7 +21,7 @@ import requests
 from celery import Celery
 
 from common.config import Settings
-from common.wiring import wire
+from common.wiring import build_dependencies
 from dev.elasticsearch_node import Node, why_not
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -112,7 +112,7 @@ class Counter:
     """What a pipeline on one of our stores has stored."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.store = wire(Settings.from_env(environment)).store
+        self.store = build_dependencies(Settings.from_env(environment)).store
         self.store.prepare()
 
     def count(self) -> int:

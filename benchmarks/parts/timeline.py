@@ -1,4 +1,4 @@
-"""What happened over time, as SVG for docs/: memory of processes and kills; a queue, its workers and their rate."""
+"""Memory of processes over time, with kills, as SVG for docs/."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +12,6 @@ mpl.rcParams["svg.hashsalt"] = "match"
 mpl.rcParams["svg.fonttype"] = "none"
 mpl.rcParams["font.family"] = "sans-serif"
 
-# A rate is that of so many seconds around its moment.
-RATE_OVER_S = 2.0
 OTHERS = {"keys in Redis": "keys in Redis", "accepted a second": "pictures accepted a second, on average so far"}
 
 
@@ -39,26 +37,3 @@ def draw_timeline(
     memory.legend()
     rate.set(xlabel="minutes")
     figure.savefig(file, metadata={"Date": None})
-
-
-def draw_workers(samples: Sequence[tuple[float, int, int, int]], file: Path) -> None:
-    """Draw samples of (seconds, open tasks, workers, tasks that ended so far): the first two, and the rate of ends."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    queue, workers, rate = figure.subplots(3, 1, sharex=True)
-    times = [at for at, *_ in samples]
-    queue.fill_between(times, [count for _, count, *_ in samples], color="tab:blue", alpha=0.5)
-    queue.set(title="open tasks")
-    workers.step(times, [count for *_, count, _ in samples], where="post", color="tab:orange")
-    workers.set(title="workers")
-    rate.plot(times, [_rate(samples, at) for at in times], color="tab:green")
-    rate.set(title="images a second", xlabel="seconds")
-    for axes in (queue, workers, rate):
-        axes.set_ylim(bottom=0)
-        axes.grid(visible=True, alpha=0.25)
-    figure.savefig(file, metadata={"Date": None})
-
-
-def _rate(samples: Sequence[tuple[float, int, int, int]], at: float) -> float:
-    near = [(when, ended) for when, _, _, ended in samples if abs(when - at) <= RATE_OVER_S / 2]
-    (first, ended_then), (last, ended) = near[0], near[-1]
-    return (ended - ended_then) / (last - first) if last > first else 0.0

@@ -16,13 +16,13 @@ from image_match.signature_database_base import make_record
 
 from common.config import Settings
 from common.store.base import Record
-from common.wiring import wire
+from common.wiring import build_dependencies
 
 app = Flask(__name__)
 signatures = ImageSignature()
 settings = Settings.from_env()
 elastic = Elasticsearch(settings.elasticsearch_url) if os.environ.get("ELASTICSEARCH_URL") else None
-embedded = wire(settings).store if elastic is None else None
+embedded = build_dependencies(settings).store if elastic is None else None
 
 
 @app.post("/add")

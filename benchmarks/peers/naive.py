@@ -9,15 +9,15 @@ import requests
 from celery import Celery
 
 from common.config import Settings
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from common.store.base import Record
-from common.wiring import wire
+from common.wiring import build_dependencies
 
 settings = Settings.from_env()
 app = Celery("naive", broker=settings.redis_url)
 app.conf.update(task_acks_late=True, task_ignore_result=True, broker_connection_retry_on_startup=True)
-store = wire(settings).store
+store = build_dependencies(settings).store
 
 
 @app.task(name="naive.add")

@@ -1,1 +1,1 @@
-"""Accepted work in Redis, from the request to its end."""
+"""The queue and the ledger of tasks, in Redis."""

@@ -1,4 +1,4 @@
-"""Says no to new work before Redis is full: a full one could not even be emptied any more."""
+"""Admission control: refuses new work before Redis is full, because a full one could not even be emptied."""
 
 from threading import Lock
 from time import monotonic
@@ -8,18 +8,18 @@ from redis import Redis
 from common.errors import Overloaded
 from common.redis.client import RETRY_AFTER_S, redis_errors
 
-# Between two looks at Redis's memory, at most.
-LOOK_EVERY_S = 1.0
-# And sooner, when this share of the room that was seen is given away: other processes give, too.
-LOOK_AFTER_SHARE = 1 / 16
-# A task, its message and their places in sets and lists, without metadata: about three times what was measured.
+# The longest time between two measurements of Redis's memory.
+MEASURE_EVERY_S = 1.0
+# Measured sooner when this share of the free memory was used up since: other processes admit work, too.
+MEASURE_AFTER_SHARE = 1 / 16
+# A task, its message and their entries in sets and lists, without metadata: about three times what was measured.
 TASK_BYTES = 4096
-# From here on older failures make room for new work, in points of percent below the most.
-CROWDED_PERCENT = 5
+# Below the limit, in percentage points: from here on uploads of older failures are evicted.
+NEARLY_FULL_PERCENT = 5
 
 
 class Admission:
-    """Watches the memory of one Redis.
+    """Admission to one Redis by its memory.
 
     `max_percent` is the share of its maxmemory that may be used; without a maxmemory nothing is refused.
     """
@@ -27,42 +27,42 @@ class Admission:
     def __init__(self, redis: Redis, *, max_percent: int) -> None:
         self._redis = redis
         self._max_percent = max_percent
-        self._looking = Lock()
-        self._looked = float("-inf")
+        self._measuring = Lock()
+        self._measured_at = float("-inf")
         self._used = 0.0
-        self._most = 0.0
-        self._given = 0.0
+        self._max = 0.0
+        self._admitted = 0.0
 
-    def check(self, coming_bytes: int = TASK_BYTES) -> None:
-        """Raise Overloaded when Redis is too full for new work that needs so much."""
-        room = self._room()
-        if self._given + coming_bytes > LOOK_AFTER_SHARE * room or monotonic() - self._looked >= LOOK_EVERY_S:
-            self._look()
-        if self._given + coming_bytes > self._room():
+    def check(self, new_bytes: int = TASK_BYTES) -> None:
+        """Raise Overloaded when Redis is too full for work that needs so much memory."""
+        due = self._admitted + new_bytes > MEASURE_AFTER_SHARE * self._free()
+        if due or monotonic() - self._measured_at >= MEASURE_EVERY_S:
+            self._measure()
+        if self._admitted + new_bytes > self._free():
             raise Overloaded(f"Redis has used {self._percent():.0f} % of its memory", retry_after=RETRY_AFTER_S)
-        # Lost when two threads add at once: a little more is given than was counted, a sixteenth of the room is little.
-        self._given += coming_bytes
+        # Two threads may lose an addition: then a little more is admitted than counted, which a sixteenth allows for.
+        self._admitted += new_bytes
 
-    def is_crowded(self) -> bool:
-        """Say whether new work is, or soon will be, refused."""
-        self._look()
-        return self._percent() > self._max_percent - CROWDED_PERCENT
+    def is_nearly_full(self) -> bool:
+        """Return whether new work is refused, or soon will be."""
+        self._measure()
+        return self._percent() > self._max_percent - NEARLY_FULL_PERCENT
 
-    def _room(self) -> float:
-        return self._most * self._max_percent / 100 - self._used if self._most else float("inf")
+    def _free(self) -> float:
+        return self._max * self._max_percent / 100 - self._used if self._max else float("inf")
 
     def _percent(self) -> float:
-        return 100 * (self._used + self._given) / self._most if self._most else 0.0
+        return 100 * (self._used + self._admitted) / self._max if self._max else 0.0
 
-    def _look(self) -> None:
-        """Look, unless another thread does: nobody queues behind a Redis that does not answer."""
-        if not self._looking.acquire(blocking=False):
+    def _measure(self) -> None:
+        """Measure, unless another thread does: no thread waits for another one's call to a slow Redis."""
+        if not self._measuring.acquire(blocking=False):
             return
         try:
             with redis_errors():
                 memory = self._redis.info("memory")
-            self._used, self._most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
-            self._given = 0.0
-            self._looked = monotonic()
+            self._used, self._max = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+            self._admitted = 0.0
+            self._measured_at = monotonic()
         finally:
-            self._looking.release()
+            self._measuring.release()

@@ -1,22 +1,8 @@
-"""The outbox of callbacks in Redis: ended tasks whose senders are to be told, and who tells them next.
+"""The outbox of callbacks: ended tasks whose senders are to be called, and their deliveries.
 
-An entry is written in the very step that ends its task (`common.queue.ledger_scripts`), so no death in between loses
-it. The ends that wait for one URL are sent together, in order, by whoever claims them: a claim is a lease, and what its
-holder does not report is another's when it is over. A delivery keeps its id and its entries until it is taken or given
-up.
-
-Keys, all under `match:callbacks:`
-
-- `due`: sorted set of the URLs for which something waits, by when it is to be sent (ms)
-- `ends:<url>`: list of the ended tasks that wait, the oldest first; the delivery under way is its head
-- `delivery:<url>`: hash of the delivery under way: its id, how many entries, how many attempts, failures since the last
-  one that was taken
-- `bytes`: hash of how many bytes wait, for each receiver (host and port) and, under an empty name, in all
-- `receiver:<receiver>`: hash of one that gave no answer: how often, and until when it is left alone
-- `parked:<receiver>`: sorted set of the URLs that wait for a place there, by when they came (ms)
-- `at:<receiver>`: sorted set of the URLs that somebody sends to just now, by when that must be over (ms)
-- `oldest`: sorted set of the URLs for which something waits, by when the oldest of it ended (ms)
-- `counts`: hash of how many callbacks wait, under `pending`, and how many have come to each other state
+The script that ends a task adds its callback (`Ledger.finish`), so no crash in between loses it. Callbacks to one URL
+are delivered together, in order. A deliverer claims a delivery; a claim is a lease, and what its holder does not report
+can be claimed by another when it ends. A delivery keeps its id and its entries until it succeeds or is given up.
 """
 
 import json
@@ -28,25 +14,30 @@ from typing import cast
 
 from redis import Redis
 
-from common.queue import callback_scripts as scripts
+from common.queue.scripts import script
 from common.redis.client import redis_errors
 
-COUNTS = "match:callbacks:counts"
-OLDEST = "match:callbacks:oldest"
-# Deliveries to one receiver at once, over all workers: one that hangs takes no more of them.
-MOST_AT_ONCE = 4
+# The fields of a task's hash that its callback reports.
+ENDED_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
+# How long a callback waits for others to the same URL: those of a batch longer, so that they fill a delivery.
+LINGER_MS = 1000
+LINGER_BATCH_MS = 5000
+# Most tasks in a delivery.
+DELIVERY_SIZE = 100
+# Concurrent deliveries to one receiver, over all workers: one that hangs occupies no more of them.
+MAX_CONCURRENT = 4
 # URLs looked at in one step.
-LOOKED_AT_MOST = 100
+MAX_SCANNED = 100
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 3600.0
-# What a claim lasts beyond the longest call.
+# How long a claim lasts beyond the longest call.
 LEASED_LONGER_S = 20.0
 
 
 class CallState(StrEnum):
-    """The life of a callback: pending → one of the rest.
+    """The state of a callback: pending → one of the others.
 
-    Failed: the receiver did not take it in time, or is gone. Dropped: too many waited already.
+    Failed: the receiver did not accept it in time, or is gone. Dropped: too many were waiting.
     """
 
     PENDING = "pending"
@@ -57,9 +48,9 @@ class CallState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """How far the call is that tells a task's sender of its end.
+    """The callback of a task, as clients see it.
 
-    `next` is when it is tried again, in milliseconds since 1970.
+    `next` is the time of the next attempt, in milliseconds since 1970.
     """
 
     state: CallState = CallState.PENDING
@@ -70,16 +61,16 @@ class Callback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A task that has ended: when, in milliseconds since 1970, and what the ledger held of it then."""
+    """A task that has ended: when, in milliseconds since 1970, and the fields of its hash then."""
 
     task_id: str
-    at: int
+    ended_at: int
     fields: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Ended tasks to be told to `url`; `attempt` counts from 1, and `id` stays through all of them."""
+    """Ended tasks to be sent to `url`; `attempt` counts from 1, `id` is the same in all attempts."""
 
     url: str
     id: str
@@ -87,59 +78,79 @@ class Delivery:
     ends: Sequence[Ended]
 
 
-class Told(StrEnum):
-    """How an attempt ended: the receiver took the delivery, wants no more of it ever, or neither."""
+class DeliveryResult(StrEnum):
+    """The result of an attempt: the receiver accepted the delivery, is gone for good, or neither."""
 
-    TAKEN = "taken"
+    ACCEPTED = "accepted"
     GONE = "gone"
     FAILED = "failed"
 
 
 class Outbox:
-    """What deliverers do with callbacks, many at once.
+    """The outbox, for many deliverers at once.
 
-    `lease_s` is how long a claim lasts, `keep_s` how long after its task's end a callback is worth sending. Both
-    methods raise QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    `lease_s` is how long a claim lasts, `keep_s` how long after its task's end a callback is sent. Both methods raise
+    QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
 
     def __init__(self, redis: Redis, *, lease_s: float, keep_s: float) -> None:
-        self._lease_ms = int(lease_s * 1000)
-        self._keep_ms = int(keep_s * 1000)
-        self._claim = redis.register_script(scripts.CLAIM)
-        self._report = redis.register_script(scripts.REPORT)
+        limits: dict[str, str | float] = {
+            "delivery_size": DELIVERY_SIZE,
+            "max_concurrent": MAX_CONCURRENT,
+            "keep_ms": int(keep_s * 1000),
+        }
+        self._claim = script(redis, "claim_delivery", max_scanned=MAX_SCANNED, claim_ms=int(lease_s * 1000), **limits)
+        self._report = script(
+            redis,
+            "report_delivery",
+            first_pause_ms=int(FIRST_PAUSE_S * 1000),
+            longest_pause_ms=int(LONGEST_PAUSE_S * 1000),
+            **limits,
+        )
 
     def claim(self) -> Delivery | None:
-        """Return a delivery that is due, now this caller's until it reports; None when there is none."""
+        """Claim and return a delivery that is due; None where there is none."""
         while True:
-            fresh = f"msg_{secrets.token_hex(16)}"
+            new_id = f"msg_{secrets.token_hex(16)}"
             with redis_errors():
-                answer = self._claim(args=[fresh, self._lease_ms, MOST_AT_ONCE, self._keep_ms, LOOKED_AT_MOST])
-            if answer is None:
+                reply = self._claim(new_id=new_id)
+            if reply is None:
                 return None
-            if answer:
-                url, id_, attempt, entries = cast("tuple[bytes, bytes, int, list[bytes]]", answer)
+            if reply:
+                url, id_, attempt, entries = cast("tuple[bytes, bytes, int, list[bytes]]", reply)
                 return Delivery(
                     url=url.decode(), id=id_.decode(), attempt=int(attempt), ends=[_ended(entry) for entry in entries]
                 )
 
     def report(
-        self, delivery: Delivery, told: Told, *, problem: str = "", answered: bool = True, jitter: float = 1.0
+        self,
+        delivery: Delivery,
+        result: DeliveryResult,
+        *,
+        problem: str = "",
+        responded: bool = True,
+        jitter: float = 1.0,
     ) -> CallState | None:
-        """Note how the attempt ended, and return what its callbacks have come to; None where it was not ours any more.
+        """End the attempt, and return the state of its callbacks; None where the claim had ended.
 
-        `answered` says whether the receiver answered at all: else every URL of its waits. Pauses double from
+        `responded` is whether the receiver responded at all: otherwise all its URLs wait. Pauses double from
         FIRST_PAUSE_S to LONGEST_PAUSE_S, times `jitter`.
         """
-        terms = (int(FIRST_PAUSE_S * 1000), int(LONGEST_PAUSE_S * 1000), jitter, self._keep_ms, MOST_AT_ONCE)
         with redis_errors():
-            answer = self._report(
-                args=[delivery.url, delivery.id, delivery.attempt, told.value, int(answered), problem, *terms]
+            reply = self._report(
+                url=delivery.url,
+                delivery_id=delivery.id,
+                attempt=delivery.attempt,
+                result=result.value,
+                problem=problem,
+                responded=int(responded),
+                jitter=jitter,
             )
-        return CallState(cast("bytes", answer).decode()) if answer else None
+        return CallState(cast("bytes", reply).decode()) if reply else None
 
 
 def callback_of(called: str) -> Callback:
-    """Return what a task's field `called` tells; an empty one is that of a callback not tried yet.
+    """Read a task's field `called`; it is empty for a callback that was not tried yet.
 
     >>> callback_of("pending 2 1700000000000 the host answered with status 500").attempts
     2
@@ -152,4 +163,4 @@ def callback_of(called: str) -> Callback:
 
 def _ended(entry: bytes) -> Ended:
     _, at, task_id, fields = entry.decode().split(" ", 3)
-    return Ended(task_id=task_id, at=int(at), fields=json.loads(fields))
+    return Ended(task_id=task_id, ended_at=int(at), fields=json.loads(fields))

@@ -1,45 +1,32 @@
-"""Which workers live: each says so now and then, by Redis's clock."""
+"""Heartbeats: which workers are alive, by Redis's clock."""
 
 from redis import Redis
 
+from common.queue import keys
+from common.queue.scripts import script
 from common.redis.client import redis_errors
-from common.redis.lua import NOW_MS
 
-WORKERS = "match:workers"
 EVERY_S = 10.0
-# Two that are late or lost are no death.
+# Two heartbeats may be late or lost.
 ALIVE_FOR_S = 30.0
-
-# ARGV: name, how long one is alive after its beat (ms). The first write frees memory: a full Redis lets it through.
-_BEAT = (
-    NOW_MS
-    + """
-local now = now_ms()
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
--- Written before the clock was set back.
-redis.call('ZREMRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-)
 
 
 class Heartbeats:
-    """The beats of all workers.
+    """The heartbeats of all workers.
 
     Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._beat = redis.register_script(_BEAT)
+        self._beat = script(redis, "heartbeat", alive_ms=int(ALIVE_FOR_S * 1000))
 
     def beat(self, name: str) -> None:
-        """Say that the worker of this name lives."""
+        """Note that the worker of this name is alive."""
         with redis_errors():
-            self._beat(keys=[WORKERS], args=[name, int(ALIVE_FOR_S * 1000)])
+            self._beat(name=name)
 
     def end(self, name: str) -> None:
-        """Say that it ends."""
+        """Note that it has stopped."""
         with redis_errors():
-            self._redis.zrem(WORKERS, name)
+            self._redis.zrem(keys.WORKERS, name)

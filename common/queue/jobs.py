@@ -1,25 +1,24 @@
-"""What is asked of the queue: jobs, their JSON, and the names of tasks and queues."""
+"""Names of the queue's tasks and queues, and what the tasks of one request share."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 ADD_TASK = "match.add"
-# A message costs about as much as a signature, so work that nobody waits for travels together.
+# A message costs about as much as a signature, so the tasks of a batch, for which nobody waits, share messages.
 ADD_MANY_TASK = "match.add_many"
 CHUNK = 50
-# When the message was sent, in milliseconds since 1970 by Redis's clock.
+# When the message was enqueued, in milliseconds since 1970 by Redis's clock.
 SENT_HEADER = "match_sent"
 
 SINGLE_QUEUE = "match"
 BATCH_QUEUE = "match-batch"
-# Single adds have somebody waiting for them: they are worked first.
+# Clients wait for single adds: they are consumed first.
 QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
 
 
 def front_of(queue: str) -> str:
-    """Return the queue that is worked just before this one, for what has waited in it once already."""
+    """Return the queue that is consumed just before this one, for tasks that have waited in it once already."""
     return f"{queue}-front"
 
 
@@ -30,53 +29,17 @@ Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What a task came from: the id of its request, and the W3C traceparent of its trace; empty for none."""
+class RequestContext:
+    """What the items of one request have in common: ids of request and trace, form, and callback URL; empty for none.
+
+    `traceparent` is a W3C traceparent. `form` names the form of the request; it is part of the items' fingerprints.
+    `callback_url` is in the form that `common.net.addresses.Target.url` has.
+    """
 
     request_id: str = ""
     traceparent: str = ""
+    form: str = ""
+    callback_url: str = ""
 
 
-NOWHERE = Origin()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddJob:
-    """One picture to be stored under `filepath`; from `url` or from `upload`, exactly one of them.
-
-    `upload` is the claim check of bytes kept by `common.uploads`.
-    """
-
-    filepath: str
-    url: str | None = None
-    upload: str | None = None
-    metadata: Metadata | None = None
-
-    def to_json(self) -> str:
-        """Return the job as one JSON object."""
-        return json.dumps(
-            {"filepath": self.filepath, "url": self.url, "upload": self.upload, "metadata": self.metadata},
-            separators=(",", ":"),
-            ensure_ascii=False,
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote."""
-        return cls(**json.loads(text))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A job, and what its sender wants of its task.
-
-    `host` is the one that the picture is downloaded from, in the form that `common.net.addresses.Target.host` has;
-    empty for none. `callback` is the URL that is told of the end, in the form that `Target.url` has; empty for none.
-    `task_id` is the task's, where the sender's own key names it: then `fingerprint` tells this order from others.
-    """
-
-    job: AddJob
-    host: str = ""
-    callback: str = ""
-    task_id: str = ""
-    fingerprint: str = ""
+NO_REQUEST = RequestContext()

@@ -1,82 +1,49 @@
-"""Accepted work in Redis: the state of each task, the order of all requests, and what is still open.
+"""Accepted work in Redis: the state of each task, and which tasks are still open.
 
 The queue alone may lose a message (a worker that dies between taking it and noting it); the ledger never does. A task
-is written here before its message is sent and closed here after the store has confirmed it, so whatever stays open too
-long is sent again (`workers.sweeper`).
+is written here before its message is sent and closed here after the store has confirmed it, so a task that stays open
+too long is enqueued again (`workers.sweeper`).
 
-Keys, all under `match:`
-
-- `task:<id>`: hash, the task itself
-- `open`: sorted set of open tasks by the time they were last sent (ms)
-- `running`: sorted set of those of them that a worker has begun, by when it did (ms)
-- `failed`: sorted set of failed tasks by the time they failed (ms)
-- `seq`: the last place given in the order of requests
-- `closed`: channel on which the id of each closed task is published
-- `fetching:<host>`: sorted set of the tasks that have a place at a host, by the time until which they have it (ms)
-- `parked:<queue>:<host>`: sorted set of the tasks that wait for one, by their place in the order of requests
-- `crowded`: set of the hosts that somebody waits for
-- `ended`: hash of how many tasks ended in each way, `state:code`, for ever
-
-The step that ends a task writes as well that its sender is to be called back (`common.queue.callbacks`).
+The step that ends a task also adds its callback to the outbox (`common.queue.callbacks`). The names of all keys are in
+`common.queue.keys`.
 """
 
-import re
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any, cast
 
 from redis import Redis
 
 from common.config import MIB
-from common.errors import FetchError, InputError, Overloaded
-from common.net.addresses import read_url
-from common.queue import ledger_scripts as scripts
-from common.queue.callback_scripts import ENDED_FIELDS
-from common.queue.callbacks import Callback
-from common.queue.jobs import NOWHERE, QUEUES, AddJob, Order, Origin
-from common.queue.tasks import Claim, Closing, Entry, Known, Page, Refusal, Sent, State, Task, task_of
-from common.redis.client import RETRY_AFTER_S, redis_errors
+from common.queue import keys
+from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
+from common.queue.host_limits import NO_LIMIT, HostLimit
+from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, job_of
+from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, RequestContext
+from common.queue.scripts import script
+from common.queue.tasks import (
+    FIELDS,
+    Claim,
+    QueuedTask,
+    RetryRejected,
+    State,
+    Task,
+    TaskResult,
+    task_from,
+)
+from common.redis.client import redis_errors
 
-CLOSED_CHANNEL = "match:closed"
-OPEN = "match:open"
-RUNNING = "match:running"
-FAILED = "match:failed"
-SEQ = "match:seq"
-CROWDED = "match:crowded"
-ENDED = "match:ended"
-FETCHING = "match:fetching:"
-TASK = "match:task:"
+# How long a task whose id follows from its sender's key is kept at least, from when it was accepted.
+REMEMBERED_S = 86_400
 
-# Tasks looked at for one page of a list: a filter that fits few costs each request no more than that.
-LOOKED_AT_MOST = 1000
-# Tasks sent at once to a host when there is no limit any more.
-WOKEN_MOST = 500
+REJECTION_OF = {"unknown": RetryRejected.UNKNOWN, "late": RetryRejected.TOO_LATE, "emptied": RetryRejected.UPLOAD_LOST}
 
-
-# Where the tasks of a state can be found; those that ended well are kept, but not listed.
-LISTED = {State.FAILED: FAILED, State.PENDING: OPEN, State.RUNNING: RUNNING}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostPlaces:
-    """How many downloads from one host there may be at once, over all workers; 0: any number.
-
-    `lease_s` is how long a place is kept for one whose worker died: above the longest time of a download.
-    """
-
-    most: int
-    lease_s: float
-
-
-ANY_PLACE = HostPlaces(most=0, lease_s=1.0)
-REFUSAL_OF = {"unknown": Refusal.UNKNOWN, "late": Refusal.TOO_LATE, "emptied": Refusal.UPLOAD_LOST}
-CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-f]{32})")
-_FIELDS = (*ENDED_FIELDS, "callback", "called")
+# Outcomes of the script `enqueue` that are no fingerprints.
+CREATED, FULL = b"", b"full"
 
 
 class Ledger:
-    """The one place that knows which work was accepted and what became of it.
+    """Which tasks were accepted, and the state of each.
 
     Every method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
     """
@@ -88,334 +55,174 @@ class Ledger:
         max_open: int,
         finished_keep_s: int,
         failed_keep_s: int,
-        host_places: HostPlaces = ANY_PLACE,
+        host_limit: HostLimit = NO_LIMIT,
         max_callbacks_bytes: int = 256 * MIB,
     ) -> None:
         self._redis = redis
-        self._max_open = max_open
-        self._finished_keep_s = finished_keep_s
-        self._failed_keep_s = failed_keep_s
-        self._places = host_places
-        self._max_callbacks_bytes = max_callbacks_bytes
-        self._lease_ms = int(host_places.lease_s * 1000)
-        self._take_seq = redis.register_script(scripts.TAKE_SEQ)
-        self._accept = redis.register_script(scripts.ACCEPT)
-        self._begin = redis.register_script(scripts.BEGIN)
-        self._leave = redis.register_script(scripts.LEAVE)
-        self._risk = redis.register_script(scripts.RISK)
-        self._give_back = redis.register_script(scripts.GIVE_BACK)
-        self._close = redis.register_script(scripts.CLOSE)
-        self._cancel = redis.register_script(scripts.CANCEL)
-        self._retry = redis.register_script(scripts.RETRY)
-        self._empty = redis.register_script(scripts.EMPTY)
-        self._page = redis.register_script(scripts.PAGE)
-        self._restamp = redis.register_script(scripts.RESTAMP)
-        self._take_back = redis.register_script(scripts.TAKE_BACK)
-        self._lease = redis.register_script(scripts.LEASE)
+        self._host_limit = host_limit
+        callbacks: dict[str, str | float] = {
+            "max_callback_bytes": max_callbacks_bytes,
+            "delivery_size": DELIVERY_SIZE,
+            "linger_ms": LINGER_MS,
+            "batch_linger_ms": LINGER_BATCH_MS,
+            "batch_queue": BATCH_QUEUE,
+            "ended_fields": " ".join(ENDED_FIELDS),
+        }
+        self._enqueue = script(redis, "enqueue", max_open=max_open, remember_ms=REMEMBERED_S * 1000)
+        self._begin = script(redis, "begin", max_slots=host_limit.slots, slot_lease_ms=host_limit.lease_ms)
+        self._give_back = script(redis, "give_back")
+        self._finish = script(
+            redis, "finish", finished_keep_s=finished_keep_s, failed_keep_s=failed_keep_s, **callbacks
+        )
+        self._cancel = script(redis, "cancel", finished_keep_s=finished_keep_s, **callbacks)
+        self._retry = script(redis, "retry", max_age_ms=failed_keep_s * 1000)
 
-    def accept(self, jobs: Sequence[AddJob], *, queue: str, origin: Origin = NOWHERE) -> list[Task]:
-        """Write one pending task a job, all or none, each with its place in the order of requests.
+    def enqueue(
+        self, items: Sequence[AddItem], *, queue: str, context: RequestContext = NO_REQUEST
+    ) -> list[EnqueueResult | None]:
+        """Add a pending task for each item, in order, and return the results; None for an item without room.
 
-        Raises Overloaded when more than `max_open` tasks would be open.
+        There is room for `max_open` open tasks. An item whose task exists already gets that task, as it is now. Several
+        processes may enqueue the same items at once: each task is CREATED for exactly one of them.
         """
-        entries = self.enter([Order(job=job, host=_host(job)) for job in jobs], queue=queue, origin=origin)
-        return [entry.task for entry in entries]
-
-    def enter(self, orders: Sequence[Order], *, queue: str, origin: Origin = NOWHERE) -> list[Entry]:
-        """Write a pending task an order, as `accept`; one whose task is there already gets that one, as it is now.
-
-        Several may enter the same orders at once: each task is new to exactly one of them.
-        """
-        ids = [order.task_id or secrets.token_hex(16) for order in orders]
-        items = [
-            part
-            for task_id, order in zip(ids, orders, strict=True)
-            for part in (
+        ids = [item.task_id or secrets.token_hex(16) for item in items]
+        words = [
+            word
+            for task_id, item in zip(ids, items, strict=True)
+            for word in (
                 task_id,
-                order.job.filepath,
-                order.job.to_json(),
-                order.host if self._places.most else "",
-                order.callback,
-                order.fingerprint,
+                item.filepath,
+                item.job_json(),
+                item.host if self._host_limit.slots else "",
+                context.callback_url,
+                item.fingerprint,
             )
         ]
         with redis_errors():
-            answer = self._accept(args=[self._max_open, queue, origin.request_id, origin.traceparent, *items])
-        if answer is None:
-            raise Overloaded("too many pictures are waiting", retry_after=RETRY_AFTER_S)
-        first, now, *known = cast("list[Any]", answer)
-        there = self.known([task_id for task_id, mark in zip(ids, *known, strict=True) if mark]) if known else {}
-        return [
-            there[task_id].entry(order.fingerprint)
-            if task_id in there
-            else Entry(
-                Task(
-                    id=task_id,
-                    state=State.PENDING,
-                    filepath=order.job.filepath,
-                    seq=first + place,
-                    accepted=now,
-                    request_id=origin.request_id or None,
-                    callback=Callback() if order.callback else None,
-                )
-            )
-            for place, (task_id, order) in enumerate(zip(ids, orders, strict=True))
-        ]
+            answer = self._enqueue(*words, queue=queue, request_id=context.request_id, traceparent=context.traceparent)
+        first, now, *rest = cast("list[Any]", answer)
+        outcomes: list[bytes] = rest[0] if rest else [CREATED] * len(items)
+        replayed = [task_id for task_id, outcome in zip(ids, outcomes, strict=True) if outcome not in {CREATED, FULL}]
+        existing = self.existing(replayed) if replayed else {}
+        results: list[EnqueueResult | None] = []
+        for number, (task_id, item, outcome) in enumerate(zip(ids, items, outcomes, strict=True)):
+            if outcome == FULL:
+                results.append(None)
+            elif task_id in existing:
+                results.append(existing[task_id].compared(item.fingerprint))
+            else:
+                results.append(EnqueueResult(_pending(task_id, item.filepath, first + number, now, context)))
+        return results
 
-    def known(self, task_ids: Sequence[str]) -> dict[str, Known]:
-        """Return those of these tasks that are there and were entered by an id of their sender's."""
+    def existing(self, task_ids: Sequence[str]) -> dict[str, EnqueueResult]:
+        """Return those of these tasks that exist and whose id follows from an idempotency key."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:
-                pipe.hmget(TASK + task_id, *_FIELDS, "fingerprint")
-            found = cast("list[list[bytes | None]]", pipe.execute())
+                pipe.hmget(keys.TASK + task_id, *FIELDS, "fingerprint")
+            rows = cast("list[list[bytes | None]]", pipe.execute())
         return {
-            task_id: Known(_task(task_id, values), fingerprint.decode())
-            for task_id, (*values, fingerprint) in zip(task_ids, found, strict=True)
+            task_id: EnqueueResult(task_from(task_id, values), EnqueueStatus.EXISTING, fingerprint.decode())
+            for task_id, (*values, fingerprint) in zip(task_ids, rows, strict=True)
             if fingerprint
         }
 
-    def take_seq(self) -> int:
-        """Return the next place in the order of requests."""
-        with redis_errors():
-            return int(cast("int", self._take_seq()))
-
     def begin(self, task_id: str) -> Claim | None:
-        """Mark the task as running and return its work; None when there is none to do now.
+        """Mark the task as running and return its claim; None where it cannot run now.
 
-        There is none for a task that is closed or unknown, nor for one whose host has all its places taken: that one
-        waits, pending, without a message, until a `leave` or `wake` returns it.
+        It cannot if it is closed or unknown, nor if its host has no free slot: then it waits, pending, without a
+        message, until `HostSlots` returns it.
         """
         with redis_errors():
-            answer = self._begin(args=[task_id, self._places.most, self._lease_ms])
-        if not answer:
+            reply = self._begin(id=task_id)
+        if not reply:
             return None
-        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", answer))
+        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", reply))
         return Claim(
             task_id=task_id,
             seq=int(seq),
-            job=AddJob.from_json(job),
+            **job_of(job),
             host=host or None,
-            origin=Origin(request_id=request_id, traceparent=traceparent),
+            context=RequestContext(request_id=request_id, traceparent=traceparent),
         )
-
-    def leave(self, host: str, task_id: str) -> list[Sent]:
-        """Give up the task's place at its host; return the tasks that wait for it no longer, to be sent now."""
-        with redis_errors():
-            answer = self._leave(args=[host, self._places.most, WOKEN_MOST, self._lease_ms, task_id, *QUEUES])
-        now, woken = cast("tuple[int, list[bytes]]", answer)
-        return [
-            Sent(task_id=task_id.decode(), queue=queue.decode(), at=now)
-            for task_id, queue in zip(woken[::2], woken[1::2], strict=True)
-        ]
-
-    def wake(self, host: str) -> list[Sent]:
-        """Return the tasks, to be sent now, for which the host has got places without anybody leaving."""
-        return self.leave(host, "")
-
-    def crowded_hosts(self, *, limit: int) -> list[str]:
-        """Return hosts that tasks wait for, any of them."""
-        with redis_errors():
-            found = cast("list[bytes]", self._redis.srandmember(CROWDED, limit))
-        return [host.decode() for host in found]
-
-    def risk(self, task_id: str, *, after: str = "") -> int:
-        """Count one more entry into the decoder, and return how many were not survived, this one included.
-
-        `after` is the task whose picture left the same decoder before: that one is survived.
-        """
-        with redis_errors():
-            return int(cast("int", self._risk(args=[task_id, after])))
-
-    def survived(self, task_ids: Sequence[str]) -> None:
-        """Forget the entries into the decoder: these pictures do not kill their worker."""
-        with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            for task_id in task_ids:
-                pipe.hdel(TASK + task_id, "risks")
-            pipe.execute()
 
     def give_back(self, task_id: str) -> None:
         """Mark a running task as pending again: its worker could not finish it now."""
         with redis_errors():
-            self._give_back(args=[task_id])
+            self._give_back(id=task_id)
 
-    def close(self, closings: Sequence[Closing]) -> int:
-        """End tasks and tell who waits for them; return how many callbacks had to be dropped: too many wait.
+    def finish(self, results: Sequence[TaskResult]) -> int:
+        """Close tasks and publish that; return how many callbacks were dropped because too many are waiting.
 
-        One that is closed already keeps its first end, save that of a failure that another delivery made good.
+        A task that is closed already keeps its first result, except a failure where another delivery of its message
+        succeeded.
         """
-        if not closings:
+        if not results:
             return 0
-        items = [part for end in closings for part in (end.task_id, end.state.value, end.code, end.error)]
+        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error)]
         with redis_errors():
-            kept = (self._finished_keep_s, self._failed_keep_s, self._max_callbacks_bytes)
-            return int(cast("int", self._close(args=[*kept, *items])))
+            return int(cast("int", self._finish(*items)))
 
     def cancel(self, task_id: str) -> State | None:
-        """Cancel the task if it is pending, tell who waits for it, and return the state that it was in.
+        """Cancel the task if it is pending, publish that, and return the state that it had.
 
-        None for a task that is unknown or was forgotten.
+        None for a task that is unknown or has expired.
         """
         with redis_errors():
-            was = cast("bytes | None", self._cancel(args=[task_id, self._finished_keep_s, self._max_callbacks_bytes]))
+            was = cast("bytes | None", self._cancel(id=task_id))
         return State(was.decode()) if was else None
 
-    def retry(self, task_ids: Sequence[str]) -> list[Sent | Refusal]:
-        """Open failed tasks again, each with its old place in the order of requests.
+    def retry(self, task_ids: Sequence[str]) -> list[QueuedTask | RetryRejected]:
+        """Open failed tasks again, each with its old sequence number.
 
-        Returns in the order given what is to be sent now, or why a task stays as it is.
+        Returns for each task what is to be enqueued now, or why it stays as it is.
         """
         if not task_ids:
             return []
         with redis_errors():
-            answer = self._retry(args=[self._failed_keep_s * 1000, *task_ids])
-        now, outcomes = cast("tuple[int, list[bytes]]", answer)
+            reply = self._retry(*task_ids)
+        now, outcomes = cast("tuple[int, list[bytes]]", reply)
         return [
-            Sent(task_id=task_id, queue=queue.decode(), at=now)
+            QueuedTask(task_id=task_id, queue=queue.decode(), enqueued_at=now)
             if was == State.FAILED.value.encode()
-            else REFUSAL_OF.get(was.decode(), Refusal.NOT_FAILED)
+            else REJECTION_OF.get(was.decode(), RetryRejected.NOT_FAILED)
             for task_id, was, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
         ]
 
     def task(self, task_id: str) -> Task | None:
-        """Return the task, or None when it is unknown or was forgotten."""
+        """Return the task, or None where it is unknown or has expired."""
         with redis_errors():
-            values = cast("list[bytes | None]", self._redis.hmget(TASK + task_id, _FIELDS))
-        return None if values[0] is None else _task(task_id, values)
-
-    def page(
-        self, state: State, *, limit: int, cursor: str | None = None, code: str | None = None, prefix: str = ""
-    ) -> Page:
-        """Return tasks of a state that is LISTED, the newest first, from where `cursor` says.
-
-        `code` and `prefix` keep those that failed with this code, and whose filepath starts so. Newest are those that
-        failed last or, of open ones, were last begun or sent. At most LOOKED_AT_MOST are looked at.
-
-        Raises InputError for a cursor that no page gave.
-        """
-        score, after = _read_cursor(cursor)
-        args = [LISTED[state], state.value, score, after, limit, LOOKED_AT_MOST, code or "", prefix, *_FIELDS]
-        with redis_errors():
-            rows, *going_on = cast("list[Any]", self._page(args=args))
-        return Page(
-            tasks=[_task(task_id.decode(), values) for task_id, values in rows],
-            cursor=f"{int(going_on[0])}-{going_on[1].decode()}" if going_on else None,
-        )
+            values = cast("list[bytes | None]", self._redis.hmget(keys.TASK + task_id, FIELDS))
+        return None if values[0] is None else task_from(task_id, values)
 
     def uploads_of(self, task_ids: Sequence[str]) -> dict[str, str]:
-        """Return the claim checks of those of these tasks that have an upload and may yet need it."""
+        """Return, by task id, the ids of uploads that these tasks may still need."""
         with redis_errors():
-            jobs = self._hget_each(task_ids, "job")
-        found = {
-            task_id: AddJob.from_json(job.decode()).upload for task_id, job in zip(task_ids, jobs, strict=True) if job
-        }
-        return {task_id: upload for task_id, upload in found.items() if upload}
-
-    def failed_after(self, at: int, *, limit: int) -> list[tuple[str, int]]:
-        """Return ids of tasks that failed after `at` and when they did (ms since 1970), the oldest first."""
-        with redis_errors():
-            found = cast(
-                "list[tuple[bytes, float]]",
-                self._redis.zrangebyscore(FAILED, f"({at}", "+inf", start=0, num=limit, withscores=True),
-            )
-        return [(task_id.decode(), int(when)) for task_id, when in found]
-
-    def empty(self, task_ids: Sequence[str]) -> list[str]:
-        """Give up the uploads of those of these tasks that have failed, and return those: none is retried any more."""
-        if not task_ids:
-            return []
-        with redis_errors():
-            return [task_id.decode() for task_id in cast("list[bytes]", self._empty(args=task_ids))]
+            pipe = self._redis.pipeline(transaction=False)
+            for task_id in task_ids:
+                pipe.hget(keys.TASK + task_id, "job")
+            jobs = cast("list[bytes | None]", pipe.execute())
+        upload_ids = {task_id: job_of(job)["upload_id"] for task_id, job in zip(task_ids, jobs, strict=True) if job}
+        return {task_id: upload_id for task_id, upload_id in upload_ids.items() if upload_id}
 
     def open_count(self) -> int:
-        """Return how many tasks wait or run."""
+        """Return how many tasks are open: pending or running."""
         with redis_errors():
-            return int(self._redis.zcard(OPEN))
-
-    def sent_before(self, at: int, *, offset: int, limit: int) -> list[Sent]:
-        """Return open tasks last sent before `at` (ms since 1970), the oldest first."""
-        with redis_errors():
-            found = cast(
-                "list[tuple[bytes, float]]",
-                self._redis.zrangebyscore(OPEN, "-inf", f"({at}", start=offset, num=limit, withscores=True),
-            )
-            queues = self._hget_each((task_id.decode() for task_id, _ in found), "queue")
-        return [
-            Sent(task_id=task_id.decode(), queue=queue.decode(), at=int(at))
-            for (task_id, at), queue in zip(found, queues, strict=True)
-            if queue is not None
-        ]
-
-    def restamp(self, tasks: Sequence[Sent], *, at: int) -> list[Sent]:
-        """Note that these messages are sent again at `at`, and return those that are the caller's to send.
-
-        The others were closed meanwhile, or somebody else was first.
-        """
-        if not tasks:
-            return []
-        with redis_errors():
-            won = cast(
-                "list[bytes]",
-                self._restamp(args=[at, *(part for task in tasks for part in (task.task_id, task.at))]),
-            )
-        ours = {task_id.decode() for task_id in won}
-        return [replace(task, at=at) for task in tasks if task.task_id in ours]
-
-    def take_back_stamps(self, *, limit: int) -> int:
-        """Stamp as sent now what seems to have been sent later, and return how many: Redis's clock was set back."""
-        with redis_errors():
-            return int(cast("int", self._take_back(args=[limit])))
-
-    def forget_failed_before(self, at: int) -> None:
-        """Drop from the list of failures what failed before `at` (ms since 1970); the tasks expire by themselves."""
-        with redis_errors():
-            self._redis.zremrangebyscore(FAILED, "-inf", f"({at}")
-
-    def now_ms(self) -> int:
-        """Return Redis's clock in milliseconds since 1970, the one by which tasks are stamped."""
-        with redis_errors():
-            seconds, micros = self._redis.time()
-        return seconds * 1000 + micros // 1000
-
-    def lease(self, name: str, *, for_s: float) -> bool:
-        """Say whether this caller is the first to ask for `name` within `for_s` seconds."""
-        with redis_errors():
-            return bool(self._lease(args=[f"match:lease:{name}", int(for_s * 1000)]))
+            return int(self._redis.zcard(keys.OPEN))
 
     def check(self) -> None:
         """Return when Redis answers."""
         with redis_errors():
             self._redis.ping()
 
-    def _hget_each(self, task_ids: Iterable[str], name: str) -> list[bytes | None]:
-        pipe = self._redis.pipeline(transaction=False)
-        for task_id in task_ids:
-            pipe.hget(TASK + task_id, name)
-        return cast("list[bytes | None]", pipe.execute())
 
-
-def _host(job: AddJob) -> str:
-    if job.url is None:
-        return ""
-    try:
-        return read_url(job.url).host
-    except FetchError:
-        # It will fail with its reason when it is fetched.
-        return ""
-
-
-def _read_cursor(cursor: str | None) -> tuple[str, str]:
-    """Return the score and the id after which a page begins; both are empty for the first."""
-    if cursor is None:
-        return "", ""
-    match = CURSOR.fullmatch(cursor)
-    if match is None:
-        raise InputError("cursor is none that a page of tasks gave", field="cursor")
-    return match[1], match[2]
-
-
-def _task(task_id: str, values: Sequence[bytes | None]) -> Task:
-    return task_of(
-        task_id, {name: value.decode() for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+def _pending(task_id: str, filepath: str, seq: int, accepted: int, context: RequestContext) -> Task:
+    return Task(
+        id=task_id,
+        state=State.PENDING,
+        filepath=filepath,
+        seq=seq,
+        accepted=accepted,
+        request_id=context.request_id or None,
+        callback=Callback() if context.callback_url else None,
     )

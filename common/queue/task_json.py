@@ -1,4 +1,4 @@
-"""A task as clients read it, in replies and in callbacks."""
+"""The JSON of a task, in responses and in callbacks."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from common.times import iso
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    """Return the task as clients read it; times are ISO 8601 in UTC."""
+    """Return the JSON of a task; times are ISO 8601 in UTC."""
     error = {"code": task.code, "message": task.error} if task.code else None
-    told = {
+    fields = {
         "id": task.id,
         "state": task.state,
         "filepath": task.filepath,
@@ -21,7 +21,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "finished": iso(task.finished),
         "request_id": task.request_id,
     }
-    return told if task.callback is None else told | {"callback": _callback_json(task.callback)}
+    return fields if task.callback is None else fields | {"callback": _callback_json(task.callback)}
 
 
 def _callback_json(callback: Callback) -> dict[str, Any]:

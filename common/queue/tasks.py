@@ -1,11 +1,11 @@
-"""What a task is: its states, and what the ledger tells of it and is told."""
+"""What a task is: its states, what the ledger knows of it, and what workers report of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.queue.callbacks import Callback, callback_of
-from common.queue.jobs import NOWHERE, AddJob, Origin
+from common.queue.callbacks import ENDED_FIELDS, Callback, callback_of
+from common.queue.jobs import NO_REQUEST, Metadata, RequestContext
 
 
 class State(StrEnum):
@@ -19,6 +19,11 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+# Error codes that earlier versions wrote, and workers of an earlier version still write during an upgrade.
+FORMER_CODES = {"decoder_crashed": "image_ends_worker"}
+NEW_CODES = {former: code for code, former in FORMER_CODES.items()}
+# The fields of a task's hash that `task_from` reads, in order.
+FIELDS = (*ENDED_FIELDS, "callback", "called")
 CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED})
 
 
@@ -26,8 +31,9 @@ CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, Stat
 class Task:
     """A task as a client sees it.
 
-    Times are in milliseconds since 1970 (UTC); `attempts` counts how often a worker began it; `request_id` names the
-    request that brought it; `callback` is how far the call is that tells its sender of the end, where one is wanted.
+    `seq` is its sequence number. Times are in milliseconds since 1970 (UTC). `attempts` counts how often a worker began
+    it. `request_id` is the id of the request that created it. `callback` is the state of its callback, where its sender
+    wants one.
     """
 
     id: str
@@ -44,84 +50,51 @@ class Task:
     callback: Callback | None = None
 
 
-class Entered(StrEnum):
-    """What became of an order: a new task, or one that was there under its id, for the same or for another order."""
-
-    NEW = "new"
-    SAME = "same"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An order's task, and how it came to be."""
-
-    task: Task
-    entered: Entered = Entered.NEW
-
-    @property
-    def is_replay(self) -> bool:
-        """Say whether the task was there already."""
-        return self.entered is not Entered.NEW
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A task that was entered by an id of its sender's, and the fingerprint of what was ordered."""
-
-    task: Task
-    fingerprint: str
-
-    def entry(self, fingerprint: str) -> Entry:
-        """Return what becomes of an order with this id and fingerprint."""
-        return Entry(self.task, Entered.SAME if fingerprint == self.fingerprint else Entered.OTHER)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a worker needs to do the work of one task; `host` is where it has a place that it must leave, if any."""
+    """What a worker needs for one task: an image from `url` or from `upload_id`, exactly one of them.
+
+    `host` has a slot for this task, which is released after the download; None without a limit.
+    """
 
     task_id: str
     seq: int
-    job: AddJob
+    filepath: str
+    url: str | None = None
+    upload_id: str | None = None
+    metadata: Metadata | None = None
     host: str | None = None
-    origin: Origin = NOWHERE
+    context: RequestContext = NO_REQUEST
+
+    def result(self, state: State, *, code: str = "", error: str = "") -> "TaskResult":
+        """Return the result of this task."""
+        return TaskResult(task_id=self.task_id, state=state, code=code, error=error, upload_id=self.upload_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
-    """The end of a task; a failed one has a `code` and an `error`."""
+class TaskResult:
+    """How a task ended; a failed one has a `code` and an `error`. `upload_id` names its upload, if any."""
 
     task_id: str
     state: State
     code: str = ""
     error: str = ""
+    upload_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """An open task and when its message was last sent (ms since 1970), and to which queue."""
+class QueuedTask:
+    """An open task, its queue, and when it was last enqueued (ms since 1970)."""
 
     task_id: str
     queue: str
-    at: int
+    enqueued_at: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some tasks of one state, the newest first, and the cursor to go on from; None at the end.
+class RetryRejected(StrEnum):
+    """Why a task is not retried.
 
-    With a filter a page may be short or empty although others follow.
-    """
-
-    tasks: list[Task]
-    cursor: str | None
-
-
-class Refusal(StrEnum):
-    """Why a task is not worked on again.
-
-    `TOO_LATE`: it was accepted so long ago that a deletion which outranks it may be forgotten by now.
+    `TOO_LATE`: it was accepted so long ago that the tombstone of a newer deletion may have been purged.
     """
 
     UNKNOWN = "unknown_task"
@@ -131,11 +104,17 @@ class Refusal(StrEnum):
 
 
 def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
-    """Return the task that these fields of its hash tell of."""
+    """Return the task whose hash has these fields.
+
+    >>> fields = {"state": "failed", "filepath": "cat.jpg", "seq": "1", "accepted": "0", "code": "image_ends_worker"}
+    >>> task_of("1", fields).code
+    'decoder_crashed'
+    """
 
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 
+    code = fields.get("code", "")
     return Task(
         id=task_id,
         state=State(fields["state"]),
@@ -145,8 +124,14 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         started=number("started"),
         finished=number("finished"),
         attempts=number("attempts") or 0,
-        code=fields.get("code") or None,
+        code=NEW_CODES.get(code, code) or None,
         error=fields.get("error") or None,
         request_id=fields.get("request"),
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
     )
+
+
+def task_from(task_id: str, values: Sequence[bytes | None]) -> Task:
+    """Return the task whose hash has these values of FIELDS."""
+    present = {name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None}
+    return task_of(task_id, present)

@@ -1,1 +1,1 @@
-"""How we talk to Redis."""
+"""Redis: clients, scripts, and its clock."""

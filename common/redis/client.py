@@ -1,4 +1,4 @@
-"""How Match talks to Redis: clients with time-outs, and Redis's errors as ours."""
+"""Redis clients with time-outs and a circuit breaker, and Redis's errors as ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ from common.redis.sentinels import SCHEME, Sentinels
 ANSWER_WITHIN_S = 5.0
 SENTINEL_WITHIN_S = 1.0
 RETRY_AFTER_S = 5
-# How the errors begin that say: not now. A full disk, too few replicas, a failover, a script that takes long.
-PASSING = {"MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
+# Codes of errors that will pass: a full disk, too few replicas, a failover, a script that takes long.
+TRANSIENT = {"MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"}
 
 
 class _Connection(Connection):
-    """A connection that tells the circuit breaker whether Redis answers."""
+    """A connection that reports to the circuit breaker whether Redis answers."""
 
     def __init__(self, *args: Any, breaker: CircuitBreaker, socket_timeout: float, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         self._breaker = breaker
@@ -47,7 +47,7 @@ class _Connection(Connection):
             super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        # Behind Sentinels redis-py keeps a connection whose answer may yet come, as that to the next command.
+        # With Sentinels, redis-py keeps a connection whose reply is late: the next command would read it as its own.
         kwargs.setdefault("disconnect_on_error", True)
         with self._watched():
             response = super().read_response(*args, **kwargs)
@@ -68,11 +68,11 @@ class _TlsConnection(_Connection, SSLConnection):
 
 
 class _PrimaryConnection(_Connection, SentinelManagedConnection):
-    """The same, to whichever Redis the Sentinels name."""
+    """The same, to the primary that the Sentinels name."""
 
 
 class _Pool(ConnectionPool):
-    """Connections to one Redis; while it is silent, one caller at a time asks whether it is back."""
+    """Connections to one Redis; while it does not answer, one caller at a time probes it."""
 
     def __init__(self, *, breaker: CircuitBreaker, socket_timeout: float, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
         self._breaker = breaker
@@ -82,31 +82,30 @@ class _Pool(ConnectionPool):
     def get_connection(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
         if self._breaker.is_open:
             if not self._breaker.may_probe(answer_within_s=self._answer_within_s):
-                raise TimeoutError("Redis was silent a moment ago")
-            # Those at hand may be as dead as the one that got no answer: a new one asks.
+                raise TimeoutError("Redis did not answer a moment ago")
+            # Idle connections may be as dead as the one that got no reply: probe with a new one.
             self.disconnect(inuse_connections=False)
         return super().get_connection(*args, **kwargs)
 
 
 class _PrimaryPool(_Pool, SentinelConnectionPool):
-    """The same, to whichever Redis the Sentinels name."""
+    """The same, to the primary that the Sentinels name."""
 
 
-# Threads bound connections, not the pool, which by itself has 100 and refuses whoever comes after.
-MOST_CONNECTIONS = 4096
+# The number of threads limits connections. The pool must not: its default is 100, and then it raises.
+MAX_CONNECTIONS = 4096
 
 
 def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
-    """Return a thread-safe client that answers in bytes; nothing is opened before its first command."""
+    """Return a thread-safe client with replies in bytes; it connects at its first command."""
     options: dict[str, Any] = {
         "breaker": CircuitBreaker(),
         "socket_timeout": answer_within_s,
         "socket_connect_timeout": answer_within_s,
         "socket_keepalive": True,
-        "max_connections": MOST_CONNECTIONS,
-        # One more try at once hides a connection that an idle time-out or a restart had closed, or that leads to what
-        # was the primary before a failover. A Redis that is silent is not asked twice: whoever waits has waited long
-        # enough.
+        "max_connections": MAX_CONNECTIONS,
+        # One retry hides a connection that an idle time-out or a restart has closed, or that leads to the old primary
+        # after a failover. There is no retry after a time-out: the caller has waited long enough.
         "retry": Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError, ReadOnlyError)),
     }
     if url.startswith(f"{SCHEME}://"):
@@ -116,7 +115,7 @@ def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
 
 
 def sentinel_options(sentinels: Sentinels) -> dict[str, Any]:
-    """Return how the Sentinels themselves are spoken to: they answer at once, and another is asked if one does not."""
+    """Return the options of connections to Sentinels: those answer at once, or the next one is asked."""
     return {
         "socket_timeout": SENTINEL_WITHIN_S,
         "socket_connect_timeout": SENTINEL_WITHIN_S,
@@ -140,7 +139,7 @@ def _primary_pool(sentinels: Sentinels, options: dict[str, Any]) -> _PrimaryPool
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turn Redis's errors into ours; their texts name no credential."""
+    """Raise Redis's errors as ours; their texts contain no credential."""
     try:
         yield
     except OutOfMemoryError as error:
@@ -154,9 +153,9 @@ def redis_errors() -> Iterator[None]:
     except ReadOnlyError as error:
         raise QueueUnavailable("Redis is a replica now") from error
     except RedisError as error:
-        # What stands before is the command, with whatever its sender sent: nothing for a log.
+        # The part before is the command with its arguments, which must not be logged.
         code = str(error).rpartition(" caused error: ")[2].partition(" ")[0]
-        if code in PASSING:
+        if code in TRANSIENT:
             message = f"Redis cannot write now: {code}"
             raise QueueUnavailable(message) from None
         message = f"Redis refused a command: {code}"

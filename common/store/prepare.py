@@ -1,4 +1,4 @@
-"""`python -m common.store.prepare`: makes the store ready, before a rollout, or says why it cannot be used."""
+"""`python -m common.store.prepare`: prepares the store before a rollout, or reports why it cannot be used."""
 
 import sys
 from contextlib import closing
@@ -6,34 +6,34 @@ from contextlib import closing
 from common import command_line
 from common.config import Settings
 from common.errors import ConfigError, StoreError
+from common.store.factory import open_store
 from common.store.preparing import prepare_within
-from common.wiring import open_store
 
-# A cluster that is started at the same time needs some minutes.
+# A cluster that starts at the same time needs some minutes.
 WITHIN_S = 600.0
 
 
 def main() -> int:
-    """Prepare the store, waiting for one that is not there yet; return the exit status."""
+    """Prepare the store, waiting until it is available; return the exit status."""
     description = "Create or check the index or database that the settings name, and wait until it can be used."
     command_line.parser("common.store.prepare", description).parse_args()
     try:
         settings = Settings.from_env()
     except ConfigError as error:
-        _say(str(error))
+        _print(str(error))
         return 2
     with closing(open_store(settings)) as store:
         try:
             prepare_within(store, WITHIN_S)
         except StoreError as error:
-            _say(str(error))
+            _print(str(error))
             return 1
-    _say("the store is ready")
+    _print("the store is ready")
     return 0
 
 
-def _say(line: str) -> None:
-    print(f"match prepare: {line}", file=sys.stderr, flush=True)  # noqa: T201 - it talks to the person at the terminal
+def _print(line: str) -> None:
+    print(f"match prepare: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the output of a command
 
 
 if __name__ == "__main__":

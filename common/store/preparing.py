@@ -1,4 +1,4 @@
-"""Prepares a store that may not be there yet."""
+"""Preparation of a store that may not be available yet."""
 
 import logging
 import math
@@ -15,14 +15,14 @@ LONGEST_PAUSE_S = 10.0
 
 
 def prepare_soon(store: Store) -> None:
-    """Prepare the store in a thread of its own, again and again until it answers."""
+    """Prepare the store in a thread of its own, retrying until it answers."""
     Thread(target=_prepare, args=(store,), name="prepare-store", daemon=True).start()
 
 
 def prepare_within(store: Store, seconds: float) -> None:
-    """Prepare the store, again and again while it does not answer.
+    """Prepare the store, retrying while it does not answer.
 
-    Raises StoreUnavailable when it still does not after so many seconds, and StoreError when it refuses.
+    Raises StoreUnavailable when it does not answer within so many seconds, and StoreError when it refuses.
     """
     deadline = monotonic() + seconds
     pause = FIRST_PAUSE_S
@@ -32,7 +32,7 @@ def prepare_within(store: Store, seconds: float) -> None:
         except StoreUnavailable as error:
             if monotonic() + pause > deadline:
                 raise
-            log.warning("the store is not there yet: %s", error)
+            log.warning("the store is not available yet: %s", error)
             sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
         else:
@@ -43,5 +43,5 @@ def _prepare(store: Store) -> None:
     try:
         prepare_within(store, math.inf)
     except StoreError as error:
-        # Only an operator can mend this; the store itself goes on refusing until then, and says so to /readyz.
-        log.error("the store cannot be used: %s", error)  # noqa: TRY400 - the line says it all
+        # Only an operator can repair this. Until then the store refuses requests, and /readyz reports it.
+        log.error("the store cannot be used: %s", error)  # noqa: TRY400 - a traceback adds nothing

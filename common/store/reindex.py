@@ -1,4 +1,4 @@
-"""`python -m common.store.reindex`: a new index in the form that the settings ask for, while the service runs."""
+"""`python -m common.store.reindex`: copies the index into a new one of the configured shape, while the service runs."""
 
 import signal
 import sys
@@ -9,22 +9,22 @@ from common.config import Settings
 from common.errors import ConfigError, StoreError
 from common.store.elastic.connection import connect
 from common.store.elastic.copying import Copying
-from common.wiring import shape
+from common.store.factory import shape
 
 
 def main() -> int:
-    """Copy the index, or go on where an earlier run ended; return the exit status."""
+    """Copy the index, or continue where an earlier run ended; return the exit status."""
     description = "Copy Elasticsearch's index into a new one that has the shards, replicas and vectors of the settings."
     command_line.parser("common.store.reindex", description).parse_args()
     try:
         settings = Settings.from_env()
     except ConfigError as error:
-        _say(str(error))
+        _print(str(error))
         return 2
     if settings.store_url is not None:
-        _say("the embedded store needs no reindex")
+        _print("the embedded store needs no reindex")
         return 2
-    # As Ctrl-C does: a run that holds writes lets them go on.
+    # As Ctrl-C: a run that blocks writes then unblocks them.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     client = connect(
         settings.elasticsearch_url,
@@ -33,23 +33,23 @@ def main() -> int:
         ca_file=settings.elasticsearch_ca_file,
     )
     with closing(client):
-        return _copy(Copying(client, settings.elasticsearch_index, shape=shape(settings), report=_say))
+        return _copy(Copying(client, settings.elasticsearch_index, shape=shape(settings), report=_print))
 
 
 def _copy(copying: Copying) -> int:
     try:
         copying.run()
     except StoreError as error:
-        _say(f"{error}\nrun again, it goes on where it ended")
+        _print(f"{error}\nrun it again to resume")
         return 1
     except KeyboardInterrupt:
-        _say("ended; run again, it goes on where it ended")
+        _print("ended; run it again to resume")
         return 130
     return 0
 
 
-def _say(line: str) -> None:
-    print(f"match reindex: {line}", file=sys.stderr, flush=True)  # noqa: T201 - it talks to the person at the terminal
+def _print(line: str) -> None:
+    print(f"match reindex: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the output of a command
 
 
 if __name__ == "__main__":

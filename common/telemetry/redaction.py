@@ -1,4 +1,4 @@
-"""Takes secrets out of texts: the settings' own, wherever they stand, and what URLs and headers may hold."""
+"""Redaction of secrets in logs and spans: secrets of the settings, and credentials and queries of URLs and headers."""
 
 import re
 from base64 import b64encode
@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl, unquote
 from common.config import Settings
 
 REDACTED = "[...]"
-# Shorter ones would blacken ordinary words.
+# Shorter ones would redact ordinary words.
 _SHORTEST_SECRET = 5
-# Of one line of a text, and of a text: looking for secrets takes the square of a hostile line's length.
+# Characters of a line and of a text: the search for secrets takes quadratic time on a crafted line.
 _LONGEST_LINE = 2_000
 _LONGEST_TEXT = 32_000
 
-# Up to the next space, whatever is in it: what a URL holds may be chosen by whoever wants to be read.
+# Up to the next space: a URL may contain any other character.
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*)", re.IGNORECASE)
 _PLACE = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@\[\]]*)(:\d*)?\W*", re.IGNORECASE)
 _ENCODED_URL = re.compile(r"\S*%3a%2f%2f\S*", re.IGNORECASE)
@@ -24,27 +24,27 @@ _LOGIN = re.compile(r"[^\s/@:'\"]*:[^\s/@]+@(?=[\w\[])")
 # Of a setting; urlsplit() rejects lists of hosts (common/redis/sentinels.py).
 _USERINFO = re.compile(r"[^/?#]+://([^/?#]*)@")
 _QUERY = re.compile(r"(/[^\s?]*)\?\S+|(?<=[^\s?])\?[^\s?]*=\S*")
-# Our own keys, wherever somebody put one by mistake.
+# API keys of Match, for instance in a path by mistake.
 _KEY = re.compile(r"\bmatch_[\w-]{43}(?![\w-])")
 _CREDENTIAL = re.compile(r"\b(bearer|basic|apikey) +[\w.~+/=-]{12,}", re.IGNORECASE)
 
 
 class Redactor:
-    """Takes secrets, these and those that texts hold, out of whatever somebody logs."""
+    """Redacts these secrets, and credentials and queries of URLs, in log fields and span attributes."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = re.compile("|".join(map(re.escape, secrets))) if secrets else None
 
-    def redact(self, value: Any) -> Any:  # noqa: ANN401 - whatever somebody logs
-        """Return the value without secrets: as JSON has it, so what is neither text, number nor container is a text."""
+    def redact(self, value: Any) -> Any:  # noqa: ANN401 - a log field has any type
+        """Return the value without secrets, as a JSON type: other objects become their text."""
         if isinstance(value, str):
             return self._redact_text(value)
         if value is None or isinstance(value, int | float):
             return value
         if isinstance(value, Mapping):
-            return {self.redact(str(name)): self.redact(one) for name, one in value.items()}
+            return {self.redact(str(name)): self.redact(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.redact(one) for one in value]
+            return [self.redact(item) for item in value]
         return self._redact_text(str(value))
 
     def _redact_text(self, text: str) -> str:
@@ -53,7 +53,7 @@ class Redactor:
 
 
 def redact_urls(text: str) -> str:
-    """Return the text with its URLs cut down to what is no secret: scheme, host, port and path.
+    """Return the text with its URLs reduced to scheme, host, port and path.
 
     >>> redact_urls("GET http://me:pw@a.org/cat.jpg?sig=1 and /list?cursor=2")
     'GET http://a.org/cat.jpg?[...] and /list?[...]'
@@ -61,7 +61,7 @@ def redact_urls(text: str) -> str:
     if "://" in text:
         text = _URL.sub(_shown, text)
     if "?" in text:
-        text = _QUERY.sub(lambda found: f"{found[1] or ''}?{REDACTED}", text)
+        text = _QUERY.sub(lambda match: f"{match[1] or ''}?{REDACTED}", text)
     if "%" in text:
         text = _ENCODED_URL.sub(REDACTED, text)
     if "@" in text:
@@ -72,7 +72,7 @@ def redact_urls(text: str) -> str:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Return the secrets among the settings, in each form that a text may have them in; the longest first."""
+    """Return the secrets of the settings in each encoding that a text may contain; the longest first."""
     values = [getattr(settings, one.name) for one in fields(settings) if one.metadata["secret"]]
     hidden = [text for value in values for text in (value if isinstance(value, tuple) else (value,))]
     urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]

@@ -1,7 +1,7 @@
-"""Uploaded bytes between the doors: the message carries a claim check, one of these places the bytes."""
+"""Uploaded bytes on their way from the API to a worker: a task holds the upload's id, one of these stores the bytes."""
 
-from common.uploads.base import UNCLAIMED_S, Uploads
+from common.uploads.base import UNKEPT_S, Uploads
 from common.uploads.folder import FolderUploads
 from common.uploads.redis import RedisUploads
 
-__all__ = ["UNCLAIMED_S", "FolderUploads", "RedisUploads", "Uploads"]
+__all__ = ["UNKEPT_S", "FolderUploads", "RedisUploads", "Uploads"]

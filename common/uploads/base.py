@@ -1,4 +1,4 @@
-"""What a place for uploaded bytes promises."""
+"""The interface of every store of uploaded bytes."""
 
 import re
 import secrets
@@ -8,63 +8,63 @@ from typing import Protocol
 from common.errors import Overloaded
 from common.redis.client import RETRY_AFTER_S
 
-# What an API leaves behind that dies before it accepts the job goes after this long. It is long because of the other
-# case: one that dies between accepting and `keep`, whose task then waits behind a backlog.
-UNCLAIMED_S = 86_400
-# Of the most bytes: from here on older failures make room for new work.
-CROWDED_SHARE = 0.9
+# How long an upload exists that was never kept: an API process died before it accepted the task. So long because it may
+# have died between accepting the task and `keep`, and the task may then wait behind a backlog.
+UNKEPT_S = 86_400
+# Of the most bytes: from here on uploads of older failures are evicted.
+NEARLY_FULL_SHARE = 0.9
 
-_CLAIM = re.compile(r"[0-9a-f]{32}")
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Uploads(Protocol):
-    """Bytes by claim check, for API and workers on any machine.
+    """Bytes by id, for API and workers on any machine.
 
-    Every method raises QueueUnavailable when the place cannot be reached, and QueueError when it refuses. An unknown
-    claim is no error.
+    Every method raises QueueUnavailable when the store cannot be reached, and QueueError when it refuses. An unknown id
+    is not an error.
     """
 
     def put(self, data: bytes) -> str:
-        """Store `data` for a day and return its claim check; `keep` makes it stay.
+        """Store `data` for a day, or until it is dropped once `keep` was called, and return its id.
 
-        Raises Overloaded when there is no room for it.
+        Raises Overloaded when there is no space for it.
         """
 
-    def keep(self, *claims: str) -> None:
-        """Let the bytes stay until they are dropped: jobs that were accepted need them."""
+    def keep(self, *upload_ids: str) -> None:
+        """Keep the bytes until they are dropped: accepted tasks need them."""
 
-    def get(self, claim: str) -> bytes | None:
-        """Return the bytes, or None when they are gone."""
+    def get(self, upload_id: str) -> bytes | None:
+        """Return the bytes, or None where they do not exist."""
 
-    def there(self, claims: Sequence[str]) -> set[str]:
-        """Return those of the claims whose bytes are there."""
+    def existing(self, upload_ids: Sequence[str]) -> set[str]:
+        """Return those of the ids whose bytes exist."""
 
-    def drop(self, claims: Sequence[str], *, after_s: float = 0) -> None:
-        """Forget the bytes, at once or `after_s` seconds from now."""
+    def drop(self, upload_ids: Sequence[str], *, after_s: float = 0) -> None:
+        """Delete the bytes, at once or `after_s` seconds from now."""
 
     def held_bytes(self) -> int:
-        """Return how many bytes are held, those on the way out included."""
+        """Return how many bytes are stored, including those that expire."""
 
-    def is_crowded(self) -> bool:
-        """Say whether there soon will be no room, or is none already."""
+    def is_nearly_full(self) -> bool:
+        """Return whether the space has run out, or soon will."""
 
     def purge(self) -> None:
-        """Forget what has ended, as far as the place does not do so by itself; to be called now and then."""
+        """Delete what has expired, where the store does not do so by itself; to be called regularly."""
 
     def close(self) -> None:
-        """Give back connections."""
+        """Close connections."""
 
 
-def new_claim() -> str:
-    """Return a claim check that nobody can guess."""
+def new_upload_id() -> str:
+    """Return an id that nobody can guess."""
     return secrets.token_hex(16)
 
 
-def is_claim(text: str) -> bool:
-    """Say whether this can be a claim check at all."""
-    return _CLAIM.fullmatch(text) is not None
+def is_upload_id(text: str) -> bool:
+    """Return whether this is the id of an upload, existing or not."""
+    return _UPLOAD_ID.fullmatch(text) is not None
 
 
-def no_room() -> Overloaded:
-    """Return the error of uploads that are more than may be held."""
+def out_of_space() -> Overloaded:
+    """Return the error of an upload for which there is no space."""
     return Overloaded("too many bytes of uploads are waiting", retry_after=RETRY_AFTER_S)

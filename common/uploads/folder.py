@@ -1,4 +1,4 @@
-"""Uploads in a folder that API and workers share; a file's modification time is the time at which it ends."""
+"""Uploads in a folder that API and workers share; a file's modification time is when it expires."""
 
 import errno
 import os
@@ -10,103 +10,103 @@ from threading import Lock
 from time import monotonic, time
 
 from common.errors import QueueUnavailable
-from common.uploads.base import CROWDED_SHARE, UNCLAIMED_S, is_claim, new_claim, no_room
+from common.uploads.base import NEARLY_FULL_SHARE, UNKEPT_S, is_upload_id, new_upload_id, out_of_space
 
-# 2100-01-01: the end of what is kept.
+# 2100-01-01: when kept uploads expire.
 NEVER = 4_102_444_800
-# The folder is counted anew after so long; between, this process knows of its own additions alone.
+# How long a count of the folder is used; until the next one this process adds only its own uploads.
 COUNTED_FOR_S = 5.0
-# While it is written a file has this ending, and its modification time is what it is everywhere.
+# The suffix of a file that is being written; its modification time is the usual one.
 PART = ".part"
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class FolderUploads:
-    """Uploads as files; those that are being written, and those that have ended, are none yet and none any more.
+    """Uploads as files; those that are being written, and those that have expired, do not count.
 
-    `max_bytes` is the most that may be held; several processes may exceed it by what they put within COUNTED_FOR_S.
-    `unclaimed_s` is how long bytes live that are never kept.
+    `max_bytes` is the most that may be stored; several processes may exceed it by what they put within COUNTED_FOR_S.
+    `unkept_s` is how long bytes exist that are never kept.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, unclaimed_s: float = UNCLAIMED_S) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, unkept_s: float = UNKEPT_S) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._unclaimed_s = unclaimed_s
+        self._unkept_s = unkept_s
         self._lock = Lock()
         self._counted = float("-inf")
         self._bytes = 0
 
     def put(self, data: bytes) -> str:
-        """Store `data` for a day and return its claim check; it is on disk then."""
+        """Store `data` for a day and return its id, once it is on disk."""
         if self.held_bytes() + len(data) > self._max_bytes:
-            raise no_room()
-        claim = new_claim()
+            raise out_of_space()
+        upload_id = new_upload_id()
         with _errors():
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._write(claim, data)
+            self._write(upload_id, data)
         with self._lock:
             self._bytes += len(data)
-        return claim
+        return upload_id
 
-    def keep(self, *claims: str) -> None:
-        """Let the bytes stay until they are dropped."""
-        self._end_at(self.there(claims), NEVER)
+    def keep(self, *upload_ids: str) -> None:
+        """Keep the bytes until they are dropped."""
+        self._expire_at(self.existing(upload_ids), NEVER)
 
-    def get(self, claim: str) -> bytes | None:
-        """Return the bytes, or None when they are gone."""
-        if not self.there([claim]):
+    def get(self, upload_id: str) -> bytes | None:
+        """Return the bytes, or None where they do not exist."""
+        if not self.existing([upload_id]):
             return None
         with _errors(), suppress(FileNotFoundError):
-            return self._path(claim).read_bytes()
+            return self._path(upload_id).read_bytes()
         return None
 
-    def there(self, claims: Sequence[str]) -> set[str]:
-        """Return those of the claims whose bytes are there."""
+    def existing(self, upload_ids: Sequence[str]) -> set[str]:
+        """Return those of the ids whose bytes exist."""
         now = time()
-        return {claim for claim in claims if is_claim(claim) and self._ends(claim) > now}
+        return {upload_id for upload_id in upload_ids if is_upload_id(upload_id) and self._expires_at(upload_id) > now}
 
-    def drop(self, claims: Sequence[str], *, after_s: float = 0) -> None:
-        """Forget the bytes, at once or `after_s` seconds from now."""
+    def drop(self, upload_ids: Sequence[str], *, after_s: float = 0) -> None:
+        """Delete the bytes, at once or `after_s` seconds from now."""
         if after_s:
-            self._end_at(self.there(claims), time() + after_s)
+            self._expire_at(self.existing(upload_ids), time() + after_s)
             return
-        for claim in filter(is_claim, claims):
+        for upload_id in filter(is_upload_id, upload_ids):
             with _errors():
-                self._path(claim).unlink(missing_ok=True)
+                self._path(upload_id).unlink(missing_ok=True)
 
     def held_bytes(self) -> int:
-        """Return how many bytes are held, as they were within the last COUNTED_FOR_S."""
+        """Return how many bytes were stored at some time within the last COUNTED_FOR_S."""
         with self._lock:
             if monotonic() - self._counted > COUNTED_FOR_S:
-                self._bytes = sum(found.st_size for _, found in self._files())
+                self._bytes = sum(status.st_size for _, status in self._files())
                 self._counted = monotonic()
             return self._bytes
 
-    def is_crowded(self) -> bool:
-        """Say whether there soon will be no room."""
-        return self.held_bytes() > CROWDED_SHARE * self._max_bytes
+    def is_nearly_full(self) -> bool:
+        """Return whether the space has run out, or soon will."""
+        return self.held_bytes() > NEARLY_FULL_SHARE * self._max_bytes
 
     def purge(self) -> None:
-        """Remove what has ended, and what a process left that died while it wrote."""
+        """Delete what has expired, and what a process left behind that died while it wrote."""
         now = time()
-        for path, found in self._files():
-            lives_s = self._unclaimed_s if path.suffix == PART else 0
-            if found.st_mtime + lives_s <= now:
+        for path, status in self._files():
+            lives_s = self._unkept_s if path.suffix == PART else 0
+            if status.st_mtime + lives_s <= now:
                 with _errors():
                     path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
 
-    def _write(self, claim: str, data: bytes) -> None:
-        path = self._path(claim)
+    def _write(self, upload_id: str, data: bytes) -> None:
+        path = self._path(upload_id)
         part = path.with_suffix(PART)
         try:
-            # For this user alone, and never through a name that is there already.
+            # Readable only by this user, and never through a name that exists already.
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
-                ends = time() + self._unclaimed_s
+                ends = time() + self._unkept_s
                 os.utime(file.fileno(), (ends, ends))
                 os.fsync(file.fileno())
             part.replace(path)
@@ -116,51 +116,51 @@ class FolderUploads:
         self._sync_folder()
 
     def _sync_folder(self) -> None:
-        """Make the new name last: a file's own fsync does not."""
+        """Make the new name durable: a file's own fsync does not."""
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
-    def _ends(self, claim: str) -> float:
-        """Return when the file ends, in seconds since 1970; 0 for one that is not there.
+    def _expires_at(self, upload_id: str) -> float:
+        """Return when the file expires, in seconds since 1970; 0 for one that does not exist.
 
-        Where the folder itself is not there, a share that is not mounted for instance, nobody knows.
+        Raises QueueUnavailable where the folder itself does not exist, for instance a share that is not mounted.
         """
         with _errors(), suppress(FileNotFoundError):
-            return self._path(claim).stat().st_mtime
+            return self._path(upload_id).stat().st_mtime
         if not self._folder.is_dir():
-            raise QueueUnavailable("the folder of the uploads is not there")
+            raise QueueUnavailable("the folder of the uploads does not exist")
         return 0
 
-    def _end_at(self, claims: set[str], ends: float) -> None:
-        for claim in claims:
+    def _expire_at(self, upload_ids: set[str], at: float) -> None:
+        for upload_id in upload_ids:
             with _errors(), suppress(FileNotFoundError):
-                os.utime(self._path(claim), (ends, ends))
+                os.utime(self._path(upload_id), (at, at))
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield our files and what is known of each."""
+        """Yield the uploads' files and the status of each."""
         with _errors(), suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
                 name = entry.name.removesuffix(PART)
                 with suppress(FileNotFoundError):
-                    found = entry.stat(follow_symlinks=False)
-                    if is_claim(name) and stat.S_ISREG(found.st_mode):
-                        yield Path(entry.path), found
+                    status = entry.stat(follow_symlinks=False)
+                    if is_upload_id(name) and stat.S_ISREG(status.st_mode):
+                        yield Path(entry.path), status
 
-    def _path(self, claim: str) -> Path:
-        return self._folder / claim
+    def _path(self, upload_id: str) -> Path:
+        return self._folder / upload_id
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Turn the file system's errors into ours, save that a file is not there."""
+    """Raise the file system's errors as ours, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno in NO_ROOM:
-            raise no_room() from error
+        if error.errno in OUT_OF_SPACE:
+            raise out_of_space() from error
         raise QueueUnavailable("the folder of the uploads cannot be used") from error

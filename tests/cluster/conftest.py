@@ -1,7 +1,7 @@
 """A control plane of real programs for the whole run, and places in it."""
 
 from collections.abc import Callable, Iterator
-from time import monotonic, sleep
+from functools import partial
 
 import pytest
 
@@ -10,6 +10,7 @@ from checks.tools import MissingTool, fetch
 from dev.cluster.control_plane import Cluster
 from dev.cluster.namespaces import PATIENCE_S, Namespace
 from dev.cluster.programs import why_not
+from support.waiting import wait_until
 
 DISKS = 4
 
@@ -48,13 +49,6 @@ def disks(cluster: Cluster, namespace: Namespace) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def wait_for() -> Callable[[Callable[[], bool]], None]:
+def wait_for() -> Callable[[Callable[[], bool]], bool]:
     """Wait for an effect as long as a busy machine may need."""
-
-    def wait_for(effect: Callable[[], bool]) -> None:
-        deadline = monotonic() + PATIENCE_S
-        while not effect():
-            assert monotonic() < deadline, "it did not happen"
-            sleep(0.2)
-
-    return wait_for
+    return partial(wait_until, within_s=PATIENCE_S, every_s=0.2)

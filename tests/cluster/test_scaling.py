@@ -10,13 +10,15 @@ from redis import Redis
 
 from checks.objects import Object
 from checks.render import Combination, render
-from common.queue.jobs import BATCH_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from dev.cluster.control_plane import Cluster, Refused
 from dev.cluster.keda import keda
 from dev.cluster.namespaces import PATIENCE_S, Namespace
 from dev.redis_server import RedisServer
+from support.tasks import enqueue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -72,12 +74,12 @@ def hastened(objects: list[Object]) -> list[Object]:
 
 
 def accept(work: Ledger, count: int) -> list[str]:
-    jobs = [AddJob(filepath=f"{number}.jpg", url="http://pictures.example/1.jpg") for number in range(count)]
-    return [task.id for task in work.accept(jobs, queue=BATCH_QUEUE)]
+    jobs = [AddItem(filepath=f"{number}.jpg", url="http://pictures.example/1.jpg") for number in range(count)]
+    return [task.id for task in enqueue(work, jobs, queue=BATCH_QUEUE)]
 
 
 def close(work: Ledger, tasks: list[str]) -> None:
-    work.close([Closing(task_id=task, state=State.SUCCEEDED) for task in tasks])
+    work.finish([TaskResult(task_id=task, state=State.SUCCEEDED) for task in tasks])
 
 
 def workers(service: Namespace) -> int:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,13 @@ import pytest
 from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
 from common.store.preparing import prepare_soon, prepare_within
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def wait_for_the_end() -> None:
-    deadline = time.monotonic() + 30
-    while any(thread.name == "prepare-store" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
 
 def run_prepare(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

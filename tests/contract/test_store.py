@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import StoreUnavailable
-from common.pictures.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature
 from common.store.base import Health, Page, Record, Store, Tombstone, Verdict
+from support.records import deletion, record, signature
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
 FEATURELESS = np.zeros(LENGTH, np.int8)
@@ -38,32 +39,12 @@ AWKWARD_PATHS = [
 Connect = Callable[[], Store]
 
 
-def signature(seed: int) -> Signature:
-    return np.random.default_rng(seed).integers(-2, 3, LENGTH).astype(np.int8)
-
-
 def altered(original: Signature, *, values: int, seed: int = 0) -> Signature:
     """Return a copy with some values off by one, as a recompressed picture has."""
     copy = original.copy()
     places = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
     copy[places] = np.where(copy[places] > 0, copy[places] - 1, copy[places] + 1)
     return copy
-
-
-def record(filepath: str, seq: int, *signatures: Signature, metadata: dict[str, Any] | None = None) -> Record:
-    return Record(
-        filepath=filepath,
-        seq=seq,
-        signatures=signatures or (signature(seq),),
-        metadata=metadata,
-        added=1_700_000_000_000 + seq,
-        width=640,
-        height=480,
-    )
-
-
-def deletion(filepath: str, seq: int) -> Tombstone:
-    return Tombstone(filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)
 
 
 def verdicts(store: Store, *items: Record | Tombstone) -> list[Verdict]:
@@ -169,7 +150,7 @@ def test_one_bad_item_never_costs_the_others(store: Store) -> None:
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
-    assert [item.verdict for item in written] == [STORED, Verdict.REFUSED, STORED]
+    assert [item.verdict for item in written] == [STORED, Verdict.REJECTED, STORED]
     assert written[1].reason
     assert listed(store) == ["cat.jpg", "dog.jpg"]
 

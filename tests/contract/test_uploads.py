@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -12,11 +11,12 @@ from redis import Redis
 
 from common.errors import Overloaded, QueueUnavailable
 from common.queue.admission import Admission
+from common.queue.keys import UPLOAD_ENDS
 from common.redis.client import connect
 from common.uploads import FolderUploads, RedisUploads, Uploads
-from common.uploads.base import new_claim
+from common.uploads.base import new_upload_id
+from support.waiting import wait_until
 
-WITHIN_S = 30
 Make = Callable[..., Uploads]
 
 
@@ -28,7 +28,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     def make(*, max_bytes: int = 1000, **more: Any) -> Uploads:
         if redis is None:
             return FolderUploads(tmp_path / "uploads", max_bytes=max_bytes, **more)
-        return RedisUploads(redis, room=Admission(redis, max_percent=80), max_bytes=max_bytes, **more)
+        return RedisUploads(redis, admission=Admission(redis, max_percent=80), max_bytes=max_bytes, **more)
 
     return make
 
@@ -38,27 +38,20 @@ def uploads(make: Make) -> Uploads:
     return make()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline
-        sleep(0.02)
-
-
 def test_bytes_come_back_as_they_were_in_every_process(uploads: Uploads, make: Make) -> None:
-    claim = uploads.put(b"\x00\xff picture")
+    upload_id = uploads.put(b"\x00\xff picture")
 
-    assert make().get(claim) == b"\x00\xff picture"
+    assert make().get(upload_id) == b"\x00\xff picture"
 
 
 def test_each_upload_has_a_claim_of_its_own(uploads: Uploads) -> None:
-    claims = {uploads.put(b"same") for _ in range(5)}
+    upload_ids = {uploads.put(b"same") for _ in range(5)}
 
-    assert len(claims) == 5
+    assert len(upload_ids) == 5
 
 
 def test_what_is_never_kept_goes_by_itself_and_what_is_stays(make: Make) -> None:
-    uploads = make(unclaimed_s=0.3)
+    uploads = make(unkept_s=0.3)
     unclaimed, kept = uploads.put(b"a"), uploads.put(b"b")
     uploads.keep(kept)
 
@@ -70,58 +63,58 @@ def test_what_is_never_kept_goes_by_itself_and_what_is_stays(make: Make) -> None
 
 
 def test_dropped_bytes_are_gone_for_every_process(uploads: Uploads, make: Make) -> None:
-    claims = [uploads.put(b"a"), uploads.put(b"b")]
+    upload_ids = [uploads.put(b"a"), uploads.put(b"b")]
 
-    uploads.drop(claims)
+    uploads.drop(upload_ids)
 
-    assert [make().get(claim) for claim in claims] == [None, None]
+    assert [make().get(upload_id) for upload_id in upload_ids] == [None, None]
     assert make().held_bytes() == 0
 
 
 def test_what_is_dropped_later_is_there_until_then(uploads: Uploads) -> None:
-    claim = uploads.put(b"a")
-    uploads.keep(claim)
+    upload_id = uploads.put(b"a")
+    uploads.keep(upload_id)
 
-    uploads.drop([claim], after_s=0.3)
+    uploads.drop([upload_id], after_s=0.3)
 
-    assert uploads.get(claim) == b"a"
-    wait_until(lambda: uploads.get(claim) is None)
+    assert uploads.get(upload_id) == b"a"
+    wait_until(lambda: uploads.get(upload_id) is None)
 
 
 def test_what_was_to_be_dropped_may_be_kept_after_all(uploads: Uploads) -> None:
-    claim, other = uploads.put(b"a"), uploads.put(b"b")
-    uploads.drop([claim, other], after_s=0.3)
+    upload_id, other = uploads.put(b"a"), uploads.put(b"b")
+    uploads.drop([upload_id, other], after_s=0.3)
 
-    uploads.keep(claim)
+    uploads.keep(upload_id)
 
     wait_until(lambda: uploads.get(other) is None)
     uploads.purge()
-    assert uploads.get(claim) == b"a"
+    assert uploads.get(upload_id) == b"a"
 
 
 def test_claims_that_are_there_are_told_from_others(uploads: Uploads) -> None:
     here, gone = uploads.put(b"a"), uploads.put(b"b")
     uploads.drop([gone])
 
-    assert uploads.there([here, gone, new_claim()]) == {here}
-    assert uploads.there([]) == set()
+    assert uploads.existing([here, gone, new_upload_id()]) == {here}
+    assert uploads.existing([]) == set()
 
 
 def test_all_held_bytes_are_counted_whoever_put_them(make: Make) -> None:
     first, second = make(), make()
     first.put(b"a" * 100)
-    claim = second.put(b"b" * 20)
-    second.keep(claim)
+    upload_id = second.put(b"b" * 20)
+    second.keep(upload_id)
 
     assert make().held_bytes() == 120
 
 
 def test_bytes_dropped_twice_are_taken_off_once(uploads: Uploads, make: Make) -> None:
-    claim, _ = uploads.put(b"a" * 10), uploads.put(b"b" * 5)
+    upload_id, _ = uploads.put(b"a" * 10), uploads.put(b"b" * 5)
 
-    uploads.drop([claim])
-    uploads.drop([claim], after_s=60)
-    uploads.drop([claim])
+    uploads.drop([upload_id])
+    uploads.drop([upload_id], after_s=60)
+    uploads.drop([upload_id])
 
     assert make().held_bytes() == 5
 
@@ -145,40 +138,40 @@ def test_what_was_dropped_makes_room(make: Make) -> None:
     assert make(max_bytes=100).put(b"b" * 100)
 
 
-def test_nearly_full_is_crowded(make: Make) -> None:
+def test_nearly_full_is_nearly_full(make: Make) -> None:
     uploads = make(max_bytes=100)
-    before = uploads.is_crowded()
+    before = uploads.is_nearly_full()
 
     uploads.put(b"a" * 95)
 
-    assert [before, uploads.is_crowded()] == [False, True]
+    assert [before, uploads.is_nearly_full()] == [False, True]
 
 
-@pytest.mark.parametrize("claim", ["", "../secret", "/etc/passwd", "a" * 32 + "/../x", "A" * 32, "." * 32, "x\0y"])
-def test_what_is_no_claim_reaches_nothing(uploads: Uploads, claim: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("upload_id", ["", "../secret", "/etc/passwd", "a" * 32 + "/../x", "A" * 32, "." * 32, "x\0y"])
+def test_what_is_no_upload_id_reaches_nothing(uploads: Uploads, upload_id: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
 
-    uploads.keep(claim)
-    uploads.drop([claim])
+    uploads.keep(upload_id)
+    uploads.drop([upload_id])
 
-    assert uploads.get(claim) is None
-    assert uploads.there([claim]) == set()
+    assert uploads.get(upload_id) is None
+    assert uploads.existing([upload_id]) == set()
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
 def test_many_at_once_are_all_there(make: Make) -> None:
     uploads = make(max_bytes=100_000)
     with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda n: uploads.put(f"{n}".encode()), range(100)))
+        upload_ids = list(pool.map(lambda n: uploads.put(f"{n}".encode()), range(100)))
 
-    assert [uploads.get(claim) for claim in claims] == [f"{n}".encode() for n in range(100)]
+    assert [uploads.get(upload_id) for upload_id in upload_ids] == [f"{n}".encode() for n in range(100)]
 
 
 def test_a_place_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     nowhere = connect("redis://127.0.0.1:1/0")
     (tmp_path / "file").touch()
     places: list[Uploads] = [
-        RedisUploads(nowhere, room=Admission(nowhere, max_percent=80), max_bytes=10),
+        RedisUploads(nowhere, admission=Admission(nowhere, max_percent=80), max_bytes=10),
         FolderUploads(tmp_path / "file", max_bytes=10),
     ]
 
@@ -188,11 +181,11 @@ def test_a_place_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_folder_shows_no_half_written_file_and_purges_what_a_death_left(tmp_path: Path) -> None:
-    uploads = FolderUploads(tmp_path, max_bytes=100, unclaimed_s=60)
-    claim = new_claim()
-    part = tmp_path / f"{claim}.part"
+    uploads = FolderUploads(tmp_path, max_bytes=100, unkept_s=60)
+    upload_id = new_upload_id()
+    part = tmp_path / f"{upload_id}.part"
     part.write_bytes(b"half")
-    fresh = uploads.there([claim])
+    fresh = uploads.existing([upload_id])
     uploads.purge()
     kept_while_young = part.exists()
     os.utime(part, (1, 1))
@@ -204,15 +197,19 @@ def test_a_folder_shows_no_half_written_file_and_purges_what_a_death_left(tmp_pa
 
 def test_a_folder_that_is_not_there_any_more_has_lost_nothing(tmp_path: Path) -> None:
     uploads = FolderUploads(tmp_path / "share" / "uploads", max_bytes=100)
-    claim = uploads.put(b"a")
+    upload_id = uploads.put(b"a")
     (tmp_path / "share").rename(tmp_path / "not mounted")
 
-    for ask in (uploads.get, lambda claim: uploads.there([claim]), lambda claim: uploads.drop([claim], after_s=60)):
+    for ask in (
+        uploads.get,
+        lambda upload_id: uploads.existing([upload_id]),
+        lambda upload_id: uploads.drop([upload_id], after_s=60),
+    ):
         with pytest.raises(QueueUnavailable):
-            ask(claim)
+            ask(upload_id)
 
     (tmp_path / "not mounted").rename(tmp_path / "share")
-    assert uploads.get(claim) == b"a"
+    assert uploads.get(upload_id) == b"a"
 
 
 def test_a_folder_leaves_files_of_others_alone(tmp_path: Path) -> None:
@@ -230,17 +227,17 @@ def test_a_folder_leaves_files_of_others_alone(tmp_path: Path) -> None:
 def test_a_folders_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     uploads = FolderUploads(tmp_path / "new", max_bytes=100)
 
-    claim = uploads.put(b"a")
+    upload_id = uploads.put(b"a")
 
-    assert (tmp_path / "new" / claim).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new" / upload_id).stat().st_mode & 0o777 == 0o600
 
 
 def test_what_expires_in_redis_is_taken_off_the_sum(real_redis: Redis) -> None:
     room = Admission(real_redis, max_percent=80)
-    uploads = RedisUploads(real_redis, room=room, max_bytes=100, unclaimed_s=0.1)
+    uploads = RedisUploads(real_redis, admission=room, max_bytes=100, unkept_s=0.1)
     uploads.put(b"a" * 100)
 
     wait_until(lambda: uploads.held_bytes() == 0)
 
     assert uploads.put(b"b" * 100)
-    assert real_redis.zcard("match:upload-ends") == 1
+    assert real_redis.zcard(UPLOAD_ENDS) == 1

@@ -7,15 +7,15 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import requests
 
 from dev.ports import free_port
+from support.http_servers import Handler, LocalServer, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "images"
@@ -135,32 +135,22 @@ def elastic_stack(
     )
 
 
-class Pictures(SimpleHTTPRequestHandler):
+class Pictures(Handler, SimpleHTTPRequestHandler):
     """Serves the example pictures, and redirects `/to/...` to where it is told."""
 
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         if self.path.startswith("/to/"):
-            self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/to/"))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.reply(302, headers={"Location": self.path.removeprefix("/to/")})
         else:
-            super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
+            SimpleHTTPRequestHandler.do_GET(self)
 
 
 @pytest.fixture(scope="session")
 def picture_server() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Pictures, directory=str(EXAMPLES)))
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(LocalServer(partial(Pictures, directory=str(EXAMPLES)))) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """The whole service on a real Elasticsearch: added, found, replaced, deleted."""
 
 import io
-from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from PIL import Image, ImageOps
+
+from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
@@ -47,14 +47,6 @@ def test_the_newest_picture_replaces_the_older_and_a_deleted_one_is_gone(stack: 
     wait_until(lambda: stack.ok("GET", "/list") == ["replaced"])
     assert stack.search(first) == stack.search(third) == []
     assert stack.search(second)[0]["metadata"] == {"version": 2}
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    """Wait for what shows within the index's refresh interval."""
-    deadline = monotonic() + 30
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.1)
 
 
 def test_it_says_that_it_is_ready(stack: Any) -> None:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 import requests
 
 from dev.ports import free_port
+from support.waiting import wait_until
 
 WITHIN_S = 60
 WHO = ("somebody", "password-of-a-minute")
@@ -26,14 +26,14 @@ class Flower:
 
     def shows(self, path: str, text: str) -> bool:
         """Say whether the page has the text in time; it is updated by events, and asks the workers now and then."""
-        deadline = monotonic() + WITHIN_S
-        while monotonic() < deadline:
+
+        def is_shown() -> bool:
             # It starts when all others are ready.
             with suppress(requests.ConnectionError):
-                if text in self.get(path, auth=WHO).text:
-                    return True
-            sleep(0.2)
-        return False
+                return text in self.get(path, auth=WHO).text
+            return False
+
+        return wait_until(is_shown, f"{path} shows {text}", every_s=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import which
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ import requests
 
 from api.new_key import table
 from dev.ports import free_port
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -109,7 +109,7 @@ def test_keys_that_cannot_be_read_stop_it_in_one_line(tmp_path: Path) -> None:
     )
 
     assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: is no TOML")
+    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: invalid TOML")
     assert stopped.stderr.count("\n") == 1
 
 
@@ -211,10 +211,3 @@ def answers(url: str) -> bool:
         return requests.get(url, timeout=5).ok
     except requests.ConnectionError:
         return False
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.1)

@@ -1,11 +1,11 @@
 """Many pictures by one request, on both stores, over HTTP: each is stored and found, whatever becomes of the others."""
 
 import json
-from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
+
+from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
@@ -17,13 +17,6 @@ def stack(request: pytest.FixtureRequest) -> Any:
     found.empty()
     wait_until(lambda: found.ok("GET", "/count") == [0])
     return found
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = monotonic() + 60
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.1)
 
 
 def test_many_uploads_are_found_when_the_request_that_waited_for_them_is_answered(

@@ -1,11 +1,11 @@
 """What is stored is searched, compared, listed and told by filepath and metadata, on both stores, over HTTP."""
 
 import json
-from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
+
+from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
@@ -21,13 +21,6 @@ def filled(request: pytest.FixtureRequest, photographs: Bytes) -> Any:
     # On Elasticsearch a deletion shows within the refresh interval.
     wait_until(lambda: stack.ok("GET", "/count") == [len(photographs)])
     return stack
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = monotonic() + 30
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.1)
 
 
 def test_what_was_just_added_is_searched_by_its_filepath(filled: Any, photographs: Bytes) -> None:

@@ -1,14 +1,9 @@
 """What nobody may read in a log: keys, passwords, and what signs a URL; at the level that tells most."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
@@ -16,10 +11,10 @@ import requests
 from redis import Redis
 
 from api.new_key import new_key, table
-from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.http_servers import Handler, LocalServer, serving
+from support.processes import running, serving_api
 
-ROOT = Path(__file__).resolve().parents[2]
 REDIS_PASSWORD = "r3dis-Pa55word"  # noqa: S105 - what must not be found
 ELASTIC_PASSWORD = "3lastic-Pa55word"  # noqa: S105 - the same
 SIGNATURE = "s1gnature0fAUrl"
@@ -100,71 +95,34 @@ def test_the_log_says_whose_key_it_was(stack: Any) -> None:
     assert ("count", None, 401) in told
 
 
-class Refusing(BaseHTTPRequestHandler):
+class Refusing(Handler):
     """An Elasticsearch that knows nobody, and says to whom."""
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         body = json.dumps({"error": self.headers.get("Authorization"), "status": 401}).encode()
-        self.send_response(401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("X-Elastic-Product", "Elasticsearch")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the names are http.server's
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.reply(401, body, {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"})
 
 
 @pytest.fixture
 def refusing() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://elastic:{ELASTIC_PASSWORD}@127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(LocalServer(Refusing)) as server:
+        yield f"http://elastic:{ELASTIC_PASSWORD}@{server.address}"
 
 
 def test_no_log_holds_the_password_of_an_elasticsearch_that_refuses_it(
     refusing: str, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    port = free_port()
     environment = {
-        "PORT": str(port),
         "WORKER_COUNT": "1",
         "REDIS_URL": redis_server.url,
+        "MATCH_STORE_URL": "",
         "ELASTICSEARCH_URL": refusing,
         "MATCH_LOG_LEVEL": "debug",
     }
-    with (tmp_path / "log").open("w") as log:
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-m", door], cwd=ROOT, env=os.environ | environment, stderr=log, stdout=log
-            )
-            for door in ("api", "workers")
-        ]
-    try:
-        answer = counted(port)
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait(90)
+    with serving_api(tmp_path, environment) as api, running("-m", "workers", environment=environment, log=api.log):
+        answer = requests.get(f"{api.url}/count", timeout=30)
 
-    text = (tmp_path / "log").read_text()
+    text = api.log.read_text()
     encoded = "ZWxhc3RpYzoz"  # How "elastic:3" begins in base64.
     assert answer.status_code in {500, 503}
     assert [secret for secret in (ELASTIC_PASSWORD, encoded) if secret in text or secret in answer.text] == []
-
-
-def counted(port: int) -> requests.Response:
-    deadline = monotonic() + 60
-    while True:
-        try:
-            return requests.get(f"http://127.0.0.1:{port}/count", timeout=30)
-        except requests.ConnectionError:
-            assert monotonic() < deadline, "the API did not come up"
-            sleep(0.1)

@@ -3,11 +3,12 @@
 import io
 import json
 from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from PIL import Image, ImageOps
+
+from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
@@ -200,14 +201,11 @@ def test_what_was_stored_is_there_after_a_restart(
 
 
 def wait_for_end(stack: Any, location: str) -> dict[str, Any]:
-    deadline = monotonic() + 60
-    while monotonic() < deadline:
-        [task] = stack.ok("GET", location)
-        if task["state"] not in {"pending", "running"}:
-            found: dict[str, Any] = task
-            return found
-        sleep(0.05)
-    pytest.fail(f"{location} did not end: {task}")
+    def ended() -> list[dict[str, Any]]:
+        return [task for task in stack.ok("GET", location) if task["state"] not in {"pending", "running"}]
+
+    [task] = wait_until(ended, f"{location} ends")
+    return task
 
 
 def png(picture: Image.Image) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.config import Settings
-from common.wiring import wire
+from common.wiring import build_dependencies
 from dev.redis_server import RedisServer
 from harness.pictures import PictureServer
 from harness.service import Service
@@ -73,7 +73,7 @@ def stage(
     }
     environment |= limits
     # The test itself is patient.
-    parts = wire(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
+    parts = build_dependencies(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
     parts.store.prepare()
     with Service(logs, environment) as service:
         yield Stage(environment, redis, pictures, service, parts, record_property)

@@ -8,11 +8,12 @@ from time import monotonic
 
 import requests
 
-from common.queue.ledger import OPEN
+from common.queue.keys import OPEN
 from harness.accounts import Accepted, Client
 from harness.proxy import Proxy
 from harness.stage import Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_for_stored
+from support.waiting import wait_until
 
 
 def test_what_an_api_accepted_and_did_not_send_any_more_is_sent_by_a_worker(stage: Stage) -> None:

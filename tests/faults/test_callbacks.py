@@ -3,36 +3,28 @@
 import base64
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from time import monotonic
 
 import pytest
 
 from harness.stage import Stage, size
-from harness.waiting import wait_until
+from support.http_servers import Handler, LocalServer, serving
+from support.waiting import wait_until
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 # Of calls: one in so many is answered with an error, and one is taken without an answer.
 ERRORS, SILENCES = 5, 7
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(LocalServer):
     """Counts how often the end of each task was told."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.lock = Lock()
         self.calls = 0
         self.told: dict[str, set[str]] = {}
-        Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
 
     def take(self, body: bytes, id_: str) -> int:
         """Return the status to answer with, 0 for none."""
@@ -48,25 +40,18 @@ class Receiver(ThreadingHTTPServer):
         """Say nothing: that workers die is the point here."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Receiver
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if status := self.server.take(body, self.headers["webhook-id"]):
-            self.send_response(status)
-            self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def answer(self) -> None:
+        if status := self.server.take(self.body(), self.headers["webhook-id"]):
+            self.reply(status)
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    found = Receiver()
-    yield found
-    found.shutdown()
-    found.server_close()
+    with serving(Receiver()) as receiver:
+        yield receiver
 
 
 def test_a_worker_killed_again_and_again_takes_no_callback_along(stage: Stage, receiver: Receiver) -> None:

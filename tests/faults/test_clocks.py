@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from common.queue.ledger import OPEN, SEQ
+from common.queue.keys import LEASE, OPEN, SEQ
 from harness.stage import Stage, size
 
 AN_HOUR_S = 3600
@@ -43,6 +43,6 @@ def set_back(stage: Stage) -> None:
     redis.incrby(SEQ, AN_HOUR_S * 1_000_000)
     for task_id, at in redis.zrange(OPEN, 0, -1, withscores=True):
         redis.zadd(OPEN, {task_id: at + AN_HOUR_S * 1000})
-    for key in redis.scan_iter("match:lease:*"):
+    for key in redis.scan_iter(f"{LEASE}*"):
         redis.pexpire(key, AN_HOUR_S * 1000)
-    redis.set("match:lease:sweep", 1, px=AN_HOUR_S * 1000)
+    redis.set(f"{LEASE}sweep", 1, px=AN_HOUR_S * 1000)

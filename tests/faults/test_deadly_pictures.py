@@ -39,7 +39,7 @@ def test_a_picture_that_ends_its_worker_is_given_up_and_takes_no_other_along(
     assert (found.stored, found.failed) == (bystanders, victims)
     for one in accepted:
         if "+" in one.item.url:
-            assert client.task(one.task_id)["error"]["code"] == "image_ends_worker"
+            assert client.task(one.task_id)["error"]["code"] == "decoder_crashed"
 
 
 def test_pictures_that_would_eat_the_memory_are_refused_with_a_reason(stage: Stage) -> None:

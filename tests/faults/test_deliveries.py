@@ -4,7 +4,7 @@ import random
 
 import requests
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
 from harness.accounts import Accepted, Item
 from harness.stage import Stage, size

@@ -13,7 +13,8 @@ from dev.elasticsearch_node import Node, why_not
 from harness.proxy import Proxy
 from harness.service import cpu_s
 from harness.stage import LONG, Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_for_stored
+from support.waiting import wait_until
 
 # Of a core, while there is nothing to do but to wait.
 IDLE_SHARE = 0.2

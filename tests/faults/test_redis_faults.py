@@ -14,7 +14,8 @@ from dev.redis_server import RedisServer
 from harness.accounts import Item, wait_for_ends
 from harness.proxy import Proxy
 from harness.stage import Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_for_stored
+from support.waiting import wait_until
 
 
 @pytest.mark.parametrize("redis", ["everysec", "always"], indirect=True)

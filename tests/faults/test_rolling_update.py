@@ -1,4 +1,4 @@
-"""Rolling updates: every pod is replaced under load, and neither a request nor a picture is lost."""
+"""Rolling updates: every API and worker is replaced under load, and neither a request nor an image is lost."""
 
 import json
 from collections import Counter
@@ -7,24 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from threading import Event, Lock, Timer
+from pathlib import Path
+from threading import Event, Lock
 from time import sleep
+from typing import NoReturn
 
 import pytest
 import requests
 
 from dev.programs import Running
+from dev.proxy import Proxy, why_not
 from harness.accounts import Accepted, Item
-from harness.balancer import Balancer
 from harness.pictures import picture
 from harness.service import wait_for_workers
 from harness.stage import Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_for_stored
+from support.waiting import wait_until
 
-# As in the manifests, a third as long: the news that a pod ends reaches every proxy while its preStop lasts.
-PRE_STOP_S = 1.7
-NEWS_S = 1.0
-# What the manifests give an API, and a worker, before they are killed.
+# Seconds that an API, and a worker, have to end before they are killed.
 API_GRACE_S = 80
 WORKER_GRACE_S = 60
 LINES = 20
@@ -33,7 +33,7 @@ ANSWER_WITHIN_S = 60
 
 @dataclass
 class Load:
-    """Clients that keep their connections, until `stop`: what each was answered, and what it had accepted."""
+    """Clients that send requests until `stop`: what each was answered, and what it had accepted."""
 
     url: str
     pictures: str
@@ -57,8 +57,10 @@ class Load:
                 one.result()
 
     def repeat(self, name: str, call: Callable[[requests.Session], None], pause_s: float) -> None:
-        """Call again and again over one session; a failure is noted, not tried again."""
+        """Call again and again; a failure is noted, not tried again."""
         with requests.Session() as session:
+            # At a reload, nginx before 1.27.4 closes a kept connection on which the client may be sending already.
+            session.headers["Connection"] = "close"
             while not self.stop.wait(pause_s):
                 try:
                     call(session)
@@ -111,31 +113,30 @@ def slowly(items: list[Item]) -> Iterator[bytes]:
 
 
 @dataclass(frozen=True)
-class Pods:
-    """The API's pods behind one address; each is replaced as a Deployment with maxSurge 1 does it."""
+class Apis:
+    """The API containers of docker-compose.yml behind their proxy, replaced as `make rollout` does it."""
 
     stage: Stage
-    balancer: Balancer
-    running: list[Running] = field(default_factory=list)
-
-    def start(self) -> None:
-        """Start one more, and send it connections when it is ready."""
-        url = self.stage.service.start_api(MATCH_API_THREADS="32")
-        wait_until(lambda: requests.get(f"{url}/readyz", timeout=5).ok, "the API is ready")
-        self.running.append(self.stage.service.running("api")[-1])
-        self.balancer.add(port(self.running[-1]))
+    proxy: Proxy
+    running: list[Running]
 
     def replace_eldest(self) -> int:
-        """Start another first, then end the eldest; return the status with which that one ended."""
-        self.start()
+        """Take the eldest out of the upstream, stop it, and start another; return the status with which it ended."""
         old = self.running.pop(0)
+        self.proxy.route_to(map(port, self.running))
         self.stage.service.let_go(old)
-        news = Timer(NEWS_S, self.balancer.remove, args=(port(old),))
-        news.start()
-        sleep(PRE_STOP_S)
-        news.join()
         old.ask_to_stop()
-        return old._process.wait(API_GRACE_S)
+        status = old._process.wait(API_GRACE_S)
+        self.running.append(start_api(self.stage))
+        self.proxy.route_to(map(port, self.running))
+        return status
+
+
+def start_api(stage: Stage) -> Running:
+    """Start an API, and return it when it is ready."""
+    url = stage.service.start_api(MATCH_API_THREADS="32", MATCH_TRUSTED_PROXIES="1")
+    wait_until(lambda: requests.get(f"{url}/readyz", timeout=5).ok, "the API is ready")
+    return stage.service.running("api")[-1]
 
 
 def port(api: Running) -> int:
@@ -149,23 +150,25 @@ def limits() -> dict[str, str]:
 
 
 @pytest.mark.timeout(size(300, 1800))
-def test_a_rolling_update_of_the_api_fails_no_request(stage: Stage) -> None:
+def test_a_rolling_update_of_the_api_fails_no_request(
+    stage: Stage, tmp_path: Path, give_up: Callable[[str], NoReturn]
+) -> None:
+    if reason := why_not():
+        give_up(reason)
     rounds = size(1, 5)
     stage.service.start_worker()
-    with Balancer() as balancer:
-        pods = Pods(stage, balancer)
-        pods.start()
-        pods.start()
-        load = Load(balancer.url, stage.pictures.url)
-        # The connection of the last one is idle for longer than a process that stops keeps it.
+    apis = [start_api(stage) for _ in range(2)]
+    with Proxy(tmp_path / "proxy", map(port, apis)) as proxy:
+        replaced = Apis(stage, proxy, apis)
+        load = Load(proxy.url, stage.pictures.url)
         clients = [
             *[("add", load.add, 0.2), ("wait", load.add_and_wait, 0.2), ("batch", load.batch, 0.2)] * 2,
-            *[("search", load.search, 0.1), ("count", load.count, 0.02), ("seldom", load.count, 3.0)] * 2,
+            *[("search", load.search, 0.1), ("count", load.count, 0.02)] * 2,
         ]
         with load.from_clients(clients):
-            ended = [pods.replace_eldest() for _ in range(2 * rounds)]
+            ended = [replaced.replace_eldest() for _ in range(2 * rounds)]
 
-    found = stage.settle(f"{2 * rounds} API pods replaced, {sum(load.answered.values())} requests", load.accepted)
+    found = stage.settle(f"{2 * rounds} APIs replaced, {sum(load.answered.values())} requests", load.accepted)
 
     assert load.failed == []
     assert set(load.answered) == {name for name, *_ in clients}

@@ -6,7 +6,8 @@ from time import monotonic
 
 from harness.proxy import Proxy
 from harness.stage import Stage, size
-from harness.waiting import wait_for_stored, wait_until
+from harness.waiting import wait_for_stored
+from support.waiting import wait_until
 
 # What Kubernetes and compose give a worker before they kill it.
 GRACE_S = 60

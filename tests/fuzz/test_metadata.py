@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from api.forms.parameters import valid_metadata
-from common.pictures.signature import LENGTH
-from common.queue.jobs import AddJob
+from common.images.signature import LENGTH
+from common.queue.items import AddItem, job_of
 from common.store.base import Record
 from common.store.labels import labels
 from common.store.sqlite import SqliteStore
@@ -67,8 +67,8 @@ def test_metadata(fuzz: Fuzz) -> None:
         if found is None:
             return
         assert found == json.loads(text)
-        job = AddJob(filepath="a", url="b", metadata=found)
-        assert AddJob.from_json(job.to_json().encode().decode()) == job
+        item = AddItem(filepath="a", url="b", metadata=found)
+        assert job_of(item.job_json().encode())["metadata"] == found
         assert all(label.isascii() for label in labels(found))
 
     fuzz(texts, check, short=500, long=8_000)

@@ -10,9 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.config import Settings
-from common.wiring import Parts, wire
+from common.wiring import Dependencies, build_dependencies
 from dev.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +34,8 @@ def environment(redis_server: RedisServer, real_redis: Redis, tmp_path: Path) ->
 
 
 @pytest.fixture
-def parts(environment: Mapping[str, str]) -> Iterator[Parts]:
-    parts = wire(Settings.from_env(environment))
+def parts(environment: Mapping[str, str]) -> Iterator[Dependencies]:
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     yield parts
     parts.close()

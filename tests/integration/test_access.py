@@ -57,7 +57,7 @@ def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
     answer = client.post("/add", headers={"Authorization": "Bearer the read key"})
 
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
-    assert answer.json["error"] == ['the key "read" lacks the scope write']
+    assert answer.json["error"] == ['API key "read" lacks the scope write']
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="match", error="insufficient_scope", scope="write"'
 
 
@@ -101,11 +101,11 @@ def test_an_unknown_key_costs_nothing_where_none_is_needed(client: FlaskClient) 
     assert client.get("/livez", headers={"Authorization": "Bearer unknown"}).status_code == 200
 
 
-def test_a_path_with_nothing_at_it_says_where_there_is_something(client: FlaskClient) -> None:
+def test_unknown_path_names_the_description(client: FlaskClient) -> None:
     answer = client.get("/")
 
     assert (answer.status_code, answer.json["code"]) == (404, "not_found")
-    assert answer.json["error"] == ["nothing is at /; see /docs"]
+    assert answer.json["error"] == ["not found: /; the API is described at /docs"]
 
 
 def test_a_key_is_no_parameter(client: FlaskClient) -> None:
@@ -125,7 +125,7 @@ def test_the_description_says_which_scope_opens_what(client: FlaskClient) -> Non
     assert described["paths"]["/livez"]["get"]["security"] == []
     assert {"401", "403", "429"} <= described["paths"]["/add"]["post"]["responses"].keys()
     assert not {"401", "403", "429"} & described["paths"]["/livez"]["get"]["responses"].keys()
-    assert "scope <code>write</code>" in client.get("/docs").text
+    assert "scope `write`" in described["paths"]["/add"]["post"]["description"]
 
 
 def test_where_there_are_no_keys_the_description_asks_for_none(

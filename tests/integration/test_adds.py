@@ -4,29 +4,24 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
 from redis import Redis
 
+from common.queue.host_limits import HostLimit
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.ledger import OPEN, TASK, HostPlaces, Ledger
-from common.queue.tasks import Closing, State
+from common.queue.keys import OPEN, TASK, UPLOAD
+from common.queue.tasks import State
 from common.redis.client import connect
+from support.images import upload
+from support.tasks import end
+from support.waiting import wait_until
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
 NOWHERE = "redis://127.0.0.1:1/0"
-
-
-def picture() -> tuple[io.BytesIO, str]:
-    out = io.BytesIO()
-    Image.linear_gradient("L").save(out, "PNG")
-    out.seek(0)
-    return out, "cat.png"
 
 
 def by_url(*numbers: int) -> dict[str, Any]:
@@ -56,7 +51,7 @@ def jobs(redis: Redis, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any
 
 
 def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis: Redis) -> None:
-    data = by_url(0, 2) | {"images[1]": picture(), "filepaths[1]": "one", "metadata[1]": '{"album": "cats"}'}
+    data = by_url(0, 2) | {"images[1]": upload(), "filepaths[1]": "one", "metadata[1]": '{"album": "cats"}'}
 
     answer = add_many(client, data)
 
@@ -70,13 +65,13 @@ def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis:
         ("one", None, {"album": "cats"}, SINGLE_QUEUE),
         ("2", URL, None, SINGLE_QUEUE),
     ]
-    assert [real_redis.ttl(f"match:upload:{job['upload']}") for job in kept if job["upload"]] == [-1]
+    assert [real_redis.ttl(UPLOAD + job["upload"]) for job in kept if job["upload"]] == [-1]
 
 
 def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
-    client = make_client(real_redis, host_places=HostPlaces(most=1, lease_s=20))
+    client = make_client(real_redis, host_limit=HostLimit(slots=1, lease_s=20))
 
     answer = client.post("/add", data={"url": "http://Busy.Example.:80/a.jpg", "filepath": "a"})
 
@@ -90,7 +85,7 @@ def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
         ({"urls[1]": URL}, "filepaths[1]", "missing_parameter"),
         ({"filepaths[1]": "a"}, "images[1]", "missing_parameter"),
         ({"filepaths[1]": "a", "urls[1]": "http://127.0.0.1/"}, "urls[1]", "private_address"),
-        ({"filepaths[1]": "a", "urls[1]": URL, "images[1]": picture()}, "urls[1]", "wrong_parameter"),
+        ({"filepaths[1]": "a", "urls[1]": URL, "images[1]": upload()}, "urls[1]", "wrong_parameter"),
         ({"filepaths[1]": "a", "images[1]": (io.BytesIO(b"text"), "a")}, "images[1]", "not_an_image"),
         ({"filepaths[1]": "a", "images[1]": (io.BytesIO(b"x" * 100_001), "a")}, "images[1]", "too_large"),
         ({"filepaths[1]": "a", "urls[1]": URL, "metadata[1]": "[]"}, "metadata[1]", "wrong_parameter"),
@@ -107,13 +102,13 @@ def test_one_bad_item_never_costs_the_others(client: FlaskClient, wrong: dict[st
 
 
 def test_the_picture_of_an_item_is_told_by_the_items_own_parameters(client: FlaskClient) -> None:
-    twice = {"filepaths[1]": "b", "urls[1]": URL, "images[1]": picture()}
+    twice = {"filepaths[1]": "b", "urls[1]": URL, "images[1]": upload()}
 
     answer = add_many(client, {"filepaths[0]": "a", **twice})
 
     assert [one["error"] for one in answer.json["result"]] == [
         ["images[0] or urls[0] is required"],
-        ["urls[1] and images[1] are both given: one of them is enough"],
+        ["urls[1] and images[1] are mutually exclusive"],
     ]
 
 
@@ -156,7 +151,7 @@ def test_a_hundred_items_with_metadata_are_taken(make_client: Callable[..., Flas
 def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_back(
     client: FlaskClient, real_redis: Redis
 ) -> None:
-    data = {f"images[{number}]": picture() for number in range(13)}
+    data = {f"images[{number}]": upload() for number in range(13)}
 
     answer = add_many(client, data | {f"filepaths[{number}]": f"{number}" for number in range(13)})
 
@@ -164,7 +159,7 @@ def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_
     accepted, refused = answer.json["result"][:10], answer.json["result"][10:]
     assert [one["status"] for one in accepted] == ["ok"] * 10
     assert {(one["code"], one["retry_after"] > 0) for one in refused} == {("overloaded", True)}
-    assert len(list(real_redis.scan_iter("match:upload:*"))) == 10
+    assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 10
 
 
 def test_without_redis_many_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
@@ -178,9 +173,9 @@ def test_many_are_waited_for_together(client: FlaskClient, real_redis: Redis) ->
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1, 2) | {"wait": "30"})
         first, second, third = wait_for_open(real_redis, 3)
-        close(real_redis, Closing(task_id=first, state=State.SUCCEEDED))
-        close(real_redis, Closing(task_id=second, state=State.FAILED, code="http_status", error="it was not there"))
-        close(real_redis, Closing(task_id=third, state=State.SUPERSEDED))
+        end(real_redis, first, State.SUCCEEDED)
+        end(real_redis, second, State.FAILED, code="http_status", error="it was not there")
+        end(real_redis, third, State.SUPERSEDED)
 
     answer = waiting.result()
     assert (answer.status_code, answer.json["status"], len(answer.json["error"])) == (200, "warn", 2)
@@ -196,7 +191,7 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "0.5"})
         _, second = wait_for_open(real_redis, 2)
-        close(real_redis, Closing(task_id=second, state=State.SUCCEEDED))
+        end(real_redis, second, State.SUCCEEDED)
 
     answer = waiting.result()
     assert answer.status_code == 202
@@ -205,15 +200,9 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
 
 def wait_for_open(redis: Redis, count: int) -> list[str]:
     """Return the ids of open tasks, in the order of their requests."""
-    deadline = monotonic() + 30
-    while redis.zcard(OPEN) < count and monotonic() < deadline:
-        sleep(0.01)
+    wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
     ids = [task_id.decode() for task_id in redis.zrange(OPEN, 0, -1)]
     return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
-
-
-def close(redis: Redis, closing: Closing) -> None:
-    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
 
 
 def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskClient, real_redis: Redis) -> None:
@@ -301,7 +290,7 @@ def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret of the inside")
 
-    monkeypatch.setattr("api.routes.batch.accepted", broken)
+    monkeypatch.setattr("api.routes.batch.outcome_of", broken)
 
     [outcome] = batch(client, line("a"))
 

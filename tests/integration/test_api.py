@@ -1,35 +1,28 @@
 """The API on its own: what it answers when what it needs is away, full or broken."""
 
-import io
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
 from redis import Redis
 
 from api.services import Services
-from common.queue.ledger import OPEN, Ledger
-from common.queue.tasks import Closing, State
+from common.queue.keys import OPEN, UPLOAD
+from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
+from support.images import upload
+from support.tasks import end
+from support.waiting import wait_until
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
-def picture() -> tuple[io.BytesIO, str]:
-    out = io.BytesIO()
-    Image.linear_gradient("L").save(out, "PNG")
-    out.seek(0)
-    return out, "cat.png"
-
-
 def add(client: FlaskClient, **fields: str) -> Any:
-    return client.post("/add", data={"filepath": "cat.png", "image": picture(), **fields})
+    return client.post("/add", data={"filepath": "cat.png", "image": upload(), **fields})
 
 
 def test_an_add_is_accepted_and_told_where_its_task_is(client: FlaskClient) -> None:
@@ -45,7 +38,7 @@ def test_without_redis_an_add_is_told_to_come_back_and_searches_go_on(make_clien
     client = make_client(connect(NOWHERE))
 
     refused = add(client)
-    found = client.post("/search", data={"image": picture()})
+    found = client.post("/search", data={"image": upload()})
     ready = client.get("/readyz")
 
     assert (refused.status_code, refused.json["code"]) == (503, "queue_unavailable")
@@ -71,12 +64,12 @@ def test_a_store_that_takes_no_writes_is_told_and_goes_on_serving_searches(
 ) -> None:
     memory_store.read_only = True
 
-    found = client.post("/search", data={"image": picture()})
+    found = client.post("/search", data={"image": upload()})
     ready = client.get("/readyz")
 
     assert found.status_code == 200
     assert (ready.status_code, ready.json["status"]) == (200, "warn")
-    assert ready.json["error"] == ["the store takes no writes: read only"]
+    assert ready.json["error"] == ["the store accepts no writes: read only"]
 
 
 def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_redis: Redis) -> None:
@@ -85,7 +78,7 @@ def test_a_broker_that_is_away_costs_no_accepted_work(make_client: Any, real_red
     answer = add(client)
 
     assert answer.status_code == 202
-    assert real_redis.zcard("match:open") == 1
+    assert real_redis.zcard(OPEN) == 1
 
 
 def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_client: Any, real_redis: Redis) -> None:
@@ -96,7 +89,7 @@ def test_a_backlog_that_is_full_takes_no_more_and_leaves_nothing_behind(make_cli
 
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
     assert int(refused.headers["Retry-After"]) > 0
-    assert len(list(real_redis.scan_iter("match:upload:*"))) == 1
+    assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 1
 
 
 def test_a_redis_that_is_nearly_full_takes_no_more(make_client: Any, real_redis: Redis) -> None:
@@ -115,8 +108,8 @@ def test_searches_beyond_the_gate_are_refused_quickly_and_a_ping_passes(make_cli
     closure = client.application.view_functions["search"].__closure__ or ()
     [held] = [cell.cell_contents for cell in closure if isinstance(cell.cell_contents, Services)]
 
-    with held.searching.passage():
-        refused = client.post("/search", data={"image": picture()})
+    with held.search_limit.acquire():
+        refused = client.post("/search", data={"image": upload()})
         ping = client.get("/ping")
 
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
@@ -128,7 +121,7 @@ def test_waiting_adds_take_no_place_from_searches(make_client: Any, real_redis: 
 
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add, client, wait="1")
-        found = client.post("/search", data={"image": picture()})
+        found = client.post("/search", data={"image": upload()})
 
     assert found.status_code == 200
     assert waiting.result().status_code == 202
@@ -150,7 +143,7 @@ def test_what_is_stored_but_not_yet_sure_to_be_found_is_a_202(
         waiting = pool.submit(add, client, wait="30")
         [task_id] = wait_for_open(real_redis)
         memory_store.away = True
-        close(real_redis, Closing(task_id=task_id, state=State.SUCCEEDED))
+        end(real_redis, task_id, State.SUCCEEDED)
 
     assert (waiting.result().status_code, waiting.result().json["task"]["state"]) == (202, "succeeded")
 
@@ -159,7 +152,7 @@ def test_a_fault_of_ours_is_no_fault_of_the_picture(client: FlaskClient, real_re
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add, client, wait="30")
         [task_id] = wait_for_open(real_redis)
-        close(real_redis, Closing(task_id=task_id, state=State.FAILED, code="internal_error", error="broken"))
+        end(real_redis, task_id, State.FAILED, code="internal_error", error="broken")
 
     assert (waiting.result().status_code, "field" in waiting.result().json) == (500, False)
 
@@ -180,14 +173,7 @@ def test_a_redis_that_is_silent_holds_up_no_ping(make_client: Any, redis_server:
 
 
 def wait_for_open(redis: Redis) -> list[str]:
-    deadline = monotonic() + 30
-    while not (found := redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
-        sleep(0.01)
-    return [task_id.decode() for task_id in found]
-
-
-def close(redis: Redis, closing: Closing) -> None:
-    Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60).close([closing])
+    return [task_id.decode() for task_id in wait_until(lambda: redis.zrange(OPEN, 0, -1), "a task is open")]
 
 
 def test_a_fault_tells_nothing_of_the_inside(

@@ -1,30 +1,23 @@
 """Whether a server of this machine is there is asked of itself, not of a proxy."""
 
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
 from dev.asking import answers
 from dev.ports import free_port
+from support.http_servers import Handler, LocalServer, serving
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/readyz" else 503)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+class Readiness(Handler):
+    def answer(self) -> None:
+        self.reply(200 if self.path == "/readyz" else 503)
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving(LocalServer(Readiness)) as server:
+        yield server.url
 
 
 def test_a_proxy_for_the_outside_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

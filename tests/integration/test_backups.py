@@ -7,22 +7,24 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any, NoReturn, Self
 
-import numpy as np
 import pytest
 from redis import Redis
 
-from common.pictures.signature import LENGTH
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.task_pages import TaskPages
+from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
 from dev.elasticsearch_node import ALONE, Node, why_not
 from dev.redis_server import RedisServer, find_program
+from support import records
+from support.tasks import enqueue
+from support.waiting import wait_until
 
 WITHIN_S = 60.0
 # Some batches before the copy is taken, so that there is something to copy.
@@ -31,23 +33,7 @@ BATCH = 20
 
 
 def record(number: int) -> Record:
-    values = np.random.default_rng(number).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(
-        filepath=f"{number:06}",
-        seq=number + 1,
-        signatures=(values,),
-        metadata={"number": number},
-        added=1_700_000_000_000,
-        width=640,
-        height=480,
-    )
-
-
-def wait_until(true: Any, what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not true():
-        assert monotonic() < deadline, what
-        sleep(0.02)
+    return records.record(f"{number:06}", number + 1, records.signature(number), metadata={"number": number})
 
 
 # --- the embedded store ------------------------------------------------------
@@ -101,7 +87,7 @@ def test_a_copy_of_the_embedded_store_taken_while_it_is_written_holds_all_that_w
     restored.prepare()
 
     assert acknowledged <= restored.count() <= at_most
-    [[found]] = restored.candidates(record(7).signatures[0][None], limit=1)
+    [[found]] = restored.candidates(records.signature(7)[None], limit=1)
     assert found.filepath == "000007"
     assert restored.records(["000007"])["000007"].metadata == {"number": 7}
     restored.close()
@@ -116,10 +102,10 @@ def ledger_of(server: RedisServer) -> Ledger:
 
 def accept_some(ledger: Ledger) -> tuple[list[str], str]:
     """Return the ids of tasks that are open, and that of one that failed."""
-    jobs = [AddJob(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
-    tasks = ledger.accept(jobs, queue=SINGLE_QUEUE)
+    jobs = [AddItem(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
+    tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
     failed = tasks.pop().id
-    ledger.close([Closing(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
+    ledger.finish([TaskResult(task_id=failed, state=State.FAILED, code="timeout", error="too slow")])
     return [task.id for task in tasks], failed
 
 
@@ -150,11 +136,11 @@ def test_a_redis_restored_from_a_copy_over_the_network_knows_all_that_was_open(t
             "the append-only files are written",
         )
     with RedisServer(tmp_path / "after") as restored:
-        ledger = ledger_of(restored)
+        ledger, pages = ledger_of(restored), TaskPages(Redis.from_url(restored.url))
 
         assert ledger.open_count() == len(waiting)
-        assert {found.id for found in ledger.page(State.PENDING, limit=100).tasks} == set(waiting)
-        assert [(found.id, found.code) for found in ledger.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
+        assert {found.id for found in pages.page(State.PENDING, limit=100).tasks} == set(waiting)
+        assert [(found.id, found.code) for found in pages.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
 
 
 def test_a_redis_with_append_only_files_does_not_look_at_a_copy(tmp_path: Path) -> None:
@@ -217,7 +203,7 @@ def test_an_index_restored_from_a_snapshot_is_searched_under_its_alias(node: Nod
 
     store.prepare()
     assert store.count() == FEW
-    [[found]] = store.candidates(record(7).signatures[0][None], limit=1)
+    [[found]] = store.candidates(records.signature(7)[None], limit=1)
     assert found.filepath == "000007"
     store.put([record(FEW)])
     assert store.records([f"{FEW:06}"])

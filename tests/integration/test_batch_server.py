@@ -1,15 +1,12 @@
-"""Streams of lines against a real server: their size, clients that read early or late, and clients that vanish."""
+"""Batches of lines against a real server: their size, broken bodies, and clients that vanish."""
 
 import json
-import os
 import socket
-import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -17,9 +14,10 @@ import requests
 from redis import Redis
 
 from common.queue.jobs import BATCH_QUEUE
-from common.queue.ledger import OPEN
-from dev.ports import free_port
+from common.queue.keys import OPEN
 from dev.redis_server import RedisServer
+from support.processes import Api, serving_api
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 50_000
@@ -27,45 +25,11 @@ MANY = 50_000
 GROWTH_KB = 24_000
 
 
-class Api:
-    """A running API of one process, and no workers."""
-
-    def __init__(self, port: int, pid: int) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self._pid = pid
-
-    def most_memory_kb(self) -> int:
-        """Return the most that its serving process has held."""
-        [child] = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
-        lines = Path(f"/proc/{child}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
-
-
 @pytest.fixture(scope="module")
 def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("api")
-    port = free_port()
-    environment = {
-        "PORT": str(port),
-        "MATCH_API_HOST": "127.0.0.1",
-        "WORKER_COUNT": "1",
-        "MATCH_API_THREADS": "8",
-        "REDIS_URL": redis_server.url,
-        "MATCH_STORE_URL": f"sqlite:///{folder}/match.db",
-    }
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "api"], cwd=ROOT, env=os.environ | environment, stderr=log, stdout=log
-        )
-        api = Api(port, process.pid)
-        wait_until(lambda: answers(api.url))
+    with serving_api(folder, {"REDIS_URL": redis_server.url, "MATCH_API_THREADS": "8"}) as api:
         yield api
-        process.terminate()
-        assert process.wait(90) == 0
 
 
 @pytest.fixture
@@ -75,18 +39,15 @@ def api(served: Api, real_redis: Redis) -> Api:
     return served
 
 
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/livez", timeout=5).ok
-    except (requests.ConnectionError, requests.Timeout):
-        return False
+def most_memory_kb(api: Api) -> int:
+    """Return the most that its serving process has held."""
+    [child] = Path(f"/proc/{api.pid}/task/{api.pid}/children").read_text().split()
+    lines = Path(f"/proc/{child}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def wait_until(done: Any) -> None:
-    deadline = monotonic() + 60
-    while not done():
-        assert monotonic() < deadline, "it did not come about in time"
-        sleep(0.05)
+def connect(api: Api) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", api.port), timeout=30)
 
 
 def sent(redis: Redis) -> set[str]:
@@ -110,35 +71,24 @@ def post(api: Api, body: Any) -> requests.Response:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the most memory that a process has held is told by /proc")
-def test_a_request_of_50_000_lines_is_never_held_in_memory(api: Api, real_redis: Redis) -> None:
+def test_batch_of_50_000_lines_is_never_held_in_memory(api: Api, real_redis: Redis) -> None:
     post(api, lines(1000)).content  # noqa: B018 - what serving takes once is taken
     real_redis.flushall()
-    before = api.most_memory_kb()
+    before = most_memory_kb(api)
 
     with post(api, lines(MANY)) as answer:
-        outcomes = [json.loads(text) for text in answer.iter_lines()]
+        texts = list(answer.iter_lines())
+    outcomes = [json.loads(text) for text in texts]
 
     assert [outcome["line"] for outcome in outcomes] == list(range(1, MANY + 1))
     assert {outcome["status"] for outcome in outcomes} == {"ok"}
+    assert int(answer.headers["Content-Length"]) == sum(len(text) + 1 for text in texts)
     assert real_redis.zcard(OPEN) == len(sent(real_redis)) == MANY
-    assert api.most_memory_kb() - before < GROWTH_KB
+    assert most_memory_kb(api) - before < GROWTH_KB
 
 
-def test_outcomes_come_while_lines_are_still_sent(api: Api) -> None:
-    with api.connect() as connection:
-        connection.sendall(head("Transfer-Encoding: chunked") + chunk(b"".join(lines(2000))))
-        reply = HTTPResponse(connection)
-        reply.begin()
-        first = json.loads(reply.readline())
-        connection.sendall(chunk(line(2000)) + chunk(b""))
-        rest = [json.loads(text)["line"] for text in reply]
-
-    assert (reply.status, first["line"], first["status"]) == (200, 1, "ok")
-    assert rest == list(range(2, 2002))
-
-
-def test_what_was_accepted_stays_when_the_client_vanishes(api: Api, real_redis: Redis) -> None:
-    with api.connect() as connection:
+def test_accepted_lines_stay_when_the_client_vanishes(api: Api, real_redis: Redis) -> None:
+    with connect(api) as connection:
         connection.sendall(head("Transfer-Encoding: chunked") + chunk(b"".join(lines(5000)) + b'{"url": "htt'))
         wait_until(lambda: real_redis.zcard(OPEN) > 0)
 
@@ -147,8 +97,8 @@ def test_what_was_accepted_stays_when_the_client_vanishes(api: Api, real_redis: 
     assert 1 < real_redis.zcard(OPEN) == len(sent(real_redis)) <= 5001
 
 
-def test_a_body_that_ends_before_its_time_is_told_after_its_whole_lines(api: Api) -> None:
-    with api.connect() as connection:
+def test_body_that_ends_early_is_reported_after_its_lines(api: Api) -> None:
+    with connect(api) as connection:
         connection.sendall(head("Content-Length: 1000000") + line(0) + line(1) + line(2)[:-2])
         connection.shutdown(socket.SHUT_WR)
         reply = HTTPResponse(connection)
@@ -156,12 +106,12 @@ def test_a_body_that_ends_before_its_time_is_told_after_its_whole_lines(api: Api
         outcomes = [json.loads(text) for text in reply]
 
     assert [(outcome["line"], outcome["status"]) for outcome in outcomes] == [(1, "ok"), (2, "ok"), (3, "fail")]
-    assert outcomes[-1]["code"] == "cut_body"
+    assert outcomes[-1]["code"] == "truncated_body"
 
 
 @pytest.mark.parametrize("chunk_of_none", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\n12345xx"])
-def test_chunks_that_are_none_are_told(api: Api, chunk_of_none: bytes) -> None:
-    with api.connect() as connection:
+def test_malformed_chunks_are_reported(api: Api, chunk_of_none: bytes) -> None:
+    with connect(api) as connection:
         connection.sendall(head("Transfer-Encoding: chunked") + chunk(line(0)) + chunk_of_none)
         connection.shutdown(socket.SHUT_WR)
         reply = HTTPResponse(connection)
@@ -169,7 +119,7 @@ def test_chunks_that_are_none_are_told(api: Api, chunk_of_none: bytes) -> None:
         outcomes = [json.loads(text) for text in reply]
 
     assert reply.status == 200
-    assert outcomes[-1]["code"] == "cut_body"
+    assert outcomes[-1]["code"] == "truncated_body"
 
 
 def head(framing: str) -> bytes:

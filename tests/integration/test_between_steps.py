@@ -12,24 +12,33 @@ from PIL import Image
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
+from api.publisher import Publisher
+from api.use_cases.manage_tasks import ManageTasks
 from common.errors import QueueUnavailable, StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
-from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.ledger import FAILED, FETCHING, OPEN, HostPlaces, Ledger
-from common.queue.tasks import Closing, Refusal, State
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.failures import Failures
+from common.queue.host_limits import HostLimit, HostSlots
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
+from common.queue.keys import FAILED, OPEN, SLOTS, UNACKED, UNACKED_INDEX, UPLOAD
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
+from common.queue.tasks import RetryRejected, State, TaskResult
 from common.redis.client import connect
+from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
-from workers.hosts import Hosts
-from workers.pipeline import MOST_DEATHS, Pipeline
-from workers.settlement import Settlement
+from support.tasks import enqueue
+from workers.finishing import TaskFinisher
+from workers.host_limiter import HostLimiter
+from workers.pipeline import MAX_CRASHES, Pipeline
+from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
 from workers.writer import Writer
 
 KEEP_S = 600
@@ -71,18 +80,21 @@ def lossy(redis_server: RedisServer, real_redis: Redis) -> Iterator[Lossy]:
     lossy.client.close()
 
 
+HOST_LIMIT = HostLimit(slots=1, lease_s=LEASE_S)
+
+
 def ledger_in(redis: Redis, *, max_open: int = 1000) -> Ledger:
     return Ledger(
         redis,
         max_open=max_open,
         finished_keep_s=KEEP_S,
         failed_keep_s=KEEP_S,
-        host_places=HostPlaces(most=1, lease_s=LEASE_S),
+        host_limit=HOST_LIMIT,
     )
 
 
 def uploads_in(redis: Redis, *, max_bytes: int = 1000) -> Uploads:
-    return RedisUploads(redis, room=Admission(redis, max_percent=80), max_bytes=max_bytes)
+    return RedisUploads(redis, admission=Admission(redis, max_percent=80), max_bytes=max_bytes)
 
 
 @pytest.fixture
@@ -96,14 +108,19 @@ def uploads(real_redis: Redis) -> Uploads:
 
 
 @pytest.fixture
-def recovery(ledger: Ledger, uploads: Uploads, publisher: Publisher) -> Recovery:
-    return Recovery(ledger, uploads, publisher)
+def failures(real_redis: Redis) -> Failures:
+    return Failures(real_redis)
+
+
+@pytest.fixture
+def recovery(ledger: Ledger, uploads: Uploads, publisher: Publisher) -> ManageTasks:
+    return ManageTasks(ledger, uploads, publisher)
 
 
 def accept(ledger: Ledger, uploads: Uploads, data: bytes = b"bytes") -> tuple[str, str]:
     """Accept an upload, and return its task and its claim check."""
     claim = uploads.put(data)
-    [task] = ledger.accept([AddJob(filepath="a", upload=claim)], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
     uploads.keep(claim)
     return task.id, claim
 
@@ -112,7 +129,7 @@ def fail(ledger: Ledger, uploads: Uploads, task_id: str) -> None:
     claim = ledger.begin(task_id)
     assert claim is not None
     uploads.drop(list(ledger.uploads_of([task_id]).values()), after_s=KEEP_S)
-    ledger.close([Closing(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
 
 
 def state(ledger: Ledger, task_id: str) -> State:
@@ -124,25 +141,25 @@ def state(ledger: Ledger, task_id: str) -> State:
 def test_an_upload_whose_answer_was_lost_counts_once(lossy: Lossy, uploads: Uploads, room: Any) -> None:
     lossy.loses = True
 
-    claim = RedisUploads(lossy.client, room=room, max_bytes=1000).put(b"a" * 100)
+    upload_id = RedisUploads(lossy.client, admission=room, max_bytes=1000).put(b"a" * 100)
 
     held = uploads.held_bytes()
-    uploads.drop([claim])
+    uploads.drop([upload_id])
     assert (lossy.loses, held, uploads.held_bytes()) == (False, 100, 0)
 
 
 def test_an_upload_that_just_fits_fits_also_when_its_answer_was_lost(lossy: Lossy, uploads: Uploads, room: Any) -> None:
     lossy.loses = True
 
-    claim = RedisUploads(lossy.client, room=room, max_bytes=100).put(b"a" * 100)
+    upload_id = RedisUploads(lossy.client, admission=room, max_bytes=100).put(b"a" * 100)
 
-    assert uploads.get(claim) == b"a" * 100
+    assert uploads.get(upload_id) == b"a" * 100
 
 
 def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
     lossy: Lossy, ledger: Ledger, uploads: Uploads, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_id, claim = accept(ledger, uploads)
+    task_id, upload_id = accept(ledger, uploads)
     unheard = ledger_in(lossy.client)
     cancel = unheard.cancel
     # The script is known to Redis by then.
@@ -154,18 +171,18 @@ def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
 
     monkeypatch.setattr(unheard, "cancel", cancel_unheard)
 
-    Recovery(unheard, uploads, publisher).cancel(task_id)
+    ManageTasks(unheard, uploads, publisher).cancel(task_id)
 
     assert lossy.loses is False
     assert state(ledger, task_id) is State.CANCELLED
-    assert uploads.get(claim) is None
+    assert uploads.get(upload_id) is None
     assert uploads.held_bytes() == 0
 
 
 def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_id, claim = accept(ledger, uploads)
+    task_id, upload_id = accept(ledger, uploads)
     cancel = ledger.cancel
 
     def cancel_too_late(task_id: str) -> State | None:
@@ -177,13 +194,13 @@ def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
     was = recovery.cancel(task_id)
 
     assert was is State.FAILED
-    assert 0 < real_redis.ttl(f"match:upload:{claim}") <= KEEP_S
+    assert 0 < real_redis.ttl(UPLOAD + upload_id) <= KEEP_S
 
 
 def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_id, claim = accept(ledger, uploads)
+    task_id, upload_id = accept(ledger, uploads)
     cancel = ledger.cancel
 
     def cancel_too_late(task_id: str) -> State | None:
@@ -195,16 +212,22 @@ def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
     was = recovery.cancel(task_id)
 
     assert was is State.RUNNING
-    assert uploads.get(claim) == b"bytes"
-    assert real_redis.ttl(f"match:upload:{claim}") > KEEP_S
+    assert uploads.get(upload_id) == b"bytes"
+    assert real_redis.ttl(UPLOAD + upload_id) > KEEP_S
 
 
 def test_what_is_retried_while_room_is_made_keeps_its_upload(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+    recovery: ManageTasks,
+    ledger: Ledger,
+    uploads: Uploads,
+    memory_store: Any,
+    real_redis: Redis,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    task_id, claim = accept(ledger, uploads, b"a" * 990)
+    task_id, upload_id = accept(ledger, uploads, b"a" * 990)
     fail(ledger, uploads, task_id)
-    failed_after = ledger.failed_after
+    failed_after = failures.after
     refusals = []
 
     def failed_until_now(at: int, *, limit: int) -> list[tuple[str, int]]:
@@ -212,61 +235,68 @@ def test_what_is_retried_while_room_is_made_keeps_its_upload(
         refusals.extend(recovery.retry([task_id]))
         return found
 
-    monkeypatch.setattr(ledger, "failed_after", failed_until_now)
+    monkeypatch.setattr(failures, "after", failed_until_now)
 
-    emptied = Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+    emptied = Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).evict_uploads()
 
     assert (refusals, emptied) == ([None], 0)
-    assert uploads.get(claim) == b"a" * 990
+    assert uploads.get(upload_id) == b"a" * 990
 
 
 def test_what_is_retried_after_its_upload_made_room_says_so(
-    recovery: Recovery, ledger: Ledger, uploads: Uploads, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+    recovery: ManageTasks,
+    ledger: Ledger,
+    uploads: Uploads,
+    memory_store: Any,
+    real_redis: Redis,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    task_id, claim = accept(ledger, uploads, b"a" * 990)
+    task_id, upload_id = accept(ledger, uploads, b"a" * 990)
     fail(ledger, uploads, task_id)
-    there = uploads.there
+    existing = uploads.existing
 
-    def there_until_now(claims: Sequence[str]) -> set[str]:
-        found = there(claims)
-        Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+    def existing_until_now(upload_ids: Sequence[str]) -> set[str]:
+        found = existing(upload_ids)
+        Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).evict_uploads()
         return found
 
-    monkeypatch.setattr(uploads, "there", there_until_now)
+    monkeypatch.setattr(uploads, "existing", existing_until_now)
 
     refusals = recovery.retry([task_id])
 
-    assert refusals == [Refusal.UPLOAD_LOST]
+    assert refusals == [RetryRejected.UPLOAD_LOST]
     assert state(ledger, task_id) is State.FAILED
-    assert uploads.get(claim) is None
+    assert uploads.get(upload_id) is None
 
 
 def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload(
-    ledger: Ledger, uploads: Uploads, memory_store: Any, real_redis: Redis
+    ledger: Ledger, uploads: Uploads, memory_store: Any, real_redis: Redis, failures: Failures
 ) -> None:
-    task_id, claim = accept(ledger, uploads, b"a" * 990)
+    task_id, upload_id = accept(ledger, uploads, b"a" * 990)
     real_redis.zadd(FAILED, {task_id: 1})
 
-    Tidying(ledger, memory_store, uploads, KEEP_S).make_room()
+    Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).evict_uploads()
 
-    assert uploads.get(claim) == b"a" * 990
+    assert uploads.get(upload_id) == b"a" * 990
 
 
 @pytest.fixture
 def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[Pipeline]:
     uploads = uploads_in(real_redis, max_bytes=1_000_000)
-    settlement = Settlement(ledger, uploads, failed_keep_s=KEEP_S)
-    writer = Writer(memory_store, settlement, most=10, linger_s=0, hold_s=0)
+    finisher = TaskFinisher(ledger, uploads, failed_keep_s=KEEP_S)
+    writer = Writer(memory_store, finisher, DecodeAttempts(real_redis), most=10, linger_s=0, hold_s=0)
     fetcher = Fetcher(max_bytes=1000, timeout_s=1)
     yield Pipeline(
         ledger=ledger,
+        decode_attempts=DecodeAttempts(real_redis),
         uploads=uploads,
         fetcher=fetcher,
         slot=ComputeSlot(timeout_s=30),
         limits=Limits(),
         writer=writer,
-        settlement=settlement,
-        hosts=Hosts(ledger, lambda *_: None),
+        finisher=finisher,
+        host_limiter=HostLimiter(HostSlots(real_redis, HOST_LIMIT), lambda *_: None),
     )
     fetcher.close()
     writer.close()
@@ -278,14 +308,14 @@ def test_a_picture_that_ends_workers_is_not_decoded_again_when_its_end_could_not
     out = io.BytesIO()
     Image.linear_gradient("L").save(out, "PNG")
     deadly, other = (accept(ledger, pipeline.uploads, out.getvalue())[0] for _ in range(2))
-    for _ in range(MOST_DEATHS):
-        ledger.risk(deadly)
+    for _ in range(MAX_CRASHES):
+        pipeline.decode_attempts.start(deadly)
 
-    def unanswered(_closings: Sequence[Closing]) -> int:
+    def unanswered(_closings: Sequence[TaskResult]) -> int:
         raise QueueUnavailable("Redis does not answer")
 
     with monkeypatch.context() as away:
-        away.setattr(ledger, "close", unanswered)
+        away.setattr(ledger, "finish", unanswered)
         with pytest.raises(QueueUnavailable):
             pipeline.run(deadly)
     pipeline.run(other)
@@ -313,14 +343,17 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def make_sweeper(ledger: Ledger, memory_store: Any, real_redis: Redis, queue: Queue) -> Callable[..., Sweeper]:
+def make_sweeper(
+    ledger: Ledger, failures: Failures, memory_store: Any, real_redis: Redis, queue: Queue
+) -> Callable[..., Sweeper]:
     def make(uploads: Uploads, *, every_s: float = 60) -> Sweeper:
         return Sweeper(
             real_redis,
-            ledger,
+            StaleTasks(real_redis),
+            Leases(real_redis),
             queue.send,
-            hosts=Hosts(ledger, queue.send),
-            tidying=Tidying(ledger, memory_store, uploads, KEEP_S),
+            host_limiter=HostLimiter(HostSlots(real_redis, HOST_LIMIT), queue.send),
+            retention=Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S),
             every_s=every_s,
             lost_after_s=60,
             batch=100,
@@ -330,8 +363,8 @@ def make_sweeper(ledger: Ledger, memory_store: Any, real_redis: Redis, queue: Qu
 
 
 def accept_long_ago(ledger: Ledger, redis: Redis) -> str:
-    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
-    redis.zadd(OPEN, {task.id: ledger.now_ms() - LONG_AGO_MS})
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    redis.zadd(OPEN, {task.id: now_ms(redis) - LONG_AGO_MS})
     return task.id
 
 
@@ -341,10 +374,10 @@ def test_half_an_acknowledgement_hides_no_loss(
     held, retried = (accept_long_ago(ledger, real_redis) for _ in range(2))
     for task_id in (held, retried):
         body = b64encode(json.dumps([[task_id], {}, {}]).encode()).decode()
-        real_redis.hset("unacked", task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-        real_redis.zadd("unacked_index", {task_id: 1})
+        real_redis.hset(UNACKED, task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+        real_redis.zadd(UNACKED_INDEX, {task_id: 1})
     # What stands first in an acknowledgement, and Redis ended after it.
-    real_redis.zrem("unacked_index", retried)
+    real_redis.zrem(UNACKED_INDEX, retried)
 
     make_sweeper(uploads).sweep()
 
@@ -366,7 +399,12 @@ def test_uploads_that_are_away_hold_up_no_sweep(
 
 
 def test_a_store_that_is_away_keeps_no_ended_upload(
-    ledger: Ledger, memory_store: Any, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger,
+    memory_store: Any,
+    uploads: Uploads,
+    real_redis: Redis,
+    failures: Failures,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     purged = Event()
 
@@ -377,7 +415,7 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
     monkeypatch.setattr(memory_store, "purge", away)
 
     with pytest.raises(StoreUnavailable):
-        Tidying(ledger, memory_store, uploads, KEEP_S).purge()
+        Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).purge()
 
     assert purged.is_set()
 
@@ -385,9 +423,9 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
 def test_a_place_at_a_host_from_before_the_clock_was_set_back_holds_nobody_up(
     ledger: Ledger, real_redis: Redis
 ) -> None:
-    [task] = ledger.accept([AddJob(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
     # Its worker died in the hour that comes again now.
-    real_redis.zadd(FETCHING + "example.org", {"another": ledger.now_ms() + LONG_AGO_MS})
+    real_redis.zadd(SLOTS + "example.org", {"another": now_ms(real_redis) + LONG_AGO_MS})
 
     begun = ledger.begin(task.id)
 

@@ -5,22 +5,24 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from typing import Any
 
-import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
-from workers.settlement import Settlement
+from support.http_servers import Handler, LocalServer, serving
+from support.records import record
+from support.tasks import enqueue
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 MIB = 1024 * 1024
@@ -29,16 +31,17 @@ INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}
 TAKEN, UNANSWERED = 200, 0
 # How an item is answered, by its filepath and how often it has come.
 ByItem = Callable[[str, int], int]
+HEADERS = {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"}
 
 
-class Cluster(ThreadingHTTPServer):
+class Cluster(LocalServer):
     """Keeps the newest version of each document, as Elasticsearch does.
 
     `whole`, `by_item` and `largest`, in bytes, are its troubles.
     """
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.lock = threading.Lock()
         self.kept: dict[str, tuple[int, str]] = {}
         self.came: Counter[str] = Counter()
@@ -46,10 +49,6 @@ class Cluster(ThreadingHTTPServer):
         self.whole: Iterator[int] = repeat(TAKEN)
         self.by_item: ByItem = lambda _path, _times: TAKEN
         self.largest = BULK_BYTES
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
     def bulk(self, body: bytes) -> tuple[int, Any]:
         with self.lock:
@@ -73,42 +72,29 @@ class Cluster(ThreadingHTTPServer):
         return {"status": TAKEN, "result": "updated"}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Cluster
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        self._answer(200, {"version": {"number": "9.2.0"}} if self.path == "/" else INDEX)
-
-    def do_POST(self) -> None:
+    def answer(self) -> None:
+        if self.command in {"GET", "HEAD"}:
+            self._answer(200, {"version": {"number": "9.2.0"}} if self.path == "/" else INDEX)
+            return
         assert self.path.startswith("/images/_bulk?")
-        status, answer = self.server.bulk(self.rfile.read(int(self.headers["Content-Length"])))
+        status, answer = self.server.bulk(self.body())
         if status == UNANSWERED:
             self.close_connection = True
         else:
             self._answer(status, answer)
 
-    do_PUT = do_POST  # noqa: N815 - the base class's names
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        pass
-
     def _answer(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("X-Elastic-Product", "Elasticsearch")
-        self.end_headers()
-        self.wfile.write(data)
+        self.reply(status, json.dumps(body).encode(), HEADERS)
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with Cluster() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serving(Cluster()) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
@@ -118,21 +104,9 @@ def store(cluster: Cluster) -> Iterator[ElasticStore]:
     store.close()
 
 
-def record(filepath: str, seq: int, metadata: Any = None) -> Record:
-    return Record(
-        filepath=filepath,
-        seq=seq,
-        signatures=(np.ones(LENGTH, np.int8),),
-        metadata=metadata,
-        added=1,
-        width=1,
-        height=1,
-    )
-
-
 def large(count: int) -> list[Record]:
     """Return records with as much metadata as a request may bring."""
-    return [record(f"{seq}.jpg", seq, {"text": ["x" * 8_000] * 8}) for seq in range(1, count + 1)]
+    return [record(f"{seq}.jpg", seq, metadata={"text": ["x" * 8_000] * 8}) for seq in range(1, count + 1)]
 
 
 def verdicts(written: Sequence[Written]) -> list[Verdict]:
@@ -145,8 +119,8 @@ def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticS
 
     written = store.put([record(path, seq) for seq, path in enumerate(answers, 1)])
 
-    held = [Verdict.HELD] * 3
-    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REFUSED, Verdict.STORED]
+    held = [Verdict.RETRY] * 3
+    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REJECTED, Verdict.STORED]
     assert [one.reason for one in written] == ["", "trouble 429", "trouble 503", "trouble 500", "trouble 400", ""]
 
 
@@ -164,7 +138,7 @@ def test_the_largest_record_fits_into_a_body(cluster: Cluster, store: ElasticSto
     # Each number has a label, and each label the whole path.
     metadata = {'"' * 40: list(range(12_000))}
 
-    written = store.put([record(f"{seq}.jpg", seq, metadata) for seq in range(1, 9)])
+    written = store.put([record(f"{seq}.jpg", seq, metadata=metadata) for seq in range(1, 9)])
 
     assert set(verdicts(written)) == {Verdict.STORED}
     assert max(cluster.bodies) <= BULK_BYTES
@@ -179,18 +153,18 @@ def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
     written = store.put(large(400))
 
     stored = verdicts(written).count(Verdict.STORED)
-    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.HELD] * (400 - stored)
+    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.RETRY] * (400 - stored)
     assert len(cluster.bodies) == 3
     assert stored > 200
     assert all(one.reason for one in written[stored:])
 
 
 def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, store: ElasticStore) -> None:
-    odd = record("odd.jpg", 2, {"a": float("nan")})
+    odd = record("odd.jpg", 2, metadata={"a": float("nan")})
 
     written = store.put([record("cat.jpg", 1), odd, record("dog.jpg", 3)])
 
-    assert verdicts(written) == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert verdicts(written) == [Verdict.STORED, Verdict.REJECTED, Verdict.STORED]
     assert sorted(path for _, path in cluster.kept.values()) == ["cat.jpg", "dog.jpg"]
 
 
@@ -206,25 +180,25 @@ def test_a_write_of_which_nothing_is_taken_is_an_error(
         store.put([record("cat.jpg", 1)])
 
     assert type(raised.value) is error
-    assert f"answered {status}: too much at once" in str(raised.value)
+    assert f"returned {status}: too much at once" in str(raised.value)
 
 
 @pytest.fixture
 def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callable[[int], list[State]]]:
     """Write so many pictures as a worker does, 32 at once; each filepath comes twice, its two soon after each other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
-    settlement = Settlement(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, settlement, most=20, linger_s=0.01, hold_s=60)
+    finisher = TaskFinisher(ledger, uploads, failed_keep_s=60)
+    writer = Writer(store, finisher, DecodeAttempts(fake_redis), most=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
         assert claim is not None
-        return writer.write(claim, record(claim.job.filepath, claim.seq))
+        return writer.write(claim, record(claim.filepath, claim.seq))
 
     def write(count: int) -> list[State]:
-        jobs = [AddJob(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
+        jobs = [AddItem(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
         with ThreadPoolExecutor(32) as pool:
-            return list(pool.map(write_one, [task.id for task in ledger.accept(jobs, queue=SINGLE_QUEUE)]))
+            return list(pool.map(write_one, [task.id for task in enqueue(ledger, jobs, queue=SINGLE_QUEUE)]))
 
     yield write
     writer.close()

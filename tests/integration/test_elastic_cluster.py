@@ -8,21 +8,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
 from redis import Redis
 
 from common.errors import StoreUnavailable
-from common.pictures.signature import LENGTH
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
+from common.queue.sequence import SequenceNumbers
 from common.queue.tasks import State
 from common.store.base import Health, Record, Tombstone, Verdict
 from common.store.elastic import ElasticStore, Shape
 from dev.elasticsearch_cluster import Cluster
 from dev.elasticsearch_node import why_not
-from workers.settlement import Settlement
+from support import records
+from support.tasks import enqueue
+from support.waiting import wait_until
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 # Three nodes start, two of them twice, on a machine that may be busy.
@@ -61,7 +65,7 @@ def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
     shape = Shape(shards=SHARDS, vectors="flat")
     store = ElasticStore(cluster.url, index=f"test-{uuid.uuid4().hex[:12]}", timeout_s=10, shape=shape)
     store.prepare()
-    wait_for(lambda: copies(leader, store) == 2 * SHARDS)
+    wait_until(lambda: copies(leader, store) == 2 * SHARDS)
     yield store
     store.close()
 
@@ -69,13 +73,6 @@ def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
 def copies(client: Elasticsearch, store: ElasticStore) -> int:
     """Return how many copies of shards answer, of the primaries and their replicas."""
     return int(client.cluster.health(index=store.index)["active_shards"])
-
-
-def wait_for(happens: Callable[[], bool], *, within_s: float = 40) -> None:
-    deadline = time.monotonic() + within_s
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
@@ -91,28 +88,19 @@ def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
 
 def put(store: ElasticStore, item: Record | Tombstone) -> Verdict:
     (written,) = store.put([item])
-    if written.verdict is Verdict.HELD:
+    if written.verdict is Verdict.RETRY:
         raise StoreUnavailable(written.reason)
     return written.verdict
 
 
 def record(filepath: str, seq: int) -> Record:
     """Return a record all of whose parts tell its seq."""
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(
-        filepath=filepath,
-        seq=seq,
-        signatures=(signature,),
-        metadata={"seq": seq},
-        added=seq,
-        width=seq % 1000,
-        height=1,
-    )
+    return records.record(filepath, seq, metadata={"seq": seq}, width=seq % 1000)
 
 
-def told(records: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
+def told(found: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
     return {
-        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(records.items())
+        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(found.items())
     }
 
 
@@ -122,9 +110,12 @@ class Load:
     `newest` is what was acknowledged: for each filepath the greatest seq, and whether that was a deletion.
     """
 
-    def __init__(self, store: ElasticStore, ledger: Ledger, writer: Writer, still: list[Record]) -> None:
+    def __init__(
+        self, store: ElasticStore, ledger: Ledger, sequence: SequenceNumbers, writer: Writer, still: list[Record]
+    ) -> None:
         self._store = store
         self._ledger = ledger
+        self._sequence = sequence
         self._writer = writer
         self.still = still
         self.newest: dict[str, tuple[int, bool]] = {}
@@ -140,7 +131,7 @@ class Load:
     def goes_on(self) -> None:
         """Return when many more pictures were written, and found, than now."""
         written, searched = self._written, self._searched
-        wait_for(lambda: self._broke() or (self._written > written + 300 and self._searched > searched + 30))
+        wait_until(lambda: self._broke() or (self._written > written + 300 and self._searched > searched + 30))
 
     def stop(self) -> None:
         self._over.set()
@@ -161,8 +152,8 @@ class Load:
 
     def _add(self, rng: random.Random) -> None:
         name = f"moving/{rng.randrange(MOVING)}.jpg" if rng.random() < 0.5 else f"once/{rng.getrandbits(64):x}.jpg"
-        job = AddJob(filepath=name, url="http://example.org")
-        (task,) = self._ledger.accept([job], queue=SINGLE_QUEUE)
+        job = AddItem(filepath=name, url="http://example.org")
+        (task,) = enqueue(self._ledger, [job], queue=SINGLE_QUEUE)
         claim = self._ledger.begin(task.id)
         assert claim is not None
         # The download: those that began later often end earlier.
@@ -171,7 +162,7 @@ class Load:
         self._acknowledged(job.filepath, claim.seq, deleted=False)
 
     def _delete(self, rng: random.Random) -> None:
-        tombstone = Tombstone(filepath=f"moving/{rng.randrange(MOVING)}.jpg", seq=self._ledger.take_seq(), added=1)
+        tombstone = Tombstone(filepath=f"moving/{rng.randrange(MOVING)}.jpg", seq=self._sequence.next(), added=1)
 
         time.sleep(rng.random() * 0.2)
         assert until_it_answers(lambda: put(self._store, tombstone)) in {Verdict.STORED, Verdict.SUPERSEDED}
@@ -207,8 +198,15 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
     assert {written.verdict for written in store.put(still)} == {Verdict.STORED}
     store.refresh()
     ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
-    writer = Writer(store, Settlement(ledger, uploads, failed_keep_s=600), most=200, linger_s=0.05, hold_s=60)
-    load = Load(store, ledger, writer, still)
+    writer = Writer(
+        store,
+        TaskFinisher(ledger, uploads, failed_keep_s=600),
+        DecodeAttempts(real_redis),
+        most=200,
+        linger_s=0.05,
+        hold_s=60,
+    )
+    load = Load(store, ledger, SequenceNumbers(real_redis), writer, still)
     yield load
     load.end()
     writer.close()
@@ -223,7 +221,7 @@ def test_while_no_master_leads_searches_go_on_and_writes_wait(
     store.refresh()
 
     cluster.master.kill()
-    wait_for(lambda: not store.health().writes)
+    wait_until(lambda: not store.health().writes)
     health = store.health()
     (near,) = store.candidates(cat.signatures[0][None], limit=1)
     records, count = store.records(["cat.jpg"]), store.count()
@@ -249,7 +247,7 @@ def test_data_nodes_die_one_after_the_other_and_nothing_is_lost(
     load.goes_on()
     alone = store.health()
     first.start()
-    wait_for(lambda: copies(leader, store) == 2 * SHARDS)
+    wait_until(lambda: copies(leader, store) == 2 * SHARDS)
     together = leader.cluster.health(index=store.index)["status"]
     load.goes_on()
     load.stop()

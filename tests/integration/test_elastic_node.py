@@ -5,10 +5,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,11 +14,13 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
-from common.store.base import Health, Record, Tombstone, Verdict
+from common.images.signature import LENGTH
+from common.store.base import Health, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon
 from dev.elasticsearch_node import Node, why_not
+from support.records import deletion, record
+from support.waiting import wait_until
 
 # It starts a node, and restarts it, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
@@ -63,22 +63,6 @@ def client(node: Node) -> Iterator[Elasticsearch]:
         yield client
 
 
-def record(filepath: str, seq: int) -> Record:
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(filepath=filepath, seq=seq, signatures=(signature,), added=seq, width=1, height=1)
-
-
-def deletion(filepath: str, seq: int) -> Tombstone:
-    return Tombstone(filepath=filepath, seq=seq, added=seq)
-
-
-def wait_for(happens: Callable[[], bool], *, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_several_processes_may_create_the_index_at_once(node: Node, index: str, client: Elasticsearch) -> None:
     command = [sys.executable, "-c", PREPARE, node.url, index]
     racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -111,11 +95,11 @@ def stand(client: Elasticsearch, index: str, how: str) -> None:
 
 
 MISFITS = {
-    "an index": "an index named .* that is not Match's",
-    "an empty alias": "holds something else than pictures",
-    "another's alias": "holds something else than pictures",
-    "several indices": "stands for several indices",
-    "an older mapping": r"does not fit .*metadata is flattened, labels is missing.*make reindex",
+    "an index": "an index named .* that is not an alias of Match",
+    "an empty alias": "which is not an index of images",
+    "another's alias": "which is not an index of images",
+    "several indices": "has several indices",
+    "an older mapping": r"is incompatible .*metadata is flattened, labels is missing.*make reindex",
 }
 
 
@@ -131,7 +115,7 @@ def test_what_stands_under_our_name_is_told_and_left_alone(
         store.prepare()
     (written,) = store.put([record("cat.jpg", 1)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert written.reason == store.health().detail == str(raised.value)
     assert not isinstance(raised.value, StoreUnavailable)
     assert "\n" not in written.reason
@@ -173,7 +157,7 @@ def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index
     client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
     store.prepare()
 
-    assert before == Health(reads=False, writes=False, detail="Elasticsearch answered 503: all shards failed")
+    assert before == Health(reads=False, writes=False, detail="Elasticsearch returned 503: all shards failed")
     assert store.health() == Health(reads=True, writes=True)
     assert store.count() == 0
     store.close()
@@ -186,10 +170,10 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
     prepare_soon(store)
-    wait_for(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
+    wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
     (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]
-    assert "that is not Match's" in line.getMessage()
+    assert "that is not an alias of Match" in line.getMessage()
     assert line.exc_info is None
     store.close()
 
@@ -266,7 +250,7 @@ def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore
         settings=Shape(shards=2).settings() | {"index.routing.allocation.total_shards_per_node": 1},
         wait_for_active_shards="0",
     )
-    wait_for(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
+    wait_until(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
     store = ElasticStore(node.url, index=index, timeout_s=30)
     yield store
     store.close()
@@ -291,9 +275,7 @@ def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
     with pytest.raises(StoreUnavailable):
         read(torn)
 
-    assert torn.health() == Health(
-        reads=False, writes=False, detail="Elasticsearch: a part of the index did not answer"
-    )
+    assert torn.health() == Health(reads=False, writes=False, detail="Elasticsearch: some shards did not respond")
 
 
 def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_theirs_is(
@@ -305,11 +287,11 @@ def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_
     first = torn.put(records)
     client.indices.put_settings(index=torn.index, settings={"index.routing.allocation.total_shards_per_node": None})
     torn.prepare()
-    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.HELD]
+    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.RETRY]
     second = torn.put(held)
 
-    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.HELD}
-    reasons = {one.reason for one in first if one.verdict is Verdict.HELD}
+    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.RETRY}
+    reasons = {one.reason for one in first if one.verdict is Verdict.RETRY}
     assert [reason.partition("]")[2] for reason in reasons] == ["[1] primary shard is not active Timeout: [1s]"]
     assert {written.verdict for written in second} == {Verdict.STORED}
     torn.refresh()
@@ -322,7 +304,7 @@ def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticSto
 
     (written,) = store.put([record("cat.jpg", 1)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert "no such index" in written.reason
     assert not client.indices.exists(index=store.index)
     with pytest.raises(StoreUnavailable):
@@ -336,25 +318,18 @@ def test_a_read_only_index_holds_writes_and_serves_reads(store: ElasticStore, cl
 
     (written,) = store.put([record("dog.jpg", 2)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert list(store.records(["cat.jpg"])) == ["cat.jpg"]
     health = store.health()
     assert (health.reads, health.writes, health.detail) == (True, False, "index.blocks.write")
 
 
 def test_a_document_that_cannot_be_indexed_is_refused_with_the_reason(store: ElasticStore) -> None:
-    bad = Record(
-        filepath="bad.jpg",
-        seq=2,
-        signatures=record("", 1).signatures,
-        added=1,
-        width=2**31,
-        height=1,
-    )
+    bad = record("bad.jpg", 2, width=2**31)
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
 
-    assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert [item.verdict for item in written] == [Verdict.STORED, Verdict.REJECTED, Verdict.STORED]
     assert "out of range" in written[1].reason
 
 
@@ -363,7 +338,7 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
     before = client.indices.get_mapping(index=store.index).body
 
     written = store.put(
-        [replace(record(f"{seq}.jpg", seq), metadata={f"{seq}-{k}": v for k, v in many.items()}) for seq in (1, 2)]
+        [record(f"{seq}.jpg", seq, metadata={f"{seq}-{k}": v for k, v in many.items()}) for seq in (1, 2)]
     )
 
     assert {item.verdict for item in written} == {Verdict.STORED}
@@ -373,18 +348,7 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
 
 
 def test_a_large_write_is_cut_into_bodies(store: ElasticStore) -> None:
-    items = [
-        Record(
-            filepath=f"{seq}.jpg",
-            seq=seq,
-            signatures=record("", seq).signatures,
-            metadata={"text": ["x" * 8000] * 8},
-            added=seq,
-            width=1,
-            height=1,
-        )
-        for seq in range(1, 301)
-    ]
+    items = [record(f"{seq}.jpg", seq, metadata={"text": ["x" * 8000] * 8}) for seq in range(1, 301)]
 
     written = store.put(items)
 
@@ -436,7 +400,7 @@ def test_deletions_hold_off_older_adds_across_a_restart_until_they_are_purged(
     purged = []
     for _ in range(3):
         store.refresh()
-        purged.append(store.purge(before=13, limit=1))
+        purged.append(store.purge(before=deletion("", 13).added, limit=1))
 
     assert [written.verdict for written in late] == [Verdict.SUPERSEDED] * 3
     assert purged == [1, 1, 0]

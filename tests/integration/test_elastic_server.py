@@ -5,9 +5,8 @@ import json
 import shutil
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from common.errors import StoreError, StoreUnavailable
 from common.store.base import Tombstone, Verdict
 from common.store.elastic import ElasticStore
+from support.http_servers import Handler, LocalServer, serving
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
 ELASTIC_9 = {"version": {"number": "9.1.0", "build_flavor": "default"}, "tagline": "You Know, for Search"}
@@ -26,24 +26,20 @@ OPENSEARCH = {"version": {"distribution": "opensearch", "number": "2.19.1"}, "ta
 OPENSEARCH_POSING = {"version": {"distribution": "opensearch", "number": "7.10.2"}}
 
 
-class Pretender(ThreadingHTTPServer):
+class Pretender(LocalServer):
     """Answers GET / with `root`, and all else as an empty cluster would, or as an old server refuses our client."""
 
     def __init__(self, root: Any, headers: dict[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.root = root
         self.headers = headers
         self.asked: list[tuple[str, str, str | None]] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Pretender
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
         if self.path == "/":
             self._answer(200, self.server.root)
@@ -52,27 +48,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, {})
 
-    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the base class's names
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        pass
-
     def _answer(self, status: int, body: Any) -> None:
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.send_response(status)
-        self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in self.server.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        self.body()
+        page = isinstance(body, str)
+        content = body if page else json.dumps(body)
+        kind = {"Content-Type": "text/html" if page else "application/json"}
+        self.reply(status, content.encode(), kind | self.server.headers)
 
 
 @pytest.fixture
 def pretend() -> Iterator[Callable[..., Pretender]]:
-    servers: list[Pretender] = []
+    running = ExitStack()
 
     def pretend(root: Any, headers: dict[str, str] | None = None, *, certificate: Path | None = None) -> Pretender:
         server = Pretender(root, headers or {})
@@ -80,14 +66,10 @@ def pretend() -> Iterator[Callable[..., Pretender]]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        servers.append(server)
-        return server
+        return running.enter_context(serving(server))
 
-    yield pretend
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with running:
+        yield pretend
 
 
 @pytest.fixture
@@ -120,13 +102,13 @@ def certificate(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("root", "headers", "told"),
     [
-        (OPENSEARCH, {}, "opensearch 2.19.1 answers: Match needs Elasticsearch 9 or later"),
-        (OPENSEARCH_POSING, {}, "opensearch 7.10.2 answers: Match needs Elasticsearch 9 or later"),
+        (OPENSEARCH, {}, "the server is opensearch 2.19.1: Match needs Elasticsearch 9 or later"),
+        (OPENSEARCH_POSING, {}, "the server is opensearch 7.10.2: Match needs Elasticsearch 9 or later"),
         (ELASTIC_7, {}, "Elasticsearch 7.10.2 is too old: Match needs 9 or later"),
         (ELASTIC_8, PRODUCT, "Elasticsearch 8.14.3 is too old: Match needs 9 or later"),
-        ("<html>It works!</html>", {}, "what answers is not Elasticsearch"),
-        ({"couchdb": "Welcome", "version": "3.3.3"}, {}, "what answers is not Elasticsearch"),
-        (["?"], {}, "what answers is not Elasticsearch"),
+        ("<html>It works!</html>", {}, "the server is not Elasticsearch"),
+        ({"couchdb": "Welcome", "version": "3.3.3"}, {}, "the server is not Elasticsearch"),
+        (["?"], {}, "the server is not Elasticsearch"),
     ],
     ids=["opensearch", "opensearch posing", "7", "8", "html", "couchdb", "list"],
 )
@@ -146,7 +128,7 @@ def test_a_server_that_cannot_serve_us_is_told_in_one_line_and_gets_nothing(
 
     assert not isinstance(raised.value, StoreUnavailable)
     assert (str(raised.value), store.health().detail, written.reason) == (told, told, told)
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert {(method, path) for method, path, _ in server.asked} == {("GET", "/")}
 
 
@@ -155,7 +137,7 @@ def test_an_index_that_is_not_there_yet_is_no_misfit(
 ) -> None:
     store = connect(pretend(ELASTIC_9, PRODUCT).url)
 
-    assert store.health().detail == "Elasticsearch: no index images yet"
+    assert store.health().detail == "Elasticsearch: index images does not exist yet"
 
 
 @pytest.mark.parametrize(
@@ -190,5 +172,5 @@ def test_https_is_checked_against_the_ca_file(
 
     trusting, doubting = connect(url, ca_file=ca_file).health(), connect(url).health()
 
-    assert trusting.detail == "Elasticsearch: no index images yet"
+    assert trusting.detail == "Elasticsearch: index images does not exist yet"
     assert "certificate verify failed" in doubting.detail

@@ -1,14 +1,11 @@
 """The examples of the documentation, run against the real app."""
 
 import json
-import re
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from html import escape, unescape
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -18,15 +15,17 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from redis import Redis
 
-from api.description.commands import HERE
+from api.description.code_samples import ORIGIN
 from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
 from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
-from common.pictures.signature import sign
-from common.queue.ledger import OPEN, Ledger
-from common.queue.tasks import Closing, State
+from common.images.signature import sign
+from common.queue.keys import OPEN
+from common.queue.tasks import State
 from common.store.base import Record
+from support.tasks import end, ledger_in
+from support.waiting import wait_until
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
 RUNS = [
@@ -64,22 +63,16 @@ def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureReque
         return TASK_ID
     added = client.post("/add", data={"url": "https://images.example.org/a.jpg", "filepath": CAT}).json["task"]["id"]
     if name in CAME_TO:
-        end(real_redis, added, CAME_TO[name])
+        ledger_in(real_redis).begin(added)
+        end(real_redis, added, CAME_TO[name], **(ENDS if CAME_TO[name] is State.FAILED else {}))
     return str(added)
-
-
-def end(redis: Redis, task_id: str, state: State) -> None:
-    ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
-    ledger.begin(task_id)
-    ledger.close([Closing(task_id=task_id, state=state, **(ENDS if state is State.FAILED else {}))])
 
 
 def end_what_opens(redis: Redis) -> None:
     """Store, as it were, the first picture that is added."""
-    deadline = monotonic() + 30
-    while not (found := redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
-        sleep(0.01)
-    end(redis, found[0].decode(), State.SUCCEEDED)
+    found = wait_until(lambda: redis.zrange(OPEN, 0, -1), "a task is open")
+    ledger_in(redis).begin(found[0].decode())
+    end(redis, found[0].decode())
 
 
 @contextmanager
@@ -109,18 +102,6 @@ def sent(value: Any) -> Any:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-@pytest.fixture
-def shown(client: FlaskClient, endpoint: Endpoint, method: str, example: Example) -> tuple[str, str, str]:
-    """What the page shows of an example: its command, the status of its reply and the body."""
-    text = client.get("/docs").get_data(as_text=True)
-    path = endpoint.path.replace("<id>", "{id}")
-    title = f'<h3><span class="method {method.lower()}">{method}</span> <code>{path}</code></h3>'
-    section = text.partition(title)[2].partition("</section>")[0]
-    _, _, rest = section.partition(f"<h4>Example: {escape(example.title)}</h4>")
-    command, status, body = re.findall(r"<(?:code|p class=\"soft\")>(.*?)</(?:code|p)>", rest, re.DOTALL)[:3]
-    return unescape(command), unescape(status), unescape(body)
-
-
 def typed(client: FlaskClient, command: str, task_id: str) -> Any:
     """Send what curl would send, given this command."""
     line, _, lines = command.partition(" <<'END'\n")
@@ -135,7 +116,7 @@ def typed(client: FlaskClient, command: str, task_id: str) -> Any:
     }
     assert (program, {flag for flag, _ in flags} - {"-F", "-X", "-H", "--data-binary"}) == ("curl", set())
     assert not set(url) & set("[]{}"), "curl would take these for a pattern"
-    return client.open(url.replace(TASK_ID, task_id).removeprefix(HERE), **options)
+    return client.open(url.replace(TASK_ID, task_id).removeprefix(ORIGIN), **options)
 
 
 def file_or_text(value: str) -> str:
@@ -177,27 +158,28 @@ def test_an_example_is_answered_as_it_says(
 
 
 @pytest.mark.parametrize(("endpoint", "method", "example"), RUNS)
-def test_a_command_of_the_page_is_answered_as_the_page_shows(
+def test_code_sample_is_answered_as_its_example_says(
     prepared: FlaskClient,
-    shown: tuple[str, str, str],
+    described: dict[str, Any],
     endpoint: Endpoint,
+    method: str,
     example: Example,
     task_id: str,
     real_redis: Redis,
 ) -> None:
-    command, status, body = shown
+    operation = described["paths"][endpoint.path.replace("<id>", "{id}")][method.lower()]
+    [command] = [one["source"] for one in operation["x-codeSamples"] if one["label"] == example.title]
 
     with ending(real_redis, example):
         answer = typed(prepared, command, task_id)
 
-    assert answer.status == status.upper()
-    assert [shape(one) for one in documents(answer.get_data(as_text=True), endpoint)] == [
-        shape(one) for one in documents(body, endpoint)
-    ]
+    expected = list(example.result) if endpoint.line else [example.body(endpoint.name)]
+    assert answer.status_code == example.status
+    assert [shape(json.loads(one)) for one in documents(answer.get_data(as_text=True), endpoint)] == shape(expected)
 
 
-def documents(text: str, endpoint: Endpoint) -> list[Any]:
-    return [json.loads(one) for one in (text.splitlines() if endpoint.line else [text])]
+def documents(text: str, endpoint: Endpoint) -> list[str]:
+    return text.splitlines() if endpoint.line else [text]
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one.path], ids=lambda one: one.title)
@@ -210,13 +192,6 @@ def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: F
     answer = prepared.open(failure.path, method=failure.method, **options)
 
     assert (answer.status_code, answer.json) == (failure.status, failure.body())
-
-
-def test_the_page_is_served_with_its_policy(client: FlaskClient) -> None:
-    answer = client.get("/docs")
-
-    assert (answer.status_code, answer.mimetype) == (200, "text/html")
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])

@@ -1,31 +1,37 @@
 """Nobody waits for others' work: a flood of batch work, a host that hangs, a long backlog."""
 
-import io
 import json
-import random
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Lock, Thread
-from time import monotonic, sleep
+from threading import Event, Lock
 from typing import Any
 
 import pytest
-from PIL import Image
 from redis import Redis
 
-from api.work.publisher import Publisher
-from api.work.recovery import Recovery
+from api.publisher import Publisher
+from api.use_cases.manage_tasks import ManageTasks
 from common.config import Settings
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES, AddJob
-from common.queue.ledger import OPEN
-from common.queue.tasks import CLOSED_STATES, Closing, State, Task
-from common.wiring import Parts, wire
-from workers.hosts import Hosts
+from common.queue.failures import Failures
+from common.queue.host_limits import HostSlots
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES
+from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
+from common.queue.leases import Leases
+from common.queue.stale_tasks import StaleTasks
+from common.queue.task_pages import TaskPages
+from common.queue.tasks import State, Task
+from common.wiring import Dependencies, build_dependencies, host_limit
+from support.http_servers import Handler, LocalServer, serving
+from support.images import gradient, noise
+from support.tasks import accept_images, accept_upload, enqueue, fail, task_of, wait_for_ends
+from support.waiting import wait_until
+from workers.host_limiter import HostLimiter
+from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.tidying import Tidying
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
@@ -34,52 +40,27 @@ LONG_AGO_MS = 20 * 60 * 1000
 BLOCK = 1000
 
 
-def picture(number: int) -> bytes:
-    noise = random.Random(number).randbytes(12 * 12 * 3)
-    out = io.BytesIO()
-    Image.frombytes("RGB", (12, 12), noise).resize((120, 120), Image.Resampling.BILINEAR).save(out, "PNG")
-    return out.getvalue()
-
-
-def accept(parts: Parts, filepath: str, *, queue: str = SINGLE_QUEUE, number: int = 0) -> Task:
-    claim = parts.uploads.put(picture(number))
-    parts.uploads.keep(claim)
-    [task] = parts.ledger.accept([AddJob(filepath=filepath, upload=claim)], queue=queue)
-    return task
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline, f"{what} within {WITHIN_S} s"
-        sleep(0.02)
-
-
-def ended(parts: Parts, tasks: Sequence[Task]) -> bool:
-    found = [parts.ledger.task(task.id) for task in tasks]
-    return all(task is not None and task.state in CLOSED_STATES for task in found)
-
-
-def finished(parts: Parts, task: Task) -> int:
-    found = parts.ledger.task(task.id)
-    assert found is not None
+def finished(parts: Dependencies, task: Task) -> int:
+    found = task_of(parts.ledger, task.id)
     assert found.finished is not None
     return found.finished
 
 
-def seq_of(parts: Parts, filepath: str) -> int:
+def seq_of(parts: Dependencies, filepath: str) -> int:
     return parts.store.records([filepath])[filepath].seq
 
 
-def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    flood = [accept(parts, f"flood/{n}", queue=BATCH_QUEUE, number=n) for n in range(500)]
+def test_a_flood_of_batch_work_starves_no_single_add(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
+    flood = accept_images(parts, 500, queue=BATCH_QUEUE)
     publisher.send(flood, queue=BATCH_QUEUE)
     start_worker()
     wait_until(lambda: parts.store.count() > 0, "the flood is worked on")
 
-    singles = [accept(parts, f"single/{n}", number=1000 + n) for n in range(5)]
+    singles = [accept_upload(parts, f"single/{n}", noise(1000 + n)) for n in range(5)]
     publisher.send(singles, queue=SINGLE_QUEUE)
-    wait_until(lambda: ended(parts, [*singles, *flood]), "all is stored")
+    wait_for_ends(parts.ledger, [*singles, *flood])
 
     last = max(finished(parts, task) for task in singles)
     meanwhile = sum(singles[0].accepted < finished(parts, task) <= last for task in flood)
@@ -90,49 +71,46 @@ def test_a_flood_of_batch_work_starves_no_single_add(parts: Parts, publisher: Pu
 @pytest.mark.parametrize("newer", [SINGLE_QUEUE, BATCH_QUEUE])
 @pytest.mark.parametrize("worked_first", [SINGLE_QUEUE, BATCH_QUEUE])
 def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
-    parts: Parts, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
+    parts: Dependencies, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
 ) -> None:
     older = SINGLE_QUEUE if newer == BATCH_QUEUE else BATCH_QUEUE
-    tasks = {queue: accept(parts, "same", queue=queue, number=n) for n, queue in enumerate((older, newer))}
+    tasks = {queue: accept_upload(parts, "same", noise(n), queue=queue) for n, queue in enumerate((older, newer))}
     start_worker()
 
     for queue in sorted(tasks, key=lambda queue: queue != worked_first):
         publisher.send([tasks[queue]], queue=queue)
-        wait_until(lambda queue=queue: ended(parts, [tasks[queue]]), "it ends")  # type: ignore[misc]
+        wait_for_ends(parts.ledger, [tasks[queue]])
 
     assert seq_of(parts, "same") == tasks[newer].seq
 
 
-def test_a_retry_loses_against_a_newer_request(parts: Parts, publisher: Publisher, start_worker: Any) -> None:
-    old, new = accept(parts, "same", number=1), accept(parts, "same", number=2)
-    parts.ledger.close([Closing(task_id=old.id, state=State.FAILED, code="timeout", error="why")])
+def test_a_retry_loses_against_a_newer_request(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
+    old, new = accept_upload(parts, "same", noise(1)), accept_upload(parts, "same", noise(2))
+    fail(parts.ledger, old.id)
     start_worker()
     publisher.send([new], queue=SINGLE_QUEUE)
-    wait_until(lambda: ended(parts, [new]), "the newer one is stored")
+    wait_for_ends(parts.ledger, [new])
 
-    refusals = Recovery(parts.ledger, parts.uploads, publisher).retry([old.id])
-    wait_until(lambda: ended(parts, [old]), "the retry ends")
+    refusals = ManageTasks(parts.ledger, parts.uploads, publisher).retry([old.id])
+    wait_for_ends(parts.ledger, [old])
 
-    found = parts.ledger.task(old.id)
     assert refusals == [None]
-    assert found is not None
-    assert found.state is State.SUPERSEDED
+    assert task_of(parts.ledger, old.id).state is State.SUPERSEDED
     assert seq_of(parts, "same") == new.seq
 
 
 def test_a_cancelled_task_is_acknowledged_without_work(
-    parts: Parts, publisher: Publisher, start_worker: Any, real_redis: Redis
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
-    cancelled, other = accept(parts, "cancelled"), accept(parts, "other")
+    cancelled, other = (accept_upload(parts, name, gradient()) for name in ("cancelled", "other"))
     publisher.send([cancelled, other], queue=SINGLE_QUEUE)
-    Recovery(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
+    ManageTasks(parts.ledger, parts.uploads, publisher).cancel(cancelled.id)
 
     start_worker()
-    wait_until(lambda: ended(parts, [other]), "the other one is stored")
-    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen("unacked"), "no message is left")
+    wait_for_ends(parts.ledger, [other])
+    wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen(UNACKED), "no message is left")
 
-    found = parts.ledger.task(cancelled.id)
-    assert found is not None
+    found = task_of(parts.ledger, cancelled.id)
     assert (found.state, found.attempts) == (State.CANCELLED, 0)
     assert parts.store.filepaths(offset=0, limit=9).filepaths == ["other"]
 
@@ -144,15 +122,15 @@ def test_uploads_may_wait_elsewhere(
     folder = tmp_path / "uploads"
     own = environment["REDIS_URL"].removesuffix("0") + "1"
     environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if place == "folder" else own
-    parts = wire(Settings.from_env(environment))
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
-    tasks = [accept(parts, f"{n}", number=n) for n in range(10)]
+    tasks = accept_images(parts, 10)
     before = parts.uploads.held_bytes()
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
     start_worker()
-    wait_until(lambda: ended(parts, tasks), "all is stored")
-    assert before == sum(len(picture(n)) for n in range(10))
+    wait_for_ends(parts.ledger, tasks)
+    assert before == sum(len(noise(n)) for n in range(10))
     assert parts.store.count() == 10
     # The last drop follows the end of its task.
     if place == "folder":
@@ -162,58 +140,44 @@ def test_uploads_may_wait_elsewhere(
     parts.close()
 
 
-class Web:
+class Web(LocalServer):
     """A server whose `/slow/…` pages are answered when `go_on` is set; it counts who is served at once."""
 
     def __init__(self) -> None:
+        super().__init__(Pages)
         self.go_on = Event()
         self.most_at_once: Counter[str] = Counter()
         self._now: Counter[str] = Counter()
         self._lock = Lock()
-        web = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                web.enter(self.path.split("/")[1])
-                if self.path.startswith("/slow/"):
-                    web.go_on.wait(WITHIN_S)
-                body = picture(0)
-                web.leave(self.path.split("/")[1])
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def enter(self, kind: str) -> None:
+    @contextmanager
+    def counted(self, kind: str) -> Iterator[None]:
         with self._lock:
             self._now[kind] += 1
             self.most_at_once[kind] = max(self.most_at_once[kind], self._now[kind])
-
-    def leave(self, kind: str) -> None:
+        yield
         with self._lock:
             self._now[kind] -= 1
 
-    def close(self) -> None:
-        self.go_on.set()
-        self._server.shutdown()
-        self._server.server_close()
+
+class Pages(Handler):
+    server: Web
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        kind = self.path.split("/")[1]
+        with self.server.counted(kind):
+            if kind == "slow":
+                self.server.go_on.wait(WITHIN_S)
+            body = noise(0)
+        self.reply(body=body)
 
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    web = Web()
-    yield web
-    web.close()
+    with serving(Web()) as web:
+        yield web
+        web.go_on.set()
 
 
 def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
@@ -221,24 +185,24 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
 ) -> None:
     environment |= {
         "MATCH_FETCH_PER_HOST": "3",
-        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.port},localhost:{web.port}",
+        "MATCH_FETCH_ALLOW": f"127.0.0.1:{web.server_port},localhost:{web.server_port}",
         "MATCH_FETCH_TIMEOUT_S": "60",
     }
-    parts = wire(Settings.from_env(environment))
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
-    slow = [AddJob(filepath=f"slow/{n}", url=f"http://localhost:{web.port}/slow/{n}") for n in range(60)]
-    quick = [AddJob(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.port}/quick/{n}") for n in range(30)]
-    hanging, others = (parts.ledger.accept(jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
+    slow = [AddItem(filepath=f"slow/{n}", url=f"http://localhost:{web.server_port}/slow/{n}") for n in range(60)]
+    quick = [AddItem(filepath=f"quick/{n}", url=f"http://127.0.0.1:{web.server_port}/quick/{n}") for n in range(30)]
+    hanging, others = (enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE) for jobs in (slow, quick))
     publisher.send([*hanging, *others], queue=SINGLE_QUEUE)
 
     for _ in range(2):
         start_worker()
-    wait_until(lambda: ended(parts, others), "the others are stored while the host hangs")
-    running = parts.ledger.page(State.RUNNING, limit=100).tasks
-    waiting = parts.ledger.page(State.PENDING, limit=100).tasks
+    wait_for_ends(parts.ledger, others)
+    running = TaskPages(parts.redis).page(State.RUNNING, limit=100).tasks
+    waiting = TaskPages(parts.redis).page(State.PENDING, limit=100).tasks
     messages = {queue: real_redis.llen(queue) for queue in WORKED_QUEUES}
     web.go_on.set()
-    wait_until(lambda: ended(parts, hanging), "all are stored in the end")
+    wait_for_ends(parts.ledger, hanging)
 
     tasks = [parts.ledger.task(task.id) for task in (*hanging, *others)]
     assert (len(running), len(waiting)) == (3, 57)
@@ -250,7 +214,9 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     parts.close()
 
 
-def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Publisher, real_redis: Redis) -> None:
+def test_a_backlog_of_50_000_makes_no_message_twice(
+    parts: Dependencies, publisher: Publisher, real_redis: Redis
+) -> None:
     tasks = waiting_long(parts, publisher, real_redis, count=50_000)
     hold(real_redis, count=64)
     sent: list[str] = []
@@ -268,12 +234,12 @@ def test_a_backlog_of_50_000_makes_no_message_twice(parts: Parts, publisher: Pub
     assert Counter(sent) == Counter(task.id for task in tasks[64:BLOCK])
 
 
-def waiting_long(parts: Parts, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
+def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
     """Accept so much work as if that had been long ago, each with its message as it is really sent."""
     tasks: list[Task] = []
     for start in range(0, count, BLOCK):
-        jobs = [AddJob(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
-        tasks += parts.ledger.accept(jobs, queue=SINGLE_QUEUE)
+        jobs = [AddItem(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
+        tasks += enqueue(parts.ledger, jobs, queue=SINGLE_QUEUE)
     publisher.send(tasks[:1], queue=SINGLE_QUEUE)
     like = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
     _, named, rest = json.loads(b64decode(like["body"]))
@@ -292,20 +258,21 @@ def hold(redis: Redis, *, count: int) -> None:
     """Take so many messages as a worker does."""
     for tag in range(count):
         message = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
-        redis.zadd("unacked_index", {f"{tag}": tag})
-        redis.hset("unacked", f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
+        redis.zadd(UNACKED_INDEX, {f"{tag}": tag})
+        redis.hset(UNACKED, f"{tag}", json.dumps([message, "", SINGLE_QUEUE]))
 
 
-def sweeper(parts: Parts, sent: list[str]) -> Sweeper:
+def sweeper(parts: Dependencies, sent: list[str]) -> Sweeper:
     def send(task_ids: Sequence[str], _queue: str, _at: int) -> None:
         sent.extend(task_ids)
 
     return Sweeper(
         parts.redis,
-        parts.ledger,
+        StaleTasks(parts.redis),
+        Leases(parts.redis),
         send,
-        hosts=Hosts(parts.ledger, send),
-        tidying=Tidying(parts.ledger, parts.store, parts.uploads, 60),
+        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),
+        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
         every_s=VISIBILITY_TIMEOUT_S / 10,
         lost_after_s=2 * VISIBILITY_TIMEOUT_S,
         batch=1000,

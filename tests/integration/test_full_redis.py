@@ -1,13 +1,10 @@
 """A Redis with little memory: new work is refused in time, all else goes on, and what was accepted is stored."""
 
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from io import BytesIO
+from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -17,13 +14,14 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from common.config import Settings
-from common.queue.tasks import Closing, State
-from common.wiring import Parts, wire
-from dev.ports import free_port
+from common.queue.tasks import State
+from common.wiring import Dependencies, build_dependencies
 from dev.redis_server import RedisServer
+from support.images import encode
+from support.processes import running, serving_api
+from support.tasks import fail, task_of
+from support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-WITHIN_S = 60
 START = Callable[..., "subprocess.Popen[bytes]"]
 
 
@@ -38,8 +36,6 @@ def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
     return {
         "REDIS_URL": small_redis.url,
         "MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}",
-        "MATCH_API_HOST": "127.0.0.1",
-        "PORT": str(free_port()),
         "WORKER_COUNT": "2",
         "MATCH_API_THREADS": "8",
         "MATCH_WORKER_THREADS": "8",
@@ -52,59 +48,30 @@ def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(module: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / f"{module}.log").open("ab") as log:
-            command = [sys.executable, "-m", module]
-            running.append(
-                subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
-            )
-        return running[-1]
-
-    yield start
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(WITHIN_S)
+def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[START]:
+    with ExitStack() as started:
+        yield lambda: started.enter_context(
+            running("-m", "workers", environment=environment, log=tmp_path / "workers.log")
+        )
 
 
 @pytest.fixture
-def parts(environment: dict[str, str]) -> Iterator[Parts]:
-    parts = wire(Settings.from_env(environment))
+def parts(environment: dict[str, str]) -> Iterator[Dependencies]:
+    parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     yield parts
     parts.close()
 
 
 @pytest.fixture
-def url(start: START, environment: dict[str, str]) -> str:
-    start("api")
-    url = f"http://127.0.0.1:{environment['PORT']}"
-    wait_until(lambda: answers(url), "the API answers")
-    return url
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/livez", timeout=5).ok
-    except (requests.ConnectionError, requests.Timeout):
-        return False
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline, f"{what} within {WITHIN_S} s"
-        sleep(0.05)
+def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    with serving_api(tmp_path, environment) as api:
+        yield api.url
 
 
 def picture(number: int) -> bytes:
     """Return a PNG of about 50 KB."""
-    out = BytesIO()
-    Image.frombytes("RGB", (130, 130), random.Random(number).randbytes(130 * 130 * 3)).save(out, "PNG")
-    return out.getvalue()
+    return encode(Image.frombytes("RGB", (130, 130), random.Random(number).randbytes(130 * 130 * 3)))
 
 
 def add(url: str, number: int) -> requests.Response:
@@ -118,15 +85,6 @@ def fill(url: str) -> tuple[list[str], requests.Response]:
         accepted.append(answer.json()["task"]["id"])
         assert len(accepted) < 1000
     return accepted, answer
-
-
-def fail(parts: Parts, task_id: str) -> None:
-    parts.ledger.close([Closing(task_id=task_id, state=State.FAILED, code="timeout", error="why")])
-
-
-def state(parts: Parts, task_id: str) -> State | None:
-    task = parts.ledger.task(task_id)
-    return task.state if task else None
 
 
 def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
@@ -145,14 +103,14 @@ def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
 
 
 def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
-    url: str, parts: Parts, start: START
+    url: str, parts: Dependencies, start_worker: START
 ) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
-    fail(parts, accepted[1])
+    fail(parts.ledger, accepted[1])
     went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
 
-    start("workers")
+    start_worker()
     wait_until(lambda: parts.ledger.open_count() == 0, "the backlog is worked off")
     wait_until(lambda: add(url, 999).ok, "adds are taken again")
     wait_until(lambda: parts.ledger.open_count() == 0, "that one is stored")
@@ -161,19 +119,21 @@ def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
     assert int(refused.headers["Retry-After"]) > 0
     assert memory["used_memory"] < 0.9 * memory["maxmemory"]
     assert set(went_on.values()) <= {200, 202}, went_on
-    assert {state(parts, task_id) for task_id in accepted[1:]} == {State.SUCCEEDED}
+    assert {task_of(parts.ledger, task_id).state for task_id in accepted[1:]} == {State.SUCCEEDED}
     assert parts.store.count() == len(accepted)
 
 
-def test_a_redis_that_others_filled_up_is_emptied_all_the_same(url: str, parts: Parts, start: START) -> None:
+def test_a_redis_that_others_filled_up_is_emptied_all_the_same(
+    url: str, parts: Dependencies, start_worker: START
+) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
-    fail(parts, accepted[1])
+    fail(parts.ledger, accepted[1])
     fill_up(parts.redis)
     refused = add(url, 100)
     went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
     fill_up(parts.redis)
 
-    worker = start("workers")
+    worker = start_worker()
     wait_until(lambda: parts.store.count() == len(accepted) - 1, "what was accepted is stored")
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")

@@ -32,9 +32,12 @@ def test_every_reply_tells_browsers_to_do_nothing_with_it(client: FlaskClient, p
     assert not [name for name in headers.keys() if name.startswith("Access-Control")]  # noqa: SIM118 - pairs otherwise
 
 
-def test_the_page_of_the_documentation_alone_may_show_its_own_style(client: FlaskClient) -> None:
-    assert "style-src 'sha256-" in client.get("/docs").headers["Content-Security-Policy"]
-    assert "style-src" not in client.get("/ping").headers["Content-Security-Policy"]
+def test_only_the_reference_page_may_run_scripts(client: FlaskClient) -> None:
+    policy = client.get("/docs").headers["Content-Security-Policy"]
+
+    assert {"script-src 'self'", "style-src 'self'"} <= {*policy.split("; ")}
+    assert "unsafe" not in policy
+    assert "script-src" not in client.get("/ping").headers["Content-Security-Policy"]
 
 
 def test_a_page_of_a_named_origin_may_ask_and_read(shared: FlaskClient) -> None:

@@ -1,7 +1,6 @@
 """A request sent twice is done once: the same key has the same tasks, whoever sends it, at whatever moment."""
 
 import hashlib
-import io
 import json
 from base64 import b64decode
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
 from redis import Redis
 from werkzeug.datastructures import Headers
 
@@ -21,9 +19,12 @@ from api.access.keys import Keyring
 from common.config import Settings
 from common.errors import QueueUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.ledger import OPEN, TASK, Ledger
-from common.queue.tasks import Closing, State
+from common.queue.keys import OPEN, TASK, UPLOAD
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
 from common.redis.client import connect
+from support.images import gradient, upload
+from support.tasks import end
 
 URL = "http://example.org/cat.jpg"
 HOOK = "https://hooks.example.org/"
@@ -31,13 +32,6 @@ KEY = {"Idempotency-Key": "import 17"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ONE = {"url": URL, "filepath": "one"}
 A_DAY_S = 86_400
-
-
-def picture(shade: int = 0) -> tuple[io.BytesIO, str]:
-    out = io.BytesIO()
-    Image.linear_gradient("L").point(lambda value: max(0, value - shade)).save(out, "PNG")
-    out.seek(0)
-    return out, "cat.png"
 
 
 def add(client: FlaskClient, data: dict[str, Any] | None = None, **headers: str) -> Any:
@@ -54,13 +48,8 @@ def outcomes(answer: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.data.splitlines()]
 
 
-def close(redis: Redis, task_id: str, state: State, **why: str) -> None:
-    ledger = Ledger(redis, max_open=1, finished_keep_s=60, failed_keep_s=60)
-    ledger.close([Closing(task_id=task_id, state=state, **why)])
-
-
 def uploads(redis: Redis) -> list[bytes]:
-    return list(redis.scan_iter("match:upload:*"))
+    return list(redis.scan_iter(f"{UPLOAD}*"))
 
 
 def test_the_same_request_has_the_same_task(client: FlaskClient, real_redis: Redis) -> None:
@@ -77,9 +66,9 @@ def test_the_same_request_has_the_same_task(client: FlaskClient, real_redis: Red
 
 
 def test_an_upload_sent_again_is_held_once(client: FlaskClient, real_redis: Redis) -> None:
-    first = add(client, {"image": picture(), "filepath": "one"})
+    first = add(client, {"image": upload(), "filepath": "one"})
 
-    second = add(client, {"image": picture(), "filepath": "one"})
+    second = add(client, {"image": upload(), "filepath": "one"})
 
     assert second.json["task"]["id"] == first.json["task"]["id"]
     assert len(uploads(real_redis)) == 1
@@ -98,7 +87,7 @@ def test_other_keys_and_requests_without_one_are_other_tasks(client: FlaskClient
         {"url": URL, "filepath": "two"},
         {"url": URL, "filepath": "one", "metadata": '{"album": "cats"}'},
         {"url": URL, "filepath": "one", "callback_url": HOOK},
-        {"image": picture(), "filepath": "one"},
+        {"image": upload(), "filepath": "one"},
     ],
 )
 def test_the_same_key_for_something_else_is_a_conflict(
@@ -118,9 +107,9 @@ def test_the_same_key_for_something_else_is_a_conflict(
 
 
 def test_other_bytes_under_the_same_key_are_a_conflict(client: FlaskClient, real_redis: Redis) -> None:
-    add(client, {"image": picture(), "filepath": "one"})
+    add(client, {"image": upload(), "filepath": "one"})
 
-    answer = add(client, {"image": picture(9), "filepath": "one"})
+    answer = add(client, {"image": upload(gradient(shade=9)), "filepath": "one"})
 
     assert answer.status_code == 409
     assert len(uploads(real_redis)) == 1
@@ -193,7 +182,7 @@ def test_requests_at_one_moment_have_one_task(make_client: Callable[..., FlaskCl
         together = Barrier(len(clients))
 
         def send(client: FlaskClient, key: str = f"round {round_}", together: Barrier = together) -> Any:
-            data = {"image": picture(), "filepath": "one"}
+            data = {"image": upload(), "filepath": "one"}
             together.wait()
             return add(client, data, **{"Idempotency-Key": key})
 
@@ -205,7 +194,7 @@ def test_requests_at_one_moment_have_one_task(make_client: Callable[..., FlaskCl
         assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
         assert real_redis.zcard(OPEN) == len(uploads(real_redis)) == 1
         assert json.loads(real_redis.hget(TASK + task_id, "job") or b"")["upload"] in str(uploads(real_redis)[0])
-        close(real_redis, task_id, State.CANCELLED)
+        end(real_redis, task_id, State.CANCELLED)
         real_redis.delete(*uploads(real_redis))
 
 
@@ -229,7 +218,7 @@ def test_different_requests_at_one_moment_have_one_winner(
 def test_a_task_is_remembered_for_a_day_whenever_it_ends(client: FlaskClient, real_redis: Redis) -> None:
     task_id = add(client).json["task"]["id"]
 
-    close(real_redis, task_id, State.SUCCEEDED)
+    end(real_redis, task_id, State.SUCCEEDED)
 
     answer = add(client)
     assert A_DAY_S - 600 < int(real_redis.ttl(TASK + task_id)) <= A_DAY_S
@@ -248,7 +237,7 @@ def test_a_cancelled_task_is_remembered_as_well(client: FlaskClient, real_redis:
 
 def test_a_failure_is_told_again_with_its_reason(client: FlaskClient, real_redis: Redis) -> None:
     task_id = add(client).json["task"]["id"]
-    close(real_redis, task_id, State.FAILED, code="http_status", error="it was not there")
+    end(real_redis, task_id, State.FAILED, code="http_status", error="it was not there")
 
     answer = add(client)
 
@@ -258,7 +247,7 @@ def test_a_failure_is_told_again_with_its_reason(client: FlaskClient, real_redis
 def test_a_task_without_a_key_is_kept_no_longer_than_before(client: FlaskClient, real_redis: Redis) -> None:
     task_id = client.post("/add", data=ONE).json["task"]["id"]
 
-    close(real_redis, task_id, State.SUCCEEDED)
+    end(real_redis, task_id, State.SUCCEEDED)
 
     assert int(real_redis.ttl(TASK + task_id)) <= 60
 
@@ -267,15 +256,15 @@ def test_what_is_accepted_is_told_when_there_is_no_room_for_more(
     make_client: Callable[..., FlaskClient], real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_client(real_redis, max_open=1)
-    first = add(client, {"image": picture(), "filepath": "one"})
+    first = add(client, {"image": upload(), "filepath": "one"})
 
-    refused = add(client, {"image": picture(), "filepath": "one"}, **{"Idempotency-Key": "other"})
-    again = add(client, {"image": picture(), "filepath": "one"})
+    refused = add(client, {"image": upload(), "filepath": "one"}, **{"Idempotency-Key": "other"})
+    again = add(client, {"image": upload(), "filepath": "one"})
 
     assert (refused.status_code, again.status_code) == (503, 202)
     assert again.json["task"]["id"] == first.json["task"]["id"]
     monkeypatch.setattr("common.queue.admission.Admission.check", full)
-    assert add(client, {"image": picture(), "filepath": "one"}).status_code == 202
+    assert add(client, {"image": upload(), "filepath": "one"}).status_code == 202
 
 
 def full(*_: object) -> None:
@@ -288,7 +277,7 @@ def test_a_replay_waits_for_the_same_task(client: FlaskClient, real_redis: Redis
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add, client, ONE | {"wait": "30"})
         sleep(0.3)
-        close(real_redis, task_id, State.SUCCEEDED)
+        end(real_redis, task_id, State.SUCCEEDED)
 
     answer = waiting.result()
     assert (answer.status_code, answer.json["task"]["id"]) == (200, task_id)
@@ -351,7 +340,7 @@ def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient,
     whole = outcomes(batch(client, *"abcd"))
 
     before = outcomes(broken)
-    assert [one.get("code") for one in before] == [None, None, "cut_body"]
+    assert [one.get("code") for one in before] == [None, None, "truncated_body"]
     assert [one["task"]["id"] for one in whole[:2]] == [one["task"]["id"] for one in before[:2]]
     assert [one.get("replayed", False) for one in whole] == [True, True, False, False]
     assert real_redis.zcard(OPEN) == 4
@@ -394,40 +383,40 @@ def test_without_redis_a_key_is_told_to_come_back(make_client: Callable[..., Fla
 def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_sent_again(
     client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered = Ledger.enter
+    enqueue = Ledger.enqueue
 
     def unheard(*args: Any, **options: Any) -> Any:
-        entered(*args, **options)
+        enqueue(*args, **options)
         raise QueueUnavailable("Redis does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Ledger, "enter", unheard)
-        lost = add(client, {"image": picture(), "filepath": "one"})
+        broken.setattr(Ledger, "enqueue", unheard)
+        lost = add(client, {"image": upload(), "filepath": "one"})
 
-    again = add(client, {"image": picture(), "filepath": "one"})
+    again = add(client, {"image": upload(), "filepath": "one"})
 
-    [upload] = uploads(real_redis)
+    [kept] = uploads(real_redis)
     job = json.loads(real_redis.hget(TASK + again.json["task"]["id"], "job") or b"")
     assert (lost.status_code, again.status_code) == (503, 202)
-    assert upload.decode().endswith(job["upload"])
+    assert kept.decode().endswith(job["upload"])
 
 
 def test_an_answer_that_was_lost_on_the_way_costs_neither_task_nor_upload(
     client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entered = Ledger.enter
+    enqueue = Ledger.enqueue
 
     def asked_twice(*args: Any, **options: Any) -> Any:
-        entered(*args, **options)
-        return entered(*args, **options)
+        enqueue(*args, **options)
+        return enqueue(*args, **options)
 
-    monkeypatch.setattr(Ledger, "enter", asked_twice)
+    monkeypatch.setattr(Ledger, "enqueue", asked_twice)
 
-    answer = add(client, {"image": picture(), "filepath": "one"})
+    answer = add(client, {"image": upload(), "filepath": "one"})
 
-    [upload] = uploads(real_redis)
+    [kept] = uploads(real_redis)
     assert answer.status_code == 202
-    assert real_redis.ttl(upload) == -1
+    assert real_redis.ttl(kept) == -1
     assert sent(real_redis, SINGLE_QUEUE) == [answer.json["task"]["id"]]
 
 

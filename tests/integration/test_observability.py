@@ -1,4 +1,4 @@
-"""What an operator sees of real processes: counts that add up, lines that say whose they are, one trace a picture."""
+"""Metrics, logs and traces of real processes."""
 
 import json
 import os
@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -19,10 +18,11 @@ from flask.testing import FlaskClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.shared_counts import SHARED_MEMORY
+from common.queue.keys import TASK
 from common.redis.client import connect
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "examples" / "images" / "chelsea.jpg"
@@ -34,15 +34,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def wait_until(holds: Callable[[], Any]) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not holds():
-        assert monotonic() < deadline
-        sleep(0.1)
-
-
 class Collector:
-    """Takes spans by OTLP over HTTP, and keeps them by their names."""
+    """Collects spans by OTLP over HTTP, by their names."""
 
     def __init__(self) -> None:
         self.spans: dict[str, list[Any]] = defaultdict(list)
@@ -70,9 +63,12 @@ class Collector:
         found = {name: [one for one in spans if one.trace_id.hex() == trace] for name, spans in self.spans.items()}
         return {name: spans for name, spans in found.items() if spans}
 
+    def counts(self, trace: str) -> set[tuple[str, int]]:
+        return {(name, len(spans)) for name, spans in self.of_trace(trace).items()}
+
 
 class Served:
-    """An API of two processes and a worker, as they run for real."""
+    """An API of two processes and a worker."""
 
     def __init__(self, folder: Path, redis_url: str, collector: Collector) -> None:
         self.port, self.worker_port = free_port(), free_port()
@@ -99,7 +95,7 @@ class Served:
                 )
 
     def processes(self) -> list[int]:
-        """Return the processes that serve."""
+        """Return the ids of the API's worker processes."""
         pid = self.programs["api"].pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -158,11 +154,15 @@ def is_ready(served: Served) -> bool:
 
 
 def answers_with(served: Served, pings: int) -> bool:
-    """Say whether the API counts so many; a connection that the dead process had accepted is lost with it."""
+    """Return whether the API counts so many; a connection that a dead process had accepted is lost."""
     try:
         return served.scrape()[PINGS] == pings
     except (requests.ConnectionError, requests.Timeout):
         return False
+
+
+def has_line_of(served: Served, program: str, request_id: str) -> bool:
+    return any(line.get("request_id") == request_id for line in served.lines(program))
 
 
 def ping(served: Served, times: int) -> None:
@@ -170,7 +170,7 @@ def ping(served: Served, times: int) -> None:
         assert requests.get(f"{served.url}/ping", timeout=30).ok
 
 
-def test_requests_add_up_over_processes_and_their_deaths(served: Served) -> None:
+def test_requests_of_a_killed_process_stay_counted(served: Served) -> None:
     ping(served, 30)
     wait_until(lambda: served.scrape().get(PINGS) == 30)
     victim, survivor = served.processes()
@@ -185,7 +185,7 @@ def test_requests_add_up_over_processes_and_their_deaths(served: Served) -> None
     assert survivor in served.processes()
 
 
-def test_requests_add_up_over_a_reload(served: Served) -> None:
+def test_requests_stay_counted_over_a_reload(served: Served) -> None:
     before, counted = set(served.processes()), served.scrape().get(PINGS, 0)
 
     served.programs["api"].send_signal(signal.SIGHUP)
@@ -197,27 +197,7 @@ def test_requests_add_up_over_a_reload(served: Served) -> None:
     assert {served.scrape()[PINGS] for _ in range(10)} == {counted + 20}
 
 
-def test_counts_are_kept_by_places_and_not_by_processes(served: Served) -> None:
-    os.kill(served.processes()[0], signal.SIGKILL)
-    wait_until(lambda: len(served.processes()) == 2)
-    ping(served, 10)
-
-    [folder] = {Path(file).parent for pid in served.processes() for file in counted_in(pid)}
-
-    assert folder.parent == SHARED_MEMORY
-    # Two more while a reload had the old ones beside the new.
-    assert {path.name for path in folder.glob("*.db")} <= {
-        f"{kind}_{place}.db" for kind in ("counter", "histogram") for place in range(4)
-    }
-
-
-def counted_in(pid: int) -> set[str]:
-    """Return the files in which the process counts."""
-    mapped = {line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
-    return {file for file in mapped if "/match-counts-" in file}
-
-
-def test_ends_are_counted_once_by_the_worker_and_for_all(served: Served) -> None:
+def test_finished_tasks_are_counted_by_worker_and_in_redis(served: Served) -> None:
     outcome = of("match_tasks_ended_total", outcome="succeeded", reason="")
     here = of("match_outcomes_total", outcome="succeeded", reason="")
     before, before_here = served.scrape().get(outcome, 0), served.scrape(worker=True).get(here, 0)
@@ -230,12 +210,13 @@ def test_ends_are_counted_once_by_the_worker_and_for_all(served: Served) -> None
     assert served.scrape()[of("match_tasks_open")] == 0
 
 
-def test_every_line_is_json_and_a_failure_is_one_line_with_the_request_that_brought_it(served: Served) -> None:
+def test_failed_task_has_one_line_with_its_request_id(served: Served) -> None:
     task = served.add(
         "lost", data={"url": f"https://nowhere.invalid/x.jpg?token={SECRET}"}, headers={"X-Request-ID": "lost-1"}
     )
 
-    wait_until(lambda: any(line.get("request_id") == "lost-1" for line in served.lines("workers")))
+    for program in ("api", "workers"):
+        wait_until(lambda program=program: has_line_of(served, program, "lost-1"))
     [line] = [line for line in served.lines("workers") if line.get("task_id") == task["id"]]
     assert (line["level"], line["outcome"], line["code"]) == ("info", "failed", "unresolvable_host")
     assert task["request_id"] == line["request_id"] == "lost-1"
@@ -245,7 +226,7 @@ def test_every_line_is_json_and_a_failure_is_one_line_with_the_request_that_brou
     assert request["duration_ms"] > 0
 
 
-def test_no_query_is_in_any_log_or_trace(served: Served) -> None:
+def test_no_query_is_in_logs_or_traces(served: Served) -> None:
     url = f"https://me:{SECRET}@nowhere.invalid/{SECRET}?token={SECRET}"
 
     requests.get(f"{served.url}/images", params={"filepath": url}, timeout=30)
@@ -253,13 +234,13 @@ def test_no_query_is_in_any_log_or_trace(served: Served) -> None:
     requests.get(f"{served.url}/nothing/{SECRET}@here?token={SECRET}", timeout=30)
     served.add("query", data={"url": f"https://nowhere.invalid/x.jpg?token={SECRET}"}, headers={"X-Request-ID": "q"})
 
-    wait_until(lambda: any(line.get("request_id") == "q" for line in served.lines("workers")))
+    wait_until(lambda: has_line_of(served, "workers", "q"))
     text = "".join(path.read_text() for path in served.logs.values()) + str(served.collector.spans)
     assert [line for line in text.splitlines() if SECRET in line and "/nothing/" not in line] == []
     assert f"token={SECRET}" not in text
 
 
-def test_a_picture_has_one_trace_from_its_request_into_the_store(served: Served) -> None:
+def test_add_has_one_trace_from_request_to_store(served: Served) -> None:
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "traced"}
 
     task = served.add("traced", headers=headers)
@@ -279,59 +260,44 @@ def test_a_picture_has_one_trace_from_its_request_into_the_store(served: Served)
     assert attributes == {"match.task_id": task["id"], "match.request_id": "traced"}
 
 
-def test_the_pictures_of_a_batch_keep_its_trace(served: Served) -> None:
+def test_tasks_of_a_batch_continue_its_trace(served: Served) -> None:
     trace = TRACE[::-1]
     lines = "".join(json.dumps({"url": "https://nowhere.invalid/x", "filepath": f"{n}"}) + "\n" for n in range(3))
     headers = {"Content-Type": "application/x-ndjson", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
 
     requests.post(f"{served.url}/add/batch", data=lines, headers=headers, timeout=30)
 
-    wait_until(lambda: len(served.collector.of_trace(trace).get("work", ())) == 3)
+    wait_until(lambda: served.collector.counts(trace) >= {("work", 3), ("publish match-batch", 1), ("download", 3)})
     spans = served.collector.of_trace(trace)
     [publish] = spans["publish match-batch"]
     assert {span.parent_span_id for span in spans["work"]} == {publish.span_id}
-    assert len(spans["download"]) == 3
 
 
-def test_the_state_is_told_as_far_as_it_is_known(make_client: Callable[..., FlaskClient], memory_store: Any) -> None:
+def test_metrics_of_unavailable_redis_are_left_out(make_client: Callable[..., FlaskClient], memory_store: Any) -> None:
     client = make_client(connect(NOWHERE))
     memory_store.away = True
 
-    told = samples(client.get("/metrics").text)
+    scraped = samples(client.get("/metrics").text)
 
-    assert (told[of("match_redis_up")], told[of("match_store_up")]) == (0, 0)
-    assert not any(name.startswith(("match_tasks", "match_queue")) for name, _ in told)
+    assert (scraped[of("match_redis_up")], scraped[of("match_store_up")]) == (0, 0)
+    assert not any(name.startswith(("match_tasks", "match_queue")) for name, _ in scraped)
 
 
-def test_a_path_that_nobody_knows_is_no_label(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
+def test_unknown_paths_share_one_label(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
     client = make_client(real_redis)
 
     for path in ("/a", "/b"):
         client.open(path, method="BREW", buffered=True)
-    told = samples(client.get("/metrics").text)
+    scraped = samples(client.get("/metrics").text)
 
-    assert told[of("match_http_requests_total", endpoint="none", method="other", status="404")] == 2
+    assert scraped[of("match_http_requests_total", endpoint="none", method="other", status="404")] == 2
 
 
-def test_without_a_collector_opentelemetry_is_not_loaded_and_without_the_extra_the_start_says_so() -> None:
-    code = "import sys; from common.telemetry import tracing as t; assert t.open_tracing(None, service='x') is t.OFF; "
-    loaded = subprocess.run(
-        [sys.executable, "-c", code + "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"],
-        cwd=ROOT,
-        check=False,
-    )
-    missing = "import sys; sys.modules['opentelemetry'] = None; from common.startup import start; start('worker')"
-    refused = subprocess.run(
-        [sys.executable, "-c", missing],
-        cwd=ROOT,
-        env=os.environ | {"MATCH_TRACING_ENDPOINT": "http://127.0.0.1:4318"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_traceparent_is_passed_on_without_an_exporter(make_client: Callable[..., FlaskClient], real_redis: Any) -> None:
+    traceparent = f"00-{TRACE}-b7ad6b7169203331-01"
+    data = {"url": "http://example.org/a.jpg", "filepath": "a"}
 
-    assert loaded.returncode == 0
-    assert refused.returncode == 2
-    assert refused.stderr == (
-        "match worker: MATCH_TRACING_ENDPOINT needs OpenTelemetry: pip install -r requirements/tracing.txt\n"
-    )
+    reply = make_client(real_redis).post("/add", data=data, headers={"traceparent": traceparent}, buffered=True)
+
+    assert reply.status_code == 202, reply.text
+    assert real_redis.hget(TASK + reply.json["task"]["id"], "trace") == traceparent.encode()

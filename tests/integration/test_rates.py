@@ -10,8 +10,9 @@ from redis import Redis
 
 from api.access.keys import Keyring, Scope
 from api.new_key import table
-from api.rates import PREFIX, Rates
+from api.rates import Rates
 from common.config import Settings
+from common.queue.keys import RATES
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 
@@ -139,7 +140,7 @@ def test_a_redis_without_room_turns_nobody_away(limited: Callable[..., FlaskClie
 def test_counts_are_forgotten(limited: Callable[..., FlaskClient], real_redis: Redis) -> None:
     statuses(limited("5/minute"), 1)
 
-    keys = list(real_redis.scan_iter(f"{PREFIX}*"))
+    keys = list(real_redis.scan_iter(f"{RATES}*"))
 
     assert keys
     assert all(0 < real_redis.ttl(key) <= 120 for key in keys)

@@ -1,6 +1,5 @@
 """What the API tells of stored pictures: searches and comparisons by filepath, filters, lists, single records."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -8,46 +7,28 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from common.pictures.signature import LENGTH, Signature, sign
-from common.store.base import Record, Tombstone
+from common.images.signature import LENGTH, Signature, sign
+from common.store.base import Tombstone
+from support.images import upload
+from support.records import record, signature
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
 
 
-def noise(seed: int) -> Signature:
-    return np.random.default_rng(seed).integers(-2, 3, LENGTH, dtype=np.int8)
-
-
 def store(memory_store: Any, **signatures: Signature) -> None:
     """Store signatures by filepath; the metadata hold the filepath and its length."""
-    records = [
-        Record(
-            filepath=name,
-            seq=seq,
-            signatures=(signature,),
-            metadata={"name": name, "inside": {"size": len(name), "tags": ["a", name]}},
-            added=1_700_000_000_000,
-            width=640,
-            height=480,
-        )
-        for seq, (name, signature) in enumerate(signatures.items(), start=1)
-    ]
-    memory_store.put(records)
+    about = {name: {"name": name, "inside": {"size": len(name), "tags": ["a", name]}} for name in signatures}
+    memory_store.put(
+        [record(name, seq, one, metadata=about[name]) for seq, (name, one) in enumerate(signatures.items(), start=1)]
+    )
 
 
 def failure(answer: Any) -> tuple[int, str, str]:
     return answer.status_code, answer.json["code"], answer.json["field"]
 
 
-def gradient() -> io.BytesIO:
-    out = io.BytesIO()
-    Image.linear_gradient("L").save(out, "PNG")
-    out.seek(0)
-    return out
-
-
 def test_a_stored_picture_is_searched_by_its_filepath(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), same=noise(1), other=noise(2))
+    store(memory_store, a=signature(1), same=signature(1), other=signature(2))
 
     answer = client.post("/search", data={"filepath": "same"})
 
@@ -73,7 +54,7 @@ def test_a_search_takes_one_picture(client: FlaskClient, data: dict[str, str], f
 
 
 def test_a_search_keeps_to_pictures_with_certain_metadata(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), b=noise(1), cc=noise(1))
+    store(memory_store, a=signature(1), b=signature(1), cc=signature(1))
 
     by_name = client.post("/search", data={"filepath": "a", "filter[name]": "b"})
     by_both = client.post("/search", data={"filepath": "a", "filter[inside.size]": "1", "filter[inside.tags]": "a"})
@@ -83,7 +64,7 @@ def test_a_search_keeps_to_pictures_with_certain_metadata(client: FlaskClient, m
 
 
 def test_a_given_score_takes_the_place_of_the_cutoffs(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), far=noise(2))
+    store(memory_store, a=signature(1), far=signature(2))
 
     by_default = client.post("/search", data={"filepath": "a"})
     all_of_them = client.post("/search", data={"filepath": "a", "min_score": "0", "all_orientations": "false"})
@@ -93,7 +74,7 @@ def test_a_given_score_takes_the_place_of_the_cutoffs(client: FlaskClient, memor
 
 
 def test_stored_pictures_are_compared_with_each_other(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), same=noise(1), opposite=-noise(1))
+    store(memory_store, a=signature(1), same=signature(1), opposite=-signature(1))
 
     same = client.post("/compare", data={"filepath1": "a", "filepath2": "same"})
     opposite = client.post("/compare", data={"filepath1": "a", "filepath2": "opposite"})
@@ -106,13 +87,13 @@ def test_a_stored_picture_is_compared_with_an_upload(client: FlaskClient, memory
     pixels = np.asarray(Image.linear_gradient("L").convert("RGB"))
     store(memory_store, gradient=sign(pixels))
 
-    answer = client.post("/compare", data={"image1": (gradient(), "a.png"), "filepath2": "gradient"})
+    answer = client.post("/compare", data={"image1": upload(), "filepath2": "gradient"})
 
     assert answer.json["result"] == [{"score": 100.0}]
 
 
 def test_a_featureless_stored_picture_is_like_itself_alone(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, white=FEATURELESS, black=FEATURELESS, photo=noise(1))
+    store(memory_store, white=FEATURELESS, black=FEATURELESS, photo=signature(1))
 
     scores = [
         client.post("/compare", data={"filepath1": "white", "filepath2": other}).json["result"][0]["score"]
@@ -126,7 +107,7 @@ def test_a_featureless_stored_picture_is_like_itself_alone(client: FlaskClient, 
 def test_a_comparison_with_a_filepath_that_is_not_stored_names_it(
     client: FlaskClient, memory_store: Any, field: str
 ) -> None:
-    store(memory_store, a=noise(1))
+    store(memory_store, a=signature(1))
 
     answer = client.post("/compare", data={"filepath1": "a", "filepath2": "a"} | {field: "absent"})
 
@@ -134,7 +115,7 @@ def test_a_comparison_with_a_filepath_that_is_not_stored_names_it(
 
 
 def test_a_record_is_told_whole(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), plain=FEATURELESS)
+    store(memory_store, a=signature(1), plain=FEATURELESS)
 
     [record] = client.get("/images", query_string={"filepath": "a"}).json["result"]
     [plain] = client.get("/images", query_string={"filepath": "plain"}).json["result"]
@@ -142,7 +123,7 @@ def test_a_record_is_told_whole(client: FlaskClient, memory_store: Any) -> None:
     assert record == {
         "filepath": "a",
         "metadata": {"name": "a", "inside": {"size": 1, "tags": ["a", "a"]}},
-        "added": "2023-11-14T22:13:20.000Z",
+        "added": "2023-11-14T22:13:20.001Z",
         "width": 640,
         "height": 480,
         "featureless": False,
@@ -159,7 +140,7 @@ def test_a_record_that_is_not_stored_or_was_deleted_is_told(client: FlaskClient,
 
 
 def test_lists_and_counts_keep_to_a_filter(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), b=noise(1), cc=noise(1))
+    store(memory_store, a=signature(1), b=signature(1), cc=signature(1))
     only = {"filter[inside.size]": "1"}
 
     assert client.get("/list", query_string=only).json["result"] == ["a", "b"]
@@ -170,7 +151,7 @@ def test_lists_and_counts_keep_to_a_filter(client: FlaskClient, memory_store: An
 
 def test_a_walk_by_cursor_meets_every_picture_once(client: FlaskClient, memory_store: Any) -> None:
     names = [f"picture {number}" for number in range(7)]
-    store(memory_store, **{name: noise(1) for name in names})
+    store(memory_store, **{name: signature(1) for name in names})
     met, cursor = [], ""
 
     while cursor is not None:
@@ -182,7 +163,7 @@ def test_a_walk_by_cursor_meets_every_picture_once(client: FlaskClient, memory_s
 
 
 def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), b=noise(1), c=noise(1))
+    store(memory_store, a=signature(1), b=signature(1), c=signature(1))
 
     first = client.get("/list", query_string={"limit": "2"}).json
     rest = client.post("/list", data={"limit": "2", "cursor": first["cursor"]}).json
@@ -191,7 +172,7 @@ def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient
 
 
 def test_a_list_goes_on_from_any_offset_and_an_offset_of_0_is_none(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), b=noise(1), c=noise(1))
+    store(memory_store, a=signature(1), b=signature(1), c=signature(1))
 
     first = client.get("/list", query_string={"limit": "2", "offset": "0"}).json
     rest = client.get("/list", query_string={"limit": "2", "offset": "0", "cursor": first["cursor"]}).json
@@ -219,7 +200,7 @@ def test_a_list_names_what_is_wrong(client: FlaskClient, query: dict[str, str], 
 
 
 def test_many_are_deleted_in_one_request(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, **{f"{number}": noise(1) for number in range(1001)})
+    store(memory_store, **{f"{number}": signature(1) for number in range(1001)})
 
     answer = client.delete("/delete", data={f"filepaths[{number}]": f"{number}" for number in range(1000)})
 
@@ -228,7 +209,7 @@ def test_many_are_deleted_in_one_request(client: FlaskClient, memory_store: Any)
 
 
 def test_filepaths_to_delete_may_come_by_query_and_twice(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=noise(1), b=noise(1))
+    store(memory_store, a=signature(1), b=signature(1))
 
     client.delete("/delete", query_string={"filepaths[0]": "a", "filepaths[7]": "a"})
 
@@ -246,7 +227,7 @@ def test_filepaths_to_delete_may_come_by_query_and_twice(client: FlaskClient, me
 def test_a_wrong_deletion_names_its_field_and_deletes_nothing(
     client: FlaskClient, memory_store: Any, data: dict[str, str], field: str
 ) -> None:
-    store(memory_store, a=noise(1))
+    store(memory_store, a=signature(1))
 
     answer = client.delete("/delete", data=data)
 

@@ -9,18 +9,19 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from api.work.publisher import Publisher
-from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.tasks import CLOSED_STATES, State, Task
-from common.wiring import Parts
+from api.publisher import Publisher
+from common.queue.jobs import SINGLE_QUEUE
+from common.queue.tasks import State
+from common.wiring import Dependencies
 from dev.cluster.certificates import Certificates, make_certificates
 from dev.redis_server import RedisServer
+from support.images import gradient
+from support.tasks import accept_upload, wait_for_ends
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
@@ -75,43 +76,25 @@ async def pump(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
-def accept(parts: Parts) -> Task:
-    picture = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
-    upload = parts.uploads.put(picture)
-    parts.uploads.keep(upload)
-    [task] = parts.ledger.accept([AddJob(filepath="chelsea.jpg", upload=upload)], queue=SINGLE_QUEUE)
-    return task
-
-
 def test_a_picture_goes_through_a_queue_that_speaks_tls(
-    parts: Parts, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    parts: Dependencies, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What OpenSSL trusts beside what the system does.
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
-    task = accept(parts)
+    task = accept_upload(parts, "cat.png", gradient())
     publisher = Publisher(tls_url)
     publisher.send([task], queue=SINGLE_QUEUE)
     publisher.close()
 
     start_worker(REDIS_URL=tls_url)
 
-    assert end_of(parts, task) == State.SUCCEEDED
-
-
-def end_of(parts: Parts, task: Task) -> State:
-    deadline = monotonic() + WITHIN_S
-    while monotonic() < deadline:
-        found = parts.ledger.task(task.id)
-        if found is not None and found.state in CLOSED_STATES:
-            return found.state
-        sleep(0.05)
-    pytest.fail("it did not end")
+    assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
 def test_a_redis_whose_certificate_nobody_vouches_for_is_sent_nothing(
-    parts: Parts, tls_url: str, real_redis: Redis
+    parts: Dependencies, tls_url: str, real_redis: Redis
 ) -> None:
-    task = accept(parts)
+    task = accept_upload(parts, "cat.png", gradient())
     publisher = Publisher(tls_url)
 
     publisher.send([task], queue=SINGLE_QUEUE)

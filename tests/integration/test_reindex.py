@@ -19,11 +19,12 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.copying import Copying
 from common.store.elastic.documents import identity
+from support.records import deletion, record, signature
 
 # A run that stops at each line that it reports, until it is told to go on.
 RUN = """
@@ -71,17 +72,6 @@ def run(index: str, client: Elasticsearch) -> Run:
     return run
 
 
-def record(filepath: str, seq: int, **metadata: Any) -> Record:
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(
-        filepath=filepath, seq=seq, signatures=(signature,), metadata=metadata, added=seq, width=640, height=480
-    )
-
-
-def deletion(filepath: str, seq: int) -> Tombstone:
-    return Tombstone(filepath=filepath, seq=seq, added=seq)
-
-
 def stored(outcomes: Sequence[Written]) -> bool:
     return all(written.verdict is Verdict.STORED for written in outcomes)
 
@@ -107,11 +97,9 @@ def raising(at: str) -> Callable[[str], None]:
 def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run
 ) -> None:
-    blank = Record(filepath="blank.jpg", seq=200, signatures=(np.zeros(LENGTH, np.int8),), added=1, width=1, height=1)
-    both = Record(
-        filepath="both.jpg", seq=201, signatures=record("", 7).signatures * 2, added=201, width=640, height=480
-    )
-    store.put([record(f"{seq}.jpg", seq, n=[seq, {"deep": True}]) for seq in range(1, 101)])
+    blank = record("blank.jpg", 200, np.zeros(LENGTH, np.int8))
+    both = record("both.jpg", 201, signature(7), signature(7))
+    store.put([record(f"{seq}.jpg", seq, metadata={"n": [seq, {"deep": True}]}) for seq in range(1, 101)])
     store.put([deletion("5.jpg", 202), deletion("absent.jpg", 203), blank, both])
 
     run(shape=Shape(shards=1, vectors="flat"))
@@ -124,7 +112,7 @@ def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
     assert store.records(["7.jpg"])["7.jpg"].metadata == {"n": [7, {"deep": True}]}
     assert len(store.records(["both.jpg"])["both.jpg"].signatures) == 2
     assert store.filepaths(offset=0, limit=9, where={"n": "7"}).filepaths == ["7.jpg"]
-    assert store.candidates(record("", 9).signatures[0][None], limit=1)[0][0].filepath == "9.jpg"
+    assert store.candidates(signature(9)[None], limit=1)[0][0].filepath == "9.jpg"
     assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
     assert store.health() == Health(reads=True, writes=True)
     settings = client.indices.get_settings(index=index, flat_settings=True)[f"{index}-2"]["settings"]
@@ -154,11 +142,13 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
         while not ended.is_set():
             paths = chance.sample([f"{n}.jpg" for n in range(1, 900) if n % 4 == worker], 5)
             items = [
-                deletion(path, next(seqs)) if chance.random() < 0.3 else record(path, next(seqs), worker=worker)
+                deletion(path, next(seqs))
+                if chance.random() < 0.3
+                else record(path, next(seqs), metadata={"worker": worker})
                 for path in paths
             ]
             while not stored(outcomes := store.put(items)):
-                held.extend(written.reason for written in outcomes if written.verdict is Verdict.HELD)
+                held.extend(written.reason for written in outcomes if written.verdict is Verdict.RETRY)
                 time.sleep(0.01)
             last |= {item.filepath: item for item in items}
         return last
@@ -184,7 +174,7 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
     assert all("blocked" in reason for reason in held)
 
 
-@pytest.mark.parametrize("at", ["copied", "writes are held"])
+@pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_a_run_that_was_killed_is_taken_up_where_it_ended(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, elasticsearch_url: str, at: str
 ) -> None:
@@ -202,7 +192,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
 
     copied = run()
 
-    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.HELD}
+    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.RETRY}
     assert copied <= 1_000 - 200 + len(changes)
     assert {written.verdict for written in store.put(changes)} == {Verdict.STORED}
     assert indices(client, index) == behind(client, index) == [f"{index}-2"]
@@ -211,7 +201,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
     assert list(store.records(["1.jpg", "2.jpg", "new.jpg"])) == ["1.jpg", "new.jpg"]
 
 
-@pytest.mark.parametrize("at", ["copied", "writes are held"])
+@pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_a_run_gives_way_to_one_that_was_started_later(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, at: str
 ) -> None:
@@ -238,7 +228,7 @@ def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
     store.put([record("cat.jpg", 1)])
 
     with pytest.raises(InterruptedError):
-        run(report=raising("writes are held"))
+        run(report=raising("blocks writes"))
 
     assert [written.verdict for written in store.put([record("dog.jpg", 2)])] == [Verdict.STORED]
     assert behind(client, index) == [f"{index}-1"]
@@ -267,11 +257,11 @@ def test_nothing_is_swapped_when_a_picture_is_missing(
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
 
     def lose_one(line: str) -> None:
-        if line.startswith("writes are held"):
+        if line.startswith("blocks writes"):
             lost = {"_id": identity("7.jpg"), "version": 8, "version_type": "external"}
             client.bulk(index=f"{index}-2", operations=[{"delete": lost}])
 
-    with pytest.raises(StoreError, match=r"30 pictures, .* 29: nothing was swapped"):
+    with pytest.raises(StoreError, match=r"30 images, .* 29: nothing was swapped"):
         run(report=lose_one)
 
     assert behind(client, index) == [f"{index}-1"]
@@ -297,7 +287,7 @@ def test_an_index_that_was_begun_in_another_form_is_begun_anew(
 def test_an_index_of_an_older_version_is_taken_over(
     elasticsearch_url: str, client: Elasticsearch, index: str, store: ElasticStore, run: Run
 ) -> None:
-    store.put([record("cat.jpg", 1, colour="red")])
+    store.put([record("cat.jpg", 1, metadata={"colour": "red"})])
     older = Shape().mappings()
     older["properties"] = {**older["properties"], "metadata": {"type": "flattened"}}
     del older["properties"]["labels"]
@@ -323,7 +313,7 @@ def test_what_is_not_ours_is_not_dropped(
     store.put([record("cat.jpg", 1)])
     client.indices.create(index=f"{index}-theirs", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
 
-    with pytest.raises(StoreError, match="not ours"):
+    with pytest.raises(StoreError, match="is not an alias of Match"):
         run()
 
     assert indices(client, index) == [f"{index}-1", f"{index}-theirs"]

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
-from common.store.base import Record, Tombstone
+from common.images.signature import LENGTH
+from common.store.base import Tombstone
 from common.store.sqlite import SqliteStore
+from support.records import record, signature
 
 # Each line that it prints is a seq that was acknowledged.
 WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Record
 from common.store.sqlite import SqliteStore
 path, name, seq = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -47,11 +48,6 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore(path)
     yield store
     store.close()
-
-
-def record(filepath: str, seq: int) -> Record:
-    signature = np.random.default_rng(seq).integers(-2, 3, LENGTH).astype(np.int8)
-    return Record(filepath=filepath, seq=seq, signatures=(signature,), added=seq, width=1, height=1)
 
 
 def write_until_killed(path: Path, name: str, seq: int, *, lines: int) -> set[str]:
@@ -108,7 +104,7 @@ def test_a_copy_that_is_mostly_overwritten_is_built_anew(store: SqliteStore, mon
     store.prepare()
     for seq in range(1, 201):
         store.put([record(f"{seq % 20}.jpg", seq)])
-        found = store.candidates(record("", seq).signatures[0][None], limit=20)[0]
+        found = store.candidates(signature(seq)[None], limit=20)[0]
         assert found[0].filepath == f"{seq % 20}.jpg"
         assert len(found) == min(seq, 20)
 
@@ -123,14 +119,14 @@ def test_an_older_request_that_commits_later_is_found(path: Path, store: SqliteS
 
     other.put([record("old.jpg", 1)])
 
-    assert store.candidates(record("", 1).signatures[0][None], limit=1)[0][0].filepath == "old.jpg"
+    assert store.candidates(signature(1)[None], limit=1)[0][0].filepath == "old.jpg"
     other.close()
 
 
 def test_a_purged_deletion_that_nobody_saw_is_noticed(path: Path, store: SqliteStore) -> None:
     store.prepare()
     store.put([record("cat.jpg", 1)])
-    query = record("", 1).signatures[0][None]
+    query = signature(1)[None]
     store.candidates(query, limit=10)
     other = SqliteStore(path)
 

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
@@ -13,12 +13,16 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from common.queue.admission import Admission
-from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.queue.ledger import OPEN, TASK, Ledger
-from common.queue.tasks import Closing, Sent, State
+from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE
+from common.queue.keys import OPEN, TASK, UPLOAD
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
+from common.queue.task_pages import TaskPages
+from common.queue.tasks import QueuedTask, State
+from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
-
-WITHIN_S = 30
+from support.tasks import accept, fail
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -28,25 +32,12 @@ def ledger(real_redis: Redis) -> Ledger:
 
 @pytest.fixture
 def uploads(real_redis: Redis) -> Uploads:
-    return RedisUploads(real_redis, room=Admission(real_redis, max_percent=80), max_bytes=10_000_000)
+    return RedisUploads(real_redis, admission=Admission(real_redis, max_percent=80), max_bytes=10_000_000)
 
 
 @pytest.fixture
 def client(make_client: Callable[..., FlaskClient], real_redis: Redis, redis_server: Any) -> FlaskClient:
     return make_client(real_redis, broker=redis_server.url)
-
-
-def accept(ledger: Ledger, *filepaths: str, upload: str | None = None) -> list[str]:
-    jobs = [
-        AddJob(filepath=path, upload=upload) if upload else AddJob(filepath=path, url="http://example.org/a")
-        for path in filepaths
-    ]
-    return [task.id for task in ledger.accept(jobs, queue=SINGLE_QUEUE)]
-
-
-def fail(ledger: Ledger, *task_ids: str, code: str = "timeout") -> None:
-    for task_id in task_ids:
-        ledger.close([Closing(task_id=task_id, state=State.FAILED, code=code, error=f"it was {code}")])
 
 
 def messages(redis: Redis) -> list[Any]:
@@ -63,7 +54,7 @@ def test_failures_are_listed_with_reason_times_attempts_and_filepath(client: Fla
     [task] = answer.json["result"]
     assert (answer.status_code, answer.json["method"], answer.json["cursor"]) == (200, "tasks", None)
     assert (task["id"], task["filepath"], task["attempts"]) == (task_id, "cats/1", 1)
-    assert task["error"] == {"code": "not_an_image", "message": "it was not_an_image"}
+    assert task["error"] == {"code": "not_an_image", "message": "why"}
     assert all(task[name].endswith("Z") for name in ("accepted", "started", "finished"))
 
 
@@ -167,20 +158,20 @@ def test_a_failed_task_is_sent_again_and_keeps_its_place(
 def test_a_retried_upload_stays_as_long_as_its_task_is_open(
     client: FlaskClient, ledger: Ledger, uploads: Uploads, real_redis: Redis
 ) -> None:
-    claim = uploads.put(b"bytes")
-    [task_id] = accept(ledger, "a", upload=claim)
+    upload_id = uploads.put(b"bytes")
+    [task_id] = accept(ledger, "a", upload_id=upload_id)
     fail(ledger, task_id)
 
     client.post(f"/tasks/{task_id}/retry")
 
-    assert real_redis.ttl(f"match:upload:{claim}") == -1
+    assert real_redis.ttl(UPLOAD + upload_id) == -1
 
 
 def test_a_retry_says_when_the_upload_is_gone(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
-    claim = uploads.put(b"bytes")
-    [task_id] = accept(ledger, "a", upload=claim)
+    upload_id = uploads.put(b"bytes")
+    [task_id] = accept(ledger, "a", upload_id=upload_id)
     fail(ledger, task_id)
-    uploads.drop([claim])
+    uploads.drop([upload_id])
 
     answer = client.post(f"/tasks/{task_id}/retry")
 
@@ -197,7 +188,7 @@ def test_only_failed_tasks_are_sent_again(client: FlaskClient, ledger: Ledger) -
 
     assert [answer.status_code for answer in answers] == [409, 409, 404]
     assert [answer.json["code"] for answer in answers] == ["not_failed", "not_failed", "unknown_task"]
-    assert answers[0].json["error"] == ["the task has not failed: it is pending"]
+    assert answers[0].json["error"] == ["the task is pending; only a failed task can be retried"]
 
 
 def test_many_are_sent_again_page_by_page(client: FlaskClient, ledger: Ledger, real_redis: Redis) -> None:
@@ -215,11 +206,11 @@ def test_many_are_sent_again_page_by_page(client: FlaskClient, ledger: Ledger, r
     assert {answer.status_code for answer in answers} == {202}
     assert [answer.json["result"][0]["retried"] for answer in answers] == [2, 2, 1]
     assert len(messages(real_redis)) == 5
-    assert {task.id for task in ledger.page(State.FAILED, limit=9).tasks} == set(ids[5:])
+    assert {task.id for task in TaskPages(real_redis).page(State.FAILED, limit=9).tasks} == set(ids[5:])
 
 
 def test_those_whose_upload_is_gone_stop_no_others(client: FlaskClient, ledger: Ledger, uploads: Uploads) -> None:
-    [lost] = accept(ledger, "a", upload=uploads.put(b"bytes"))
+    [lost] = accept(ledger, "a", upload_id=uploads.put(b"bytes"))
     [url] = accept(ledger, "b")
     fail(ledger, lost, url)
     uploads.drop(list(ledger.uploads_of([lost]).values()))
@@ -238,15 +229,15 @@ def test_a_retry_of_all_asks_for_the_state(client: FlaskClient) -> None:
 def test_a_task_that_waits_is_cancelled_and_its_upload_goes(
     client: FlaskClient, ledger: Ledger, uploads: Uploads
 ) -> None:
-    claim = uploads.put(b"bytes")
-    uploads.keep(claim)
-    [task_id] = accept(ledger, "a", upload=claim)
+    upload_id = uploads.put(b"bytes")
+    uploads.keep(upload_id)
+    [task_id] = accept(ledger, "a", upload_id=upload_id)
 
     answers = [client.delete(f"/tasks/{task_id}") for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [200, 200]
     assert {answer.json["result"][0]["state"] for answer in answers} == {"cancelled"}
-    assert uploads.get(claim) is None
+    assert uploads.get(upload_id) is None
     assert uploads.held_bytes() == 0
     assert ledger.begin(task_id) is None
 
@@ -260,16 +251,14 @@ def test_what_has_begun_or_ended_is_not_cancelled(client: FlaskClient, ledger: L
 
     assert [answer.status_code for answer in answers] == [409, 409, 404]
     assert [answer.json["code"] for answer in answers] == ["not_pending", "not_pending", "unknown_task"]
-    assert answers[0].json["error"] == ["the task is running; only one that is pending can be cancelled"]
+    assert answers[0].json["error"] == ["the task is running; only a pending task can be cancelled"]
 
 
 def test_who_waits_for_a_cancelled_task_is_told(client: FlaskClient, real_redis: Redis) -> None:
     with ThreadPoolExecutor() as pool:
         fields = {"filepath": "a", "url": "http://example.org/a", "wait": "30"}
         waiting = pool.submit(client.application.test_client().post, "/add", data=fields)
-        deadline = monotonic() + WITHIN_S
-        while not (found := real_redis.zrange(OPEN, 0, -1)) and monotonic() < deadline:
-            sleep(0.01)
+        found = wait_until(lambda: real_redis.zrange(OPEN, 0, -1), "a task is open")
         client.delete(f"/tasks/{found[0].decode()}")
         answer = waiting.result()
 
@@ -311,19 +300,19 @@ def test_retries_of_two_processes_at_once_send_each_task_once(
     assert len(messages(real_redis)) == 60
 
 
-def test_a_retry_is_no_match_for_the_sweeper(ledger: Ledger) -> None:
+def test_a_retry_is_no_match_for_the_sweeper(ledger: Ledger, real_redis: Redis) -> None:
     [task_id] = accept(ledger, "a")
-    old = Sent(task_id=task_id, queue=SINGLE_QUEUE, at=ledger.now_ms() - 1)
+    old = QueuedTask(task_id=task_id, queue=SINGLE_QUEUE, enqueued_at=now_ms(real_redis) - 1)
     fail(ledger, task_id)
     ledger.retry([task_id])
 
-    assert ledger.restamp([old], at=ledger.now_ms()) == []
+    assert StaleTasks(real_redis).touch([old], at=now_ms(real_redis)) == []
 
 
 def test_a_retry_of_work_accepted_too_long_ago_says_so(client: FlaskClient, ledger: Ledger, real_redis: Redis) -> None:
     [task_id] = accept(ledger, "a")
     fail(ledger, task_id)
-    real_redis.hset(TASK + task_id, "accepted", ledger.now_ms() - 61_000)
+    real_redis.hset(TASK + task_id, "accepted", now_ms(real_redis) - 61_000)
 
     answer = client.post(f"/tasks/{task_id}/retry")
 

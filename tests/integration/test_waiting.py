@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.work.waiting import LOOK_EVERY_S, Waiters
-from common.queue.jobs import SINGLE_QUEUE, AddJob
-from common.queue.ledger import CLOSED_CHANNEL, Ledger
-from common.queue.tasks import Closing, State, Task
+from api.use_cases.wait_for_tasks import POLL_EVERY_S, TaskWaiter
+from common.queue.keys import CLOSED_CHANNEL
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 from harness.proxy import Proxy
+from support.tasks import accept_urls, succeed
+from support.waiting import wait_until
 
 LONG_S = 30
 
@@ -26,35 +28,27 @@ def ledger(real_redis: Redis) -> Ledger:
 
 
 @pytest.fixture
-def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[Waiters]:
-    waiters = Waiters(real_redis, ledger)
+def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[TaskWaiter]:
+    waiters = TaskWaiter(real_redis, ledger)
     yield waiters
     waiters.close()
 
 
-def accept(ledger: Ledger, count: int = 1) -> list[Task]:
-    return ledger.accept([AddJob(filepath="a", url="http://a.org")] * count, queue=SINGLE_QUEUE)
-
-
-def close(ledger: Ledger, *tasks: Task) -> None:
-    ledger.close([Closing(task_id=task.id, state=State.SUCCEEDED) for task in tasks])
-
-
-def test_a_hundred_who_wait_are_all_woken(waiters: Waiters, ledger: Ledger) -> None:
-    tasks = accept(ledger, 100)
+def test_a_hundred_who_wait_are_all_woken(waiters: TaskWaiter, ledger: Ledger) -> None:
+    tasks = accept_urls(ledger, 100)
     with ThreadPoolExecutor(100) as pool:
         waits = [pool.submit(waiters.wait, task.id, timeout_s=LONG_S) for task in tasks]
 
-        close(ledger, *tasks)
+        succeed(ledger, *(task.id for task in tasks))
 
         ended = [wait.result() for wait in waits]
 
     assert [(task.id, task.state) for task in ended if task] == [(task.id, State.SUCCEEDED) for task in tasks]
 
 
-def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledger) -> None:
-    [task] = accept(ledger)
-    close(ledger, task)
+def test_a_task_that_ended_before_is_told_at_once(waiters: TaskWaiter, ledger: Ledger) -> None:
+    [task] = accept_urls(ledger, 1)
+    succeed(ledger, task.id)
 
     ended = waiters.wait(task.id, timeout_s=LONG_S)
 
@@ -62,9 +56,9 @@ def test_a_task_that_ended_before_is_told_at_once(waiters: Waiters, ledger: Ledg
     assert ended.state is State.SUCCEEDED
 
 
-def test_a_wait_ends_with_its_time_although_others_end(waiters: Waiters, ledger: Ledger) -> None:
-    mine, other = accept(ledger, 2)
-    close(ledger, other)
+def test_a_wait_ends_with_its_time_although_others_end(waiters: TaskWaiter, ledger: Ledger) -> None:
+    mine, other = accept_urls(ledger, 2)
+    succeed(ledger, other.id)
 
     ended = waiters.wait(mine.id, timeout_s=0.3)
 
@@ -72,42 +66,42 @@ def test_a_wait_ends_with_its_time_although_others_end(waiters: Waiters, ledger:
     assert ended.state is State.PENDING
 
 
-def test_an_unknown_task_is_not_waited_for(waiters: Waiters) -> None:
+def test_an_unknown_task_is_not_waited_for(waiters: TaskWaiter) -> None:
     assert waiters.wait("nobody", timeout_s=LONG_S) is None
 
 
 def test_an_announcement_that_is_lost_is_made_up_for(
-    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LOOK_EVERY_S / 50)
-    [task] = accept(ledger)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", POLL_EVERY_S / 50)
+    [task] = accept_urls(ledger, 1)
     deaf = Event()
     monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
 
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)
         listen(real_redis)
-        close(ledger, task)
+        succeed(ledger, task.id)
         ended: Any = wait.result()
 
     assert ended.state is State.SUCCEEDED
 
 
 def test_the_listener_comes_back_when_its_connection_is_cut(
-    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = accept(ledger, 2)
+    first, second = accept_urls(ledger, 2)
     waiters.wait(first.id, timeout_s=0.01)
     listen(real_redis)
     # From here on only an announcement wakes it.
-    monkeypatch.setattr("api.work.waiting.LOOK_EVERY_S", LONG_S)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", LONG_S)
     real_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     listen(real_redis)
 
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, second.id, timeout_s=LONG_S)
         sleep(0.2)
-        close(ledger, second)
+        succeed(ledger, second.id)
         ended: Any = wait.result(timeout=LONG_S / 2)
 
     assert ended.state is State.SUCCEEDED
@@ -116,11 +110,11 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
 def test_a_connection_that_died_unnoticed_is_replaced(
     ledger: Ledger, redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.work.waiting.QUIET_S", 0.5)
-    monkeypatch.setattr("api.work.waiting.ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.QUIET_S", 0.5)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.ANSWER_WITHIN_S", 1.0)
     with Proxy(redis_server.port) as proxy, connect(proxy.url("redis")) as distant:
-        waiters = Waiters(distant, ledger)
-        waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
+        waiters = TaskWaiter(distant, ledger)
+        waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
         listen(real_redis)
 
         # Neither end hears of it: Redis goes on to count it.
@@ -131,32 +125,24 @@ def test_a_connection_that_died_unnoticed_is_replaced(
 
 
 def test_a_quiet_connection_that_lives_is_kept(
-    waiters: Waiters, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+    waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.work.waiting.QUIET_S", 0.0)
-    waiters.wait(accept(ledger)[0].id, timeout_s=0.01)
+    monkeypatch.setattr("api.use_cases.wait_for_tasks.QUIET_S", 0.0)
+    waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
     listen(real_redis)
     [before] = real_redis.client_list(_type="pubsub")
 
-    asked = wait_for_ping(real_redis, before["id"])
+    wait_for_ping(real_redis, before["id"])
 
     [after] = real_redis.client_list(_type="pubsub")
-    assert asked
     assert after["id"] == before["id"]
 
 
-def wait_for_ping(redis: Redis, client: str) -> bool:
-    for _ in range(1000):
-        if any(one["id"] == client and one["cmd"] == "ping" for one in redis.client_list()):
-            return True
-        sleep(0.01)
-    return False
+def wait_for_ping(redis: Redis, client: str) -> None:
+    wait_until(lambda: any(one["id"] == client and one["cmd"] == "ping" for one in redis.client_list()), "a ping")
 
 
 def listen(redis: Redis, *, listeners: int = 1) -> None:
     """Return when somebody listens to announcements."""
-    for _ in range(1000):
-        if dict(redis.pubsub_numsub(CLOSED_CHANNEL))[CLOSED_CHANNEL.encode()] >= listeners:
-            return
-        sleep(0.01)
-    pytest.fail("nobody listens")
+    channel = CLOSED_CHANNEL
+    wait_until(lambda: dict(redis.pubsub_numsub(channel))[channel.encode()] >= listeners, "somebody listens")

@@ -4,28 +4,30 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Event, Thread
-from time import monotonic, sleep
+from threading import Event
 from typing import Any
 
 import pytest
 import requests
 from flask.testing import FlaskClient
 
-from api.work.publisher import Publisher
+from api.publisher import Publisher
 from common.queue.callbacks import Callback, CallState
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, AddJob, Order
-from common.queue.tasks import CLOSED_STATES, Task
-from common.wiring import Parts
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
+from common.queue.tasks import Task
+from common.wiring import Dependencies
 from dev.ports import free_port
+from support.http_servers import Handler, LocalServer, serving
+from support.processes import running
+from support.tasks import enqueue, wait_for_ends
+from support.waiting import wait_until
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 WITHIN_S = 60
@@ -39,45 +41,24 @@ SHORT = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
+class Calls(Handler):
     server: "Receiver"
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.server.answer(self.path, self.headers, body)
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", self.server.elsewhere)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.do_POST()
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def answer(self) -> None:
+        status = self.server.answer(self.path, self.headers, self.body())
+        self.reply(status, headers={"Location": self.server.elsewhere} if status == 302 else {})
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(LocalServer):
     """Answers with `statuses`, the last one for ever, and keeps what it took; `/hang` has no answer until the end."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(Calls, port)
         self.statuses = [204]
         self.elsewhere = ""
         self.calls: list[tuple[str, str, bytes]] = []
         self.taken: list[dict[str, Any]] = []
         self.end_hanging = Event()
-        Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
-
-    def url(self, path: str = "/") -> str:
-        return f"http://{self.address}{path}"
 
     def answer(self, path: str, headers: Any, body: bytes) -> int:
         self.calls.append((path, headers["webhook-id"], body))
@@ -103,17 +84,14 @@ def verified(headers: Any, body: bytes) -> bool:
 
 @pytest.fixture
 def start_receiver() -> Iterator[Callable[..., Receiver]]:
-    started: list[Receiver] = []
+    with ExitStack() as running:
 
-    def start(port: int = 0) -> Receiver:
-        started.append(Receiver(port))
-        return started[-1]
+        def start(port: int = 0) -> Receiver:
+            receiver = running.enter_context(serving(Receiver(port)))
+            running.callback(receiver.end_hanging.set)
+            return receiver
 
-    yield start
-    for receiver in started:
-        receiver.end_hanging.set()
-        receiver.shutdown()
-        receiver.server_close()
+        yield start
 
 
 @pytest.fixture
@@ -137,33 +115,26 @@ def start(start_worker: Any) -> Callable[..., subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def send(parts: Parts, publisher: Publisher) -> Callable[..., list[Task]]:
+def send(parts: Dependencies, publisher: Publisher) -> Callable[..., list[Task]]:
     """Accept tasks that fail at once: their uploads are gone."""
 
     def send(url: str, *, count: int = 1, queue: str = SINGLE_QUEUE) -> list[Task]:
-        orders = [Order(job=AddJob(filepath=f"{number}", upload="gone"), callback=url) for number in range(count)]
-        tasks = [entry.task for entry in parts.ledger.enter(orders, queue=queue)]
+        items = [AddItem(filepath=f"{number}", upload_id="gone") for number in range(count)]
+        tasks = enqueue(parts.ledger, items, queue=queue, context=RequestContext(callback_url=url))
         publisher.send(tasks, queue=queue)
         return tasks
 
     return send
 
 
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + WITHIN_S
-    while not done():
-        assert monotonic() < deadline, f"not in time: {what}"
-        sleep(0.02)
-
-
-def callback(parts: Parts, task: Task) -> Callback:
+def callback(parts: Dependencies, task: Task) -> Callback:
     found = parts.ledger.task(task.id)
     assert found is not None
     assert found.callback is not None
     return found.callback
 
 
-def wait_for(parts: Parts, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
+def wait_for(parts: Dependencies, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
     wait_until(lambda: all(fits(callback(parts, task)) for task in tasks), "the callbacks get so far")
 
 
@@ -175,10 +146,10 @@ def failed_once(found: Callback) -> bool:
     return found.attempts >= 1 and found.error is not None
 
 
-def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
-    cancelled = send(receiver.url(), count=1)
+def test_every_end_is_told(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
+    cancelled = send(f"{receiver.url}/", count=1)
     parts.ledger.cancel(cancelled[0].id)
-    failed = send(receiver.url("/other?token=1"), count=3)
+    failed = send(f"{receiver.url}/other?token=1", count=3)
 
     start(receiver)
     wait_for(parts, cancelled + failed, delivered)
@@ -190,8 +161,8 @@ def test_every_end_is_told(parts: Parts, receiver: Receiver, start: Any, send: A
     assert {path for path, _, _ in receiver.calls} == {"/", "/other?token=1"}
 
 
-def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
-    tasks = send(receiver.url(), count=1000, queue=BATCH_QUEUE)
+def test_a_batch_makes_few_calls(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
+    tasks = send(f"{receiver.url}/", count=1000, queue=BATCH_QUEUE)
 
     start(receiver)
     wait_for(parts, tasks, delivered)
@@ -200,9 +171,9 @@ def test_a_batch_makes_few_calls(parts: Parts, receiver: Receiver, start: Any, s
     assert len(receiver.calls) <= 20
 
 
-def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
+def test_what_is_not_taken_comes_again_the_same(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     receiver.statuses = [503, 204]
-    tasks = send(receiver.url(), count=2)
+    tasks = send(f"{receiver.url}/", count=2)
 
     start(receiver)
     wait_for(parts, tasks, failed_once)
@@ -212,10 +183,12 @@ def test_what_is_not_taken_comes_again_the_same(parts: Parts, receiver: Receiver
     assert {callback(parts, task).attempts for task in tasks} == {2}
 
 
-def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any) -> None:
+def test_no_redirect_is_followed(
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+) -> None:
     internal = start_receiver()
-    receiver.statuses, receiver.elsewhere = [302], internal.url("/admin")
-    tasks = send(receiver.url())
+    receiver.statuses, receiver.elsewhere = [302], f"{internal.url}/admin"
+    tasks = send(f"{receiver.url}/")
 
     start(receiver, internal)
     wait_for(parts, tasks, failed_once)
@@ -224,8 +197,8 @@ def test_no_redirect_is_followed(parts: Parts, receiver: Receiver, start_receive
     assert internal.calls == []
 
 
-def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start: Any, send: Any) -> None:
-    tasks = send(receiver.url())
+def test_a_private_address_is_not_called(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
+    tasks = send(f"{receiver.url}/")
 
     start()
     wait_for(parts, tasks, failed_once)
@@ -235,13 +208,13 @@ def test_a_private_address_is_not_called(parts: Parts, receiver: Receiver, start
 
 
 def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
-    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
 ) -> None:
     gone, broken = start_receiver(), start_receiver()
     gone.statuses, broken.statuses = [410], [500]
     start(receiver, gone, broken)
 
-    taken, unwanted, waiting = send(receiver.url(), count=3), send(gone.url(), count=2), send(broken.url())
+    taken, unwanted, waiting = send(f"{receiver.url}/", count=3), send(f"{gone.url}/", count=2), send(f"{broken.url}/")
     wait_for(parts, taken, delivered)
     wait_for(parts, unwanted + waiting, failed_once)
 
@@ -262,37 +235,37 @@ def scraped(client: FlaskClient, start: str) -> dict[str, float]:
 
 
 def test_a_receiver_that_hangs_holds_up_no_other(
-    parts: Parts, receiver: Receiver, start_receiver: Any, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
 ) -> None:
     hanging = start_receiver()
-    stuck = send(hanging.url("/hang"))
+    stuck = send(f"{hanging.url}/hang")
     start(receiver, hanging, MATCH_WEBHOOK_TIMEOUT_S="60")
     wait_until(lambda: bool(hanging.calls), "the receiver hangs")
 
-    tasks = send(receiver.url(), count=5)
+    tasks = send(f"{receiver.url}/", count=5)
     wait_for(parts, tasks, delivered)
 
     assert callback(parts, stuck[0]) == Callback()
 
 
 def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
-    tasks = send(receiver.url("/hang"))
+    tasks = send(f"{receiver.url}/hang")
 
     start(receiver)
     wait_for(parts, tasks, failed_once)
 
-    assert callback(parts, tasks[0]).error == "127.0.0.1 gave no complete answer within 2 s"
+    assert callback(parts, tasks[0]).error == "127.0.0.1 sent no complete response within 2 s"
 
 
 def test_a_receiver_that_was_dead_hears_when_it_lives_again(
-    parts: Parts, start_receiver: Any, start: Any, send: Any
+    parts: Dependencies, start_receiver: Any, start: Any, send: Any
 ) -> None:
     dead = start_receiver()
     dead.shutdown()
     dead.server_close()
-    tasks = send(dead.url())
+    tasks = send(f"{dead.url}/")
     start(dead)
     wait_for(parts, tasks, failed_once)
 
@@ -303,11 +276,11 @@ def test_a_receiver_that_was_dead_hears_when_it_lives_again(
 
 
 def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
-    tasks = send(receiver.url(), count=20)
+    tasks = send(f"{receiver.url}/", count=20)
     first = start(receiver)
-    wait_until(lambda: all(ended(parts, task) for task in tasks), "all tasks end")
+    wait_for_ends(parts.ledger, tasks)
 
     first.kill()
     first.wait()
@@ -320,9 +293,9 @@ def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
 
 
 def test_a_worker_killed_during_the_call_leaves_it_to_another(
-    parts: Parts, receiver: Receiver, start: Any, send: Any
+    parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
-    tasks = send(receiver.url("/hang"))
+    tasks = send(f"{receiver.url}/hang")
     first = start(receiver)
     wait_until(lambda: bool(receiver.calls), "the receiver is called")
 
@@ -336,7 +309,7 @@ def test_a_worker_killed_during_the_call_leaves_it_to_another(
 
 
 def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Receiver, start: Any, send: Any) -> None:
-    send(receiver.url("/hang"))
+    send(f"{receiver.url}/hang")
     worker = start(receiver, MATCH_WEBHOOK_TIMEOUT_S="60")
     wait_until(lambda: bool(receiver.calls), "the receiver is called")
 
@@ -348,28 +321,19 @@ def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Re
 
 
 def test_the_receiver_of_the_guide_takes_what_is_ours_and_nothing_else(
-    parts: Parts, start: Any, send: Any, tmp_path: Path
+    parts: Dependencies, start: Any, send: Any, tmp_path: Path
 ) -> None:
     port, log = free_port(), tmp_path / "receiver.log"
     [code] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
-    with log.open("wb") as out:
-        program = subprocess.Popen(
-            [sys.executable, "-c", code, f"{port}"],
-            env={**os.environ, "WEBHOOK_SECRET": f"whsec_{SECRET}"},
-            stdout=out,
-            stderr=subprocess.DEVNULL,
-        )
-    try:
+    with running("-c", code, f"{port}", environment={"WEBHOOK_SECRET": f"whsec_{SECRET}"}, log=log):
         wait_until(lambda: answers(port), "the receiver of the guide answers")
         [task] = send(f"http://127.0.0.1:{port}/")
         start(MATCH_FETCH_ALLOW=f"127.0.0.1:{port}")
         wait_for(parts, [task], delivered)
         forged = requests.post(f"http://127.0.0.1:{port}/", data=b"{}", timeout=30)
-    finally:
-        program.kill()
-        program.wait()
 
-    assert log.read_text().splitlines() == [f"{task.id} {task.filepath} failed"]
+    printed = [line for line in log.read_text().splitlines() if " - - " not in line]
+    assert printed == [f"{task.id} {task.filepath} failed"]
     assert forged.status_code == 401
 
 
@@ -378,8 +342,3 @@ def answers(port: int) -> bool:
         return requests.post(f"http://127.0.0.1:{port}/", data=b"", timeout=30).status_code == 401
     except requests.ConnectionError:
         return False
-
-
-def ended(parts: Parts, task: Task) -> bool:
-    found = parts.ledger.task(task.id)
-    return found is not None and found.state in CLOSED_STATES

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,12 @@ from checks.tools import COMPOSE, build
 from common.config import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+PROXY = ROOT / "proxy"
 FILE = ROOT / "docker-compose.yml"
+APIS = ("api-1", "api-2")
 OURS = {
-    "api": ("Dockerfile.api", None),
+    "api-1": ("Dockerfile.api", None),
+    "api-2": ("Dockerfile.api", None),
     "worker": ("Dockerfile.worker", "worker"),
     "flower": ("Dockerfile.worker", "flower"),
 }
@@ -39,7 +43,9 @@ class Refused(Exception):
 def load(needed: Callable[..., Any]) -> Load:
     program = needed(build, COMPOSE)
 
-    def load(file: Path = FILE, environment: Mapping[str, str] = GIVEN, only: Sequence[str] = ()) -> dict[str, Any]:
+    def load(
+        file: Path | str = FILE, environment: Mapping[str, str] = GIVEN, only: Sequence[str] = ()
+    ) -> dict[str, Any]:
         command = [program, file, *only]
         variables = {"PATH": os.environ["PATH"], **environment}
         done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
@@ -60,8 +66,9 @@ def seconds(duration: str) -> float:
     return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
 
 
-def test_the_file_is_as_the_specification_says() -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", FILE]
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.tls.yml"])
+def test_the_file_is_as_the_specification_says(file: str) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / file]
 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -76,9 +83,9 @@ def test_without_a_password_for_flower_nothing_starts(load: Load) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda file: file["services"]["api"].update(depend_on=["redis"]),
-        lambda file: file["services"]["api"]["depends_on"].update(valkey={"condition": "service_healthy"}),
-        lambda file: file["services"]["api"].update(secrets=["key"]),
+        lambda file: file["services"]["worker"].update(depend_on=["redis"]),
+        lambda file: file["services"]["worker"]["depends_on"].update(valkey={"condition": "service_healthy"}),
+        lambda file: file["services"]["worker"].update(secrets=["key"]),
         lambda file: file["volumes"].pop("redis"),
     ],
     ids=["unknown word", "unknown service", "unknown secret", "unknown volume"],
@@ -94,17 +101,17 @@ def test_a_broken_file_is_refused(load: Load, tmp_path: Path, change: Callable[[
 
 
 def test_all_parts_are_there(services: dict[str, Any]) -> None:
-    assert services.keys() == {"api", "worker", "redis", "elasticsearch", "flower"}
+    assert services.keys() == {"proxy", *APIS, "worker", "redis", "elasticsearch", "flower"}
 
 
-def test_only_the_api_is_published_and_flower_to_this_machine(services: dict[str, Any]) -> None:
+def test_only_nginx_is_published_and_flower_to_this_machine(services: dict[str, Any]) -> None:
     published = {
         (name, port.get("host_ip", ""), port["published"], port["target"])
         for name, service in services.items()
         for port in service.get("ports", [])
     }
 
-    assert published == {("api", "", "8888", 8888), ("flower", "127.0.0.1", "5555", 5555)}
+    assert published == {("proxy", "", "8888", 8080), ("flower", "127.0.0.1", "5555", 5555)}
 
 
 def test_the_stores_are_on_a_network_without_a_way_out(load: Load) -> None:
@@ -134,16 +141,16 @@ def test_workers_can_be_as_many_as_wanted(load: Load) -> None:
 def test_images_are_called_as_make_push_calls_them(load: Load, given: Mapping[str, str], image: str) -> None:
     services = load(environment=GIVEN | given)["services"]
 
-    assert services["api"]["image"] == image
+    assert {services[name]["image"] for name in APIS} == {image}
 
 
 def test_api_and_workers_start_after_their_stores(services: dict[str, Any]) -> None:
-    for name in ("api", "worker"):
+    for name in (*APIS, "worker"):
         waits = {store: on["condition"] for store, on in services[name]["depends_on"].items()}
         assert waits == {"redis": "service_healthy", "elasticsearch": "service_healthy"}
 
 
-@pytest.mark.parametrize("name", ["api", "worker", "redis", "elasticsearch", "flower"])
+@pytest.mark.parametrize("name", ["proxy", *APIS, "worker", "redis", "elasticsearch", "flower"])
 def test_each_service_is_watched_bounded_and_comes_back(services: dict[str, Any], name: str) -> None:
     service = services[name]
     check = service.get("healthcheck", {})
@@ -159,7 +166,7 @@ def test_each_service_is_watched_bounded_and_comes_back(services: dict[str, Any]
     assert service.get("read_only") or name == "elasticsearch"
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", [*APIS, "worker"])
 def test_containers_are_given_settings_that_are_known_and_taken(services: dict[str, Any], name: str) -> None:
     given = services[name]["environment"]
     known = {spec.metadata["name"] for spec in fields(Settings)}
@@ -172,33 +179,83 @@ def test_containers_are_given_settings_that_are_known_and_taken(services: dict[s
     assert settings.log_format == "json"
 
 
-def test_the_api_listens_where_its_published_port_leads(services: dict[str, Any]) -> None:
-    given = services["api"]["environment"]
+def test_the_apis_listen_where_nginx_looks_for_them(services: dict[str, Any]) -> None:
+    upstreams = re.findall(r"^server ([\w-]+):(\d+)", (PROXY / "upstream.conf").read_text(), flags=re.MULTILINE)
 
-    settings = Settings.from_env({name: value for name, value in given.items() if value})
+    listens = []
+    for name in APIS:
+        settings = Settings.from_env({key: value for key, value in services[name]["environment"].items() if value})
+        listens.append((name, f"{settings.port}"))
+        # nginx replaces X-Forwarded-For.
+        assert (settings.listens_on, settings.trusted_proxies) == ("0.0.0.0", 1)  # noqa: S104 - in its container
 
-    assert (settings.listens_on, settings.port) == ("0.0.0.0", services["api"]["ports"][0]["target"])  # noqa: S104 - in its container
+    assert listens == upstreams
+
+
+def test_nginx_runs_as_the_image_needs_it(services: dict[str, Any]) -> None:
+    proxy = services["proxy"]
+
+    assert re.fullmatch(r"nginxinc/nginx-unprivileged:[\d.]+-alpine@sha256:[0-9a-f]{64}", proxy["image"])
+    assert proxy["user"] == "101:101"
+    assert proxy["stop_signal"] == "SIGQUIT"
+    assert proxy["tmpfs"] == ["/tmp:size=1g,mode=1777"]  # noqa: S108 - in its container
+    # Its temporary files count as memory.
+    assert int(proxy["deploy"]["resources"]["limits"]["memory"]) > 1024**3
+    # Neither Redis nor the store.
+    assert list(proxy["networks"]) == ["outside"]
+
+
+def test_compose_and_kubernetes_run_the_same_nginx(services: dict[str, Any]) -> None:
+    (pod,) = [
+        one for one in yaml.safe_load_all((ROOT / "k8s/base/api.yaml").read_text()) if one["kind"] == "Deployment"
+    ]
+    (container,) = [one for one in pod["spec"]["template"]["spec"]["containers"] if one["name"] == "proxy"]
+
+    assert container["image"] == services["proxy"]["image"]
+    assert container["command"] == services["proxy"]["entrypoint"]
+
+
+def test_the_tls_file_adds_a_port_and_certificates(load: Load, tmp_path: Path) -> None:
+    given = GIVEN | {"TLS_DIR": str(tmp_path), "PORT": "80"}
+
+    proxy = load(f"{FILE}:{ROOT / 'docker-compose.tls.yml'}", given)["services"]["proxy"]
+
+    assert {(port["published"], port["target"]) for port in proxy["ports"]} == {("80", 8080), ("443", 8443)}
+    mounted = {volume["target"]: volume["source"] for volume in proxy["volumes"]}
+    assert mounted["/run/tls"] == str(tmp_path)
+    assert mounted["/etc/match/listen.conf"] == str(PROXY / "tls/listen.conf")
+    assert mounted["/etc/match"] == str(PROXY)
+
+
+@pytest.mark.parametrize(("given", "file"), [({}, "auth.conf"), ({"MATCH_API_KEYS_FILE": "/keys"}, "keys/auth.conf")])
+def test_nginx_asks_for_keys_where_there_are_some(load: Load, given: Mapping[str, str], file: str) -> None:
+    volumes = load(environment=GIVEN | given)["services"]["proxy"]["volumes"]
+
+    mounted = {volume["target"]: Path(volume["source"]) for volume in volumes}
+
+    assert mounted == {"/etc/match": PROXY, "/etc/match/auth.conf": PROXY / file}
 
 
 def test_containers_have_the_time_to_end_that_their_programs_take(services: dict[str, Any]) -> None:
     settings = Settings()
 
     assert seconds(services["worker"]["stop_grace_period"]) > settings.stop_within_s + 5
-    assert seconds(services["api"]["stop_grace_period"]) > settings.max_wait_s + 5
+    assert all(seconds(services[name]["stop_grace_period"]) > settings.max_wait_s + 5 for name in APIS)
+    assert seconds(services["proxy"]["stop_grace_period"]) > settings.max_wait_s + 5
 
 
-def test_a_file_of_keys_becomes_a_secret_of_the_api_alone(load: Load, tmp_path: Path) -> None:
+def test_a_file_of_keys_becomes_a_secret_of_the_apis(load: Load, tmp_path: Path) -> None:
     project = load(environment=GIVEN | {"MATCH_API_KEYS_FILE": str(tmp_path / "keys.toml")})
 
     holders = [name for name, service in project["services"].items() if service.get("secrets")]
 
     assert project["secrets"]["api_keys"]["file"] == str(tmp_path / "keys.toml")
-    assert holders == ["api"]
-    assert project["services"]["api"]["environment"]["MATCH_API_KEYS_FILE"] == "/run/secrets/api_keys"
+    assert sorted(holders) == [*APIS]
+    assert project["services"]["api-1"]["environment"]["MATCH_API_KEYS_FILE"] == "/run/secrets/api_keys"
 
 
 def test_without_a_file_of_keys_none_is_asked_for(services: dict[str, Any]) -> None:
-    assert not services["api"]["environment"]["MATCH_API_KEYS_FILE"]
+    assert not services["api-1"]["environment"]["MATCH_API_KEYS_FILE"]
 
 
 def test_redis_keeps_what_it_is_told_and_forgets_nothing(services: dict[str, Any]) -> None:
@@ -220,11 +277,11 @@ def test_make_run_leaves_the_elasticsearch_of_the_file_away(load: Load, make: Ma
     services = load(environment=GIVEN | given, only=names.split())["services"]
 
     assert up
-    assert services.keys() == {"api", "worker", "redis"}
-    for door in ("api", "worker"):
-        assert services[door]["depends_on"].keys() == {"redis"}
-        assert services[door]["environment"]["ELASTICSEARCH_URL"] == given["ELASTICSEARCH_URL"]
-        assert services[door]["extra_hosts"] == ["host.docker.internal=host-gateway"]
+    assert services.keys() == {"proxy", *APIS, "worker", "redis"}
+    for name in (*APIS, "worker"):
+        assert services[name]["depends_on"].keys() == {"redis"}
+        assert services[name]["environment"]["ELASTICSEARCH_URL"] == given["ELASTICSEARCH_URL"]
+        assert services[name]["extra_hosts"] == ["host.docker.internal=host-gateway"]
 
 
 def test_make_run_asks_for_an_elasticsearch(make: Make) -> None:
@@ -235,7 +292,7 @@ def test_make_run_asks_for_an_elasticsearch(make: Make) -> None:
 
 
 def test_all_talk_to_the_same_redis(services: dict[str, Any]) -> None:
-    said = {services[name]["environment"]["REDIS_URL"] for name in ("api", "worker")}
+    said = {services[name]["environment"]["REDIS_URL"] for name in (*APIS, "worker")}
 
     assert said == {services["flower"]["environment"]["CELERY_BROKER_URL"]}
 

@@ -17,8 +17,9 @@ import yaml
 from PIL import Image as Picture
 
 from checks.dockerfile import read_dockerfile
-from checks.image import ROOT, Bind, Container, Image, wait_until, why_not
+from checks.image import ROOT, Bind, Container, Image, why_not
 from dev.redis_server import RedisServer
+from support.waiting import wait_until
 
 # The first run on a machine installs the requirements of each image.
 pytestmark = pytest.mark.timeout(1200)
@@ -100,13 +101,13 @@ def picture() -> bytes:
 def test_an_image_becomes_healthy(containers: dict[str, Container], name: str) -> None:
     container = containers[name]
 
-    wait_until(lambda: container.is_healthy() or not container.running(), within_s=PATIENCE_S, what="healthy")
+    wait_until(lambda: container.is_healthy() or not container.running(), "healthy", within_s=PATIENCE_S)
 
     assert container.running(), container.log.read_text()
 
 
 def test_a_picture_is_added_and_found(containers: dict[str, Container]) -> None:
-    wait_until(lambda: answers(f"{API}/readyz"), within_s=PATIENCE_S, what="the API is ready")
+    wait_until(lambda: answers(f"{API}/readyz"), "the API is ready", within_s=PATIENCE_S)
 
     added = requests.post(
         f"{API}/add", files={"image": picture()}, data={"filepath": "chelsea.jpg", "wait": "60"}, timeout=PATIENCE_S
@@ -167,7 +168,7 @@ def test_nothing_is_compiled_at_the_start(containers: dict[str, Container], name
 
 
 def test_the_server_is_controlled_by_signals_alone(containers: dict[str, Container]) -> None:
-    wait_until(containers["api"].is_healthy, within_s=PATIENCE_S, what="healthy")
+    wait_until(containers["api"].is_healthy, "healthy", within_s=PATIENCE_S)
 
     sockets = containers["api"].execute("find", "/tmp", "-type", "s")  # noqa: S108 - inside of it
 
@@ -175,7 +176,7 @@ def test_the_server_is_controlled_by_signals_alone(containers: dict[str, Contain
 
 
 def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -> None:
-    wait_until(containers["flower"].is_healthy, within_s=PATIENCE_S, what="flower is healthy")
+    wait_until(containers["flower"].is_healthy, "flower is healthy", within_s=PATIENCE_S)
 
     without = requests.get("http://127.0.0.1:5555/api/workers", timeout=PATIENCE_S)
 
@@ -184,7 +185,7 @@ def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -
 
 @pytest.mark.parametrize("name", ["api", "worker", "flower"])
 def test_the_probes_of_its_deployment_are_answered(containers: dict[str, Container], name: str) -> None:
-    wait_until(containers[name].is_healthy, within_s=PATIENCE_S, what="healthy")
+    wait_until(containers[name].is_healthy, "healthy", within_s=PATIENCE_S)
     container = container_of("Deployment", name)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     probes = [probe["httpGet"] for key, probe in container.items() if key.endswith("Probe") and "httpGet" in probe]
@@ -225,7 +226,7 @@ def test_a_check_of_health_sees_that_its_program_is_not_there(
 @pytest.mark.parametrize("name", ["api", "worker", "flower"])
 def test_told_to_end_it_ends_well_and_in_time(containers: dict[str, Container], name: str) -> None:
     container = containers[name]
-    wait_until(container.is_healthy, within_s=PATIENCE_S, what="healthy")
+    wait_until(container.is_healthy, "healthy", within_s=PATIENCE_S)
 
     status = container.stop(within_s=PATIENCE_S)
 

@@ -1,7 +1,7 @@
 """The network policies leave open the ways that are needed, and no other."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 
 import pytest
@@ -23,7 +23,9 @@ NODES = Combination("prod", ("eck",))
 DNS = Peer({"k8s-app": "kube-dns"}, namespace="kube-system")
 WEB = "93.184.215.14"
 PRIVATE = ("10.1.2.3", "172.16.0.1", "192.168.1.1", "100.100.100.200", "169.254.169.254", "127.0.0.1", "fd00::1", "::1")
-ALL = Combination("prod", ("keda", "eck", "ingress", "prometheus", "api-keys"))
+ALL = Combination("prod", ("keda", "eck", "gateway", "ingress", "prometheus", "real-ip", "api-keys"))
+# What an operator sets on those who may call the API (k8s/README.md).
+CLIENT = {"match-client": "allowed"}
 
 
 def pod(objects: Sequence[Object], component: str) -> Pod:
@@ -39,7 +41,7 @@ def test_every_pod_of_ours_is_shut_where_nothing_opens_it(rendered: Rendered, ov
         found.owner
         for found in pods(objects)
         for peer in (Peer({"app": "stranger"}), Peer({"app": "stranger"}, namespace="elsewhere"), Peer(address=WEB))
-        if found.component != "api" and any(may_receive(objects, found, peer, port) for port in {*found.numbers, 1})
+        if any(may_receive(objects, found, peer, port) for port in {*found.numbers, 1})
     ]
 
     assert reached == []
@@ -150,12 +152,24 @@ def ends(network: str) -> list[str]:
 
 
 @pytest.mark.parametrize("overlay", overlays())
-def test_whoever_wants_may_call_the_api_and_prometheus_alone_a_worker(rendered: Rendered, overlay: str) -> None:
+def test_labelled_callers_reach_nginx_and_nothing_else(rendered: Rendered, overlay: str) -> None:
+    objects = rendered[Combination(overlay)]
+    api = pod(objects, "api")
+    callers = [Peer(CLIENT), Peer(namespace="gateway", marks=CLIENT), Peer(namespace="monitoring")]
+
+    reached = {port for peer in callers for port in (8080, 8081, 8888) if may_receive(objects, api, peer, port)}
+
+    assert reached == {8080}
+    assert all(may_receive(objects, api, peer, 8080) for peer in callers)
+    # A label of its own must not be enough for a pod of any namespace.
+    assert not may_receive(objects, api, Peer(CLIENT, namespace="elsewhere"), 8080)
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_only_prometheus_reaches_a_worker(rendered: Rendered, overlay: str) -> None:
     objects = rendered[Combination(overlay)]
     prometheus, stranger = Peer(namespace="monitoring"), Peer(namespace="elsewhere")
 
-    assert may_receive(objects, pod(objects, "api"), Peer(address="192.168.1.1"), 8888)
-    assert may_receive(objects, pod(objects, "api"), stranger, 8888)
     assert may_receive(objects, pod(objects, "worker"), prometheus, 9464)
     assert not may_receive(objects, pod(objects, "worker"), stranger, 9464)
     assert not between(objects, pod(objects, "api"), pod(objects, "worker"), 9464)
@@ -199,23 +213,33 @@ def test_without_the_policy_that_shuts_strangers_reach_flower(rendered: Rendered
     assert may_receive(objects, pod(objects, "flower"), Peer(namespace="elsewhere"), 5555)
 
 
-def test_the_ingress_leads_to_what_clients_call_and_to_nothing_else(rendered: Rendered) -> None:
-    (ingress,) = of_kind(rendered[ALL], "Ingress")
-    paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
+def test_a_way_in_leads_to_client_endpoints_only(rendered: Rendered, kind: str) -> None:
+    (way,) = of_kind(rendered[ALL], kind)
+    paths = list(paths_of(way))
     inside = {"/metrics", "/livez", "/readyz"}
 
     shut = {endpoint.path for endpoint in ENDPOINTS if not any(leads(path, endpoint.path) for path in paths)}
 
     assert shut == inside & {endpoint.path for endpoint in ENDPOINTS}
-    assert not any(leads(path, where) for path in paths for where in (*inside, "/", "/flower"))
+    assert not any(leads(path, where) for path in paths for where in (*inside, "/", "/flower", "/_authorize"))
 
 
-def leads(path: Object, where: str) -> bool:
-    prefix = path["pathType"] == "Prefix" and where.startswith(f"{path['path']}/")
-    return prefix or where == path["path"]
+def paths_of(way: Object) -> Iterator[tuple[str, str]]:
+    """Return type and value of each path of an Ingress or HTTPRoute."""
+    for rule in way["spec"]["rules"]:
+        for path in rule.get("http", {}).get("paths", []):
+            yield path["pathType"], path["path"]
+        for match in rule.get("matches", []):
+            yield match["path"]["type"], match["path"]["value"]
 
 
-def test_namespaces_are_called_by_the_label_that_each_has_by_itself(rendered: Rendered) -> None:
+def leads(path: tuple[str, str], where: str) -> bool:
+    kind, value = path
+    return where == value or (kind in {"Prefix", "PathPrefix"} and where.startswith(f"{value}/"))
+
+
+def test_namespaces_are_selected_by_name_or_client_label(rendered: Rendered) -> None:
     selectors = [
         peer["namespaceSelector"]
         for objects in rendered.values()
@@ -225,4 +249,4 @@ def test_namespaces_are_called_by_the_label_that_each_has_by_itself(rendered: Re
         if "namespaceSelector" in peer
     ]
 
-    assert all(selector["matchLabels"].keys() == {NAME} for selector in selectors)
+    assert all(selector["matchLabels"].keys() == {NAME} or selector["matchLabels"] == CLIENT for selector in selectors)

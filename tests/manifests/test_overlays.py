@@ -1,10 +1,11 @@
-"""Every overlay, with every component: what an API server, a linter and our own rules say of it."""
+"""Every overlay, with every component: schemas, Pod Security, a linter and the rules that only Match has."""
 
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +18,8 @@ from checks.definitions import is_custom, wrong_fields
 from checks.objects import Object, named, of_kind, one
 from checks.render import MANIFESTS, Combination, Refused, combinations, overlays, render
 from checks.rules import RULES, Rule, keys_of_secrets, keys_that_nobody_reads
-from checks.tools import KUBE_SCORE, build
-from common.queue.ledger import OPEN
+from checks.tools import KUBE_SCORE, POD_SECURITY, build
+from common.queue.keys import OPEN
 
 # The oldest with all that is used, one in between, and the newest whose schemas there are.
 VERSIONS = ("1.31", "1.34", "1.37")
@@ -102,7 +103,8 @@ def test_operators_would_take_what_is_theirs(rendered: Rendered, needed: Callabl
 
     faults = [f"{named(thing)}: {wrong}" for thing in theirs for wrong in needed(wrong_fields, thing)]
 
-    assert {thing["kind"] for thing in theirs} >= {"ScaledObject", "Elasticsearch", "ServiceMonitor", "PodMonitor"}
+    kinds = {"ScaledObject", "Elasticsearch", "HTTPRoute", "ServiceMonitor", "PodMonitor"}
+    assert {thing["kind"] for thing in theirs} >= kinds
     assert faults == []
 
 
@@ -122,7 +124,8 @@ def test_a_linter_finds_nothing_but_what_was_decided(
 
 
 def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
-    command = [program, "score", "--output-format", "json", "--kubernetes-version", f"v{VERSIONS[-2]}", file]
+    command = [program, "score", "--output-format", "json", "--kubernetes-version", f"v{VERSIONS[-2]}"]
+    command += ["--enable-optional-test", "container-seccomp-profile", file]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     return {
         (f"{thing['type_meta']['kind']} {thing['object_meta']['name']}", check["check"]["id"])
@@ -134,12 +137,43 @@ def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
     }
 
 
+def test_every_pod_meets_the_restricted_standard(
+    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert refused_pods(needed(build, POD_SECURITY), distinct(rendered), tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"securityContext": {"runAsNonRoot": False}}, "runAsNonRoot != true"),
+        ({"hostNetwork": True}, "host namespaces"),
+        ({"volumes": [{"name": "logs", "hostPath": {"path": "/var"}}]}, "restricted volume types"),
+    ],
+)
+def test_a_pod_below_the_standard_is_found(
+    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path, change: Mapping[str, Any], reason: str
+) -> None:
+    flower = deepcopy(one(rendered[Combination("prod")], "Deployment", "match-flower"))
+    flower["spec"]["template"]["spec"] |= change
+
+    assert reason in refused_pods(needed(build, POD_SECURITY), [flower], tmp_path)
+
+
+def refused_pods(program: Path, objects: Sequence[Object], folder: Path) -> str:
+    """Return a line for each workload whose pods Kubernetes would refuse."""
+    file = folder / "workloads"
+    kinds = ("Deployment", "StatefulSet", "Job")
+    file.write_text("\n".join(json.dumps(thing) for thing in of_kind(objects, *kinds)))
+    return subprocess.run([program, file], capture_output=True, text=True, check=True).stdout
+
+
 def test_what_dsys_match_called_it_still_works(rendered: Rendered) -> None:
     objects = rendered[Combination("prod")]
 
     service = one(objects, "Service", "match")
     api = one(objects, "Deployment", "match")
-    (container,) = api["spec"]["template"]["spec"]["containers"]
+    (container,) = (one for one in api["spec"]["template"]["spec"]["containers"] if one["name"] == "api")
     read = {
         variable["name"]: (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
         for variable in container["env"]

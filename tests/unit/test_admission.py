@@ -1,4 +1,4 @@
-"""Admission: new work is refused while there is little memory, and taken again when there is some."""
+"""Admission: new work is refused while Redis has little memory left."""
 
 from contextlib import suppress
 from typing import Any
@@ -32,14 +32,14 @@ def admission(memory: Memory) -> Admission:
 @pytest.fixture
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is given away makes it look again."""
-    monkeypatch.setattr("common.queue.admission.LOOK_EVERY_S", float("inf"))
+    monkeypatch.setattr("common.queue.admission.MEASURE_EVERY_S", float("inf"))
 
 
 def test_without_a_bound_on_memory_nothing_is_refused() -> None:
     admission(Memory(used=10**12, most=0)).check(10**9)
 
 
-def test_what_does_not_fit_is_refused_and_less_is_not() -> None:
+def test_only_work_that_does_not_fit_is_refused() -> None:
     gate = admission(Memory(used=700_000))
 
     gate.check(90_000)
@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_refused_and_less_is_not() -> None:
 
 
 def test_freed_memory_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.queue.admission.LOOK_EVERY_S", 0)
+    monkeypatch.setattr("common.queue.admission.MEASURE_EVERY_S", 0)
     memory = Memory(used=900_000)
     gate = admission(memory)
     with pytest.raises(Overloaded):
@@ -62,7 +62,7 @@ def test_freed_memory_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_clock")
-def test_a_burst_between_two_looks_does_not_pass_the_bound() -> None:
+def test_a_burst_between_measurements_stays_below_the_limit() -> None:
     memory = Memory(used=0)
     gate = admission(memory)
 
@@ -75,7 +75,7 @@ def test_a_burst_between_two_looks_does_not_pass_the_bound() -> None:
 
 
 @pytest.mark.usefixtures("_no_clock")
-def test_with_much_room_redis_is_not_asked_for_every_add() -> None:
+def test_with_free_memory_few_adds_measure_it() -> None:
     memory = Memory(used=0)
     gate = admission(memory)
 
@@ -86,5 +86,5 @@ def test_with_much_room_redis_is_not_asked_for_every_add() -> None:
 
 
 @pytest.mark.parametrize(("used", "crowded"), [(740_000, False), (760_000, True), (999_000, True)])
-def test_it_is_crowded_a_little_before_it_refuses(used: int, crowded: bool) -> None:  # noqa: FBT001 - a parameter
-    assert admission(Memory(used=used)).is_crowded() is crowded
+def test_nearly_full_comes_before_refusing(used: int, crowded: bool) -> None:  # noqa: FBT001 - a parameter
+    assert admission(Memory(used=used)).is_nearly_full() is crowded

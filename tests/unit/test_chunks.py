@@ -1,17 +1,17 @@
-"""Messages of many tasks: each task has an end of its own, and none keeps the message for ever."""
+"""Messages of many tasks: each task has its own result, and none blocks the message for ever."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
 from common.errors import QueueUnavailable, StoreUnavailable
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from workers.chunks import MOST_AT_ONCE, Chunks
-from workers.turns import Turns
+from support.waiting import wait_until
+from workers.chunks import MAX_CONCURRENT, Chunks
+from workers.queue_order import QueueOrder
 
 WITHIN_S = 10.0
 
@@ -47,10 +47,7 @@ class Threads(ThreadPoolExecutor):
         return self.asked[-1]
 
     def await_cancelled(self, count: int) -> None:
-        deadline = monotonic() + WITHIN_S
-        while sum(future.cancelled() for future in self.asked) < count:
-            assert monotonic() < deadline
-            sleep(0.01)
+        wait_until(lambda: sum(future.cancelled() for future in self.asked) >= count, "they are cancelled")
 
 
 class Queue:
@@ -169,22 +166,22 @@ def test_an_unsent_rest_is_told_to_the_caller(work: Work) -> None:
     chunks.close()
 
 
-def test_a_full_process_takes_single_adds_alone(chunks_of: Callable[..., Chunks], work: Work) -> None:
-    chunks = chunks_of(threads=MOST_AT_ONCE)
-    turns = Turns(chunks.is_full)
-    turns.update([SINGLE_QUEUE, BATCH_QUEUE])
-    work.waits = {f"task-{n}" for n in range(MOST_AT_ONCE)}
+def test_a_full_process_consumes_only_single_adds(chunks_of: Callable[..., Chunks], work: Work) -> None:
+    chunks = chunks_of(threads=MAX_CONCURRENT)
+    order = QueueOrder(chunks.is_full)
+    order.update([SINGLE_QUEUE, BATCH_QUEUE])
+    work.waits = {f"task-{n}" for n in range(MAX_CONCURRENT)}
     running = [Thread(target=chunks.run, args=([task],), kwargs={"at": 7}) for task in sorted(work.waits)]
 
-    before = turns.consume(2)
+    before = order.consume(2)
     for thread in running:
         thread.start()
-    while len(work.begun) < MOST_AT_ONCE:
+    while len(work.begun) < MAX_CONCURRENT:
         running[0].join(0.01)
-    while_full = turns.consume(2)
+    while_full = order.consume(2)
     work.go.set()
     for thread in running:
         thread.join(WITHIN_S)
 
-    assert before == turns.consume(2) == [SINGLE_QUEUE, BATCH_QUEUE]
+    assert before == order.consume(2) == [SINGLE_QUEUE, BATCH_QUEUE]
     assert while_full == [SINGLE_QUEUE]

@@ -1,21 +1,13 @@
 """Refreshes are shared: many who wait for one do not cost many."""
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from common.errors import StoreUnavailable
 from common.store.elastic.coalesced import Coalesced
-
-
-def wait_for(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+from support.waiting import wait_until
 
 
 def test_all_who_come_while_one_runs_share_the_next() -> None:
@@ -37,7 +29,7 @@ def test_all_who_come_while_one_runs_share_the_next() -> None:
         first = pool.submit(call)
         began.acquire()
         rest = [pool.submit(call) for _ in range(19)]
-        wait_for(lambda: len(callers) == 20)
+        wait_until(lambda: len(callers) == 20)
         gate.release()
         began.acquire()
         assert first.result() is None

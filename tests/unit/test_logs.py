@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 import structlog
+from opentelemetry.context import Context, attach
+from opentelemetry.trace import get_current_span, use_span
 
 from api.new_key import new_key
 from common.config import Settings
 from common.telemetry import logs
 from common.telemetry.logs import bound, formatter
+from common.telemetry.tracing import extract
 
 SECRETS = Settings(
     redis_url="redis://:r3dis%2Fpass@redis.lan:6379/0",
@@ -27,9 +30,10 @@ SECRETS = Settings(
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_bound() -> None:
-    """Forget what requests of other tests left bound: their replies, read later or never, all ended on this thread."""
+def no_bound_fields() -> None:
+    """Remove the fields and the trace of other tests' requests, whose replies were never closed."""
     structlog.contextvars.clear_contextvars()
+    attach(Context())
 
 
 @contextmanager
@@ -94,12 +98,21 @@ def test_a_sentinels_password_is_in_no_line() -> None:
 
 
 def test_a_line_tells_what_its_thread_works_on_until_that_is_over() -> None:
-    with bound(request_id="r-1", task_id="t-1", trace_id=""):
+    with bound(request_id="", task_id="t-1"):
         inside = line_of("inside")
 
-    assert (inside["request_id"], inside["task_id"]) == ("r-1", "t-1")
-    assert "trace_id" not in inside
+    assert inside["task_id"] == "t-1"
+    assert "request_id" not in inside
     assert "task_id" not in line_of("outside")
+
+
+def test_line_has_the_id_of_the_current_trace() -> None:
+    context = extract("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    with use_span(get_current_span(context)):
+        inside = line_of("inside")
+
+    assert inside["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "trace_id" not in line_of("outside")
 
 
 def test_what_one_thread_works_on_is_in_no_line_of_another() -> None:

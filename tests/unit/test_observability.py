@@ -14,16 +14,20 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.vitals import Vitals
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
-from dev import promtool
-from workers.signals import Signals
+from dev.promtool import PROMTOOL
+from support.tasks import enqueue
+from workers.instrumentation import Instrumentation
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "observability" / "prometheus"
@@ -100,16 +104,16 @@ def exposed() -> Mapping[str, set[str]]:
     """Every sample that the API and a worker expose once each thing has happened, with its labels."""
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
-    [task] = ledger.accept([AddJob(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
-    ledger.close([Closing(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
-    api = Metrics(Vitals(cast("Store", Well()), ledger, redis))
+    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
+    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
+    api = Metrics(DependencyChecks(cast("Store", Well()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
-    worker = Signals()
-    with worker.download(), worker.decode(), worker.bulk(["", ""]):
-        worker.ended(State.SUCCEEDED)
+    worker = Instrumentation()
+    with worker.time_download(), worker.time_decode(), worker.time_write([INVALID_SPAN_CONTEXT]):
+        worker.count_finished(State.SUCCEEDED)
     return {
         sample.name: set(sample.labels)
-        for text in (api.text(), worker.text())
+        for text in (api.text(), generate_latest(worker.registry))
         for metric in text_string_to_metric_families(text.decode())
         for sample in metric.samples
     }
@@ -189,7 +193,7 @@ def test_every_alert_is_tried() -> None:
 
 @pytest.fixture
 def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
-    program = promtool.find() or give_up("no promtool: `make promtool` builds it where Go is")
+    program = PROMTOOL.find() or give_up("no promtool: `make promtool` builds it where Go is")
 
     def run(*words: str) -> str:
         done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)

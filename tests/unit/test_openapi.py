@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and shown on a page that needs nothing else."""
+"""The API's description: valid, complete, and shown by a page whose parts are the published ones."""
 
 import base64
 import hashlib
@@ -6,8 +6,6 @@ import hmac
 import json
 import re
 import tomllib
-from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +13,20 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from api.description.codes import CODES, MEANING, TASK_CODES
+from api.description.code_samples import ORIGIN
 from api.description.examples import EXAMPLES, FAILURES
 from api.description.openapi import VERSION, document
-from api.description.page import POLICY, page, prose
-from api.envelope import CODE_OF, STATUS_OF
+from api.errors import BY_STATUS, SUMMARIES
 from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
 from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
-from common.errors import FetchError, ImageError, StoreError
+from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
-from common.pictures.formats import READ
 from common.queue.callbacks import Delivery, Ended
 from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of errors that never reach a client.
-WORKED_BY = {"pipeline.py", "fetch.py", "dialing.py", "addresses.py", "watchdog.py", "formats.py", "images.py"}
-OURS = {"error", "wrong_setting", "queue_error"}
+SWAGGER_UI = ROOT / "api" / "description" / "page" / "swagger-ui"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,7 @@ def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, 
     told = described["info"]["description"]
 
     assert [limit for limit in limits if f"{limit:,}" not in told] == []
-    assert READ in told
+    assert SUPPORTED_FORMATS in told
 
 
 def call_of(described: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +126,7 @@ def call_of(described: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> None:
     fields = {"state": "failed", "filepath": "a.jpg", "seq": "1", "accepted": "1", "code": "timeout", "error": "slow"}
-    ends = [Ended(task_id="a" * 32, at=2, fields=fields)]
+    ends = [Ended(task_id="a" * 32, ended_at=2, fields=fields)]
     [media] = call_of(described)["requestBody"]["content"].values()
 
     sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, ends=ends)))
@@ -144,14 +138,13 @@ def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> N
     assert [one["name"] for one in call_of(described)["parameters"]] == [*headers]
 
 
-def test_the_call_on_the_page_is_signed_as_the_page_says(described: dict[str, Any]) -> None:
-    call = re.search(r"signed by the secret <code>(.*?)</code>.*?<code>(.*?)</code>", page(described), re.DOTALL)
-    assert call is not None
-    head, _, body = unescape(call[2]).partition("\n\n")
-    headers = dict(line.split(": ") for line in head.splitlines())
+def test_example_of_a_callback_is_signed_by_its_secret(described: dict[str, Any]) -> None:
+    found = re.search(r"with the secret `whsec_(.*?)` for the body `(.*)`", call_of(described)["description"])
+    assert found is not None
+    headers = {one["name"]: one["example"] for one in call_of(described)["parameters"]}
 
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body}".encode()
-    digest = hmac.digest(base64.b64decode(call[1].removeprefix("whsec_")), signed, "sha256")
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{found[2]}".encode()
+    digest = hmac.digest(base64.b64decode(found[1]), signed, "sha256")
 
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
@@ -187,42 +180,13 @@ def test_every_endpoint_has_an_example() -> None:
     assert {endpoint.name for endpoint in ENDPOINTS} == EXAMPLES.keys()
 
 
-def test_every_failure_is_described_with_its_meaning_and_an_example(described: dict[str, Any]) -> None:
-    statuses = {status for _, status in STATUS_OF} | CODE_OF.keys() | {409, 500}
+def test_every_failure_has_its_codes_and_an_example(described: dict[str, Any]) -> None:
+    responses = described["components"]["responses"]
 
-    assert statuses <= CODES.keys() == MEANING.keys()
-    assert {f"{status}" for status in CODES} == described["components"]["responses"].keys()
-    assert {failure.status for failure in FAILURES} == CODES.keys()
-    assert all(failure.code in CODES[failure.status] for failure in FAILURES)
-
-
-def test_every_code_that_the_service_gives_is_described() -> None:
-    text = "\n".join(
-        path.read_text()
-        for folder in ("api", "workers", "common")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        if path.name not in {"codes.py", "examples.py"}
-    )
-    given = {*re.findall(r'\bcode ?= ?"([a-z_]+)"', text), *re.findall(r'_failed\(\s*"([a-z_]+)"', text)}
-
-    assert len(given) > 30
-    assert given - OURS <= {code for codes in CODES.values() for code in codes}
-
-
-def test_failed_tasks_can_be_asked_for_by_every_code_that_a_worker_writes(described: dict[str, Any]) -> None:
-    """Those of pictures and downloads are in the modules of these, the others in the pipeline and the error tree."""
-    files = [*(ROOT / "common").rglob("*.py"), ROOT / "workers" / "pipeline.py"]
-    text = "\n".join(path.read_text() for path in sorted(files) if path.name in WORKED_BY)
-    written = {
-        *re.findall(r'\b(?:code|INTERNAL_ERROR) ?= ?"([a-z_]+)"', text),
-        *re.findall(r'_failed\(\s*"([a-z_]+)"', text),
-        *(kind.code for kind in (ImageError, FetchError, StoreError)),
-    }
-    [state] = [one for one in described["paths"]["/tasks"]["get"]["parameters"] if one["name"] == "code"]
-
-    assert {"timeout", "image_ends_worker", "upload_lost", "internal_error", "store_error", "closed"} <= written
-    assert written <= {*TASK_CODES}
-    assert state["schema"]["enum"] == [*TASK_CODES]
+    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.status for failure in FAILURES}
+    assert {int(status) for status in responses} == BY_STATUS.keys()
+    for status, specs in BY_STATUS.items():
+        assert all(f"- `{spec.code}`: {spec.text}" in responses[f"{status}"]["description"] for spec in specs)
 
 
 def test_the_version_is_the_projects() -> None:
@@ -231,72 +195,21 @@ def test_the_version_is_the_projects() -> None:
     assert project["version"] == VERSION
 
 
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.attributes: set[str] = set()
-        self.ids: set[str] = set()
-        self.links: set[str] = set()
-        self.style = ""
-        self.open: list[str] = []
+def test_vendored_files_are_the_published_ones() -> None:
+    lines = (SWAGGER_UI / "SHA256SUMS").read_text().splitlines()
+    expected = {name: digest for digest, name in (line.split("  ") for line in lines)}
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.add(tag)
-        if tag not in {"meta", "link"}:
-            self.open.append(tag)
-        self.attributes |= {name for name, _ in attrs}
-        self.ids |= {value or "" for name, value in attrs if name == "id"}
-        self.links |= {value or "" for name, value in attrs if name in {"href", "src"}}
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in SWAGGER_UI.iterdir()
+        if path.name not in {"SHA256SUMS", "README.md"}
+    }
 
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.lasttag == "style" and not self.style:
-            self.style = data
+    assert found == expected
+    assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js"} <= found.keys()
 
 
-@pytest.fixture(scope="module")
-def read(described: dict[str, Any]) -> Tags:
-    tags = Tags()
-    tags.feed(page(described))
-    return tags
+def test_page_replaces_the_address_of_code_samples() -> None:
+    script = (SWAGGER_UI.parent / "page.js").read_text()
 
-
-def test_the_page_shows_every_operation_and_failure(read: Tags, described: dict[str, Any]) -> None:
-    assert {operation["operationId"] for operation in operations(described)} <= read.ids
-    assert {f"failure-{status}" for status in CODES} <= read.ids
-
-
-def test_the_page_closes_whatever_it_opens(read: Tags) -> None:
-    assert {"section", "table", "nav"} <= read.seen
-    assert read.open == []
-
-
-def test_the_page_needs_no_script_and_nothing_from_elsewhere(read: Tags) -> None:
-    assert not read.seen & {"script", "img", "iframe", "form", "object"}
-    assert not {name for name in read.attributes if name == "style" or name.startswith("on")}
-    assert all(link in {"openapi.json", "data:,"} or link[1:] in read.ids for link in read.links)
-
-
-def test_the_page_keeps_to_its_policy(read: Tags) -> None:
-    digest = base64.b64encode(hashlib.sha256(read.style.encode()).digest()).decode()
-
-    assert f"style-src 'sha256-{digest}'" in POLICY
-    assert "default-src 'none'" in POLICY
-
-
-def test_the_page_shows_names_as_code_and_numbers_with_all_their_digits(described: dict[str, Any]) -> None:
-    shown = page(described)
-
-    assert "with <code>wait</code>, answer when they are." in shown
-    assert "`" not in shown
-    assert "integer from 0 to 9007199254740992" in shown
-
-
-def test_text_is_shown_as_it_is() -> None:
-    assert (
-        prose("## g\n\na <b> `c & d`\n\n- `e`: f")
-        == "<h3>g</h3>\n<p>a &lt;b&gt; <code>c &amp; d</code></p>\n<ul><li><code>e</code>: f</li></ul>"
-    )
+    assert f'const SAMPLE_ORIGIN = "{ORIGIN}";' in script

@@ -1,4 +1,4 @@
-"""The pipeline: one task from its job to its record, or to its reason."""
+"""The pipeline: one task from its job to its record, or to the reason of its failure."""
 
 import io
 import json
@@ -7,20 +7,26 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prometheus_client import generate_latest
+from redis import Redis
 
 from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
-from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import sign
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.host_limits import NO_LIMIT, HostSlots
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
-from workers.hosts import Hosts
-from workers.pipeline import MOST_DEATHS, Pipeline
-from workers.settlement import Settlement
+from support.tasks import enqueue
+from workers.finishing import TaskFinisher
+from workers.host_limiter import HostLimiter
+from workers.pipeline import MAX_CRASHES, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
@@ -44,18 +50,19 @@ def web() -> Web:
 
 
 @pytest.fixture
-def pipeline(ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
-    settlement = Settlement(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, settlement, most=10, linger_s=0, hold_s=0)
+def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
+    finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
+    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), most=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
+        decode_attempts=DecodeAttempts(fake_redis),
         uploads=uploads,
         fetcher=web,  # type: ignore[arg-type]
         slot=ComputeSlot(timeout_s=30),
         limits=Limits(),
         writer=writer,
-        settlement=settlement,
-        hosts=Hosts(ledger, lambda *_: None),
+        finisher=finisher,
+        host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
     )
     writer.close()
 
@@ -70,7 +77,7 @@ def picture() -> bytes:
 @pytest.fixture
 def accept(ledger: Ledger) -> Callable[..., str]:
     def accept(filepath: str = "cat.png", **source: Any) -> str:
-        [task] = ledger.accept([AddJob(filepath=filepath, **source)], queue=SINGLE_QUEUE)
+        [task] = enqueue(ledger, [AddItem(filepath=filepath, **source)], queue=SINGLE_QUEUE)
         return task.id
 
     return accept
@@ -89,7 +96,7 @@ def ended(ledger: Ledger) -> Callable[[str], Task]:
 def test_an_upload_becomes_a_record(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(picture), metadata={"kind": "cat"})
+    task_id = accept(upload_id=uploads.put(picture), metadata={"kind": "cat"})
 
     pipeline.run(task_id)
 
@@ -123,7 +130,7 @@ def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept
 def test_bytes_that_are_no_picture_fail_with_their_reason(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(b"<html>"))
+    task_id = accept(upload_id=uploads.put(b"<html>"))
 
     pipeline.run(task_id)
 
@@ -134,7 +141,7 @@ def test_bytes_that_are_no_picture_fail_with_their_reason(
 def test_a_failed_request_supersedes_nothing(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any
 ) -> None:
-    good, bad = accept(upload=uploads.put(picture)), accept(upload=uploads.put(b"no picture"))
+    good, bad = accept(upload_id=uploads.put(picture)), accept(upload_id=uploads.put(b"no picture"))
 
     pipeline.run(bad)
     pipeline.run(good)
@@ -143,7 +150,7 @@ def test_a_failed_request_supersedes_nothing(
 
 
 def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:
-    task_id = accept(upload="gone")
+    task_id = accept(upload_id="gone")
 
     pipeline.run(task_id)
 
@@ -162,12 +169,12 @@ def test_closed_work_is_not_done_again(
     assert len(memory_store.writes) == 1
 
 
-def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
+def test_a_store_outage_keeps_task_and_upload(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
     memory_store.away = True
     upload = uploads.put(picture)
-    task_id = accept(upload=upload)
+    task_id = accept(upload_id=upload)
 
     with pytest.raises(StoreUnavailable):
         pipeline.run(task_id)
@@ -176,12 +183,12 @@ def test_a_store_that_is_away_leaves_the_task_open_and_its_upload_there(
     assert uploads.get(upload) == picture
 
 
-def test_an_outage_of_the_store_never_counts_against_a_picture(
+def test_a_store_outage_counts_no_decode_attempt(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(picture))
+    task_id = accept(upload_id=uploads.put(picture))
     memory_store.away = True
-    for _ in range(MOST_DEATHS + 2):
+    for _ in range(MAX_CRASHES + 2):
         with pytest.raises(StoreUnavailable):
             pipeline.run(task_id)
 
@@ -191,19 +198,19 @@ def test_an_outage_of_the_store_never_counts_against_a_picture(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_picture_that_ended_its_workers_is_not_decoded_again(
-    pipeline: Pipeline, ledger: Ledger, uploads: Uploads, picture: bytes, accept: Any, ended: Any
+def test_a_poison_image_is_not_decoded_again(
+    pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload=uploads.put(picture))
-    for _ in range(MOST_DEATHS):
-        ledger.risk(task_id)
+    task_id = accept(upload_id=uploads.put(picture))
+    for _ in range(MAX_CRASHES):
+        pipeline.decode_attempts.start(task_id)
 
     pipeline.run(task_id)
 
-    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "image_ends_worker")
+    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "decoder_crashed")
 
 
-def test_a_fault_of_ours_ends_the_task_without_internals(
+def test_an_internal_error_reports_no_internals(
     pipeline: Pipeline, web: Web, accept: Any, ended: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_url: str) -> bytes:
@@ -215,11 +222,11 @@ def test_a_fault_of_ours_ends_the_task_without_internals(
     pipeline.run(task_id)
 
     task = ended(task_id)
-    assert (task.state, task.code, task.error) == (State.FAILED, "internal_error", "an internal error ended this task")
+    assert (task.state, task.code, task.error) == (State.FAILED, "internal_error", "internal error")
 
 
 def counted(pipeline: Pipeline) -> set[str]:
-    lines = pipeline.signals.text().decode().splitlines()
+    lines = generate_latest(pipeline.instrumentation.registry).decode().splitlines()
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 
@@ -251,12 +258,12 @@ def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, pictu
     assert not any(line.startswith("match_outcomes_total") for line in counted(pipeline))
 
 
-def test_a_failure_is_one_line_with_its_task_and_request_and_a_success_none(
+def test_only_failures_are_logged(
     pipeline: Pipeline, web: Web, picture: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     web.pages[URL] = picture
-    jobs = [AddJob(filepath="good", url=URL), AddJob(filepath="bad", url="http://example.org/gone.png?token=geheim")]
-    good, bad = ledger.accept(jobs, queue=SINGLE_QUEUE, origin=Origin(request_id="r-1"))
+    jobs = [AddItem(filepath="good", url=URL), AddItem(filepath="bad", url="http://example.org/gone.png?token=geheim")]
+    good, bad = enqueue(ledger, jobs, queue=SINGLE_QUEUE, context=RequestContext(request_id="r-1"))
     caplog.set_level("INFO")
     caplog.handler.setFormatter(formatter(Settings()))
 
@@ -269,7 +276,7 @@ def test_a_failure_is_one_line_with_its_task_and_request_and_a_success_none(
     assert "geheim" not in caplog.text
 
 
-def test_a_redis_that_is_away_leaves_the_message_to_come_back(
+def test_a_redis_outage_requeues_the_message(
     pipeline: Pipeline, ledger: Ledger, accept: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id = accept(url=URL)

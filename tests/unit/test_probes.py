@@ -1,4 +1,4 @@
-"""Probes: whoever asks waits a bounded time, and what is silent is asked once at a time."""
+"""Probes: callers wait a bounded time, and a check never runs twice at once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,87 +8,87 @@ from time import sleep
 import pytest
 
 from common.errors import MatchError, QueueUnavailable
-from common.probes import Probe, Unanswered
+from common.probes import Probe, ProbeTimeout
 
 WITHIN_S = 30
 
 
-class Oracle:
-    """Answers with the number of the question, once it may."""
+class Dependency:
+    """Returns the number of the check, once it is available."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.may = Event()
-        self.may.set()
+        self.checks = 0
+        self.available = Event()
+        self.available.set()
 
-    def ask(self) -> int:
-        self.asked += 1
-        number = self.asked
-        assert self.may.wait(WITHIN_S)
+    def check(self) -> int:
+        self.checks += 1
+        number = self.checks
+        assert self.available.wait(WITHIN_S)
         return number
 
 
 @pytest.fixture
-def oracle() -> Iterator[Oracle]:
-    oracle = Oracle()
-    yield oracle
-    oracle.may.set()
+def dependency() -> Iterator[Dependency]:
+    dependency = Dependency()
+    yield dependency
+    dependency.available.set()
 
 
-def test_each_caller_gets_an_answer_of_now(oracle: Oracle) -> None:
-    probe = Probe(oracle.ask)
+def test_each_caller_gets_a_fresh_result(dependency: Dependency) -> None:
+    probe = Probe(dependency.check)
 
-    assert [probe.answer(within_s=WITHIN_S) for _ in range(3)] == [1, 2, 3]
-
-
-def test_an_answer_that_is_young_enough_is_given_again(oracle: Oracle) -> None:
-    probe = Probe(oracle.ask)
-
-    assert [probe.answer(within_s=WITHIN_S, not_older_s=WITHIN_S) for _ in range(3)] == [1, 1, 1]
+    assert [probe.result(timeout_s=WITHIN_S) for _ in range(3)] == [1, 2, 3]
 
 
-def test_what_is_silent_is_waited_for_no_longer_than_asked_for_and_asked_once(oracle: Oracle) -> None:
-    probe = Probe(oracle.ask)
-    oracle.may.clear()
+def test_recent_result_is_reused(dependency: Dependency) -> None:
+    probe = Probe(dependency.check)
+
+    assert [probe.result(timeout_s=WITHIN_S, max_age_s=WITHIN_S) for _ in range(3)] == [1, 1, 1]
+
+
+def test_silent_dependency_is_checked_once_at_a_time(dependency: Dependency) -> None:
+    probe = Probe(dependency.check)
+    dependency.available.clear()
 
     for _ in range(3):
-        with pytest.raises(Unanswered, match=r"no answer within 0\.01 s"):
-            probe.answer(within_s=0.01)
+        with pytest.raises(ProbeTimeout, match=r"no answer within 0\.01 s"):
+            probe.result(timeout_s=0.01)
 
-    assert oracle.asked == 1
-
-
-def test_what_was_silent_is_heard_again(oracle: Oracle) -> None:
-    probe = Probe(oracle.ask)
-    oracle.may.clear()
-    with pytest.raises(Unanswered):
-        probe.answer(within_s=0.01)
-
-    oracle.may.set()
-
-    assert probe.answer(within_s=WITHIN_S) >= 1
+    assert dependency.checks == 1
 
 
-def test_all_who_wait_get_the_one_answer(oracle: Oracle) -> None:
-    probe = Probe(oracle.ask)
-    oracle.may.clear()
+def test_dependency_is_checked_again_after_a_timeout(dependency: Dependency) -> None:
+    probe = Probe(dependency.check)
+    dependency.available.clear()
+    with pytest.raises(ProbeTimeout):
+        probe.result(timeout_s=0.01)
+
+    dependency.available.set()
+
+    assert probe.result(timeout_s=WITHIN_S) >= 1
+
+
+def test_concurrent_callers_share_a_check(dependency: Dependency) -> None:
+    probe = Probe(dependency.check)
+    dependency.available.clear()
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(probe.answer, within_s=WITHIN_S) for _ in range(8)]
-        while oracle.asked < 1:
+        results = [pool.submit(probe.result, timeout_s=WITHIN_S) for _ in range(8)]
+        while dependency.checks < 1:
             sleep(0.01)
 
-        oracle.may.set()
+        dependency.available.set()
 
-        assert {one.result() for one in waiting} <= {1, 2}
+        assert {result.result() for result in results} <= {1, 2}
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
-    [(QueueUnavailable("Redis does not answer"), QueueUnavailable), (ZeroDivisionError(), Unanswered)],
+    ("error", "raised"),
+    [(QueueUnavailable("Redis does not answer"), QueueUnavailable), (ZeroDivisionError(), ProbeTimeout)],
 )
-def test_an_error_is_told_at_once(error: Exception, told: type[MatchError]) -> None:
+def test_failed_check_raises_at_once(error: Exception, raised: type[MatchError]) -> None:
     def fail() -> None:
         raise error
 
-    with pytest.raises(told):
-        Probe(fail).answer(within_s=WITHIN_S)
+    with pytest.raises(raised):
+        Probe(fail).result(timeout_s=WITHIN_S)

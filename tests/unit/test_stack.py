@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 import yaml
@@ -17,6 +16,7 @@ from dev.greeting import demo_command, local_address
 from dev.programs import CannotStart, Program, Running
 from dev.scrape_targets import WORKER_METRICS_PORT, worker_ports, write_targets
 from dev.stack import flower, local_settings, programs
+from support.waiting import wait_until
 
 WITHIN_S = 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,13 @@ def started(code: str, logs: Path) -> Iterator[Running]:
 
 
 def look_until_started_again(running: Running) -> None:
-    deadline, first = monotonic() + WITHIN_S, running.pid
-    while running.pid == first:
-        assert monotonic() < deadline, "it was not started again"
+    first = running.pid
+
+    def is_another() -> bool:
         running.look()
-        sleep(0.05)
+        return running.pid != first
+
+    wait_until(is_another, "it is started again")
 
 
 def test_invalid_setting_at_first_start_stops_the_stack(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sweeper: what is lost is sent again, what only waits is not."""
+"""The sweeper: lost tasks are enqueued again, waiting ones are not."""
 
 import json
 from base64 import b64encode
@@ -9,16 +9,24 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, AddJob
-from common.queue.ledger import OPEN, Ledger
-from common.queue.tasks import Closing, Sent, State
+from common.queue.failures import Failures
+from common.queue.host_limits import NO_LIMIT, HostSlots
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE
+from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
+from common.queue.leases import Leases
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
+from common.queue.tasks import QueuedTask, State, TaskResult
+from common.redis.clock import now_ms
 from common.uploads import Uploads
-from workers.hosts import Hosts
+from support.tasks import enqueue
+from workers.host_limiter import HostLimiter
+from workers.retention import Retention
 from workers.sweeper import Sweeper, lost
-from workers.tidying import Tidying
 
 VISIBILITY_TIMEOUT_S = 300
-JOB = AddJob(filepath="cat.jpg", url="http://example.org/cat.jpg")
+JOB = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg")
 
 
 class Queue:
@@ -37,19 +45,20 @@ def queue() -> Queue:
 
 
 @pytest.fixture
-def tidying(ledger: Ledger, memory_store: Any, uploads: Uploads) -> Tidying:
-    return Tidying(ledger, memory_store, uploads, failed_keep_s=60)
+def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Uploads) -> Retention:
+    return Retention(fake_redis, ledger, Failures(fake_redis), memory_store, uploads, failed_keep_s=60)
 
 
 @pytest.fixture
-def make_sweeper(fake_redis: Redis, ledger: Ledger, tidying: Tidying, queue: Queue) -> Callable[..., Sweeper]:
+def make_sweeper(fake_redis: Redis, retention: Retention, queue: Queue) -> Callable[..., Sweeper]:
     def make(*, batch: int = 100) -> Sweeper:
         return Sweeper(
             fake_redis,
-            ledger,
+            StaleTasks(fake_redis),
+            Leases(fake_redis),
             queue.send,
-            hosts=Hosts(ledger, queue.send),
-            tidying=tidying,
+            host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), queue.send),
+            retention=retention,
             every_s=VISIBILITY_TIMEOUT_S / 10,
             lost_after_s=2 * VISIBILITY_TIMEOUT_S,
             batch=batch,
@@ -66,8 +75,8 @@ def sweeper(make_sweeper: Callable[..., Sweeper]) -> Sweeper:
 @pytest.fixture
 def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
     def accept() -> str:
-        [task] = ledger.accept([JOB], queue=SINGLE_QUEUE)
-        fake_redis.zadd(OPEN, {task.id: ledger.now_ms() - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
+        [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+        fake_redis.zadd(OPEN, {task.id: now_ms(fake_redis) - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
         return task.id
 
     return accept
@@ -77,38 +86,51 @@ def waiting(redis: Redis, *, sent_at: int) -> None:
     redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {SENT_HEADER: sent_at}}))
 
 
+def queued(task_id: str, *, at: int, queue: str = SINGLE_QUEUE) -> QueuedTask:
+    return QueuedTask(task_id=task_id, queue=queue, enqueued_at=at)
+
+
 def test_a_task_whose_queue_is_empty_is_lost() -> None:
-    task = Sent(task_id="a", queue=SINGLE_QUEUE, at=5)
+    task = queued("a", at=5)
 
     assert lost([task], {SINGLE_QUEUE: None}) == [task]
 
 
-def test_a_task_sent_before_the_oldest_message_is_lost_and_a_later_one_waits() -> None:
-    early, late = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=SINGLE_QUEUE, at=15)
+def test_tasks_enqueued_before_the_oldest_message_are_lost() -> None:
+    early, late = (
+        queued("a", at=5),
+        queued("b", at=15),
+    )
 
     assert lost([early, late], {SINGLE_QUEUE: 10}) == [early]
 
 
 def test_each_queue_is_judged_by_its_own_messages() -> None:
-    single, batch = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=BATCH_QUEUE, at=5)
+    single, batch = (
+        queued("a", at=5),
+        queued("b", queue=BATCH_QUEUE, at=5),
+    )
 
     assert lost([single, batch], {SINGLE_QUEUE: None, BATCH_QUEUE: 1}) == [single]
 
 
 def test_what_a_worker_holds_is_not_lost() -> None:
-    held, gone = Sent(task_id="a", queue=SINGLE_QUEUE, at=5), Sent(task_id="b", queue=SINGLE_QUEUE, at=5)
+    held, gone = (
+        queued("a", at=5),
+        queued("b", at=5),
+    )
 
     assert lost([held, gone], {SINGLE_QUEUE: None}, {"a"}) == [gone]
 
 
-def test_a_message_in_a_workers_hand_is_not_sent_again(
+def test_unacknowledged_messages_are_not_enqueued_again(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     held, gone = accept_long_ago(), accept_long_ago()
     body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
-    fake_redis.hset("unacked", "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-    fake_redis.hset("unacked", "of a stranger", "[1]")
-    fake_redis.zadd("unacked_index", {"tag": 1, "of a stranger": 1})
+    fake_redis.hset(UNACKED, "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
+    fake_redis.hset(UNACKED, "of a stranger", "[1]")
+    fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of a stranger": 1})
 
     sweeper.sweep()
 
@@ -129,29 +151,28 @@ def test_one_pass_sends_no_more_than_its_batch(
 
 def test_two_sweeps_at_once_send_nothing_twice(
     make_sweeper: Callable[..., Sweeper],
-    ledger: Ledger,
     queue: Queue,
     accept_long_ago: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = [accept_long_ago() for _ in range(3)]
-    restamp = ledger.restamp
+    touch = StaleTasks.touch
     other = make_sweeper()
 
-    def both(tasks: Sequence[Sent], *, at: int) -> list[Sent]:
+    def both(stale: StaleTasks, tasks: Sequence[QueuedTask], *, at: int) -> list[QueuedTask]:
         # The other one has looked as well by now.
-        monkeypatch.setattr(ledger, "restamp", restamp)
+        monkeypatch.setattr(StaleTasks, "touch", touch)
         other.sweep()
-        return restamp(tasks, at=at)
+        return touch(stale, tasks, at=at)
 
-    monkeypatch.setattr(ledger, "restamp", both)
+    monkeypatch.setattr(StaleTasks, "touch", both)
 
     make_sweeper().sweep()
 
     assert sorted(queue.sent) == sorted(ids)
 
 
-def test_what_is_lost_behind_a_long_backlog_is_found_in_the_end(
+def test_lost_tasks_are_found_behind_a_long_backlog(
     fake_redis: Redis,
     sweeper: Sweeper,
     ledger: Ledger,
@@ -160,9 +181,9 @@ def test_what_is_lost_behind_a_long_backlog_is_found_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("workers.sweeper.PAGE", 2)
-    monkeypatch.setattr("workers.sweeper.MOST_PAGES", 1)
+    monkeypatch.setattr("workers.sweeper.MAX_PAGES", 1)
     for _ in range(5):
-        [task] = ledger.accept([JOB], queue=BATCH_QUEUE)
+        [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
         fake_redis.zadd(OPEN, {task.id: 10})
     fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {SENT_HEADER: 5}}))
     task_id = accept_long_ago()
@@ -183,7 +204,7 @@ def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_lon
 
 
 def test_fresh_work_is_left_alone(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
-    ledger.accept([JOB], queue=SINGLE_QUEUE)
+    enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
 
     sweeper.sweep()
 
@@ -201,26 +222,26 @@ def test_a_long_backlog_is_no_loss(
     assert queue.sent == []
 
 
-def test_a_queue_whose_messages_were_sent_by_a_later_clock_is_no_loss(
-    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
+def test_messages_from_a_later_clock_are_not_lost(
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     accept_long_ago()
-    waiting(fake_redis, sent_at=ledger.now_ms() + 3_600_000)
+    waiting(fake_redis, sent_at=now_ms(fake_redis) + 3_600_000)
 
     sweeper.sweep()
 
     assert queue.sent == []
 
 
-def test_what_was_sent_by_a_later_clock_counts_as_sent_now(
-    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, accept_long_ago: Callable[[], str]
+def test_future_timestamps_are_reset_to_now(
+    fake_redis: Redis, sweeper: Sweeper, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()
-    fake_redis.zadd(OPEN, {task_id: ledger.now_ms() + 3_600_000})
+    fake_redis.zadd(OPEN, {task_id: now_ms(fake_redis) + 3_600_000})
 
     sweeper.sweep()
 
-    assert fake_redis.zscore(OPEN, task_id) <= ledger.now_ms()
+    assert fake_redis.zscore(OPEN, task_id) <= now_ms(fake_redis)
 
 
 def test_messages_without_a_stamp_make_nobody_lost(
@@ -245,32 +266,32 @@ def test_messages_of_strangers_break_no_sweep(
     assert queue.sent == []
 
 
-def test_a_sweep_that_breaks_is_not_the_last(
-    sweeper: Sweeper, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_sweeps_continue_after_an_error(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     passes = Semaphore(0)
 
-    def broken(name: str, *, for_s: float) -> bool:
-        del name, for_s
+    def broken(*_: object, for_s: float) -> bool:
+        del for_s
         passes.release()
         raise OSError("the broker went away")
 
     monkeypatch.setattr(sweeper, "_every_s", 0.01)
-    monkeypatch.setattr(ledger, "lease", broken)
+    monkeypatch.setattr(Leases, "acquire", broken)
 
     sweeper.start()
     swept_on = [passes.acquire(timeout=30) for _ in range(3)]
     sweeper.close()
 
     assert swept_on == [True, True, True]
-    assert "a sweep broke" in caplog.text
+    assert "unexpected error in a sweep" in caplog.text
 
 
 def test_closed_work_is_not_sent_again(
     sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()
-    ledger.close([Closing(task_id=task_id, state=State.SUCCEEDED)])
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
     sweeper.sweep()
 

@@ -1,42 +1,57 @@
-"""Traces: one from a request to the store, with no secret in it; and nothing at all where nobody collects them."""
+"""Tracing: tasks continue the traces of their requests, and exported spans hold no secrets."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, StatusCode, TraceFlags, get_current_span
 
+from common.config import Settings
 from common.errors import FetchError
-from common.queue.jobs import SINGLE_QUEUE, AddJob, Origin
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
-from common.queue.tasks import State
-from common.telemetry.tracing import CONSUMER, OFF, TRACEPARENT, OpenTelemetry, Tracing, trace_id
-from workers.signals import Signals
+from common.telemetry import tracing
+from common.telemetry.exporting import RedactingExporter
+from common.telemetry.redaction import Redactor, secrets_of
+from support.tasks import enqueue
+from workers import instrumentation
+from workers.instrumentation import Instrumentation
 
+ROOT = Path(__file__).resolve().parents[2]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-OTHER = "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
-UNSAMPLED = OTHER[:-2] + "00"
+SECRET = "geheim-geheim"  # noqa: S105 - to be looked for
+SETTINGS = Settings(elasticsearch_api_key=SECRET)
 
 
 @pytest.fixture
-def collected() -> Iterator[InMemorySpanExporter]:
+def exported() -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     yield exporter
     exporter.shutdown()
 
 
 @pytest.fixture
-def tracing(collected: InMemorySpanExporter) -> Iterator[Tracing]:
+def tracer(exported: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[trace.Tracer]:
+    """The worker's tracer, with an SDK that exports as in production."""
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(collected))
-    yield OpenTelemetry(provider)
+    provider.add_span_processor(SimpleSpanProcessor(RedactingExporter(exported, Redactor(secrets_of(SETTINGS)))))
+    tracer = provider.get_tracer("tests")
+    monkeypatch.setattr(instrumentation, "tracer", tracer)
+    yield tracer
     provider.shutdown()
 
 
-def one_of(collected: InMemorySpanExporter) -> ReadableSpan:
-    [span] = collected.get_finished_spans()
+def one_of(exported: InMemorySpanExporter) -> ReadableSpan:
+    [span] = exported.get_finished_spans()
     return span
 
 
@@ -44,115 +59,118 @@ def parent_of(span: ReadableSpan) -> str:
     return "" if span.parent is None else f"{span.parent.trace_id:032x}-{span.parent.span_id:016x}"
 
 
-def test_a_span_goes_on_with_the_trace_that_it_is_given(tracing: Tracing, collected: InMemorySpanExporter) -> None:
-    with tracing.span("work", kind=CONSUMER, parent=PARENT) as span:
-        named = span.traceparent
-
-    assert TRACEPARENT.fullmatch(named)
-    assert trace_id(named) == trace_id(PARENT)
-    assert parent_of(one_of(collected)) == PARENT[3:-3]
-    assert one_of(collected).kind.name == "CONSUMER"
+def context(number: int, *, sampled: bool) -> SpanContext:
+    return SpanContext(number, number, is_remote=False, trace_flags=TraceFlags(int(sampled)))
 
 
-def test_spans_inside_are_children_and_the_current_one_can_be_named(
-    tracing: Tracing, collected: InMemorySpanExporter
+def test_traceparent_survives_extract_and_inject() -> None:
+    with trace.use_span(get_current_span(tracing.extract(PARENT))):
+        inside = tracing.inject()
+
+    assert inside == PARENT
+    assert tracing.inject() == ""
+
+
+@pytest.mark.parametrize("traceparent", ["", "x", PARENT[:-1], PARENT.upper(), "00-" + "0" * 32 + PARENT[35:]])
+def test_invalid_traceparent_starts_a_new_trace(
+    tracer: trace.Tracer, exported: InMemorySpanExporter, traceparent: str
 ) -> None:
-    with tracing.span("outer") as outer:
-        named = tracing.current()
-        with tracing.span("inner"):
-            pass
+    tracer.start_span("request", context=tracing.extract(traceparent)).end()
 
-    inner = collected.get_finished_spans()[0]
-    assert named == outer.traceparent
-    assert parent_of(inner) == named[3:-3]
-    assert tracing.current() == ""
+    assert one_of(exported).parent is None
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        "x",
-        PARENT[:-1],
-        PARENT.upper(),
-        PARENT + "\n",
-        "01" + PARENT[2:],
-        "00-" + "0" * 32 + PARENT[35:],
-        PARENT[:36] + "0" * 16 + "-01",
-    ],
-)
-def test_what_is_no_traceparent_begins_a_trace(tracing: Tracing, collected: InMemorySpanExporter, given: str) -> None:
-    with tracing.span("request", parent=given, links=[given]):
-        pass
-
-    assert one_of(collected).parent is None
-    assert one_of(collected).links == ()
-
-
-def test_a_trace_that_its_sender_does_not_collect_is_not_collected(
-    tracing: Tracing, collected: InMemorySpanExporter
-) -> None:
-    with tracing.span("request", parent=UNSAMPLED) as span:
-        named = span.traceparent
-
-    assert collected.get_finished_spans() == ()
-    assert (trace_id(named), named[-2:]) == (trace_id(UNSAMPLED), "00")
-
-
-def test_no_secret_of_a_url_and_no_text_of_an_error_is_collected(
-    tracing: Tracing, collected: InMemorySpanExporter
-) -> None:
-    url = "https://me:geheim@a.org/cat.jpg?sig=geheim"
-
-    def break_off() -> None:
-        with tracing.span("download", about={"url": url, "bytes": 3}) as span:
-            span.note(where=url)
-            raise FetchError(f"no picture at {url}")
-
-    with pytest.raises(FetchError):
-        break_off()
-
-    found = one_of(collected)
-    assert "geheim" not in found.to_json()
-    assert dict(found.attributes or {})["url"] == "https://a.org/cat.jpg?[...]"
-    assert (found.status.status_code, found.status.description, found.events) == (StatusCode.ERROR, "FetchError", ())
-
-
-def test_a_write_belongs_to_the_first_task_that_is_collected_and_is_linked_with_all(
-    tracing: Tracing, collected: InMemorySpanExporter
-) -> None:
-    signals = Signals(tracing)
-
-    with signals.bulk([UNSAMPLED, "", PARENT, OTHER]):
-        pass
-
-    found = one_of(collected)
-    assert parent_of(found) == PARENT[3:-3]
-    assert [link.context.trace_flags for link in found.links] == [0, 1, 1]
-    assert dict(found.attributes or {}) == {"match.records": 4}
-
-
-def test_a_task_goes_on_with_the_trace_that_it_was_sent_in(
-    tracing: Tracing, collected: InMemorySpanExporter, ledger: Ledger
-) -> None:
-    origin = Origin(request_id="r-1", traceparent=PARENT)
-    [task] = ledger.accept([AddJob(filepath="a", upload="b")], queue=SINGLE_QUEUE, origin=origin)
+@pytest.mark.usefixtures("tracer")
+def test_task_continues_the_trace_of_its_request(exported: InMemorySpanExporter, ledger: Ledger) -> None:
+    context = RequestContext(request_id="r-1", traceparent=PARENT)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id="b")], queue=SINGLE_QUEUE, context=context)
     claim = ledger.begin(task.id)
     assert claim is not None
-    signals = Signals(tracing)
+    worker = Instrumentation()
 
-    with signals.task(claim), signals.decode():
-        signals.ended(State.SUCCEEDED)
+    with worker.trace_task(claim), worker.time_decode():
+        pass
 
-    decode, work = collected.get_finished_spans()
+    decode, work = exported.get_finished_spans()
     assert (decode.name, work.name) == ("decode", "work")
     assert parent_of(work) == PARENT[3:-3]
+    assert parent_of(decode) == f"{work.context.trace_id:032x}-{work.context.span_id:016x}"
     assert dict(work.attributes or {}) == {"match.task_id": task.id, "match.request_id": "r-1"}
 
 
-def test_where_nobody_collects_there_is_nothing() -> None:
-    with OFF.span("request", parent=PARENT, about={"a": 1}) as span:
-        span.note(b=2)
-        span.fail("nothing")
+@pytest.mark.usefixtures("tracer")
+def test_write_joins_first_sampled_task_and_links_all(exported: InMemorySpanExporter) -> None:
+    tasks = [context(1, sampled=False), INVALID_SPAN_CONTEXT, context(2, sampled=True), context(3, sampled=True)]
 
-    assert (span.traceparent, OFF.current()) == ("", "")
+    with Instrumentation().time_write(tasks):
+        pass
+
+    span = one_of(exported)
+    assert span.parent == context(2, sampled=True)
+    assert [link.context.trace_id for link in span.links] == [1, 2, 3]
+    assert dict(span.attributes or {}) == {"match.records": 4}
+
+
+def test_attributes_events_and_links_are_exported_without_secrets(
+    tracer: trace.Tracer, exported: InMemorySpanExporter
+) -> None:
+    url = f"https://me:{SECRET}@a.org/cat.jpg?sig=abcdef"
+    attributes = {"url": url, "urls": [url], "bytes": 3}
+    span = tracer.start_span(f"GET {url}", attributes=attributes, links=[Link(context(1, sampled=True), attributes)])
+    span.add_event("retry", attributes)
+    span.set_status(StatusCode.ERROR, f"no image at {url}")
+
+    span.end()
+
+    text = one_of(exported).to_json()
+    assert SECRET not in text
+    assert "abcdef" not in text
+    assert json.loads(text)["attributes"] == {
+        "url": "https://a.org/cat.jpg?[...]",
+        "urls": ["https://a.org/cat.jpg?[...]"],
+        "bytes": 3,
+    }
+
+
+@pytest.mark.usefixtures("tracer")
+def test_exceptions_are_exported_without_secrets(exported: InMemorySpanExporter) -> None:
+    def fail() -> None:
+        with Instrumentation().time_download():
+            raise FetchError(f"no image at https://a.org/cat.jpg?sig=abcdef with key {SECRET}")
+
+    with pytest.raises(FetchError):
+        fail()
+
+    span = one_of(exported)
+    [event] = span.events
+    message = "no image at https://a.org/cat.jpg?[...] with key [...]"
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, f"FetchError: {message}")
+    assert (event.attributes or {})["exception.message"] == message
+    assert SECRET not in span.to_json()
+    assert "abcdef" not in span.to_json()
+
+
+def test_services_start_without_the_sdk() -> None:
+    script = (
+        "import sys; sys.modules['opentelemetry.sdk'] = sys.modules['opentelemetry.exporter'] = None\n"
+        "import api.wsgi, workers.app; from common.config import Settings; from common.telemetry import tracing\n"
+        "tracing.configure(Settings(), service='match-api')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+
+    assert done.returncode == 0
+
+
+def test_start_without_the_sdk_names_what_to_install() -> None:
+    script = "import sys; sys.modules['opentelemetry.sdk'] = None; from common.startup import start; start('worker')"
+    environment = os.environ | {"MATCH_TRACING_ENDPOINT": "http://127.0.0.1:4318"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "match worker: MATCH_TRACING_ENDPOINT needs OpenTelemetry: pip install -r requirements/tracing.txt\n"
+    )

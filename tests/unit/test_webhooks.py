@@ -6,7 +6,7 @@ import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping
 from threading import Event
-from time import monotonic, sleep, time
+from time import time
 from typing import Any
 
 import pytest
@@ -14,16 +14,18 @@ from redis import Redis
 
 from common.errors import FetchError
 from common.queue.callbacks import Callback, CallState, Outbox
-from common.queue.jobs import SINGLE_QUEUE, AddJob, Order
+from common.queue.items import AddItem
+from common.queue.jobs import RequestContext
+from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
-from common.queue.tasks import Closing, State
+from common.queue.tasks import State, TaskResult
+from support.tasks import enqueue
+from support.waiting import wait_until
 from workers.webhooks import Deliverer
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
 URL = "https://hooks.example.org:443/one?token=SECRET"
 HANGS = "https://hangs.example.org:443/"
-DUE = "match:callbacks:due"
-WITHIN_S = 30
 
 
 class Receivers:
@@ -67,32 +69,32 @@ def end(ledger: Ledger) -> Callable[..., str]:
     """End a task, and return its id."""
 
     def end(url: str = URL, **closing: Any) -> str:
-        job = AddJob(filepath="ä cat.jpg", url="http://example.org/a")
-        [entry] = ledger.enter([Order(job=job, callback=url)], queue=SINGLE_QUEUE)
-        ledger.begin(entry.task.id)
-        ledger.close([Closing(**{"task_id": entry.task.id, "state": State.SUCCEEDED, **closing})])
-        return entry.task.id
+        item = AddItem(filepath="ä cat.jpg", url="http://example.org/a")
+        [task] = enqueue(ledger, [item], context=RequestContext(callback_url=url))
+        ledger.begin(task.id)
+        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **closing})])
+        return task.id
 
     return end
 
 
 def let_time_pass(redis: Redis) -> None:
-    for url in redis.zrange(DUE, 0, -1):
-        redis.zadd(DUE, {url: 0}, xx=True)
-    for key in redis.scan_iter("match:callbacks:receiver:*"):
+    for url in redis.zrange(CALLBACK_DUE, 0, -1):
+        redis.zadd(CALLBACK_DUE, {url: 0}, xx=True)
+    for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
         redis.hset(key, "until", 0)
 
 
 def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> Callback:
-    deadline = monotonic() + WITHIN_S
-    while monotonic() < deadline:
+    def callback() -> Callback | None:
         task = ledger.task(task_id)
         assert task is not None
         assert task.callback is not None
-        if fits(task.callback):
-            return task.callback
-        sleep(0.02)
-    pytest.fail(f"not in time: {task.callback}")
+        return task.callback if fits(task.callback) else None
+
+    found = wait_until(callback, "the callback gets so far")
+    assert found is not None
+    return found
 
 
 def is_delivered(callback: Callback) -> bool:
@@ -174,7 +176,7 @@ def test_a_receiver_that_is_gone_is_called_once(
     found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
     assert (found.state, found.next) == (CallState.FAILED, None)
-    assert fake_redis.zcard(DUE) == 0
+    assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
 @pytest.mark.usefixtures("deliverer")
@@ -198,9 +200,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
 ) -> None:
     task_id = end(HANGS)
     let_time_pass(fake_redis)
-    deadline = monotonic() + WITHIN_S
-    while not fake_redis.exists(f"match:callbacks:delivery:{HANGS}") and monotonic() < deadline:
-        sleep(0.02)
+    wait_until(lambda: fake_redis.exists(CALLBACK_DELIVERY + HANGS), "the callback is being delivered")
 
     deliverer.close()
 

@@ -8,7 +8,7 @@ import pytest
 from common.config import Settings
 from common.errors import StoreError
 from common.store.sqlite import SqliteStore
-from common.wiring import wire
+from common.wiring import build_dependencies
 
 
 class BrokenStore(SqliteStore):
@@ -20,7 +20,8 @@ class BrokenStore(SqliteStore):
 
 def test_a_part_that_breaks_over_its_end_keeps_no_other_open(tmp_path: Path) -> None:
     parts = replace(
-        wire(Settings(store_url=f"sqlite:///{tmp_path / 'match.db'}")), store=BrokenStore(tmp_path / "x.db")
+        build_dependencies(Settings(store_url=f"sqlite:///{tmp_path / 'match.db'}")),
+        store=BrokenStore(tmp_path / "x.db"),
     )
     closed: list[str] = []
     parts.redis.close = lambda: closed.append("redis")  # type: ignore[method-assign]

@@ -1,37 +1,42 @@
-"""The writer: many tasks, one write, and each task its own outcome."""
+"""The writer: many tasks in one write, each with its own outcome."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Any
 
-import numpy as np
 import pytest
 from redis import Redis
 
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
-from common.queue.jobs import SINGLE_QUEUE, AddJob
+from common.queue.decode_attempts import DecodeAttempts
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
+from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
-from common.queue.tasks import Claim, State
+from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
-from workers.settlement import End, Settlement
+from support import records
+from support.tasks import enqueue
+from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 Write = Callable[..., Future[State]]
 
 
 @pytest.fixture
-def settlement(ledger: Ledger, uploads: Uploads) -> Settlement:
-    return Settlement(ledger, uploads, failed_keep_s=600)
+def finisher(ledger: Ledger, uploads: Uploads) -> TaskFinisher:
+    return TaskFinisher(ledger, uploads, failed_keep_s=600)
 
 
 @pytest.fixture
-def start(memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., Writer]]:
+def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
-        writers.append(Writer(memory_store, settlement, **{"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options))
+        options = {"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options
+        writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
         return writers[-1]
 
     yield start
@@ -40,20 +45,13 @@ def start(memory_store: Any, settlement: Settlement) -> Iterator[Callable[..., W
 
 
 def record(claim: Claim) -> Record:
-    return Record(
-        filepath=claim.job.filepath,
-        seq=claim.seq,
-        signatures=(np.ones(272, np.int8),),
-        added=0,
-        width=1,
-        height=1,
-    )
+    return records.record(claim.filepath, claim.seq)
 
 
 @pytest.fixture
 def claims(ledger: Ledger) -> list[Claim]:
-    jobs = [AddJob(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
-    tasks = ledger.accept(jobs, queue=SINGLE_QUEUE)
+    jobs = [AddItem(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
+    tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
     found = [ledger.begin(task.id) for task in tasks]
     return [claim for claim in found if claim is not None]
 
@@ -80,7 +78,7 @@ def test_tasks_that_arrive_together_share_a_write(
     assert [len(write) for write in memory_store.writes] == [len(claims)]
 
 
-def test_a_task_returns_only_when_the_ledger_says_so_too(
+def test_a_write_returns_after_the_ledger_has_confirmed(
     start: Callable[..., Writer], ledger: Ledger, claims: list[Claim]
 ) -> None:
     start().write(claims[0], record(claims[0]))
@@ -91,7 +89,7 @@ def test_a_task_returns_only_when_the_ledger_says_so_too(
 def test_one_refused_record_never_costs_the_others(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
-    memory_store.refused = {claims[1].job.filepath: "immense term"}
+    memory_store.refused = {claims[1].filepath: "immense term"}
 
     states = [outcome.result() for outcome in write_all(start(), claims[:3])]
 
@@ -101,7 +99,7 @@ def test_one_refused_record_never_costs_the_others(
     assert (failed.code, failed.error) == ("store_error", "immense term")
 
 
-def test_a_write_that_breaks_as_a_whole_is_tried_one_by_one(
+def test_a_failed_bulk_is_written_record_by_record(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = memory_store.put
@@ -120,8 +118,8 @@ def test_a_write_that_breaks_as_a_whole_is_tried_one_by_one(
 
 
 def test_an_older_request_is_superseded(start: Callable[..., Writer], ledger: Ledger) -> None:
-    job = AddJob(filepath="same.jpg", url="http://example.org")
-    older, newer = (ledger.begin(task.id) for task in ledger.accept([job, job], queue=SINGLE_QUEUE))
+    job = AddItem(filepath="same.jpg", url="http://example.org")
+    older, newer = (ledger.begin(task.id) for task in enqueue(ledger, [job, job], queue=SINGLE_QUEUE))
     assert older is not None
     assert newer is not None
     writer = start()
@@ -150,7 +148,7 @@ def test_records_wait_for_a_store_that_is_away(
 def test_a_held_record_is_written_again(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([[Written(Verdict.HELD, "429")], [Written(Verdict.STORED)]])
+    answers = iter([[Written(Verdict.RETRY, "429")], [Written(Verdict.STORED)]])
     monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
 
     assert start().write(claims[0], record(claims[0])) is State.SUCCEEDED
@@ -168,11 +166,11 @@ class Pauses(Event):
         return self.is_set()
 
 
-def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
+def test_pauses_grow_while_the_store_takes_nothing(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
-    answers = iter([[Written(Verdict.HELD, "429")]] * 7 + [[Written(Verdict.STORED)]])
+    answers = iter([[Written(Verdict.RETRY, "429")]] * 7 + [[Written(Verdict.STORED)]])
     monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
     writer = start()
 
@@ -181,13 +179,13 @@ def test_a_store_that_takes_nothing_is_asked_less_and_less_often(
     assert writer._hurry.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
-def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
+def test_pauses_stay_short_while_the_store_takes_some(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
     some = iter([Written(Verdict.STORED)] * 7)
     monkeypatch.setattr(
-        memory_store, "put", lambda items: [next(some), *[Written(Verdict.HELD, "429")] * (len(items) - 1)]
+        memory_store, "put", lambda items: [next(some), *[Written(Verdict.RETRY, "429")] * (len(items) - 1)]
     )
     writer = start(linger_s=0.3, most=7)
 
@@ -197,7 +195,7 @@ def test_a_store_that_takes_some_of_it_is_not_kept_waiting(
     assert set(writer._hurry.asked) == {0.2}  # type: ignore[attr-defined]
 
 
-def test_a_record_gives_up_on_a_store_that_stays_away_and_its_task_stays_open(
+def test_a_task_stays_open_while_the_store_is_unavailable(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
     memory_store.away = True
@@ -219,19 +217,19 @@ def test_a_process_that_ends_holds_nothing(
         writer.write(claims[0], record(claims[0]))
 
 
-def test_a_record_that_the_ledger_does_not_confirm_is_no_success(
-    start: Callable[..., Writer], settlement: Settlement, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+def test_an_unconfirmed_record_is_not_a_success(
+    start: Callable[..., Writer], finisher: TaskFinisher, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unconfirmed(_ends: list[End]) -> None:
+    def unconfirmed(_results: list[TaskResult]) -> None:
         raise QueueUnavailable("Redis does not answer")
 
-    monkeypatch.setattr(settlement, "settle", unconfirmed, raising=True)
+    monkeypatch.setattr(finisher, "finish", unconfirmed, raising=True)
 
     with pytest.raises(QueueUnavailable):
         start().write(claims[0], record(claims[0]))
 
 
-def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
+def test_the_writer_continues_after_an_unexpected_error(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = start()
@@ -243,16 +241,16 @@ def test_a_fault_in_a_write_reaches_its_tasks_and_the_writer_lives_on(
     assert writer.write(claims[1], record(claims[1])) is State.SUCCEEDED
 
 
-def test_an_upload_goes_with_its_success_and_stays_for_a_while_with_its_failure(
-    fake_redis: Redis, ledger: Ledger, uploads: Uploads, settlement: Settlement
+def test_failed_tasks_keep_their_uploads_for_a_while(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, finisher: TaskFinisher
 ) -> None:
     kept = [uploads.put(b"a"), uploads.put(b"b")]
     for upload in kept:
         uploads.keep(upload)
-    tasks = ledger.accept([AddJob(filepath=upload, upload=upload) for upload in kept], queue=SINGLE_QUEUE)
+    tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept], queue=SINGLE_QUEUE)
     stored, failed = (claim for task in tasks if (claim := ledger.begin(task.id)))
 
-    settlement.settle([End(stored, State.SUCCEEDED), End(failed, State.FAILED, code="x", error="y")])
+    finisher.finish([stored.result(State.SUCCEEDED), failed.result(State.FAILED, code="x", error="y")])
 
     assert [uploads.get(upload) for upload in kept] == [None, b"b"]
-    assert 0 < int(fake_redis.ttl(f"match:upload:{kept[1]}")) <= 600
+    assert 0 < int(fake_redis.ttl(UPLOAD + kept[1])) <= 600

@@ -14,9 +14,9 @@ import requests
 from common.queue.tasks import CLOSED_STATES, State, Task
 from common.search import search
 from common.store.base import Record
-from common.wiring import Parts
+from common.wiring import Dependencies
 from harness.pictures import picture, signature
-from harness.waiting import wait_until
+from support.waiting import wait_until
 
 CLIENTS = 8
 ANSWER_WITHIN_S = 90.0
@@ -115,18 +115,20 @@ class Client:
             sleep(0.1)
 
 
-def wait_for_ends(parts: Parts, accepted: Sequence[Accepted], *, within_s: float = 120) -> float:
-    """Return after how many seconds every task has ended."""
+def wait_for_ends(parts: Dependencies, accepted: Sequence[Accepted], *, within_s: float = 120) -> None:
+    """Return when every task has ended."""
     left = [one.task_id for one in accepted]
 
     def done() -> bool:
         left[:] = [task_id for task_id in left if not _ended(parts, task_id)]
         return not left
 
-    return wait_until(done, f"all of {len(accepted)} tasks end", within_s=within_s)
+    wait_until(done, f"all of {len(accepted)} tasks end", within_s=within_s)
 
 
-def account(parts: Parts, accepted: Sequence[Accepted], newest: Mapping[str, int | None] | None = None) -> Account:
+def account(
+    parts: Dependencies, accepted: Sequence[Accepted], newest: Mapping[str, int | None] | None = None
+) -> Account:
     """Read from the store what became of each.
 
     `newest` is what the newest request for each filepath asked for: a picture, by its number, or none; without it, each
@@ -150,7 +152,7 @@ def account(parts: Parts, accepted: Sequence[Accepted], newest: Mapping[str, int
     return Account(len(accepted), stored, len(reasons), lost, repeated, tuple(reasons))
 
 
-def _stands(parts: Parts, filepath: str, record: Record | None, number: int | None) -> bool:
+def _stands(parts: Dependencies, filepath: str, record: Record | None, number: int | None) -> bool:
     """Say whether exactly this picture is stored, and a search with it finds it; None: no picture."""
     if record is None or number is None:
         return record is None and number is None
@@ -158,6 +160,6 @@ def _stands(parts: Parts, filepath: str, record: Record | None, number: int | No
     return np.array_equal(record.signatures[0], signature(number)) and filepath in {match.filepath for match in found}
 
 
-def _ended(parts: Parts, task_id: str) -> bool:
+def _ended(parts: Dependencies, task_id: str) -> bool:
     task: Task | None = parts.ledger.task(task_id)
     return task is None or task.state in CLOSED_STATES

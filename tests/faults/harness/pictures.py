@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from PIL import Image
 
-from common.pictures.images import decode
-from common.pictures.signature import Signature, sign
+from common.images.decode import decode
+from common.images.signature import Signature, sign
 
 
 @cache

@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError  # noqa: A004 - the client's own name
 from dev.ports import free_port
 from dev.redis_server import RedisServer, find_program
 from harness.proxy import Proxy
-from harness.waiting import wait_until
+from support.waiting import wait_until
 
 SERVICE = "match"
 PASSWORD = "p@ss/of-redis"  # noqa: S105 - of a server that lives for a minute

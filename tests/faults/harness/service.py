@@ -14,7 +14,7 @@ from celery import Celery
 from common.queue.broker import queue_settings
 from dev.ports import free_port
 from dev.programs import Program, Running
-from harness.waiting import wait_until
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from time import monotonic
 
-from common.wiring import Parts
+from common.wiring import Dependencies
 from dev.programs import Running
 from dev.redis_server import RedisServer
 from harness.accounts import Accepted, Account, Client, Item, account, wait_for_ends
@@ -34,7 +34,7 @@ class Stage:
     redis: RedisServer
     pictures: PictureServer
     service: Service
-    parts: Parts
+    parts: Dependencies
     record: Callable[[str, object], None]
 
     def client(self, **settings: str) -> Client:

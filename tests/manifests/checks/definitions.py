@@ -9,12 +9,13 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from checks.objects import Object
-from checks.tools import ECK, KEDA, PROMETHEUS, fetch
+from checks.tools import ECK, GATEWAY, KEDA, PROMETHEUS, fetch
 
 # Of each group of kinds: the module that defines it, and where in it.
 PLACES = {
     "keda.sh": (KEDA, "config/crd/bases/*.yaml"),
     "elasticsearch.k8s.elastic.co": (ECK, "config/crds/v1/resources/elasticsearch*.yaml"),
+    "gateway.networking.k8s.io": (GATEWAY, "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
     "monitoring.coreos.com": (PROMETHEUS, "example/prometheus-operator-crd/monitoring.coreos.com_*monitors.yaml"),
 }
 

@@ -10,16 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic, sleep
 
 from checks.dockerfile import Dockerfile, Stage
 from checks.tools import cache
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 NEEDED = ("unshare", "nsenter", "chroot", "setpriv", "mount", "tini")
@@ -227,7 +227,7 @@ class Container:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(lambda: bool(self._children()) or not self.running(), within_s=STARTED_WITHIN_S, what="process 1")
+        wait_until(lambda: bool(self._children()) or not self.running(), "process 1", within_s=STARTED_WITHIN_S)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a further command in it, as its user."""
@@ -281,11 +281,3 @@ class Container:
         ]
         script = 'cd /app 2>/dev/null || cd /; exec "$@"'
         return [*(["chroot", str(self._root)] if chroot else []), *drop, "/bin/sh", "-c", script, "run", *command]
-
-
-def wait_until(effect: Callable[[], bool], *, within_s: float, what: str) -> None:
-    """Return when there is the effect; fail when the time is over."""
-    deadline = monotonic() + within_s
-    while not effect():
-        assert monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        sleep(0.1)

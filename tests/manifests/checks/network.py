@@ -12,11 +12,15 @@ NAME = "kubernetes.io/metadata.name"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a way: pods of a namespace, ours unless it has a name, or an address outside the cluster."""
+    """The other end of a way: pods of a namespace, ours unless it has a name, or an address outside the cluster.
+
+    `marks` are the labels of the namespace.
+    """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str | None = None
     address: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 def may_send(objects: Sequence[Object], pod: Pod, to: Peer, port: int, *, protocol: str = "TCP") -> bool:
@@ -77,7 +81,7 @@ def _is(found: Mapping[str, Any], peer: Peer) -> bool:
     if peer.address is not None:
         return False
     if "namespaceSelector" in found:
-        here = {NAME: peer.namespace or "ours"}
+        here = {NAME: peer.namespace or "ours", **peer.marks}
         return selects(found["namespaceSelector"], here) and selects(found.get("podSelector", {}), peer.labels)
     return peer.namespace is None and selects(found.get("podSelector"), peer.labels)
 

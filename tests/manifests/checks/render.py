@@ -15,7 +15,8 @@ import yaml
 from checks.objects import Object
 from checks.tools import KUSTOMIZE, MissingTool, build
 
-MANIFESTS = Path(__file__).resolve().parents[3] / "k8s"
+ROOT = Path(__file__).resolve().parents[3]
+MANIFESTS = ROOT / "k8s"
 # Who scales the workers: one of them, or nobody.
 SCALERS = ((), ("keda",), ("hpa-cpu",))
 LAST = "api-keys"
@@ -49,10 +50,13 @@ def extras() -> list[str]:
 
 
 def combinations() -> Iterator[Combination]:
-    """Return each overlay as it is, and with each component alone, with all, and with each scaler."""
+    """Return each overlay as it is, and with each component alone, with all, and with each scaler or both."""
     alone = [(name,) for name in extras()]
     for overlay in overlays():
         yield Combination(overlay)
+        # As where one is added to an overlay that has the other one already.
+        yield Combination(overlay, ("keda", "hpa-cpu"))
+        yield Combination(overlay, ("hpa-cpu", "keda"))
         for scaler, others in product(SCALERS, [(), tuple(extras())]):
             yield Combination(overlay, scaler + others)
         for others in alone:
@@ -74,6 +78,7 @@ def render(combination: Combination, *, manifests: Path = MANIFESTS) -> list[Obj
     """Return the objects of an overlay. Raises Refused."""
     with TemporaryDirectory() as work:
         shutil.copytree(manifests, Path(work) / "k8s")
+        shutil.copytree(ROOT / "proxy", Path(work) / "proxy")
         folder = Path(work) / "k8s" / "overlays" / combination.overlay
         if combination.components is not None:
             said = yaml.safe_load((folder / "kustomization.yaml").read_text())

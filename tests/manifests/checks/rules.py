@@ -1,4 +1,7 @@
-"""What can be wrong with rendered manifests although an API server takes them: each rule returns a line a fault."""
+"""Rules for rendered manifests that only Match has; each returns one line per fault.
+
+What is right for any service is checked by kube-score, by the library of Pod Security and by the schemas.
+"""
 
 import re
 from collections import Counter
@@ -7,8 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from checks.dockerfile import read_dockerfile
-from checks.objects import ECK, ECK_SECRETS, Object, named, of_kind, pods, selected, selects
+from checks.objects import ECK, ECK_SECRETS, Object, Pod, named, of_kind, pods, selected, selects
 from common.config import Settings
 from common.errors import ConfigError
 
@@ -18,56 +20,17 @@ SETTINGS = frozenset(spec.metadata["name"] for spec in fields(Settings))
 # What the SDK that sends traces and OpenSSL read by themselves, and what flower reads.
 STANDARD = re.compile(r"OTEL_[A-Z_]+|SSL_CERT_FILE")
 FLOWER = frozenset({"CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"})
-# The port that each image opens.
-EXPOSED = {
-    f"match-{name}": int(read_dockerfile(ROOT / f"Dockerfile.{file}").final(target).each("EXPOSE")[0])
-    for name, file, target in (("api", "api", None), ("worker", "worker", "worker"), ("flower", "worker", "flower"))
-}
 REFERENCE = re.compile(r"\$\(([A-Z_][A-Z0-9_]*)\)")
-IMAGE = re.compile(
-    r"(?P<name>[a-z0-9./_-]+(:[0-9]+/[a-z0-9./_-]+)?)(:(?P<tag>[\w][\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
-)
 # Beyond what the program says it takes.
 GRACE_S = 5.0
 # gunicorn's own margin above `wait` (api/__main__.py).
 AFTER_WAIT_S = 5.0
+NGINX_STOPS = re.compile(r"^worker_shutdown_timeout (\d+)s;$", re.MULTILINE)
+UPSTREAM = re.compile(r"^server ([\w.]+):(\d+)", re.MULTILINE)
 
 # Who reads, of which kind and name, which key (None: all), and whether it may be missing.
 Reference = tuple[str, str, str, str | None, bool]
 Rule = Callable[[Sequence[Object]], list[str]]
-
-
-def selectors_that_match_nothing(objects: Sequence[Object]) -> list[str]:
-    """Every selector finds pods, and a workload's own finds its own."""
-    there = pods(objects)
-    faults = [f"{who} selects no pod" for who, selector in _pod_selectors(objects) if not selected(selector, there)]
-    faults += [
-        f"{named(thing)} does not select its own pods"
-        for thing in of_kind(objects, "Deployment", "StatefulSet")
-        if not selects(thing["spec"]["selector"], thing["spec"]["template"]["metadata"]["labels"])
-    ]
-    return faults + [
-        f"{named(thing)} selects no service"
-        for thing in of_kind(objects, "ServiceMonitor")
-        if not _services(objects, thing["spec"]["selector"])
-    ]
-
-
-def selectors_that_overlap(objects: Sequence[Object]) -> list[str]:
-    """No two workloads, and no two budgets, take the same pods for theirs."""
-    there = pods(objects)
-    faults = [
-        f"{named(thing)} also selects the pods of {pod.owner}"
-        for thing in of_kind(objects, "Deployment", "StatefulSet")
-        for pod in selected(thing["spec"]["selector"], there)
-        if pod.owner != named(thing)
-    ]
-    budgets = [thing["spec"]["selector"] for thing in of_kind(objects, "PodDisruptionBudget")]
-    return faults + [
-        f"{pod.owner}: more than one budget, and no pod of it can be evicted"
-        for pod in there
-        if sum(selects(selector, pod.labels) for selector in budgets) > 1
-    ]
 
 
 def ports_that_nobody_has(objects: Sequence[Object]) -> list[str]:
@@ -81,6 +44,23 @@ def ports_that_nobody_has(objects: Sequence[Object]) -> list[str]:
         if not any(port in {entry["name"], entry["port"]} for entry in service["spec"]["ports"]):
             faults.append(f"{who}: {named(service)} has no port {port}")
     return faults + [f"{who}: there is no such service" for who in _lost_backends(objects)]
+
+
+def unscraped_monitors(objects: Sequence[Object]) -> list[str]:
+    """Each monitor of the Prometheus operator selects something."""
+    there = pods(objects)
+    found = [(thing, selected(thing["spec"]["selector"], there)) for thing in of_kind(objects, "PodMonitor")]
+    found += [(thing, _services(objects, thing["spec"]["selector"])) for thing in of_kind(objects, "ServiceMonitor")]
+    return [f"{named(thing)} selects nothing" for thing, targets in found if not targets]
+
+
+def competing_autoscalers(objects: Sequence[Object]) -> list[str]:
+    """At most one autoscaler, of Kubernetes or of KEDA, decides the replicas of a workload."""
+    targets = Counter(
+        scaler["spec"]["scaleTargetRef"]["name"]
+        for scaler in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")
+    )
+    return [f"{name} has {number} autoscalers" for name, number in targets.items() if number > 1]
 
 
 def keys_that_are_missing(objects: Sequence[Object]) -> list[str]:
@@ -137,154 +117,72 @@ def files_that_are_not_mounted(objects: Sequence[Object]) -> list[str]:
     return faults
 
 
-def ports_that_the_image_does_not_open(objects: Sequence[Object]) -> list[str]:
-    """Our containers have the ports that their images expose, and listen on them, for all."""
+def unreached_ports(objects: Sequence[Object]) -> list[str]:
+    """The address of gunicorn is nginx's upstream, on loopback; a worker's metrics are at its container's port."""
     faults = []
     for pod in pods(objects):
-        for container in pod.containers:
-            name = container["image"].rpartition("/")[2].partition(":")[0]
-            ports = [port["containerPort"] for port in container.get("ports", [])]
-            if name not in EXPOSED or not ports:
-                continue
-            if ports != [EXPOSED[name]]:
-                faults.append(f"{pod.owner}: {name} has no port but {EXPOSED[name]}")
-            settings = _settings(objects, container)
-            listens = {"api": settings.port, "worker": settings.worker_metrics_port}.get(pod.component)
-            if listens not in {None, *ports}:
-                faults.append(f"{pod.owner}: it listens on {listens}")
+        if pod.component == "api":
+            settings = _settings(objects, _container(pod, "api"))
+            upstreams = UPSTREAM.findall(_proxy_files(objects)["upstream.conf"])
+            if upstreams != [("127.0.0.1", f"{settings.port}")] or settings.listens_on != "127.0.0.1":
+                faults.append(f"{pod.owner}: nginx looks for gunicorn at {upstreams}")
+        if pod.component == "worker":
+            settings = _settings(objects, _container(pod, "worker"))
+            if not pod.has_port(settings.worker_metrics_port):
+                faults.append(f"{pod.owner}: metrics are at port {settings.worker_metrics_port}")
     return faults
 
 
-def images_without_a_version(objects: Sequence[Object]) -> list[str]:
-    """Every image has a tag that says which, or a digest."""
+def short_grace_periods(objects: Sequence[Object]) -> list[str]:
+    """A pod that is to end has the time that its programs may take."""
     faults = []
     for pod in pods(objects):
-        for container in pod.containers:
-            found = IMAGE.fullmatch(container["image"])
-            if not found or not (found["digest"] or found["tag"]) or found["tag"] == "latest":
-                faults.append(f"{pod.owner}: {container['image']} does not say which")
-    return faults
-
-
-def scalers_without_a_target(objects: Sequence[Object]) -> list[str]:
-    """Whoever scales, scales something that is there, alone, and finds what it needs."""
-    there = {(thing["kind"], thing["metadata"]["name"]): thing for thing in objects}
-    faults = []
-    scaled = Counter()
-    for scaler in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject"):
-        reference = scaler["spec"]["scaleTargetRef"]
-        key = (reference.get("kind", "Deployment"), reference["name"])
-        if key not in there:
-            faults.append(f"{named(scaler)} scales {' '.join(key)}, which is not there")
-            continue
-        scaled[key] += 1
-        faults += _faults_of_target(scaler, there[key])
-        for trigger in scaler["spec"].get("triggers", []):
-            asked = trigger.get("authenticationRef")
-            if asked and ("TriggerAuthentication", asked["name"]) not in there:
-                faults.append(f"{named(scaler)}: there is no TriggerAuthentication {asked['name']}")
-    return faults + [f"{' '.join(key)} is scaled by more than one" for key, number in scaled.items() if number > 1]
-
-
-def rollouts_that_cannot_move(objects: Sequence[Object]) -> list[str]:
-    """A rolling update may add a pod or take one away, and so may a drain."""
-    none = {"0", "0%"}
-    updates = {named(thing): thing["spec"].get("strategy", {}) for thing in of_kind(objects, "Deployment")}
-    faults = [
-        f"{who}: maxSurge and maxUnavailable are both 0"
-        for who, strategy in updates.items()
-        if {str(strategy.get("rollingUpdate", {}).get(way, 1)) for way in ("maxSurge", "maxUnavailable")} <= none
-    ]
-    return faults + [
-        f"{named(thing)}: no node could be drained"
-        for thing in of_kind(objects, "PodDisruptionBudget")
-        if str(thing["spec"].get("maxUnavailable")) in none or str(thing["spec"].get("minAvailable")) == "100%"
-    ]
-
-
-def pods_that_are_not_restricted(objects: Sequence[Object]) -> list[str]:
-    """Each pod is as the Pod Security Standard `restricted` asks for, and ours cannot write but where they must."""
-    faults = []
-    for pod in pods(objects):
-        for container in pod.containers:
-            security = {**pod.spec.get("securityContext", {}), **container.get("securityContext", {})}
-            faults += [f"{pod.owner}, {container['name']}: {wrong}" for wrong in _loose(security, container["image"])]
-        if pod.spec and pod.spec.get("automountServiceAccountToken") is not False:
-            faults.append(f"{pod.owner}: has a token for the cluster's API")
-        if pod.spec and pod.spec.get("enableServiceLinks") is not False:
-            faults.append(f"{pod.owner}: is given variables that look like settings")
-        hosts = [name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.spec.get(name)]
-        faults += [f"{pod.owner}: {name}" for name in hosts]
-        faults += [
-            f"{pod.owner}: mounts the host's {one['hostPath']}"
-            for one in pod.spec.get("volumes", [])
-            if "hostPath" in one
-        ]
-    return faults
-
-
-def mounts_that_lead_nowhere(objects: Sequence[Object]) -> list[str]:
-    """What is mounted is a volume, and what is a volume is mounted."""
-    claims = {
-        named(thing): {claim["metadata"]["name"] for claim in thing["spec"].get("volumeClaimTemplates", [])}
-        for thing in of_kind(objects, "StatefulSet")
-    }
-    faults = []
-    for pod in pods(objects):
-        there = {one["name"] for one in pod.spec.get("volumes", [])} | claims.get(pod.owner, set())
-        mounted = {one["name"] for container in pod.containers for one in container.get("volumeMounts", [])}
-        faults += [f"{pod.owner}: {name} is mounted and no volume" for name in sorted(mounted - there)]
-        faults += [f"{pod.owner}: {name} is never mounted" for name in sorted(there - mounted)]
-    return faults
-
-
-def pods_ended_too_soon(objects: Sequence[Object]) -> list[str]:
-    """A pod that is told to end has the time that its program may take."""
-    faults = []
-    for pod in pods(objects):
-        if pod.component not in {"api", "worker"}:
-            continue
-        (container,) = pod.spec["containers"]
-        settings = _settings(objects, container)
-        needed = settings.stop_within_s if pod.component == "worker" else settings.max_wait_s + AFTER_WAIT_S
-        needed += _pause_before_end_s(container) + GRACE_S
-        if pod.component == "api" and not _pause_before_end_s(container):
-            faults.append(f"{pod.owner}: ends before proxies know of it")
+        needed = GRACE_S
+        if pod.component == "worker":
+            needed += _settings(objects, _container(pod, "worker")).stop_within_s
+        elif pod.component == "api":
+            nginx_s = float(NGINX_STOPS.findall(_proxy_files(objects)["nginx.conf"])[0])
+            wait_s = _settings(objects, _container(pod, "api")).max_wait_s + AFTER_WAIT_S
+            if nginx_s < wait_s:
+                faults.append(f"{pod.owner}: nginx ends {wait_s - nginx_s:g} s before the longest wait")
+            needed += nginx_s + _pause_before_end_s(_container(pod, "proxy"))
         if pod.spec.get("terminationGracePeriodSeconds", 30) < needed:
             faults.append(f"{pod.owner}: terminationGracePeriodSeconds is less than the {needed:g} that it may take")
     return faults
 
 
-def probes_that_cost(objects: Sequence[Object]) -> list[str]:
-    """No probe asks over the queue; each program of ours has all three, and liveness asks nobody else."""
+def early_ends(objects: Sequence[Object]) -> list[str]:
+    """The end of nginx waits until its endpoint is removed, that of gunicorn until nginx has ended."""
+    faults = []
+    for pod in pods(objects):
+        if pod.component == "api":
+            if not _pause_before_end_s(_container(pod, "proxy")):
+                faults.append(f"{pod.owner}: nginx ends before its endpoint is removed")
+            if "nginx.pid" not in str(_container(pod, "api").get("lifecycle")):
+                faults.append(f"{pod.owner}: gunicorn ends before nginx")
+    return faults
+
+
+def expensive_probes(objects: Sequence[Object]) -> list[str]:
+    """No probe asks over the queue, and liveness asks nobody else."""
     faults = []
     for pod in pods(objects):
         for container in pod.containers:
-            commands = " ".join(str(container.get(f"{kind}Probe", {})) for kind in ("startup", "liveness", "readiness"))
-            if "celery" in commands:
+            if "celery" in str([container.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")]):
                 faults.append(f"{pod.owner}: a probe that asks over the queue")
-        if pod.component in {"api", "worker", "flower"}:
-            (container,) = pod.spec["containers"]
-            faults += [
-                f"{pod.owner}: no {kind} probe"
-                for kind in ("startup", "liveness", "readiness")
-                if f"{kind}Probe" not in container
-            ]
-        if pod.component == "api" and "/readyz" in str(pod.spec["containers"][0].get("livenessProbe")):
-            faults.append(f"{pod.owner}: is restarted when its store is away")
+            if "/readyz" in str([container.get("startupProbe"), container.get("livenessProbe")]):
+                faults.append(f"{pod.owner}: is restarted when its store is away")
     return faults
 
 
-def pods_without_bounds(objects: Sequence[Object]) -> list[str]:
-    """Each container asks for CPU and memory, and may not take all memory of its node."""
-    faults = []
-    for pod in pods(objects):
-        for container in pod.containers:
-            resources = container.get("resources", {})
-            asked, most = resources.get("requests", {}), resources.get("limits", {})
-            if not {"cpu", "memory"} <= asked.keys() or "memory" not in most:
-                faults.append(f"{pod.owner}, {container['name']}: no requests of CPU and memory, or no limit of memory")
-    return faults
+def variables_of_the_cluster(objects: Sequence[Object]) -> list[str]:
+    """No pod has a token for the cluster's API, or variables of services, which look like settings."""
+    return [
+        f"{pod.owner}: {name} is not false"
+        for pod in pods(objects)
+        for name in ("automountServiceAccountToken", "enableServiceLinks")
+        if pod.spec and pod.spec.get(name) is not False
+    ]
 
 
 def objects_without_our_labels(objects: Sequence[Object]) -> list[str]:
@@ -310,42 +208,29 @@ def keys_of_secrets(objects: Sequence[Object]) -> set[tuple[str, str]]:
 
 
 RULES: tuple[Rule, ...] = (
-    selectors_that_match_nothing,
-    selectors_that_overlap,
     ports_that_nobody_has,
+    unscraped_monitors,
+    competing_autoscalers,
     keys_that_are_missing,
     settings_that_are_unknown,
     files_that_are_not_mounted,
-    ports_that_the_image_does_not_open,
-    images_without_a_version,
-    scalers_without_a_target,
-    rollouts_that_cannot_move,
-    pods_that_are_not_restricted,
-    mounts_that_lead_nowhere,
-    pods_ended_too_soon,
-    probes_that_cost,
-    pods_without_bounds,
+    unreached_ports,
+    short_grace_periods,
+    early_ends,
+    expensive_probes,
+    variables_of_the_cluster,
     objects_without_our_labels,
 )
 
 
-def _pod_selectors(objects: Sequence[Object]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Return whoever selects pods, and how."""
-    for thing in objects:
-        spec = thing.get("spec", {})
-        if thing["kind"] == "Service" and "selector" in spec:
-            yield named(thing), {"matchLabels": spec["selector"]}
-        if thing["kind"] in {"PodDisruptionBudget", "PodMonitor"}:
-            yield named(thing), spec["selector"]
-        if thing["kind"] == "NetworkPolicy":
-            yield named(thing), spec["podSelector"]
-            for rule in [*spec.get("ingress", []), *spec.get("egress", [])]:
-                for peer in [*rule.get("from", []), *rule.get("to", [])]:
-                    if "podSelector" in peer and "namespaceSelector" not in peer:
-                        yield f"{named(thing)}, a peer", peer["podSelector"]
-    for pod in pods(objects):
-        for spread in pod.spec.get("topologySpreadConstraints", []):
-            yield f"{pod.owner}, its spread", spread["labelSelector"]
+def _container(pod: Pod, name: str) -> Object:
+    (found,) = (one for one in pod.containers if one["name"] == name)
+    return found
+
+
+def _proxy_files(objects: Sequence[Object]) -> Mapping[str, str]:
+    (found,) = (one for one in of_kind(objects, "ConfigMap") if "nginx.conf" in one["data"])
+    return found["data"]
 
 
 def _named_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Mapping[str, Any], list[str | int]]]:
@@ -373,9 +258,9 @@ def _named_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Mapping[str, 
 def _service_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Object, str | int]]:
     """Return whoever names a port of a service that is there."""
     services = {service["metadata"]["name"]: service for service in of_kind(objects, "Service")}
-    for who, backend in _backends(objects):
-        if service := services.get(backend["name"]):
-            yield who, service, backend["port"].get("name") or backend["port"].get("number")
+    for who, name, port in _backends(objects):
+        if service := services.get(name):
+            yield who, service, port
     for monitor in of_kind(objects, "ServiceMonitor"):
         for service in _services(objects, monitor["spec"]["selector"]):
             for end in monitor["spec"]["endpoints"]:
@@ -384,14 +269,20 @@ def _service_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Object, str
 
 def _lost_backends(objects: Sequence[Object]) -> list[str]:
     services = {service["metadata"]["name"] for service in of_kind(objects, "Service")}
-    return [f"{who}, {backend['name']}" for who, backend in _backends(objects) if backend["name"] not in services]
+    return [f"{who}, {name}" for who, name, _ in _backends(objects) if name not in services]
 
 
-def _backends(objects: Sequence[Object]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _backends(objects: Sequence[Object]) -> Iterator[tuple[str, str, str | int]]:
+    """Return each path of an Ingress or HTTPRoute, with its service and the service's port."""
     for ingress in of_kind(objects, "Ingress"):
         for rule in ingress["spec"]["rules"]:
             for path in rule["http"]["paths"]:
-                yield f"{named(ingress)} {path['path']}", path["backend"]["service"]
+                service = path["backend"]["service"]
+                yield f"{named(ingress)} {path['path']}", service["name"], service["port"]["name"]
+    for route in of_kind(objects, "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                yield f"{named(route)} {rule['matches'][0]['path']['value']}", backend["name"], backend["port"]
 
 
 def _services(objects: Sequence[Object], selector: Mapping[str, Any]) -> list[Object]:
@@ -502,30 +393,3 @@ def _pause_before_end_s(container: Object) -> float:
     before = container.get("lifecycle", {}).get("preStop", {})
     command = before.get("exec", {}).get("command", [])
     return float(command[1]) if command[:1] == ["sleep"] else float(before.get("sleep", {}).get("seconds", 0))
-
-
-def _faults_of_target(scaler: Object, target: Object) -> list[str]:
-    faults = []
-    if "replicas" in target["spec"]:
-        faults.append(f"{named(target)} says how many it has, which {named(scaler)} decides")
-    wanted = [
-        metric["resource"]["name"] for metric in scaler["spec"].get("metrics", []) if metric["type"] == "Resource"
-    ]
-    for container in target["spec"]["template"]["spec"]["containers"]:
-        asked = container.get("resources", {}).get("requests", {})
-        faults += [f"{named(scaler)}: {named(target)} requests no {name}" for name in wanted if name not in asked]
-    return faults
-
-
-def _loose(security: Mapping[str, Any], image: str) -> Iterator[str]:
-    if security.get("runAsNonRoot") is not True or security.get("runAsUser") == 0:
-        yield "may run as root"
-    if security.get("allowPrivilegeEscalation") is not False or security.get("privileged"):
-        yield "may gain privileges"
-    if security.get("capabilities", {}).get("drop") != ["ALL"] or security["capabilities"].get("add"):
-        yield "keeps capabilities"
-    if security.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"}:
-        yield "has no seccomp profile"
-    # Elasticsearch's image writes into its own folders when it starts.
-    if security.get("readOnlyRootFilesystem") is not True and not image.startswith("elasticsearch:"):
-        yield "may write to its root file system"

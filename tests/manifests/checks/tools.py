@@ -55,11 +55,14 @@ KUSTOMIZE = Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "v5.8.1")
 KUBE_SCORE = Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score", "v1.20.0")
 # Compose's own loader, by a program of ours: the one that comes with it passes no environment on.
 COMPOSE = Source("compose", Path(__file__).resolve().parents[1] / "compose")
+# The library of Kubernetes' own admission, for which there is no command.
+POD_SECURITY = Source("pod-security", Path(__file__).resolve().parents[1] / "pod-security")
 
 # The one that runs where the manifests are applied.
 KEDA = Module(KEDA_OPERATOR.module, KEDA_OPERATOR.version)
 ECK = Module("github.com/elastic/cloud-on-k8s/v3", "v3.5.0")
 PROMETHEUS = Module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+GATEWAY = Module("sigs.k8s.io/gateway-api", "v1.4.1")
 
 
 def build(program: Program | Source) -> Path:

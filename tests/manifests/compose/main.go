@@ -1,11 +1,12 @@
-// Loads a compose file as compose itself does, and prints what it makes of it as JSON: all services, or those alone that
-// are named behind the file, as `up --no-deps` starts them.
+// Loads compose files, separated by colons as in COMPOSE_FILE, as compose itself does, and prints the project as JSON: all
+// services, or only those that are named behind the files, as `up --no-deps` starts them.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -18,8 +19,8 @@ func main() {
 	}
 }
 
-func load(file string, services []string) error {
-	options, err := cli.NewProjectOptions([]string{file}, cli.WithOsEnv)
+func load(files string, services []string) error {
+	options, err := cli.NewProjectOptions(strings.Split(files, ":"), cli.WithOsEnv)
 	if err != nil {
 		return err
 	}

@@ -1,1 +1,0 @@
-"""gunicorn's worker, with requests read by its event loop."""

@@ -1,0 +1,165 @@
+"""Add images: from the items of a request to tasks that no crash loses."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
+from api.publisher import Publisher
+from api.sources import naming, validate_url
+from api.use_cases.idempotency import IdempotencyConflict
+from common.errors import MatchError, Overloaded, QueueUnavailable
+from common.images.formats import check_format
+from common.net.fetch import Fetcher
+from common.queue.admission import Admission
+from common.queue.items import AddItem, EnqueueResult, EnqueueStatus
+from common.queue.jobs import RequestContext
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
+from common.redis.client import RETRY_AFTER_S
+from common.telemetry import tracing
+from common.uploads import Uploads
+
+tracer = trace.get_tracer(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AddImages:
+    """Accepts images: keeps uploads, writes tasks to the ledger, publishes their messages, in this order.
+
+    A crash after any step loses nothing that was accepted: the sweeper publishes a task whose message was not sent, and
+    an upload without a task expires.
+    """
+
+    admission: Admission
+    ledger: Ledger
+    uploads: Uploads
+    publisher: Publisher
+    fetcher: Fetcher
+
+    def enqueue(
+        self, items: Iterable[AddItem], context: RequestContext, *, queue: str, task_ids: Sequence[str] = ()
+    ) -> list[AddItem]:
+        """Return the items in order, each with a `result` or an `error`; one bad item does not fail the others.
+
+        The items are consumed one at a time, so that the bytes of one upload are in memory. An item with an error keeps
+        it. `task_ids` are the ids that an idempotency key gives to these items: an item whose task exists needs no
+        capacity.
+
+        Errors of an item: InputError or ImageError where it can never be stored, IdempotencyConflict where its id
+        belongs to a different item, Overloaded or QueueUnavailable where it cannot be accepted now.
+        """
+        try:
+            existing = self.ledger.existing(task_ids) if task_ids else {}
+        except MatchError as error:
+            return [_failed(item, item.error or error) for item in items]
+        rows = [self._prepare(item, context, existing) for item in items]
+        new = [row for row in rows if row.error is None and row.result is None]
+        attributes = {"messaging.batch.message_count": len(new)}
+        with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
+            self._write(new, replace(context, traceparent=tracing.inject()), queue)
+            self._finish_uploads(new)
+            self.publisher.send([row.task for row in new if _is_unsent(row)], queue=queue)
+        for row in rows:
+            if row.result is not None and row.result.status is EnqueueStatus.CONFLICT:
+                _failed(row, IdempotencyConflict())
+        return rows
+
+    def _prepare(self, item: AddItem, context: RequestContext, existing: Mapping[str, EnqueueResult]) -> AddItem:
+        """Validate the item and keep its upload, or find the task that it created before."""
+        if item.error is not None:
+            return item
+        try:
+            if item.task_id:
+                item.fingerprint = fingerprint(item, context)
+            if item.task_id in existing:
+                item.result = existing[item.task_id].compared(item.fingerprint)
+                return item
+            item.host = self._host(item)
+            self.admission.check()
+            if item.data is not None:
+                item.upload_id = self.uploads.put(item.data)
+        except MatchError as error:
+            _failed(item, error)
+        finally:
+            item.data = None
+        return item
+
+    def _host(self, item: AddItem) -> str:
+        """Return the host that the image is downloaded from, empty for an upload."""
+        if item.url is not None:
+            return validate_url(self.fetcher, item.url, parameter=item.parameter).host
+        with naming(item.parameter):
+            check_format(item.data or b"")
+        return ""
+
+    def _write(self, new: Sequence[AddItem], context: RequestContext, queue: str) -> None:
+        """Write the tasks to the ledger: as many of the first as there is room for."""
+        if not new:
+            return
+        try:
+            results = self.ledger.enqueue(new, queue=queue, context=context)
+        except MatchError as error:
+            for item in new:
+                _failed(item, error)
+            return
+        for item, result in zip(new, results, strict=True):
+            item.result = result
+            if result is None:
+                _failed(item, Overloaded("too many tasks are waiting", retry_after=RETRY_AFTER_S))
+
+    def _finish_uploads(self, new: Sequence[AddItem]) -> None:
+        """Keep the uploads of accepted items until their tasks end, and drop the others.
+
+        A failure here loses nothing: an upload expires after a day, which is enough time for its task.
+        """
+        rows = {item.upload_id: item for item in new if item.upload_id is not None}
+        if not rows:
+            return
+        with suppress(MatchError):
+            # The existing task may be our own: redis-py may have retried a call whose first reply was lost.
+            replayed = [item.task_id for item in rows.values() if item.is_replay]
+            used = set(self.ledger.uploads_of(replayed).values()) if replayed else set()
+            kept = [upload_id for upload_id, item in rows.items() if _is_created(item) or upload_id in used]
+            if kept:
+                self.uploads.keep(*kept)
+            dropped = [upload_id for upload_id, item in rows.items() if upload_id not in kept and _has_no_task(item)]
+            if dropped:
+                self.uploads.drop(dropped)
+
+
+def fingerprint(item: AddItem, context: RequestContext) -> str:
+    """Return a digest that is equal for equal image, filepath, metadata, form of the request and callback URL.
+
+    Ledgers hold these digests for a day: a change of the input makes every replayed request a conflict.
+    """
+    digest = None if item.data is None else hashlib.sha256(item.data).hexdigest()
+    values = [item.filepath, item.url, digest, item.metadata, context.form, context.callback_url]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _failed(item: AddItem, error: MatchError) -> AddItem:
+    item.error = error
+    return item
+
+
+def _is_created(item: AddItem) -> bool:
+    return item.result is not None and item.result.status is EnqueueStatus.CREATED
+
+
+def _has_no_task(item: AddItem) -> bool:
+    """Say whether no task can need the item's upload.
+
+    Without a reply from Redis a task with an id of the client's may have been written: its upload stays for the day.
+    """
+    return not _is_created(item) and not (item.task_id and isinstance(item.error, QueueUnavailable))
+
+
+def _is_unsent(item: AddItem) -> bool:
+    """Say whether the task's message is to be published; a message that is sent twice changes nothing."""
+    result = item.result
+    return result is not None and result.status is not EnqueueStatus.CONFLICT and result.task.state is State.PENDING

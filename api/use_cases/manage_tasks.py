@@ -1,0 +1,57 @@
+"""Retry failed tasks and cancel waiting ones."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from api.publisher import Publisher
+from common.errors import MatchError
+from common.queue.ledger import Ledger
+from common.queue.tasks import QueuedTask, RetryRejected, State
+from common.uploads import UNKEPT_S, Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class ManageTasks:
+    """Retries and cancels. Both are idempotent, also when two processes run them at once."""
+
+    ledger: Ledger
+    uploads: Uploads
+    publisher: Publisher
+
+    def retry(self, task_ids: Sequence[str]) -> list[RetryRejected | None]:
+        """Publish failed tasks again, each with its old sequence number.
+
+        Returns, in order, why a task was rejected; None for a task that was published.
+        """
+        upload_of = self.ledger.uploads_of(task_ids)
+        available = self.uploads.existing(list(upload_of.values()))
+        retryable = [task_id for task_id in task_ids if upload_of.get(task_id) in available | {None}]
+        outcomes = dict(zip(retryable, self.ledger.retry(retryable), strict=True))
+        reopened = [outcome for outcome in outcomes.values() if isinstance(outcome, QueuedTask)]
+        # The tasks are open from here on, whatever fails. Uploads are kept before the tasks are published, so that no
+        # worker finishes one of them in between.
+        with suppress(MatchError):
+            self.uploads.keep(*(upload_of[sent.task_id] for sent in reopened if sent.task_id in upload_of))
+        self.publisher.send_again(reopened)
+        results = [outcomes.get(task_id, RetryRejected.UPLOAD_LOST) for task_id in task_ids]
+        return [result if isinstance(result, RetryRejected) else None for result in results]
+
+    def cancel(self, task_id: str) -> State | None:
+        """Cancel a pending task, drop its upload, and return the state it was in: PENDING if it is cancelled now.
+
+        Returns None for a task that is unknown or has expired.
+        """
+        task = self.ledger.task(task_id)
+        if task is None or task.state is not State.PENDING:
+            return None if task is None else task.state
+        uploads = list(self.ledger.uploads_of([task_id]).values())
+        # The uploads expire even if this process dies before it drops them. They are not kept again when the cancel
+        # comes too late: the worker has a day to finish the task, and uploads of a finished task would never expire.
+        self.uploads.drop(uploads, after_s=UNKEPT_S)
+        previous = self.ledger.cancel(task_id)
+        # CANCELLED: the first reply to our own cancel was lost.
+        if previous in {State.PENDING, State.CANCELLED}:
+            with suppress(MatchError):
+                self.uploads.drop(uploads)
+        return previous

@@ -1,1 +1,0 @@
-"""From accepted requests to tasks in the queue, and what becomes of them."""

@@ -1,0 +1,127 @@
+"""Connections to permitted addresses only: each address of a URL's host is checked, then connected to.
+
+No name is resolved again between the check and the connection, which defeats DNS rebinding.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from common.errors import FetchError
+from common.net.addresses import DEFAULT_PORTS, AllowedTarget, Target, is_public, read_url
+from common.net.watchdog import Download
+
+# A SYN is repeated after 1 and 3 s: a host that has not answered by then rarely answers later.
+CONNECT_TIMEOUT_S = 5.0
+# A name may have hundreds of addresses, and each dead one costs time.
+ADDRESSES_MAX = 4
+
+Resolve = Callable[[str], Sequence[str]]
+
+
+class TransientFetchError(FetchError):
+    """A FetchError that a retry may avoid."""
+
+
+def fetch_failed(code: str, host: str, reason: str, *, transient: bool = False) -> FetchError:
+    """Return the error of a fetch; `reason` follows the host's name in its message."""
+    return (TransientFetchError if transient else FetchError)(f"{host} {reason}", code=code)
+
+
+def resolve(host: str) -> list[str]:
+    """Return a name's addresses from the system's resolver, best first."""
+    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(sockaddr[0]) for *_, sockaddr in answers]
+
+
+class Connector:
+    """Connects for many threads at once; close it after use.
+
+    `allow` lists private targets and other ports that are allowed. `threads` limits concurrent name lookups.
+    """
+
+    def __init__(self, *, allow: Sequence[AllowedTarget], resolve: Resolve, threads: int) -> None:
+        self._allow = tuple(allow)
+        self._resolve = resolve
+        # The system's resolver cannot be interrupted: when it hangs, the download ends first, and the thread later.
+        self._lookups = ThreadPoolExecutor(threads, thread_name_prefix="match-fetch-resolver")
+
+    def validate(self, url: str) -> Target:
+        """Parse a URL. Raises FetchError for one that can be rejected without resolving or connecting."""
+        target = read_url(url)
+        if target.is_literal:
+            self._check_address(target, target.host)
+        # The addresses of a name are not known yet: reject a port that no entry can allow.
+        elif not any(entry.host in {None, target.host} and entry.port in {None, target.port} for entry in self._allow):
+            _check_port(target)
+        return target
+
+    def connect(self, target: Target, download: Download) -> socket.socket:
+        """Return a connection to one of the host's addresses. Raises FetchError unless all of them are permitted."""
+        addresses = self._addresses(target, download)[:ADDRESSES_MAX]
+        failure: OSError | None = None
+        for nth, address in enumerate(addresses):
+            limit_s = min(CONNECT_TIMEOUT_S, download.left_s / (len(addresses) - nth))
+            try:
+                return _connect(address, target.port, limit_s, download)
+            except OSError as error:
+                failure = error
+        raise fetch_failed("connect_failed", target.host, "cannot be connected to", transient=True) from failure
+
+    def close(self) -> None:
+        """Stop resolving names."""
+        self._lookups.shutdown(wait=False)
+
+    def _addresses(self, target: Target, download: Download) -> list[str]:
+        """Return the addresses to connect to. Raises FetchError if any of them is not permitted."""
+        if target.is_literal:
+            return [target.host]
+        addresses = self._look_up(target.host, download)
+        for address in addresses:
+            self._check_address(target, address)
+        return addresses
+
+    def _look_up(self, host: str, download: Download) -> list[str]:
+        try:
+            lookup = self._lookups.submit(self._resolve, host)
+        except RuntimeError as error:  # no thread is free, or the connector is closed
+            raise fetch_failed("unresolvable_host", host, "cannot be resolved now", transient=True) from error
+        try:
+            # dict.fromkeys removes duplicates and keeps the resolver's order.
+            return list(dict.fromkeys(str(ipaddress.ip_address(text)) for text in lookup.result(download.left_s)))
+        except TimeoutError as error:
+            lookup.cancel()
+            raise fetch_failed("timeout", host, "was not resolved in time") from error
+        except (OSError, ValueError) as error:
+            # EAI_AGAIN is a failure of the resolver; all other errors concern the name.
+            transient = error.args[:1] == (socket.EAI_AGAIN,)
+            raise fetch_failed("unresolvable_host", host, "cannot be resolved", transient=transient) from error
+
+    def _check_address(self, target: Target, address: str) -> None:
+        if any(entry.allows(target.host, address, target.port) for entry in self._allow):
+            return
+        if not is_public(address):
+            raise fetch_failed("private_address", target.host, "is not on the public internet")
+        _check_port(target)
+
+
+def _connect(address: str, port: int, limit_s: float, download: Download) -> socket.socket:
+    """Connect to exactly this address."""
+    connected = socket.create_connection((address, port), limit_s)
+    try:
+        # The peer must be the checked address: all checks above depend on it.
+        if ipaddress.ip_address(connected.getpeername()[0]) != ipaddress.ip_address(address):
+            raise ConnectionError
+        connected.settimeout(download.left_s)
+        download.guard(connected)
+    except OSError:
+        connected.close()
+        raise
+    return connected
+
+
+def _check_port(target: Target) -> None:
+    if target.port not in DEFAULT_PORTS.values():
+        reason = f"may only be reached on ports 80 and 443, not on {target.port}"
+        raise fetch_failed("forbidden_port", target.host, reason)

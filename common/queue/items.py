@@ -1,0 +1,93 @@
+"""Items of an add: one row per image from the request to the ledger."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from common.errors import MatchError
+from common.queue.tasks import Task
+
+
+class EnqueueStatus(StrEnum):
+    """Whether an item created its task, or found it under the same id, for the same or for a different item."""
+
+    CREATED = "created"
+    EXISTING = "existing"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueResult:
+    """An item's task, and whether it existed before.
+
+    `fingerprint` is that of the item which created an existing task.
+    """
+
+    task: Task
+    status: EnqueueStatus = EnqueueStatus.CREATED
+    fingerprint: str = ""
+
+    @property
+    def is_replay(self) -> bool:
+        """Say whether the task existed before."""
+        return self.status is not EnqueueStatus.CREATED
+
+    def compared(self, fingerprint: str) -> "EnqueueResult":
+        """Return this existing task as the result of an item with this fingerprint."""
+        return self if fingerprint == self.fingerprint else replace(self, status=EnqueueStatus.CONFLICT)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class AddItem:
+    """An image to be stored under `filepath`, from `url` or from `data`, and its state on the way to the ledger.
+
+    `number` is the item's position in its request, counted from 0, and `parameter` the one that named the image.
+    `task_id` is set where the client's idempotency key determines it; `fingerprint` then tells equal items from others.
+    `host` is the one that the image is downloaded from, as `common.net.addresses.Target.host` has it; empty for an
+    upload. `upload_id` names the bytes in `common.uploads` and replaces `data`.
+
+    An item ends with a `result` or an `error`.
+    """
+
+    filepath: str = ""
+    url: str | None = None
+    data: bytes | None = None
+    metadata: Mapping[str, Any] | None = None
+    number: int = 0
+    parameter: str = ""
+    task_id: str = ""
+    fingerprint: str = ""
+    host: str = ""
+    upload_id: str | None = None
+    result: EnqueueResult | None = None
+    error: MatchError | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task of an accepted item."""
+        if self.result is None:
+            raise ValueError("an item without a result has no task")
+        return self.result.task
+
+    @task.setter
+    def task(self, task: Task) -> None:
+        if self.result is not None:
+            self.result = replace(self.result, task=task)
+
+    @property
+    def is_replay(self) -> bool:
+        """Say whether the item's task existed before."""
+        return self.result is not None and self.result.is_replay
+
+    def job_json(self) -> str:
+        """Return what a worker needs to know of the item, as one JSON object; `job_of` reads it."""
+        job = {"filepath": self.filepath, "url": self.url, "upload": self.upload_id, "metadata": self.metadata}
+        return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
+
+
+def job_of(text: str | bytes) -> dict[str, Any]:
+    """Return the fields of a job by the names that `AddItem` and `Claim` give them."""
+    job = json.loads(text)
+    return {"filepath": job["filepath"], "url": job["url"], "upload_id": job["upload"], "metadata": job["metadata"]}

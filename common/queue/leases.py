@@ -1,0 +1,22 @@
+"""Leases: what one of all processes does at a time."""
+
+from redis import Redis
+
+from common.queue import keys
+from common.queue.scripts import script
+from common.redis.client import redis_errors
+
+
+class Leases:
+    """Leases by name; each ends by itself."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._acquire = script(redis, "acquire_lease")
+
+    def acquire(self, name: str, *, for_s: float) -> bool:
+        """Take the lease for `for_s` seconds; return False when somebody holds it.
+
+        Raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+        """
+        with redis_errors():
+            return bool(self._acquire(lease_key=keys.LEASE + name, lease_ms=int(for_s * 1000)))

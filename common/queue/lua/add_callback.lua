@@ -1,0 +1,38 @@
+-- Adds a task's end to the outbox, in the script that ends the task, for the URL that its sender gave. Returns how many
+-- callbacks were dropped: 1 where too many bytes wait.
+--- @include "callback_entries.lua"
+
+-- Of all bytes that may wait a receiver gets a fourth: a dead one leaves room for others.
+local function fits(bytes, receiver)
+  local all, its = unpack(redis.call('HMGET', callback_bytes_key, '', receiver))
+  return (tonumber(all) or 0) + bytes <= max_callback_bytes and (tonumber(its) or 0) + bytes <= max_callback_bytes / 4
+end
+
+local function add_callback(id, url, now)
+  local key, ended, names = task_prefix .. id, {}, {}
+  for name in string.gmatch(ended_fields, '%S+') do names[#names + 1] = name end
+  for place, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+    if value then ended[names[place]] = value end
+  end
+  local wait_ms = redis.call('HGET', key, 'queue') == batch_queue and batch_linger_ms or linger_ms
+  local head = string.format('%.0f %.0f ', now + wait_ms, now)
+  local entry, receiver = head .. id .. ' ' .. cjson.encode(ended), receiver_of(url)
+  local bytes = entry_bytes(entry, url)
+  if not fits(bytes, receiver) then
+    redis.call('HSET', key, 'called', called('dropped', 0, 0, 'too many callbacks were waiting'))
+    redis.call('HINCRBY', callback_counts_key, 'dropped', 1)
+    return 1
+  end
+  redis.call('HINCRBY', callback_bytes_key, '', bytes)
+  redis.call('HINCRBY', callback_bytes_key, receiver, bytes)
+  redis.call('HINCRBY', callback_counts_key, 'pending', 1)
+  redis.call('HDEL', key, 'called')
+  local waiting = redis.call('RPUSH', callback_ends_prefix .. url, entry)
+  if waiting == 1 then
+    redis.call('ZADD', callback_oldest_key, now, url)
+    redis.call('ZADD', callback_due_key, now + wait_ms, url)
+  elseif waiting == delivery_size and redis.call('EXISTS', callback_delivery_prefix .. url) == 0 then
+    redis.call('ZADD', callback_due_key, now, url)
+  end
+  return 0
+end

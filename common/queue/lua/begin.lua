@@ -1,0 +1,39 @@
+-- Marks a task as running, with a slot of its host where the number of slots is limited. Returns sequence number, job,
+-- host ('' where it holds no slot), request id and traceparent; false for a task that is closed or unknown; an empty
+-- list for one that now waits for a slot.
+local open_key = KEYS[1]
+local running_key = KEYS[2]
+local waiting_hosts_key = KEYS[3]
+local task_prefix = ARGV[1]
+local slots_prefix = ARGV[2]
+local waiting_prefix = ARGV[3]
+local max_slots = tonumber(ARGV[4]) -- 0 for no limit
+local slot_lease_ms = tonumber(ARGV[5])
+local id = ARGV[6]
+
+--- @include "../../redis/lua/allow_oom.lua"
+--- @include "../../redis/lua/now_ms.lua"
+--- @include "host_slots.lua"
+
+local key, now = task_prefix .. id, now_ms()
+local state, seq, job, host, queue, request_id, traceparent = unpack(
+  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace'))
+if state ~= 'pending' and state ~= 'running' then return false end
+if host and max_slots > 0 then
+  local slots_key, waiting_key = slots_prefix .. host, waiting_prefix .. queue .. ':' .. host
+  if slots_in_use(slots_key, now, slot_lease_ms) >= max_slots and not redis.call('ZSCORE', slots_key, id) then
+    redis.call('HSET', key, 'state', 'pending')
+    redis.call('HDEL', key, 'started')
+    redis.call('ZREM', running_key, id)
+    redis.call('ZADD', open_key, now, id)
+    redis.call('ZADD', waiting_key, seq, id)
+    redis.call('SADD', waiting_hosts_key, host)
+    return {}
+  end
+  keep_slot(slots_key, id, now, slot_lease_ms)
+  redis.call('ZREM', waiting_key, id)
+end
+redis.call('HSET', key, 'state', 'running', 'started', now)
+redis.call('HINCRBY', key, 'attempts', 1)
+redis.call('ZADD', running_key, now, id)
+return {seq, job, max_slots > 0 and host or '', request_id or '', traceparent or ''}

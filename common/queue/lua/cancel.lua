@@ -1,0 +1,43 @@
+-- Cancels a task that is pending. Returns the state that it had, false where it is unknown.
+local open_key = KEYS[1]
+local ended_key = KEYS[2]
+local callback_due_key = KEYS[3]
+local callback_bytes_key = KEYS[4]
+local callback_counts_key = KEYS[5]
+local callback_oldest_key = KEYS[6]
+local task_prefix = ARGV[1]
+local slots_prefix = ARGV[2]
+local waiting_prefix = ARGV[3]
+local callback_ends_prefix = ARGV[4]
+local callback_delivery_prefix = ARGV[5]
+local closed_channel = ARGV[6]
+local finished_keep_s = tonumber(ARGV[7])
+local max_callback_bytes = tonumber(ARGV[8])
+local delivery_size = tonumber(ARGV[9])
+local linger_ms = tonumber(ARGV[10])
+local batch_linger_ms = tonumber(ARGV[11])
+local batch_queue = ARGV[12]
+local ended_fields = ARGV[13]
+local id = ARGV[14]
+
+--- @include "../../redis/lua/allow_oom.lua"
+--- @include "../../redis/lua/now_ms.lua"
+--- @include "expire.lua"
+--- @include "add_callback.lua"
+
+local key, now = task_prefix .. id, now_ms()
+local state, host, queue, callback, remembered = unpack(
+  redis.call('HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered'))
+if state ~= 'pending' then return state end
+redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
+redis.call('HDEL', key, 'job')
+expire(key, finished_keep_s, remembered, now)
+if callback then add_callback(id, callback, now) end
+redis.call('ZREM', open_key, id)
+redis.call('HINCRBY', ended_key, 'cancelled:', 1)
+if host then
+  redis.call('ZREM', waiting_prefix .. queue .. ':' .. host, id)
+  redis.call('ZREM', slots_prefix .. host, id)
+end
+redis.call('PUBLISH', closed_channel, id)
+return state

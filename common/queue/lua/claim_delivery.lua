@@ -1,0 +1,70 @@
+-- Claims a delivery that is due. Returns its URL, id, number of the attempt and entries; an empty list where there may
+-- be another one at once; false where there is none now.
+local callback_due_key = KEYS[1]
+local callback_bytes_key = KEYS[2]
+local callback_counts_key = KEYS[3]
+local callback_oldest_key = KEYS[4]
+local task_prefix = ARGV[1]
+local callback_ends_prefix = ARGV[2]
+local callback_delivery_prefix = ARGV[3]
+local callback_receiver_prefix = ARGV[4]
+local callback_slots_prefix = ARGV[5]
+local callback_waiting_prefix = ARGV[6]
+local delivery_size = tonumber(ARGV[7])
+local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver
+local max_scanned = tonumber(ARGV[9]) -- URLs
+local claim_ms = tonumber(ARGV[10])
+local keep_ms = tonumber(ARGV[11]) -- how long after its task's end a callback is sent
+local new_id = ARGV[12] -- of a delivery that is new
+
+--- @include "../../redis/lua/allow_oom.lua"
+--- @include "../../redis/lua/now_ms.lua"
+--- @include "deliveries.lua"
+
+local now = now_ms()
+local urls = redis.call('ZRANGEBYSCORE', callback_due_key, '-inf', now, 'LIMIT', 0, max_scanned)
+for _, url in ipairs(urls) do
+  local receiver = receiver_of(url)
+  local ends_key, delivery_key = callback_ends_prefix .. url, callback_delivery_prefix .. url
+  local slots_key, waiting_key = callback_slots_prefix .. receiver, callback_waiting_prefix .. receiver
+  local failures, paused_until = unpack(
+    redis.call('HMGET', callback_receiver_prefix .. receiver, 'fails', 'until'))
+  redis.call('ZREMRANGEBYSCORE', slots_key, '-inf', now)
+  if (tonumber(paused_until) or 0) > now then
+    redis.call('ZADD', callback_due_key, paused_until, url)
+  elseif redis.call('LLEN', ends_key) == 0 then
+    schedule(url, now, 0)
+    admit(receiver, 1, now)
+  elseif redis.call('ZCARD', slots_key) >= (failures and 1 or max_concurrent) then
+    redis.call('ZREM', callback_due_key, url)
+    redis.call('ZADD', waiting_key, now, url)
+  else
+    local id, count, failed = unpack(redis.call('HMGET', delivery_key, 'id', 'count', 'fails'))
+    if failed and not id then
+      -- The last delivery was given up: entries that have waited as long are not tried any more.
+      local old = {}
+      for _, entry in ipairs(redis.call('LRANGE', ends_key, 0, delivery_size - 1)) do
+        local _, ended = read_entry(entry)
+        if ended + keep_ms > now then break end
+        old[#old + 1] = entry
+      end
+      note(old, called('failed', 0, 0, 'the receiver took nothing in time'))
+      remove(url, old, 'failed')
+      if #old > 0 then
+        if schedule(url, now, 0) then redis.call('ZADD', callback_due_key, now, url) else admit(receiver, 1, now) end
+        return {}
+      end
+    end
+    if not id then
+      id, count = new_id, math.min(delivery_size, redis.call('LLEN', ends_key))
+      redis.call('HSET', delivery_key, 'id', id, 'count', count)
+    end
+    redis.call('ZREM', waiting_key, url)
+    redis.call('ZADD', callback_due_key, now + claim_ms, url)
+    redis.call('ZADD', slots_key, now + claim_ms, url)
+    redis.call('PEXPIRE', slots_key, claim_ms)
+    local attempt = redis.call('HINCRBY', delivery_key, 'attempts', 1)
+    return {url, id, attempt, redis.call('LRANGE', ends_key, 0, count - 1)}
+  end
+end
+return #urls == max_scanned and {}

@@ -1,0 +1,55 @@
+-- What claiming a delivery and reporting on it share.
+--- @include "callback_entries.lua"
+
+local function read_entry(entry)
+  local due, ended, id = string.match(entry, '^(%d+) (%d+) (%S+) ')
+  return tonumber(due), tonumber(ended), id
+end
+
+-- Writes into the tasks of these entries how far their callbacks are, except those retried since.
+local function note(entries, text)
+  for _, entry in ipairs(entries) do
+    local _, ended, id = read_entry(entry)
+    if tonumber(redis.call('HGET', task_prefix .. id, 'finished') or 0) == ended then
+      redis.call('HSET', task_prefix .. id, 'called', text)
+    end
+  end
+end
+
+-- Removes these entries, which end in this state.
+local function remove(url, entries, state)
+  local bytes, receiver = 0, receiver_of(url)
+  for _, entry in ipairs(entries) do bytes = bytes + entry_bytes(entry, url) end
+  redis.call('LTRIM', callback_ends_prefix .. url, #entries, -1)
+  redis.call('HINCRBY', callback_counts_key, 'pending', -#entries)
+  redis.call('HINCRBY', callback_counts_key, state, #entries)
+  redis.call('HINCRBY', callback_bytes_key, '', -bytes)
+  if redis.call('HINCRBY', callback_bytes_key, receiver, -bytes) <= 0 then
+    redis.call('HDEL', callback_bytes_key, receiver)
+  end
+end
+
+-- Schedules the next delivery to a URL, not before `soonest`; false where nothing waits for it.
+local function schedule(url, now, soonest)
+  local waiting = redis.call('LLEN', callback_ends_prefix .. url)
+  if waiting == 0 then
+    redis.call('ZREM', callback_due_key, url)
+    redis.call('ZREM', callback_oldest_key, url)
+    redis.call('DEL', callback_delivery_prefix .. url)
+    return false
+  end
+  local due, ended = read_entry(redis.call('LINDEX', callback_ends_prefix .. url, 0))
+  redis.call('ZADD', callback_oldest_key, ended, url)
+  redis.call('ZADD', callback_due_key, math.max(waiting >= delivery_size and now or due, soonest), url)
+  return true
+end
+
+-- Makes URLs due that wait for a slot at the receiver, the longest waiting first. Each URL that leaves admits another,
+-- so that those that wait are never looked at in vain, and never forgotten.
+local function admit(receiver, count, now)
+  for _ = 1, count do
+    local url = redis.call('ZPOPMIN', callback_waiting_prefix .. receiver)[1]
+    if not url then return end
+    redis.call('ZADD', callback_due_key, now, url)
+  end
+end

@@ -1,0 +1,60 @@
+-- Ends tasks. A task keeps its first end, except a failure that another delivery of its message made good. Returns how
+-- many callbacks were dropped because too many bytes wait.
+local open_key = KEYS[1]
+local running_key = KEYS[2]
+local failed_key = KEYS[3]
+local ended_key = KEYS[4]
+local callback_due_key = KEYS[5]
+local callback_bytes_key = KEYS[6]
+local callback_counts_key = KEYS[7]
+local callback_oldest_key = KEYS[8]
+local task_prefix = ARGV[1]
+local callback_ends_prefix = ARGV[2]
+local callback_delivery_prefix = ARGV[3]
+local closed_channel = ARGV[4]
+local finished_keep_s = tonumber(ARGV[5])
+local failed_keep_s = tonumber(ARGV[6])
+local max_callback_bytes = tonumber(ARGV[7])
+local delivery_size = tonumber(ARGV[8])
+local linger_ms = tonumber(ARGV[9])
+local batch_linger_ms = tonumber(ARGV[10])
+local batch_queue = ARGV[11]
+local ended_fields = ARGV[12]
+local results_from = 13 -- of each task: id, state, code, error
+
+--- @include "../../redis/lua/allow_oom.lua"
+--- @include "../../redis/lua/now_ms.lua"
+--- @include "expire.lua"
+--- @include "add_callback.lua"
+
+local now, ended, dropped = now_ms(), {}, 0
+for i = results_from, #ARGV, 4 do
+  local id, state, code, error_text = unpack(ARGV, i, i + 3)
+  local key = task_prefix .. id
+  local was, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
+  local stored_after_all = was == 'failed' and (state == 'succeeded' or state == 'superseded')
+  if stored_after_all then
+    redis.call('HDEL', key, 'code', 'error')
+    redis.call('ZREM', failed_key, id)
+  end
+  if was == 'pending' or was == 'running' or stored_after_all then
+    local outcome = state .. ':' .. code
+    ended[outcome] = (ended[outcome] or 0) + 1
+    redis.call('HSET', key, 'state', state, 'finished', now)
+    if state == 'failed' then
+      redis.call('HSET', key, 'code', code, 'error', error_text)
+      redis.call('ZADD', failed_key, now, id)
+      expire(key, failed_keep_s, remembered, now)
+    else
+      -- It may hold much metadata, and is not needed any more.
+      redis.call('HDEL', key, 'job')
+      expire(key, finished_keep_s, remembered, now)
+    end
+    if callback then dropped = dropped + add_callback(id, callback, now) end
+  end
+  redis.call('ZREM', open_key, id)
+  redis.call('ZREM', running_key, id)
+  redis.call('PUBLISH', closed_channel, id)
+end
+for outcome, count in pairs(ended) do redis.call('HINCRBY', ended_key, outcome, count) end
+return dropped

@@ -1,0 +1,16 @@
+-- Marks a running task as pending again.
+local open_key = KEYS[1]
+local running_key = KEYS[2]
+local task_prefix = ARGV[1]
+local id = ARGV[2]
+
+--- @include "../../redis/lua/allow_oom.lua"
+--- @include "../../redis/lua/now_ms.lua"
+
+local key = task_prefix .. id
+if redis.call('HGET', key, 'state') ~= 'running' then return end
+redis.call('HSET', key, 'state', 'pending')
+redis.call('HDEL', key, 'started')
+redis.call('ZREM', running_key, id)
+-- Its message goes to the end of the queue now.
+redis.call('ZADD', open_key, 'XX', now_ms(), id)

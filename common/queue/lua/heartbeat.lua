@@ -1,0 +1,13 @@
+-- Notes that a worker is alive, and forgets those that are not. Its first write frees memory, so a full Redis runs it.
+local workers_key = KEYS[1]
+local alive_ms = tonumber(ARGV[1]) -- how long a worker counts as alive after a heartbeat
+local name = ARGV[2]
+
+--- @include "../../redis/lua/now_ms.lua"
+
+local now = now_ms()
+redis.call('ZREMRANGEBYSCORE', workers_key, '-inf', now - alive_ms)
+-- Written before the clock was set back.
+redis.call('ZREMRANGEBYSCORE', workers_key, now + alive_ms, '+inf')
+redis.call('ZADD', workers_key, now, name)
+redis.call('PEXPIRE', workers_key, alive_ms)

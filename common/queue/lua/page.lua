@@ -1,0 +1,37 @@
+-- Lists tasks of one state, the newest first. Returns rows of an id and the values of its fields, and the score and id
+-- to go on after, none at the end.
+local state_key = KEYS[1]
+local task_prefix = ARGV[1]
+local state = ARGV[2]
+local score = ARGV[3] -- after which to go on; '' to begin
+local id = ARGV[4] -- after which to go on; '' to begin
+local limit = tonumber(ARGV[5])
+local max_scanned = tonumber(ARGV[6])
+local code = ARGV[7] -- '' for any
+local former_code = ARGV[8] -- of tasks that an earlier version ended; '' for none
+local filepath_prefix = ARGV[9] -- '' for any
+local fields_from = 10
+
+local start, rows = 0, {}
+if id ~= '' then
+  local rank = redis.call('ZREVRANK', state_key, id)
+  if rank and tonumber(redis.call('ZSCORE', state_key, id)) == tonumber(score) then
+    start = rank + 1
+  else
+    -- It has left, or moved up: on from those of its time.
+    start = redis.call('ZCOUNT', state_key, '(' .. score, '+inf')
+  end
+end
+local ids = redis.call('ZREVRANGE', state_key, start, start + max_scanned - 1, 'WITHSCORES')
+for i = 1, #ids, 2 do
+  id, score = ids[i], ids[i + 1]
+  start = start + 1
+  local its_state, its_code, filepath = unpack(redis.call('HMGET', task_prefix .. id, 'state', 'code', 'filepath'))
+  local has_code = code == '' or its_code == code or (former_code ~= '' and its_code == former_code)
+  if its_state == state and has_code and string.sub(filepath, 1, #filepath_prefix) == filepath_prefix then
+    rows[#rows + 1] = {id, redis.call('HMGET', task_prefix .. id, unpack(ARGV, fields_from))}
+    if #rows == limit then break end
+  end
+end
+if start < redis.call('ZCARD', state_key) and #ids > 0 then return {rows, score, id} end
+return {rows}

@@ -1,0 +1,30 @@
+-- Opens failed tasks again. Returns the time, and of each task its outcome and its queue. The outcome is the state that
+-- it had, 'unknown', 'late' or 'emptied'; only those that were 'failed' are open now.
+local open_key = KEYS[1]
+local failed_key = KEYS[2]
+local task_prefix = ARGV[1]
+local max_age_ms = tonumber(ARGV[2]) -- since the task was accepted
+local ids_from = 3
+
+--- @include "../../redis/lua/allow_oom.lua"
+--- @include "../../redis/lua/now_ms.lua"
+
+local now, outcomes = now_ms(), {}
+for i = ids_from, #ARGV do
+  local id, key = ARGV[i], task_prefix .. ARGV[i]
+  local state, accepted, queue, emptied = unpack(redis.call('HMGET', key, 'state', 'accepted', 'queue', 'emptied'))
+  local outcome = state or 'unknown'
+  if state == 'failed' and now - accepted > max_age_ms then
+    outcome = 'late'
+  elseif state == 'failed' and emptied then
+    outcome = 'emptied'
+  elseif state == 'failed' then
+    redis.call('HSET', key, 'state', 'pending')
+    redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'risks', 'called')
+    redis.call('PERSIST', key)
+    redis.call('ZREM', failed_key, id)
+    redis.call('ZADD', open_key, now, id)
+  end
+  outcomes[#outcomes + 1], outcomes[#outcomes + 2] = outcome, queue or ''
+end
+return {now, outcomes}

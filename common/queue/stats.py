@@ -1,0 +1,80 @@
+"""Statistics of the queue, read from Redis."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from redis import Redis
+
+from common.queue.callbacks import CallState
+from common.queue.heartbeats import ALIVE_FOR_S
+from common.queue.jobs import WORKED_QUEUES
+from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, ENDED, FAILED, OPEN, RUNNING, TASK, WORKERS
+from common.redis.client import redis_errors
+
+# Open tasks are sorted by the time at which they were last enqueued. The oldest is among the first, also when all of
+# them were enqueued again because the store was unavailable: then any of the first may be the oldest.
+CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """State of the queue at one moment.
+
+    `queues` is the number of messages by queue, `ended` the number of finished tasks by state and error code since
+    Redis was empty, `callbacks` the number of callbacks by state. An age is 0 without open tasks or pending callbacks.
+    """
+
+    queues: Mapping[str, int]
+    open: int
+    in_flight: int
+    failed: int
+    workers: int
+    oldest_age_s: float
+    ended: Mapping[tuple[str, str], int]
+    callbacks: Mapping[CallState, int]
+    oldest_callback_age_s: float
+
+
+def read_stats(redis: Redis) -> QueueStats:
+    """Read the statistics in two round trips.
+
+    Raises QueueError when Redis does not answer or refuses.
+    """
+    with redis_errors():
+        pipe = redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.zcard(OPEN)
+        pipe.zcard(RUNNING)
+        pipe.zcard(FAILED)
+        pipe.hgetall(ENDED)
+        pipe.zrange(OPEN, 0, CANDIDATES - 1)
+        pipe.zrange(WORKERS, 0, -1, withscores=True)
+        pipe.hgetall(CALLBACK_COUNTS)
+        pipe.zrange(CALLBACK_OLDEST, 0, 0, withscores=True)
+        for queue in WORKED_QUEUES:
+            pipe.llen(queue)
+        (seconds, micros), opened, running, failed, ended, oldest, workers, calls, pending, *lengths = pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        for task_id in oldest:
+            pipe.hget(TASK + task_id.decode(), "accepted")
+        accepted = [int(at) for at in pipe.execute() if at is not None]
+    return QueueStats(
+        queues=dict(zip(WORKED_QUEUES, lengths, strict=True)),
+        open=opened,
+        in_flight=running,
+        failed=failed,
+        workers=sum(beat > now_ms - ALIVE_FOR_S * 1000 for _, beat in workers),
+        oldest_age_s=_age_s(accepted, now_ms),
+        ended={_split(name.decode()): int(count) for name, count in ended.items()},
+        callbacks={state: int(calls.get(state.encode(), 0)) for state in CallState},
+        oldest_callback_age_s=_age_s([ended_at for _, ended_at in pending], now_ms),
+    )
+
+
+def _age_s(times_ms: Iterable[float], now_ms: int) -> float:
+    return max(0.0, (now_ms - min(times_ms, default=now_ms)) / 1000)
+
+
+def _split(name: str) -> tuple[str, str]:
+    state, _, code = name.partition(":")
+    return state, code

@@ -1,0 +1,15 @@
+"""Redis's clock: the one by which all processes set timestamps."""
+
+from redis import Redis
+
+from common.redis.client import redis_errors
+
+
+def now_ms(redis: Redis) -> int:
+    """Return the time in milliseconds since 1970.
+
+    Raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    """
+    with redis_errors():
+        seconds, micros = redis.time()
+    return seconds * 1000 + micros // 1000

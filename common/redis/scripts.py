@@ -1,0 +1,98 @@
+"""Lua scripts in files: their includes resolved, their keys and arguments passed by name.
+
+A script names its keys and arguments in its first lines, which are the only place that knows their order:
+
+    local open_key = KEYS[1]
+    local task_prefix = ARGV[1]
+    local max_open = tonumber(ARGV[2])
+    local ids_from = 3
+
+The last line is for scripts that take any number of further arguments. A line `--- @include "other.lua"` stands for
+that file, once in a script; its path is relative to the file with the line.
+
+Scripts compute some keys from a prefix and an id that they read from Redis, so not every key is declared in KEYS: Redis
+Cluster is not supported.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.client import Pipeline
+
+_INCLUDE = re.compile(r'^--- @include "(.+)"$', re.MULTILINE)
+_NAME = re.compile(r"^local (\w+) = (?:tonumber\()?(KEYS|ARGV)\[(\d+)\]", re.MULTILINE)
+_FURTHER = re.compile(r"^local \w+_from = (\d+)\b", re.MULTILINE)
+
+
+class Script:
+    """A script of one Redis, with the values of some of its keys and arguments; a call gives the others.
+
+    `values` may hold more than the script names.
+    """
+
+    def __init__(self, redis: Redis, path: Path, values: Mapping[str, str | float] | None = None) -> None:
+        self.text = read(path)
+        self._keys = _names(self.text, "KEYS")
+        self._args = _names(self.text, "ARGV")
+        self._takes_more = _takes_more(self.text, len(self._args))
+        named = {*self._keys, *self._args}
+        self._values = {name: value for name, value in (values or {}).items() if name in named}
+        self._missing = named - self._values.keys()
+        self._run = redis.register_script(self.text)
+
+    def __call__(self, *further: str | float, **values: str | float) -> Any:  # noqa: ANN401 - a script's own reply
+        """Run the script and return its reply."""
+        keys, args = self._given(further, values)
+        return self._run(keys=keys, args=args)
+
+    def queue_in(self, pipe: Pipeline, *further: str | float, **values: str | float) -> None:
+        """Add the script to a pipeline by its text: by its hash, the pipeline would ask for that first."""
+        keys, args = self._given(further, values)
+        pipe.eval(self.text, len(keys), *keys, *args)
+
+    def _given(
+        self, further: tuple[str | float, ...], values: Mapping[str, str | float]
+    ) -> tuple[list[str], list[str | float]]:
+        if values.keys() != self._missing:
+            message = f"the script takes {sorted(self._missing)}, not {sorted(values)}"
+            raise TypeError(message)
+        if further and not self._takes_more:
+            raise TypeError("the script takes no further arguments")
+        known = {**self._values, **values}
+        return [str(known[name]) for name in self._keys], [*(known[name] for name in self._args), *further]
+
+
+def read(path: Path) -> str:
+    """Return the script's text with its includes."""
+    return _read(path, set())
+
+
+def _read(path: Path, included: set[Path]) -> str:
+    def include(line: re.Match[str]) -> str:
+        other = (path.parent / line[1]).resolve()
+        if other in included:
+            return ""
+        included.add(other)
+        return _read(other, included)
+
+    return _INCLUDE.sub(include, path.read_text(encoding="utf-8"))
+
+
+def _names(text: str, table: str) -> list[str]:
+    """Return the names of the script's keys or arguments, in order."""
+    numbered = [(int(number), name) for name, of, number in _NAME.findall(text) if of == table]
+    if [number for number, _ in numbered] != list(range(1, len(numbered) + 1)):
+        message = f"{table} must be named in order, each once: {numbered}"
+        raise ValueError(message)
+    return [name for _, name in numbered]
+
+
+def _takes_more(text: str, named: int) -> bool:
+    further = _FURTHER.findall(text)
+    if further and further != [str(named + 1)]:
+        message = f"further arguments begin at {named + 1}, not {further}"
+        raise ValueError(message)
+    return bool(further)

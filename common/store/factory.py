@@ -1,0 +1,33 @@
+"""The store that the settings choose."""
+
+from pathlib import Path
+
+from common.config import Settings
+from common.store.base import Store
+from common.store.elastic import ElasticStore, Shape
+from common.store.sqlite import SqliteStore
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the store that the settings choose; it connects before its first use, not now."""
+    if settings.store_url is not None:
+        return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
+    return ElasticStore(
+        settings.elasticsearch_url,
+        index=settings.elasticsearch_index,
+        timeout_s=settings.elasticsearch_timeout_s,
+        api_key=settings.elasticsearch_api_key,
+        ca_file=settings.elasticsearch_ca_file,
+        shape=shape(settings),
+        num_candidates=settings.elasticsearch_num_candidates,
+    )
+
+
+def shape(settings: Settings) -> Shape:
+    """Return the shape of a new index."""
+    return Shape(
+        shards=settings.elasticsearch_shards,
+        replicas=settings.elasticsearch_replicas,
+        refresh_interval_s=settings.elasticsearch_refresh_interval_s,
+        vectors=settings.index_vectors,
+    )

@@ -1,0 +1,5 @@
+local function expire_at(upload_id, at)
+  local key = upload_prefix .. upload_id
+  redis.call('PEXPIREAT', key, at)
+  redis.call('ZADD', upload_ends_key, at, upload_id .. ':' .. redis.call('STRLEN', key))
+end

@@ -1,0 +1,107 @@
+"""The proxy's configuration: nginx takes it, and its limits are the API's."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from api.access.headers import SECURITY
+from api.endpoints import Endpoint, form_bytes
+from api.routes import ENDPOINTS
+from common.config import Settings
+
+PROXY = Path(__file__).resolve().parents[2] / "proxy"
+UNITS = {"k": 1024, "m": 1024 * 1024}
+LOCATION = re.compile(r"^ {8}location ~ (\S+) \{\s+client_max_body_size (\d+)(\w);", re.MULTILINE)
+DEFAULT = re.compile(r"^ {8}client_max_body_size (\d+)(\w);", re.MULTILINE)
+CERTIFICATE = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=match.example.com")
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    """A copy of the configuration without what only the nginx of the containers has: a resolver, a new directive."""
+    copy = shutil.copytree(PROXY, tmp_path / "proxy")
+    (copy / "upstream.conf").write_text("server 127.0.0.1:8888;\n")
+    (copy / "listen.conf").write_text(older(PROXY / "listen.conf"))
+    return copy
+
+
+def older(file: Path) -> str:
+    """Return the file without the directive that Debian 12's nginx does not know."""
+    return file.read_text().replace("keepalive_min_timeout 5s;\n", "")
+
+
+def check(configuration: Path, give_up: Callable[[str], NoReturn]) -> str:
+    """Return what nginx says of it."""
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None:
+        give_up("no nginx here (Debian: nginx-light)")
+    command = [nginx, "-q", "-e", "stderr", "-p", configuration.parent, "-c", configuration / "nginx.conf", "-t"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.parametrize("keys", ["", "keys/"])
+def test_nginx_takes_the_configuration(configuration: Path, give_up: Callable[[str], NoReturn], keys: str) -> None:
+    shutil.copy(PROXY / keys / "auth.conf", configuration / "auth.conf")
+
+    assert check(configuration, give_up) == ""
+
+
+def test_nginx_takes_the_configuration_of_a_gateway(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
+    shutil.copy(PROXY.parent / "k8s/components/real-ip/real_ip.conf", configuration)
+    shutil.copy(PROXY.parent / "k8s/base/upstream.conf", configuration)
+
+    assert check(configuration, give_up) == ""
+
+
+def test_nginx_takes_the_configuration_with_tls(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
+    openssl = shutil.which("openssl") or give_up("no openssl here")
+    subprocess.run(
+        [openssl, *CERTIFICATE, "-keyout", "tls.key", "-out", "tls.crt"],
+        cwd=configuration,
+        capture_output=True,
+        check=True,
+    )
+    listen = older(PROXY / "tls/listen.conf").replace("/run/tls", str(configuration))
+    (configuration / "listen.conf").write_text(listen)
+
+    assert check(configuration, give_up) == ""
+
+
+def test_an_unknown_word_is_refused(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
+    (configuration / "listen.conf").write_text("listen_on 8080;\n")
+
+    assert 'unknown directive "listen_on"' in check(configuration, give_up)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_limits_of_bodies_are_the_apis(endpoint: Endpoint) -> None:
+    text = (PROXY / "nginx.conf").read_text()
+    limits = [(pattern, int(size) * UNITS[unit]) for pattern, size, unit in LOCATION.findall(text)]
+    size, unit = DEFAULT.findall(text)[0]
+
+    limit = next((most for pattern, most in limits if re.match(pattern, endpoint.path)), int(size) * UNITS[unit])
+
+    assert limit == (endpoint.body_bytes or form_bytes(endpoint, Settings()))
+
+
+def test_errors_of_nginx_have_the_apis_headers() -> None:
+    text = (PROXY / "nginx.conf").read_text()
+
+    added = dict(re.findall(r'add_header (\S+) "?(.+?)"? always;', text))
+
+    assert SECURITY.items() <= added.items()
+    assert "X-Request-ID" in added
+
+
+def test_the_batch_limit_covers_every_gateway() -> None:
+    ingress = (PROXY.parent / "k8s/components/ingress/ingress.yaml").read_text()
+    largest = max(endpoint.body_bytes or form_bytes(endpoint, Settings()) for endpoint in ENDPOINTS)
+
+    [(size, unit)] = re.findall(r"proxy-body-size: (\d+)(\w)", ingress)
+
+    assert int(size) * UNITS[unit] == largest

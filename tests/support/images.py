@@ -1,0 +1,30 @@
+"""Small images, as the bytes of their files."""
+
+import io
+import random
+from typing import Any
+
+from PIL import Image
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """Return the image as a file."""
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def gradient(*, shade: int = 0, size: tuple[int, int] = (256, 256)) -> bytes:
+    """Return a PNG of a gradient; one of another shade has other bytes."""
+    return encode(Image.linear_gradient("L").point(lambda value: max(0, value - shade)).resize(size))
+
+
+def noise(number: int, *, kind: str = "PNG") -> bytes:
+    """Return a small image that is no near-duplicate of those of other numbers."""
+    pixels = Image.frombytes("RGB", (12, 12), random.Random(number).randbytes(12 * 12 * 3))
+    return encode(pixels.resize((120, 120), Image.Resampling.BILINEAR), kind)
+
+
+def upload(data: bytes | None = None, name: str = "cat.png") -> tuple[io.BytesIO, str]:
+    """Return a form's file as Flask's test client takes it; without data it is a gradient."""
+    return io.BytesIO(gradient() if data is None else data), name

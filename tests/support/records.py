@@ -1,0 +1,39 @@
+"""What a store holds: signatures, records and tombstones."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from common.images.signature import LENGTH, Signature
+from common.store.base import Record, Tombstone
+
+
+def signature(seed: int) -> Signature:
+    """Return a signature unlike those of other seeds."""
+    return np.random.default_rng(seed).integers(-2, 3, LENGTH).astype(np.int8)
+
+
+def record(
+    filepath: str,
+    seq: int,
+    *signatures: Signature,
+    metadata: Mapping[str, Any] | None = None,
+    width: int = 640,
+    height: int = 480,
+) -> Record:
+    """Return a record; its signature and the time at which it was added follow from `seq`."""
+    return Record(
+        filepath=filepath,
+        seq=seq,
+        signatures=signatures or (signature(seq),),
+        metadata=metadata,
+        added=1_700_000_000_000 + seq,
+        width=width,
+        height=height,
+    )
+
+
+def deletion(filepath: str, seq: int) -> Tombstone:
+    """Return what a deletion leaves behind."""
+    return Tombstone(filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)

@@ -1,0 +1,102 @@
+"""Tasks in the ledger: accept them, end them, wait for their ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis import Redis
+
+from common.errors import FetchError
+from common.net.addresses import read_url
+from common.queue.items import AddItem
+from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
+from common.queue.ledger import Ledger
+from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
+from common.wiring import Dependencies
+from support.images import noise
+from support.waiting import WITHIN_S, wait_until
+
+HOST = "example.org"
+URL = f"http://{HOST}/a"
+
+
+def ledger_in(redis: Redis, *, max_open: int = 1000, keep_s: int = 60, **options: Any) -> Ledger:
+    """Return a ledger in this Redis."""
+    return Ledger(redis, max_open=max_open, finished_keep_s=keep_s, failed_keep_s=keep_s, **options)
+
+
+def enqueue(
+    ledger: Ledger, items: Sequence[AddItem], *, queue: str = SINGLE_QUEUE, context: RequestContext = NO_REQUEST
+) -> list[Task]:
+    """Enqueue items, for which there must be room, and return their tasks."""
+    for item in items:
+        item.host = item.host or _host(item)
+    results = ledger.enqueue(items, queue=queue, context=context)
+    return [result.task for result in results if result is not None]
+
+
+def _host(item: AddItem) -> str:
+    try:
+        return "" if item.url is None else read_url(item.url).host
+    except FetchError:
+        return ""
+
+
+def accept(ledger: Ledger, *adds: str | AddItem, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
+    """Accept adds, given by filepath or as an item, and return the ids of their tasks.
+
+    `source` is the `url` or the `upload_id` of those given by filepath.
+    """
+    items = [AddItem(filepath=add, **source or {"url": URL}) if isinstance(add, str) else add for add in adds]
+    return [task.id for task in enqueue(ledger, items, queue=queue)]
+
+
+def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SINGLE_QUEUE) -> list[Task]:
+    """Accept adds of images at one host."""
+    return enqueue(ledger, [AddItem(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
+
+
+def accept_upload(parts: Dependencies, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
+    """Accept an add of uploaded bytes, as the API does."""
+    upload = parts.uploads.put(data)
+    parts.uploads.keep(upload)
+    [task] = enqueue(parts.ledger, [AddItem(filepath=filepath, upload_id=upload)], queue=queue)
+    return task
+
+
+def accept_images(parts: Dependencies, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
+    """Accept adds of different images, whose filepaths are in their order."""
+    return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
+
+
+def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:
+    """End tasks as failed."""
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code=code, error=error) for task_id in task_ids])
+
+
+def end(redis: Redis, task_id: str, state: State = State.SUCCEEDED, **reason: str) -> None:
+    """End a task as another process does."""
+    ledger_in(redis).finish([TaskResult(task_id=task_id, state=state, **reason)])
+
+
+def succeed(ledger: Ledger, *task_ids: str) -> None:
+    """End tasks as stored."""
+    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in task_ids])
+
+
+def task_of(ledger: Ledger, task_id: str) -> Task:
+    """Return a task that the ledger must have."""
+    task = ledger.task(task_id)
+    assert task is not None
+    return task
+
+
+def have_ended(ledger: Ledger, tasks: Sequence[Task]) -> bool:
+    """Return whether the ledger has every task, each of them closed."""
+    found = [ledger.task(task.id) for task in tasks]
+    return all(task is not None and task.state in CLOSED_STATES for task in found)
+
+
+def wait_for_ends(ledger: Ledger, tasks: Sequence[Task], *, within_s: float = WITHIN_S) -> list[State]:
+    """Return the states of the tasks when all of them are closed."""
+    wait_until(lambda: have_ended(ledger, tasks), f"{len(tasks)} tasks end", within_s=within_s)
+    return [task_of(ledger, task.id).state for task in tasks]

@@ -1,0 +1,218 @@
+"""Per-host concurrency limit: never more downloads than slots, and each waiting task gets one."""
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from common.queue.host_limits import HostLimit, HostSlots
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.keys import SLOTS
+from common.queue.ledger import Ledger
+from common.queue.stale_tasks import StaleTasks
+from common.queue.tasks import Claim, QueuedTask, State, Task
+from common.redis.clock import now_ms
+from support.tasks import HOST, accept_urls, enqueue
+from workers.host_limiter import HostLimiter
+
+
+def limit_of(slots: int) -> HostLimit:
+    return HostLimit(slots=slots, lease_s=20)
+
+
+@pytest.fixture
+def slots(fake_redis: Redis) -> HostSlots:
+    return HostSlots(fake_redis, limit_of(1))
+
+
+@pytest.fixture
+def make_ledger(fake_redis: Redis) -> Callable[..., Ledger]:
+    def make(*, most: int) -> Ledger:
+        limit = limit_of(most)
+        return Ledger(fake_redis, max_open=100, finished_keep_s=60, failed_keep_s=60, host_limit=limit)
+
+    return make
+
+
+@pytest.fixture
+def ledger(make_ledger: Callable[..., Ledger]) -> Ledger:
+    return make_ledger(most=1)
+
+
+def begin(ledger: Ledger, task: Task) -> Claim:
+    claim = ledger.begin(task.id)
+    assert claim is not None
+    return claim
+
+
+def ids(messages: list[QueuedTask]) -> list[str]:
+    return [message.task_id for message in messages]
+
+
+def test_a_task_without_a_slot_waits(ledger: Ledger) -> None:
+    first, second = accept_urls(ledger, 2)
+
+    claims = [ledger.begin(first.id), ledger.begin(second.id)]
+
+    waiting = ledger.task(second.id)
+    assert [claim is not None for claim in claims] == [True, False]
+    assert waiting is not None
+    assert (waiting.state, waiting.attempts) == (State.PENDING, 0)
+
+
+def test_other_hosts_have_slots_of_their_own(ledger: Ledger) -> None:
+    [busy], [other] = accept_urls(ledger, 1), accept_urls(ledger, 1, host="other.example")
+    begin(ledger, busy)
+
+    assert begin(ledger, other).host == "other.example"
+
+
+def test_uploads_need_no_slot(ledger: Ledger) -> None:
+    uploads = enqueue(ledger, [AddItem(filepath=f"{n}", upload_id="bytes") for n in range(3)], queue=SINGLE_QUEUE)
+
+    assert [begin(ledger, task).host for task in uploads] == [None] * 3
+
+
+def test_a_released_slot_goes_to_the_oldest_request(ledger: Ledger, slots: HostSlots) -> None:
+    first, second, third = accept_urls(ledger, 3)
+    begin(ledger, first)
+    ledger.begin(third.id)
+    ledger.begin(second.id)
+
+    woken = slots.release(HOST, first.id)
+
+    assert ids(woken) == [second.id]
+
+
+def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: HostSlots) -> None:
+    [running], [batch], [single] = (
+        accept_urls(ledger, 1),
+        accept_urls(ledger, 1, queue=BATCH_QUEUE),
+        accept_urls(ledger, 1),
+    )
+    begin(ledger, running)
+    ledger.begin(batch.id)
+    ledger.begin(single.id)
+
+    woken = slots.release(HOST, running.id)
+
+    assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
+
+
+def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
+    first, second, third = accept_urls(ledger, 3)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    slots.release(HOST, first.id)
+
+    assert ledger.begin(third.id) is None
+    assert begin(ledger, second).task_id == second.id
+
+
+def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+    ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
+    tasks = accept_urls(ledger, 20)
+    running = [task.id for task in tasks if ledger.begin(task.id)]
+    woken: list[str] = []
+
+    while running:
+        sent = ids(slots.release(HOST, running.pop()))
+        woken += sent
+        running += [task_id for task_id in sent if ledger.begin(task_id)]
+
+    assert sorted(woken) == sorted(task.id for task in tasks[3:])
+    assert slots.waiting_hosts(limit=9) == []
+
+
+def test_a_redelivered_task_keeps_its_slot(ledger: Ledger) -> None:
+    [task] = accept_urls(ledger, 1)
+    begin(ledger, task)
+
+    assert begin(ledger, task).host == HOST
+
+
+def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
+    first, second, third = accept_urls(ledger, 3)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    ledger.begin(third.id)
+    ledger.cancel(second.id)
+
+    assert ids(slots.release(HOST, first.id)) == [third.id]
+
+
+def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
+    first, second = accept_urls(ledger, 2)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    sent: list[tuple[list[str], str]] = []
+    limiter = HostLimiter(slots, lambda task_ids, queue, _at: sent.append((list(task_ids), queue)))
+
+    limiter.admit_waiting()
+    fake_redis.zadd(SLOTS + HOST, {first.id: now_ms(fake_redis) - 1})
+    limiter.admit_waiting()
+
+    assert sent == [([second.id], "match-front")]
+
+
+def test_removing_the_limit_admits_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
+    tasks = accept_urls(ledger, 5)
+    for task in tasks:
+        ledger.begin(task.id)
+
+    woken = HostSlots(fake_redis, limit_of(0)).admit(HOST)
+
+    assert sorted(ids(woken)) == sorted(task.id for task in tasks[1:])
+
+
+def test_tasks_waiting_for_a_slot_are_not_lost(ledger: Ledger, fake_redis: Redis) -> None:
+    first, second = accept_urls(ledger, 2)
+    begin(ledger, first)
+    ledger.begin(second.id)
+    [old] = [
+        message
+        for message in StaleTasks(fake_redis).enqueued_before(now_ms(fake_redis) + 1, offset=0, limit=9)
+        if message.task_id == second.id
+    ]
+
+    assert StaleTasks(fake_redis).touch([old], at=old.enqueued_at + 1) == []
+
+
+def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fake_redis: Redis) -> None:
+    ledger = make_ledger(most=0)
+    [task] = accept_urls(ledger, 1)
+
+    claim = begin(ledger, task)
+
+    assert claim.host is None
+    assert not fake_redis.exists(SLOTS + HOST)
+
+
+def test_a_failed_download_releases_its_slot(ledger: Ledger, slots: HostSlots) -> None:
+    first, second = accept_urls(ledger, 2)
+    claim = begin(ledger, first)
+    ledger.begin(second.id)
+    sent: list[str] = []
+    limiter = HostLimiter(slots, lambda task_ids, *_: sent.extend(task_ids))
+
+    with pytest.raises(ConnectionError), limiter.slot(claim):
+        raise ConnectionError
+
+    assert sent == [second.id]
+
+
+def test_an_error_on_release_fails_no_download(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, slots: HostSlots
+) -> None:
+    first, second = accept_urls(ledger, 2)
+    claim = begin(ledger, first)
+    ledger.begin(second.id)
+
+    def broken(*_: object) -> None:
+        raise OSError("no broker")
+
+    with HostLimiter(slots, broken).slot(claim):
+        pass
+
+    assert "cannot release" in caplog.text

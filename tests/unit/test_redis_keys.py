@@ -1,0 +1,68 @@
+"""Names in Redis: this version reads what earlier versions wrote."""
+
+from redis import Redis
+
+from common.queue import keys
+from common.queue.items import AddItem
+from common.queue.jobs import SINGLE_QUEUE
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
+from support.tasks import enqueue
+
+PERSISTED = {
+    "match:task:",
+    "match:open",
+    "match:running",
+    "match:failed",
+    "match:seq",
+    "match:ended",
+    "match:closed",
+    "match:fetching:",
+    "match:parked:",
+    "match:crowded",
+    "match:lease:",
+    "match:workers",
+    "match:rates",
+    "match:upload:",
+    "match:upload-bytes",
+    "match:upload-ends",
+    "match:callbacks:due",
+    "match:callbacks:ends:",
+    "match:callbacks:delivery:",
+    "match:callbacks:bytes",
+    "match:callbacks:receiver:",
+    "match:callbacks:at:",
+    "match:callbacks:parked:",
+    "match:callbacks:oldest",
+    "match:callbacks:counts",
+    "unacked",
+    "unacked_index",
+}
+
+
+def test_names_of_keys_stay_as_they_are() -> None:
+    names = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+
+    assert names == PERSISTED
+
+
+def test_fields_of_a_task_stay_as_they_are(fake_redis: Redis, ledger: Ledger) -> None:
+    job = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": "cat"})
+    [task] = enqueue(ledger, [job], queue=SINGLE_QUEUE)
+    claim = ledger.begin(task.id)
+    assert claim is not None
+
+    ledger.finish([claim.result(State.FAILED, code="timeout", error="too slow")])
+
+    stored = {name.decode(): value.decode() for name, value in fake_redis.hgetall(f"match:task:{task.id}").items()}
+    assert stored.pop("finished") >= stored.pop("started") >= stored.pop("accepted")
+    assert stored == {
+        "state": "failed",
+        "filepath": "cat.jpg",
+        "job": '{"filepath":"cat.jpg","url":"http://example.org/cat.jpg","upload":null,"metadata":{"kind":"cat"}}',
+        "queue": "match",
+        "seq": str(task.seq),
+        "attempts": "1",
+        "code": "timeout",
+        "error": "too slow",
+    }
