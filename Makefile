@@ -58,7 +58,7 @@ dev: $(VENV)/.dev ## Run Redis, API, workers and flower here until Ctrl-C (no Do
 	@exec $(BIN)/python -m dev.stack
 
 .PHONY: demo
-demo: $(VENV)/.dev ## Add the example pictures to a running `make dev` and find a changed copy of one
+demo: $(VENV)/.dev ## Add the example images to a running `make dev` and find a modified copy of one
 	@$(BIN)/python examples/demo.py
 
 .PHONY: reindex
@@ -107,10 +107,11 @@ format-check: $(VENV)/.lint
 	$(BIN)/ruff format --check
 
 .PHONY: lint
-lint: $(VENV)/.lint ## Lint, and hold the declared dependencies against the imports
+lint: $(VENV)/.lint ## Lint code, prose and names, and compare the declared dependencies with the imports
 	$(BIN)/ruff check
 	$(BIN)/deptry .
 	$(BIN)/python -m dev.lua_lint
+	$(BIN)/python -m dev.prose
 
 .PHONY: types
 types: $(VENV)/.lint ## Check the types

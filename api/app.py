@@ -18,7 +18,7 @@ from api.access.headers import SECURITY
 from api.access.keys import Keyring
 from api.auth_request import NAME, add_auth_request
 from api.endpoints import bind
-from api.envelope import INTERNAL, fail, fail_with, fail_with_http
+from api.envelope import fail, fail_with, fail_with_http
 from api.forms.reading import StrictRequest
 from api.rates import Rates
 from api.routes import docs
@@ -111,4 +111,4 @@ def _is_fault(response: Response) -> bool:
 
 def _fail_inside(error: Exception) -> Response:
     log.error("request %s broke", g.request_id, exc_info=error)
-    return fail(500, INTERNAL, code="internal_error")
+    return fail("internal_error")

@@ -14,7 +14,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, RequestRedirect, Rule
 
-from api.access.authorization import Refused
+from api.access.authorization import AccessDenied
 from api.access.keys import Scope
 from api.envelope import fail_with
 from common.errors import InputError
@@ -32,7 +32,7 @@ def add_auth_request(app: Flask, scopes: Mapping[str, Scope | None], *, check: C
             request.url_rule = rule
             try:
                 check(scopes[rule.endpoint])
-            except Refused as error:
+            except AccessDenied as error:
                 response = fail_with(error)
                 response.headers["X-Match-Reply"] = response.get_data(as_text=True).strip()
                 return response

@@ -1,59 +1,28 @@
-"""The reply's form, and the one table from our errors to HTTP status."""
+"""The envelope: the form of every JSON reply, of success and failure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from flask import Response, jsonify, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from api.access.authorization import Forbidden, Refused, Unauthenticated
-from api.forms.reading import TooLarge, UnsupportedBody
-from api.sources import UnknownFilepath
-from api.use_cases.idempotency import IdempotencyConflict
+from api.access.authorization import AccessDenied
+from api.errors import ERRORS, INTERNAL_STATUS, status_of
 from common.errors import (
-    FetchError,
-    ImageError,
-    InputError,
     MatchError,
     Overloaded,
-    QueueUnavailable,
-    StoreUnavailable,
 )
 
 RETRY_AFTER_S = 5
-
-STATUS_OF: tuple[tuple[type[MatchError], int], ...] = (
-    (Unauthenticated, 401),
-    (Forbidden, 403),
-    (TooLarge, 413),
-    (UnsupportedBody, 415),
-    (IdempotencyConflict, 409),
-    (InputError, 400),
-    (UnknownFilepath, 404),
-    (ImageError, 422),
-    (FetchError, 422),
-    (Overloaded, 503),
-    (QueueUnavailable, 503),
-    (StoreUnavailable, 503),
-)
-
-CODE_OF = {
-    400: "bad_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    429: "too_many_requests",
-}
-
-# Nothing of what broke inside is told; the log has it under the request's id.
-INTERNAL = "an internal error ended this request"
+# Errors that the web framework raises; any other is a malformed request.
+FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a client is told of an error; `retry_after`, in seconds, where the same may succeed later."""
+    """An error as a client receives it; `retry_after` is in seconds, where a retry may succeed."""
 
     http_status: int
     message: str
@@ -71,14 +40,14 @@ def reply(
     retry_after: int = RETRY_AFTER_S,
     **added: Any,  # noqa: ANN401 - JSON
 ) -> Response:
-    """Return a reply: the four keys that are always there, and `added` beside them.
+    """Return a reply: the four keys of every reply, and `added` beside them.
 
-    `retry_after`, in seconds, is told where the service cannot do it now.
+    A 503 has `retry_after`, in seconds, as its `Retry-After`.
     """
     method = request.endpoint or request.path.strip("/").partition("/")[0]
     response = jsonify({"method": method, "status": status, "error": error, "result": result, **added})
     response.status_code = http_status
-    if http_status == 503:  # noqa: PLR2004 - an HTTP status
+    if http_status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(retry_after)
     return response
 
@@ -88,45 +57,45 @@ def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence
     return reply(http_status, "warn" if warnings else "ok", warnings, result, **added)
 
 
-def fail(http_status: int, message: str, *, code: str, field: str | None = None, **added: Any) -> Response:  # noqa: ANN401 - JSON
-    """Return a failure that says what is wrong, and where."""
-    where: dict[str, Any] = {} if field is None else {"field": field}
-    return reply(http_status, "fail", [message], code=code, **where, **added)
+def fail(code: str, message: str = "", *, field: str | None = None, **added: Any) -> Response:  # noqa: ANN401 - JSON
+    """Return a failed reply with the status of the code, and its text where there is no message."""
+    spec = ERRORS[code]
+    return _fail(Failure(spec.status, message or spec.text, code, field), **added)
 
 
 def failure_of(error: MatchError) -> Failure:
-    """Return what a client is told of one of our errors."""
-    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), 500)
-    if status == 500:  # noqa: PLR2004 - an HTTP status
-        return Failure(500, INTERNAL, "internal_error")
-    again = error.retry_after if isinstance(error, Overloaded) else RETRY_AFTER_S
-    return Failure(status, str(error), error.code, error.field, again if status == 503 else None)  # noqa: PLR2004 - the same
+    """Return the error as a client receives it; an internal error has no details."""
+    status = status_of(error)
+    if status == INTERNAL_STATUS:
+        return Failure(INTERNAL_STATUS, ERRORS["internal_error"].text, "internal_error")
+    retry_after = error.retry_after if isinstance(error, Overloaded) else RETRY_AFTER_S
+    is_temporary = status == HTTPStatus.SERVICE_UNAVAILABLE
+    return Failure(status, str(error), error.code, error.field, retry_after if is_temporary else None)
 
 
 def fail_with(error: MatchError) -> Response:
-    """Return the failure for one of our errors."""
-    failure = failure_of(error)
-    again = RETRY_AFTER_S if failure.retry_after is None else failure.retry_after
-    response = fail(failure.http_status, failure.message, code=failure.code, field=failure.field, retry_after=again)
-    if isinstance(error, Refused):
+    """Return the failed reply for one of our errors."""
+    response = _fail(failure_of(error))
+    if isinstance(error, AccessDenied):
         response.headers["WWW-Authenticate"] = error.challenge
     return response
 
 
 def fail_with_http(error: HTTPException) -> Response:
-    """Return the failure for an error that the web framework found."""
-    status = error.code or 500
-    response = fail(status, _message(error), code=CODE_OF.get(status, "bad_request"))
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    """Return the failed reply for an error of the web framework."""
+    code = FRAMEWORK_CODES.get(error.code or 0, "bad_request")
+    if not isinstance(error, MethodNotAllowed):
+        return fail(code, f"not found: {request.path}; the API is described at /docs" if code == "not_found" else "")
+    methods = sorted(error.valid_methods or ())
+    # HEAD is implied by GET.
+    accepted = " and ".join(method for method in methods if method != "HEAD")
+    response = fail(code, f"{request.path} accepts {accepted}, not {request.method}")
+    response.headers["Allow"] = ", ".join(methods)
     return response
 
 
-def _message(error: HTTPException) -> str:
-    if isinstance(error, RequestEntityTooLarge):
-        return "the request's body is larger, or has more parts, than this endpoint takes"
-    if isinstance(error, MethodNotAllowed):
-        # HEAD goes without saying where GET is.
-        taken = sorted({*(error.valid_methods or ())} - {"HEAD"})
-        return f"{request.path} takes {' and '.join(taken)}, not {request.method}"
-    return f"nothing is at {request.path}; see /docs" if error.code == 404 else error.name  # noqa: PLR2004 - an HTTP status
+def _fail(failure: Failure, **added: Any) -> Response:  # noqa: ANN401 - JSON
+    if failure.field is not None:
+        added = {"field": failure.field, **added}
+    retry_after = RETRY_AFTER_S if failure.retry_after is None else failure.retry_after
+    return reply(failure.http_status, "fail", [failure.message], retry_after=retry_after, code=failure.code, **added)

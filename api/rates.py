@@ -43,7 +43,7 @@ class Rates:
         app.register_error_handler(RateLimitExceeded, self._refuse)
 
     def _refuse(self, error: RateLimitExceeded) -> Response:
-        response = fail(429, f"too many requests: at most {error.limit.limit}", code="too_many_requests")
+        response = fail("too_many_requests", f"too many requests: at most {error.limit.limit}")
         response.headers["Retry-After"] = f"{self._again_after_s()}"
         return response
 

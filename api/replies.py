@@ -1,170 +1,173 @@
-"""What replies and callbacks hold: the types by which they are documented."""
+"""Types of the contents of replies and callbacks, for their documentation."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from common.pictures.orientations import ORIENTATIONS
+from common.images.orientations import ORIENTATIONS
 from common.queue.callbacks import DELIVERY_SIZE, CallState
 from common.queue.tasks import State
 
-# In the default's place of what is not always there.
+# The default of an optional field.
 ABSENT: Any = Field(default=None)
 
-Score = Annotated[float, Field(ge=0, le=100, description="From 0 to 100, where equal pictures have 100.")]
+Score = Annotated[float, Field(ge=0, le=100, description="From 0 to 100; equal images have 100.")]
 Time = Annotated[str, Field(description="ISO 8601, in UTC.", json_schema_extra={"format": "date-time"})]
-Count = Annotated[int, Field(ge=0, description="How many there are.")]
-Filepath = Annotated[str, Field(description="The picture's name.")]
-Metadata = Annotated[dict[str, Any] | None, Field(description="As they were given; null where none were.")]
-Cursor = Annotated[str | None, Field(description="What the next request goes on from; null at the end.")]
+Count = Annotated[int, Field(ge=0, description="The number of images.")]
+Filepath = Annotated[str, Field(description="The name of the image.")]
+Metadata = Annotated[dict[str, Any] | None, Field(description="The metadata of the image, or null.")]
+Cursor = Annotated[str | None, Field(description="The `cursor` of the next request; null at the end.")]
 
 
 class TaskError(BaseModel):
     """Why a task failed."""
 
-    code: Annotated[str, Field(description="One of those of 422 and 500.")]
-    message: Annotated[str, Field(description="The reason, for people.")]
+    code: Annotated[str, Field(description="One of the codes of 422 and 500.")]
+    message: Annotated[str, Field(description="The reason, as a text for people.")]
 
 
 class Callback(BaseModel):
-    """How far the call is that tells of a task's end."""
+    """The state of the callback that reports the end of a task."""
 
     state: Annotated[
         CallState,
         Field(
-            description="`pending`: the task goes on, or its end is not taken yet; `delivered`: the receiver answered "
-            "2xx; `failed`: given up, not taken in time or answered by 410; `dropped`: never sent, too many waited."
+            description="`pending`: the task has not ended, or its end is not delivered yet; `delivered`: the receiver "
+            "answered 2xx; `failed`: not delivered in time, or the receiver answered 410; `dropped`: never sent, since "
+            "too many callbacks were pending."
         ),
     ]
-    attempts: Annotated[int, Field(ge=0, description="How often the receiver was called.")]
-    error: Annotated[str | None, Field(description="What went wrong last.")]
-    next: Annotated[Time | None, Field(description="When it is tried again.")]
+    attempts: Annotated[int, Field(ge=0, description="The number of calls to the receiver.")]
+    error: Annotated[str | None, Field(description="The error of the last call, or null.")]
+    next: Annotated[Time | None, Field(description="The time of the next call, or null.")]
 
 
 class Task(BaseModel):
-    """Accepted work: one picture to be stored."""
+    """Accepted work: one image to store."""
 
-    id: Annotated[str, Field(description="What it is asked for, sent again and cancelled by.")]
+    id: Annotated[str, Field(description="The id of the task in `/tasks/{id}`.")]
     state: Annotated[
         State,
         Field(
-            description="`pending`: it waits; `running`: a worker has it; `succeeded`: stored for good, and found by "
+            description="`pending`: enqueued; `running`: a worker has started it; `succeeded`: stored, and found by "
             "searches at once, on Elasticsearch within the refresh interval (a second); `superseded`: a newer request "
-            "for its filepath came first; `failed`: `error` says why; `cancelled`: it was not to be done."
+            "for its filepath was stored first; `failed`: `error` has the reason; `cancelled`: cancelled by a client."
         ),
     ]
     filepath: Filepath
-    error: Annotated[TaskError | None, Field(description="Why it failed; null where it did not.")]
-    attempts: Annotated[int, Field(ge=0, description="How often a worker began it.")]
-    accepted: Annotated[Time, Field(description="When its request came.")]
-    started: Annotated[Time | None, Field(description="When a worker began it; null before.")]
-    finished: Annotated[Time | None, Field(description="When it ended; null before.")]
-    request_id: Annotated[str | None, Field(description="The `X-Request-ID` of the request that brought it.")]
-    callback: Annotated[Callback, Field(description="Where a `callback_url` was given.")] = ABSENT
+    error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
+    attempts: Annotated[int, Field(ge=0, description="How often a worker has started it.")]
+    accepted: Annotated[Time, Field(description="The time when its request was accepted.")]
+    started: Annotated[Time | None, Field(description="The time when a worker started it, or null.")]
+    finished: Annotated[Time | None, Field(description="The time when it ended, or null.")]
+    request_id: Annotated[str | None, Field(description="The `X-Request-ID` of its request.")]
+    callback: Annotated[Callback, Field(description="Present if the request had a `callback_url`.")] = ABSENT
 
 
-OneTask = Annotated[Task, Field(description="Where one picture was to be added; of many, each outcome has its own.")]
+OneTask = Annotated[
+    Task, Field(description="The task of a request with one image; of many images, each outcome has its own.")
+]
 
 
 class Match(BaseModel):
-    """A stored picture that looks like the one that was sought."""
+    """A stored image that is similar to the query."""
 
     score: Score
     filepath: Filepath
     metadata: Metadata
     orientation: Annotated[
-        Literal[tuple(ORIENTATIONS)],  # type: ignore[valid-type]  # the words stand in one place
-        Field(description="How the picture that was sought must be turned to look like the stored one."),
+        Literal[tuple(ORIENTATIONS)],  # type: ignore[valid-type]  # the words are declared once
+        Field(description="The transformation of the query that matches the stored image."),
     ]
 
 
 class Comparison(BaseModel):
-    """How alike two pictures are."""
+    """The similarity of two images."""
 
     score: Score
 
 
 class Image(BaseModel):
-    """A stored picture."""
+    """A stored image."""
 
     filepath: Filepath
     metadata: Metadata
-    added: Annotated[Time, Field(description="When it was worked on.")]
-    width: Annotated[int, Field(ge=1, description="In pixels, upright.")]
-    height: Annotated[int, Field(ge=1, description="In pixels, upright.")]
+    added: Annotated[Time, Field(description="The time when a worker processed it.")]
+    width: Annotated[int, Field(ge=1, description="In pixels, after its EXIF orientation is applied.")]
+    height: Annotated[int, Field(ge=1, description="In pixels, after its EXIF orientation is applied.")]
     featureless: Annotated[
-        bool, Field(description="Whether it has nothing to be known by, such as a plain one: no search finds it.")
+        bool, Field(description="Whether it has no features, such as an image of one colour: no search finds it.")
     ]
 
 
 class Outcome(BaseModel):
-    """What became of one picture among many; what failed has a code."""
+    """The outcome of one image among many; a failure has a code."""
 
     status: Annotated[
         Literal["ok", "warn", "fail"],
-        Field(description="`ok`: accepted, or stored; `warn`: its task was superseded or cancelled; `fail`: neither."),
+        Field(description="`ok`: accepted or stored; `warn`: superseded or cancelled; `fail`: rejected or failed."),
     ]
-    error: Annotated[list[str], Field(description="What is wrong; empty where nothing is.")]
-    task: Annotated[Task, Field(description="Where it was accepted.")] = ABSENT
-    code: Annotated[str, Field(description="What is wrong, as in a failure.")] = ABSENT
-    field: Annotated[str, Field(description="The parameter that is to blame.")] = ABSENT
-    retry_after: Annotated[int, Field(ge=0, description="Seconds after which it may succeed.")] = ABSENT
-    replayed: Annotated[bool, Field(description="Whether the task was accepted before, by the same key.")] = ABSENT
+    error: Annotated[list[str], Field(description="The error texts; empty without an error.")]
+    task: Annotated[Task, Field(description="Present if it was accepted.")] = ABSENT
+    code: Annotated[str, Field(description="The code of the error.")] = ABSENT
+    field: Annotated[str, Field(description="The parameter that caused the error.")] = ABSENT
+    retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
+    replayed: Annotated[bool, Field(description="Whether the task was accepted before, with the same key.")] = ABSENT
 
 
 class ItemOutcome(Outcome):
-    """What became of the picture with this number."""
+    """The outcome of the image with this index."""
 
-    item: Annotated[int, Field(ge=0, description="The number in its parameters' brackets.")]
+    item: Annotated[int, Field(ge=0, description="The index in the names of its parameters.")]
 
 
 class LineOutcome(Outcome):
-    """What became of the picture in this line."""
+    """The outcome of the image in this line."""
 
-    line: Annotated[int, Field(ge=1, description="Counted from 1, blank ones included.")]
+    line: Annotated[int, Field(ge=1, description="The number of the line, from 1; blank lines count.")]
 
 
 class Retried(BaseModel):
-    """What became of failed tasks that were to be sent again."""
+    """The result of retrying failed tasks."""
 
-    retried: Annotated[int, Field(ge=0, description="How many are in the queue again.")]
+    retried: Annotated[int, Field(ge=0, description="The number of tasks that are enqueued again.")]
     left: Annotated[
-        dict[str, int], Field(description="How many were left alone, by the code that their own retry would fail with.")
+        dict[str, int], Field(description="The number of tasks that cannot be retried, by the code of the reason.")
     ]
 
 
 class StoreCheck(BaseModel):
-    """Whether the store serves."""
+    """The state of the store."""
 
-    reads: Annotated[bool, Field(description="Whether searches are answered.")]
-    writes: Annotated[bool, Field(description="Whether pictures can be stored and deleted.")]
-    detail: Annotated[str, Field(description="What is wrong; empty where nothing is.")]
+    reads: Annotated[bool, Field(description="Whether searches are served.")]
+    writes: Annotated[bool, Field(description="Whether images can be stored and deleted.")]
+    detail: Annotated[str, Field(description="The error, or an empty text.")]
 
 
 class RedisCheck(BaseModel):
-    """Whether Redis answers."""
+    """The state of Redis."""
 
-    ok: Annotated[bool, Field(description="Whether it answers; while it does not, no add is accepted.")]
-    detail: Annotated[str, Field(description="What is wrong; empty where nothing is.")]
+    ok: Annotated[bool, Field(description="Whether Redis answers; otherwise no add is accepted.")]
+    detail: Annotated[str, Field(description="The error, or an empty text.")]
 
 
 class Checks(BaseModel):
-    """What the service depends on."""
+    """The states of the dependencies."""
 
-    store: Annotated[StoreCheck, Field(description="Where pictures are kept.")]
-    redis: Annotated[RedisCheck, Field(description="Where work waits.")]
+    store: Annotated[StoreCheck, Field(description="The store of the images.")]
+    redis: Annotated[RedisCheck, Field(description="Redis, which has the queue.")]
 
 
 class Call(BaseModel):
-    """What is posted to a `callback_url`."""
+    """The body of a request to a `callback_url`."""
 
-    type: Annotated[Literal["tasks.ended"], Field(description="What happened.")]
-    timestamp: Annotated[Time, Field(description="When the last of the tasks ended.")]
+    type: Annotated[Literal["tasks.ended"], Field(description="The type of the event.")]
+    timestamp: Annotated[Time, Field(description="The time when the last of the tasks ended.")]
     tasks: Annotated[
         list[Task],
         Field(
             min_length=1,
             max_length=DELIVERY_SIZE,
-            description="Those that ended, each as it was then and without its own `callback`.",
+            description="The tasks that ended, each as it was then, without its `callback`.",
         ),
     ]

@@ -42,6 +42,6 @@ def naming(parameter: str) -> Iterator[None]:
 def validate_url(fetcher: Fetcher, url: str, *, parameter: str) -> Target:
     """Return the parsed URL; raises InputError for a URL that is never fetched, naming `parameter`."""
     try:
-        return fetcher.vet(url)
+        return fetcher.validate(url)
     except FetchError as error:
         raise InputError(f"{parameter}: {error}", field=parameter, code=error.code) from error

@@ -31,7 +31,7 @@ from redis import Redis
 
 from api.publisher import Publisher
 from common.config import Settings
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.store.base import Record

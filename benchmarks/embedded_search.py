@@ -24,8 +24,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy reads it when it is 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pictures.images import decode
-from common.pictures.signature import LENGTH, distances, sign
+from common.images.decode import decode
+from common.images.signature import LENGTH, distances, sign
 from common.store.base import Record
 from common.store.sqlite import SqliteStore
 

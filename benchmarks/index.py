@@ -1,6 +1,6 @@
 """The index against image-match's: what is found, how fast, in how many bytes, on one real Elasticsearch node.
 
-    PYTHONPATH=. python benchmarks/index.py [--images N ...] [--vectors hnsw|flat] [--breadth N] [--queries N]
+    PYTHONPATH=. python benchmarks/index.py [--images N ...] [--vectors hnsw|flat] [--num-candidates N] [--queries N]
                                             [--sweep N ...] [--peer words|dynamic|lean|none] [--overwrite]
                                             [--before-merge] [--results FILE] [--picture FILE] [--photos FOLDER]
 
@@ -86,10 +86,13 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
     rows, pixels = collection(np.random.default_rng(1), paths, count)
     require_image_matchs_words(rows[:FEW])
     queries = altered(pixels, options.queries, rows)
-    print(f"\n{count:,} images, {options.vectors}, breadth {options.breadth}, peer {options.peer}", flush=True)
+    print(
+        f"\n{count:,} images, {options.vectors}, num_candidates {options.num_candidates}, peer {options.peer}",
+        flush=True,
+    )
     warm_up(url, rows[:WARM_UP_WRITES])
     flat = alone_flat(url, rows, queries)
-    store = made(url, "ours", options.vectors, options.breadth)
+    store = made(url, "ours", options.vectors, options.num_candidates)
     client = client_of(store)
     ours, theirs = Side(rate=rate_of(store, rows)), Side()
     settle(client)
@@ -135,9 +138,9 @@ def warm_up(url: str, rows: Rows) -> None:
     store.close()
 
 
-def made(url: str, name: str, vectors: str, breadth: int) -> ElasticStore:
+def made(url: str, name: str, vectors: str, num_candidates: int) -> ElasticStore:
     store = ElasticStore(
-        url, index=name, timeout_s=TIMEOUT_S, shape=Shape(vectors=vectors, replicas="0"), breadth=breadth
+        url, index=name, timeout_s=TIMEOUT_S, shape=Shape(vectors=vectors, replicas="0"), num_candidates=num_candidates
     )
     store.prepare()
     return store
@@ -273,14 +276,15 @@ def report_others(flat: Side, theirs: Side, own_way: float) -> None:
 
 
 def sweep(store: ElasticStore, url: str, queries: Queries, options: argparse.Namespace) -> None:
-    """Search ours alone with other breadths and limits."""
-    for breadth in options.sweep:
-        other = ElasticStore(url, index=store.index, timeout_s=TIMEOUT_S, breadth=breadth)
+    """Search ours alone with other values of num_candidates and limits."""
+    for num_candidates in options.sweep:
+        other = ElasticStore(url, index=store.index, timeout_s=TIMEOUT_S, num_candidates=num_candidates)
         for limit in (50, 100):
             side = alone(other, limit, queries)
             share = f"share {side.share:.4f}, of all {side.found_of_all:,}"
+            times = f"p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms"
             print(
-                f"breadth {breadth}, limit {limit}: {share}, p50 {side.p(50):.1f} ms, p95 {side.p(95):.1f} ms",
+                f"num_candidates {num_candidates}, limit {limit}: {share}, {times}",
                 flush=True,
             )
         other.close()
@@ -290,13 +294,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[300_000])
     parser.add_argument("--vectors", choices=("hnsw", "flat"), default="hnsw")
-    parser.add_argument("--breadth", type=int, default=500)
+    parser.add_argument("--num-candidates", type=int, default=500)
     parser.add_argument("--peer", choices=("words", "dynamic", "lean", "none"), default="words")
     parser.add_argument("--overwrite", action="store_true", help="add half of it again at the end")
     parser.add_argument("--results", type=Path, help="a file of JSON that keeps what is drawn")
     parser.add_argument("--picture", type=Path, help="an SVG of all results")
     parser.add_argument("--queries", type=int, default=100, help="originals, each altered in seven ways")
-    parser.add_argument("--sweep", type=int, nargs="*", default=[], help="other breadths, ours alone")
+    parser.add_argument("--sweep", type=int, nargs="*", default=[], help="other values of num_candidates, ours alone")
     parser.add_argument("--before-merge", action="store_true")
     parser.add_argument("--photos", type=Path, default=PHOTOS if PHOTOS.is_dir() else ROOT / "examples" / "images")
     return parser.parse_args()

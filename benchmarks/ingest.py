@@ -35,8 +35,8 @@ from parts.pipelines import (
     wait_for_workers,
 )
 
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from dev.ports import free_port
 from dev.redis_server import RedisServer
 

@@ -24,8 +24,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from common.pictures.images import decode  # noqa: E402 - run as a script, the checkout is not on the path yet
-from common.pictures.signature import expand, sign  # noqa: E402 - the same
+from common.images.decode import decode  # noqa: E402 - run as a script, the checkout is not on the path yet
+from common.images.signature import expand, sign  # noqa: E402 - the same
 
 T = TypeVar("T")
 

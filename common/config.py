@@ -19,8 +19,11 @@ REMOVED = {
     "`client_body_timeout` and `send_timeout` in proxy/nginx.conf",
 }
 
+# Former names of settings. One that is set stops the start with a message that names the new one.
+RENAMED = {"MATCH_ELASTICSEARCH_BREADTH": "MATCH_ELASTICSEARCH_NUM_CANDIDATES"}
 
-def _setting(  # noqa: PLR0913 - most settings have four of them
+
+def _setting(  # noqa: PLR0913 - each describes one property of a setting
     name: str,
     default: object,
     parse: Callable[[str], object],
@@ -28,7 +31,7 @@ def _setting(  # noqa: PLR0913 - most settings have four of them
     *,
     secret: bool = False,
     may_hold_password: bool = False,
-) -> Any:  # noqa: ANN401 - stands for whatever type its field declares
+) -> Any:  # noqa: ANN401 - a field declares the type
     metadata = {"name": name, "parse": parse, "meaning": meaning, "secret": secret}
     return field(default=default, repr=not (secret or may_hold_password), metadata=metadata)
 
@@ -48,25 +51,25 @@ class Settings:
         "MATCH_RATE_LIMIT",
         None,
         parsers.rate_limit,
-        "most requests of a key, or of an address without one: `100/second;5000/hour`; unset: any number",
+        "requests allowed per API key, or per address without one: `100/second;5000/hour`; unset: unlimited",
     )
     trusted_proxies: int = _setting(
         "MATCH_TRUSTED_PROXIES",
         0,
         parsers.whole(0, 10),
-        "proxies in front whose `X-Forwarded-For` names the client's address; 0: whoever connects is the client",
+        "number of proxies in front whose `X-Forwarded-For` is trusted; 0: none, the peer's address is the client's",
     )
     cors_origins: tuple[str, ...] = _setting(
         "MATCH_CORS_ORIGINS",
         (),
         parsers.origins,
-        "origins whose pages may use the API in a browser: `https://app.example.org,https://other.example.org`",
+        "origins whose pages may call the API from a browser: `https://app.example.org,https://other.example.org`",
     )
     api_keys_file: Path | None = _setting(
         "MATCH_API_KEYS_FILE",
         None,
         Path,
-        "file of API keys, see [security](security.md); unset: whoever reaches the API may do everything",
+        "file of API keys, see [security](security.md); unset: every client may do everything",
     )
     worker_count: int = _setting("WORKER_COUNT", 4, parsers.whole(1, 256), "gunicorn workers of the API")
     api_threads: int = _setting("MATCH_API_THREADS", 32, parsers.whole(4, 256), "threads of each gunicorn worker")
@@ -74,7 +77,7 @@ class Settings:
         "ALL_ORIENTATIONS",
         True,
         parsers.boolean,
-        "whether a search looks for turned, mirrored and inverted copies unless it says otherwise",
+        "default of a search's `all_orientations`: also find rotated, mirrored and inverted copies",
     )
     redis_url: str = _setting(
         "REDIS_URL",
@@ -87,7 +90,7 @@ class Settings:
         "MATCH_UPLOADS_URL",
         None,
         parsers.uploads_url,
-        "where uploads wait: `redis://host:6379/0`, or `file:///path` for a folder that API and workers share; "
+        "storage of uploads: `redis://host:6379/0`, or `file:///path` for a folder that API and workers share; "
         "unset: the Redis of `REDIS_URL`",
         may_hold_password=True,
     )
@@ -113,16 +116,16 @@ class Settings:
         "MATCH_ELASTICSEARCH_CA_FILE",
         None,
         parsers.ca_file,
-        "CA certificates (PEM) that Elasticsearch's is checked against",
+        "CA certificates (PEM) that verify Elasticsearch's",
     )
     elasticsearch_index: str = _setting(
         "ELASTICSEARCH_INDEX", "images", parsers.index_name, "name of the index's alias"
     )
     elasticsearch_doc_type: str | None = _setting(
-        "ELASTICSEARCH_DOC_TYPE", None, str, "accepted for dsys/match's sake, without effect"
+        "ELASTICSEARCH_DOC_TYPE", None, str, "accepted for compatibility with dsys/match, without effect"
     )
     elasticsearch_timeout_s: float = _setting(
-        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, parsers.seconds(0.1, 600), "longest wait for one answer of Elasticsearch"
+        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, parsers.seconds(0.1, 600), "time-out of one request to Elasticsearch"
     )
     elasticsearch_shards: int = _setting(
         "MATCH_ELASTICSEARCH_SHARDS", 1, parsers.whole(1, 1024), "shards of a new index; `make reindex` makes one"
@@ -131,71 +134,80 @@ class Settings:
         "MATCH_ELASTICSEARCH_REPLICAS",
         "0-1",
         parsers.replicas,
-        "further copies of each shard of a new index: a number, or a range that follows the number of nodes",
+        "replicas of each shard of a new index: a number, or a range such as `0-1` (`auto_expand_replicas`)",
     )
     elasticsearch_refresh_interval_s: float = _setting(
         "MATCH_ELASTICSEARCH_REFRESH_INTERVAL_S",
         1.0,
         parsers.seconds(0.1, 3600),
-        "after so long searches of a new index see what was written",
+        "`refresh_interval` of a new index: searches find a written record after at most this time",
     )
-    elasticsearch_breadth: int = _setting(
-        "MATCH_ELASTICSEARCH_BREADTH",
+    elasticsearch_num_candidates: int = _setting(
+        "MATCH_ELASTICSEARCH_NUM_CANDIDATES",
         500,
         parsers.whole(1, 10_000),
-        "vectors that a search with hnsw looks at in each shard, at least: more find more and take longer",
+        "`num_candidates` per shard for HNSW searches. Higher values raise recall and latency.",
     )
     index_vectors: Literal["hnsw", "flat"] = _setting(
         "MATCH_INDEX_VECTORS",
         "hnsw",
         parsers.one_of("hnsw", "flat"),
-        "how a new index searches: `hnsw` stays quick as it grows, `flat` misses nothing and takes time in proportion",
+        "vectors of a new index: `hnsw` is approximate and fast at any size, `flat` is exact but slower as it grows",
     )
-    home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all that `make dev` writes")
+    home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all files of `make dev`")
     max_image_bytes: int = _setting(
-        "MATCH_MAX_IMAGE_BYTES", 16 * MIB, parsers.whole(1, 1024 * MIB), "largest upload or download of one picture"
+        "MATCH_MAX_IMAGE_BYTES",
+        16 * MIB,
+        parsers.whole(1, 1024 * MIB),
+        "maximum size of an image, uploaded or downloaded",
     )
     max_image_pixels: int = _setting(
-        "MATCH_MAX_IMAGE_PIXELS", 50_000_000, parsers.whole(1, 1_000_000_000), "largest picture, save baseline JPEGs"
+        "MATCH_MAX_IMAGE_PIXELS",
+        50_000_000,
+        parsers.whole(1, 1_000_000_000),
+        "maximum size of an image, except baseline JPEGs",
     )
     max_jpeg_pixels: int = _setting(
         "MATCH_MAX_JPEG_PIXELS",
         200_000_000,
         parsers.whole(1, 1_000_000_000),
-        "largest baseline JPEG, which is read shrunken",
+        "maximum size of a baseline JPEG, which is decoded as a draft",
     )
     jpeg_draft_px: int = _setting(
         "MATCH_JPEG_DRAFT_PX",
         1024,
         parsers.whole(0, 65_535),
-        "a JPEG at least twice this size is decoded shrunken; 0: never",
+        "a JPEG whose sides are at least twice this is decoded at a fraction of its size; 0: never",
     )
     decode_timeout_s: float = _setting(
-        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "a process stuck this long in one picture is ended"
+        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "a process that decodes one image for longer is ended"
     )
     fetch_timeout_s: float = _setting(
         "MATCH_FETCH_TIMEOUT_S",
         15.0,
         parsers.seconds(0.1, 100),
-        "total time for one download, redirects and retries included",
+        "total time of one download, including redirects and retries",
     )
     fetch_allow: tuple[AllowedTarget, ...] = _setting(
         "MATCH_FETCH_ALLOW",
         (),
         parsers.allowed_targets,
-        "hosts or networks, each with an optional port, that may be fetched although private",
+        "private hosts or networks that may be fetched from, each with an optional port",
     )
     max_backlog: int = _setting(
-        "MATCH_MAX_BACKLOG", 1_000_000, parsers.whole(1, 1_000_000_000), "open items at which /add answers 503"
+        "MATCH_MAX_BACKLOG",
+        1_000_000,
+        parsers.whole(1, 1_000_000_000),
+        "number of open tasks at which /add returns 503",
     )
     max_redis_percent: int = _setting(
-        "MATCH_MAX_REDIS_PERCENT", 80, parsers.whole(1, 99), "share of Redis's maxmemory at which /add answers 503"
+        "MATCH_MAX_REDIS_PERCENT", 80, parsers.whole(1, 99), "percentage of Redis's maxmemory at which /add returns 503"
     )
     max_uploads_bytes: int = _setting(
         "MATCH_MAX_UPLOADS_BYTES",
         2048 * MIB,
         parsers.whole(1, 1024**5),
-        "bytes of uploads held at which /add takes no more of them; failed ones, which a retry may need, count",
+        "bytes of stored uploads at which /add accepts no more; those of failed tasks, kept for a retry, count",
     )
     failed_keep_s: int = _setting(
         "MATCH_FAILED_KEEP_S",
@@ -204,81 +216,87 @@ class Settings:
         "how long failed tasks, their uploads and deletions are kept",
     )
     finished_keep_s: int = _setting(
-        "MATCH_FINISHED_KEEP_S", DAY_S, parsers.whole(60, 365 * DAY_S), "how long the other finished tasks are kept"
+        "MATCH_FINISHED_KEEP_S", DAY_S, parsers.whole(60, 365 * DAY_S), "how long other finished tasks are kept"
     )
     webhook_secret: tuple[str, ...] = _setting(
         "MATCH_WEBHOOK_SECRET",
         (),
         read_secrets,
-        "secrets by which callbacks are signed, `whsec_…`, separated by commas; needed for `callback_url`, on API and "
-        "workers alike, see [webhooks](webhooks.md)",
+        "secrets that sign callbacks, `whsec_…`, separated by commas; required for `callback_url`, on API and workers; "
+        "see [webhooks](webhooks.md)",
         secret=True,
     )
     webhook_secret_file: tuple[str, ...] = _setting(
-        "MATCH_WEBHOOK_SECRET_FILE", (), read_secrets_file, "file of such secrets, one a line", secret=True
+        "MATCH_WEBHOOK_SECRET_FILE",
+        (),
+        read_secrets_file,
+        "file of the secrets, one per line, instead of `MATCH_WEBHOOK_SECRET`",
+        secret=True,
     )
     webhook_keep_s: int = _setting(
         "MATCH_WEBHOOK_KEEP_S",
         DAY_S,
         parsers.whole(60, 30 * DAY_S),
-        "how long a callback that nobody takes is tried again",
+        "how long a failed callback is retried",
     )
     webhook_timeout_s: float = _setting(
-        "MATCH_WEBHOOK_TIMEOUT_S", 10.0, parsers.seconds(0.1, 60), "total time for one call of a callback"
+        "MATCH_WEBHOOK_TIMEOUT_S", 10.0, parsers.seconds(0.1, 60), "total time of one attempt of a callback"
     )
     max_callbacks_bytes: int = _setting(
         "MATCH_MAX_CALLBACKS_BYTES",
         256 * MIB,
         parsers.whole(1, 1024**5),
-        "bytes of callbacks that may wait in Redis, a quarter of it for one receiver; beyond, they are dropped",
+        "bytes of callbacks waiting in Redis, at most a quarter for one receiver; more are dropped",
     )
     worker_threads: int = _setting(
-        "MATCH_WORKER_THREADS", 32, parsers.whole(1, 1024), "pictures a worker process holds"
+        "MATCH_WORKER_THREADS", 32, parsers.whole(1, 1024), "tasks that a worker process runs at once"
     )
-    bulk_records: int = _setting("MATCH_BULK_RECORDS", 200, parsers.whole(1, 10_000), "most records in one write")
+    bulk_records: int = _setting(
+        "MATCH_BULK_RECORDS", 200, parsers.whole(1, 10_000), "maximum records in one bulk write"
+    )
     bulk_linger_s: float = _setting(
-        "MATCH_BULK_LINGER_S", 0.05, parsers.seconds(0, 5), "longest wait for a write to fill up"
+        "MATCH_BULK_LINGER_S", 0.05, parsers.seconds(0, 5), "maximum wait for a bulk write to fill up"
     )
     store_hold_s: float = _setting(
-        "MATCH_STORE_HOLD_S", 120.0, parsers.seconds(0, 150), "how long a task waits for a store that is away"
+        "MATCH_STORE_HOLD_S", 120.0, parsers.seconds(0, 150), "how long a task waits while the store is unavailable"
     )
     visibility_timeout_s: float = _setting(
         "MATCH_VISIBILITY_TIMEOUT_S",
         300.0,
         parsers.seconds(1, 3600),
-        "after so long the work of a worker that died goes to another; longer than any task takes",
+        "time after which the tasks of a dead worker go to another; must exceed the longest task",
     )
     stop_within_s: float = _setting(
         "MATCH_STOP_WITHIN_S",
         55.0,
         parsers.seconds(1, 3600),
-        "a worker that is told to stop has ended by then, whatever it waits for",
+        "maximum time from SIGTERM to the end of a worker",
     )
     sweep_after_s: float | None = _setting(
         "MATCH_SWEEP_AFTER_S",
         None,
         parsers.seconds(1, DAY_S),
-        "a task sent so long ago whose message is gone is sent again; unset: twice `MATCH_VISIBILITY_TIMEOUT_S`",
+        "age at which a task without a message is enqueued again; unset: twice `MATCH_VISIBILITY_TIMEOUT_S`",
     )
     sweep_batch: int = _setting(
         "MATCH_SWEEP_BATCH",
         2000,
         parsers.whole(1, 1_000_000),
-        "most tasks without a message sent again in one pass; there are ten in each `MATCH_VISIBILITY_TIMEOUT_S`",
+        "maximum tasks that one pass enqueues again; there are ten passes in each `MATCH_VISIBILITY_TIMEOUT_S`",
     )
     fetch_per_host: int = _setting(
         "MATCH_FETCH_PER_HOST",
         0,
         parsers.whole(0, 100_000),
-        "most downloads at once from one host, over all workers; 0: any number",
+        "maximum concurrent downloads from one host, over all workers; 0: unlimited",
     )
-    max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, parsers.seconds(0, 600), "longest `wait` of an add")
+    max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, parsers.seconds(0, 600), "maximum `wait` of an add")
     log_level: str = _setting("MATCH_LOG_LEVEL", "info", parsers.log_level, "log level")
     log_format: Literal["json", "text"] = _setting(
         "MATCH_LOG_FORMAT",
         "json",
         parsers.one_of("json", "text"),
-        "form of the log's lines: `json`, or `text` for people, as in `make dev`",
+        "format of log lines: `json`, or `text` for people, as in `make dev`",
     )
     worker_metrics_host: str = _setting(
         "MATCH_WORKER_METRICS_HOST",
@@ -293,19 +311,23 @@ class Settings:
         "MATCH_TRACING_ENDPOINT",
         None,
         parsers.collector_url,
-        "collector of traces, by OTLP over HTTP: `http://collector:4318`; needs `requirements/tracing.txt` installed",
+        "collector of traces, by OTLP over HTTP: `http://collector:4318`; requires `requirements/tracing.txt`",
     )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read every setting; an empty variable counts as unset.
 
-        Raises ConfigError naming the first variable that no longer exists, or whose value cannot work.
+        Raises ConfigError for the first variable that has an invalid value, or a former name.
         """
         environ = os.environ if environ is None else environ
         for name, replacement in REMOVED.items():
             if environ.get(name, "").strip():
                 raise ConfigError(f"{name} was removed: {replacement}")
+        for old, new in RENAMED.items():
+            if environ.get(old, "").strip():
+                message = f"{old} was renamed: set {new} instead"
+                raise ConfigError(message)
         values = {}
         for spec in fields(cls):
             name = spec.metadata["name"]
@@ -321,38 +343,38 @@ class Settings:
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """The secrets by which callbacks are signed; empty where none may be asked for."""
+        """The secrets that sign callbacks; empty if callbacks are disabled."""
         return self.webhook_secret or self.webhook_secret_file
 
     @property
     def lost_after_s(self) -> float:
-        """After how long a message that is nowhere is lost, in seconds: one of a dead worker comes back by itself."""
+        """The age in seconds at which a missing message is lost: that of a dead worker is redelivered earlier."""
         return 2 * self.visibility_timeout_s if self.sweep_after_s is None else self.sweep_after_s
 
     @property
     def listens_on(self) -> str:
-        """The address that the API listens on: an open one is for this machine alone unless told otherwise."""
+        """The address that the API listens on: without API keys only this machine, unless the setting names another."""
         everywhere = "0.0.0.0"  # noqa: S104 - a container's
         return self.api_host or (everywhere if self.api_keys_file else "127.0.0.1")
 
     @property
     def longest_task_s(self) -> float:
-        """How long a task may take from its begin, in seconds."""
+        """The longest duration of a task, in seconds."""
         return self.fetch_timeout_s + self.decode_timeout_s + self.store_hold_s
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for settings that cannot work together."""
         if self.elasticsearch_api_key is not None and "@" in self.elasticsearch_url:
-            raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot stand beside a user in ELASTICSEARCH_URL")
+            raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot be combined with a user in ELASTICSEARCH_URL")
         if self.elasticsearch_ca_file is not None and "http://" in self.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
-        # Else work would be done twice at once, over and over.
+        # Otherwise running tasks would be delivered again, to a second worker.
         if self.visibility_timeout_s <= self.longest_task_s:
             raise ConfigError(
                 "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
                 f"and MATCH_STORE_HOLD_S, {self.longest_task_s:g}"
             )
         if self.webhook_secret and self.webhook_secret_file:
-            raise ConfigError("MATCH_WEBHOOK_SECRET cannot stand beside MATCH_WEBHOOK_SECRET_FILE")
+            raise ConfigError("MATCH_WEBHOOK_SECRET cannot be combined with MATCH_WEBHOOK_SECRET_FILE")
         if self.lost_after_s < self.visibility_timeout_s:
             raise ConfigError("MATCH_SWEEP_AFTER_S must not be below MATCH_VISIBILITY_TIMEOUT_S")

@@ -1,25 +1,25 @@
-"""The error tree: what every failure that Match names itself derives from.
+"""The error tree: the base classes of all errors that Match raises.
 
 MatchError
-├── ConfigError          a setting is wrong; the start stops
-├── InputError           a parameter is wrong; names the field
-├── ImageError           bytes are no picture that we read; names the reason
-├── FetchError           a URL gave no picture; names the reason
-├── StoreError           the store refused or broke
-│   └── StoreUnavailable the store cannot answer now; the same call may succeed later
-└── QueueError           Redis or the queue broke
-    ├── QueueUnavailable Redis cannot answer now
-    └── Overloaded       accepting more work would endanger what was accepted
+├── ConfigError          invalid setting; the start stops
+├── InputError           invalid parameter; `field` names it
+├── ImageError           the image cannot be decoded; `code` has the reason
+├── FetchError           the URL cannot be fetched; `code` has the reason
+├── StoreError           the store rejected a request or failed
+│   └── StoreUnavailable the store is unavailable; a retry may succeed
+└── QueueError           Redis or the queue rejected a request or failed
+    ├── QueueUnavailable Redis is unavailable; a retry may succeed
+    └── Overloaded       no capacity for more work; a retry may succeed
 
-A failure that one module alone raises has its class there, below one of these.
-`code` is a stable, machine-readable name; the text is for people and holds no secret.
+An error that only one module raises has its class there, derived from one of these. `code` is stable and for programs;
+the text is for people and contains no secret. api/errors.py lists every code that a client can receive.
 """
 
 
 class MatchError(Exception):
-    """Root of everything that Match raises on purpose.
+    """The base class of all errors that Match raises.
 
-    `field` is the name of the parameter that brought the error about, as the client sent it, where one did.
+    `field` is the name of the parameter that caused the error, as the client sent it, or None.
     """
 
     code = "error"
@@ -32,13 +32,13 @@ class MatchError(Exception):
 
 
 class ConfigError(MatchError):
-    """A setting has a value that cannot work; the message names the setting."""
+    """A setting has an invalid value; the message names the setting."""
 
     code = "wrong_setting"
 
 
 class InputError(MatchError):
-    """A parameter is missing or wrong."""
+    """A parameter is missing or invalid."""
 
     code = "wrong_parameter"
 
@@ -48,46 +48,43 @@ class InputError(MatchError):
 
 
 class ImageError(MatchError):
-    """The bytes cannot be read as a picture within our limits."""
+    """The bytes cannot be decoded as an image within the limits."""
 
     code = "unreadable_image"
 
 
 class FetchError(MatchError):
-    """A URL gave no bytes within our rules on addresses, time and size."""
+    """The URL cannot be fetched within the limits on addresses, time and size."""
 
     code = "fetch_failed"
 
 
 class StoreError(MatchError):
-    """The store refused a request or broke while serving it."""
+    """The store rejected a request or failed."""
 
     code = "store_error"
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot answer now; the same call may succeed later."""
+    """The store is unavailable; a retry may succeed."""
 
     code = "store_unavailable"
 
 
 class QueueError(MatchError):
-    """The queue or the ledger refused a request or broke while serving it."""
+    """The queue or the ledger rejected a request or failed."""
 
     code = "queue_error"
 
 
 class QueueUnavailable(QueueError):
-    """Redis cannot answer now; the same call may succeed later."""
+    """Redis is unavailable; a retry may succeed."""
 
     code = "queue_unavailable"
 
 
 class Overloaded(QueueError):
-    """Accepting more work now would endanger what was accepted already.
-
-    `retry_after` is in whole seconds.
-    """
+    """There is no capacity for more work; `retry_after` is in whole seconds."""
 
     code = "overloaded"
 

@@ -1,7 +1,7 @@
-"""The text of an environment variable to the value of a setting: one parser for each kind of value.
+"""Parsers from the text of an environment variable to the value of a setting, one for each kind of value.
 
-A parser raises ValueError for a text that cannot work. Its message goes on after the variable's name, and shows nothing
-that may be a secret.
+A parser raises ValueError for an invalid text. Its message follows the variable's name, and contains no part of the
+text that may be a secret.
 """
 
 import ipaddress
@@ -14,15 +14,15 @@ from urllib.parse import SplitResult, urlsplit
 from common.net.addresses import AllowedTarget
 from common.redis.sentinels import SCHEME, Sentinels
 
-# Python refuses to read a number of more than 4,300 digits, in words of its own.
+# Longer numbers are rejected here: beyond 4,300 digits int() raises ValueError with a message of its own.
 LONGEST_NUMBER = 20
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
-# Browsers leave out the port that their scheme has by itself: with it, an origin would never be met.
-_OWN_PORT = re.compile(r"http:.*:0*80|https:.*:0*443")
+# Browsers omit the default port of a scheme: an origin with it would never match.
+_DEFAULT_PORT = re.compile(r"http:.*:0*80|https:.*:0*443")
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Parse a whole number; its digits may stand in groups, parted by underscores."""
+    """Parse a whole number; underscores may separate groups of digits."""
 
     def parse(text: str) -> int:
         is_number = len(text) <= LONGEST_NUMBER and re.fullmatch(r"[0-9]+(_[0-9]+)*", text)
@@ -45,7 +45,7 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """Parse one of these words, written exactly so."""
+    """Parse one of these words, in exactly this case."""
 
     def parse(text: str) -> str:
         if text not in words:
@@ -76,7 +76,7 @@ def host(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    """Parse the URL of one Redis, or of the Sentinels that know where it is."""
+    """Parse the URL of one Redis, or of its Sentinels."""
     if text.startswith(f"{SCHEME}://"):
         try:
             Sentinels.parse(text)
@@ -117,14 +117,14 @@ def elasticsearch_url(text: str) -> str:
 
 
 def elasticsearch_api_key(text: str) -> str:
-    """Parse a key in its encoded form, base64 of id:key, as Elasticsearch hands it out."""
+    """Parse a key in the encoded form that Elasticsearch returns, base64 of id:key."""
     if not re.fullmatch(r"[A-Za-z0-9+/_-]+={0,2}", text):
         raise ValueError("must be an API key in its encoded form (base64)")
     return text
 
 
 def ca_file(text: str) -> Path:
-    """Parse the path of a file of certificates, by reading it."""
+    """Parse the path of a file of certificates. The file is loaded once as a check."""
     try:
         ssl.create_default_context(cafile=text)
     except OSError as error:
@@ -140,7 +140,7 @@ def index_name(text: str) -> str:
 
 
 def replicas(text: str) -> str:
-    """Parse a number of copies, or a range of it that Elasticsearch chooses from."""
+    """Parse a number of replicas, or a range for `auto_expand_replicas`."""
     match = re.fullmatch(r"([0-9]{1,2})(?:-([0-9]{1,2}|all))?", text)
     if match is None or (match[2] not in {None, "all"} and int(match[1]) > int(match[2])):
         raise ValueError("must be a number such as 1, or a range such as 0-1")
@@ -156,12 +156,12 @@ def rate_limit(text: str) -> str:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """Parse origins separated by commas, each as browsers send it: in lower case, without its scheme's own port."""
-    found = tuple(entry.strip() for entry in text.split(",") if entry.strip())
-    for origin in found:
-        if not _ORIGIN.fullmatch(origin) or _OWN_PORT.fullmatch(origin):
-            raise ValueError("must name origins such as https://app.example.org, separated by commas; * is none")
-    return found
+    """Parse origins separated by commas, in the form of browsers: lower case, without the default port."""
+    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    for origin in entries:
+        if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin):
+            raise ValueError("must be origins such as https://app.example.org, separated by commas; * is not accepted")
+    return entries
 
 
 def allowed_targets(text: str) -> tuple[AllowedTarget, ...]:
@@ -170,7 +170,7 @@ def allowed_targets(text: str) -> tuple[AllowedTarget, ...]:
 
 
 def collector_url(text: str) -> str:
-    """Parse the URL of a collector of traces; a password in it would reach its log."""
+    """Parse the URL of a collector of traces, without a password: the exporter's log may contain the URL."""
     parts = _split_url(text, "http", "https")
     if parts is None or "@" in parts.netloc:
         raise ValueError("must look like http://collector:4318")
@@ -178,16 +178,16 @@ def collector_url(text: str) -> str:
 
 
 def _split_url(text: str, *schemes: str) -> SplitResult | None:
-    """Return the parts of a URL that every client reads alike, or None; no error shows what it holds."""
+    """Return the parts of a URL that all clients parse alike, or None; an exception could contain a password."""
     if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)) or not re.fullmatch(r"[!-~]+", text):
         return None
     try:
         parts = urlsplit(text)
-        place = re.fullmatch(r"(?:\[(.+)\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", parts.netloc.rpartition("@")[2])
-        if place is None or parts.port == 0:
+        netloc = re.fullmatch(r"(?:\[(.+)\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", parts.netloc.rpartition("@")[2])
+        if netloc is None or parts.port == 0:
             return None
-        if place[1]:
-            ipaddress.IPv6Address(place[1])
+        if netloc[1]:
+            ipaddress.IPv6Address(netloc[1])
     except ValueError:
         return None
     return None if parts.query or parts.fragment else parts

@@ -8,10 +8,10 @@ from pathlib import Path
 from redis import Redis
 
 from common.config import Settings
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
+from common.images.formats import looks_like_image
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.formats import looks_like_picture
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.host_limits import HostLimit
 from common.queue.ledger import Ledger
@@ -69,7 +69,7 @@ def build_dependencies(settings: Settings) -> Dependencies:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             allow=settings.fetch_allow,
-            accepts=looks_like_picture,
+            accepts=looks_like_image,
         ),
         slot=ComputeSlot(timeout_s=settings.decode_timeout_s),
         limits=Limits(

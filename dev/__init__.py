@@ -1,1 +1,1 @@
-"""What a developer's machine runs without Docker: the stack, a Redis, an Elasticsearch node; no part of the service."""
+"""Programs for a developer's machine without Docker: the stack, a Redis, an Elasticsearch node."""

@@ -1,4 +1,4 @@
-"""Asks servers of this machine whether they are there, past any proxy that the environment names."""
+"""HTTP checks of servers on this machine; proxies of the environment are not used."""
 
 from http.client import HTTPException
 from urllib.request import ProxyHandler, build_opener
@@ -7,7 +7,7 @@ _OPENER = build_opener(ProxyHandler({}))
 
 
 def answers(url: str, *, within_s: float) -> bool:
-    """Say whether a GET is answered with success."""
+    """Return whether a GET succeeds."""
     try:
         with _OPENER.open(url, timeout=within_s):
             return True

@@ -1,7 +1,6 @@
-"""A real Elasticsearch node on loopback, without Docker: for tests and benchmarks, never for data.
+"""A real Elasticsearch node on loopback, without Docker, for tests and benchmarks.
 
-A bare node has no security, no scripting and no reindex module; index, bulk, search, kNN, versions and refresh are the
-real ones.
+The node has no security, scripting or reindex module; index, bulk, search, kNN, versions and refresh are complete.
 
     python -m dev.elasticsearch_node      prints the URL, runs until Ctrl-C
 """
@@ -21,26 +20,26 @@ from dev.asking import answers
 from dev.elasticsearch_jars import JDK_MIN, RECIPE, jars, java
 from dev.ports import free_port
 
-# A cold start takes 6 s on two quiet cores; a busy machine gets ten times that.
+# A cold start takes 6 s on two idle cores; a busy machine may take ten times as long.
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
 ALONE = {"discovery.type": "single-node", "transport.port": "0"}
 
 
 def why_not() -> str:
-    """Return in one line what is missing to start a node, or nothing."""
+    """Return in one line what is missing to start a node, an empty string if nothing is."""
     if shutil.which("mvn") is None:
         return "Elasticsearch's jars need Maven: no mvn on PATH"
     if java() is None:
-        return f"Elasticsearch needs a JDK of at least version {JDK_MIN}: none in JAVA_HOME, /usr/lib/jvm or on PATH"
+        return f"Elasticsearch needs JDK {JDK_MIN} or later: none in JAVA_HOME, /usr/lib/jvm or on PATH"
     return ""
 
 
 class Node:
-    """One node with data of its own, stopped and forgotten at the end of the `with`.
+    """A node and its data, deleted at the end of the `with`.
 
-    `restart` keeps data and port, so that clients see the same node come back. `membership` are the settings that make
-    it a part of a cluster; without any it is a cluster by itself.
+    `restart` keeps data and port. `membership` are the settings of a node in a cluster; by default it is a cluster of
+    one.
     """
 
     def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = ALONE) -> None:
@@ -67,53 +66,53 @@ class Node:
 
     @property
     def url(self) -> str:
-        """Return where the node answers."""
+        """Return the node's URL."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def running(self) -> bool:
-        """Say whether the node was started and not ended since."""
+        """Return whether the node was started and not stopped since."""
         return self._process is not None
 
     def start(self) -> None:
-        """Start, and return when the node answers: it has joined its cluster then."""
+        """Start the node and wait until it answers, as a member of its cluster."""
         with (self._home / "node.log").open("ab") as log:
             command = _command(self._heap_mib, self._settings())
-            # The node ends when this pipe does, should we be killed before we can end it.
+            # The node exits when this pipe closes, also when this process is killed.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(f"{self.url}/_cluster/health", within_s=5):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                message = f"Elasticsearch did not start:\n{self._last_words()}"
+                message = f"Elasticsearch did not start:\n{self._log_tail()}"
                 raise RuntimeError(message)
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End the node as an operator would."""
+        """Stop the node with SIGTERM."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the node as a power cut would."""
+        """Kill the node, as a power cut would."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop where it still runs, then start with the same data on the same port."""
+        """Stop the node if it runs, then start it with the same data on the same port."""
         self.stop()
         self.start()
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
         process, self._process = self._process, None
-        process.send_signal(how)
+        process.send_signal(number)
         with process:  # closes the pipe and waits
             try:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return (self._home / "node.log").read_text(errors="replace")[-2000:]
 
     def _settings(self) -> dict[str, object]:
@@ -124,7 +123,7 @@ class Node:
             "http.host": "127.0.0.1",
             "http.port": self._port,
             "transport.host": "127.0.0.1",
-            # A developer's disk is often nearly full: that must not turn indices read-only under a test.
+            # Otherwise indices turn read-only on a disk that is nearly full.
             "cluster.routing.allocation.disk.threshold_enabled": "false",
             **self._membership,
         }
@@ -149,10 +148,10 @@ def main() -> None:
     if reason := why_not():
         raise SystemExit(reason)
     stop = threading.Event()
-    for how in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(how, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with Node() as node:
-        print(f"Elasticsearch answers at {node.url}; Ctrl-C ends it", flush=True)
+        print(f"Elasticsearch: {node.url} (Ctrl-C stops it)", flush=True)
         stop.wait()
 
 

@@ -1,4 +1,4 @@
-"""One process at a time: what is fetched or built once a machine is not done twice side by side."""
+"""File locks: only one process at a time downloads or builds a file of the cache."""
 
 import fcntl
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait for other processes that are inside, and keep them out until the end of the `with`."""
+    """Hold the lock until the end of the `with`; waits for a process that holds it."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Programs that are kept running: one that ends by itself is started again."""
+"""Supervised programs: one that exits unexpectedly is restarted."""
 
 import os
 import subprocess
@@ -10,20 +10,20 @@ from time import monotonic
 
 from common.startup import WRONG_SETTING
 
-# A program that ends by itself is started again, but not in a busy loop.
+# Between exit and restart, so that a program that cannot run is no busy loop.
 RESTART_PAUSE_S = 1.0
-# Above the workers' own grace: they finish what they hold.
+# Longer than the workers' own grace period, in which they finish their tasks.
 STOP_WITHIN_S = 60.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class CannotStart(Exception):
-    """The stack cannot start here; the text says in one line what to do."""
+    """The stack cannot start; the message says in one line what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program of the stack: its name in messages and in its log's file name, and its command line."""
+    """A program of the stack: its name in messages and log file names, its command line, its extra environment."""
 
     name: str
     command: Sequence[str]
@@ -31,54 +31,54 @@ class Program:
 
 
 class Running:
-    """One program, started again whenever it ends by itself, unless its first start shows a wrong setting."""
+    """A supervised process. An invalid setting at its first start is fatal; after any other exit it is restarted."""
 
     def __init__(self, program: Program, logs: Path) -> None:
         self.program = program
         self._log = logs / f"{program.name}.log"
         self._process = self._start()
         self._starts = 1
-        self._ended: float | None = None
+        self._exited_at: float | None = None
 
     @property
     def pid(self) -> int:
-        """The process that runs now, or ran last."""
+        """The process id of the current process, or of the last one."""
         return self._process.pid
 
     def look(self) -> None:
-        """Start the program again when it has ended and its pause is over.
+        """Restart the program when it has exited and the pause is over.
 
-        Raises CannotStart where its first start ended over a wrong setting: the next would fare no better.
+        Raises CannotStart when its first start failed over an invalid setting: a restart would fail as well.
         """
         if self._process.poll() is None:
             return
         if self._process.returncode == WRONG_SETTING and self._starts == 1:
-            raise CannotStart(last_line(self._log) or f"{self.program.name} has a wrong setting")
-        if self._ended is None:
-            self._ended = monotonic()
-            say(f"{self.program.name} ended with status {self._process.returncode}, see {self._log}")
-        elif monotonic() - self._ended >= RESTART_PAUSE_S:
-            self._ended = None
+            raise CannotStart(last_line(self._log) or f"{self.program.name} has an invalid setting")
+        if self._exited_at is None:
+            self._exited_at = monotonic()
+            say(f"{self.program.name} exited with status {self._process.returncode}, see {self._log}")
+        elif monotonic() - self._exited_at >= RESTART_PAUSE_S:
+            self._exited_at = None
             self._process = self._start()
             self._starts += 1
 
     def ask_to_stop(self) -> None:
-        """Ask the program to finish what it holds and end."""
+        """Send SIGTERM: the program finishes its work and exits."""
         if self._process.poll() is None:
             self._process.terminate()
 
     def stop(self, *, within_s: float) -> None:
-        """Return when the program has ended, killed if it takes longer than `within_s`."""
+        """Wait for the program to exit, and kill it after `within_s`."""
         try:
             self._process.wait(max(0.1, within_s))
         except subprocess.TimeoutExpired:
-            say(f"{self.program.name} did not stop in time and is killed")
+            say(f"{self.program.name} did not stop in time and was killed")
             self._process.kill()
             self._process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches this program alone, which stops the others in order.
+            # In its own session, so that Ctrl-C reaches only this process, which stops the others in order.
             return subprocess.Popen(
                 self.program.command,
                 cwd=ROOT,
@@ -90,21 +90,21 @@ class Running:
 
 
 def last_line(log: Path) -> str:
-    """Return what a program said last."""
+    """Return the last line of a log that is not blank."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal, if somebody is still there."""
+    """Print a line, unless the terminal was closed."""
     with suppress(OSError):
         print(line, flush=True)
 
 
 def stop_all(running: Sequence[Running]) -> None:
-    """Stop every program; what they hold is finished or goes back into the queue."""
+    """Stop every program; their tasks are finished or return to the queue."""
     deadline = monotonic() + STOP_WITHIN_S
-    for one in running:
-        one.ask_to_stop()
-    for one in running:
-        one.stop(within_s=deadline - monotonic())
+    for program in running:
+        program.ask_to_stop()
+    for program in running:
+        program.stop(within_s=deadline - monotonic())

@@ -1,4 +1,4 @@
-"""A Redis of one's own on loopback: a program on PATH, else the one from a wheel."""
+"""A Redis on loopback: the server on PATH, else the one of a wheel."""
 
 import importlib.util
 import platform
@@ -23,7 +23,7 @@ DOWN_WITHIN_S = 10.0
 
 
 class NoRedis(Exception):
-    """No Redis can be started here; the text says in one line what to do."""
+    """No Redis can be started; the message says in one line what to do."""
 
 
 def find_program() -> str:
@@ -39,9 +39,9 @@ def find_program() -> str:
 
 
 class RedisServer:
-    """A Redis on loopback whose data stays in `folder`: every write is on disk within a second.
+    """A Redis on loopback that keeps its data in `folder`; every write is on disk within a second.
 
-    `options` are lines of a Redis configuration, for instance `maxmemory=20mb`.
+    `options` are options of a Redis configuration, for instance `maxmemory="20mb"`.
     """
 
     def __init__(self, folder: Path, *, port: int | None = None, **options: str) -> None:
@@ -54,18 +54,18 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """The address as a Redis URL."""
+        """The server's URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
-        """The server's process."""
+        """The server's process id."""
         if self._process is None:
             raise NoRedis("Redis was not started")
         return self._process.pid
 
     def start(self) -> Self:
-        """Start the server and return when it answers."""
+        """Start the server and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "bind": "127.0.0.1",
@@ -81,25 +81,25 @@ class RedisServer:
                 [find_program(), *arguments],
                 stdout=log,
                 stderr=log,
-                # A process group of its own: Ctrl-C in the terminal must not end Redis before those who write to it.
+                # In its own process group: Ctrl-C must not stop Redis before the programs that write to it.
                 start_new_session=True,
-                # A file that reaches its limit is an error that Redis can tell, as a full disk is, not its end: Python
-                # ignores that signal, and so does its child.
+                # Python ignores SIGXFSZ, and its child inherits that: a file at its size limit is a write error, as
+                # on a full disk, and does not kill Redis.
                 restore_signals=False,
             )
         self._wait_until_up()
         return self
 
     def running(self) -> bool:
-        """Say whether the server's process lives."""
+        """Return whether the server's process runs."""
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """Let the server write what it holds, and end it."""
+        """Shut the server down; it writes its data first."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server as a power cut would."""
+        """Kill the server, as a power cut would."""
         self._end(signal.SIGKILL)
 
     def __enter__(self) -> Self:
@@ -110,10 +110,10 @@ class RedisServer:
     ) -> None:
         self.stop()
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(how)
+        self._process.send_signal(number)
         try:
             self._process.wait(DOWN_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ class RedisServer:
                 try:
                     client.ping()
                 except BusyLoadingError:
-                    # It lives, and has much to read.
+                    # It is running and loads its data.
                     deadline = monotonic() + UP_WITHIN_S
                     sleep(0.02)
                 except NoConnection:

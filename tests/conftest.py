@@ -27,9 +27,9 @@ from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases

@@ -7,10 +7,10 @@ from time import time_ns
 from opentelemetry.trace import Span, StatusCode
 
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State

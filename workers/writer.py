@@ -136,7 +136,7 @@ class Writer:
         self._finisher.finish([_result(entry.claim, state, done) for entry, state, done in decided])
         for entry, state, _ in decided:
             entry.outcome.set_result(state)
-        return [entry for entry, done in outcomes if done.verdict is Verdict.HELD]
+        return [entry for entry, done in outcomes if done.verdict is Verdict.RETRY]
 
     def _put(self, group: list[_Waiting]) -> list[tuple[_Waiting, Written]]:
         try:
@@ -144,7 +144,7 @@ class Writer:
                 return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
         except StoreUnavailable as error:
             log.warning("%d records are waiting for the store: %s", len(group), error)
-            return [(entry, Written(Verdict.HELD, str(error))) for entry in group]
+            return [(entry, Written(Verdict.RETRY, str(error))) for entry in group]
         except StoreError as error:
             if len(group) == 1:
                 return [(group[0], Written(Verdict.REJECTED, str(error)))]

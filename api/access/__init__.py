@@ -1,1 +1,1 @@
-"""Who may ask for what, and from where."""
+"""Access control: API keys, scopes, origins and security headers."""

@@ -1,4 +1,4 @@
-"""Who comes in: the key that a request brings, held against the scope of what it asks for."""
+"""Authorization: the API key of a request and the scope that an endpoint requires."""
 
 from flask import g, request
 
@@ -9,57 +9,49 @@ SCHEME = "bearer"
 REALM = 'Bearer realm="match"'
 
 
-class Refused(MatchError):
-    """The request may not do what it asks for; `challenge` is told as WWW-Authenticate (RFC 6750)."""
+class AccessDenied(MatchError):
+    """The request may not use the endpoint; `challenge` is the WWW-Authenticate header of the reply (RFC 6750)."""
 
     def __init__(self, message: str, *, code: str, challenge: str) -> None:
         super().__init__(message, code=code)
         self.challenge = challenge
 
 
-class Unauthenticated(Refused):
-    """The request brings no key that is known."""
-
-
-class Forbidden(Refused):
-    """The request's key lacks the endpoint's scope."""
-
-
 class Access:
-    """Lets requests in by their keys; without a keyring, all of them."""
+    """Checks the API keys of requests; without a keyring, every request is allowed."""
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
 
     def identify(self) -> None:
-        """Note whose key the request brings: `g.key` is None where it brings none that is known."""
-        # Not the framework's reading of the header, which breaks on a Basic one that is no base64.
-        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+        """Set `g.key` to the request's API key, or to None where it has no valid one."""
+        # Not the framework's parser, which fails on Basic credentials that are not base64.
+        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
         g.key = None
-        if self._keyring is not None and kind.lower() == SCHEME:
+        if self._keyring is not None and scheme.lower() == SCHEME:
             g.key = self._keyring.find(secret.strip())
 
     def check(self, scope: Scope | None) -> None:
-        """Raise Unauthenticated or Forbidden unless the request may do what needs this scope; None is open to all."""
+        """Raise AccessDenied unless the request's key has the scope; None is open to every request."""
         if self._keyring is None or scope is None:
             return
         if g.key is None:
             raise _unauthenticated()
         if scope not in g.key.scopes:
-            raise Forbidden(
-                f'the key "{g.key.name}" lacks the scope {scope}',
+            raise AccessDenied(
+                f'API key "{g.key.name}" lacks the scope {scope}',
                 code="missing_scope",
                 challenge=f'{REALM}, error="insufficient_scope", scope="{scope}"',
             )
 
 
-def _unauthenticated() -> Unauthenticated:
+def _unauthenticated() -> AccessDenied:
     if "Authorization" not in request.headers:
-        message = "this needs an API key, as Authorization: Bearer KEY"
-        return Unauthenticated(message, code="key_required", challenge=REALM)
-    kind, _, _ = request.headers["Authorization"].partition(" ")
-    if kind.lower() != SCHEME:
-        # What stands there is not repeated: it may be a key that lacks its scheme.
-        message = "the scheme of the Authorization header must be Bearer, as in Authorization: Bearer KEY"
-        return Unauthenticated(message, code="key_required", challenge=REALM)
-    return Unauthenticated("the API key is not known", code="unknown_key", challenge=f'{REALM}, error="invalid_token"')
+        message = "API key required: send the header Authorization: Bearer KEY"
+        return AccessDenied(message, code="key_required", challenge=REALM)
+    scheme, _, _ = request.headers["Authorization"].partition(" ")
+    if scheme.lower() != SCHEME:
+        # The value is not repeated: it may be a key without its scheme.
+        message = "Authorization: the scheme must be Bearer, as in Authorization: Bearer KEY"
+        return AccessDenied(message, code="key_required", challenge=REALM)
+    return AccessDenied("invalid API key", code="unknown_key", challenge=f'{REALM}, error="invalid_token"')

@@ -1,14 +1,14 @@
-"""The headers of every reply that tell browsers how little they may do with it."""
+"""Security headers: every reply forbids browsers to frame, cache, embed or run it."""
 
 from collections.abc import Mapping
 
-# The pages that have a policy of their own, stricter where it matters to them, say so in their replies.
-NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# HSTS is left to the proxy that ends TLS: it alone knows whether the host is reached by https only.
+# The page at /docs has its own policy.
+POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# No HSTS: only the proxy that terminates TLS knows whether the host is reached by https only.
 SECURITY: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": NOTHING,
+    "Content-Security-Policy": POLICY,
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",

@@ -1,1 +1,1 @@
-"""The API, described for programs and for people."""
+"""The description of the API: OpenAPI for programs, a page for people."""

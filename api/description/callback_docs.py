@@ -1,4 +1,4 @@
-"""The webhook in the API's description: what is posted to a `callback_url`, and how its receiver verifies it."""
+"""The description of the webhook: the request to a `callback_url`, and how its receiver verifies it."""
 
 from api import replies
 from api.description.examples import CALL, CALL_BODY, CALL_ID, CALL_SECRET, CALL_TIMESTAMP
@@ -8,38 +8,35 @@ from common.net.webhook_signing import signed_headers
 from common.queue.callbacks import DELIVERY_SIZE, FIRST_PAUSE_S, LINGER_BATCH_MS, LINGER_MS, LONGEST_PAUSE_S
 
 TEXT = """\
-Tells the `callback_url` of an add or a batch that tasks have ended. Those that end within {linger:g} s of each other \
-come together, of a batch those that end within {linger_batch:g} s, up to {together}. A task that failed, was sent \
-again and ended again comes again.
+Reports ended tasks to the `callback_url` of their add or batch. One request reports up to {together} tasks that end \
+within {linger:g} s of each other, or {linger_batch:g} s for a batch. A failed task that is retried is reported again.
 
-Headers and signatures are those of Standard Webhooks 1.0.0, whose libraries verify them. What is signed is the \
-`webhook-id`, a dot, the `webhook-timestamp`, a dot, and the body's very bytes: by HMAC with SHA-256, whose key is \
-the base64 behind the `whsec_` of the service's secret, decoded. `webhook-signature` has `v1,` and the base64 of that \
-for each secret of the service, parted by spaces; one that fits is enough.
+Headers and signatures follow Standard Webhooks 1.0.0, so its libraries can verify them. The signed content is \
+`webhook-id`, a dot, `webhook-timestamp`, a dot, and the bytes of the body. The signature is an HMAC with SHA-256; its \
+key is the decoded base64 after `whsec_` in the service's secret. `webhook-signature` contains `v1,` and the base64 of \
+the signature for each secret of the service, separated by spaces; one valid signature is enough.
 
-- Compare signatures in constant time and before the body is read as JSON, and refuse a timestamp that is more than \
-some minutes off.
-- A call may come twice, with the same `webhook-id` and the same body: do nothing the second time. Calls come in no \
-order that could be relied on.
-- Answer 2xx within {timeout:g} s. After any other answer, and after none, it comes again: after about {first:g} s, \
-then twice as long each time, up to {longest:g} s, until {keep:g} s after the task's end; 410 ends that at once. \
-Redirects are not followed.
+- Compare signatures in constant time, before the body is parsed, and reject a timestamp that is some minutes off.
+- A request may be repeated with the same `webhook-id` and body: ignore the second one. Requests may arrive in any \
+order.
+- Answer 2xx within {timeout:g} s. Otherwise the request is repeated after about {first:g} s, then with doubled pauses \
+up to {longest:g} s, until {keep:g} s after the end of the task; 410 stops this at once. Redirects are not followed.
 
 The example's signature is made with the secret `{secret}` for the body `{body}`.\
 """
 HEADERS = {
-    "webhook-id": "Names the call; the same whenever it comes again.",
-    "webhook-timestamp": "When it was sent, in seconds since 1970.",
-    "webhook-signature": "One signature for each of the service's secrets, parted by spaces.",
+    "webhook-id": "The id of the request; a repeated request has the same.",
+    "webhook-timestamp": "The time of sending, in seconds since 1970.",
+    "webhook-signature": "One signature per secret of the service, separated by spaces.",
 }
 
 
 def call(schemas: Schemas, settings: Settings) -> Json:
-    """Return OpenAPI's description of the call."""
+    """Return the webhook as an OpenAPI operation."""
     examples = signed_headers([CALL_SECRET], id_=CALL_ID, timestamp=CALL_TIMESTAMP, body=CALL_BODY.encode())
     return {
         "operationId": "call",
-        "summary": "Tell that tasks have ended",
+        "summary": "Report ended tasks",
         "description": TEXT.format(
             linger=LINGER_MS / 1000,
             linger_batch=LINGER_BATCH_MS / 1000,
@@ -57,9 +54,9 @@ def call(schemas: Schemas, settings: Settings) -> Json:
             "content": {"application/json": {"schema": schemas.reply(replies.Call), "example": CALL}},
         },
         "responses": {
-            "2XX": {"description": "Taken."},
-            "410": {"description": "No more of it, ever."},
-            "default": {"description": "Tried again."},
+            "2XX": {"description": "Delivered."},
+            "410": {"description": "Not wanted: never repeated."},
+            "default": {"description": "Repeated later."},
         },
         "security": [],
     }

@@ -1,10 +1,12 @@
-"""Examples of requests and their replies, as the documentation shows them and the tests run them."""
+"""Examples of requests and their replies: the documentation shows them, and tests run them."""
 
 import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from api.errors import ERRORS
 
 
 class File(str):
@@ -15,10 +17,10 @@ class File(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A request to an endpoint by `method`, any of its methods where that is empty, and its reply.
+    """A request to an endpoint and its reply; without a `method`, one for each method of the endpoint.
 
-    `form` may as well come by query, and stands there beside a body of JSON `lines`; `added` stands beside the reply's
-    four keys.
+    `form` are parameters of the form, or of the query for other methods and beside JSON `lines`. `added` are keys of
+    the reply beside the four of the envelope.
     """
 
     title: str
@@ -38,30 +40,37 @@ class Example:
         return {"method": method, "status": self.says, "error": self.error, "result": self.result, **self.added}
 
     def has_files(self) -> bool:
-        """Say whether it takes a multipart form."""
+        """Say whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """A request that fails, and how; one without a path cannot be shown by a request alone."""
+    """A request that fails; without a path, the failure does not depend on the request only.
+
+    `error` is the message, by default the text of the code.
+    """
 
     title: str
-    status: int
     endpoint: str
     code: str
-    error: str
+    error: str = ""
     method: str = "POST"
     path: str = ""
     form: Mapping[str, Any] = field(default_factory=dict)
     mimetype: str = ""
     names: str | None = None
 
+    @property
+    def status(self) -> int:
+        """The reply's status."""
+        return ERRORS[self.code].status
+
     def body(self) -> dict[str, Any]:
         """Return the reply's body."""
-        where = {} if self.names is None else {"field": self.names}
-        told = {"method": self.endpoint, "status": "fail", "error": [self.error], "result": [], "code": self.code}
-        return told | where
+        field = {} if self.names is None else {"field": self.names}
+        message = self.error or ERRORS[self.code].text
+        return {"method": self.endpoint, "status": "fail", "error": [message], "result": [], "code": self.code, **field}
 
 
 TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
@@ -93,7 +102,7 @@ _FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "th
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
 
-# A call of a callback, and what it is signed by; bytes of plain text, so that nobody takes it for a secret.
+# A request to a callback and its secret, which is plain text so that it does not look like a real one.
 CALL_ID = "msg_0b6d1f0e7a7f4f0d9a3c5b8e2d4f6a81"
 CALL_TIMESTAMP = 1_772_357_401
 CALL_SECRET = f"whsec_{base64.b64encode(b'an example of a secret, not one!').decode()}"
@@ -103,20 +112,20 @@ CALL_BODY = json.dumps(CALL, separators=(",", ":"))
 EXAMPLES: Mapping[str, Sequence[Example]] = {
     "add": (
         Example(
-            title="An upload, waited for",
+            title="Upload and wait",
             form={"image": File("chelsea.jpg"), "filepath": CAT, "metadata": '{"album": "cats"}', "wait": 10},
             added={"task": _STORED},
         ),
         Example(title="By URL", form={"url": URL, "filepath": CAT}, status=202, added={"task": _PENDING}),
         Example(
-            title="With a callback, and safe to be sent again",
+            title="With a callback and an idempotency key",
             form={"url": URL, "filepath": CAT, "callback_url": HOOK},
             headers={"Idempotency-Key": "import-2026-03-01/17"},
             status=202,
             added={"task": _task("pending", callback=_CALLBACK)},
         ),
         Example(
-            title="Two pictures, one of them without its name",
+            title="Two images, one without a filepath",
             form={"filepaths[0]": "coffee.jpg", "images[0]": File("coffee.jpg"), "images[1]": File("moose.jpg")},
             status=202,
             says="warn",
@@ -129,7 +138,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "batch": (
         Example(
-            title="Two lines, one of them refused",
+            title="Two lines, one rejected",
             lines=[
                 {"url": URL, "filepath": CAT, "metadata": {"album": "cats"}},
                 {"url": "http://10.0.0.1/moose.jpg", "filepath": "moose.jpg"},
@@ -137,7 +146,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             result=[{"line": 1, "status": "ok", "error": [], "task": _PENDING}, {"line": 2, **_BAD_LINE}],
         ),
         Example(
-            title="A line with a callback, safe to be sent again",
+            title="With a callback and an idempotency key",
             form={"callback_url": HOOK},
             headers={"Idempotency-Key": "import-2026-03-01"},
             lines=[{"url": URL, "filepath": CAT}],
@@ -146,14 +155,14 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "search": (
         Example(
-            title="By an upload",
+            title="By upload",
             form={"image": File("chelsea.jpg"), "limit": 10},
             result=[
                 {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
             ],
         ),
         Example(
-            title="By a stored picture, in one album",
+            title="By a stored image, in one album",
             form={"filepath": CAT, "filter[album]": "cats", "all_orientations": False},
             result=[
                 {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
@@ -167,7 +176,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             result=[{"score": 29.4}],
         ),
         Example(
-            title="An upload and a stored picture",
+            title="An upload and a stored image",
             form={"image1": File("chelsea.jpg"), "filepath2": CAT},
             result=[{"score": 100.0}],
         ),
@@ -181,9 +190,9 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(title="One album", form={"filter[album]": "cats"}, result=[1]),
     ),
     "list": (
-        Example(title="The first", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
+        Example(title="First page", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
         Example(
-            title="At an offset: there is no second one",
+            title="At an offset, beyond the end",
             form={"limit": 2, "offset": 1},
             result=[],
             added={"cursor": None},
@@ -206,11 +215,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ),
     ),
     "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
-    "tasks": (Example(title="Failed ones", form={"state": "failed"}, result=[_FAILED], added={"cursor": None}),),
+    "tasks": (Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], added={"cursor": None}),),
     "retry_task": (Example(title="One", path={"id": TASK_ID}, status=202, result=[_RETRIED]),),
     "retry_tasks": (
         Example(
-            title="All that failed alike",
+            title="All with the same code",
             form={"state": "failed", "code": "http_status"},
             status=202,
             result=[{"retried": 1, "left": {}}],
@@ -238,8 +247,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
 
 FAILURES: Sequence[Failing] = (
     Failing(
-        title="A parameter is missing",
-        status=400,
+        title="Missing parameter",
         endpoint="add",
         path="/add",
         form={"url": URL},
@@ -248,8 +256,7 @@ FAILURES: Sequence[Failing] = (
         names="filepath",
     ),
     Failing(
-        title="A parameter is misspelt",
-        status=400,
+        title="Misspelled parameter",
         endpoint="add",
         path="/add",
         form={"url": URL, "file_path": CAT},
@@ -259,7 +266,6 @@ FAILURES: Sequence[Failing] = (
     ),
     Failing(
         title="Out of range",
-        status=400,
         endpoint="search",
         path="/search",
         form={"filepath": CAT, "limit": 0},
@@ -268,131 +274,109 @@ FAILURES: Sequence[Failing] = (
         names="limit",
     ),
     Failing(
-        title="No key",
-        status=401,
+        title="No API key",
         endpoint="add",
         code="key_required",
-        error="this needs an API key, as Authorization: Bearer KEY",
+        error="API key required: send the header Authorization: Bearer KEY",
     ),
     Failing(
-        title="A key for something else",
-        status=403,
+        title="Missing scope",
         endpoint="add",
         code="missing_scope",
-        error='the key "website" lacks the scope write',
+        error='API key "website" lacks the scope write',
     ),
     Failing(
-        title="Not stored",
-        status=404,
+        title="Unknown filepath",
         endpoint="images",
         method="GET",
         path="/images",
         form={"filepath": "nowhere.jpg"},
         code="unknown_filepath",
-        error="filepath names no stored picture",
+        error="filepath: no image is stored under this name",
         names="filepath",
     ),
     Failing(
-        title="No such task",
-        status=404,
+        title="Unknown task",
         endpoint="task",
         method="GET",
         path="/tasks/nobody",
         code="unknown_task",
-        error="there is no such task, or it was forgotten",
         names="id",
     ),
     Failing(
-        title="A wrong method",
-        status=405,
+        title="Wrong method",
         endpoint="add",
         method="GET",
         path="/add",
         code="method_not_allowed",
-        error="/add takes POST, not GET",
+        error="/add accepts POST, not GET",
     ),
     Failing(
-        title="Begun already",
-        status=409,
+        title="Task already started",
         endpoint="cancel_task",
         code="not_pending",
-        error="the task is running; only one that is pending can be cancelled",
+        error="the task is running; only a pending task can be cancelled",
         names="id",
     ),
     Failing(
-        title="A key that came before",
-        status=409,
+        title="Reused idempotency key",
         endpoint="add",
         code="idempotency_conflict",
-        error="Idempotency-Key: this key came before, for something else",
+        error="Idempotency-Key was already used with a different request",
         names="Idempotency-Key",
     ),
     Failing(
-        title="Too many bytes",
-        status=413,
+        title="Image too large",
         endpoint="add",
         code="too_large",
         error="image is larger than 16777216 bytes",
         names="image",
     ),
     Failing(
-        title="Too long",
-        status=414,
+        title="URL too long",
         endpoint="",
         code="uri_too_long",
-        error="the URL is too long",
     ),
     Failing(
-        title="A body that is no form",
-        status=415,
+        title="Wrong media type",
         endpoint="add",
         path="/add",
         mimetype="application/json",
         code="unsupported_media_type",
-        error="the body must be a form (multipart/form-data or application/x-www-form-urlencoded)",
+        error="Content-Type must be multipart/form-data or application/x-www-form-urlencoded",
         names="Content-Type",
     ),
     Failing(
-        title="No picture",
-        status=422,
+        title="Not an image",
         endpoint="search",
         code="not_an_image",
-        error="the data is text, such as a web page, not a picture",
+        error="the data is text, such as a web page, not an image",
         names="image",
     ),
     Failing(
-        title="Too often",
-        status=429,
+        title="Rate limit exceeded",
         endpoint="search",
         code="too_many_requests",
         error="too many requests: at most 100 per 1 second",
     ),
     Failing(
-        title="Too many headers",
-        status=431,
+        title="Headers too large",
         endpoint="",
         code="headers_too_large",
-        error="the headers are too large",
     ),
     Failing(
-        title="A fault",
-        status=500,
+        title="Internal error",
         endpoint="search",
         code="internal_error",
-        error="an internal error ended this request",
     ),
     Failing(
-        title="An unknown coding",
-        status=501,
+        title="Unsupported transfer encoding",
         endpoint="",
         code="unsupported_transfer_coding",
-        error="unsupported transfer encoding",
     ),
     Failing(
-        title="Too much at once",
-        status=503,
+        title="Overloaded",
         endpoint="add",
         code="overloaded",
-        error="too many pictures are waiting",
     ),
 )

@@ -1,57 +1,57 @@
-"""What the API's description says before it comes to the endpoints."""
+"""The introduction of the API's description."""
 
 from api.access.keys import Scope
 from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_DEPTH, METADATA_STRING_BYTES
 from common.config import Settings
-from common.pictures.formats import READ
+from common.images.formats import SUPPORTED_FORMATS
 
 SCOPES = ", ".join(f"`{scope}`" for scope in Scope)
 TEXT = """\
-Add pictures by upload or by URL, and find their near-duplicates: resized, recompressed, cropped by up to about 5 % of \
-each edge, turned, mirrored or inverted.
+Add images by upload or by URL, and find their near-duplicates: resized, recompressed, cropped by up to about 5 % of \
+each edge, rotated, mirrored or inverted.
 
 ## Requests
 
-Parameters come by query, by form or by multipart form, as it suits. What an endpoint does not know is refused, with \
-the parameter that is like it, or with all that the endpoint takes where none is. A boolean is true, false, 1 or 0, in \
-any case. A body comes as it is, without a `Content-Encoding`.
+Parameters are in the query, in a urlencoded form or in a multipart form. An unknown parameter is an error that names \
+a similar parameter or lists all parameters of the endpoint. A boolean is true, false, 1 or 0, in any case. A body has \
+no `Content-Encoding`.
 
 ## Replies
 
-Every reply, save those of `/add/batch` (a line of JSON for each line), `/metrics` and `/docs`, is a JSON object with \
-`status` (`ok`, `warn` or `fail`), `error` (texts), `method` (the endpoint's name) and `result` (a list). `warn` is a \
-success about which `error` has something to tell. A failure has a `code` and, where a parameter is to blame, a \
-`field`. More keys may come to stand beside these. Every reply carries `X-Request-ID`: the request's own, where that \
-is 1 to 128 letters, digits and `._:-`, else one that was made for it. Times are ISO 8601, in UTC.
+Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (a list of texts), `method` (the name of \
+the endpoint) and `result` (a list); only `/add/batch` (one JSON object per line), `/metrics` and `/docs` reply with \
+something else. `warn` is a success with warnings in `error`. A failure has a `code` and, if a parameter caused it, a \
+`field`. Clients must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 \
+letters, digits and `._:-`, else a new one. Times are ISO 8601, in UTC.
 
-## Pictures
+## Images
 
-A picture comes as a file or by an http or https URL, of at most {image_bytes:,} bytes and {pixels:,} pixels \
-({jpeg_pixels:,} of a baseline JPEG). {formats} are read; of several frames, the first. URLs lead to public addresses \
-alone, by the ports 80 and 443, unless the service allows others.
+An image is a file or an http or https URL, of at most {image_bytes:,} bytes and {pixels:,} pixels \
+({jpeg_pixels:,} of a baseline JPEG). The formats are {formats}; only the first frame counts. URLs must resolve to \
+public addresses and use port 80 or 443, unless the service allows others.
 
-It is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. Adding \
-to a filepath again replaces the picture, and the newest request wins, in whatever order the work is done. Its \
-`metadata` are a JSON object of at most {metadata_bytes:,} bytes, nested at most {depth} deep; a string in it has at \
-most {string_bytes:,} bytes, as have all the keys together that lead to a value.
+An image is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. \
+Adding to a filepath again replaces the image, and the newest request wins, in whatever order tasks are processed. \
+`metadata` is a JSON object of at most {metadata_bytes:,} bytes and {depth} levels. A string in it, or the keys on the \
+path to a value, have at most {string_bytes:,} bytes.
 
 ## Tasks
 
-An add is accepted at once and becomes a task. What became of it is told by `/tasks/{{id}}`, by the add itself if it \
-is to `wait`, or by a call to its `callback_url`. After a 429 or 503 the same may succeed when the seconds of its \
-`Retry-After` are over; an add that is sent again with the same `Idempotency-Key` is done once.
+An add is accepted at once and becomes a task. `/tasks/{{id}}` has its state; `wait` delays the reply until the task \
+has ended; a `callback_url` receives its end. After a 429 or 503, retry after the seconds in `Retry-After`. An add \
+that is sent again with the same `Idempotency-Key` is processed once.
 
 ## Keys
 
-Where the service has keys, each request brings one as `Authorization: Bearer KEY`, save to what needs none. A key \
-opens some of the scopes {scopes}; none includes another.\
+If the service has API keys, a request needs one as `Authorization: Bearer KEY`, except where an endpoint is open. A \
+key has some of the scopes {scopes}; no scope includes another.\
 """
 
 
 def introduction(settings: Settings) -> str:
-    """Return the text, with the limits as they are set."""
+    """Return the text with the limits of the settings."""
     return TEXT.format(
-        formats=READ,
+        formats=SUPPORTED_FORMATS,
         image_bytes=settings.max_image_bytes,
         pixels=settings.max_image_pixels,
         jpeg_pixels=settings.max_jpeg_pixels,

@@ -1,4 +1,4 @@
-"""The API's description in OpenAPI 3.1, from the endpoints and the types that read their requests."""
+"""The description of the API in OpenAPI 3.1, from the endpoints and the types of their parameters."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,23 +7,23 @@ from typing import Any
 
 from api.description.callback_docs import call
 from api.description.code_samples import code_sample
-from api.description.codes import CODES, MEANING
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
 from api.description.schemas import Json, Schemas, is_file
 from api.endpoints import Endpoint
+from api.errors import BY_STATUS, ERRORS, SUMMARIES
 from api.forms.reading import FORM_TYPES, LINE_TYPES
 from common.config import Settings
 
 VERSION = "0.1.0"
-# Whatever is asked of whichever endpoint.
+# Errors of every endpoint.
 COMMON_ERRORS = (400, 413, 414, 415, 431, 500, 501, 503)
 KEY_SCHEME = "key"
 FOUR_KEYS = ("status", "error", "method", "result")
 
 
 def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> Json:
-    """Return the document; it holds nothing of the settings but the bounds that they set."""
+    """Return the document; of the settings, it contains only limits."""
     schemas = Schemas(settings)
     paths: Json = {}
     for subject, endpoints in subjects.items():
@@ -47,32 +47,32 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
         "webhooks": {"tasks.ended": {"post": call(schemas, settings)}},
         "components": {
             "schemas": {"Failure": _failure_schema(), **dict(sorted(schemas.shared.items()))},
-            "responses": {f"{status}": _failure(status) for status in MEANING},
+            "responses": {f"{status}": _failure(status) for status in BY_STATUS},
             "headers": {
                 "X-Request-ID": {
-                    "description": "Names the request in the service's log.",
+                    "description": "The id of the request in the service's log.",
                     "schema": {"type": "string"},
                 },
                 "Idempotency-Replayed": {
-                    "description": "All that is accepted here was accepted before, with the same `Idempotency-Key`: "
-                    "this is what became of it. On `/add/batch` it says only that the key came with a batch within the "
-                    "last day, and each line says whether it is `replayed`.",
+                    "description": "All tasks of this reply were accepted before, with the same `Idempotency-Key`. On "
+                    "`/add/batch` it means that a batch with this key was sent within the last day, and each line has "
+                    "its own `replayed`.",
                     "schema": {"const": "true"},
                 },
-                "Location": {"description": "Where the task is.", "schema": {"type": "string"}},
+                "Location": {"description": "The URL of the task.", "schema": {"type": "string"}},
                 "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 0}},
                 "WWW-Authenticate": {
-                    "description": "What key is needed (RFC 6750).",
+                    "description": "The required API key (RFC 6750).",
                     "schema": {"type": "string"},
                 },
-                "Allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}},
+                "Allow": {"description": "The methods that the path accepts.", "schema": {"type": "string"}},
             },
             "securitySchemes": {
                 KEY_SCHEME: {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": f"An API key, where the service has keys. Each opens some of the scopes {SCOPES}; "
-                    "none includes another.",
+                    "description": f"An API key, if the service has keys. A key has some of the scopes {SCOPES}; "
+                    "no scope includes another.",
                 }
             },
         },
@@ -101,7 +101,7 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, 
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
     description = " ".join(more.split())
     if endpoint.scope is not None:
-        description += f"\n\nNeeds an API key with the scope `{endpoint.scope}`, where the service has keys."
+        description += f"\n\nRequires an API key with the scope `{endpoint.scope}` if the service has keys."
     operation: Json = {
         "operationId": endpoint.name if method == endpoint.methods[0] else f"{endpoint.name}_{method.lower()}",
         "summary": summary.rstrip(".").replace("`", ""),  # plain text, where the description is Markdown
@@ -142,37 +142,37 @@ def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) ->
 
 
 def _requires(schema: Json) -> bool:
-    """Say whether something has to be there."""
+    """Say whether a body is required."""
     return any(name in schema for name in ("required", "oneOf", "allOf"))
 
 
 def _examples_of(parameter: Json, examples: Sequence[Example]) -> Json:
-    """Return what each example gives to a parameter in the path, query or a header."""
-    shown = {one.title: {"value": given} for one in examples if (given := _given(one, parameter["name"])) is not None}
+    """Return the values of a parameter in the path, the query or a header, by example."""
+    shown = {one.title: {"value": value} for one in examples if (value := _value(one, parameter["name"])) is not None}
     return {"examples": shown} if shown else {}
 
 
-def _given(example: Example, name: str) -> Any:  # noqa: ANN401 - JSON
-    """Return what an example gives to a parameter; what comes as `name[key]`, by key; None where it gives nothing."""
-    given = {**example.path, **example.headers, **example.form}
-    inside = {key[len(name) + 1 : -1]: value for key, value in given.items() if key.startswith(f"{name}[")}
-    return given.get(name, inside or None)
+def _value(example: Example, name: str) -> Any:  # noqa: ANN401 - JSON
+    """Return the value of a parameter, for `name[key]` a dictionary by key; None if the example does not have it."""
+    params = {**example.path, **example.headers, **example.form}
+    by_key = {key[len(name) + 1 : -1]: value for key, value in params.items() if key.startswith(f"{name}[")}
+    return params.get(name, by_key or None)
 
 
 def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
-    found: Json = {}
+    responses: Json = {}
     for status in endpoint.reply.statuses:
         shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.status == status}
         media_type, schema = _body(endpoint, schemas)
         headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
         headers += ["Idempotency-Replayed"] * endpoint.reply.keyed
-        found[f"{status}"] = {
+        responses[f"{status}"] = {
             "description": HTTPStatus(status).phrase,
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
             "content": {media_type: {"schema": schema} | ({"examples": shown} if shown else {})},
         }
-    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_refusals(endpoint)})
-    return found | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
+    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_access_errors(endpoint)})
+    return responses | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
 
 
 def _body(endpoint: Endpoint, schemas: Schemas) -> tuple[str, Json]:
@@ -184,7 +184,7 @@ def _body(endpoint: Endpoint, schemas: Schemas) -> tuple[str, Json]:
     return "application/json", _envelope(endpoint, schemas)
 
 
-def _refusals(endpoint: Endpoint) -> tuple[int, ...]:
+def _access_errors(endpoint: Endpoint) -> tuple[int, ...]:
     return (401, 403) * (endpoint.scope is not None) + (429,) * endpoint.limited
 
 
@@ -212,15 +212,15 @@ def _envelope(endpoint: Endpoint, schemas: Schemas) -> Json:
 
 def _failure_schema() -> Json:
     return {
-        "description": "What every failure looks like; more keys may stand beside these.",
+        "description": "A failure; it may have more keys.",
         "type": "object",
         "properties": {
             "status": {"const": "fail"},
             "error": {"type": "array", "items": {"type": "string"}, "minItems": 1},
             "method": {"type": "string"},
             "result": {"type": "array"},
-            "code": {"enum": sorted({code for codes in CODES.values() for code in codes})},
-            "field": {"type": "string", "description": "The parameter that is to blame."},
+            "code": {"enum": sorted(ERRORS)},
+            "field": {"type": "string", "description": "The parameter that caused the error."},
         },
         "required": [*FOUR_KEYS, "code"],
     }
@@ -231,9 +231,9 @@ def _failure(status: int) -> Json:
     headers += ["Retry-After"] * (status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
     headers += ["WWW-Authenticate"] * (status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
     headers += ["Allow"] * (status == HTTPStatus.METHOD_NOT_ALLOWED)
-    codes = "\n".join(f"- `{code}`: {meaning}" for code, meaning in CODES[status].items())
+    codes = "\n".join(f"- `{spec.code}`: {spec.text}" for spec in BY_STATUS[status])
     return {
-        "description": f"{MEANING[status]}\n\n{codes}",
+        "description": f"{SUMMARIES[status]}\n\n{codes}",
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
         "content": {
             "application/json": {

@@ -1,4 +1,4 @@
-"""JSON Schema of what requests bring and replies hold, from the types that read and document them."""
+"""JSON Schemas of parameters and replies, from their types."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,27 +18,27 @@ REF = "#/components/schemas/{model}"
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """One form of a request: its properties by name and by pattern, and what else holds for them."""
+    """One form of a request: properties by name and by pattern, and further rules."""
 
     properties: Json
     patterns: Json
     rules: Json
 
     def names(self) -> str:
-        """Return a pattern that all its names fit, and no others."""
+        """Return a pattern that matches its names only."""
         inside = [re.escape(name) for name in self.properties] + [pattern.strip("^$") for pattern in self.patterns]
         return f"^({'|'.join(inside)})$"
 
 
 class Schemas:
-    """Makes schemas; `shared` are those of the models in replies, which the others refer to by name."""
+    """Builds schemas; `shared` contains the models of replies, which other schemas refer to by name."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.shared: Json = {}
 
     def reply(self, kind: Any) -> Json:  # noqa: ANN401 - any type that has a schema
-        """Return the schema of a reply's type; models are referred to."""
+        """Return the schema of a reply's type, with references to models."""
         schema: Json = TypeAdapter(kind).json_schema(ref_template=REF)
         self.shared |= {name: self._plain(model) for name, model in schema.pop("$defs", {}).items()}
         if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
@@ -55,16 +55,18 @@ class Schemas:
     def parameters(self, types: Sequence[type[Parameters]], *, where: str) -> list[Json]:
         """Return OpenAPI's parameters in the `path`, the `query` or the `header`.
 
-        Where an endpoint takes several forms of a request, none of their parameters is required in all of them.
+        If an endpoint accepts several forms of a request, no parameter is required.
         """
-        found: dict[str, Json] = {}
+        parameters: dict[str, Json] = {}
         for kind in types:
             for field_name, field, schema in self._fields(kind):
                 if where == _place(field):
                     name = kind.headers.get(field_name, field_name)
                     required = where == "path" or (field.is_required() and len(types) == 1)
-                    found[name] = _parameter(name, where, schema, required=required, by_key=_is(field, Keyed, Indexed))
-        return list(found.values())
+                    parameters[name] = _parameter(
+                        name, where, schema, required=required, by_key=_is(field, Keyed, Indexed)
+                    )
+        return list(parameters.values())
 
     def form(self, types: Sequence[type[Parameters]], *, files: bool) -> Json:
         """Return the schema of a form, with or without files."""
@@ -109,7 +111,7 @@ class Schemas:
             yield name, field, schema
 
     def _plain(self, schema: Any) -> Any:  # noqa: ANN401 - JSON
-        """Return a schema without what pydantic adds for itself, and with the settings' values."""
+        """Return a schema without pydantic's titles and with the limits of the settings."""
         if isinstance(schema, list):
             return [self._plain(one) for one in schema]
         if not isinstance(schema, dict):
@@ -118,7 +120,7 @@ class Schemas:
         if isinstance(plain.get("maximum"), str):
             plain["maximum"] = getattr(self._settings, plain["maximum"])
         if plain.get("default", ...) is None:
-            # It stands for a value that is absent: there is no null in a form.
+            # The default means an absent value: a form has no null.
             del plain["default"]
             plain |= _without_null(plain.pop("anyOf", []))
         if "x-default" in plain:
@@ -133,7 +135,7 @@ def _parameter(name: str, where: str, schema: Json, *, required: bool, by_key: b
 
 
 def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
-    """Return which properties there have to be: the required ones, and one of each group that brings a picture."""
+    """Return which properties are required: single ones, and one of each group of sources of an image."""
     required = [name for name, field in kind.model_fields.items() if field.is_required() and name in properties]
     required += getattr(kind, "first", ())
     rules: Json = {"required": required} if required else {}
@@ -145,13 +147,13 @@ def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
 
 
 def _beyond_the_first(field: FieldInfo) -> str:
-    """Return a pattern of the numbers from 1 on; the most is a power of ten."""
+    """Return a pattern of the indices from 1; the maximum is a power of ten."""
     [most] = [mark.most for mark in field.metadata if isinstance(mark, Indexed)]
     return f"[1-9][0-9]{{0,{len(str(most - 1)) - 1}}}"
 
 
 def _place(field: FieldInfo) -> str:
-    """Return where the field stands; what may be in the query may be in a form."""
+    """Return the place of the field; parameters of the query may also be in a form."""
     return "path" if _is(field, InPath) else "header" if _is(field, InHeader) else "query"
 
 

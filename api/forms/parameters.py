@@ -1,7 +1,4 @@
-"""What single parameters are: their types, each of which says what is wrong with a value that it does not take.
-
-Everything a form brings is text or a file; the types here make values of it.
-"""
+"""Types of single parameters. Each parses the text or file of a form, or raises an error that says what it accepts."""
 
 import base64
 import hashlib
@@ -30,31 +27,31 @@ from werkzeug.datastructures import FileStorage
 
 FILEPATH_BYTES = 2048
 METADATA_BYTES = 65_536
-# Of a string, and of all the keys on the way to a value together: Elasticsearch has room for one such term.
+# Of a string, and of all keys on the path to a value together: Elasticsearch's limit on a term.
 METADATA_STRING_BYTES = 8192
 # Elasticsearch's own limit on nested objects in a flattened field.
 METADATA_DEPTH = 20
-# A sender's own name for a request: printable ASCII, within a header's white space. Two headers of one name come joined
-# by a comma, so that none may stand in it.
+# An Idempotency-Key: printable ASCII, without white space at its ends. Headers of the same name are joined by a comma,
+# so a key contains none.
 REQUEST_KEY = re.compile(r"[!-+\--~]|[!-+\--~][ -+\--~]{0,253}[!-+\--~]")
-# Each costs the store a look of its own.
+# Each filter is a lookup in the store.
 MOST_FILTERS = 16
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-# Whatever U+FFFD stands for is lost: the name was not UTF-8.
+# In a decoded name it replaces bytes that were not UTF-8.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-# So much of a word that a client made up is held against those that are known: the time grows with it.
-LIKENED = 80
-# Twenty digits are beyond any bound; int() of thousands would be an error of its own.
+# The suggestion of a similar word compares this many characters of the client's word: the time grows with its length.
+COMPARED = 80
+# Twenty digits exceed every bound; int() of thousands raises an error of its own.
 MOST_DIGITS = 20
-# A cursor that was cut, or belongs to another list, passes by chance once in 2^48 times.
+# A truncated cursor, or one of another list, passes the check once in 2^48 times.
 CHECK_BYTES = 6
 
 
 class Parameters(BaseModel):
-    """The parameters of one endpoint, as fields; see api/endpoints.py on how they are declared.
+    """The parameters of one endpoint, as fields; api/endpoints.py explains how to declare them.
 
-    `plain` are the names that a request may bring as they are, `keyed` those that it brings as `name[key]`, each with
-    an example of such a name. What stands in the path is neither; nor are `headers`, the names of headers by field.
+    `plain` are the names of parameters without brackets; `keyed` maps the names of parameters of the form `name[key]`
+    to an example. Neither contains parameters in the path or in `headers`, which maps fields to names of headers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,7 +62,7 @@ class Parameters(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
-        """Sort the fields by how they come."""
+        """Sort the fields by their place in a request."""
         marks = {name: [type(mark) for mark in field.metadata] for name, field in cls.model_fields.items()}
         indexed = {name: f"{name}[0]" for name, mark in marks.items() if Indexed in mark}
         cls.keyed = indexed | {name: f"{name}[key]" for name, mark in marks.items() if Keyed in mark}
@@ -81,57 +78,60 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class InPath:
-    """Marks a field whose value stands in the request's path."""
+    """Marks a field whose value is in the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class InHeader:
-    """Marks a field whose value stands in the request's header of this name."""
+    """Marks a field whose value is in the header of this name."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """Marks a field, a dictionary, that comes as `name[key]=value`."""
+    """Marks a dictionary whose items are parameters `name[key]=value`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Marks a field, a dictionary by number, that comes as `name[0]=value`, with numbers below `most`.
+    """Marks a dictionary by index whose items are parameters `name[0]=value`, with indices below `most`.
 
-    `each` is the type of the values for documentation, where they are checked one by one elsewhere.
+    `each` is the type of the values in the documentation, for values that are validated one by one elsewhere.
     """
 
     most: int
     each: Any = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
-        """Read the numbers, and sort by them."""
+        """Parse the indices and sort by them."""
         return core_schema.with_info_before_validator_function(self._sort, handler(source))
 
-    def _sort(self, given: Mapping[str, object], info: core_schema.ValidationInfo) -> dict[int, object]:
-        for key in given:
-            # One number has one name: 7 and 07 would be two for one item.
+    def _sort(self, values: Mapping[str, object], info: core_schema.ValidationInfo) -> dict[int, object]:
+        for key in values:
+            # Without leading zeros: 7 and 07 would be two names of one item.
             if not is_whole(key, 0, self.most - 1) or key != f"{int(key)}":
                 field = f"{info.field_name}[{key[:MOST_DIGITS]}]"
-                raise wrong(f"must have a whole number from 0 to {self.most - 1} in its brackets", field=field)
-        found = {int(key): value for key, value in given.items()}
-        return dict(sorted(found.items()))
+                raise wrong(f"must have an index from 0 to {self.most - 1} without leading zeros", field=field)
+        by_index = {int(key): value for key, value in values.items()}
+        return dict(sorted(by_index.items()))
 
 
 def wrong(what: str, *, field: str = "", code: str = "wrong_parameter") -> PydanticCustomError:
-    """Return the error that says `what` of a parameter, as in "is empty"; `field` names it where it is another one."""
+    """Return an error of a parameter; `what` is its text after the name, such as "is empty".
+
+    `field` is the name of the parameter, by default that of the field which is validated.
+    """
     return PydanticCustomError(code, "{what}", {"what": what, "field": field})
 
 
 def wrong_together(names: Sequence[str], word: str, what: str, *, code: str = "wrong_parameter") -> PydanticCustomError:
-    """Return the error that says `what` of some parameters, as in "image or url is required"; the first is to blame."""
+    """Return an error of several parameters, such as "image or url is required"; its field is the first of `names`."""
     return PydanticCustomError(code, "{what}", {"what": what, "field": names[0], "names": names, "word": word})
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
-    """Return which of the known words was probably meant, None where none is like it.
+    """Return the known word that is most similar, or None where none is similar.
 
     >>> nearest("File_Path", ["filepath", "limit"])
     'filepath'
@@ -141,14 +141,14 @@ def nearest(word: str, known: Collection[str]) -> str | None:
 
 
 def text(value: object) -> str:
-    """Return what came as text."""
+    """Return the value if it is text."""
     if isinstance(value, str):
         return value
     raise wrong("must be text, not a file" if isinstance(value, FileStorage) else "must be text")
 
 
 def is_whole(digits: str, low: int, high: int) -> bool:
-    """Say whether the text is a whole number from `low` to `high`, in ASCII digits alone."""
+    """Say whether the text is a whole number from `low` to `high`, in ASCII digits only."""
     return digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS and low <= int(digits) <= high
 
 
@@ -170,7 +170,7 @@ class Whole:
     high: int
 
     def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
-        """Read the number from its text."""
+        """Parse the number."""
         bounds = core_schema.int_schema(ge=self.low, le=self.high)
         return core_schema.no_info_before_validator_function(self._read, bounds)
 
@@ -183,13 +183,13 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number from `low` to `high`; a bound that is a text is the setting of that name."""
+    """A number from `low` to `high`; a string is the name of the setting with the bound."""
 
     low: float
     high: float | str
 
     def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
-        """Read the number from its text."""
+        """Parse the number."""
         return core_schema.with_info_before_validator_function(self._read, core_schema.float_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -214,13 +214,13 @@ class OneOf:
     words: tuple[str, ...]
 
     def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
-        """Read the word."""
+        """Accept one of the words."""
         return core_schema.no_info_before_validator_function(self._read, core_schema.literal_schema(list(self.words)))
 
     def _read(self, value: object) -> str:
         word = text(value)
         if word not in self.words:
-            near = nearest(word[:LIKENED], self.words)
+            near = nearest(word[:COMPARED], self.words)
             hint = f"; did you mean {near}?" if near else ""
             among = "one of " if len(self.words) > 1 else ""
             raise wrong(f"must be {among}{', '.join(self.words)}{hint}")
@@ -229,16 +229,16 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in the list `kind`, as a reply gave it out (see `cursor`); an empty one is the beginning.
+    """A position in the list `kind`, as a reply contained it (see `cursor`); an empty one is the beginning.
 
-    `place` is what its places look like: anybody can make a text that passes for a cursor.
+    `position` is the pattern of its positions: clients can forge a text that passes the check.
     """
 
     kind: str
-    place: re.Pattern[str]
+    position: re.Pattern[str]
 
     def __get_pydantic_core_schema__(self, _type: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
-        """Read the place."""
+        """Parse the position."""
         return core_schema.no_info_before_validator_function(self._read, core_schema.str_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -246,28 +246,28 @@ class Cursor:
         return {**handler(schema), "format": "cursor"}
 
     def _read(self, value: object) -> str:
-        given = text(value)
+        encoded = text(value)
         try:
-            place = base64.urlsafe_b64decode(given)[CHECK_BYTES:].decode()
+            position = base64.urlsafe_b64decode(encoded)[CHECK_BYTES:].decode()
         except ValueError:
-            place = ""
-        if given and not (self.place.fullmatch(place) and given == cursor(self.kind, place)):
-            raise wrong("must be empty or a cursor that this list gave out")
-        return place
+            position = ""
+        if encoded and not (self.position.fullmatch(position) and encoded == cursor(self.kind, position)):
+            raise wrong("must be empty or the cursor of a previous reply")
+        return position
 
 
-def cursor(kind: str, place: str) -> str:
-    """Return `place` in the list `kind` as a client carries it: opaque, and told from any other text.
+def cursor(kind: str, position: str) -> str:
+    """Return the position in the list `kind` as an opaque text with a check against damage.
 
     >>> cursor("tasks", "17") == cursor("list", "17")
     False
     """
-    check = hashlib.blake2b(f"{kind} {place}".encode(), digest_size=CHECK_BYTES).digest()
-    return base64.urlsafe_b64encode(check + place.encode()).decode()
+    check = hashlib.blake2b(f"{kind} {position}".encode(), digest_size=CHECK_BYTES).digest()
+    return base64.urlsafe_b64encode(check + position.encode()).decode()
 
 
 def valid_filepath(value: object) -> str:
-    """Return the text if it can name a stored picture: 1 to 2,048 bytes of UTF-8 without control characters."""
+    """Return the text if it is a valid filepath: 1 to 2,048 bytes of UTF-8 without control characters."""
     name = text(value)
     if not name:
         raise wrong("is empty")
@@ -276,9 +276,9 @@ def valid_filepath(value: object) -> str:
     size = len(name.encode("utf-8", "surrogatepass"))
     if size > FILEPATH_BYTES:
         raise wrong(f"has {size} bytes, more than {FILEPATH_BYTES}")
-    # What is printable holds none, and to see that takes a tenth of the time.
+    # Printable text contains no control character, and this check takes a tenth of the time.
     if not name.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in name):
-        raise wrong("holds a control character")
+        raise wrong("contains a control character")
     return name
 
 
@@ -292,8 +292,7 @@ Filepath = Annotated[
 def _request_key(value: object) -> str:
     key = text(value)
     if not REQUEST_KEY.fullmatch(key):
-        what = "must be one header of 1 to 255 printable ASCII characters without a comma"
-        raise wrong(what, field="Idempotency-Key", code="wrong_parameter")
+        raise wrong("must have 1 to 255 printable ASCII characters and no comma", field="Idempotency-Key")
     return key
 
 
@@ -304,22 +303,22 @@ RequestKey = Annotated[
 ]
 
 
-def valid_metadata(value: object) -> dict[str, Any]:
-    """Return the JSON object that the text holds if it keeps to the limits on size, strings and depth."""
+def valid_metadata(value: object) -> dict[str, Any] | None:
+    """Parse a JSON object within the limits on size, strings and depth; the text `null` is None, as no metadata."""
     source = text(value)
     if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
         raise wrong(f"is larger than {METADATA_BYTES} bytes")
     try:
-        found = _DECODER.decode(source)
+        metadata = _DECODER.decode(source)
     except PydanticCustomError:
         raise
     except (ValueError, RecursionError):
         raise wrong("is not valid JSON") from None
-    return valid_object(found)
+    return None if metadata is None else valid_object(metadata)
 
 
 def valid_object(value: object) -> dict[str, Any]:
-    """Return the object if it keeps to the limits on strings and depth."""
+    """Return the object if it is within the limits on strings and depth."""
     if not isinstance(value, dict):
         raise wrong("must be a JSON object")
     _check_metadata(value, ())
@@ -327,15 +326,15 @@ def valid_object(value: object) -> dict[str, Any]:
 
 
 def _small_object(value: object) -> dict[str, Any]:
-    found = valid_object(value)
-    if len(json.dumps(found, ensure_ascii=False).encode()) > METADATA_BYTES:
+    metadata = valid_object(value)
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES:
         raise wrong(f"is larger than {METADATA_BYTES} bytes")
-    return found
+    return metadata
 
 
-# As the text of a form's field, and as a part of a JSON document.
+# Metadata in a field of a form, and in a line of JSON.
 Metadata = Annotated[
-    dict[str, Any],
+    dict[str, Any] | None,
     BeforeValidator(valid_metadata),
     WithJsonSchema(
         {
@@ -348,52 +347,52 @@ Metadata = Annotated[
 MetadataObject = Annotated[dict[str, Any], BeforeValidator(_small_object)]
 
 
-def _no_number(word: str) -> NoReturn:
-    raise wrong(f"holds {word}, which is no JSON number")
+def _reject_constant(word: str) -> NoReturn:
+    raise wrong(f"contains {word}, which is not valid JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_number)
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
-def _check_metadata(value: object, way: tuple[str, ...]) -> None:
-    """Check a value and all that it holds; `way` are the keys that lead to it, an array counting as an empty one."""
-    if len(way) > METADATA_DEPTH:
+def _check_metadata(value: object, path: tuple[str, ...]) -> None:
+    """Check a value and its contents; `path` are the keys that lead to it, where an array is an empty key."""
+    if len(path) > METADATA_DEPTH:
         raise wrong(f"is nested deeper than {METADATA_DEPTH} levels")
     if isinstance(value, str):
         _check_string(value)
     elif isinstance(value, float) and not isfinite(value):
-        raise wrong("holds NaN, which is no JSON number" if isnan(value) else "holds a number that is too large")
+        raise wrong("contains NaN, which is not valid JSON" if isnan(value) else "contains a number that is too large")
     elif isinstance(value, dict):
-        for key, held in value.items():
+        for key, item in value.items():
             if "\0" in key:
-                raise wrong("holds a key with a NUL character")
-            _check_string("".join((*way, key)))
-            _check_metadata(held, (*way, key))
+                raise wrong("contains a key with a NUL character")
+            _check_string("".join((*path, key)))
+            _check_metadata(item, (*path, key))
     elif isinstance(value, list):
-        for held in value:
-            _check_metadata(held, (*way, ""))
+        for item in value:
+            _check_metadata(item, (*path, ""))
 
 
 def _check_string(value: str) -> None:
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise wrong("holds half of a surrogate pair") from None
+        raise wrong("contains an unpaired surrogate") from None
     if size > METADATA_STRING_BYTES:
-        raise wrong(f"holds a string or keys of more than {METADATA_STRING_BYTES} bytes")
+        raise wrong(f"contains a string, or keys on one path, of more than {METADATA_STRING_BYTES} bytes")
 
 
 def _url(value: object) -> str:
     url = text(value)
     if not url.isascii() and any(unicodedata.category(char) == "Cs" for char in url):
-        raise wrong("holds half of a surrogate pair")
+        raise wrong("contains an unpaired surrogate")
     return url
 
 
 def _upload(value: object) -> FileStorage:
     if isinstance(value, FileStorage):
         return value
-    raise wrong("must be a file part of a multipart form")
+    raise wrong("must be a file in a multipart form")
 
 
 Url = Annotated[str, BeforeValidator(_url), Field(json_schema_extra={"format": "uri", "minLength": 1})]
@@ -404,16 +403,16 @@ Upload = Annotated[
 ]
 
 
-def _filter(given: Mapping[str, object]) -> Mapping[str, object]:
-    if len(given) > MOST_FILTERS:
-        raise wrong(f"is given for more than {MOST_FILTERS} keys")
-    return given
+def _filter(filters: Mapping[str, object]) -> Mapping[str, object]:
+    if len(filters) > MOST_FILTERS:
+        raise wrong(f"has more than {MOST_FILTERS} keys")
+    return filters
 
 
 def _filter_value(value: object) -> str:
-    sought = text(value)
-    _check_string(sought)
-    return sought
+    string = text(value)
+    _check_string(string)
+    return string
 
 
 Filters = Annotated[

@@ -1,4 +1,4 @@
-"""From an HTTP request to the type of what its endpoint takes, or an error that names the parameter."""
+"""Parsing: from an HTTP request to the parameters of its endpoint, or an error that names the parameter."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
@@ -15,32 +15,26 @@ from common.config import Settings
 from common.errors import InputError
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-# The first is the one that is usual.
+# The first is the usual one.
 LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-# A form has no more parts beside those that are numbered.
+# Most parts of a form, without those that have an index.
 FORM_PARTS = 64
-PIECE_BYTES = 64 * 1024
-# Of a name that a client made up.
+CHUNK_BYTES = 64 * 1024
+# Characters of an unknown name in an error text.
 SHOWN = 80
 
 P = TypeVar("P", bound=Parameters)
 Value = str | FileStorage
 
 
-class TooLarge(InputError):
-    """A picture has more bytes than are read."""
-
-    code = "too_large"
-
-
 class UnsupportedBody(InputError):
-    """The request's body is no form."""
+    """The media type or the coding of the body is not supported."""
 
     code = "unsupported_media_type"
 
 
 class BoundedParser(FormDataParser):
-    """A parser that bounds a urlencoded form as it does a multipart one; the framework's own reads it whole."""
+    """A parser that limits urlencoded forms like multipart ones; the framework's own has no limit for them."""
 
     def parse(
         self,
@@ -49,23 +43,23 @@ class BoundedParser(FormDataParser):
         content_length: int | None,
         options: dict[str, str] | None = None,
     ) -> Any:  # noqa: ANN401 - the framework's own
-        """Parse the form; raises RequestEntityTooLarge for one that has too many bytes or fields."""
+        """Parse the form; raises RequestEntityTooLarge for too many bytes or fields."""
         if mimetype == FORM_TYPES[1]:
             stream = BytesIO(self._read(stream))
         return super().parse(stream, mimetype, content_length, options)
 
     def _read(self, stream: IO[bytes]) -> bytes:
         data, most = bytearray(), self.max_form_memory_size or 0
-        # In pieces: a read of everything would end silently at the bound of the whole body.
-        while len(data) <= most and (piece := stream.read(PIECE_BYTES)):
-            data += piece
+        # In chunks: one read of everything would be cut off silently at the limit of the body.
+        while len(data) <= most and (chunk := stream.read(CHUNK_BYTES)):
+            data += chunk
         if len(data) > most or data.count(b"&") >= (self.max_form_parts or 0):
             raise RequestEntityTooLarge
         return bytes(data)
 
 
 class StrictRequest(Request):
-    """A request whose body is read as the form that it says it is, or not at all."""
+    """A request whose body is a valid form of its Content-Type, or an error."""
 
     form_data_parser_class = BoundedParser
 
@@ -74,14 +68,14 @@ class StrictRequest(Request):
         self._opened: list[IO[bytes]] = []
 
     def make_form_data_parser(self) -> FormDataParser:
-        """Return a parser that tells what is wrong, where the framework's own would hand out what it has."""
+        """Return a parser that raises an error for a malformed form; the default one returns what it could parse."""
         parser = super().make_form_data_parser()
         parser.silent = False
         parser.stream_factory = self._open_file
         return parser
 
     def close(self) -> None:
-        """Close the files of all parts, those of a form that broke off as well."""
+        """Close the files of all parts, also those of an incomplete form."""
         super().close()
         for file in self._opened:
             file.close()
@@ -92,40 +86,40 @@ class StrictRequest(Request):
 
 
 def read_query(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
-    """Return what a request brings beside a body of JSON lines; raises InputError for a body that is none."""
+    """Return the parameters beside a body of JSON lines; raises UnsupportedBody for any other body."""
     if request.mimetype not in LINE_TYPES:
-        raise UnsupportedBody(f"the body must be lines of JSON ({LINE_TYPES[0]})", field="Content-Type")
+        raise UnsupportedBody(f"Content-Type must be {LINE_TYPES[0]}", field="Content-Type")
     _check_coding(request)
-    return _fit(request, types, _given([*request.args.items(multi=True)], types), settings)
+    return _fit(request, types, _by_name([*request.args.items(multi=True)], types), settings)
 
 
 def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
-    """Return what the request brings by query, form and path as the first of the types that knows all its names.
+    """Return the parameters in query, form, headers and path as the first of the types that has all their names.
 
-    Raises InputError for a parameter that none of them knows, that comes twice or that is wrong.
+    Raises InputError for an unknown, repeated or invalid parameter.
     """
     _check_type(request)
     _read_body(request)
     files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
     texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
-    everything: Sequence[tuple[str | None, Value]] = (*texts, *files)
-    return _fit(request, types, _given(everything, types), settings)
+    items: Sequence[tuple[str | None, Value]] = (*texts, *files)
+    return _fit(request, types, _by_name(items, types), settings)
 
 
-def _fit(request: Request, types: Sequence[type[P]], given: Mapping[str, Value], settings: Settings) -> P:
-    fitting = next((kind for kind in types if all(knows(kind, name) for name in given)), None)
+def _fit(request: Request, types: Sequence[type[P]], params: Mapping[str, Value], settings: Settings) -> P:
+    fitting = next((kind for kind in types if all(knows(kind, name) for name in params)), None)
     if fitting is None:
-        _mixed(given, types)
+        _mixed(params, types)
     headers = {field: request.headers[name] for field, name in fitting.headers.items() if name in request.headers}
-    return parse(fitting, {**nested(fitting, given), **headers, **(request.view_args or {})}, settings)
+    return parse(fitting, {**nested(fitting, params), **headers, **(request.view_args or {})}, settings)
 
 
 def parse(
     kind: type[P], values: Mapping[str, Any], settings: Settings, *, shown: Callable[[str], str] = lambda name: name
 ) -> P:
-    """Return the values as `kind`; raises InputError naming the first that is wrong.
+    """Return the values as `kind`; raises InputError for the first invalid one.
 
-    `shown` turns the name of a field into that by which the client knows it.
+    `shown` maps the name of a field to the client's name of it.
     """
     try:
         return kind.model_validate(values, context=settings)
@@ -134,7 +128,7 @@ def parse(
 
 
 def input_error(error: ValidationError, shown: Callable[[str], str]) -> InputError:
-    """Return the first thing that is wrong as our error."""
+    """Return the first of the validation errors as our error."""
     first = error.errors(include_url=False, include_input=False)[0]
     context = first.get("ctx", {})
     field = shown(context.get("field") or _field(first["loc"]))
@@ -142,25 +136,24 @@ def input_error(error: ValidationError, shown: Callable[[str], str]) -> InputErr
         return InputError(f"{field} is required", field=field, code="missing_parameter")
     *others, last = [shown(name) for name in context.get("names", ())] or [field]
     about = f"{', '.join(others)} {context['word']} {last}" if others else last
-    message = f"{about} {context.get('what', 'is wrong')}"
-    code = first["type"] if "field" in context else InputError.code
-    return (TooLarge if code == TooLarge.code else InputError)(message, field=field, code=code)
+    message = f"{about} {context.get('what', 'is invalid')}"
+    return InputError(message, field=field, code=first["type"] if "field" in context else None)
 
 
-def _field(where: tuple[str | int, ...]) -> str:
-    name, *key = where
+def _field(location: tuple[str | int, ...]) -> str:
+    name, *key = location
     return f"{name}[{key[0]}]"[:SHOWN] if key else str(name)
 
 
 def knows(kind: type[Parameters], name: str) -> bool:
-    """Say whether a parameter of this name is one of the type's."""
+    """Say whether the type has a parameter of this name."""
     return name in kind.plain or (name.endswith("]") and name.partition("[")[0] in kind.keyed)
 
 
-def nested(kind: type[Parameters], given: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the values by field: those that come as `name[key]` in a dictionary by key."""
+def nested(kind: type[Parameters], params: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the values by field; parameters `name[key]` become a dictionary by key."""
     values: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in params.items():
         if name in kind.plain:
             values[name] = value
         else:
@@ -169,42 +162,42 @@ def nested(kind: type[Parameters], given: Mapping[str, Value]) -> dict[str, Any]
     return values
 
 
-def _given(everything: Sequence[tuple[str | None, Value]], types: Sequence[type[Parameters]]) -> dict[str, Value]:
-    """Return all parameters by name; one that nobody knows, or that comes twice, is an error."""
-    if sum(name is None or "[" not in name for name, _ in everything) > FORM_PARTS:
+def _by_name(items: Sequence[tuple[str | None, Value]], types: Sequence[type[Parameters]]) -> dict[str, Value]:
+    """Return the parameters by name; raises InputError for an unknown or repeated one."""
+    if sum(name is None or "[" not in name for name, _ in items) > FORM_PARTS:
         raise RequestEntityTooLarge
-    given: dict[str, Value] = {}
-    for name, value in everything:
+    params: dict[str, Value] = {}
+    for name, value in items:
         if name is None:
             raise InputError("a part of the form has no name", field="body")
         check_names([name], types)
-        if name in given:
-            told = name[:SHOWN]
-            raise InputError(f"{told} is given more than once", field=told, code="repeated_parameter")
-        given[name] = value
-    return given
+        if name in params:
+            shown = name[:SHOWN]
+            raise InputError(f"{shown} occurs more than once", field=shown, code="repeated_parameter")
+        params[name] = value
+    return params
 
 
 def check_names(names: Iterable[str], types: Sequence[type[Parameters]]) -> None:
-    """Raise InputError for a name that none of the types knows, with the one like it, else all that they know."""
+    """Raise InputError for a name that no type has; it suggests a similar name, or else lists all names."""
     for name in names:
         if not any(knows(kind, name) for kind in types):
             _unknown(name, types)
 
 
 def _check_type(request: Request) -> None:
-    """Refuse a body that is no form: its parameters would pass for missing ones."""
+    """Raise UnsupportedBody for a body that is not a form: its parameters would seem to be missing."""
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     if has_body and request.mimetype not in FORM_TYPES:
-        raise UnsupportedBody(f"the body must be a form ({' or '.join(FORM_TYPES)})", field="Content-Type")
+        raise UnsupportedBody(f"Content-Type must be {' or '.join(FORM_TYPES)}", field="Content-Type")
     if has_body:
         _check_coding(request)
 
 
 def _check_coding(request: Request) -> None:
-    """Refuse a body that is compressed: it would pass for one that is broken."""
+    """Raise UnsupportedBody for a compressed body: it would seem to be malformed."""
     if (request.content_encoding or "identity").lower() != "identity":
-        raise UnsupportedBody("the body must come as it is, without a Content-Encoding", field="Content-Encoding")
+        raise UnsupportedBody("Content-Encoding is not supported: send the body uncompressed", field="Content-Encoding")
 
 
 def _read_body(request: Request) -> None:
@@ -213,29 +206,28 @@ def _read_body(request: Request) -> None:
     except HTTPException:
         raise
     except Exception as error:
-        # No boundary, parts or chunks that are none, a client that went away: each server and framework has errors of
-        # its own for these, and all say the same of the body.
-        raise InputError("the body is not the form that its Content-Type says", field="body") from error
+        # No boundary, malformed parts or chunks, a disconnected client: servers and frameworks raise different errors.
+        raise InputError("the body is not a valid form of its Content-Type", field="body") from error
 
 
 def _holds_bytes(file: FileStorage) -> bool:
-    """Say whether a part without a file name is more than a browser's empty file field."""
-    held = bool(file.stream.read(1))
+    """Say whether a part without a file name is not the empty file field of a browser."""
+    is_filled = bool(file.stream.read(1))
     file.stream.seek(0)
-    return held
+    return is_filled
 
 
 def _unknown(name: str, types: Sequence[type[Parameters]]) -> NoReturn:
-    told = name[:SHOWN]
+    shown = name[:SHOWN]
     known = sorted({name for kind in types for name in (*kind.plain, *kind.keyed.values())})
-    near = nearest(told, known)
-    hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
-    raise InputError(f"{told} is not a parameter of this endpoint; {hint}", field=told, code="unknown_parameter")
+    near = nearest(shown, known)
+    hint = f"did you mean {near}?" if near else f"it accepts {', '.join(known) or 'none'}"
+    raise InputError(f"{shown} is not a parameter of this endpoint; {hint}", field=shown, code="unknown_parameter")
 
 
-def _mixed(given: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoReturn:
-    """Tell of two parameters that belong to different forms of the request."""
-    first = next(iter(given))
+def _mixed(params: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoReturn:
+    """Raise InputError for two parameters of different forms of the request."""
+    first = next(iter(params))
     kind = next(kind for kind in types if knows(kind, first))
-    other = next(name for name in given if not knows(kind, name))
-    raise InputError(f"{other[:SHOWN]} cannot be given together with {first[:SHOWN]}", field=other[:SHOWN])
+    other = next(name for name in params if not knows(kind, name))
+    raise InputError(f"{other[:SHOWN]} cannot be combined with {first[:SHOWN]}", field=other[:SHOWN])

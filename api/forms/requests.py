@@ -1,4 +1,4 @@
-"""What each endpoint takes: one type a request, by which it is read, checked and documented."""
+"""The parameters of each endpoint: types that parse, validate and document requests."""
 
 import re
 from collections import defaultdict
@@ -25,13 +25,13 @@ from api.forms.parameters import (
     Whole,
     wrong,
 )
-from api.forms.sources import Pictured, Sourced, choose
+from api.forms.sources import Sourced, WithImage, choose
 from api.sources import Source
 from common.config import Settings
 
-# The kind of its cursors, and their places: those in the order of requests.
+# The kind of the list's cursors, and their positions: sequence numbers.
 LIST = "list"
-PLACE = re.compile(r"[0-9]{1,18}")
+POSITION = re.compile(r"[0-9]{1,18}")
 LIST_LIMIT = 10_000
 LIST_OFFSET_LIMIT = 2**53
 SEARCH_LIMIT = 1000
@@ -45,85 +45,85 @@ class Nothing(Parameters):
 
 
 class Waiting(Parameters):
-    """Parameters of what may be waited for."""
+    """Parameters of a request that can wait for its tasks."""
 
     wait: Annotated[
         Annotated[float, Number(0, "max_wait_s")] | None,
-        Field(description="Seconds to wait for the end; the header `Prefer: wait=N` asks for the same."),
+        Field(description="Seconds to wait until the task has ended. The header `Prefer: wait=N` does the same."),
     ] = None
     prefer: Annotated[
         str | None,
         InHeader("Prefer"),
-        Field(description="`wait=N` asks to wait so many seconds, as far as they are granted, where `wait` is absent."),
+        Field(description="`wait=N` waits N seconds, at most the maximum of `wait`. Ignored if `wait` is present."),
     ] = None
 
 
 class Ordered(Parameters):
-    """Parameters of what its sender wants to hear of again, or may send again."""
+    """Parameters of a request that enqueues tasks: callback and idempotency key."""
 
     callback_url: Annotated[
         Url | None,
         Field(
-            description="Is told of the end of each task by a signed webhook, `tasks.ended`; needs a secret in the "
-            "service's settings."
+            description="Receives a signed webhook, `tasks.ended`, when a task has ended. Needs a webhook secret in "
+            "the service's settings."
         ),
     ] = None
     idempotency_key: Annotated[
         RequestKey | None,
         InHeader("Idempotency-Key"),
         Field(
-            description="Your own name for this request, without a comma: sent again within a day, it answers with the "
-            "same tasks. Each API key has names of its own. The same name for something else, at the same place of a "
-            "request in whichever form, is a 409; among many that item's or line's."
+            description="A unique key of this request, without a comma. The same request with the same key within a "
+            "day is answered with the same tasks. A different request with the same key is a 409, for the items or "
+            "lines that differ. Each API key has its own keys."
         ),
     ] = None
 
 
-class Item(Pictured):
-    """One picture to be stored."""
+class Item(WithImage):
+    """One image to store."""
 
     filepath: Annotated[
         Filepath,
         Field(
-            description="The picture's name: what it is found, replaced and deleted by. Required beside `url` and "
+            description="The name of the image, by which it is found, replaced and deleted. Required with `url` or "
             "`image`."
         ),
     ]
-    metadata: Annotated[Metadata | None, Field(description="Comes back with every match.")] = None
+    metadata: Annotated[Metadata | None, Field(description="A JSON object that every match contains.")] = None
 
 
 class Add(Waiting, Ordered, Item):
-    """A picture to be stored."""
+    """An image to store."""
 
 
 class AddMany(Ordered, Waiting):
-    """Pictures to be stored; what has the same number belongs together."""
+    """Images to store; parameters with the same index belong to one image."""
 
     filepaths: Annotated[
         dict[int, Any],
         Indexed(ADD_MOST, Filepath),
         Field(
-            description="The name of the picture with this number; required for each. The numbers are those from 0 to "
+            description="The name of the image with this index; required for each image. Indices are 0 to "
             f"{ADD_MOST - 1}."
         ),
     ] = Field(default_factory=dict)
     urls: Annotated[
         dict[int, Any],
         Indexed(ADD_MOST, Url),
-        Field(description="The address of the picture with this number; required where it has no file."),
+        Field(description="The URL of the image with this index; required if it has no file."),
     ] = Field(default_factory=dict)
     images: Annotated[
         dict[int, Any],
         Indexed(ADD_MOST, Upload),
-        Field(description="The file of the picture with this number; required where it has no address."),
+        Field(description="The file of the image with this index; required if it has no URL."),
     ] = Field(default_factory=dict)
     metadata: Annotated[
         dict[int, Any],
         Indexed(ADD_MOST, Metadata),
-        Field(description="The metadata of the picture with this number; they come back with every match."),
+        Field(description="The metadata of the image with this index: a JSON object that every match contains."),
     ] = Field(default_factory=dict)
 
-    # Which of the first item there have to be.
+    # Required parameters of the first item.
     first: ClassVar[tuple[str, ...]] = ("filepaths[0]",)
     sources: ClassVar[tuple[str, ...]] = ("urls[0]", "images[0]")
     names: ClassVar[Mapping[str, str]] = {
@@ -134,107 +134,114 @@ class AddMany(Ordered, Waiting):
     }
 
     def items(self) -> dict[int, dict[str, Any]]:
-        """Return what is there of each item by number, in order, still to be checked as an Item."""
-        found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        """Return the values of each item by index, in order, to be validated as an Item."""
+        items: defaultdict[int, dict[str, Any]] = defaultdict(dict)
         for field, name in self.names.items():
             for number, value in getattr(self, name).items():
-                found[number][field] = value
-        return dict(sorted(found.items()))
+                items[number][field] = value
+        return dict(sorted(items.items()))
 
     def source_of(self, number: int) -> str:
         """Return the parameter that names an item's image."""
         return self.shown("image" if number in self.images else "url", number)
 
     def shown(self, field: str, number: int) -> str:
-        """Return the parameter by which an item's field came."""
+        """Return the parameter of an item's field."""
         return f"{self.names[field]}[{number}]"
 
 
 class Batch(Ordered):
-    """What holds for all lines of a batch."""
+    """Parameters of all lines of a batch."""
 
 
 class Line(Sourced):
-    """One picture to be stored, as a line of JSON."""
+    """One image to store, as a line of JSON."""
 
     sources: ClassVar[tuple[str, ...]] = ("url",)
 
-    url: Annotated[Url, Field(description="The picture's address, http or https.")]
-    filepath: Annotated[Filepath, Field(description="The picture's name: what it is found, replaced and deleted by.")]
-    metadata: Annotated[MetadataObject | None, Field(description="Comes back with every match.")] = None
+    url: Annotated[Url, Field(description="The image's URL, http or https.")]
+    filepath: Annotated[
+        Filepath, Field(description="The name of the image, by which it is found, replaced and deleted.")
+    ]
+    metadata: Annotated[MetadataObject | None, Field(description="A JSON object that every match contains.")] = None
 
 
 class Delete(Parameters):
-    """The picture to be deleted."""
+    """The image to delete."""
 
     filepath: Annotated[
-        Filepath, Field(description="Exactly this one; it need not be there. Required where no `filepaths` are given.")
+        Filepath,
+        Field(description="The name of the image. An unknown name is not an error. Required without `filepaths`."),
     ]
 
 
 class DeleteMany(Parameters):
-    """The pictures to be deleted."""
+    """The images to delete."""
 
     filepaths: Annotated[
         dict[int, Filepath],
         Indexed(DELETE_MOST),
-        Field(description="Exactly these; they need not be there. Required where no `filepath` is given."),
+        Field(description="The names of the images. Unknown names are not errors. Required without `filepath`."),
     ]
 
 
 class Filtered(Parameters):
-    """Parameters that keep to pictures with certain metadata."""
+    """Parameters that filter images by metadata."""
 
     filter: Annotated[
         Filters,
         Field(
-            description="Keep to pictures whose metadata hold each of these values, given as `filter[key]=value`. "
-            "Keys inside keys are joined by dots; an array holds each of its elements; numbers and booleans are "
-            "written as in JSON."
+            description="Only images whose metadata contain each of these values, as `filter[key]=value`. Nested keys "
+            "are joined by dots, an array matches each of its elements, and numbers and booleans are written as in "
+            "JSON."
         ),
     ] = Field(default_factory=dict)
 
 
-class Search(Pictured, Filtered):
-    """A picture whose like is sought."""
+class Search(WithImage, Filtered):
+    """The query of a search: one image, and which matches to return."""
 
     sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
 
     filepath: Annotated[
         Filepath | None,
-        Field(description="A stored picture; nothing is downloaded. One of `filepath`, `url` and `image` is required."),
+        Field(description="The name of a stored image. One of `filepath`, `url` and `image` is required."),
     ] = None
     all_orientations: Annotated[
         Boolean | None,
         Field(
-            description="Whether turned, mirrored and inverted copies are sought as well.",
+            description="Whether to search for rotated, mirrored and inverted copies too.",
             json_schema_extra={"x-default": "all_orientations"},
         ),
     ] = None
-    limit: Annotated[int, Whole(1, SEARCH_LIMIT), Field(description="Most matches in the reply.")] = 100
+    limit: Annotated[int, Whole(1, SEARCH_LIMIT), Field(description="Maximum number of matches.")] = 100
     offset: Annotated[
-        int, Whole(0, SEARCH_OFFSET_LIMIT), Field(description="Matches to leave out, the best first.")
+        int, Whole(0, SEARCH_OFFSET_LIMIT), Field(description="Number of matches to skip, from the best.")
     ] = 0
     min_score: Annotated[
-        Annotated[float, Number(0, 100)] | None, Field(description="Least score of a match, in every orientation.")
+        Annotated[float, Number(0, 100)] | None, Field(description="Minimum score of a match in any orientation.")
     ] = None
 
 
 class Compare(Parameters):
-    """Two pictures."""
+    """Two images."""
 
     filepath1: Annotated[
         Filepath | None,
-        Field(description="The first picture is a stored one. One of `filepath1`, `url1` and `image1` is required."),
+        Field(
+            description="The name of the first image, if stored. One of `filepath1`, `url1` and `image1` is required."
+        ),
     ] = None
-    url1: Annotated[Url | None, Field(description="The first picture's address, http or https.")] = None
-    image1: Annotated[Upload | None, Field(description="The first picture's file.")] = None
+    url1: Annotated[Url | None, Field(description="The URL of the first image, http or https.")] = None
+    image1: Annotated[Upload | None, Field(description="The file of the first image.")] = None
     filepath2: Annotated[
         Filepath | None,
-        Field(description="The second picture is a stored one. One of `filepath2`, `url2` and `image2` is required."),
+        Field(
+            description="The name of the second image, if stored. One of `filepath2`, `url2` and `image2` is required."
+        ),
     ] = None
-    url2: Annotated[Url | None, Field(description="The second picture's address, http or https.")] = None
-    image2: Annotated[Upload | None, Field(description="The second picture's file.")] = None
+    url2: Annotated[Url | None, Field(description="The URL of the second image, http or https.")] = None
+    image2: Annotated[Upload | None, Field(description="The file of the second image.")] = None
 
     sources: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("filepath1", "url1", "image1"),
@@ -244,7 +251,7 @@ class Compare(Parameters):
 
     @property
     def pair(self) -> tuple[Source, Source]:
-        """The pictures."""
+        """The images."""
         return self._pair
 
     @model_validator(mode="after")
@@ -255,37 +262,37 @@ class Compare(Parameters):
 
 
 class Count(Filtered):
-    """What is counted."""
+    """The images to count."""
 
 
 class Image(Parameters):
-    """A stored picture."""
+    """A stored image."""
 
-    filepath: Annotated[Filepath, Field(description="The picture's name, exactly as it was added.")]
+    filepath: Annotated[Filepath, Field(description="The name of the image.")]
 
 
 class List(Filtered):
-    """A part of the collection, by offset or by cursor."""
+    """A page of the collection, by offset or by cursor."""
 
     cursor: Annotated[
-        Annotated[str, Cursor(LIST, PLACE)] | None,
-        Field(description="The `cursor` of the reply before; empty at the start. No `offset` beside it, save 0."),
+        Annotated[str, Cursor(LIST, POSITION)] | None,
+        Field(description="The `cursor` of the previous reply; empty at the start. Excludes an `offset` other than 0."),
     ] = None
     offset: Annotated[
         int,
         Whole(0, LIST_OFFSET_LIMIT),
-        Field(description="Filepaths to leave out at the start."),
+        Field(description="Number of filepaths to skip."),
     ] = 0
-    limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Most filepaths in the reply.")] = 20
+    limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Maximum number of filepaths.")] = 20
 
     @model_validator(mode="after")
     def _choose(self) -> Self:
         if self.cursor is not None and self.offset:
-            raise wrong("cannot be given together with cursor", field="offset")
+            raise wrong("cannot be combined with cursor", field="offset")
         return self
 
 
 class Task(Parameters):
     """A task by its id."""
 
-    id: Annotated[str, InPath(), Field(description="As in the reply to the add.")]
+    id: Annotated[str, InPath(), Field(description="The id of the task, from the reply to the add.")]

@@ -12,14 +12,14 @@ from common.config import Settings
 
 
 class Sourced(Parameters):
-    """Parameters that bring one picture, by exactly one of those whose names are in `sources`."""
+    """Parameters with one image, in exactly one of the parameters `sources`."""
 
     sources: ClassVar[tuple[str, ...]]
     _source: Source = PrivateAttr()
 
     @property
     def source(self) -> Source:
-        """The picture."""
+        """The image."""
         return self._source
 
     @model_validator(mode="after")
@@ -28,28 +28,28 @@ class Sourced(Parameters):
         return self
 
 
-class Pictured(Sourced):
-    """Parameters that bring one picture, by `url` or `image`."""
+class WithImage(Sourced):
+    """Parameters with one image, as `url` or `image`."""
 
     url: Annotated[
         Url | None,
-        Field(description="The picture's address, http or https. Required where nothing else brings the picture."),
+        Field(description="The image's URL, http or https. Required unless another parameter has the image."),
     ] = None
     image: Annotated[
-        Upload | None, Field(description="The picture's file. Required where nothing else brings the picture.")
+        Upload | None, Field(description="The image file. Required unless another parameter has the image.")
     ] = None
 
     sources: ClassVar[tuple[str, ...]] = ("url", "image")
 
 
-def choose(given: Parameters, names: Sequence[str], settings: Settings) -> Source:
-    """Return the picture from the only one of the parameters `names` that is there; raise what is wrong with it."""
-    there = [name for name in names if getattr(given, name) is not None]
-    if not there:
+def choose(params: Parameters, names: Sequence[str], settings: Settings) -> Source:
+    """Return the image of the only parameter among `names` that is present; raises an error for none or two."""
+    present = [name for name in names if getattr(params, name) is not None]
+    if not present:
         raise wrong_together(names[::-1], "or", "is required", code="missing_parameter")
-    if len(there) > 1:
-        raise wrong_together(there[:2], "and", "are both given: one of them is enough")
-    return _source(there[0], getattr(given, there[0]), settings.max_image_bytes)
+    if len(present) > 1:
+        raise wrong_together(present[:2], "and", "are mutually exclusive")
+    return _source(present[0], getattr(params, present[0]), settings.max_image_bytes)
 
 
 def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:

@@ -16,7 +16,7 @@ from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.forms import requests
 from api.forms.lines import Line, blocks
-from api.forms.reading import LINE_TYPES, TooLarge, check_names, parse
+from api.forms.reading import LINE_TYPES, check_names, parse
 from api.outcomes import Outcome, outcome_of, rejected
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
@@ -57,7 +57,7 @@ class _Batch:
             if last > LINES:
                 yield _rejected(LINES + 1, _wrong(f"a request has at most {LINES} lines", code="too_many_lines"))
         except RequestEntityTooLarge:
-            yield _rejected(last + 1, _wrong(f"the body has more than {BODY_BYTES} bytes", code=TooLarge.code))
+            yield _rejected(last + 1, _wrong(f"the body has more than {BODY_BYTES} bytes", code="too_large"))
         except ClientDisconnected:
             log.info("request %s: the body ended early, in line %d", self.context.request_id, last + 1)
             yield _rejected(last + 1, _wrong("the body ended early", code="truncated_body"))

@@ -9,7 +9,7 @@ from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
-from common.pictures.signature import is_featureless
+from common.images.signature import is_featureless
 from common.times import iso
 
 

@@ -32,7 +32,7 @@ def readyz(services: Services, _: requests.Nothing) -> Response:
         "redis": {"ok": redis_error is None, "detail": redis_error or ""},
     }
     if not health.reads:
-        return fail(503, f"the store cannot serve searches: {health.detail}", code="not_ready", checks=checks)
+        return fail("not_ready", f"searches are unavailable: {health.detail}", checks=checks)
     warnings = [] if health.writes else [f"the store accepts no writes: {health.detail}"]
     warnings += [f"redis: {redis_error}"] if redis_error else []
     return ok(warnings=warnings, checks=checks)

@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from api import replies
 from api.access.keys import Scope
-from api.description.codes import TASK_CODES
 from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
+from api.errors import TASK_CODES
 from api.forms import requests
 from api.forms.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
 from api.services import Services
@@ -23,14 +23,6 @@ TASKS = "tasks"
 LIST_LIMIT = 1000
 # Each is read, opened and sent: about a second's work.
 RETRY_LIMIT = 1000
-MESSAGE_OF = {
-    RetryRejected.UNKNOWN: "there is no such task, or it was forgotten",
-    RetryRejected.NOT_FAILED: "the task has not failed",
-    RetryRejected.TOO_LATE: (
-        "the task was accepted too long ago: a later deletion may be forgotten by now; add it again"
-    ),
-    RetryRejected.UPLOAD_LOST: "the uploaded bytes are gone; add them again",
-}
 
 
 class Chosen(Parameters):
@@ -119,8 +111,9 @@ def cancel_task(services: Services, given: requests.Task) -> Response:
         return _refused(RetryRejected.UNKNOWN)
     # Asked for twice, it is cancelled all the same.
     if was not in {State.PENDING, State.CANCELLED}:
-        message = f"the task is {was}; only one that is {State.PENDING} can be cancelled"
-        return fail(409, message, code="not_pending", field="id", task=task_json(found))
+        return fail(
+            "not_pending", f"the task is {was}; only a pending task can be cancelled", field="id", task=task_json(found)
+        )
     return ok([task_json(found)])
 
 
@@ -136,10 +129,11 @@ def _cursor(page: Page) -> str | None:
 
 def _refused(refusal: RetryRejected, found: Task | None = None) -> Response:
     """Return why a task stays as it is, and the task where there is one."""
-    status = 404 if refusal is RetryRejected.UNKNOWN else 409
-    state = f": it is {found.state}" if refusal is RetryRejected.NOT_FAILED and found is not None else ""
     known = {} if found is None else {"task": task_json(found)}
-    return fail(status, MESSAGE_OF[refusal] + state, code=refusal.value, field="id", **known)
+    message = ""
+    if refusal is RetryRejected.NOT_FAILED and found is not None:
+        message = f"the task is {found.state}; only a failed task can be retried"
+    return fail(refusal.value, message, field="id", **known)
 
 
 ENDPOINTS = (

@@ -13,8 +13,8 @@ from api.publisher import Publisher
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict
 from common.errors import MatchError, Overloaded, QueueUnavailable
+from common.images.formats import check_format
 from common.net.fetch import Fetcher
-from common.pictures.formats import check_format
 from common.queue.admission import Admission
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus
 from common.queue.jobs import RequestContext

@@ -25,7 +25,7 @@ class DeleteImages:
         seq, now_ms = self.sequence.next(), time_ns() // 1_000_000
         tombstones = [Tombstone(filepath=filepath, seq=seq, added=now_ms) for filepath in dict.fromkeys(filepaths)]
         for written in self.store.put(tombstones):
-            if written.verdict is Verdict.HELD:
+            if written.verdict is Verdict.RETRY:
                 raise StoreUnavailable(f"the store cannot delete now: {written.reason}")
             if written.verdict is Verdict.REJECTED:
                 raise StoreError(written.reason)

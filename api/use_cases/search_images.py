@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import Signature, sign
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import Signature, sign
-from common.search import Match, compare, likeness, search
+from common.search import Match, compare, search, similarity
 from common.store.base import Record, Store
 
 
@@ -68,7 +68,7 @@ class SearchImages:
         """
         if first.filepath is not None or second.filepath is not None:
             signatures = self.signature(first), self.signature(second)
-            return 100.0 if first.filepath == second.filepath else likeness(*signatures)
+            return 100.0 if first.filepath == second.filepath else similarity(*signatures)
         first_data, second_data = self._bytes(first), self._bytes(second)
         with self.slot.hold(), self.slot.alarm():
             with naming(first.field):

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from common.pictures.images import decode
-from common.pictures.signature import FIRST, SECOND, _levels, distances, sign
+from common.images.decode import decode
+from common.images.signature import FIRST, SECOND, _levels, distances, sign
 from common.search import CUTOFF
 
 BLOCK = 10_000

@@ -10,7 +10,7 @@ from image_match.signature_database_base import get_words, max_contrast, words_t
 from numpy.typing import NDArray
 from parts.collection import Rows, filepath, metadata
 
-from common.pictures.signature import expand
+from common.images.signature import expand
 from common.search import CUTOFF
 
 # image-match's own numbers: letters of a word, words of a signature, candidates of a search.

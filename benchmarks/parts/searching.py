@@ -8,7 +8,7 @@ from parts.collection import Queries, Rows, filepath
 from parts.image_match import Peer
 from parts.timing import in_turns, timed
 
-from common.pictures.orientations import turn
+from common.images.orientations import turn
 from common.search import search
 from common.store.elastic import ElasticStore
 

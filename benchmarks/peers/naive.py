@@ -9,8 +9,8 @@ import requests
 from celery import Celery
 
 from common.config import Settings
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from common.store.base import Record
 from common.wiring import build_dependencies
 

@@ -1,1 +1,1 @@
-"""What goes out to addresses of strangers: downloads and webhooks."""
+"""Outgoing HTTP to untrusted addresses: downloads and webhooks."""

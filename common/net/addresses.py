@@ -1,7 +1,7 @@
-"""Which hosts a URL may name: the one reading of a URL, and which addresses are public or allowed all the same.
+"""URLs of outgoing requests: the strict parser, and the rules for public and allowed addresses.
 
-A URL is read strictly, once, into a frozen `Target`. Whatever is judged, resolved, connected to and asked for is that
-target, so no second parser can see another host.
+A URL is parsed once into a frozen `Target`. Checks, DNS, connection and request all use that target, so no second
+parser can see a different host.
 """
 
 import ipaddress
@@ -18,19 +18,19 @@ URL_MAX_BYTES = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PORT_MAX = 65_535
 
-# ipaddress.is_global is not enough: it differs between Python versions, and says yes to multicast and to IPv6 forms
-# that carry an IPv4 address inside.
+# ipaddress.is_global is not enough: it differs between Python versions, and is true for multicast and for IPv6 forms
+# that contain an IPv4 address.
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8",  # this host: 0.0.0.0 reaches loopback
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carriers' NAT; a cloud keeps its metadata at 100.100.100.200
+        "100.64.0.0/10",  # carrier-grade NAT; contains a cloud's metadata service, 100.100.100.200
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # a cloud's own control plane, reached from its machines only
+        "168.63.129.16/32",  # a cloud's control plane, reachable from its virtual machines
         "169.254.0.0/16",  # link-local; most clouds' metadata
         "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # protocol assignments; a cloud keeps its metadata at 192.0.0.192
+        "192.0.0.0/24",  # protocol assignments; contains a cloud's metadata service, 192.0.0.192
         "192.0.2.0/24",  # documentation
         "192.88.99.0/24",  # 6to4 relays
         "192.168.0.0/16",  # private
@@ -39,15 +39,15 @@ _NOT_PUBLIC = tuple(
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved, and broadcast
-        "2001::/23",  # protocol assignments, among them Teredo, which carries an IPv4 address
+        "2001::/23",  # protocol assignments, including Teredo, which embeds an IPv4 address
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, which carries an IPv4 address
+        "2002::/16",  # 6to4, which embeds an IPv4 address
         "3fff::/20",  # documentation
     )
 )
-# Only this was ever given out; outside lie loopback, v4-mapped, v4-compatible, NAT64, unique local, link-local,
-# site-local and multicast addresses.
-_IPV6_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+# The only global unicast space that IANA has assigned. Outside are loopback, v4-mapped, v4-compatible, NAT64, unique
+# local, link-local, site-local and multicast addresses.
+_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
 _URL = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>[^#]*)", re.IGNORECASE)
@@ -61,7 +61,7 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL asks for: `host` is ASCII, lower case and without a dot at its end; `path` includes the query.
+    """A parsed URL: `host` is ASCII, lower case and without a trailing dot; `path` includes the query.
 
     `is_literal`: `host` is an IP address in its canonical form.
     """
@@ -74,30 +74,30 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The same, in its one canonical form."""
+        """The target as a URL in canonical form."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
 def is_public(address: str) -> bool:
-    """Say whether an IP address, as text, belongs to the public internet.
+    """Return whether an IP address, as text, belongs to the public internet.
 
     >>> [is_public(address) for address in ("1.1.1.1", "10.0.0.1", "::ffff:1.1.1.1", "2606:4700::1111")]
     [True, False, False, True]
     """
     parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address) and (parsed.scope_id is not None or parsed not in _IPV6_GIVEN_OUT):
+    if isinstance(parsed, ipaddress.IPv6Address) and (parsed.scope_id is not None or parsed not in _IPV6_UNICAST):
         return False
     return not any(parsed in network for network in _NOT_PUBLIC)
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedTarget:
-    """A host name or a network that may be fetched although it is private.
+    """A private host name or network that may be fetched from.
 
-    >>> AllowedTarget.parse("10.1.0.0/16").admits("images.lan", "10.1.2.3", 80)
+    >>> AllowedTarget.parse("10.1.0.0/16").allows("images.lan", "10.1.2.3", 80)
     True
-    >>> AllowedTarget.parse("127.0.0.1:9000").admits("127.0.0.1", "127.0.0.1", 80)
+    >>> AllowedTarget.parse("127.0.0.1:9000").allows("127.0.0.1", "127.0.0.1", 80)
     False
     """
 
@@ -107,12 +107,12 @@ class AllowedTarget:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `host`, `host:port`, `network` or `network:port`; IPv6 with a port stands in [ ]."""
+        """Parse `host`, `host:port`, `network` or `network:port`; IPv6 with a port is in [ ]."""
         match = re.fullmatch(
             r"\[([^\]]+)\](?::([0-9]{1,5}))?|([^:]+)(?::([0-9]{1,5}))?|([0-9a-fA-F:]+(?:/[0-9]{1,3})?)", text
         )
         if match is None:
-            message = f"has an entry that is no host, network or host:port: {text}"
+            message = f"has an entry that is not a host, network or host:port: {text}"
             raise ValueError(message)
         name = match[1] or match[3] or match[5]
         digits = match[2] or match[4]
@@ -128,8 +128,8 @@ class AllowedTarget:
                 raise ValueError(message) from None
             return cls(name.rstrip(".").lower(), None, port)
 
-    def admits(self, host: str, address: str, port: int) -> bool:
-        """Say whether a connection to `address`:`port`, asked for as `host`, is wanted."""
+    def allows(self, host: str, address: str, port: int) -> bool:
+        """Return whether this entry allows a connection to `address`:`port`, where the URL names `host`."""
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
@@ -138,20 +138,20 @@ class AllowedTarget:
 
 
 def read_url(url: str) -> Target:
-    """Read a URL strictly: what two parsers could read differently is refused with a FetchError."""
-    refuse_odd_text(url)
+    """Parse a URL strictly. Raises FetchError for one that two parsers could read differently."""
+    check_characters(url)
     match = _URL.match(url)
     if match is None:
-        raise _wrong_start(url)
+        raise _unsupported_scheme(url)
     scheme = match["scheme"].lower()
     host, port = _read_authority(match["authority"], DEFAULT_PORTS[scheme])
-    # All that urllib3 would escape is escaped here, so that it sends this very text (it writes %2f as %2F).
+    # urllib3 would escape these characters: escaped here, it sends the path unchanged (but writes %2f as %2F).
     path = quote(_STRAY_PERCENT.sub("%25", match["path"]), safe="!$%&'()*+,/:;=?@~")
     return Target(scheme, host, port, path if path.startswith("/") else f"/{path}", ":" in host or _is_number(host))
 
 
-def refuse_odd_text(url: str) -> None:
-    """Refuse what parsers drop, fold or take for an end."""
+def check_characters(url: str) -> None:
+    """Raise FetchError for characters that some parsers drop, fold or treat as an end."""
     # str.isprintable is false for control and format characters, for lone surrogates and for every space but one.
     if not url.isprintable() or " " in url or "\\" in url:
         raise _bad_url("has a space, a backslash or a control character")
@@ -163,7 +163,7 @@ def _bad_url(reason: str) -> FetchError:
     return FetchError(f"the URL {reason}", code="bad_url")
 
 
-def _wrong_start(url: str) -> FetchError:
+def _unsupported_scheme(url: str) -> FetchError:
     scheme = _SCHEME.match(url)
     if scheme is None or scheme[1].lower() in DEFAULT_PORTS:
         return _bad_url("must start with http:// or https://")
@@ -176,55 +176,55 @@ def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
         raise FetchError("the URL has a user name or password before its host", code="forbidden_userinfo")
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
-        raise _bad_url("has no host, or one that cannot be read")
+        raise _bad_url("has no valid host")
     port = int(match["port"] or default_port)
     if not 0 < port <= PORT_MAX:
-        raise _bad_url(f"has a port that is not from 1 to {PORT_MAX}")
+        raise _bad_url(f"has a port outside 1 to {PORT_MAX}")
     return read_ipv6(match["literal"]) if match["literal"] else read_name(match["name"]), port
 
 
 def read_ipv6(literal: str) -> str:
     """Return an IPv6 address in its canonical form."""
     if "%" in literal:
-        # A scope is of this machine's own networks, and parsers differ on how it is written.
+        # A scope names an interface of this machine, and parsers differ on its syntax.
         raise FetchError("the URL's host is not on the public internet", code="private_address")
     try:
         return str(ipaddress.IPv6Address(literal))
     except ValueError:
-        raise _bad_url("has no IPv6 address between its brackets") from None
+        raise _bad_url("has an invalid IPv6 address in its brackets") from None
 
 
 def read_name(name: str) -> str:
-    """Return the name as DNS, certificate and Host header know it, or the address that it spells.
+    """Return the name in the form of DNS, certificate and Host header, or the address that it spells.
 
     >>> read_name("Bücher.example."), read_name("0x7f.1")
     ('xn--bcher-kva.example', '127.0.0.1')
     """
     try:
-        # The codec folds full-width dots, circled digits and the like, so that what follows sees what they mean.
+        # The codec folds full-width dots, circled digits and the like, so that the checks below see their meaning.
         ascii_name = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
         raise _bad_url("has a host name that does not exist in DNS") from None
-    # IDNA 2003, which Python has, and 2008 send these to different hosts; and of what came after Unicode 3.2 the former
-    # does not know what it stands for.
+    # IDNA 2003, which Python implements, and IDNA 2008 map these to different hosts. Characters added after Unicode 3.2
+    # are unknown to the former.
     if not name.isascii() and (
         not {"ß", "ẞ", "ς"}.isdisjoint(name) or any(ucd_3_2_0.category(char) == "Cn" for char in name)
     ):
-        raise _bad_url("has a host name that has to be written as xn--…")
+        raise _bad_url("has a host name that must be written as xn--…")
     host = ascii_name.lower().removesuffix(".")
     if not _NAME.fullmatch(host):
-        raise _bad_url("has no valid host name")
+        raise _bad_url("has an invalid host name")
     return _read_ipv4(host) if _is_number(host) else host
 
 
 def _is_number(host: str) -> bool:
-    """Say whether a host is an address to any resolver: no top-level domain is a number."""
+    """Return whether resolvers read a host as an address: no top-level domain is a number."""
     return _NUMBER.fullmatch(host.rpartition(".")[2]) is not None
 
 
 def _read_ipv4(host: str) -> str:
-    """Return the address that decimal, octal, hex and short forms mean to the system."""
+    """Return the address that the system reads in a decimal, octal, hex or short form."""
     try:
         return socket.inet_ntoa(socket.inet_aton(host))
     except OSError:
-        raise _bad_url("has a host that is a number but no IP address") from None
+        raise _bad_url("has a numeric host that is not an IP address") from None

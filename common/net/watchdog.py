@@ -1,4 +1,4 @@
-"""The total time of downloads: one thread shuts the connections of those whose time is over."""
+"""The deadlines of downloads: one thread shuts down the connections of overdue ones."""
 
 import socket
 import threading
@@ -12,61 +12,61 @@ from common.errors import FetchError
 
 
 class Download:
-    """One fetch's time, and the connection to shut when it is over; `dial` opens the one that it needs now."""
+    """One download: its deadline, and the connection to shut down then; `connect` opens a new connection."""
 
-    dial: Callable[[], socket.socket]
+    connect: Callable[[], socket.socket]
 
-    def __init__(self, span_s: float) -> None:
-        self._ends = time.monotonic() + span_s
+    def __init__(self, limit_s: float) -> None:
+        self._ends = time.monotonic() + limit_s
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
 
     @property
     def left_s(self) -> float:
-        """The seconds that are left, 0 when the time is over."""
+        """The seconds until the deadline, 0 after it."""
         return max(0.0, self._ends - time.monotonic())
 
     def check(self) -> None:
-        """Raise TimeoutError when the time is over."""
+        """Raise TimeoutError after the deadline."""
         if not self.left_s:
             raise TimeoutError
 
     def guard(self, connected: socket.socket) -> None:
-        """Have this connection shut when the time is over, or until `let_go`."""
+        """Shut this connection down at the deadline, unless `release` is called first."""
         with self._lock:
             self.check()
             if self._handle is None:
-                # A descriptor of its own: urllib3 may close, wrap or pass on the other one at any moment, and then the
-                # watchdog would shut nothing, or a stranger's connection.
+                # A duplicate descriptor: urllib3 may close, wrap or reuse its own at any moment. The watchdog would
+                # then shut down no connection, or that of another download.
                 self._handle = socket.fromfd(connected.fileno(), connected.family, connected.type)
 
-    def let_go(self) -> None:
-        """Leave the connection to others: this request of it is answered."""
+    def release(self) -> None:
+        """Stop guarding the connection: its response is complete, and another request may reuse it."""
         with self._lock:
             if self._handle is not None:
                 self._handle.close()
             self._handle = None
 
     def end(self) -> None:
-        """Shut the connection, whoever waits for it."""
+        """Shut the connection down, which wakes the thread that waits for it."""
         with self._lock, suppress(OSError):
             if self._handle is not None:
                 self._handle.shutdown(socket.SHUT_RDWR)
 
 
-# What this thread fetches now: a connection learns from it where to go, and who watches.
+# The download of this thread: the connection classes, which urllib3 creates, cannot receive it as an argument.
 DOWNLOAD: ContextVar[Download] = ContextVar("match_fetch_download")
 
 
 class Watchdog:
-    """Ends every download whose time is over.
+    """Ends every download at its deadline.
 
-    A socket's own time-out starts anew with each byte. All downloads have the same span, so the first begun is the
-    first to end: one thread and an ordered dict do, and the thread wakes about once a span.
+    A socket's own time-out restarts with each byte. All downloads have the same time limit, so the oldest is due first:
+    one thread and an ordered dict suffice, and the thread wakes about once per limit.
     """
 
-    def __init__(self, span_s: float) -> None:
-        self._span_s = span_s
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
         self._running: OrderedDict[Download, None] = OrderedDict()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -74,18 +74,18 @@ class Watchdog:
 
     @contextmanager
     def watched(self) -> Iterator[Download]:
-        """Watch the download that goes on inside the `with`; raises FetchError once closed."""
+        """Limit the time of the download inside the `with`. Raises FetchError once closed."""
         with self._changed:
             if self._closed:
                 raise FetchError("the fetcher is closed", code="closed")
             if self._thread is None:
-                # Not before: a fetcher made before a fork would lose its thread.
+                # Started late: a fork would lose a thread started before it.
                 thread = threading.Thread(target=self._watch, name="match-fetch-watchdog", daemon=True)
                 thread.start()
                 self._thread = thread
             if not self._running:
                 self._changed.notify()
-            download = Download(self._span_s)
+            download = Download(self._limit_s)
             self._running[download] = None
         token = DOWNLOAD.set(download)
         try:
@@ -96,7 +96,7 @@ class Watchdog:
                 self._running.pop(download, None)
 
     def close(self) -> None:
-        """Begin no more; what runs may end."""
+        """Start no more downloads; running ones continue."""
         with self._changed:
             self._closed = True
             self._changed.notify()

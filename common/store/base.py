@@ -1,4 +1,4 @@
-"""The store's interface: what a store promises, whichever it is."""
+"""The interface of a store, and the types of its arguments and results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pictures.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Record:
-    """One stored picture.
+    """One stored image.
 
-    `signatures` is never empty; the first is the whole picture's. `seq` is the place of the request that stored it in
-    the order of all requests: no other record has it. `added` is in milliseconds since 1970 (UTC); `width` and
-    `height` are pixels of the upright picture.
+    `signatures` is never empty; the first is that of the whole image. `seq` is the sequence number of the request that
+    stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
+    the upright image.
     """
 
     filepath: str
@@ -31,9 +31,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """The deletion of `filepath`: it outranks every record with a smaller `seq`, whenever that arrives.
+    """The deletion of `filepath`: it outranks every record with a lower `seq`, also one that arrives later.
 
-    The deletions of one request share its place; `added` is in milliseconds since 1970 (UTC).
+    The deletions of one request share its `seq`; `added` is in milliseconds since 1970 (UTC).
     """
 
     filepath: str
@@ -42,30 +42,30 @@ class Tombstone:
 
 
 def signatures_to_bytes(signatures: Sequence[Signature]) -> bytes:
-    """Return the one form in which every store keeps a record's signatures."""
+    """Return the form in which every store keeps a record's signatures."""
     return b"".join(signature.astype(np.int8, copy=False).tobytes() for signature in signatures)
 
 
 def signatures_from_bytes(data: bytes) -> tuple[Signature, ...]:
-    """Read what `signatures_to_bytes` wrote."""
+    """Parse the result of `signatures_to_bytes`."""
     return tuple(np.frombuffer(data, np.int8, LENGTH, start) for start in range(0, len(data), LENGTH))
 
 
 class Verdict(StrEnum):
-    """What became of one item of a write."""
+    """The outcome of one item of a write."""
 
     STORED = "stored"
     SUPERSEDED = "superseded"
-    """A newer request for this filepath stands already: nothing was changed."""
-    HELD = "held"
-    """The store cannot take it now; the same item may be written later."""
+    """A request with a higher sequence number is stored for this filepath: nothing was changed."""
+    RETRY = "retry"
+    """The store cannot accept the item now; write it again later."""
     REJECTED = "rejected"
-    """The store will never take this item."""
+    """The store will never accept this item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The outcome of one item; `reason` says why it was held or rejected."""
+    """The outcome of one item, with the reason for a retry or a rejection."""
 
     verdict: Verdict
     reason: str = ""
@@ -73,7 +73,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A stored picture near a query: where the exact distance is still to be computed."""
+    """A stored image near a query by the store's approximation; its exact distance decides."""
 
     filepath: str
     signatures: tuple[Signature, ...]
@@ -81,7 +81,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the collection, in order; what comes next is after the seq `after`."""
+    """A part of the collection, by seq; the next page follows the seq `after`."""
 
     filepaths: list[str]
     after: int
@@ -89,7 +89,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the store answers reads and takes writes, and what is wrong where it does not."""
+    """The store's readiness for reads and for writes, and the problem if it is not ready."""
 
     reads: bool
     writes: bool
@@ -97,64 +97,65 @@ class Health:
 
 
 class Store(Protocol):
-    """Every method raises StoreUnavailable when the store cannot answer now, StoreError when it breaks.
+    """A searchable collection of records.
 
-    Safe to call from many threads; what one process wrote, every other process finds.
+    Every method raises StoreUnavailable if a retry may succeed, and StoreError if not. All methods are safe to call
+    from many threads, and every process reads the writes of the others.
 
-    `where` keeps the pictures whose metadata hold every one of its values. A key is a path: keys joined by dots. An
-    array holds each of its elements; a string compares as it is, a number or boolean by its JSON text ("1.5", "true");
-    null is no value. No value is too long to be compared.
+    `where` filters by metadata: an image passes if its metadata contain all the values. A key is a path, keys joined by
+    dots. An array contains each of its elements. A string is compared unchanged, a number or boolean by its JSON text
+    ("1.5", "true"). Null matches nothing. Values of any length can be compared.
     """
 
     def prepare(self) -> None:
-        """Create what is absent (tables, index, alias); safe when several processes do it at once."""
+        """Create the missing tables, index and alias; several processes may do so at once."""
 
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
-        """Write all, durably, and return one outcome an item, in order.
+        """Write all items durably and return one outcome per item, in order.
 
-        The newest `seq` of a filepath wins in any order of arrival, also within one call; the same `seq` again is
-        STORED and changes nothing that a reader sees. A deletion of an absent filepath is STORED.
+        The highest `seq` of a filepath wins in any order of arrival, also within one call. A repeated `seq` is STORED
+        and changes nothing that a reader sees. The deletion of an absent filepath is STORED.
         """
 
     def candidates(
         self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
     ) -> list[list[Candidate]]:
-        """Return, for each row of `queries` (n, 272), the `limit` nearest pictures or more, best first as far as known.
+        """Return for each row of `queries` (n, 272) at least the `limit` nearest images, approximately best first.
 
-        A picture is as near as the nearest of its signatures. Featureless pictures are never among them, and a
-        featureless query has none.
+        The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
+        no candidates.
         """
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
-        """Return the records of those filepaths that are stored, exactly as spelled."""
+        """Return the records of the filepaths that are stored; their spelling must be exact."""
 
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
-        """Return the metadata of those filepaths that are stored, cheaper than their records."""
+        """Return the metadata of the filepaths that are stored; this is cheaper than `records`."""
 
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
-        """Return filepaths in the order of the requests that stored them, at any offset in bounded time.
+        """Return filepaths by seq, at any offset in bounded time.
 
-        A page that is not full is the end for now; `after` tells nothing where it is empty.
+        A page with fewer than `limit` filepaths is the last for now; the `after` of an empty page is undefined.
         """
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
-        """Return the filepaths that follow `seq` in the order of requests; 0 comes before all.
+        """Return the filepaths with a higher seq, by seq; 0 is below all.
 
-        A walk from page to page meets every picture that stands unchanged meanwhile exactly once, whatever is written.
-        One that is overwritten moves to the end, so it may come twice; a page that is not full is the end for now.
+        Paging returns every image that is not changed meanwhile exactly once, during any writes. An overwritten image
+        moves to the end, so it may be returned twice. A page with fewer than `limit` filepaths is the last for now.
         """
 
     def count(self, *, where: Mapping[str, str] | None = None) -> int:
-        """Return how many pictures are stored."""
+        """Return the number of stored images."""
 
     def refresh(self) -> None:
-        """Return when all that was written before this call is found by searches; concurrent calls share the work."""
+        """Make all earlier writes visible to searches before returning; concurrent calls share the work."""
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Forget at most `limit` tombstones added before `before` (ms since 1970); return how many."""
+        """Delete at most `limit` tombstones added before `before` (ms since 1970); return their number."""
 
     def health(self) -> Health:
-        """Say, without raising, whether the store serves."""
+        """Return the store's readiness, without raising."""
 
     def close(self) -> None:
-        """Give back connections and threads."""
+        """Close connections and end threads."""

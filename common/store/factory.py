@@ -19,7 +19,7 @@ def open_store(settings: Settings) -> Store:
         api_key=settings.elasticsearch_api_key,
         ca_file=settings.elasticsearch_ca_file,
         shape=shape(settings),
-        breadth=settings.elasticsearch_breadth,
+        num_candidates=settings.elasticsearch_num_candidates,
     )
 
 

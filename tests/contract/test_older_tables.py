@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Record, Store
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import StoreUnavailable
-from common.pictures.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature
 from common.store.base import Health, Page, Record, Store, Tombstone, Verdict
 from support.records import deletion, record, signature
 

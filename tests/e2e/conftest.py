@@ -72,6 +72,7 @@ def start_stack() -> Iterator[Callable[..., Stack]]:
             cwd=ROOT,
             env=clean_environment()
             | {"PORT": str(port), "FLOWER_PORT": str(free_port()), "MATCH_HOME": str(home)}
+            | {"MATCH_WORKER_METRICS_PORT": str(free_port())}
             | environment,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,5 +1,6 @@
 """`make dev` and `make demo`: what a new user meets first."""
 
+import json
 import os
 import signal
 import socket
@@ -72,8 +73,8 @@ def taken() -> Iterator[int]:
 def test_a_port_that_is_taken_is_told_in_one_line_with_one_that_is_free(taken: int, tmp_path: Path) -> None:
     stopped = run(["-m", "dev.stack"], {"PORT": str(taken), "FLOWER_PORT": str(taken + 2), "MATCH_HOME": str(tmp_path)})
 
-    told, _, suggestion = stopped.stderr.partition(": choose another, for instance PORT=")
-    assert (stopped.returncode, told) == (2, f"make dev: port {taken} is taken")
+    told, _, suggestion = stopped.stderr.partition("; to use another: PORT=")
+    assert (stopped.returncode, told) == (2, f"make dev: port {taken} is in use")
     suggested = int(suggestion.removesuffix(" make dev\n"))
     assert suggested not in {taken, taken + 1, taken + 2}
     with socket.create_server(("127.0.0.1", suggested)):
@@ -108,7 +109,7 @@ def test_keys_that_cannot_be_read_stop_it_in_one_line(tmp_path: Path) -> None:
     )
 
     assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: is no TOML")
+    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: invalid TOML")
     assert stopped.stderr.count("\n") == 1
 
 
@@ -119,7 +120,7 @@ def test_a_home_that_cannot_be_one_is_told_in_one_line(tmp_path: Path, home: str
     stopped = run(["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path / home), "PORT": str(free_port())})
 
     assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: MATCH_HOME {tmp_path / home} cannot be used as a folder: ")
+    assert stopped.stderr.startswith(f"make dev: MATCH_HOME {tmp_path / home} is not a usable folder: ")
     assert stopped.stderr.count("\n") == 1
 
 
@@ -130,7 +131,7 @@ def test_an_address_of_another_machine_is_told_in_one_line(tmp_path: Path) -> No
     )
 
     assert stopped.returncode == 2
-    assert stopped.stderr.startswith("make dev: cannot listen on 192.0.2.1, port ")
+    assert stopped.stderr.startswith("make dev: MATCH_API_HOST and PORT: cannot listen on 192.0.2.1, port ")
     assert stopped.stderr.count("\n") == 1
 
 
@@ -138,7 +139,7 @@ def test_a_home_that_is_in_use_is_told_in_one_line(stack: Any) -> None:
     second = run(["-m", "dev.stack"], {"MATCH_HOME": str(stack.home)})
 
     assert second.returncode == 2
-    assert second.stderr.startswith(f"make dev: another stack uses {stack.home}")
+    assert second.stderr.startswith(f"make dev: {stack.home} is in use by another stack")
     assert second.stderr.count("\n") == 1
 
 
@@ -169,6 +170,15 @@ def test_a_worker_that_dies_is_started_again(stack: Any, photographs: dict[str, 
     wait_until(lambda: len(workers(stack) - before) == len(before))
     stack.add("after", next(iter(photographs.values())))
     assert stack.ok("GET", "/count") == [1]
+
+
+def test_scrape_targets_serve_metrics(stack: Any) -> None:
+    files = sorted((stack.home / "prometheus").glob("*.json"))
+    targets = [target for file in files for group in json.loads(file.read_text()) for target in group["targets"]]
+
+    assert len(targets) == 1 + (os.cpu_count() or 1)
+    for target in targets:
+        assert "match_" in requests.get(f"http://{target}/metrics", timeout=WITHIN_S).text
 
 
 def test_flower_answers(stack: Any) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from api.description.codes import CODES
+from api.errors import BY_STATUS
 from common.config import Settings
 from common.errors import FetchError
 from common.net.addresses import Target, read_url
@@ -93,11 +93,11 @@ class NoFetcher:
     def __init__(self) -> None:
         self._fetcher = Fetcher(max_bytes=1000, timeout_s=1)
 
-    def vet(self, url: str) -> Target:
-        return self._fetcher.vet(url)
+    def validate(self, url: str) -> Target:
+        return self._fetcher.validate(url)
 
     def fetch(self, url: str) -> bytes:
-        raise FetchError(f"{read_url(url).host} takes no connection", code="connect_failed")
+        raise FetchError(f"{read_url(url).host} cannot be connected to", code="connect_failed")
 
     def close(self) -> None:
         self._fetcher.close()
@@ -139,7 +139,7 @@ def sound() -> Callable[[Any], dict[str, Any]]:
         assert bool(body["error"]) or body["status"] == "ok"
         if failed:
             assert reply.status_code != 500
-            assert body["code"] in CODES[reply.status_code]
+            assert body["code"] in {spec.code for spec in BY_STATUS[reply.status_code]}
         return body
 
     return check

@@ -8,12 +8,11 @@ from typing import Any
 from flask.testing import FlaskClient
 from hypothesis import strategies as st
 
-from api.description.codes import CODES
+from api.errors import ERRORS
 from api.forms.lines import READ_BYTES, Line, blocks
 
 Fuzz = Callable[..., None]
 
-CODES_KNOWN = {code for codes in CODES.values() for code in codes}
 MOST = 50
 pieces = st.sampled_from((b"\n", b"\r\n", b" ", b"a", b"a" * 49, b"a" * 51, b"a" * READ_BYTES)) | st.binary(max_size=60)
 
@@ -61,6 +60,6 @@ def test_lines_of_a_batch(fuzz: Fuzz, client: FlaskClient) -> None:
         ]
         for outcome in outcomes:
             assert (outcome["status"] == "fail") == bool(outcome["error"]) == ("task" not in outcome)
-            assert outcome.get("code", "truncated_body") in CODES_KNOWN - {"internal_error"}
+            assert outcome.get("code", "truncated_body") in ERRORS.keys() - {"internal_error"}
 
     fuzz(st.lists(lines, max_size=8), check, short=200, long=3_000)

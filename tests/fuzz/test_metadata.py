@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from api.forms.parameters import valid_metadata
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.queue.items import AddItem, job_of
 from common.store.base import Record
 from common.store.labels import labels

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from api.description.codes import CODES
+from api.errors import BY_STATUS
 from common.errors import FetchError
-from common.net import dialing, fetch
+from common.net import connector, fetch
 from common.net.addresses import DEFAULT_PORTS, is_public, read_url
 from common.net.fetch import Fetcher
 
 Fuzz = Callable[..., None]
 
-KNOWN = {*CODES[400], *CODES[422]}
+KNOWN = {spec.code for status in (400, 422) for spec in BY_STATUS[status]}
 v4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
 near_v4 = st.sampled_from(
     (
@@ -192,7 +192,7 @@ def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
         dialled.append(address)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(dialing, "_connect", refuse)
+    monkeypatch.setattr(connector, "_connect", refuse)
     monkeypatch.setattr(fetch, "PAUSES_S", ())
     asked = st.tuples(urls | hosts.map("http://{}/".format), st.lists(addresses.map(str), min_size=1, max_size=3))
     with Fetcher(max_bytes=1000, timeout_s=60, resolve=lambda _: list(answers)) as fetcher:

@@ -57,7 +57,7 @@ def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
     answer = client.post("/add", headers={"Authorization": "Bearer the read key"})
 
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
-    assert answer.json["error"] == ['the key "read" lacks the scope write']
+    assert answer.json["error"] == ['API key "read" lacks the scope write']
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="match", error="insufficient_scope", scope="write"'
 
 
@@ -101,11 +101,11 @@ def test_an_unknown_key_costs_nothing_where_none_is_needed(client: FlaskClient) 
     assert client.get("/livez", headers={"Authorization": "Bearer unknown"}).status_code == 200
 
 
-def test_a_path_with_nothing_at_it_says_where_there_is_something(client: FlaskClient) -> None:
+def test_unknown_path_names_the_description(client: FlaskClient) -> None:
     answer = client.get("/")
 
     assert (answer.status_code, answer.json["code"]) == (404, "not_found")
-    assert answer.json["error"] == ["nothing is at /; see /docs"]
+    assert answer.json["error"] == ["not found: /; the API is described at /docs"]
 
 
 def test_a_key_is_no_parameter(client: FlaskClient) -> None:

@@ -108,7 +108,7 @@ def test_the_picture_of_an_item_is_told_by_the_items_own_parameters(client: Flas
 
     assert [one["error"] for one in answer.json["result"]] == [
         ["images[0] or urls[0] is required"],
-        ["urls[1] and images[1] are both given: one of them is enough"],
+        ["urls[1] and images[1] are mutually exclusive"],
     ]
 
 

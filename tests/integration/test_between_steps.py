@@ -15,9 +15,9 @@ from redis.exceptions import ConnectionError  # noqa: A004 - the client's own na
 from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
 from common.errors import QueueUnavailable, StoreUnavailable
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits
 from common.net.fetch import Fetcher
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits
 from common.queue.admission import Admission
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.failures import Failures

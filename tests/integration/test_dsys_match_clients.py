@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from common.pictures.signature import sign
+from common.images.signature import sign
 from common.store.base import Record
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"

@@ -119,7 +119,7 @@ def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticS
 
     written = store.put([record(path, seq) for seq, path in enumerate(answers, 1)])
 
-    held = [Verdict.HELD] * 3
+    held = [Verdict.RETRY] * 3
     assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REJECTED, Verdict.STORED]
     assert [one.reason for one in written] == ["", "trouble 429", "trouble 503", "trouble 500", "trouble 400", ""]
 
@@ -153,7 +153,7 @@ def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
     written = store.put(large(400))
 
     stored = verdicts(written).count(Verdict.STORED)
-    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.HELD] * (400 - stored)
+    assert verdicts(written) == [Verdict.STORED] * stored + [Verdict.RETRY] * (400 - stored)
     assert len(cluster.bodies) == 3
     assert stored > 200
     assert all(one.reason for one in written[stored:])
@@ -180,7 +180,7 @@ def test_a_write_of_which_nothing_is_taken_is_an_error(
         store.put([record("cat.jpg", 1)])
 
     assert type(raised.value) is error
-    assert f"answered {status}: too much at once" in str(raised.value)
+    assert f"returned {status}: too much at once" in str(raised.value)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
 
 def put(store: ElasticStore, item: Record | Tombstone) -> Verdict:
     (written,) = store.put([item])
-    if written.verdict is Verdict.HELD:
+    if written.verdict is Verdict.RETRY:
         raise StoreUnavailable(written.reason)
     return written.verdict
 

@@ -14,7 +14,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Health, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_soon
@@ -95,11 +95,11 @@ def stand(client: Elasticsearch, index: str, how: str) -> None:
 
 
 MISFITS = {
-    "an index": "an index named .* that is not Match's",
-    "an empty alias": "holds something else than pictures",
-    "another's alias": "holds something else than pictures",
-    "several indices": "stands for several indices",
-    "an older mapping": r"does not fit .*metadata is flattened, labels is missing.*make reindex",
+    "an index": "an index named .* that is not an alias of Match",
+    "an empty alias": "which is not an index of images",
+    "another's alias": "which is not an index of images",
+    "several indices": "has several indices",
+    "an older mapping": r"is incompatible .*metadata is flattened, labels is missing.*make reindex",
 }
 
 
@@ -115,7 +115,7 @@ def test_what_stands_under_our_name_is_told_and_left_alone(
         store.prepare()
     (written,) = store.put([record("cat.jpg", 1)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert written.reason == store.health().detail == str(raised.value)
     assert not isinstance(raised.value, StoreUnavailable)
     assert "\n" not in written.reason
@@ -157,7 +157,7 @@ def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index
     client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
     store.prepare()
 
-    assert before == Health(reads=False, writes=False, detail="Elasticsearch answered 503: all shards failed")
+    assert before == Health(reads=False, writes=False, detail="Elasticsearch returned 503: all shards failed")
     assert store.health() == Health(reads=True, writes=True)
     assert store.count() == 0
     store.close()
@@ -173,7 +173,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
     (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]
-    assert "that is not Match's" in line.getMessage()
+    assert "that is not an alias of Match" in line.getMessage()
     assert line.exc_info is None
     store.close()
 
@@ -275,9 +275,7 @@ def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
     with pytest.raises(StoreUnavailable):
         read(torn)
 
-    assert torn.health() == Health(
-        reads=False, writes=False, detail="Elasticsearch: a part of the index did not answer"
-    )
+    assert torn.health() == Health(reads=False, writes=False, detail="Elasticsearch: some shards did not respond")
 
 
 def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_theirs_is(
@@ -289,11 +287,11 @@ def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_
     first = torn.put(records)
     client.indices.put_settings(index=torn.index, settings={"index.routing.allocation.total_shards_per_node": None})
     torn.prepare()
-    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.HELD]
+    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.RETRY]
     second = torn.put(held)
 
-    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.HELD}
-    reasons = {one.reason for one in first if one.verdict is Verdict.HELD}
+    assert {written.verdict for written in first} == {Verdict.STORED, Verdict.RETRY}
+    reasons = {one.reason for one in first if one.verdict is Verdict.RETRY}
     assert [reason.partition("]")[2] for reason in reasons] == ["[1] primary shard is not active Timeout: [1s]"]
     assert {written.verdict for written in second} == {Verdict.STORED}
     torn.refresh()
@@ -306,7 +304,7 @@ def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticSto
 
     (written,) = store.put([record("cat.jpg", 1)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert "no such index" in written.reason
     assert not client.indices.exists(index=store.index)
     with pytest.raises(StoreUnavailable):
@@ -320,7 +318,7 @@ def test_a_read_only_index_holds_writes_and_serves_reads(store: ElasticStore, cl
 
     (written,) = store.put([record("dog.jpg", 2)])
 
-    assert written.verdict is Verdict.HELD
+    assert written.verdict is Verdict.RETRY
     assert list(store.records(["cat.jpg"])) == ["cat.jpg"]
     health = store.health()
     assert (health.reads, health.writes, health.detail) == (True, False, "index.blocks.write")

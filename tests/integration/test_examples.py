@@ -20,7 +20,7 @@ from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, 
 from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
-from common.pictures.signature import sign
+from common.images.signature import sign
 from common.queue.keys import OPEN
 from common.queue.tasks import State
 from common.store.base import Record

@@ -84,7 +84,7 @@ def test_a_silent_store_is_not_ready_and_the_queue_is_still_told(
     ready, seen = client.get("/readyz"), gauges(client)
 
     assert (ready.status_code, ready.json["code"]) == (503, "not_ready")
-    assert ready.json["error"] == ["the store cannot serve searches: no answer within 2 s"]
+    assert ready.json["error"] == ["searches are unavailable: no answer within 2 s"]
     assert ready.json["checks"]["redis"]["ok"] is True
     assert (seen["match_redis_up"], seen["match_store_up"]) == (1, 0)
     assert not silent_store.is_set()

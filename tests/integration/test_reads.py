@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from common.pictures.signature import LENGTH, Signature, sign
+from common.images.signature import LENGTH, Signature, sign
 from common.store.base import Tombstone
 from support.images import upload
 from support.records import record, signature

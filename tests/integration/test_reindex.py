@@ -19,7 +19,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from common.errors import StoreError
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.copying import Copying
@@ -148,7 +148,7 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
                 for path in paths
             ]
             while not stored(outcomes := store.put(items)):
-                held.extend(written.reason for written in outcomes if written.verdict is Verdict.HELD)
+                held.extend(written.reason for written in outcomes if written.verdict is Verdict.RETRY)
                 time.sleep(0.01)
             last |= {item.filepath: item for item in items}
         return last
@@ -174,7 +174,7 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
     assert all("blocked" in reason for reason in held)
 
 
-@pytest.mark.parametrize("at", ["copied", "writes are held"])
+@pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_a_run_that_was_killed_is_taken_up_where_it_ended(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, elasticsearch_url: str, at: str
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
 
     copied = run()
 
-    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.HELD}
+    assert verdicts == {Verdict.STORED if at == "copied" else Verdict.RETRY}
     assert copied <= 1_000 - 200 + len(changes)
     assert {written.verdict for written in store.put(changes)} == {Verdict.STORED}
     assert indices(client, index) == behind(client, index) == [f"{index}-2"]
@@ -201,7 +201,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
     assert list(store.records(["1.jpg", "2.jpg", "new.jpg"])) == ["1.jpg", "new.jpg"]
 
 
-@pytest.mark.parametrize("at", ["copied", "writes are held"])
+@pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_a_run_gives_way_to_one_that_was_started_later(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, at: str
 ) -> None:
@@ -228,7 +228,7 @@ def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
     store.put([record("cat.jpg", 1)])
 
     with pytest.raises(InterruptedError):
-        run(report=raising("writes are held"))
+        run(report=raising("blocks writes"))
 
     assert [written.verdict for written in store.put([record("dog.jpg", 2)])] == [Verdict.STORED]
     assert behind(client, index) == [f"{index}-1"]
@@ -257,11 +257,11 @@ def test_nothing_is_swapped_when_a_picture_is_missing(
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
 
     def lose_one(line: str) -> None:
-        if line.startswith("writes are held"):
+        if line.startswith("blocks writes"):
             lost = {"_id": identity("7.jpg"), "version": 8, "version_type": "external"}
             client.bulk(index=f"{index}-2", operations=[{"delete": lost}])
 
-    with pytest.raises(StoreError, match=r"30 pictures, .* 29: nothing was swapped"):
+    with pytest.raises(StoreError, match=r"30 images, .* 29: nothing was swapped"):
         run(report=lose_one)
 
     assert behind(client, index) == [f"{index}-1"]
@@ -313,7 +313,7 @@ def test_what_is_not_ours_is_not_dropped(
     store.put([record("cat.jpg", 1)])
     client.indices.create(index=f"{index}-theirs", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
 
-    with pytest.raises(StoreError, match="not ours"):
+    with pytest.raises(StoreError, match="is not an alias of Match"):
         run()
 
     assert indices(client, index) == [f"{index}-1", f"{index}-theirs"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Tombstone
 from common.store.sqlite import SqliteStore
 from support.records import record, signature
@@ -21,7 +21,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.base import Record
 from common.store.sqlite import SqliteStore
 path, name, seq = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -188,7 +188,7 @@ def test_only_failed_tasks_are_sent_again(client: FlaskClient, ledger: Ledger) -
 
     assert [answer.status_code for answer in answers] == [409, 409, 404]
     assert [answer.json["code"] for answer in answers] == ["not_failed", "not_failed", "unknown_task"]
-    assert answers[0].json["error"] == ["the task has not failed: it is pending"]
+    assert answers[0].json["error"] == ["the task is pending; only a failed task can be retried"]
 
 
 def test_many_are_sent_again_page_by_page(client: FlaskClient, ledger: Ledger, real_redis: Redis) -> None:
@@ -251,7 +251,7 @@ def test_what_has_begun_or_ended_is_not_cancelled(client: FlaskClient, ledger: L
 
     assert [answer.status_code for answer in answers] == [409, 409, 404]
     assert [answer.json["code"] for answer in answers] == ["not_pending", "not_pending", "unknown_task"]
-    assert answers[0].json["error"] == ["the task is running; only one that is pending can be cancelled"]
+    assert answers[0].json["error"] == ["the task is running; only a pending task can be cancelled"]
 
 
 def test_who_waits_for_a_cancelled_task_is_told(client: FlaskClient, real_redis: Redis) -> None:

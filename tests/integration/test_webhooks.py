@@ -256,7 +256,7 @@ def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
     start(receiver)
     wait_for(parts, tasks, failed_once)
 
-    assert callback(parts, tasks[0]).error == "127.0.0.1 gave no complete answer within 2 s"
+    assert callback(parts, tasks[0]).error == "127.0.0.1 sent no complete response within 2 s"
 
 
 def test_a_receiver_that_was_dead_hears_when_it_lives_again(

@@ -35,7 +35,7 @@ DEADLY = b"\x89PNG\r\n\x1a\n deadly"
 # Stands for a decoder that never returns from C code, for which no harmless picture is known.
 DECODER_THAT_HANGS = f"""
 import sys, time
-from common.pictures.images import decode
+from common.images.decode import decode
 from workers import pipeline
 from workers.__main__ import main
 

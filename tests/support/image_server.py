@@ -5,8 +5,8 @@ from functools import cache
 from time import sleep
 from typing import Any
 
-from common.pictures.images import decode
-from common.pictures.signature import Signature, sign
+from common.images.decode import decode
+from common.images.signature import Signature, sign
 from support.http_servers import Handler, LocalServer
 from support.images import noise
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 from unittest.mock import patch
 
-from common.pictures.images import Picture, decode
+from common.images.decode import DecodedImage, decode
 from workers import pipeline
 from workers.__main__ import main
 
@@ -15,7 +15,7 @@ KILLS = b" this picture ends whoever decodes it"
 HANGS = b" this picture holds whoever decodes it"
 
 
-def decode_or_suffer(data: bytes, *arguments: Any) -> Picture:
+def decode_or_suffer(data: bytes, *arguments: Any) -> DecodedImage:
     if data.endswith(KILLS):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.endswith(HANGS):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from common.pictures.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature
 from common.store.base import Record, Tombstone
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.errors import StoreUnavailable
 from common.store.base import Candidate, Health, Page, Record, Store, Tombstone, Verdict, Written
-from common.store.labels import labels, wanted
+from common.store.labels import labels, required_labels
 from support.waiting import wait_until
 
 
@@ -94,7 +94,7 @@ class MemoryStore:
         return Written(Verdict.STORED)
 
     def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(wanted(where))
+        needed = set(required_labels(where))
         with self.lock:
             found = [
                 item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)

@@ -99,7 +99,7 @@ def test_a_cancelled_task_has_a_callback(ledger: Ledger, outbox: Outbox, fake_re
     assert (ended.task_id, ended.fields["state"]) == (task_id, "cancelled")
 
 
-def test_a_task_without_a_callback_leaves_nothing_in_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
+def test_tasks_without_callback_stay_out_of_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
     [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
 
     end(ledger, [task.id])

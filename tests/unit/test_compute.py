@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from time import sleep
 
-from common.pictures.compute import ComputeSlot
+from common.images.compute import ComputeSlot
 
 STUCK = """
 import signal
-from common.pictures.compute import ComputeSlot
+from common.images.compute import ComputeSlot
 slot = ComputeSlot(timeout_s={timeout_s})
 with slot.hold(), slot.alarm():
     while {stuck}:

@@ -1,9 +1,11 @@
 """Settings: read once, each by its name, and a wrong one is told by that name."""
 
+from dataclasses import fields
+
 import certifi
 import pytest
 
-from common.config import REMOVED, Settings
+from common.config import REMOVED, RENAMED, Settings
 from common.errors import ConfigError
 from common.net.addresses import AllowedTarget
 
@@ -63,6 +65,20 @@ def test_a_ca_file_without_https_is_refused() -> None:
 )
 def test_no_secret_is_shown_with_the_settings(name: str, value: str) -> None:
     assert "c2VjcmV0" not in repr(Settings.from_env({name: value}))
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_former_name_of_a_setting_is_rejected(old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{old} was renamed: set {new} instead$"):
+        Settings.from_env({old: "500"})
+
+
+def test_former_name_without_a_value_is_ignored() -> None:
+    assert Settings.from_env(dict.fromkeys(RENAMED, "")) == Settings.from_env({})
+
+
+def test_every_former_name_has_a_current_one() -> None:
+    assert set(RENAMED.values()) <= {spec.metadata["name"] for spec in fields(Settings)}
 
 
 @pytest.mark.parametrize("replicas", ["0", "2", "0-1", "1-all"])
@@ -187,7 +203,7 @@ def test_a_message_is_lost_after_two_visibility_timeouts_unless_told_otherwise()
     ],
 )
 def test_an_allowed_target_admits_what_it_names(entry: str, admitted: tuple[str, str, int]) -> None:
-    assert AllowedTarget.parse(entry).admits(*admitted)
+    assert AllowedTarget.parse(entry).allows(*admitted)
 
 
 @pytest.mark.parametrize(
@@ -202,4 +218,4 @@ def test_an_allowed_target_admits_what_it_names(entry: str, admitted: tuple[str,
     ],
 )
 def test_an_allowed_target_admits_nothing_else(entry: str, refused: tuple[str, str, int]) -> None:
-    assert not AllowedTarget.parse(entry).admits(*refused)
+    assert not AllowedTarget.parse(entry).allows(*refused)

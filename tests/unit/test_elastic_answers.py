@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import StoreUnavailable
-from common.store.elastic.answers import hits, reason
+from common.store.elastic.responses import hits, reason
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_a_search_that_a_part_of_the_index_did_not_answer_has_no_hits(
 ) -> None:
     response = {"timed_out": timed_out, "_shards": shards, "hits": {"hits": [{"_id": "a"}]}}
 
-    with pytest.raises(StoreUnavailable, match="a part of the index did not answer"):
+    with pytest.raises(StoreUnavailable, match="some shards did not respond"):
         hits(response)
 
 

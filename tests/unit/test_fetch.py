@@ -281,7 +281,7 @@ def fetcher() -> Iterator[Fetcher]:
 
 def refusal(fetcher: Fetcher, url: str) -> str | None:
     try:
-        fetcher.vet(url)
+        fetcher.validate(url)
     except FetchError as error:
         return error.code
     return None
@@ -424,14 +424,14 @@ def test_the_request_names_the_host_that_was_judged(fetcher: Fetcher, url: str, 
 @pytest.mark.parametrize("url", ["http://a:SECRET@x/", "http://[SECRET/", "http://x:1/SECRET?SECRET#SECRET", "SECRET"])
 def test_a_refusal_repeats_no_part_of_the_url_that_may_be_secret(fetcher: Fetcher, url: str) -> None:
     with pytest.raises(FetchError) as caught:
-        fetcher.vet(url)
+        fetcher.validate(url)
 
     assert "SECRET" not in str(caught.value)
 
 
 def test_a_refusal_names_the_host(fetcher: Fetcher) -> None:
-    with pytest.raises(FetchError, match=r"^images\.example may be reached on ports 80 and 443 alone, not on 22$"):
-        fetcher.vet("http://images.example:22/")
+    with pytest.raises(FetchError, match=r"^images\.example may only be reached on ports 80 and 443, not on 22$"):
+        fetcher.validate("http://images.example:22/")
 
 
 def test_a_closed_fetcher_says_so() -> None:

@@ -50,7 +50,7 @@ def ids(messages: list[QueuedTask]) -> list[str]:
     return [message.task_id for message in messages]
 
 
-def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_attempt(ledger: Ledger) -> None:
+def test_a_task_without_a_slot_waits(ledger: Ledger) -> None:
     first, second = accept_urls(ledger, 2)
 
     claims = [ledger.begin(first.id), ledger.begin(second.id)]
@@ -61,20 +61,20 @@ def test_beyond_its_places_a_host_is_waited_for_without_that_counting_as_an_atte
     assert (waiting.state, waiting.attempts) == (State.PENDING, 0)
 
 
-def test_other_hosts_are_not_waited_for(ledger: Ledger) -> None:
+def test_other_hosts_have_slots_of_their_own(ledger: Ledger) -> None:
     [busy], [other] = accept_urls(ledger, 1), accept_urls(ledger, 1, host="other.example")
     begin(ledger, busy)
 
     assert begin(ledger, other).host == "other.example"
 
 
-def test_uploads_wait_for_no_host(ledger: Ledger) -> None:
+def test_uploads_need_no_slot(ledger: Ledger) -> None:
     uploads = enqueue(ledger, [AddItem(filepath=f"{n}", upload_id="bytes") for n in range(3)], queue=SINGLE_QUEUE)
 
     assert [begin(ledger, task).host for task in uploads] == [None] * 3
 
 
-def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots) -> None:
+def test_a_released_slot_goes_to_the_oldest_request(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(third.id)
@@ -85,7 +85,7 @@ def test_who_leaves_lets_the_oldest_request_in(ledger: Ledger, slots: HostSlots)
     assert ids(woken) == [second.id]
 
 
-def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: HostSlots) -> None:
+def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: HostSlots) -> None:
     [running], [batch], [single] = (
         accept_urls(ledger, 1),
         accept_urls(ledger, 1, queue=BATCH_QUEUE),
@@ -100,7 +100,7 @@ def test_single_adds_are_let_in_before_older_batch_work(ledger: Ledger, slots: H
     assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
 
 
-def test_a_place_given_to_one_that_waited_is_taken_by_nobody_else(ledger: Ledger, slots: HostSlots) -> None:
+def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -125,14 +125,14 @@ def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Call
     assert slots.waiting_hosts(limit=9) == []
 
 
-def test_a_redelivered_task_has_its_place_still(ledger: Ledger) -> None:
+def test_a_redelivered_task_keeps_its_slot(ledger: Ledger) -> None:
     [task] = accept_urls(ledger, 1)
     begin(ledger, task)
 
     assert begin(ledger, task).host == HOST
 
 
-def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
+def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -142,9 +142,7 @@ def test_cancelled_work_is_not_let_in(ledger: Ledger, slots: HostSlots) -> None:
     assert ids(slots.release(HOST, first.id)) == [third.id]
 
 
-def test_places_of_a_worker_that_died_are_given_to_who_waits(
-    fake_redis: Redis, ledger: Ledger, slots: HostSlots
-) -> None:
+def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     first, second = accept_urls(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -158,7 +156,7 @@ def test_places_of_a_worker_that_died_are_given_to_who_waits(
     assert sent == [([second.id], "match-front")]
 
 
-def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Redis) -> None:
+def test_removing_the_limit_admits_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
     tasks = accept_urls(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)
@@ -168,7 +166,7 @@ def test_without_a_limit_any_more_all_are_let_in(ledger: Ledger, fake_redis: Red
     assert sorted(ids(woken)) == sorted(task.id for task in tasks[1:])
 
 
-def test_what_waits_for_its_host_is_not_taken_for_lost(ledger: Ledger, fake_redis: Redis) -> None:
+def test_tasks_waiting_for_a_slot_are_not_lost(ledger: Ledger, fake_redis: Redis) -> None:
     first, second = accept_urls(ledger, 2)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -191,7 +189,7 @@ def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fa
     assert not fake_redis.exists(SLOTS + HOST)
 
 
-def test_a_place_is_given_back_when_the_download_fails(ledger: Ledger, slots: HostSlots) -> None:
+def test_a_failed_download_releases_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second = accept_urls(ledger, 2)
     claim = begin(ledger, first)
     ledger.begin(second.id)

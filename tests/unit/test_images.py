@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import ImageError
-from common.pictures.formats import SNIFFED_BYTES, looks_like_picture
-from common.pictures.images import Limits, decode
-from common.pictures.signature import LENGTH, distance, expand, is_featureless, sign
+from common.images.decode import Limits, decode
+from common.images.formats import SNIFFED_BYTES, looks_like_image
+from common.images.signature import LENGTH, distance, expand, is_featureless, sign
 
 Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
 
@@ -328,7 +328,7 @@ def test_messages_show_nothing_of_the_inside() -> None:
     with pytest.raises(ImageError) as caught:
         decode(b"\x89PNG\r\n\x1a\n" + bytes(100))
 
-    assert str(caught.value) == "the PNG picture is broken, or of a kind that is not read"
+    assert str(caught.value) == "the PNG image is broken, or of an unsupported variant"
 
 
 def test_memory_that_runs_out_is_a_reason_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,20 +355,20 @@ def test_many_threads_may_decode_at_once(photo: NDArray[np.uint8]) -> None:
 def test_the_first_bytes_tell_a_picture(kind: str) -> None:
     data = saved(image_of("RGB", (8, 8)), kind)
 
-    assert looks_like_picture(data[:SNIFFED_BYTES])
+    assert looks_like_image(data[:SNIFFED_BYTES])
 
 
 @pytest.mark.parametrize("head", [b"", b"<html>", b"<svg xmlns=", b"%!PS-Adobe", b"PK\x03\x04", b"RIFF....WAVE"])
 def test_the_first_bytes_tell_what_is_none(head: bytes) -> None:
-    assert not looks_like_picture(head)
+    assert not looks_like_image(head)
 
 
 ONE_AFTER_ANOTHER = """
 import json, resource, sys, warnings
 from pathlib import Path
 from common.errors import ImageError
-from common.pictures.images import decode
-from common.pictures.signature import sign
+from common.images.decode import decode
+from common.images.signature import sign
 warnings.simplefilter("ignore")
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 outcomes = {}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from api.access.keys import LOOK_EVERY_S, Keyring, Scope, parse
+from api.access.keys import CHECK_EVERY_S, Keyring, Scope, parse
 from api.new_key import new_key, table
 from api.routes import ENDPOINTS, SUBJECTS
-from api.routes.docs import endpoints
+from api.routes.docs import FILES, endpoints
 from common.config import Settings
 from common.errors import ConfigError
 
@@ -26,7 +26,7 @@ class Clock:
         return self.now
 
     def pass_by(self) -> None:
-        self.now += LOOK_EVERY_S
+        self.now += CHECK_EVERY_S
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_broken_file_keeps_the_last_keys_and_is_told_once_a_minute(
         assert keyring.find("first") is not None
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    assert "its last keys stay valid" in caplog.text
+    assert "the previous keys stay in use" in caplog.text
 
 
 def test_a_file_that_is_mended_is_read(file: Path, clock: Clock) -> None:
@@ -117,18 +117,18 @@ GOOD = 'name = "a"\nsha256 = "' + "0" * 64 + '"\nscopes = ["read"]\n'
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", r"must hold \[\[keys\]\]"),
-        ("[other]\n", r"must hold \[\[keys\]\]"),
-        ("keys = []\n", r"must hold \[\[keys\]\]"),
+        ("", r"must contain \[\[keys\]\]"),
+        ("[other]\n", r"must contain \[\[keys\]\]"),
+        ("keys = []\n", r"must contain \[\[keys\]\]"),
         ("keys = [1]\n", "key 1 must have name, sha256 and scopes"),
-        ("secret", "is no TOML"),
+        ("secret", "invalid TOML"),
         (f"[[keys]]\n{GOOD}more = 1\n", "and nothing else"),
-        ("[[keys]]\n" + GOOD.replace('"a"', '"a b"'), "needs a name"),
+        ("[[keys]]\n" + GOOD.replace('"a"', '"a b"'), "name must have"),
         ("[[keys]]\n" + GOOD.replace("0" * 64, "match_secret"), "64 hexadecimal digits"),
         ("[[keys]]\n" + GOOD.replace('["read"]', "[]"), "scopes must be some of read, write, admin"),
         ("[[keys]]\n" + GOOD.replace('"read"', '"root"'), "scopes must be"),
-        (f"[[keys]]\n{GOOD}[[keys]]\n{GOOD}", "the same name twice"),
-        (f"[[keys]]\n{GOOD}[[keys]]\n" + GOOD.replace('"a"', '"b"'), "the same sha256 twice"),
+        (f"[[keys]]\n{GOOD}[[keys]]\n{GOOD}", "two keys have the same name"),
+        (f"[[keys]]\n{GOOD}[[keys]]\n" + GOOD.replace('"a"', '"b"'), "two keys have the same sha256"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_without_what_stands_in_it(text: str, reason: str) -> None:
@@ -182,4 +182,5 @@ def test_every_endpoint_says_which_scope_it_needs() -> None:
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         "retry_tasks": Scope.ADMIN,
         **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),
+        **dict.fromkeys((f"docs/{name}" for name in FILES), None),
     }

@@ -53,7 +53,7 @@ def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
     assert (claim.filepath, claim.url, claim.upload_id, claim.metadata) == (JOB.filepath, JOB.url, None, JOB.metadata)
 
 
-def test_what_a_job_came_from_goes_with_it_and_its_task_names_the_request(ledger: Ledger) -> None:
+def test_a_task_keeps_its_request_and_trace(ledger: Ledger) -> None:
     context = RequestContext(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     [accepted] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE, context=context)
 
@@ -83,7 +83,7 @@ def test_ended_tasks_are_counted_by_state_and_code(fake_redis: Redis, ledger: Le
     assert fake_redis.hgetall(ENDED) == {b"succeeded:": b"2", b"failed:http_status": b"1", b"cancelled:": b"1"}
 
 
-def test_each_request_has_a_later_place_than_the_one_before(ledger: Ledger, sequence: SequenceNumbers) -> None:
+def test_sequence_numbers_rise_from_request_to_request(ledger: Ledger, sequence: SequenceNumbers) -> None:
     accepted = enqueue(ledger, [JOB, JOB, JOB], queue=SINGLE_QUEUE)
 
     seqs = [task.seq for task in accepted] + [sequence.next(), sequence.next()]
@@ -212,9 +212,7 @@ def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
     assert ledger.open_count() == 10
 
 
-def test_unsurvived_entries_into_the_decoder_are_counted_until_one_is_survived(
-    ledger: Ledger, decode_attempts: DecodeAttempts
-) -> None:
+def test_decode_attempts_are_counted_until_cleared(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
     [task_id] = accept(ledger, JOB)
 
     deaths = [decode_attempts.start(task_id), decode_attempts.start(task_id)]
@@ -248,9 +246,7 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
     assert ledger.begin("nobody") is None
 
 
-def test_a_sent_stamp_never_opens_a_closed_task_again(
-    ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
-) -> None:
+def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
     [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
     ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
@@ -262,11 +258,9 @@ def test_a_sent_stamp_never_opens_a_closed_task_again(
     assert ledger.open_count() == 0
 
 
-def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
-    ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis
-) -> None:
+def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
     [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
-    found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, at=task.accepted)]
+    found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
     first, second = stale_tasks.touch(found, at=now), stale_tasks.touch(found, at=now)
@@ -275,7 +269,7 @@ def test_a_message_is_sent_again_by_the_first_to_find_it_gone(
     assert second == []
 
 
-def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger: Ledger) -> None:
+def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Ledger) -> None:
     [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
     fail(ledger, task.id)
 
@@ -290,9 +284,7 @@ def test_failed_work_is_open_again_with_its_old_place(fake_redis: Redis, ledger:
     assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
 
 
-def test_a_picture_that_ended_its_workers_has_all_its_chances_again(
-    ledger: Ledger, decode_attempts: DecodeAttempts
-) -> None:
+def test_a_retry_clears_decode_attempts(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
     [task_id] = accept(ledger, JOB)
     decode_attempts.start(task_id)
     fail(ledger, task_id)
@@ -315,7 +307,7 @@ def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
     assert outcomes[5] is RetryRejected.NOT_FAILED
 
 
-def test_what_a_forgotten_deletion_may_outrank_is_not_opened_again(fake_redis: Redis, ledger: Ledger) -> None:
+def test_tasks_older_than_tombstones_are_not_retried(fake_redis: Redis, ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
     fail(ledger, task_id)
     fake_redis.hset(TASK + task_id, "accepted", now_ms(fake_redis) - 601_000)
@@ -378,7 +370,7 @@ def test_a_walk_continues_after_its_last_task_left(ledger: Ledger, fake_redis: R
 
 
 def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
-    [task_id] = accept(ledger)
+    [task_id] = accept(ledger, JOB)
 
     fail(ledger, task_id, code="image_ends_worker")
 

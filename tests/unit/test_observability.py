@@ -25,7 +25,7 @@ from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
-from dev import promtool
+from dev.promtool import PROMTOOL
 from support.tasks import enqueue
 from workers.instrumentation import Instrumentation
 
@@ -193,7 +193,7 @@ def test_every_alert_is_tried() -> None:
 
 @pytest.fixture
 def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
-    program = promtool.find() or give_up("no promtool: `make promtool` builds it where Go is")
+    program = PROMTOOL.find() or give_up("no promtool: `make promtool` builds it where Go is")
 
     def run(*words: str) -> str:
         done = subprocess.run([program, *words], check=False, capture_output=True, text=True, timeout=60)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from common.pictures.orientations import ORIENTATIONS, turn
-from common.pictures.signature import LENGTH, Signature, distance, sign
+from common.images.orientations import ORIENTATIONS, turn
+from common.images.signature import LENGTH, Signature, distance, sign
 
 signatures = arrays(np.int8, LENGTH, elements=st.integers(-2, 2))
 every_orientation = pytest.mark.parametrize("name", ORIENTATIONS)

@@ -12,9 +12,9 @@ from redis import Redis
 
 from common.config import Settings
 from common.errors import FetchError, QueueUnavailable, StoreUnavailable
-from common.pictures.compute import ComputeSlot
-from common.pictures.images import Limits, decode
-from common.pictures.signature import sign
+from common.images.compute import ComputeSlot
+from common.images.decode import Limits, decode
+from common.images.signature import sign
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 from werkzeug.test import EnvironBuilder
 
+from api.forms import requests
 from api.forms.parameters import (
     Boolean,
     Cursor,
@@ -27,9 +28,9 @@ from api.forms.parameters import (
     Whole,
     cursor,
 )
-from api.forms.reading import StrictRequest, TooLarge, UnsupportedBody, parse
+from api.forms.reading import StrictRequest, UnsupportedBody, parse
 from api.forms.reading import read as read_request
-from api.forms.sources import Pictured
+from api.forms.sources import WithImage
 from common.config import Settings
 from common.errors import InputError
 
@@ -98,8 +99,8 @@ def test_parameters_come_by_form_and_by_query(read: Read) -> None:
 
 
 def test_a_picture_comes_by_upload_or_by_url(read: Read) -> None:
-    by_upload = read({"image": file(b"bytes")}, types=(Pictured,)).source
-    by_url = read({"url": " http://a.org/cat.jpg "}, types=(Pictured,)).source
+    by_upload = read({"image": file(b"bytes")}, types=(WithImage,)).source
+    by_url = read({"url": " http://a.org/cat.jpg "}, types=(WithImage,)).source
 
     assert (by_upload.field, by_upload.data, by_upload.url) == ("image", b"bytes", None)
     assert (by_url.field, by_url.data, by_url.url) == ("url", None, "http://a.org/cat.jpg")
@@ -109,8 +110,8 @@ def test_the_files_of_a_form_that_breaks_off_are_closed() -> None:
     body = b"--x\r\nContent-Disposition: form-data; name=image; filename=a\r\n\r\nabc"
     environ = EnvironBuilder(method="POST", data=body, content_type="multipart/form-data; boundary=x").get_environ()
 
-    with closing(StrictRequest(environ)) as request, pytest.raises(InputError, match="not the form"):
-        read_request(request, (Pictured,), SETTINGS)
+    with closing(StrictRequest(environ)) as request, pytest.raises(InputError, match="not a valid form"):
+        read_request(request, (WithImage,), SETTINGS)
 
     assert [file.closed for file in request._opened] == [True]
 
@@ -118,7 +119,7 @@ def test_the_files_of_a_form_that_breaks_off_are_closed() -> None:
 def test_a_browsers_empty_file_field_is_no_picture(read: Read) -> None:
     data = {"image": file(b"", name=""), "url": "http://a.org"}
 
-    given = read(data, types=(Pictured,), content_type="multipart/form-data")
+    given = read(data, types=(WithImage,), content_type="multipart/form-data")
 
     assert given.source.url == "http://a.org"
 
@@ -141,7 +142,7 @@ def test_a_browsers_empty_file_field_is_no_picture(read: Read) -> None:
 )
 def test_a_wrong_picture_names_its_field(read: Read, data: dict[str, Any], query: str, field: str, code: str) -> None:
     with pytest.raises(InputError) as error:
-        read(data, query=query, types=(Pictured,))
+        read(data, query=query, types=(WithImage,))
 
     assert (error.value.field, error.value.code) == (field, code)
 
@@ -151,9 +152,11 @@ def test_an_unknown_parameter_is_told_the_nearest_one(read: Read) -> None:
         read({"file_path": "cat.jpg"})
 
 
-def test_too_large_a_picture_has_an_error_of_its_own(read: Read) -> None:
-    with pytest.raises(TooLarge):
-        read({"image": file(b"x" * (MOST + 1))}, types=(Pictured,))
+def test_too_large_an_image_has_its_own_code(read: Read) -> None:
+    with pytest.raises(InputError, match="image is larger than") as error:
+        read({"image": file(b"x" * (MOST + 1))}, types=(WithImage,))
+
+    assert error.value.code == "too_large"
 
 
 def test_a_body_that_is_no_form_is_told_so(read: Read) -> None:
@@ -201,7 +204,7 @@ def test_a_name_that_is_like_none_is_told_with_those_that_the_endpoint_takes(rea
     told = str(error.value)
     assert "did you mean" not in told
     assert told.endswith(
-        "is not a parameter of this endpoint; it takes " + ", ".join(sorted({*One.plain, *One.keyed.values()}))
+        "is not a parameter of this endpoint; it accepts " + ", ".join(sorted({*One.plain, *One.keyed.values()}))
     )
 
 
@@ -221,13 +224,24 @@ def test_text_that_comes_as_a_file_is_told(read: Read) -> None:
 
 
 def test_what_stands_in_the_path_is_no_parameter(read: Read) -> None:
-    with pytest.raises(InputError, match="id is not a parameter of this endpoint; it takes filepath"):
+    with pytest.raises(InputError, match="id is not a parameter of this endpoint; it accepts filepath"):
         read({"id": "7"}, types=(Named,))
 
 
 @pytest.mark.parametrize("value", [{}, {"a": 1, "b": [None, True, {"c": "ä"}]}, {"n": -1.5e300}, {"": ""}])
 def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
     assert parse(One, {"metadata": json.dumps(value)}, SETTINGS).metadata == value
+
+
+@pytest.mark.parametrize("text", ["null", " null\n"])
+def test_metadata_null_is_absent_metadata(text: str) -> None:
+    assert parse(One, {"metadata": text}, SETTINGS).metadata is None
+
+
+def test_metadata_null_in_a_line_is_absent_metadata() -> None:
+    values = {"url": "http://example.org/a.jpg", "filepath": "a.jpg", "metadata": None}
+
+    assert parse(requests.Line, values, SETTINGS).metadata is None
 
 
 @pytest.mark.parametrize(
@@ -237,7 +251,6 @@ def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
         "{",
         "[]",
         '"text"',
-        "null",
         "7",
         "{'a': 1}",
         '{"a": NaN}',
@@ -269,7 +282,7 @@ def test_whatever_metadata_a_client_sends_it_is_an_object_or_an_error(text: str)
         value = parse(One, {"metadata": text}, SETTINGS).metadata
     except InputError:
         return
-    assert isinstance(value, dict)
+    assert isinstance(value, dict) or (value is None and text.strip() == "null")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +335,7 @@ def test_a_cursor_that_was_given_out_is_read_again(read: Read) -> None:
     ],
 )
 def test_a_damaged_or_strange_cursor_is_told(read: Read, given: str) -> None:
-    with pytest.raises(InputError, match="cursor must be empty or a cursor that this list gave out"):
+    with pytest.raises(InputError, match="cursor must be empty or the cursor of a previous reply"):
         read({"cursor": given})
 
 
@@ -379,7 +392,7 @@ def test_an_endpoint_of_several_forms_takes_the_one_that_knows_all_names(read: R
 
 
 def test_parameters_of_two_forms_cannot_stand_together(read: Read) -> None:
-    with pytest.raises(InputError, match=r"filepaths\[0\] cannot be given together with filepath"):
+    with pytest.raises(InputError, match=r"filepaths\[0\] cannot be combined with filepath"):
         read({"filepath": "a", "filepaths[0]": "a"}, types=(Named, Many))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.pictures.signature import LENGTH, distances
+from common.images.signature import LENGTH, distances
 from common.store.sqlite.scan import Scan
 
 Alive = dict[int, NDArray[np.int8]]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.pictures.images import Picture
-from common.pictures.orientations import ORIENTATIONS, turn
-from common.pictures.signature import LENGTH, Signature, distance, sign
+from common.images.decode import DecodedImage
+from common.images.orientations import ORIENTATIONS, turn
+from common.images.signature import LENGTH, Signature, distance, sign
 from common.search import CUTOFF, TURNED_CUTOFF, compare, search
 from common.store.base import Record, Tombstone
 
@@ -21,8 +21,8 @@ def record(filepath: str, *signatures: Signature, **metadata: str) -> Record:
     return Record(filepath=filepath, seq=1, signatures=signatures, metadata=metadata, added=0, width=9, height=9)
 
 
-def picture(pixels: NDArray[np.uint8]) -> Picture:
-    return Picture(pixels, pixels.shape[1], pixels.shape[0])
+def picture(pixels: NDArray[np.uint8]) -> DecodedImage:
+    return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from image_match.goldberg import ImageSignature
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.pictures.signature import LENGTH, Signature, distance, distances, expand, is_featureless, score, sign
+from common.images.signature import LENGTH, Signature, distance, distances, expand, is_featureless, score, sign
 
 Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
 

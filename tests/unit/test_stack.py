@@ -1,20 +1,25 @@
-"""The stack of `make dev`: which of its programs are started again, and what it says."""
+"""The stack of `make dev`: restarts, messages, metrics."""
 
+import json
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common.config import Settings
 from common.startup import WRONG_SETTING
-from dev.greeting import demo_command, reached_at
+from dev.greeting import demo_command, local_address
 from dev.programs import CannotStart, Program, Running
-from dev.stack import flower, local_settings
+from dev.scrape_targets import WORKER_METRICS_PORT, worker_ports, write_targets
+from dev.stack import flower, local_settings, programs
 from support.waiting import wait_until
 
 WITHIN_S = 20
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -35,19 +40,19 @@ def look_until_started_again(running: Running) -> None:
     wait_until(is_another, "it is started again")
 
 
-def test_a_program_whose_first_start_finds_a_wrong_setting_ends_the_stack_with_its_last_line(tmp_path: Path) -> None:
+def test_invalid_setting_at_first_start_stops_the_stack(tmp_path: Path) -> None:
     code = f"import sys; print('before'); print('match api: PORT must be'); sys.exit({WRONG_SETTING})"
 
     with started(code, tmp_path) as running, pytest.raises(CannotStart, match=r"^match api: PORT must be$"):
         look_until_started_again(running)
 
 
-def test_a_program_that_ends_otherwise_is_started_again(tmp_path: Path) -> None:
+def test_program_that_exits_is_restarted(tmp_path: Path) -> None:
     with started("raise SystemExit(1)", tmp_path) as running:
         look_until_started_again(running)
 
 
-def test_a_program_that_began_well_is_started_again_even_over_a_wrong_setting(tmp_path: Path) -> None:
+def test_invalid_setting_after_first_start_is_retried(tmp_path: Path) -> None:
     code = f"import os, sys; seen = os.path.exists('{tmp_path}/seen'); open('{tmp_path}/seen', 'w').close(); "
     code += f"sys.exit({WRONG_SETTING} if seen else 1)"
 
@@ -59,17 +64,17 @@ def test_a_program_that_began_well_is_started_again_even_over_a_wrong_setting(tm
 @pytest.mark.parametrize(
     ("environ", "address", "command"),
     [
-        ({}, "http://127.0.0.1:8888", "make demo"),
-        ({"PORT": "28310"}, "http://127.0.0.1:28310", "PORT=28310 make demo"),
-        ({"MATCH_API_KEYS_FILE": "/keys"}, "http://127.0.0.1:8888", "KEY=… make demo"),
-        ({"MATCH_API_HOST": "0.0.0.0"}, "http://127.0.0.1:8888", "make demo"),  # noqa: S104 - not listened on
-        ({"MATCH_API_HOST": "::1"}, "http://[::1]:8888", "MATCH_API_HOST=::1 make demo"),
+        ({}, "127.0.0.1:8888", "make demo"),
+        ({"PORT": "28310"}, "127.0.0.1:28310", "PORT=28310 make demo"),
+        ({"MATCH_API_KEYS_FILE": "/keys"}, "127.0.0.1:8888", "KEY=… make demo"),
+        ({"MATCH_API_HOST": "0.0.0.0"}, "127.0.0.1:8888", "make demo"),  # noqa: S104 - not listened on
+        ({"MATCH_API_HOST": "::1"}, "[::1]:8888", "MATCH_API_HOST=::1 make demo"),
     ],
 )
-def test_it_says_how_this_very_stack_is_tried(environ: dict[str, str], address: str, command: str) -> None:
+def test_demo_command_fits_the_settings(environ: dict[str, str], address: str, command: str) -> None:
     settings: Settings = local_settings(environ)
 
-    assert (reached_at(settings), demo_command(settings)) == (address, command)
+    assert (local_address(settings), demo_command(settings)) == (address, command)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +88,42 @@ def test_flower_checks_the_certificate_of_a_redis_by_tls(redis_url: str, broker_
     settings = Settings.from_env({"REDIS_URL": redis_url})
 
     assert flower(settings, 5555).environment["CELERY_BROKER_URL"] == broker_url
+
+
+def test_workers_get_distinct_free_metrics_ports() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        first: int = used.getsockname()[1]
+        taken = first + 1
+
+        ports = worker_ports(first, 3, taken=[taken])
+
+    assert len({*ports, first, taken}) == 5
+
+
+def test_workers_serve_metrics_unless_port_is_zero() -> None:
+    by_default, off = (local_settings(env).worker_metrics_port for env in ({}, {"MATCH_WORKER_METRICS_PORT": "0"}))
+
+    assert (by_default, off) == (WORKER_METRICS_PORT, 0)
+    assert worker_ports(off, 2, taken=[]) == [0, 0]
+
+
+def test_each_worker_serves_metrics_on_its_port() -> None:
+    _api, *workers = programs(local_settings({}), metrics_ports=[9500, 9502])
+
+    assert [worker.environment["MATCH_WORKER_METRICS_PORT"] for worker in workers] == ["9500", "9502"]
+
+
+def test_prometheus_reads_the_targets_of_make_dev(tmp_path: Path) -> None:
+    config = tmp_path / "observability" / "prometheus" / "prometheus.yml"
+    jobs = yaml.safe_load((ROOT / config.relative_to(tmp_path)).read_text())["scrape_configs"]
+    home = tmp_path / local_settings({}).home
+    home.mkdir()
+
+    write_targets(home, api="127.0.0.1:8888", worker_ports=[9464, 9466, 0])
+
+    files = {job["job_name"]: config.parent / job["file_sd_configs"][0]["files"][0] for job in jobs}
+    targets = {name: json.loads(file.resolve().read_text()) for name, file in files.items()}
+    assert targets == {
+        "match": [{"targets": ["127.0.0.1:8888"]}],
+        "match-worker": [{"targets": ["127.0.0.1:9464", "127.0.0.1:9466"]}],
+    }

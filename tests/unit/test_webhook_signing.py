@@ -41,7 +41,7 @@ def test_what_is_no_secret_stops_the_start_and_is_not_told(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({"MATCH_WEBHOOK_SECRET": text})
 
-    assert str(caught.value).startswith("MATCH_WEBHOOK_SECRET must hold secrets that are whsec_")
+    assert str(caught.value).startswith("MATCH_WEBHOOK_SECRET must contain secrets of the form whsec_")
     assert "c2hvcnQ" not in str(caught.value)
 
 
@@ -60,7 +60,7 @@ def test_secrets_by_variable_and_by_file_are_a_contradiction(tmp_path: Path) -> 
     file = tmp_path / "secrets"
     file.write_text(SECRET)
 
-    with pytest.raises(ConfigError, match="cannot stand beside"):
+    with pytest.raises(ConfigError, match="cannot be combined with"):
         Settings.from_env({"MATCH_WEBHOOK_SECRET": SECRET, "MATCH_WEBHOOK_SECRET_FILE": f"{file}"})
 
 

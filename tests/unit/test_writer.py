@@ -148,7 +148,7 @@ def test_records_wait_for_a_store_that_is_away(
 def test_a_held_record_is_written_again(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([[Written(Verdict.HELD, "429")], [Written(Verdict.STORED)]])
+    answers = iter([[Written(Verdict.RETRY, "429")], [Written(Verdict.STORED)]])
     monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
 
     assert start().write(claims[0], record(claims[0])) is State.SUCCEEDED
@@ -170,7 +170,7 @@ def test_pauses_grow_while_the_store_takes_nothing(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
-    answers = iter([[Written(Verdict.HELD, "429")]] * 7 + [[Written(Verdict.STORED)]])
+    answers = iter([[Written(Verdict.RETRY, "429")]] * 7 + [[Written(Verdict.STORED)]])
     monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
     writer = start()
 
@@ -185,7 +185,7 @@ def test_pauses_stay_short_while_the_store_takes_some(
     monkeypatch.setattr("workers.writer.Event", Pauses)
     some = iter([Written(Verdict.STORED)] * 7)
     monkeypatch.setattr(
-        memory_store, "put", lambda items: [next(some), *[Written(Verdict.HELD, "429")] * (len(items) - 1)]
+        memory_store, "put", lambda items: [next(some), *[Written(Verdict.RETRY, "429")] * (len(items) - 1)]
     )
     writer = start(linger_s=0.3, most=7)
 

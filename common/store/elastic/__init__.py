@@ -1,4 +1,4 @@
-"""The store that carries Match beyond one machine: an Elasticsearch index of bit vectors, signatures and metadata."""
+"""The store in Elasticsearch: an index of bit vectors, signatures and metadata, for more than one machine."""
 
 from common.store.elastic.mapping import Shape
 from common.store.elastic.store import ElasticStore

@@ -1,4 +1,4 @@
-"""Bulk writes: many actions in bodies of bounded size, and what became of each."""
+"""Bulk requests: many actions in bodies of bounded size, and the result of each."""
 
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
@@ -6,49 +6,49 @@ from http import HTTPStatus
 from elasticsearch import Elasticsearch
 
 from common.store.base import Verdict, Written
-from common.store.elastic.answers import UNAVAILABLE, Json, our_errors, reason
+from common.store.elastic.responses import UNAVAILABLE, Json, reason, wrap_errors
 
-# So long a bulk waits for a shard that is away, before it answers for all. Elasticsearch's own minute is longer than
-# anybody waits for the answer: what was stored would not be confirmed either.
+# How long a bulk request waits for an unavailable shard. It delays the response for all items. Elasticsearch's default
+# of a minute exceeds our time-out, which would lose the confirmation of the stored items.
 SHARD_WITHIN_S = 5
-# Bodies stay far below http.max_content_length (100 MiB): a node holds each in memory. A record with the largest
-# metadata that a request may bring takes some 2 MiB with its labels, mostly far less.
+# Far below http.max_content_length (100 MiB): a node keeps each body in memory. A record with the largest metadata that
+# a request may contain takes about 2 MiB with its labels, mostly far less.
 BULK_BYTES = 8 * 1024 * 1024
 
 
 def action(name: str, document_id: str, version: int) -> str:
-    """Return a bulk's line for one document."""
-    # external_gte: a redelivery is written again, anything older is a conflict.
+    """Return the action line for one document."""
+    # external_gte: a redelivered item is written again, an older one is a conflict.
     return f'{{"{name}":{{"_id":"{document_id}","version":{version},"version_type":"external_gte"}}}}'
 
 
 def bulk(client: Elasticsearch, alias: str, lines: Iterable[str]) -> Iterator[Json]:
-    """Send actions in bodies of bounded size, one after the other, and yield each action's result."""
+    """Send actions in bodies of bounded size, one after the other, and yield the result of each action."""
     for body in _bodies(lines):
-        with our_errors():
-            answer = client.bulk(
+        with wrap_errors():
+            response = client.bulk(
                 index=alias,
-                # Else a missing index would be made up, with guessed fields.
+                # Otherwise Elasticsearch would create a missing index with guessed fields.
                 require_alias=True,
                 timeout=f"{SHARD_WITHIN_S}s",
-                operations=body,  # type: ignore[arg-type] # the client sends strings as they are
+                operations=body,  # type: ignore[arg-type] # the client sends strings unchanged
             )
-        for item in answer["items"]:
+        for item in response["items"]:
             yield from item.values()
 
 
 def written(result: Json) -> Written:
-    """Read one item's result in the answer of a bulk."""
+    """Return the outcome of one item in a bulk response."""
     status = result["status"]
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return Written(Verdict.STORED)
     if status == HTTPStatus.CONFLICT:
         return Written(Verdict.SUPERSEDED)
-    return Written(Verdict.HELD if status in UNAVAILABLE else Verdict.REJECTED, reason(result["error"]))
+    return Written(Verdict.RETRY if status in UNAVAILABLE else Verdict.REJECTED, reason(result["error"]))
 
 
 def _bodies(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Group lines so that no body is larger than BULK_BYTES, save for a line that is so alone."""
+    """Group lines so that no body exceeds BULK_BYTES, except one of a single line."""
     body: list[str] = []
     size = 0
     for line in lines:

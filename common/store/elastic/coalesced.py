@@ -1,4 +1,4 @@
-"""One action for many callers at once."""
+"""One run of an action for many concurrent callers."""
 
 import threading
 from collections.abc import Callable
@@ -15,13 +15,13 @@ class Coalesced:
         self._next: Future[None] | None = None
 
     def __call__(self) -> None:
-        """Return, or raise, as the run did; at most one run waits behind the one that goes on."""
+        """Return or raise like the run; at most one run waits behind the current one."""
         with self._lock:
             leads = self._next is None
             run = self._next = self._next or Future()
         if leads:
             with self._running:
-                # From here on a caller is too late for this run.
+                # A later caller needs the next run.
                 with self._lock:
                     self._next = None
                 self._lead(run)
@@ -30,7 +30,7 @@ class Coalesced:
     def _lead(self, run: Future[None]) -> None:
         try:
             self._action()
-        except BaseException as error:  # noqa: BLE001 - handed to every caller, this one included
+        except BaseException as error:  # noqa: BLE001 - raised again in every caller, including this one
             run.set_exception(error)
         else:
             run.set_result(None)

@@ -1,4 +1,4 @@
-"""The connection to Elasticsearch: its hosts and credentials, and whether it is an Elasticsearch that we can use."""
+"""The connection to Elasticsearch: hosts, credentials, and the check of the server's version."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,18 +16,18 @@ from common.circuit_breaker import CircuitBreaker
 from common.errors import StoreError
 
 DEFAULT_PORT = 9200
-# One connection a thread of the busiest process; those above it would be opened and thrown away.
+# One connection per thread of the busiest process; excess connections would be closed after one use.
 CONNECTIONS = 32
-# A machine that is gone answers nothing at all. A packet lost on the way to one that lives is sent again after 1 s.
+# A dead machine sends nothing. To a live one, a lost SYN is sent again after 1 s.
 CONNECT_WITHIN_S = 3.0
-# The client speaks to servers of its own major version and later; bit vectors would need 8.15.
+# The client supports servers of its own major version and later; bit vectors need only 8.15.
 OLDEST_MAJOR = 9
 
 
 class _Host(Urllib3HttpNode):
-    """A host that is passed over when it takes no connection or is silent, however long its answers may take."""
+    """A host that is skipped while it does not respond, although a slow response may take long."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
         super().__init__(*args, **kwargs)
         self._breaker = CircuitBreaker()
 
@@ -41,25 +41,25 @@ class _Host(Urllib3HttpNode):
     ) -> Any:  # noqa: ANN401 - the same
         within: Any = Timeout(total=request_timeout, connect=CONNECT_WITHIN_S)
         if self._breaker.is_open and not self._breaker.may_probe(answer_within_s=request_timeout):
-            raise NoConnection("silent a moment ago")
+            raise NoConnection("did not respond to the last request")
         began = monotonic()
         try:
-            answer = super().perform_request(method, target, body, headers, within)
+            response = super().perform_request(method, target, body, headers, within)
         except ConnectionTimeout as error:
             self._breaker.trip(waited_s=monotonic() - began)
             if isinstance(error.__cause__, ConnectTimeoutError):
-                # Nothing was sent. The client tries another host after this error, and after a time-out none.
+                # No request was sent. The client tries another host after this error, but not after a time-out.
                 raise NoConnection(error.message, errors=error.errors) from error
             raise
         self._breaker.reset()
-        return answer
+        return response
 
 
 def connect(url: str, *, timeout_s: float, api_key: str | None = None, ca_file: Path | None = None) -> Elasticsearch:
-    """Return a client for the hosts in `url`, separated by commas; nothing is sent before its first call.
+    """Return a client for the hosts in `url`, separated by commas; it connects at its first call.
 
-    A host that cannot be reached is passed over; else calls are not repeated: a writer holds its items and comes back,
-    a reader is told.
+    It skips a host that cannot be reached, and does not retry otherwise: a writer retries its items later, and a reader
+    gets the error.
     """
     hosts, login = split_url(url)
     trust: dict[str, Any] = {"ca_certs": str(ca_file)} if ca_file else {}
@@ -86,41 +86,41 @@ def split_url(url: str) -> tuple[list[str], tuple[str, str] | None]:
     hosts, login = [], None
     for one in url.split(","):
         parts = urlsplit(one)
-        place = parts.netloc.rpartition("@")[2]
+        host = parts.netloc.rpartition("@")[2]
         if parts.port is None:
-            place = f"{place.rstrip(':')}:{DEFAULT_PORT}"
+            host = f"{host.rstrip(':')}:{DEFAULT_PORT}"
         if parts.username:
             login = (unquote(parts.username), unquote(parts.password or ""))
-        hosts.append(urlunsplit((parts.scheme, place, parts.path, "", "")))
+        hosts.append(urlunsplit((parts.scheme, host, parts.path, "", "")))
     return hosts, login
 
 
 def require_elasticsearch(client: Elasticsearch) -> None:
-    """Raise StoreError when something else answers, or an Elasticsearch that is too old for us."""
+    """Raise StoreError if the server is not Elasticsearch, or too old."""
     try:
-        # Without a version in its Accept header a request is answered by every server there has been.
-        answer = client.perform_request("GET", "/", headers={"accept": "*/*"}).body
+        # Every version responds to a request without a version in its Accept header.
+        info = client.perform_request("GET", "/", headers={"accept": "*/*"}).body
     except UnsupportedProductError as error:
-        answer = error.body
+        info = error.body
     except ApiError:
-        # Not allowed to ask: then what comes next has to tell.
+        # Not authorized for this request; the next one may succeed, or report the reason.
         return
-    if reason := why_unsupported(answer):
+    if reason := why_unsupported(info):
         raise StoreError(reason)
 
 
-def why_unsupported(answer: object) -> str:
-    """Say what is wrong with a server that answers so to GET /.
+def why_unsupported(info: object) -> str:
+    """Return the reason why a server cannot be used, or ""; `info` is its response to GET /.
 
     >>> why_unsupported({"version": {"number": "2.19.1", "distribution": "opensearch"}})
-    'opensearch 2.19.1 answers: Match needs Elasticsearch 9 or later'
+    'the server is opensearch 2.19.1: Match needs Elasticsearch 9 or later'
     """
-    version = answer.get("version") if isinstance(answer, Mapping) else None
+    version = info.get("version") if isinstance(info, Mapping) else None
     number = str(version.get("number")) if isinstance(version, Mapping) else ""
     if not isinstance(version, Mapping) or not number[:1].isdigit():
-        return "what answers is not Elasticsearch"
+        return "the server is not Elasticsearch"
     if distribution := version.get("distribution"):
-        return f"{distribution} {number} answers: Match needs Elasticsearch {OLDEST_MAJOR} or later"
+        return f"the server is {distribution} {number}: Match needs Elasticsearch {OLDEST_MAJOR} or later"
     if int(number.partition(".")[0]) < OLDEST_MAJOR:
         return f"Elasticsearch {number} is too old: Match needs {OLDEST_MAJOR} or later"
     return ""

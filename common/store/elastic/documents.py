@@ -7,28 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from common.pictures.signature import Signature
+from common.images.signature import Signature
 from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
-from common.store.elastic.answers import Json
 from common.store.elastic.bulk import action
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
+from common.store.elastic.responses import Json
 from common.store.labels import labels
 
-# Made once: json.dumps makes a new one for each call with options.
+# Created once: json.dumps creates an encoder for each call with options.
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def identity(filepath: str) -> str:
-    """Return the document's name: a filepath may be four times as long as Elasticsearch lets a name be.
+    """Return the document's `_id`, a digest: a filepath may be four times as long as an `_id`.
 
-    Lone surrogates are no UTF-8 and still name a file apart from any other.
+    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids.
     """
     return hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def lines(item: Record | Tombstone) -> str:
-    """Return what a bulk needs to index the item; ValueError, TypeError or RecursionError where that cannot be."""
-    # ASCII throughout: a lone surrogate in the metadata would otherwise be bytes that cost the whole body.
+    """Return the item's lines of a bulk request. Raises ValueError, TypeError or RecursionError if it has no JSON."""
+    # ASCII only: otherwise a lone surrogate in the metadata would fail the whole body.
     document = _STRICT.encode(_document(item))
     return f"{action('index', identity(item.filepath), item.seq)}\n{document}\n"
 
@@ -39,12 +39,12 @@ def bits(signature: Signature) -> str:
 
 
 def candidate(hit: Json) -> Candidate:
-    """Read a search's hit with the doc values path and sig."""
+    """Return the candidate in a search's hit with the doc values path and sig."""
     return Candidate(hit["fields"]["path"][0], _signatures(hit))
 
 
 def item(hit: Json) -> Record | Tombstone:
-    """Read a hit with its source and the doc value sig."""
+    """Return the record or tombstone in a hit with its source and the doc value sig."""
     source = hit["_source"]
     if source["deleted"]:
         return Tombstone(filepath=source["path"], seq=source["seq"], added=source["added"])
@@ -65,11 +65,11 @@ def _document(item: Record | Tombstone) -> dict[str, Any]:
     if isinstance(item, Tombstone):
         return document
     if len(item.signatures) > SIGNATURES_MAX:
-        message = f"a record has at most {SIGNATURES_MAX} signatures here"
+        message = f"a record has at most {SIGNATURES_MAX} signatures in Elasticsearch"
         raise ValueError(message)
     document |= {"width": item.width, "height": item.height}
     document["sig"] = base64.b64encode(signatures_to_bytes(item.signatures)).decode()
-    # A featureless picture has no vector: no search finds it.
+    # A featureless image has no vector, so no search returns it.
     document |= {field: bits(sig) for field, sig in zip(VECTORS, item.signatures, strict=False) if sig.any()}
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}

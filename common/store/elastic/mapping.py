@@ -1,17 +1,17 @@
-"""What an index of ours looks like, and whether one that stands is such an index."""
+"""The mapping and settings of our index, and the check of an existing index against them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 
-# A mapping has one vector field for each place in a record's signatures; a field that is empty costs a search nothing.
+# The mapping has one vector field for each of a record's signatures; an empty field adds no time to a search.
 SIGNATURES_MAX = 2
-VECTORS = tuple(f"bits_{place}" for place in range(SIGNATURES_MAX))
-# The query for what is stored: tombstones are documents as well.
+VECTORS = tuple(f"bits_{number}" for number in range(SIGNATURES_MAX))
+# The query for records: tombstones are documents too.
 LIVE: Final = {"term": {"deleted": False}}
-# Links of a vector in the graph, and how many neighbours are looked at to find them.
+# Links of a vector in the graph, and the number of candidates considered for them.
 HNSW_M = 16
 HNSW_EF_CONSTRUCTION = 60
 
@@ -22,9 +22,9 @@ _VECTOR_INDEX: Final = {
     "hnsw": {"type": "hnsw", "m": HNSW_M, "ef_construction": HNSW_EF_CONSTRUCTION},
     "flat": {"type": "flat"},
 }
-# By these alone an index is known as ours, whichever version made it.
+# An index with these fields is one of Match, of any version.
 _CORE: Final[dict[str, _Json]] = {
-    # Looked up by _id; here to be read, not searched.
+    # Lookups are by _id: this field is read, not searched.
     "path": {"type": "keyword", "index": False},
     "seq": {"type": "long"},
     "deleted": {"type": "boolean"},
@@ -35,9 +35,9 @@ _FIELDS: Final[dict[str, _Json]] = {
     **_CORE,
     "width": {"type": "integer", "index": False, "doc_values": False},
     "height": {"type": "integer", "index": False, "doc_values": False},
-    # Kept as it is, looked at by nobody.
+    # Stored unchanged and not indexed.
     "metadata": {"type": "object", "enabled": False},
-    # One field however many keys there are. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
+    # One field for any number of keys. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
     "labels": {"type": "keyword", "doc_values": False},
     **dict.fromkeys(VECTORS, _VECTOR),
 }
@@ -45,10 +45,10 @@ _FIELDS: Final[dict[str, _Json]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How a new index is made; one that stands keeps its own until it is copied into a new one."""
+    """The variable settings of a new index; an existing one keeps its own until it is reindexed."""
 
     shards: int = 1
-    # A number, or a range that follows the number of nodes.
+    # A number, or a range for `auto_expand_replicas`.
     replicas: str = "0-1"
     refresh_interval_s: float = 1.0
     vectors: Literal["hnsw", "flat"] = "hnsw"
@@ -58,7 +58,7 @@ class Shape:
         vector = {**_VECTOR, "index_options": _VECTOR_INDEX[self.vectors]}
         return {
             "dynamic": "strict",
-            # Read from elsewhere (doc values, the vector index), or made from the metadata.
+            # These are read from doc values or the vector index, or derived from the metadata.
             "_source": {"excludes": ["sig", "labels", *VECTORS]},
             "properties": {**_FIELDS, **dict.fromkeys(VECTORS, vector)},
         }
@@ -74,47 +74,47 @@ class Shape:
 
     @property
     def refresh_interval(self) -> str:
-        """Return the interval, said in so many words: left unsaid, a shard that nobody searches stops refreshing."""
+        """Return the interval. It is explicit: with the default, a shard without searches stops refreshing."""
         return f"{round(self.refresh_interval_s * 1000)}ms"
 
 
 def why_unusable(name: str, indices: _Json) -> str:
-    """Say in one line why what stands under `name` cannot be used; `indices` is the answer of GET /name."""
-    if reason := why_not_ours(name, indices):
+    """Return the reason why the index `name` cannot be used, or ""; `indices` is the result of GET /name."""
+    if reason := why_foreign(name, indices):
         return reason
-    ((index, told),) = indices.items()
-    if wrong := _wrong(told, _FIELDS):
-        return f"the index {index} does not fit this version of Match ({', '.join(wrong)}): `make reindex` mends it"
+    ((index, details),) = indices.items()
+    if wrong := _wrong(details, _FIELDS):
+        return f"the index {index} is incompatible with this version of Match ({', '.join(wrong)}): run `make reindex`"
     return ""
 
 
-def why_not_ours(name: str, indices: _Json) -> str:
-    """Say in one line why what stands under `name` is no index of pictures, in a form of this or another version."""
+def why_foreign(name: str, indices: _Json) -> str:
+    """Return the reason why `name` is not an index of any version of Match, in one line, or ""."""
     elsewhere = "nothing was changed; ELASTICSEARCH_INDEX can name another"
-    if not all(name in told["aliases"] for told in indices.values()):
-        return f"Elasticsearch holds an index named {name} that is not Match's: {elsewhere}"
+    if not all(name in details["aliases"] for details in indices.values()):
+        return f"Elasticsearch has an index named {name} that is not an alias of Match: {elsewhere}"
     if len(indices) > 1:
-        return f"the alias {name} stands for several indices ({', '.join(sorted(indices))}): {elsewhere}"
-    ((index, told),) = indices.items()
-    if _wrong(told, _CORE):
-        return f"the alias {name} stands for {index}, which holds something else than pictures: {elsewhere}"
+        return f"the alias {name} has several indices ({', '.join(sorted(indices))}): {elsewhere}"
+    ((index, details),) = indices.items()
+    if _wrong(details, _CORE):
+        return f"the alias {name} is of {index}, which is not an index of images: {elsewhere}"
     return ""
 
 
-def _wrong(told: _Json, wanted: Mapping[str, _Json]) -> list[str]:
-    """Return what is missing in the index's mapping, or different.
+def _wrong(details: _Json, fields: Mapping[str, _Json]) -> list[str]:
+    """Return the fields that are missing in the index's mapping, or different.
 
     >>> _wrong({"mappings": {"properties": {"a": {"type": "text"}}}}, {"a": {"type": "long"}, "b": {"type": "long"}})
     ['a is text', 'b is missing']
     """
-    there = told["mappings"].get("properties", {})
+    existing = details["mappings"].get("properties", {})
     return [
-        f"{field} is {there[field].get('type', 'an object')}" if field in there else f"{field} is missing"
-        for field, how in wanted.items()
-        if not _fits(there.get(field), how)
+        f"{field} is {existing[field].get('type', 'an object')}" if field in existing else f"{field} is missing"
+        for field, required in fields.items()
+        if not _fits(existing.get(field), required)
     ]
 
 
-def _fits(there: _Json | None, how: _Json) -> bool:
-    # Elasticsearch leaves out that an object is one.
-    return there is not None and how.items() <= {"type": "object", **there}.items()
+def _fits(existing: _Json | None, required: _Json) -> bool:
+    # Elasticsearch omits the type of an object.
+    return existing is not None and required.items() <= {"type": "object", **existing}.items()

@@ -1,4 +1,4 @@
-"""Connections to the SQLite file, kept for the next caller; SQLite's errors as ours."""
+"""The pool of connections to the SQLite file, and SQLite's errors as StoreError."""
 
 import sqlite3
 import threading
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from common.errors import StoreError, StoreUnavailable
 
-# A full disk, a lock held too long, a file that cannot be written or reached: an operator can mend these, and the same
-# call then succeeds. Damage is not among them.
+# A full disk, a lock time-out, a file that cannot be written or reached: after a repair the same call succeeds. A
+# corrupt file is not among them.
 UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -24,7 +24,7 @@ UNAVAILABLE = {
 
 
 class Connections:
-    """Connections to the file `path`; none is opened before it is needed."""
+    """Connections to the file `path`, opened on demand."""
 
     def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
         self._path = path
@@ -33,15 +33,15 @@ class Connections:
         self._closed = threading.Event()
 
     def open(self, *, mode: str = "rw") -> sqlite3.Connection:
-        """Return a connection that is the caller's to close."""
+        """Return a new connection; the caller closes it."""
         return open_file(self._path, timeout_s=self._busy_timeout_s, mode=mode)
 
     @contextmanager
     def lend(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection; one that saw an error is not lent again."""
+        """Lend a connection; one that raised an error is closed, not reused."""
         if self._closed.is_set():
             raise StoreError("the store is closed")
-        with our_errors():
+        with wrap_errors():
             try:
                 db = self._idle.pop()
             except IndexError:
@@ -57,14 +57,14 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Take the write lock; whatever the block did is durable after it, or undone where it raised."""
+        """Acquire the write lock, and commit durably at the end of the `with`; an exception rolls back."""
         with self.lend() as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
 
     def close(self) -> None:
-        """Close every connection; those in use are closed on their return."""
+        """Close every connection; those in use are closed when returned."""
         self._closed.set()
         self._close_idle()
 
@@ -75,7 +75,7 @@ class Connections:
 
 
 def open_file(path: Path, *, timeout_s: float, mode: str = "rw") -> sqlite3.Connection:
-    """Connect; with `rw` a file that is missing stays missing, so that nobody writes into an empty one unawares."""
+    """Connect; with `rw` a missing file is an error, so that no caller writes to a new empty one."""
     db = sqlite3.connect(
         f"{path.resolve().as_uri()}?mode={mode}",
         uri=True,
@@ -83,19 +83,19 @@ def open_file(path: Path, *, timeout_s: float, mode: str = "rw") -> sqlite3.Conn
         isolation_level=None,
         check_same_thread=False,
     )
-    # In WAL mode NORMAL would lose the last commits with the power; FULL syncs each.
+    # In WAL mode, NORMAL loses the last commits at a power failure; FULL syncs each commit.
     db.execute("PRAGMA synchronous = FULL")
     return db
 
 
 @contextmanager
-def our_errors() -> Iterator[None]:
-    """Turn SQLite's errors, and those of the file system, into ours."""
+def wrap_errors() -> Iterator[None]:
+    """Raise the errors of SQLite and the file system as StoreError or StoreUnavailable."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        # The lowest byte is the kind of error, what stands above it a detail.
+        # The lowest byte is the primary result code, the bytes above it are details.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR if isinstance(error, OSError) else 0) & 0xFF
         kind = StoreUnavailable if code in UNAVAILABLE else StoreError
-        message = f"the embedded store: {error}"
+        message = f"embedded store: {error}"
         raise kind(message) from error

@@ -1,4 +1,4 @@
-"""A process's copy of all signatures in memory, brought up to date before each search."""
+"""The mirror: a process's copy of all signatures in memory, updated before each search."""
 
 import sqlite3
 import threading
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 from common.store.sqlite.scan import BLOCK, Scan
 
 
 class Mirror:
-    """The copy; `connect` opens the one connection that it reads by."""
+    """The copy; `connect` opens its one connection for reads."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
@@ -23,7 +23,7 @@ class Mirror:
         self._scan = Scan()
 
     def current(self) -> Scan:
-        """Return the copy with all in it that was committed before this call."""
+        """Return the copy with everything committed before this call."""
         with self._lock:
             try:
                 self._catch_up()
@@ -38,7 +38,7 @@ class Mirror:
             self._disconnect()
 
     def _catch_up(self) -> None:
-        # `data_version` moves when another connection commits: this one never writes, so it sees every write.
+        # `data_version` changes when another connection commits; this connection never writes.
         self._db = self._db or self._connect()
         version = self._db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
@@ -58,14 +58,14 @@ class Mirror:
         self._change = change
 
     def _disconnect(self) -> None:
-        """Close, and look at everything since the last change when the next search connects."""
+        """Close; the next search connects again and loads all later changes."""
         if self._db is not None:
             self._db.close()
         self._db = self._version = None
 
 
 def _searchable(records: Sequence[tuple[int, bytes]]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Return owners and rows of all signatures that have a feature."""
+    """Return owners and rows of all signatures that are not featureless."""
     owners = np.repeat(
         np.array([owner for owner, _ in records], np.int64),
         np.array([len(sig) // LENGTH for _, sig in records], np.int64),

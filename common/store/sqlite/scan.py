@@ -1,4 +1,4 @@
-"""Exact nearest-neighbour scan over signatures held in memory."""
+"""Exact nearest-neighbour scan over signatures in memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,21 +8,21 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pictures.signature import LENGTH
+from common.images.signature import LENGTH
 
 # Values from -2 to 2 fit in four bits; a row is padded to whole 64-byte lines. Over 100,000 rows numkong's kernel then
 # takes 0.7 ms (unpadded 1.0, eight bits 1.5, eight bits unpadded 3.2).
 ROW_BYTES = -(-LENGTH // 128) * 64
-# Rows a block: one query's products with a block stay in the processor's cache, and the last block is soon packed anew.
+# Rows per block: one query's products with a block fit in the processor's cache, and repacking the last block is fast.
 BLOCK = 16_384
-# Rows, times the limit, from which a search takes its first bound.
+# Rows per limit from which a search computes its first bound.
 SAMPLE = 16
-# |a|² of every signature there can be, and its root. None is stored whose |a|² is 0: that marks a row as forgotten.
+# |a|² of every possible signature, and its root. No stored signature has |a|² = 0: it marks a row as forgotten.
 SQUARES = np.arange(4 * LENGTH + 1, dtype=np.int32)
 ROOTS = np.sqrt(SQUARES)
 FORGOTTEN = 0
 NEVER = np.int32(2**31 - 1)
-# Far above what float64 loses, far below the distance of two whole numbers.
+# Far above the error of float64, far below the distance of two integers.
 ROUNDING = 1e-6
 
 Rows: TypeAlias = NDArray[np.int8]
@@ -35,7 +35,7 @@ _Found: TypeAlias = tuple[Owners, Squares, Dots]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Block:
-    """Up to BLOCK rows in numkong's order, whose they are, and their |a|² or FORGOTTEN."""
+    """Up to BLOCK rows in numkong's order, with their owners, and their |a|² or FORGOTTEN."""
 
     packed: numkong.PackedMatrix
     owners: Owners
@@ -45,32 +45,32 @@ class _Block:
 class Scan:
     """Signatures, each owned by a record; a record may own several.
 
-    One thread at a time may append and forget. Any number may search meanwhile: rows are never changed in place, so a
-    search sees each row whole, and at worst one that was forgotten after it began.
+    One thread at a time may append and forget, while any number search. Rows are never changed in place, so a search
+    reads complete rows, at worst also one that was forgotten after it began.
     """
 
     def __init__(self) -> None:
         self._blocks: tuple[_Block, ...] = ()
-        # The last block's rows as they came: it is packed anew whenever it grows.
+        # The last block's rows before packing: it is packed again whenever it grows.
         self._tail: Nibbles = np.zeros((0, ROW_BYTES), np.uint8)
-        self._place = np.full(BLOCK, -1, np.int32)
+        self._first_row = np.full(BLOCK, -1, np.int32)
         self._most_owned = 1
         self.rows = 0
         self.forgotten = 0
 
     @property
     def is_wasteful(self) -> bool:
-        """Say whether so much was forgotten that it pays to begin anew."""
+        """Return whether so many rows are forgotten that a reload is cheaper."""
         return self.forgotten > max(BLOCK, self.rows // 2)
 
     @property
     def nbytes(self) -> int:
-        """Return how much memory the rows and all that belongs to them take."""
+        """Return the memory of the rows and their tables, in bytes."""
         blocks = sum(b.packed.nbytes + b.owners.nbytes + b.squares.nbytes for b in self._blocks)
-        return int(blocks + self._tail.nbytes + self._place.nbytes)
+        return int(blocks + self._tail.nbytes + self._first_row.nbytes)
 
     def append(self, owners: Owners, rows: Rows) -> None:
-        """Add rows (n, 272); those of one owner stand together, and none of them is all zeros."""
+        """Add rows (n, 272); the rows of one owner are adjacent, and no row is all zeros."""
         if not len(owners):
             return
         self._remember(owners)
@@ -85,36 +85,36 @@ class Scan:
         self._tail = nibbles[cuts[-1]].copy() if len(nibbles) % BLOCK else self._tail[:0]
 
     def forget(self, owners: Owners) -> None:
-        """Leave out what these own from now on."""
-        known = owners[owners < len(self._place)]
-        for owner in known[self._place[known] >= 0].tolist():
-            row = int(self._place[owner])
-            self._place[owner] = -1
+        """Exclude the rows of these owners from searches."""
+        known = owners[owners < len(self._first_row)]
+        for owner in known[self._first_row[known] >= 0].tolist():
+            row = int(self._first_row[owner])
+            self._first_row[owner] = -1
             while row < self.rows and self._owner(row) == owner:
                 self._blocks[row // BLOCK].squares[row % BLOCK] = FORGOTTEN
                 self.forgotten += 1
                 row += 1
 
     def nearest(self, queries: Rows, *, limit: int, among: Owners | None = None) -> list[list[int]]:
-        """Return for each query (n, 272) the `limit` owners nearest to it, best first; a query of zeros has none.
+        """Return for each query (n, 272) the `limit` nearest owners, best first; none for a query of zeros.
 
-        With `among` only these owners count.
+        With `among`, only these owners are searched.
         """
         bases, origins = _bases(queries)
         squares = _squares(bases).tolist()
         tensor = _tensor(_nibbles(bases))
-        found = [_Nearest(squares[base], sign=sign, limit=limit * self._most_owned) for base, sign in origins]
+        nearest = [_Nearest(squares[base], sign=sign, limit=limit * self._most_owned) for base, sign in origins]
         for block in self._blocks if among is None else self._only(among):
             dots = np.asarray(numkong.dots_packed(tensor, block.packed))
-            for best, (base, _) in zip(found, origins, strict=True):
+            for best, (base, _) in zip(nearest, origins, strict=True):
                 if squares[base]:
                     best.offer(block, dots[base])
-        return [list(dict.fromkeys(best.owners()))[:limit] for best in found]
+        return [list(dict.fromkeys(best.owners()))[:limit] for best in nearest]
 
     def _only(self, owners: Owners) -> Iterator[_Block]:
-        """Yield the blocks as if all but these owners' rows were forgotten."""
-        # In this order: whoever owns a row of the blocks has a place by then.
-        blocks, size = self._blocks, len(self._place)
+        """Yield the blocks with the rows of all other owners forgotten."""
+        # Read in this order: `append` extends _first_row before the blocks.
+        blocks, size = self._blocks, len(self._first_row)
         counts = np.zeros(size, np.bool_)
         counts[owners[owners < size]] = True
         for block in blocks:
@@ -127,25 +127,25 @@ class Scan:
         return int(self._blocks[row // BLOCK].owners[row % BLOCK])
 
     def _remember(self, owners: Owners) -> None:
-        """Note where each owner's rows begin."""
-        size = len(self._place)
+        """Record the first row of each owner."""
+        size = len(self._first_row)
         while size <= owners.max():
             size *= 2
-        self._place = np.pad(self._place, (0, size - len(self._place)), constant_values=-1)
+        self._first_row = np.pad(self._first_row, (0, size - len(self._first_row)), constant_values=-1)
         unique, first, counts = np.unique(owners, return_index=True, return_counts=True)
-        self._place[unique] = self.rows + first
+        self._first_row[unique] = self.rows + first
         self._most_owned = max(self._most_owned, int(counts.max()))
         self.rows += len(owners)
 
 
 class _Nearest:
-    """The best rows for one query among those that were offered; the score of a row is its squared distance."""
+    """The best rows for one query so far; the score of a row is its squared distance."""
 
     def __init__(self, square: float, *, sign: int, limit: int) -> None:
         self._square = square
         self._sign = sign
         self._limit = limit
-        # The least dot product that a row needs, by its |a|²: as yet any, save for forgotten rows.
+        # The least dot product that a row needs, by its |a|²: first any, except for forgotten rows.
         self._least = np.where(SQUARES == FORGOTTEN, NEVER, -NEVER)
         self._lowest = -NEVER
         self._bounded = False
@@ -155,10 +155,10 @@ class _Nearest:
         """Keep the few rows of `block` that may be among the best."""
         dots = dots if self._sign > 0 else -dots
         if not self._bounded:
-            # A few rows give a first bound; without it, a whole block would be kept and sorted.
+            # A few rows determine a first bound; without it, a whole block would be kept and sorted.
             part = slice(SAMPLE * self._limit)
             self._tighten(np.sort(self._scores(block.squares[part], dots[part])))
-        # One number for all comes first: to look up each row's own takes as long as all else here.
+        # The lowest bound first: looking up the bound of each row takes as long as the rest of this method.
         near = np.flatnonzero(dots >= self._lowest)
         squares = block.squares[near]
         near = near[dots[near] >= self._least[squares]]
@@ -168,18 +168,18 @@ class _Nearest:
             self._tighten(self._scores(*self._kept[0][1:]))
 
     def owners(self) -> list[int]:
-        """Return whose the best rows are, best first."""
+        """Return the owners of the best rows, best first."""
         best: list[int] = self._best()[0].tolist() if self._kept else []
         return best
 
     def _best(self) -> _Found:
-        """Return the best of what was kept, in their order."""
+        """Return the best of the kept rows, in order."""
         owners, squares, dots = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
         order = np.argsort(self._scores(squares, dots), kind="stable")[: self._limit]
         return owners[order], squares[order], dots[order]
 
     def _scores(self, squares: Squares, dots: Dots) -> NDArray[np.float64]:
-        """Return exact scores, in whole numbers up to the roots; those of forgotten rows are infinite."""
+        """Return exact scores, computed in integers up to the roots; those of forgotten rows are infinite."""
         scores = (SQUARES[squares] + self._square - 2 * dots) / (ROOTS[squares] + self._square**0.5) ** 2
         return np.where(squares == FORGOTTEN, np.inf, scores)
 
@@ -188,7 +188,7 @@ class _Nearest:
         if scores.size < self._limit or not np.isfinite(scores[self._limit - 1]):
             return
         bound = scores[self._limit - 1]
-        # score <= bound, solved for the dot product, depends on a row by nothing but its |a|².
+        # score <= bound, solved for the dot product, depends only on the |a|² of a row.
         least = (1 - bound) / 2 * (SQUARES + self._square) - bound * ROOTS * self._square**0.5
         self._least = np.ceil(least - ROUNDING).astype(np.int32)
         self._least[FORGOTTEN] = NEVER
@@ -206,32 +206,32 @@ def _squares(rows: Rows) -> Squares:
 
 
 def _nibbles(rows: Rows) -> Nibbles:
-    """Return rows of ROW_BYTES, two values a byte."""
+    """Return rows of ROW_BYTES, with two values per byte."""
     halves = rows.view(np.uint8) & 0xF
     return np.pad(halves[:, ::2] | halves[:, 1::2] << 4, ((0, 0), (0, ROW_BYTES - LENGTH // 2)))
 
 
 def _tensor(nibbles: Nibbles) -> numkong.Tensor:
-    """Return a view that tells numkong what numpy has no type for."""
+    """Return a view with numkong's type int4, which numpy lacks."""
     return numkong.from_pointer(nibbles.ctypes.data, nibbles.shape, "int4", owner=nibbles)
 
 
 def _bases(queries: Rows) -> tuple[Rows, list[tuple[int, int]]]:
-    """Return the rows that need a dot product, and for each query which of them is its own, with what sign.
+    """Return the rows that need a dot product, and for each query the index of its row and its sign.
 
-    Half of the 16 orientations are the other half negated: 8 products serve all.
+    Half of the 16 orientations are the other half negated: 8 products suffice.
 
     >>> bases, origins = _bases(np.array([[1, 2], [0, 1], [-1, -2]], np.int8))
     >>> bases.tolist(), origins
     ([[1, 2], [0, 1]], [(0, 1), (1, 1), (0, -1)])
     """
-    places: dict[bytes, tuple[int, int]] = {}
+    signed: dict[bytes, tuple[int, int]] = {}
     bases: list[Rows] = []
     origins: list[tuple[int, int]] = []
     for query in queries:
-        if query.tobytes() not in places:
-            places[(-query).tobytes()] = (len(bases), -1)
-            places[query.tobytes()] = (len(bases), 1)
+        if query.tobytes() not in signed:
+            signed[(-query).tobytes()] = (len(bases), -1)
+            signed[query.tobytes()] = (len(bases), 1)
             bases.append(query)
-        origins.append(places[query.tobytes()])
+        origins.append(signed[query.tobytes()])
     return np.array(bases, np.int8).reshape(len(bases), queries.shape[1]), origins

@@ -1,4 +1,4 @@
-"""The store in one SQLite file: the file is the truth, and searches scan a copy of its signatures in memory."""
+"""The embedded store in one SQLite file; searches scan a copy of its signatures in memory."""
 
 import json
 import sqlite3
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from common.errors import StoreError
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Written, signatures_from_bytes
 from common.store.sqlite import tables
-from common.store.sqlite.connections import Connections, open_file, our_errors
+from common.store.sqlite.connections import Connections, open_file, wrap_errors
 from common.store.sqlite.mirror import Mirror
 from common.store.sqlite.scan import Owners
 
-# How long a writer waits for other writers; each holds the lock for some milliseconds.
+# How long a writer waits for other writers; each locks the file for some milliseconds.
 BUSY_TIMEOUT_S = 10.0
 
 
 class SqliteStore:
-    """Store in the file `path`; nothing is opened before the first call, and nothing stays open after `prepare`."""
+    """Store in the file `path`; the first call opens it, and `prepare` closes its connection."""
 
     def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = path
@@ -30,17 +30,17 @@ class SqliteStore:
         self._mirror = Mirror(self._connections.open)
 
     def prepare(self) -> None:
-        """Create file, tables and indices where absent."""
-        with our_errors():
+        """Create file, tables and indices if absent."""
+        with wrap_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connections.open(mode="rwc")) as db:
                 if (version := tables.version(db)) > tables.SCHEMA_VERSION:
-                    message = f"{self._path} was written by a newer Match (version {version} of its tables)"
+                    message = f"{self._path} was written by a newer version of Match (schema version {version})"
                     raise StoreError(message)
                 tables.create(db)
 
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
-        """Write all in one transaction; an item that cannot be kept is refused and costs the others nothing."""
+        """Write all items in one transaction; an item that cannot be stored is rejected without failing the others."""
         with self._connections.transaction() as db:
             change = db.execute("UPDATE state SET change = change + 1 RETURNING change").fetchone()[0]
             return [tables.write(db, item, change) for item in items]
@@ -48,53 +48,53 @@ class SqliteStore:
     def candidates(
         self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
     ) -> list[list[Candidate]]:
-        """Return exactly the nearest."""
+        """Return the exact nearest."""
         keep, needed = tables.condition(where)
         sql = f"SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND {keep}"  # noqa: S608 - no input
         with self._connections.lend() as db:
             scan = self._mirror.current()
-            near = scan.nearest(queries, limit=limit, among=_passing(db, where) if where else None)
-            found_ids = json.dumps(sorted({owner for owners in near for owner in owners}))
-            rows = db.execute(sql, [found_ids, *needed])
-            found = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
-        return [[found[owner] for owner in owners if owner in found] for owners in near]
+            near = scan.nearest(queries, limit=limit, among=_ids(db, where) if where else None)
+            ids = json.dumps(sorted({owner for owners in near for owner in owners}))
+            rows = db.execute(sql, [ids, *needed])
+            existing = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
+        return [[existing[owner] for owner in owners if owner in existing] for owners in near]
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
-        """Return the records of those filepaths that are stored."""
+        """Return the records of the filepaths that are stored."""
         with self._connections.lend() as db:
             return {row[0]: tables.record(row) for row in db.execute(tables.RECORDS, [json.dumps(filepaths)])}
 
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
-        """Return the metadata of those filepaths that are stored."""
+        """Return the metadata of the filepaths that are stored."""
         with self._connections.lend() as db:
             rows = db.execute(tables.METADATA, [json.dumps(filepaths)])
             return {path: tables.read_metadata(metadata) for path, metadata in rows}
 
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
-        """Return filepaths by seq: the offset walks over one small index, not over the records."""
+        """Return filepaths by seq: the offset skips entries of one small index, not records."""
         keep, needed = tables.condition(where)
         sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
         with self._connections.lend() as db:
             return _page(db.execute(sql, [*needed, limit, offset]).fetchall(), after=0)
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
-        """Return the filepaths that follow `seq`."""
+        """Return the filepaths with a higher seq."""
         keep, needed = tables.condition(where)
         sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
         with self._connections.lend() as db:
             return _page(db.execute(sql, [*needed, seq, limit]).fetchall(), after=seq)
 
     def count(self, *, where: Mapping[str, str] | None = None) -> int:
-        """Return how many pictures are stored."""
+        """Return the number of stored images."""
         keep, needed = tables.condition(where)
         with self._connections.lend() as db:
             return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", needed).fetchone()[0])  # noqa: S608 - no input
 
     def refresh(self) -> None:
-        """Do nothing: every search looks at what was committed before it."""
+        """Do nothing: every search reads all earlier commits."""
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Forget old tombstones, and note it for processes that have not read them yet."""
+        """Delete old tombstones, and record it for processes that have not loaded them yet."""
         with self._connections.transaction() as db:
             changes = [change for (change,) in db.execute(tables.PURGE, [before, limit])]
             if changes:
@@ -102,25 +102,25 @@ class SqliteStore:
         return len(changes)
 
     def health(self) -> Health:
-        """Say whether the file can be read, and a write begun."""
+        """Return whether the file can be read, and a write transaction begun."""
         try:
             with self._connections.lend() as db:
                 db.execute("SELECT 1 FROM state").fetchone()
         except StoreError as error:
             return Health(reads=False, writes=False, detail=str(error))
         try:
-            _try_to_write(self._path)
+            _check_writable(self._path)
         except StoreError as error:
             return Health(reads=True, writes=False, detail=str(error))
         return Health(reads=True, writes=True)
 
     def close(self) -> None:
-        """Close every connection; those in use are closed on their return."""
+        """Close every connection; those in use are closed when returned."""
         self._connections.close()
         self._mirror.close()
 
 
-def _passing(db: sqlite3.Connection, where: Mapping[str, str]) -> Owners:
+def _ids(db: sqlite3.Connection, where: Mapping[str, str]) -> Owners:
     keep, needed = tables.condition(where)
     rows = db.execute(f"SELECT id FROM images WHERE {keep}", needed)  # noqa: S608 - no input
     return np.fromiter((owner for (owner,) in rows), np.int64)
@@ -130,11 +130,11 @@ def _page(rows: Sequence[tuple[str, int]], *, after: int) -> Page:
     return Page([path for path, _ in rows], rows[-1][1] if rows else after)
 
 
-def _try_to_write(path: Path) -> None:
-    with our_errors(), closing(open_file(path, timeout_s=0)) as db:
+def _check_writable(path: Path) -> None:
+    with wrap_errors(), closing(open_file(path, timeout_s=0)) as db:
         try:
             db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            # Busy: somebody else is writing, so writes work.
+            # Busy: another process is writing, so writes succeed.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise

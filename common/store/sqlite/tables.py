@@ -1,4 +1,4 @@
-"""The embedded store's tables: how they are made, and records as rows of them."""
+"""The embedded store's tables: their schema, and records as rows."""
 
 import json
 import sqlite3
@@ -13,13 +13,13 @@ from common.store.base import (
     signatures_from_bytes,
     signatures_to_bytes,
 )
-from common.store.labels import labels, wanted
+from common.store.labels import labels, required_labels
 
 SCHEMA_VERSION = 2
 UNLABELLED_VERSION = 1
-# `id` is never used again (AUTOINCREMENT): what was purged cannot be taken for what came later. `change` counts
-# transactions, in the order of their commits; `seq` counts requests, and an older one may commit later.
-# `state.purged` is the newest change of which a trace was purged. `labels` are those of the records' metadata.
+# `id` is never reused (AUTOINCREMENT), so that a purged row cannot be confused with a later one. `change` numbers
+# transactions in the order of their commits. `seq` numbers requests, and a lower one may commit later. `state.purged`
+# is the highest `change` of the purged rows. `labels` contains the labels of the records' metadata.
 SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS images (
@@ -74,12 +74,12 @@ _Row: TypeAlias = tuple[Any, ...]
 
 
 def version(db: sqlite3.Connection) -> int:
-    """Return the version of the tables; 0 where there are none."""
+    """Return the schema version; 0 without tables."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def create(db: sqlite3.Connection) -> None:
-    """Create tables and indices where absent, and bring older ones up to this version."""
+    """Create tables and indices if absent, and migrate older ones to this version."""
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(SCHEMA)
     db.execute("BEGIN IMMEDIATE")
@@ -90,18 +90,18 @@ def create(db: sqlite3.Connection) -> None:
 
 
 def condition(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
-    """Return the condition on stored pictures that pass the filter, and its parameters."""
-    needed = wanted(where)
+    """Return the SQL condition for records that pass the filter, and its parameters."""
+    needed = required_labels(where)
     labelled = " AND id IN (SELECT image FROM labels WHERE label = ?)"
     return "deleted = 0" + labelled * len(needed), needed
 
 
 def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Written:
-    """Write one item, as a part of the transaction `change`, unless something newer stands in its place."""
+    """Write one item in the transaction `change`, unless an item with a higher seq is stored."""
     try:
         row = _row(item, change)
         fresh = set() if isinstance(item, Tombstone) else labels(item.metadata)
-        seq, stale = _standing(db, item.filepath)
+        seq, stale = _existing(db, item.filepath)
         if seq > item.seq:
             return Written(Verdict.SUPERSEDED)
         if seq < item.seq:
@@ -113,8 +113,8 @@ def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Writ
     return Written(Verdict.STORED)
 
 
-def _standing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
-    """Return the seq and the labels of what stands there; a seq below all others where nothing does."""
+def _existing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
+    """Return the seq and the labels of the stored item; a seq below all others if there is none."""
     row = db.execute("SELECT seq, metadata FROM images WHERE path = ?", [filepath]).fetchone()
     if row is None:
         return -1, set()
@@ -123,7 +123,7 @@ def _standing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
 
 
 def _label_all(db: sqlite3.Connection) -> None:
-    """Label what an older Match stored without."""
+    """Add the labels that an older version of Match did not store."""
     rows = db.execute("SELECT id, metadata FROM images WHERE metadata IS NOT NULL")
     for owner, metadata in rows:
         db.executemany(LABEL, [(owner, label) for label in labels(json.loads(metadata))])
@@ -152,6 +152,6 @@ def record(row: _Row) -> Record:
 
 
 def read_metadata(text: str | None) -> Mapping[str, Any] | None:
-    """Return the metadata that a row holds."""
+    """Return the metadata in a row's text."""
     metadata: Mapping[str, Any] | None = None if text is None else json.loads(text)
     return metadata

@@ -1,4 +1,4 @@
-"""Elasticsearch's answers: whether they are whole, and its errors as ours."""
+"""Elasticsearch's responses: their completeness, and the client's errors as StoreError."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,23 +10,23 @@ from elasticsearch import ApiError, TransportError, UnsupportedProductError
 from common.errors import StoreError, StoreUnavailable
 
 REASON_MAX = 500
-PARTIAL = "Elasticsearch: a part of the index did not answer"
-# An operator, or time, can mend these: away, not created yet, read-only, not allowed, too much at once.
+PARTIAL = "Elasticsearch: some shards did not respond"
+# A later retry may succeed: unreachable, not created yet, read-only, not authorized, overloaded.
 UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
 
 Json: TypeAlias = Mapping[str, Any]
 
 
 @contextmanager
-def our_errors() -> Iterator[None]:
-    """Turn the client's errors into ours."""
+def wrap_errors() -> Iterator[None]:
+    """Raise the client's errors as StoreError or StoreUnavailable."""
     try:
         yield
     except UnsupportedProductError as error:
-        raise StoreError("what answers is not Elasticsearch") from error
+        raise StoreError("the server is not Elasticsearch") from error
     except ApiError as error:
         kind = StoreUnavailable if error.status_code in UNAVAILABLE else StoreError
-        message = f"Elasticsearch answered {error.status_code}: {_told(error)}"
+        message = f"Elasticsearch returned {error.status_code}: {_message(error)}"
         raise kind(message) from error
     except TransportError as error:
         message = f"Elasticsearch cannot be reached: {error.message}"[:REASON_MAX]
@@ -34,7 +34,7 @@ def our_errors() -> Iterator[None]:
 
 
 def hits(response: Json) -> list[Json]:
-    """Return the hits of one search; a search that a part of the index did not answer has none to trust."""
+    """Return the hits of one search. Raises StoreUnavailable if a shard did not respond."""
     if error := response.get("error"):
         message = f"Elasticsearch: {reason(error)}"
         raise StoreUnavailable(message) if response["status"] in UNAVAILABLE else StoreError(message)
@@ -44,29 +44,29 @@ def hits(response: Json) -> list[Json]:
 
 
 def is_whole(response: Json) -> bool:
-    """Say whether every part of the index answered a search or a count."""
-    # Not whether one failed: Elasticsearch has long counted a shard that is nowhere as neither success nor failure.
+    """Return whether every shard responded to a search or a count."""
+    # Not `failed`: Elasticsearch counts an unassigned shard neither as successful nor as failed.
     return bool(response["_shards"]["successful"] == response["_shards"]["total"])
 
 
 def reason(error: Json) -> str:
-    """Return what Elasticsearch says, down to the cause.
+    """Return the reasons of an error and its causes.
 
-    >>> reason({"type": "t", "reason": "failed to parse", "caused_by": {"reason": "no number"}})
-    'failed to parse: no number'
+    >>> reason({"type": "t", "reason": "failed to parse", "caused_by": {"reason": "not a number"}})
+    'failed to parse: not a number'
     >>> reason({"type": "master_not_discovered_exception", "reason": None})
     'master_not_discovered_exception'
     """
     reasons = []
     cause: Json | None = error
     while cause:
-        reasons.append(_first_line(cause.get("reason") or cause.get("type") or "no reason given"))
+        reasons.append(_first_line(cause.get("reason") or cause.get("type") or "unknown reason"))
         cause = cause.get("caused_by")
     return ": ".join(reasons)[-REASON_MAX:]
 
 
 def _first_line(text: object) -> str:
-    """Leave out the documents, which come on further lines, or with the request that is quoted.
+    """Return the text without documents, which follow on further lines or in the quoted request.
 
     >>> _first_line("primary shard is not active Timeout: [5s], request: [BulkShardRequest [source[{}]]]")
     'primary shard is not active Timeout: [5s]'
@@ -74,9 +74,9 @@ def _first_line(text: object) -> str:
     return str(text).partition("\n")[0].partition(", request: [")[0]
 
 
-def _told(error: ApiError) -> str:
+def _message(error: ApiError) -> str:
     if error.status_code == HTTPStatus.UNAUTHORIZED:
-        # It says whom it refuses, which is nothing for clients.
-        return "it refuses our credentials"
-    told = error.body.get("error") if isinstance(error.body, dict) else None
-    return reason(told) if isinstance(told, dict) else _first_line(error.message)[:REASON_MAX]
+        # The reason names our user, which clients must not learn.
+        return "invalid credentials"
+    details = error.body.get("error") if isinstance(error.body, dict) else None
+    return reason(details) if isinstance(details, dict) else _first_line(error.message)[:REASON_MAX]

@@ -1,4 +1,4 @@
-"""One picture at a time: the compute slot of a process, and the end of a process stuck in a decoder."""
+"""The compute slot: one image at a time in a process, and the end of a process stuck in a decoder."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from threading import Lock
 class ComputeSlot:
     """At most one decode and signature at a time in this process: more would only add up their memory.
 
-    `timeout_s` is the longest time for one of them.
+    `timeout_s` is the time limit of `alarm`.
     """
 
     def __init__(self, *, timeout_s: float) -> None:
@@ -18,16 +18,16 @@ class ComputeSlot:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Wait for the slot, and keep it inside the `with`."""
+        """Acquire the slot, and release it at the end of the `with`."""
         with self._lock:
             yield
 
     @contextmanager
     def alarm(self) -> Iterator[None]:
-        """End this process if the `with`, inside that of `hold`, takes longer than the time.
+        """End this process if the `with`, inside that of `hold`, exceeds the time limit.
 
-        A decoder that hangs inside C code hears of no Python exception, so it is the kernel's alarm that ends the whole
-        process (SIGALRM's default action); whoever started it starts another. Nothing else here may use ITIMER_REAL.
+        A decoder that hangs in C code receives no Python exception. Therefore the kernel's alarm ends the whole process
+        (SIGALRM's default action), and its parent starts another. No other code in the process may use ITIMER_REAL.
         """
         signal.setitimer(signal.ITIMER_REAL, self._timeout_s)
         try:

@@ -1,8 +1,8 @@
 """Pixels to signature, and the distance between two signatures.
 
-After Goldberg et al., "An image signature for any kind of image" (ICIP 2002), value for value as image-match 1.1.2
-computes it: grey levels are averaged in boxes around a 9 x 9 grid, and a signature says of each pair of neighbouring
-boxes whether the first is much darker (-2), darker (-1), the same (0), lighter (1) or much lighter (2).
+The algorithm is that of Wong, Bern and Goldberg, "An image signature for any kind of image" (ICIP 2002). Every value
+equals that of image-match 1.1.2. Grey levels are averaged in boxes around a 9 x 9 grid. For each pair of neighbouring
+boxes a value states whether the first is much darker (-2), darker (-1), the same (0), lighter (1) or much lighter (2).
 """
 
 import math
@@ -28,19 +28,19 @@ _CROP = 0.05
 _TOLERANCE = 2 / 255
 _SMALLEST_BOX_PX = 2
 _BOXES_ACROSS = 20
-# numpy adds a box up through a buffer of this many values; another order of adding changes the last bit.
+# numpy sums a box in buffers of this many values; another order of summation changes the last bit.
 _BUFFER = 8192
-# All boxes of a photograph of some 500 pixels in one go, and still within a core's cache.
+# All boxes of a photograph of about 500 pixels a side fit in one batch, and in a core's cache.
 _AT_ONCE_PX = 32_768
 
-# A box's neighbours as (rows down, columns right), in image-match's order: each one's opposite stands mirrored in it.
+# A box's neighbours as (rows down, columns right), in image-match's order: opposite steps are at mirrored positions.
 _STEPS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 def _pairs() -> NDArray[np.intp]:
-    """Return (272, 3): a box, the neighbour it is compared with, and the place of that step in `_STEPS`.
+    """Return (272, 3): a box, the neighbour that it is compared with, and the index of that step in `_STEPS`.
 
-    Boxes are numbered row by row. Only steps to the right and down are taken, so that no pair comes twice.
+    Boxes are numbered row by row. Only steps to the right and down count, so that no pair occurs twice.
     """
     inside = range(GRID)
     return np.array(
@@ -56,15 +56,15 @@ def _pairs() -> NDArray[np.intp]:
 
 FIRST, SECOND, _STEP = _pairs().T
 """The two boxes that each of the 272 values compares."""
-# Where each value stands among the 648, and where its negative does: at the other box, for the opposite step.
+# The position of each value among the 648, and of its negative: at the other box, for the opposite step.
 _FORTH = FIRST * len(_STEPS) + _STEP
 _BACK = SECOND * len(_STEPS) + len(_STEPS) - 1 - _STEP
 
 
 def sign(pixels: NDArray[np.uint8]) -> Signature:
-    """Return the signature of RGB `pixels` (height, width, 3), whatever their size.
+    """Return the signature of RGB `pixels` (height, width, 3) of any size.
 
-    All zeros stand for a picture without features. Under about 20 pixels a side a signature is mostly noise.
+    A featureless image has all zeros. Below about 20 pixels a side a signature is mostly noise.
     """
     levels = _levels(pixels)
     return _compare(levels[FIRST] - levels[SECOND])
@@ -79,7 +79,7 @@ def expand(signature: Signature) -> NDArray[np.int8]:
 
 
 def is_featureless(signature: Signature) -> bool:
-    """Say whether there is nothing in it to compare: such a picture is never found."""
+    """Return whether a signature is all zeros: no search returns an image with it."""
     return not signature.any()
 
 
@@ -90,9 +90,9 @@ def distance(one: Signature, other: Signature) -> float:
 
 def distances(query: Signature, rows: NDArray[np.int8]) -> NDArray[np.float64]:
     """Return the distance of `query` (272,) to each of `rows` (n, 272) as (n,), equal to image-match's in every bit."""
-    # Sums of small whole numbers are exact in float32, and go through BLAS, which integers do not.
+    # Sums of small integers are exact in float32, and BLAS computes them, unlike those of integer arrays.
     one, many = query.astype(np.float32), rows.astype(np.float32)
-    # The 648 values hold each of the 272 twice: doubling the squares keeps the rounding of the roots as well.
+    # The 648 values contain each of the 272 twice: doubling the squares gives the same rounding of the roots.
     one_squared = 2 * float(one @ one)
     many_squared = 2 * np.einsum("ij,ij->i", many, many).astype(np.float64)
     apart_squared = one_squared + many_squared - 4 * (many @ one).astype(np.float64)
@@ -102,14 +102,14 @@ def distances(query: Signature, rows: NDArray[np.int8]) -> NDArray[np.float64]:
 
 
 def score(distance: _Distance) -> _Distance:
-    """Return the likeness in percent, of one or of many: 100.0 for distance 0.0, 0.0 for distance 1.0."""
+    """Return the similarity in percent, of one distance or an array: 100 for distance 0, and 0 for distance 1."""
     return (1.0 - distance) * 100.0
 
 
 def _levels(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the mean grey from 0 to 1 in each of the 81 boxes, row by row.
 
-    Only the boxes are turned to grey, a few rows of them at a time: a fifth of the picture, in little memory.
+    Only the boxes are converted to grey, a few rows at a time: a fifth of the image, in little memory.
     """
     height, width, _ = pixels.shape
     side = max(_SMALLEST_BOX_PX, int(0.5 + min(height, width) / _BOXES_ACROSS))
@@ -122,7 +122,7 @@ def _levels(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _windows(pixels: NDArray[np.uint8], tall: int, wide: int) -> NDArray[np.void]:
-    """Return a view (rows, columns, tall): the window that begins at each pixel, each row of it one item of bytes."""
+    """Return a view (rows, columns, tall): the window that begins at each pixel, with each row as one item of bytes."""
     height, width, colours = pixels.shape
     down, right, _ = pixels.strides
     row = np.dtype((np.void, wide * colours))
@@ -131,17 +131,17 @@ def _windows(pixels: NDArray[np.uint8], tall: int, wide: int) -> NDArray[np.void
 
 
 def _starts(lines: NDArray[np.uint8], side: int) -> list[int]:
-    """Return where along the first axis the nine boxes begin: centred on points evenly spread within the crop."""
+    """Return the starts of the nine boxes along the first axis; their centres are evenly spaced within the crop."""
     first, last = _limits(lines)
     step = (last - first) / (GRID + 1)
-    return [max(0, int(place * step + first) - (side + 1) // 2) for place in range(1, GRID + 1)]
+    return [max(0, int(nth * step + first) - (side + 1) // 2) for nth in range(1, GRID + 1)]
 
 
 def _limits(lines: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return the first and last line of the crop: 5 % off each end, then on to the next line that is not flat.
+    """Return the first and last line of the crop: 5 % from each end, then the next line that is not flat.
 
-    image-match seeks percentiles in a running sum of contrast, but takes them over its *entries*, so that only lines
-    which add nothing move them.
+    image-match searches for percentiles in a running sum of contrast. It takes them over the *entries* of that sum,
+    so that only lines without contrast move them.
     """
     count = len(lines)
     first = math.floor((count - 1) * _CROP) + 1
@@ -154,8 +154,8 @@ def _limits(lines: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _is_flat(line: NDArray[np.uint8]) -> bool:
-    """Say whether all pixels of a line have one grey."""
-    # Most lines of a photograph tell it by their ends, and at a fifth of the price.
+    """Return whether all pixels of a line have the same grey."""
+    # Most lines of a photograph differ at their ends, which is checked in a fifth of the time.
     if _luma(*line[0].tolist()) != _luma(*line[-1].tolist()):
         return False
     grey = _grey(line)
@@ -163,18 +163,18 @@ def _is_flat(line: NDArray[np.uint8]) -> bool:
 
 
 def _luma(red: int, green: int, blue: int) -> int:
-    """Return a grey that is exact; where it differs, the rounded ones do as well."""
+    """Return an exact integer grey; where two of them differ, the rounded ones differ too."""
     return 2125 * red + 7154 * green + 721 * blue
 
 
 def _means(windows: NDArray[np.void]) -> NDArray[np.float64]:
-    """Return the mean grey of each of `windows` (rows, columns, tall), one after another."""
+    """Return the mean grey of each of `windows` (rows, columns, tall), as a flat array."""
     rows, columns, tall = windows.shape
     boxes = windows.view(np.uint8).reshape(rows * columns, -1, len(_LUMA))
     pixels = boxes.shape[1]
     wide = pixels // tall
-    # numpy multiplies a matrix of one row by another routine than any taller one, and with another rounding; a
-    # picture one pixel wide is a pile of such matrices and has to stay one.
+    # numpy multiplies a matrix of one row with another routine than a taller one, and another rounding. An image one
+    # pixel wide is a stack of one-row matrices in image-match, so it is one here too.
     grey = _grey(boxes) if wide > 1 else _grey(boxes[:, :, np.newaxis])[:, :, 0]
     run = max(1, _BUFFER // wide) * wide
     sums = [grey[:, start : start + run].sum(axis=1) for start in range(0, pixels, run)]
@@ -183,7 +183,7 @@ def _means(windows: NDArray[np.void]) -> NDArray[np.float64]:
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return greys from 0 to 1, multiplied by the reciprocal and as a matrix product: both decide the last bit."""
+    """Return greys from 0 to 1, by the reciprocal and a matrix product: both determine the last bit."""
     colours = pixels.astype(np.float64)
     colours *= 1 / _WHITE
     grey: NDArray[np.float64] = colours @ _LUMA
@@ -191,15 +191,15 @@ def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _compare(differences: NDArray[np.float64]) -> Signature:
-    """Return -2 to 2 for each difference of grey: above the median of those that count is 2, the others are 1."""
+    """Return -2 to 2 for each difference of grey: 2 above the median of those beyond the tolerance, 1 below it."""
     sizes = np.abs(differences)
     kept = np.sort(sizes[sizes >= _TOLERANCE])
     if not kept.size:
         return np.zeros(LENGTH, dtype=np.int8)
     middle = _median(kept)
     ranks = (sizes >= _TOLERANCE).astype(np.int8) + (sizes > middle)
-    # image-match ranks in place, first the ones, then the twos: where the upper half reaches 1.0, black beside
-    # white, it takes the ranks 1 just written for differences, and ranks them again.
+    # image-match overwrites differences with ranks, first the ones, then the twos. Where the upper half reaches 1.0
+    # (black beside white), it mistakes the ranks 1 for differences, and ranks them again.
     if middle <= 1.0 <= kept[-1]:
         ranks[ranks == 1] = 2
     return (ranks * np.sign(differences)).astype(np.int8)

@@ -1,17 +1,17 @@
-"""Which picture format bytes begin, and what is told to those who send something else."""
+"""Recognition of image formats by their first bytes, and the errors for other data."""
 
 from collections.abc import Callable
 
 from common.errors import ImageError
 
-READ = "JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP and PNM"
-"""The formats that are read, for people."""
+SUPPORTED_FORMATS = "JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP and PNM"
+"""The supported formats, for people."""
 
 SNIFFED_BYTES = 16
-"""How many first bytes `looks_like_picture` needs."""
+"""Number of first bytes that `looks_like_image` needs."""
 
-# Refused by name, since people do send them.
-_NOT_READ = {
+# Unsupported formats that clients send: the error names them.
+_UNSUPPORTED = {
     b"%PDF": "PDF",
     b"%!PS": "PostScript",
     b"\xc5\xd0\xd3\xc6": "PostScript",
@@ -27,26 +27,26 @@ _NOT_READ = {
 
 
 def check_format(data: bytes) -> tuple[str, ...]:
-    """Return the Pillow formats that `data` may have, by its first bytes; costs nothing.
+    """Return the Pillow formats that `data` may have, by its first bytes.
 
-    Raises ImageError as `decode` would: empty_image, not_an_image or unsupported_format.
+    Raises ImageError with the codes of `decode`: empty_image, not_an_image or unsupported_format.
     """
     formats = _sniff(data[:SNIFFED_BYTES])
     if not formats:
-        raise _refused(data)
+        raise _rejection(data)
     return formats
 
 
-def looks_like_picture(head: bytes) -> bool:
-    """Say whether the first SNIFFED_BYTES bytes begin one of the formats that are read."""
+def looks_like_image(head: bytes) -> bool:
+    """Return whether the first SNIFFED_BYTES bytes are those of a supported format."""
     return bool(_sniff(head))
 
 
 def _sniff(head: bytes) -> tuple[str, ...]:
-    """Return the Pillow formats that `head` may begin; none when it begins no format on this list.
+    """Return the Pillow formats that `head` may begin; empty for an unsupported one.
 
-    Left out are formats that start other programs (EPS, WMF), that decode before their size can be looked at (ICO),
-    that cannot be told by their first bytes (TGA), and those hardly met outside their programs.
+    Excluded are formats that start other programs (EPS, WMF) or that decode before their size is known (ICO). TGA has
+    no magic number, and other formats are rarely used outside their own programs.
     """
     return next((formats for formats, begins in _FORMATS if begins(head)), ())
 
@@ -71,7 +71,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], Callable[[bytes], bool]], ...] = (
     (("WEBP",), _is_webp),
     (("AVIF",), _has_brand(b"avif", b"avis")),
     (("HEIF",), _has_brand(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")),
-    # These brands are of the container and stand for either.
+    # These brands name only the container, which both formats use.
     (("AVIF", "HEIF"), _has_brand(b"mif1", b"msf1")),
     (("TIFF",), _starts(b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")),
     (("BMP",), _starts(b"BM")),
@@ -79,16 +79,16 @@ _FORMATS: tuple[tuple[tuple[str, ...], Callable[[bytes], bool]], ...] = (
 )
 
 
-def _refused(data: bytes) -> ImageError:
-    """Name what was sent instead of a picture, as far as its first bytes tell."""
+def _rejection(data: bytes) -> ImageError:
+    """Return the error for unsupported data; it names the format where the first bytes show it."""
     if not data:
-        return ImageError("the picture is empty: 0 bytes", code="empty_image")
+        return ImageError("the image is empty: 0 bytes", code="empty_image")
     begin = data[:1024].lstrip().lower()
-    name = next((name for prefix, name in _NOT_READ.items() if data.startswith(prefix)), "")
+    name = next((name for prefix, name in _UNSUPPORTED.items() if data.startswith(prefix)), "")
     if b"<svg" in begin:
         name = "SVG"
     if name:
-        return ImageError(f"{name} files are not read, but {READ} are", code="unsupported_format")
+        return ImageError(f"{name} is not supported; supported formats: {SUPPORTED_FORMATS}", code="unsupported_format")
     if begin.startswith((b"<", b"{")):
-        return ImageError("the data is text, such as a web page, not a picture", code="not_an_image")
-    return ImageError(f"the data is not a picture of a format that is read: {READ}", code="not_an_image")
+        return ImageError("the data is text, such as a web page, not an image", code="not_an_image")
+    return ImageError(f"the data is not an image of a supported format: {SUPPORTED_FORMATS}", code="not_an_image")

@@ -1,0 +1,1 @@
+"""Images: decoding, signatures and orientations."""

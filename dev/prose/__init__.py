@@ -1,0 +1,1 @@
+"""The checks of our prose and names, described in docs/glossary.md."""

@@ -1,0 +1,96 @@
+"""The table of errors: complete, without unused codes, and the one source of replies, proxy and docs."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from api.description.openapi import document
+from api.envelope import FRAMEWORK_CODES
+from api.errors import BY_STATUS, ERRORS, TASK_CODES, status_of
+from api.routes import SUBJECTS
+from common.config import Settings
+from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
+from common.queue.tasks import Refusal
+
+ROOT = Path(__file__).resolve().parents[2]
+# Codes of errors that stop a start, or that a reply has as `internal_error`.
+INTERNAL = {"error", "wrong_setting", "queue_error"}
+# Modules whose errors end a task.
+TASK_MODULES = {"pipeline.py", "fetch.py", "dialing.py", "addresses.py", "watchdog.py", "formats.py", "images.py"}
+RAISED = re.compile(r'\b(?:code|INTERNAL_ERROR) ?= ?"([a-z_]+)"|(?:_failed|fail)\(\s*"([a-z_]+)"')
+PROXY_REPLY = re.compile(r"return (\d+) '(\{.*\})';")
+
+
+def codes_in(*paths: Path) -> set[str]:
+    """Return the codes that these modules raise or reply with."""
+    return {code for path in paths for groups in RAISED.findall(path.read_text()) for code in groups if code}
+
+
+def modules(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py") if path.name != "examples.py"]
+
+
+def proxy_replies() -> list[tuple[int, dict[str, str]]]:
+    text = (ROOT / "proxy" / "nginx.conf").read_text().replace("$match_method", "")
+    return [(int(status), json.loads(body)) for status, body in PROXY_REPLY.findall(text)]
+
+
+def test_every_code_is_declared_and_used() -> None:
+    used = codes_in(*modules("api", "workers", "common")) | {*Refusal} | {*FRAMEWORK_CODES.values()}
+    used |= {reply["code"] for _, reply in proxy_replies()}
+
+    assert used - INTERNAL == ERRORS.keys()
+
+
+def test_every_code_that_ends_a_task_is_a_task_code() -> None:
+    raised = codes_in(*(path for path in modules("common", "workers") if path.name in TASK_MODULES))
+    raised |= {kind.code for kind in (ImageError, FetchError, StoreError)}
+
+    assert len(raised) > 25
+    assert raised <= {*TASK_CODES}
+
+
+def test_failed_tasks_can_be_listed_by_every_task_code() -> None:
+    [code] = [
+        parameter
+        for parameter in document(SUBJECTS, Settings())["paths"]["/tasks"]["get"]["parameters"]
+        if parameter["name"] == "code"
+    ]
+
+    assert code["schema"]["enum"] == [*TASK_CODES]
+
+
+def test_proxy_replies_with_the_same_statuses_and_texts() -> None:
+    replies = [(status, reply["code"], *reply["error"]) for status, reply in proxy_replies()]
+
+    assert len(replies) > 5
+    for status, code, message in replies:
+        assert status == ERRORS[code].status
+        assert code == "too_large" or message == ERRORS[code].text
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InputError("x", field="callback_url", code="private_address"), 400),
+        (FetchError("x", code="private_address"), 422),
+        (InputError("x", field="image", code="too_large"), 413),
+        (ImageError("x", code="too_large"), 422),
+        (FetchError("x", code="not in the table"), 422),
+        (QueueError("x"), 500),
+        (StoreError("x"), 500),
+        (MatchError("x"), 500),
+    ],
+)
+def test_status_depends_on_code_and_kind(error: MatchError, status: int) -> None:
+    assert status_of(error) == status
+
+
+def test_docs_list_every_error() -> None:
+    rows = [f"| {status} | `{spec.code}` | {spec.text} |" for status, specs in BY_STATUS.items() for spec in specs]
+
+    text = (ROOT / "docs" / "api.md").read_text()
+
+    assert "\n".join(rows) in text
