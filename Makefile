@@ -184,11 +184,11 @@ k8s-rollout: ## Apply OVERLAY to NAMESPACE: what the doors need, then the index,
 
 .PHONY: bench
 bench: $(VENV)/.bench ## Run every benchmark (docs/benchmarks.md tells what they print)
-	@for script in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; PYTHONPATH=.:tests/faults $(BIN)/python $$script; done
+	@for script in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; PYTHONPATH=.:tests $(BIN)/python $$script; done
 
 .PHONY: soak
 soak: $(VENV)/.bench ## Run the service at full rate for 20 minutes with bad input and a kill a minute, and draw its memory
-	PYTHONPATH=.:tests/faults $(BIN)/python benchmarks/soak.py
+	PYTHONPATH=.:tests $(BIN)/python benchmarks/soak.py
 
 # --- pin ---------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Pictures are added by URL as fast as the workers take them, over and over to the
 become a picture. Once a minute a worker, a process of the API or Redis is killed; one worker and one API process are
 spared, so that a leak would show. At the end the store is read filepath by filepath.
 
-    PYTHONPATH=.:tests/faults python benchmarks/soak.py [--minutes N] [--store elasticsearch|embedded] [--plot FILE]
+    PYTHONPATH=.:tests python benchmarks/soak.py [--minutes N] [--store elasticsearch|embedded] [--plot FILE]
 """
 
 import argparse
@@ -33,9 +33,10 @@ from common.queue.tasks import State
 from common.wiring import Dependencies, build_dependencies
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import NoRedis, RedisServer
-from harness.pictures import PictureServer, signature
-from harness.service import Service, resident_mib
-from harness.waiting import wait_until
+from support.http_servers import serving
+from support.image_server import ImageServer, signature
+from support.service import Service, resident_mib
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = 4
@@ -85,7 +86,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, store(options.store, Path(folder)) as place:
         home = Path(folder)
         (home / "logs").mkdir()
-        with PictureServer() as pictures, RedisServer(home / "redis") as redis:
+        with serving(ImageServer()) as pictures, RedisServer(home / "redis") as redis:
             environment = SETTINGS | place | {"REDIS_URL": redis.url, "MATCH_FETCH_ALLOW": "127.0.0.1"}
             parts = build_dependencies(Settings.from_env(environment))
             parts.store.prepare()
