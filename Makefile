@@ -90,7 +90,7 @@ promtool: $(VENV)/.dev ## Build Prometheus's promtool with Go, once, for the tes
 	@$(BIN)/python -m dev.promtool
 
 .PHONY: faults
-faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour, and print what became of every picture
+faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour, and print the outcome of every add
 	MATCH_FAULTS=long $(BIN)/python -m pytest --timeout=1800 tests/faults
 
 .PHONY: fuzz

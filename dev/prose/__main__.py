@@ -41,6 +41,18 @@ COVERED = (
     "dev/promtool.py",
     "dev/prose",
     "docs/glossary.md",
+    "tests/cluster",
+    "tests/faults",
+    "tests/manifests",
+    "tests/support/adds.py",
+    "tests/support/deployment.py",
+    "tests/support/http_servers.py",
+    "tests/support/image_server.py",
+    "tests/support/poison.py",
+    "tests/support/processes.py",
+    "tests/support/proxy.py",
+    "tests/support/replicated.py",
+    "tests/support/service.py",
 )
 # Vale reads these itself.
 NATIVE = {".lua", ".md"}
