@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from api.new_key import table
+from dev.asking import answers
 from dev.ports import free_port
 from support.waiting import wait_until
 
@@ -92,7 +93,7 @@ def test_the_api_listens_where_it_is_told_to_and_says_how_to_try_it(
     keyless = run(["examples/demo.py"], where)
     demo = run(["examples/demo.py"], where | {"KEY": "match_demo"})
 
-    assert not answers(f"http://127.0.0.1:{port(stack)}/ping")
+    assert not answers(f"http://127.0.0.1:{port(stack)}/ping", within_s=5)
     assert any(line.endswith(f": MATCH_API_HOST=127.0.0.2 PORT={port(stack)} KEY=… make demo\n") for line in stack.told)
     assert keyless.returncode == 1
     assert "KEY=… make demo" in keyless.stderr
@@ -185,7 +186,7 @@ def test_flower_answers(stack: Any) -> None:
     [flower] = [command for command in children(stack.process.pid).values() if "flower" in command]
     address = "http://127.0.0.1:" + flower.rpartition("--port=")[2].split()[0]
 
-    wait_until(lambda: answers(f"{address}/healthcheck"))
+    wait_until(lambda: answers(f"{address}/healthcheck", within_s=5))
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
@@ -204,10 +205,3 @@ def test_nothing_is_left_running_when_it_stops(
 
 def workers(stack: Any) -> set[int]:
     return {pid for pid, command in children(stack.process.pid).items() if "workers" in command}
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
-        return False

@@ -1,12 +1,11 @@
 """The pipeline: one task from its job to its record, or to the reason of its failure."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from PIL import Image
 from prometheus_client import generate_latest
 from redis import Redis
 
@@ -23,7 +22,9 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
-from support.tasks import enqueue
+from support.images import gradient
+from support.tasks import accept as accept_all
+from support.tasks import enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_CRASHES, Pipeline
@@ -69,28 +70,17 @@ def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: 
 
 @pytest.fixture
 def picture() -> bytes:
-    out = io.BytesIO()
-    Image.linear_gradient("L").resize((60, 40)).save(out, "PNG")
-    return out.getvalue()
+    return gradient(size=(60, 40))
 
 
 @pytest.fixture
 def accept(ledger: Ledger) -> Callable[..., str]:
-    def accept(filepath: str = "cat.png", **source: Any) -> str:
-        [task] = enqueue(ledger, [AddItem(filepath=filepath, **source)], queue=SINGLE_QUEUE)
-        return task.id
-
-    return accept
+    return lambda **source: accept_all(ledger, "cat.png", **source)[0]
 
 
 @pytest.fixture
 def ended(ledger: Ledger) -> Callable[[str], Task]:
-    def ended(task_id: str) -> Task:
-        task = ledger.task(task_id)
-        assert task is not None
-        return task
-
-    return ended
+    return partial(task_of, ledger)
 
 
 def test_an_upload_becomes_a_record(
