@@ -40,7 +40,7 @@ class Example:
         return {"method": method, "status": self.says, "error": self.error, "result": self.result, **self.added}
 
     def has_files(self) -> bool:
-        """Say whether it needs a multipart form."""
+        """Return whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
 
 
@@ -292,7 +292,7 @@ FAILURES: Sequence[Failing] = (
         path="/images",
         form={"filepath": "nowhere.jpg"},
         code="unknown_filepath",
-        error="filepath: no image is stored under this name",
+        error="filepath: no image is stored under this filepath",
         names="filepath",
     ),
     Failing(

@@ -142,7 +142,7 @@ def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) ->
 
 
 def _requires(schema: Json) -> bool:
-    """Say whether a body is required."""
+    """Return whether a body is required."""
     return any(name in schema for name in ("required", "oneOf", "allOf"))
 
 

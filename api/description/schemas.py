@@ -60,7 +60,7 @@ class Schemas:
         parameters: dict[str, Json] = {}
         for kind in types:
             for field_name, field, schema in self._fields(kind):
-                if where == _place(field):
+                if where == _location(field):
                     name = kind.headers.get(field_name, field_name)
                     required = where == "path" or (field.is_required() and len(types) == 1)
                     parameters[name] = _parameter(
@@ -86,7 +86,7 @@ class Schemas:
         patterns: Json = {}
         for name, field, schema in self._fields(kind):
             each = schema.get("additionalProperties", schema)
-            if _place(field) != "query" or (is_file(each) and not files):
+            if _location(field) != "query" or (is_file(each) and not files):
                 continue
             about = {"description": schema["description"]} if "description" in schema else {}
             if _is(field, Keyed):
@@ -152,7 +152,7 @@ def _beyond_the_first(field: FieldInfo) -> str:
     return f"[1-9][0-9]{{0,{len(str(most - 1)) - 1}}}"
 
 
-def _place(field: FieldInfo) -> str:
+def _location(field: FieldInfo) -> str:
     """Return the place of the field; parameters of the query may also be in a form."""
     return "path" if _is(field, InPath) else "header" if _is(field, InHeader) else "query"
 
@@ -162,7 +162,7 @@ def _is(field: FieldInfo, *marks: type) -> bool:
 
 
 def is_file(schema: Any) -> bool:  # noqa: ANN401 - JSON
-    """Say whether the schema is that of a file."""
+    """Return whether the schema is that of a file."""
     return isinstance(schema, dict) and schema.get("contentMediaType") == "application/octet-stream"
 
 

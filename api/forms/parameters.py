@@ -1,4 +1,4 @@
-"""Types of single parameters. Each parses the text or file of a form, or raises an error that says what it accepts."""
+"""Types of single parameters. Each parses the text or file of a form, or raises an error with what it accepts."""
 
 import base64
 import hashlib
@@ -148,7 +148,7 @@ def text(value: object) -> str:
 
 
 def is_whole(digits: str, low: int, high: int) -> bool:
-    """Say whether the text is a whole number from `low` to `high`, in ASCII digits only."""
+    """Return whether the text is a whole number from `low` to `high`, in ASCII digits only."""
     return digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS and low <= int(digits) <= high
 
 
@@ -304,7 +304,7 @@ RequestKey = Annotated[
 
 
 def valid_metadata(value: object) -> dict[str, Any] | None:
-    """Parse a JSON object within the limits on size, strings and depth; the text `null` is None, as no metadata."""
+    """Parse a JSON object within the limits on size, strings and depth; return None for `null`."""
     source = text(value)
     if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
         raise wrong(f"is larger than {METADATA_BYTES} bytes")

@@ -63,7 +63,7 @@ class StrictRequest(Request):
 
     form_data_parser_class = BoundedParser
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
         super().__init__(*args, **kwargs)
         self._opened: list[IO[bytes]] = []
 
@@ -80,7 +80,7 @@ class StrictRequest(Request):
         for file in self._opened:
             file.close()
 
-    def _open_file(self, *args: Any, **kwargs: Any) -> IO[bytes]:  # noqa: ANN401 - passed on as they are
+    def _open_file(self, *args: Any, **kwargs: Any) -> IO[bytes]:  # noqa: ANN401 - passed on unchanged
         self._opened.append(default_stream_factory(*args, **kwargs))
         return self._opened[-1]
 
@@ -146,7 +146,7 @@ def _field(location: tuple[str | int, ...]) -> str:
 
 
 def knows(kind: type[Parameters], name: str) -> bool:
-    """Say whether the type has a parameter of this name."""
+    """Return whether the type has a parameter of this name."""
     return name in kind.plain or (name.endswith("]") and name.partition("[")[0] in kind.keyed)
 
 
@@ -211,7 +211,7 @@ def _read_body(request: Request) -> None:
 
 
 def _holds_bytes(file: FileStorage) -> bool:
-    """Say whether a part without a file name is not the empty file field of a browser."""
+    """Return whether a part without a file name is not the empty file field of a browser."""
     is_filled = bool(file.stream.read(1))
     file.stream.seek(0)
     return is_filled
