@@ -32,8 +32,8 @@ class Callback(BaseModel):
     state: Annotated[
         CallState,
         Field(
-            description="`pending`: the task has not ended, or its end is not delivered yet; `delivered`: the receiver "
-            "answered 2xx; `failed`: not delivered in time, or the receiver answered 410; `dropped`: never sent, since "
+            description="`pending`: the task has not ended, or its end is not delivered yet. `delivered`: the receiver "
+            "answered 2xx. `failed`: not delivered in time, or the receiver answered 410. `dropped`: never sent, since "
             "too many callbacks were pending."
         ),
     ]
@@ -49,9 +49,9 @@ class Task(BaseModel):
     state: Annotated[
         State,
         Field(
-            description="`pending`: enqueued; `running`: a worker has started it; `succeeded`: stored, and found by "
-            "searches at once, on Elasticsearch within the refresh interval (a second); `superseded`: a newer request "
-            "for its filepath was stored first; `failed`: `error` has the reason; `cancelled`: cancelled by a client."
+            description="`pending`: enqueued. `running`: a worker has started it. `succeeded`: stored, and found by "
+            "searches at once, on Elasticsearch within the refresh interval (a second). `superseded`: a newer request "
+            "for its filepath was stored first. `failed`: `error` has the reason. `cancelled`: cancelled by a client."
         ),
     ]
     filepath: Filepath
