@@ -1,6 +1,6 @@
 """Every error that a client can receive, declared once: its code, HTTP statuses and text.
 
-Errors are raised with a code and know no HTTP: `common` has no other word for it. Replies, the OpenAPI document and the
+Code raises errors with a `code`; only this module maps codes to HTTP statuses. Replies, the OpenAPI document and the
 table in docs/api.md take status and text from here.
 """
 

@@ -1,9 +1,9 @@
-"""Sends accepted tasks to the queue; the only file of the API that knows Celery."""
+"""The publisher: sends accepted tasks to the queue. The only module of the API that imports Celery."""
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Sequence
+from itertools import groupby
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -17,42 +17,42 @@ log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Sends by name: the API needs no worker's code."""
+    """Sends Celery messages by the names of tasks, without the code of the workers."""
 
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("match", set_as_current=False)
         self._app.conf.update(queue_settings(broker_url))
-        # A sender waits for no broker: what cannot be sent at once is sent by the sweeper.
+        # A request does not wait for an unavailable broker: the sweeper sends later what cannot be sent now.
         options = self._app.conf.broker_transport_options
         self._app.conf.broker_transport_options = options | {"max_retries": 1, "interval_start": 0.1}
 
     def send(self, tasks: Sequence[Task], *, queue: str) -> None:
-        """Send messages for these tasks, one each, or many in one to the queue of batches; never raises.
+        """Send new tasks to the queue; never raises.
 
-        A task that cannot be sent now is no error: it stands in the ledger, and the sweeper sends it later.
+        A task that cannot be sent now is not an error: it is in the ledger, and the sweeper sends it later.
         """
         self.send_again([QueuedTask(task_id=task.id, queue=queue, enqueued_at=task.accepted) for task in tasks])
 
     def send_again(self, tasks: Sequence[QueuedTask]) -> None:
-        """Send these tasks, each to its own queue; never raises, as `send`."""
-        left = deque(together(tasks))
+        """Send open tasks, each to its own queue; never raises, like `send`."""
+        pending = deque(chunks(tasks))
         try:
             try:
-                self._send_all(left)
+                self._send_all(pending)
             except OperationalError:
-                # A connection that had died unnoticed; should this send something twice, the repeat changes nothing.
-                self._send_all(left)
+                # The connection may have been closed without notice. A message that is sent twice changes nothing.
+                self._send_all(pending)
         except OperationalError as error:
-            log.warning("%d messages are not sent yet: %s", len(left), error)
+            log.warning("%d messages are not sent yet: %s", len(pending), error)
         except Exception:
-            # The tasks are accepted already: whatever is wrong here, their sender must not hear that they are not.
-            log.exception("%d messages are not sent yet", len(left))
+            # The tasks are accepted already, so an error here must not become the reply to their request.
+            log.exception("%d messages are not sent yet", len(pending))
 
-    def _send_all(self, left: deque[list[QueuedTask]]) -> None:
+    def _send_all(self, pending: deque[list[QueuedTask]]) -> None:
         with self._app.producer_pool.acquire(block=True) as producer:
-            while left:
-                self._send(producer, left[0])
-                left.popleft()
+            while pending:
+                self._send(producer, pending[0])
+                pending.popleft()
 
     def _send(self, producer: Producer, tasks: Sequence[QueuedTask]) -> None:
         first = tasks[0]
@@ -65,31 +65,25 @@ class Publisher:
             headers={SENT_HEADER: sent},
             producer=producer,
             retry=False,
-            # Said here, because Celery takes long to find out: what flower shows, and that Redis needs no queues made.
+            # Celery takes long to compute these: the arguments that flower shows, and the queues to declare, none of
+            # which Redis needs.
             argsrepr=f"('{first.task_id}', and {len(tasks) - 1} more)" if many else f"('{first.task_id}',)",
             kwargsrepr="{}",
             declare=(),
         )
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._app.close()
 
 
-def together(tasks: Sequence[QueuedTask]) -> list[list[QueuedTask]]:
-    """Return what travels in a message each: neighbours in the queue of batches, up to CHUNK of them.
+def chunks(tasks: Sequence[QueuedTask]) -> list[list[QueuedTask]]:
+    """Return the tasks in order, grouped by message: up to CHUNK neighbours in the batch queue, single tasks in others.
 
-    Nobody waits for a single picture of a batch; a message of its own would cost as much as its signature.
+    A message costs as much as a signature, and no client waits for a single image of a batch.
     """
-    return [
-        chunk
-        for queue, neighbours in groupby(tasks, key=lambda task: task.queue)
-        for chunk in _in_parts(neighbours, CHUNK if queue == BATCH_QUEUE else 1)
-    ]
-
-
-def _in_parts(tasks: Iterable[QueuedTask], most: int) -> Iterator[list[QueuedTask]]:
-    """Yield the tasks in order, up to `most` at once."""
-    left = iter(tasks)
-    while chunk := list(islice(left, most)):
-        yield chunk
+    by_message = []
+    for queue, group in groupby(tasks, key=lambda task: task.queue):
+        neighbours, size = list(group), CHUNK if queue == BATCH_QUEUE else 1
+        by_message += [neighbours[start : start + size] for start in range(0, len(neighbours), size)]
+    return by_message

@@ -42,7 +42,7 @@ class Telemetry:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def follow(self, app: Flask) -> None:
+    def init_app(self, app: Flask) -> None:
         """Observe the app's requests; handlers registered earlier must give each its `g.request_id`."""
         app.before_request(self._begin)
         app.after_request(self._observe_response)

@@ -123,12 +123,12 @@ def _wait(services: Services, items: Sequence[AddItem], params: requests.Waiting
     return True
 
 
-def _preferred_s(preferences: str, most_s: float) -> float:
-    """Return the seconds of `Prefer: wait=N`, at most `most_s`; an invalid preference is ignored (RFC 7240)."""
+def _preferred_s(preferences: str, max_s: float) -> float:
+    """Return the seconds of `Prefer: wait=N`, at most `max_s`; an invalid preference is ignored (RFC 7240)."""
     for preference in preferences.split(","):
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), most_s)
+            return min(float(value), max_s)
     return 0.0
 
 
@@ -139,16 +139,15 @@ ENDPOINTS = (
         scope=Scope.WRITE,
         methods=("POST",),
         view=add,
-        takes=(requests.Add, requests.AddMany),
+        parameters=(requests.Add, requests.AddMany),
         reply=Reply(
             result=replies.ItemOutcome,
-            added={"task": replies.OneTask},
+            extra={"task": replies.OneTask},
             statuses=(200, 202),
             errors=(409, 422, 503),
-            keyed=True,
         ),
         # Capacity for a hundred small images, or four of the largest.
-        pictures=4,
-        items=requests.ADD_MOST,
+        images=4,
+        items=requests.MAX_ADDS,
     ),
 )

@@ -46,12 +46,12 @@ class AddImages:
     ) -> list[AddItem]:
         """Return the items in order, each with a `result` or an `error`; one bad item does not fail the others.
 
-        The items are consumed one at a time, so that the bytes of one upload are in memory. An item with an error keeps
-        it. `task_ids` are the ids that an idempotency key gives to these items: an item whose task exists needs no
-        capacity.
+        The items are consumed one at a time, so that the bytes of only one upload are in memory. An item with an error
+        keeps it. `task_ids` are the ids that an idempotency key gives to these items: an item whose task exists needs
+        no capacity.
 
-        Errors of an item: InputError or ImageError where it can never be stored, IdempotencyConflict where its id
-        belongs to a different item, Overloaded or QueueUnavailable where it cannot be accepted now.
+        An item that can never be stored has an InputError or an ImageError. One whose id belongs to a different item
+        has an IdempotencyConflict. Overloaded or QueueUnavailable: the item cannot be accepted now.
         """
         try:
             existing = self.ledger.existing(task_ids) if task_ids else {}
@@ -98,7 +98,7 @@ class AddImages:
         return ""
 
     def _write(self, new: Sequence[AddItem], context: RequestContext, queue: str) -> None:
-        """Write the tasks to the ledger: as many of the first as there is room for."""
+        """Write the tasks to the ledger, in order, until `max_open` tasks are open."""
         if not new:
             return
         try:
@@ -152,7 +152,7 @@ def _is_created(item: AddItem) -> bool:
 
 
 def _has_no_task(item: AddItem) -> bool:
-    """Say whether no task can need the item's upload.
+    """Return whether no task can need the item's upload.
 
     Without a reply from Redis a task with an id of the client's may have been written: its upload stays for the day.
     """
@@ -160,6 +160,6 @@ def _has_no_task(item: AddItem) -> bool:
 
 
 def _is_unsent(item: AddItem) -> bool:
-    """Say whether the task's message is to be published; a message that is sent twice changes nothing."""
+    """Return whether the task's message is to be published; a message that is sent twice changes nothing."""
     result = item.result
     return result is not None and result.status is not EnqueueStatus.CONFLICT and result.task.state is State.PENDING

@@ -46,7 +46,7 @@ class IdempotencyKey:
         return [] if self.value is None else [self.task_id(number) for number in numbers]
 
     def is_replay(self, leases: Leases) -> bool:
-        """Say whether the key was used before, and record that it is used now."""
+        """Return whether the key was used before, and record that it is used now."""
         return self.value is not None and not leases.acquire(f"key:{self._digest('')}", for_s=REMEMBERED_S)
 
     def _digest(self, suffix: str) -> str:

@@ -22,14 +22,14 @@ class ManageTasks:
     def retry(self, task_ids: Sequence[str]) -> list[RetryRejected | None]:
         """Publish failed tasks again, each with its old sequence number.
 
-        Returns, in order, why a task was rejected; None for a task that was published.
+        Return a reason for each rejected task, in order, and None for each published one.
         """
         upload_of = self.ledger.uploads_of(task_ids)
         available = self.uploads.existing(list(upload_of.values()))
         retryable = [task_id for task_id in task_ids if upload_of.get(task_id) in available | {None}]
         outcomes = dict(zip(retryable, self.ledger.retry(retryable), strict=True))
         reopened = [outcome for outcome in outcomes.values() if isinstance(outcome, QueuedTask)]
-        # The tasks are open from here on, whatever fails. Uploads are kept before the tasks are published, so that no
+        # The tasks are open from here on, even if a later step fails. Uploads are kept before the tasks are published, so that no
         # worker finishes one of them in between.
         with suppress(MatchError):
             self.uploads.keep(*(upload_of[sent.task_id] for sent in reopened if sent.task_id in upload_of))

@@ -28,7 +28,7 @@ OPERATIONS = [
     for method in endpoint.methods
     for mode in GenerationMode
     # Nothing can be wrong with what takes nothing, or any text.
-    if mode.is_positive or endpoint.line or any(kind.plain or kind.keyed for kind in endpoint.takes)
+    if mode.is_positive or endpoint.line or any(kind.plain or kind.keyed for kind in endpoint.parameters)
 ]
 # What a parameter of the query needs, or cannot stand beside, no schema says.
 RULES_BESIDE = [("/delete", "DELETE"), ("/list", "GET"), ("/list", "POST"), ("/tasks", "GET")]

@@ -19,7 +19,7 @@ pieces = st.sampled_from((b"\n", b"\r\n", b" ", b"a", b"a" * 49, b"a" * 51, b"a"
 
 def test_bodies_as_lines(fuzz: Fuzz) -> None:
     def check(body: bytes) -> None:
-        found = [line for block in blocks(BytesIO(body), content_length=len(body), most_bytes=MOST) for line in block]
+        found = [line for block in blocks(BytesIO(body), content_length=len(body), max_bytes=MOST) for line in block]
 
         told = [
             Line(number, None if len(text) > MOST else text) for number, text in enumerate(body.split(b"\n"), start=1)

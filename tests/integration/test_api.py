@@ -188,7 +188,7 @@ def test_a_fault_tells_nothing_of_the_inside(
 
     assert (answer.status_code, answer.json["code"], answer.json["method"]) == (500, "internal_error", "count")
     assert "secret" not in answer.text
-    assert "request mine broke" in caplog.text
+    assert "request mine failed" in caplog.text
 
 
 def test_a_wait_that_runs_out_answers_that_it_is_accepted(client: FlaskClient) -> None:

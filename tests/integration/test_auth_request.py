@@ -12,7 +12,7 @@ from redis import Redis
 from api.access.keys import Keyring, Scope
 from api.endpoints import Endpoint
 from api.new_key import table
-from api.rates import Rates
+from api.rate_limits import RateLimiter
 from api.routes import ENDPOINTS, SUBJECTS
 from api.routes.docs import endpoints
 from common.config import Settings
@@ -89,6 +89,6 @@ def test_without_keys_authorize_allows_everything(make_client: Callable[..., Fla
 
 
 def test_authorize_does_not_count_for_rate_limits(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
-    client = make_client(real_redis, rates=Rates("1/hour", real_redis))
+    client = make_client(real_redis, rate_limiter=RateLimiter("1/hour", real_redis))
 
     assert [authorize(client, "POST", "/add").status_code for _ in range(3)] == [204] * 3

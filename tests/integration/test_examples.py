@@ -16,7 +16,7 @@ from PIL import Image
 from redis import Redis
 
 from api.description.code_samples import ORIGIN
-from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
+from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, FailureExample, File
 from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
@@ -148,7 +148,7 @@ def test_an_example_is_answered_as_it_says(
 
     got = [json.loads(line) for line in answer.data.splitlines()] if endpoint.line else answer.json
 
-    assert answer.status_code == example.status
+    assert answer.status_code == example.http_status
     assert shape(got) == shape(expected)
     operation = described["paths"][endpoint.path.replace("<id>", "{id}")][method.lower()]
     [media] = operation["responses"][f"{answer.status_code}"]["content"].values()
@@ -174,7 +174,7 @@ def test_code_sample_is_answered_as_its_example_says(
         answer = typed(prepared, command, task_id)
 
     expected = list(example.result) if endpoint.line else [example.body(endpoint.name)]
-    assert answer.status_code == example.status
+    assert answer.status_code == example.http_status
     assert [shape(json.loads(one)) for one in documents(answer.get_data(as_text=True), endpoint)] == shape(expected)
 
 
@@ -183,7 +183,7 @@ def documents(text: str, endpoint: Endpoint) -> list[str]:
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one.path], ids=lambda one: one.title)
-def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: Failing) -> None:
+def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: FailureExample) -> None:
     where = "data" if failure.method == "POST" else "query_string"
     options: dict[str, Any] = {where: failure.form}
     if failure.mimetype:
@@ -191,7 +191,7 @@ def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: F
 
     answer = prepared.open(failure.path, method=failure.method, **options)
 
-    assert (answer.status_code, answer.json) == (failure.status, failure.body())
+    assert (answer.status_code, answer.json) == (failure.http_status, failure.body())
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])

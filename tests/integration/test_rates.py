@@ -10,7 +10,7 @@ from redis import Redis
 
 from api.access.keys import Keyring, Scope
 from api.new_key import table
-from api.rates import Rates
+from api.rate_limits import RateLimiter
 from common.config import Settings
 from common.queue.keys import RATES
 from common.redis.client import connect
@@ -25,7 +25,7 @@ def limited(
     make_client: Callable[..., FlaskClient], real_redis: Redis, redis_server: RedisServer
 ) -> Callable[..., FlaskClient]:
     def make(limits: str = "3/day", *, url: str = redis_server.url, **more: Any) -> FlaskClient:
-        return make_client(real_redis, rates=Rates(limits, connect(url, answer_within_s=0.25)), **more)
+        return make_client(real_redis, rate_limiter=RateLimiter(limits, connect(url, answer_within_s=0.25)), **more)
 
     return make
 

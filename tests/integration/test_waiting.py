@@ -76,7 +76,7 @@ def test_an_announcement_that_is_lost_is_made_up_for(
     monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", POLL_EVERY_S / 50)
     [task] = accept_urls(ledger, 1)
     deaf = Event()
-    monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
+    monkeypatch.setattr(waiters, "_notify", lambda _task_id: deaf.set())
 
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)

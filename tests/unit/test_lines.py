@@ -12,7 +12,7 @@ MOST = 100
 
 
 def lines(data: bytes, **options: Any) -> list[tuple[int, bytes | None]]:
-    found = blocks(io.BytesIO(data), **{"content_length": None, "most_bytes": MOST} | options)
+    found = blocks(io.BytesIO(data), **{"content_length": None, "max_bytes": MOST} | options)
     return [(line.number, line.data) for block in found for line in block]
 
 
@@ -46,13 +46,13 @@ def test_a_line_of_the_longest_is_taken() -> None:
 def test_what_was_read_together_is_a_block() -> None:
     body = b"".join(b"%d\n" % number for number in range(10_000))
 
-    found: list[list[Line]] = list(blocks(io.BytesIO(body), content_length=None, most_bytes=MOST))
+    found: list[list[Line]] = list(blocks(io.BytesIO(body), content_length=None, max_bytes=MOST))
 
     assert len(found) == -(-len(body) // READ_BYTES)
 
 
 def test_a_body_that_ends_before_its_time_is_told_after_its_whole_lines() -> None:
-    found = blocks(io.BytesIO(b"one\ntw"), content_length=20, most_bytes=MOST)
+    found = blocks(io.BytesIO(b"one\ntw"), content_length=20, max_bytes=MOST)
 
     assert next(found) == [Line(1, b"one")]
     with pytest.raises(ClientDisconnected):

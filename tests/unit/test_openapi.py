@@ -183,7 +183,7 @@ def test_every_endpoint_has_an_example() -> None:
 def test_every_failure_has_its_codes_and_an_example(described: dict[str, Any]) -> None:
     responses = described["components"]["responses"]
 
-    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.status for failure in FAILURES}
+    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.http_status for failure in FAILURES}
     assert {int(status) for status in responses} == BY_STATUS.keys()
     for status, specs in BY_STATUS.items():
         assert all(f"- `{spec.code}`: {spec.text}" in responses[f"{status}"]["description"] for spec in specs)
