@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
 from common.queue.broker import queue_settings
-from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER
+from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER
 from common.queue.tasks import QueuedTask, Task
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Publisher:
             ADD_MANY_TASK if many else ADD_TASK,
             args=([task.task_id for task in tasks], sent) if many else (first.task_id,),
             queue=first.queue,
-            headers={SENT_HEADER: sent},
+            headers={ENQUEUED_AT_HEADER: sent},
             producer=producer,
             retry=False,
             # Said here, because Celery takes long to find out: what flower shows, and that Redis needs no queues made.
