@@ -228,7 +228,7 @@ def test_neither_url_nor_secret_is_logged(
     wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
     deliverer.close()
 
-    assert "1 callback is tried again, attempt 1 failed: " in caplog.text
+    assert "1 callback will be retried, attempt 1 failed: " in caplog.text
     assert "hooks.example.org answered with status 500" in caplog.text
     assert "SECRET" not in caplog.text
     assert SECRET not in caplog.text

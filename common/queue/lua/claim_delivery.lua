@@ -1,5 +1,6 @@
--- Claims a delivery that is due. Returns its URL, id, number of the attempt and entries; false if no delivery is due; an
--- empty list if the caller has to repeat the call, because this one only failed old entries or reached `max_scanned`.
+-- Claims a delivery that is due. Returns its URL, id, number of the attempt and entries; false if no delivery is due;
+-- an empty list if the caller has to repeat the call, because this one only failed old entries or reached
+-- `max_scanned`.
 local callback_due_key = KEYS[1]
 local callback_bytes_key = KEYS[2]
 local callback_counts_key = KEYS[3]

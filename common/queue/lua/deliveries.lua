@@ -44,8 +44,8 @@ local function schedule(url, now, soonest)
   return true
 end
 
--- Makes `count` URLs due that wait for a slot of the receiver, in order of their waiting. Each released slot makes another
--- URL due, so a waiting URL costs no scans and is never lost.
+-- Makes `count` URLs due that wait for a slot of the receiver, in order of their waiting. Each released slot makes
+-- another URL due, so a waiting URL costs no scans and is never lost.
 local function admit(receiver, count, now)
   for _ = 1, count do
     local url = redis.call('ZPOPMIN', callback_waiting_prefix .. receiver)[1]

@@ -1,6 +1,6 @@
--- Adds pending tasks until `max_open` tasks are open. Returns the sequence number of the first item and the time. Unless
--- all tasks were added, it also returns an outcome for each item: '' if it was added, 'full' if it was not, or the
--- fingerprint of its existing task.
+-- Adds pending tasks until `max_open` tasks are open. Returns the sequence number of the first item and the time.
+-- Unless all tasks were added, it also returns an outcome for each item: '' if it was added, 'full' if it was not, or
+-- the fingerprint of its existing task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
 local task_prefix = ARGV[1]
@@ -9,8 +9,8 @@ local queue = ARGV[3]
 local request_id = ARGV[4] -- '' for none
 local traceparent = ARGV[5] -- '' for none
 local remember_ms = tonumber(ARGV[6]) -- minimum retention of a task with a fingerprint, from its acceptance
--- Of each task: id, filepath, job, host ('' if it needs no slot), callback URL ('' for none), fingerprint ('' for a task
--- with a random id).
+-- Of each task: id, filepath, job, host ('' if it needs no slot), callback URL ('' for none), fingerprint ('' for a
+-- task with a random id).
 local tasks_from = 7
 
 --- @include "../../redis/lua/now_ms.lua"

@@ -1,5 +1,5 @@
--- Counts one more attempt to decode a task's image. Returns the number of unfinished attempts, including this one; 0 for
--- an unknown task.
+-- Counts one more attempt to decode a task's image. Returns the number of unfinished attempts, including this one; 0
+-- for an unknown task.
 local task_prefix = ARGV[1]
 local id = ARGV[2]
 local decoded_id = ARGV[3] -- the task whose image this process decoded last; '' for none

@@ -1,5 +1,5 @@
--- Sets the time of enqueueing of open tasks, unless another caller has changed it. Returns the ids of the tasks that the
--- caller must enqueue: all except those that wait for a slot of their host, which need no message yet.
+-- Sets the time of enqueueing of open tasks, unless another caller has changed it. Returns the ids of the tasks that
+-- the caller must enqueue: all except those that wait for a slot of their host, which need no message yet.
 local open_key = KEYS[1]
 local task_prefix = ARGV[1]
 local waiting_prefix = ARGV[2]

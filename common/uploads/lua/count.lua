@@ -1,5 +1,5 @@
--- Adds the size of a new upload to the sum. SET has written its bytes before: as an argument of this script they would be
--- in memory twice. Deletes the upload and returns 0 if the sum would exceed `max_bytes`.
+-- Adds the size of a new upload to the sum. SET has written its bytes before: as an argument of this script they would
+-- be in memory twice. Deletes the upload and returns 0 if the sum would exceed `max_bytes`.
 local upload_bytes_key = KEYS[1]
 local upload_ends_key = KEYS[2]
 local upload_prefix = ARGV[1]
