@@ -14,12 +14,12 @@ from workers.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-# Before a message is requeued that a store or queue could not take: it must not spin.
+# Pause before a message is requeued because the store or the queue is unavailable; without it the message would spin.
 PAUSE_S = 1.0
 
 
 def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[], Chunks]) -> None:
-    """Register the tasks with `app`; pipeline and chunks are looked up at each run: they open after the start."""
+    """Register the tasks with `app`; the callables are called at each run, since the worker opens both at its start."""
 
     @app.task(name=ADD_TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def add(task_id: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
-from common.store.preparing import prepare_soon, prepare_within
+from common.store.preparing import prepare_in_background, prepare_within
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def test_a_store_that_is_away_is_prepared_when_it_comes(
     monkeypatch.setattr(preparing, "sleep", pause)
     memory_store.away = True
 
-    prepare_soon(memory_store)
+    prepare_in_background(memory_store)
     wait_for_the_end()
 
     assert pauses == [0.5, 1, 2, 4, 8, 10, 10, 10]
@@ -54,7 +54,7 @@ def test_a_store_that_cannot_be_used_is_told_once_without_a_trace(
 
     monkeypatch.setattr(memory_store, "prepare", prepare)
 
-    prepare_soon(memory_store)
+    prepare_in_background(memory_store)
     wait_for_the_end()
 
     assert [(line.levelname, line.getMessage(), line.exc_info) for line in caplog.records] == [

@@ -51,7 +51,7 @@ def test_each_upload_has_a_claim_of_its_own(uploads: Uploads) -> None:
 
 
 def test_what_is_never_kept_goes_by_itself_and_what_is_stays(make: Make) -> None:
-    uploads = make(unkept_s=0.3)
+    uploads = make(ttl_s=0.3)
     unclaimed, kept = uploads.put(b"a"), uploads.put(b"b")
     uploads.keep(kept)
 
@@ -59,7 +59,7 @@ def test_what_is_never_kept_goes_by_itself_and_what_is_stays(make: Make) -> None
 
     uploads.purge()
     assert uploads.get(kept) == b"b"
-    wait_until(lambda: make().held_bytes() == 1)
+    wait_until(lambda: make().stored_bytes() == 1)
 
 
 def test_dropped_bytes_are_gone_for_every_process(uploads: Uploads, make: Make) -> None:
@@ -68,7 +68,7 @@ def test_dropped_bytes_are_gone_for_every_process(uploads: Uploads, make: Make) 
     uploads.drop(upload_ids)
 
     assert [make().get(upload_id) for upload_id in upload_ids] == [None, None]
-    assert make().held_bytes() == 0
+    assert make().stored_bytes() == 0
 
 
 def test_what_is_dropped_later_is_there_until_then(uploads: Uploads) -> None:
@@ -106,7 +106,7 @@ def test_all_held_bytes_are_counted_whoever_put_them(make: Make) -> None:
     upload_id = second.put(b"b" * 20)
     second.keep(upload_id)
 
-    assert make().held_bytes() == 120
+    assert make().stored_bytes() == 120
 
 
 def test_bytes_dropped_twice_are_taken_off_once(uploads: Uploads, make: Make) -> None:
@@ -116,7 +116,7 @@ def test_bytes_dropped_twice_are_taken_off_once(uploads: Uploads, make: Make) ->
     uploads.drop([upload_id], after_s=60)
     uploads.drop([upload_id])
 
-    assert make().held_bytes() == 5
+    assert make().stored_bytes() == 5
 
 
 def test_more_than_may_be_held_is_refused_and_leaves_nothing(make: Make) -> None:
@@ -127,7 +127,7 @@ def test_more_than_may_be_held_is_refused_and_leaves_nothing(make: Make) -> None
         uploads.put(b"b" * 41)
 
     assert refused.value.retry_after > 0
-    assert make().held_bytes() == 60
+    assert make().stored_bytes() == 60
 
 
 def test_what_was_dropped_makes_room(make: Make) -> None:
@@ -181,7 +181,7 @@ def test_a_place_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_folder_shows_no_half_written_file_and_purges_what_a_death_left(tmp_path: Path) -> None:
-    uploads = FolderUploads(tmp_path, max_bytes=100, unkept_s=60)
+    uploads = FolderUploads(tmp_path, max_bytes=100, ttl_s=60)
     upload_id = new_upload_id()
     part = tmp_path / f"{upload_id}.part"
     part.write_bytes(b"half")
@@ -221,7 +221,7 @@ def test_a_folder_leaves_files_of_others_alone(tmp_path: Path) -> None:
     uploads.purge()
 
     assert stranger.exists()
-    assert uploads.held_bytes() == 0
+    assert uploads.stored_bytes() == 0
 
 
 def test_a_folders_files_are_for_their_owner_alone(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_a_folders_files_are_for_their_owner_alone(tmp_path: Path) -> None:
 
 def test_what_expires_in_redis_is_taken_off_the_sum(real_redis: Redis) -> None:
     room = Admission(real_redis, max_percent=80)
-    uploads = RedisUploads(real_redis, admission=room, max_bytes=100, unkept_s=0.1)
+    uploads = RedisUploads(real_redis, admission=room, max_bytes=100, ttl_s=0.1)
     uploads.put(b"a" * 100)
 
-    wait_until(lambda: uploads.held_bytes() == 0)
+    wait_until(lambda: uploads.stored_bytes() == 0)
 
     assert uploads.put(b"b" * 100)
     assert real_redis.zcard(UPLOAD_ENDS) == 1

@@ -143,9 +143,9 @@ def test_an_upload_whose_answer_was_lost_counts_once(lossy: Lossy, uploads: Uplo
 
     upload_id = RedisUploads(lossy.client, admission=room, max_bytes=1000).put(b"a" * 100)
 
-    held = uploads.held_bytes()
+    held = uploads.stored_bytes()
     uploads.drop([upload_id])
-    assert (lossy.loses, held, uploads.held_bytes()) == (False, 100, 0)
+    assert (lossy.loses, held, uploads.stored_bytes()) == (False, 100, 0)
 
 
 def test_an_upload_that_just_fits_fits_also_when_its_answer_was_lost(lossy: Lossy, uploads: Uploads, room: Any) -> None:
@@ -176,7 +176,7 @@ def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
     assert lossy.loses is False
     assert state(ledger, task_id) is State.CANCELLED
     assert uploads.get(upload_id) is None
-    assert uploads.held_bytes() == 0
+    assert uploads.stored_bytes() == 0
 
 
 def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
@@ -285,7 +285,7 @@ def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload
 def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[Pipeline]:
     uploads = uploads_in(real_redis, max_bytes=1_000_000)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=KEEP_S)
-    writer = Writer(memory_store, finisher, DecodeAttempts(real_redis), most=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, DecodeAttempts(real_redis), max_records=10, linger_s=0, hold_s=0)
     fetcher = Fetcher(max_bytes=1000, timeout_s=1)
     yield Pipeline(
         ledger=ledger,

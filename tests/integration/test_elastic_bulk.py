@@ -188,7 +188,7 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     """Write so many pictures as a worker does, 32 at once; each filepath comes twice, its two soon after each other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, finisher, DecodeAttempts(fake_redis), most=20, linger_s=0.01, hold_s=60)
+    writer = Writer(store, finisher, DecodeAttempts(fake_redis), max_records=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)

@@ -202,7 +202,7 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
         store,
         TaskFinisher(ledger, uploads, failed_keep_s=600),
         DecodeAttempts(real_redis),
-        most=200,
+        max_records=200,
         linger_s=0.05,
         hold_s=60,
     )

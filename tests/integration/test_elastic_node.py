@@ -17,7 +17,7 @@ from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
 from common.store.base import Health, Verdict
 from common.store.elastic import ElasticStore, Shape
-from common.store.preparing import prepare_soon
+from common.store.preparing import prepare_in_background
 from dev.elasticsearch_node import Node, why_not
 from support.records import deletion, record
 from support.waiting import wait_until
@@ -169,7 +169,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     stand(client, index, "an index")
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
-    prepare_soon(store)
+    prepare_in_background(store)
     wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
     (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]

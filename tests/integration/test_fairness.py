@@ -18,7 +18,7 @@ from common.config import Settings
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES
+from common.queue.jobs import BATCH_QUEUE, CONSUMED_QUEUES, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
@@ -125,7 +125,7 @@ def test_uploads_may_wait_elsewhere(
     parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     tasks = accept_images(parts, 10)
-    before = parts.uploads.held_bytes()
+    before = parts.uploads.stored_bytes()
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
     start_worker()
@@ -136,7 +136,7 @@ def test_uploads_may_wait_elsewhere(
     if place == "folder":
         wait_until(lambda: list(folder.iterdir()) == [], "the folder is empty")
     else:
-        wait_until(lambda: parts.uploads.held_bytes() == 0, "nothing is held")
+        wait_until(lambda: parts.uploads.stored_bytes() == 0, "nothing is held")
     parts.close()
 
 
@@ -200,7 +200,7 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     wait_for_ends(parts.ledger, others)
     running = TaskPages(parts.redis).page(State.RUNNING, limit=100).tasks
     waiting = TaskPages(parts.redis).page(State.PENDING, limit=100).tasks
-    messages = {queue: real_redis.llen(queue) for queue in WORKED_QUEUES}
+    messages = {queue: real_redis.llen(queue) for queue in CONSUMED_QUEUES}
     web.go_on.set()
     wait_for_ends(parts.ledger, hanging)
 
@@ -246,7 +246,7 @@ def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, cou
     pipe = redis.pipeline(transaction=False)
     for task in tasks:
         at = task.accepted - LONG_AGO_MS
-        headers = {**like["headers"], SENT_HEADER: at, "argsrepr": f"('{task.id}',)"}
+        headers = {**like["headers"], ENQUEUED_AT_HEADER: at, "argsrepr": f"('{task.id}',)"}
         body = b64encode(json.dumps([[task.id], named, rest]).encode()).decode()
         pipe.lpush(SINGLE_QUEUE, json.dumps({**like, "headers": headers, "body": body}))
         pipe.zadd(OPEN, {task.id: at})

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from common.queue.admission import Admission
-from common.queue.jobs import SENT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
@@ -152,7 +152,7 @@ def test_a_failed_task_is_sent_again_and_keeps_its_place(
     assert before is not None
     assert after is not None
     assert after.seq == before.seq
-    assert message["headers"][SENT_HEADER] == int(real_redis.zscore(OPEN, task_id) or 0)
+    assert message["headers"][ENQUEUED_AT_HEADER] == int(real_redis.zscore(OPEN, task_id) or 0)
 
 
 def test_a_retried_upload_stays_as_long_as_its_task_is_open(
@@ -238,7 +238,7 @@ def test_a_task_that_waits_is_cancelled_and_its_upload_goes(
     assert [answer.status_code for answer in answers] == [200, 200]
     assert {answer.json["result"][0]["state"] for answer in answers} == {"cancelled"}
     assert uploads.get(upload_id) is None
-    assert uploads.held_bytes() == 0
+    assert uploads.stored_bytes() == 0
     assert ledger.begin(task_id) is None
 
 

@@ -12,7 +12,7 @@ from redis import Redis
 from common.config import Settings
 from common.queue.transport import Channel
 from dev.redis_server import RedisServer
-from workers.app import taking_options
+from workers.app import redelivery_options
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_worker_killed_while_it_looks_for_lost_messages_keeps_nobody_from_look
     settings = Settings.from_env({"REDIS_URL": redis_server.url})
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(
-        broker_transport="common.queue.transport:Transport", broker_transport_options=taking_options(settings)
+        broker_transport="common.queue.transport:Transport", broker_transport_options=redelivery_options(settings)
     )
     left_ms: list[int] = []
     with app.connection() as connection, connection.channel() as channel:

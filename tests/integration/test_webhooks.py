@@ -18,7 +18,7 @@ import requests
 from flask.testing import FlaskClient
 
 from api.publisher import Publisher
-from common.queue.callbacks import Callback, CallState
+from common.queue.callbacks import Callback, CallbackState
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.tasks import Task
@@ -139,7 +139,7 @@ def wait_for(parts: Dependencies, tasks: Sequence[Task], fits: Callable[[Callbac
 
 
 def delivered(found: Callback) -> bool:
-    return found.state is CallState.DELIVERED
+    return found.state is CallbackState.DELIVERED
 
 
 def failed_once(found: Callback) -> bool:

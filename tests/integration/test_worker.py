@@ -12,7 +12,7 @@ from common.config import Settings
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.failures import Failures
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
@@ -287,7 +287,7 @@ def sweep(parts: Dependencies, redis_server: RedisServer, *, only: Task | None =
     def send(task_ids: list[str], queue: str, at: int) -> None:
         for task_id in task_ids:
             if only is None or task_id == only.id:
-                app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
+                app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
 
     found = Sweeper(
         parts.redis,

@@ -74,8 +74,8 @@ def queue() -> Queue:
 def chunks_of(work: Work, queue: Queue) -> Iterator[Callable[..., Chunks]]:
     made: list[Chunks] = []
 
-    def chunks_of(*, threads: int = 4, patience_s: float = WITHIN_S) -> Chunks:
-        made.append(Chunks(work, queue, threads=threads, patience_s=patience_s))
+    def chunks_of(*, threads: int = 4, begin_within_s: float = WITHIN_S) -> Chunks:
+        made.append(Chunks(work, queue, threads=threads, begin_within_s=begin_within_s))
         return made[-1]
 
     yield chunks_of
@@ -98,7 +98,7 @@ def test_what_cannot_be_finished_now_goes_back_alone(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue, error: Exception
 ) -> None:
     chunks = chunks_of()
-    chunks.hurry()  # it need not pause
+    chunks.begin_shutdown()  # it need not pause
     work.errors = {"b": error}
 
     chunks.run(["b"], at=7)
@@ -121,7 +121,7 @@ def test_what_has_not_begun_after_some_time_goes_back(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue
 ) -> None:
     work.waits = {"slow"}
-    chunks = chunks_of(threads=1, patience_s=0.01)
+    chunks = chunks_of(threads=1, begin_within_s=0.01)
     chunks._threads = threads = Threads(1)
     running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
 
@@ -143,7 +143,7 @@ def test_a_process_that_is_to_end_begins_nothing_more(
     running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
 
     running.start()
-    chunks.hurry()
+    chunks.begin_shutdown()
     threads.await_cancelled(2)
     work.go.set()
     running.join(WITHIN_S)
@@ -157,8 +157,8 @@ def test_an_unsent_rest_is_told_to_the_caller(work: Work) -> None:
     def refuse(*_: object) -> None:
         raise QueueUnavailable("away")
 
-    chunks = Chunks(work, refuse, threads=1, patience_s=WITHIN_S)
-    chunks.hurry()
+    chunks = Chunks(work, refuse, threads=1, begin_within_s=WITHIN_S)
+    chunks.begin_shutdown()
     work.errors = {"a": StoreUnavailable("away")}
 
     with pytest.raises(QueueUnavailable):

@@ -12,7 +12,7 @@ from redis import Redis
 from common.queue.failures import Failures
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import BATCH_QUEUE, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -83,7 +83,7 @@ def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
 
 
 def waiting(redis: Redis, *, sent_at: int) -> None:
-    redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {SENT_HEADER: sent_at}}))
+    redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {ENQUEUED_AT_HEADER: sent_at}}))
 
 
 def queued(task_id: str, *, at: int, queue: str = SINGLE_QUEUE) -> QueuedTask:
@@ -185,7 +185,7 @@ def test_lost_tasks_are_found_behind_a_long_backlog(
     for _ in range(5):
         [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
         fake_redis.zadd(OPEN, {task.id: 10})
-    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {SENT_HEADER: 5}}))
+    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {ENQUEUED_AT_HEADER: 5}}))
     task_id = accept_long_ago()
 
     for _ in range(4):

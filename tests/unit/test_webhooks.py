@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from common.errors import FetchError
-from common.queue.callbacks import Callback, CallState, Outbox
+from common.queue.callbacks import Callback, CallbackState, Outbox
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
 from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
@@ -98,7 +98,7 @@ def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> 
 
 
 def is_delivered(callback: Callback) -> bool:
-    return callback.state is CallState.DELIVERED
+    return callback.state is CallbackState.DELIVERED
 
 
 @pytest.mark.usefixtures("deliverer")
@@ -160,7 +160,7 @@ def test_what_is_not_taken_is_sent_again_the_same(
 
     assert problem in (failed.error or "")
     assert failed.next is not None
-    assert taken == Callback(CallState.DELIVERED, 2)
+    assert taken == Callback(CallbackState.DELIVERED, 2)
     (_, first, first_headers), (_, second, second_headers) = receivers.calls
     assert (first, first_headers["webhook-id"]) == (second, second_headers["webhook-id"])
 
@@ -175,7 +175,7 @@ def test_a_receiver_that_is_gone_is_called_once(
 
     found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
-    assert (found.state, found.next) == (CallState.FAILED, None)
+    assert (found.state, found.next) == (CallbackState.FAILED, None)
     assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
@@ -208,7 +208,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
     let_time_pass(fake_redis)
     again = Outbox(fake_redis, lease_s=30, keep_s=3600).claim()
     assert again is not None
-    assert [ended.task_id for ended in again.ends] == [task_id]
+    assert [ended.task_id for ended in again.tasks] == [task_id]
     assert again.attempt == 2
 
 
@@ -228,7 +228,7 @@ def test_neither_url_nor_secret_is_logged(
     wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
     deliverer.close()
 
-    assert "1 callback is tried again, attempt 1 failed: " in caplog.text
+    assert "1 callback will be retried, attempt 1 failed: " in caplog.text
     assert "hooks.example.org answered with status 500" in caplog.text
     assert "SECRET" not in caplog.text
     assert SECRET not in caplog.text
