@@ -188,7 +188,7 @@ bench: $(VENV)/.bench ## Run every benchmark (docs/benchmarks.md explains their 
 
 .PHONY: soak
 soak: $(VENV)/.bench ## Run the service at full rate for 20 minutes with bad input and a kill each minute; plot its memory
-	PYTHONPATH=.:tests:tests/faults $(BIN)/python benchmarks/soak.py --plot docs/soak.svg
+	PYTHONPATH=.:tests $(BIN)/python benchmarks/soak.py --plot docs/soak.svg
 
 # --- pin ---------------------------------------------------------------------
 

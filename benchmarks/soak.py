@@ -4,7 +4,7 @@ Clients add images by URL as fast as the workers process them, again and again u
 twenty has no valid image. Once a minute a worker, a process of the API or Redis is killed. One worker and one API
 process are never killed, so that a leak becomes visible. At the end each filepath is compared with the store.
 
-    PYTHONPATH=.:tests:tests/faults python benchmarks/soak.py [--minutes N] [--store elasticsearch|embedded] [--plot FILE]
+    PYTHONPATH=.:tests python benchmarks/soak.py [--minutes N] [--store elasticsearch|embedded] [--plot FILE]
 """
 
 import argparse
@@ -32,9 +32,10 @@ from common.queue.tasks import State
 from common.wiring import Dependencies, build_dependencies
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import NoRedis, RedisServer
-from harness.pictures import PictureServer, signature
-from harness.service import Service, resident_mib
-from harness.waiting import wait_until
+from support.http_servers import serving
+from support.image_server import ImageServer, signature
+from support.service import Service, resident_mib
+from support.waiting import wait_until
 
 CLIENTS = 4
 LINES = 100
@@ -83,7 +84,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, store_settings(options.store, Path(folder)) as settings:
         home = Path(folder)
         (home / "logs").mkdir()
-        with PictureServer() as images, RedisServer(home / "redis") as redis:
+        with serving(ImageServer()) as images, RedisServer(home / "redis") as redis:
             environment = SETTINGS | settings | {"REDIS_URL": redis.url, "MATCH_FETCH_ALLOW": "127.0.0.1"}
             dependencies = build_dependencies(Settings.from_env(environment))
             dependencies.store.prepare()

@@ -2,17 +2,14 @@
 
 import base64
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
 import fakeredis
-import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from numpy.typing import NDArray
 from redis import Redis
 from xdist.scheduler import LoadFileScheduling
 
@@ -30,7 +27,6 @@ from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
-from common.errors import StoreUnavailable
 from common.images.compute import ComputeSlot
 from common.images.decode import Limits
 from common.net.fetch import Fetcher
@@ -41,11 +37,10 @@ from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
-from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
-from common.store.labels import labels, required_labels
 from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
+from support.stores import MemoryStore
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 # Java's first compiler starts a node in less than half of the CPU time; the second pays in benchmarks alone.
@@ -132,94 +127,6 @@ def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
         yield node.url
 
 
-class MemoryStore:
-    """A store in memory that keeps the interface; `away` makes it unavailable, `read_only` refuses writes."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Record | Tombstone] = {}
-        self.writes: list[list[Record | Tombstone]] = []
-        self.away = False
-        self.read_only = False
-        self.refused: Mapping[str, str] = {}
-        self.lock = threading.Lock()
-
-    def prepare(self) -> None:
-        self._check()
-
-    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
-        self._check()
-        if self.read_only:
-            raise StoreUnavailable("the store is read only")
-        with self.lock:
-            self.writes.append(list(items))
-            return [self._put(item) for item in items]
-
-    def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
-    ) -> list[list[Candidate]]:
-        self._check()
-        found = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
-        return [found[:limit] for _ in queries]
-
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
-        return {record.filepath: record for record in self._records() if record.filepath in filepaths}
-
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
-        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
-
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
-        self._check()
-        found = self._records(where)[offset : offset + limit]
-        return Page([record.filepath for record in found], found[-1].seq if found else 0)
-
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
-        self._check()
-        found = [record for record in self._records(where) if record.seq > seq][:limit]
-        return Page([record.filepath for record in found], found[-1].seq if found else seq)
-
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
-        self._check()
-        return len(self._records(where))
-
-    def refresh(self) -> None:
-        self._check()
-
-    def purge(self, *, before: int, limit: int) -> int:
-        old = [item for item in self.kept.values() if isinstance(item, Tombstone) and item.added < before][:limit]
-        for item in old:
-            del self.kept[item.filepath]
-        return len(old)
-
-    def health(self) -> Health:
-        if self.away:
-            return Health(reads=False, writes=False, detail="away")
-        return Health(reads=True, writes=not self.read_only, detail="read only" if self.read_only else "")
-
-    def close(self) -> None:
-        pass
-
-    def _put(self, item: Record | Tombstone) -> Written:
-        if item.filepath in self.refused:
-            return Written(Verdict.REJECTED, self.refused[item.filepath])
-        there = self.kept.get(item.filepath)
-        if there is not None and there.seq > item.seq:
-            return Written(Verdict.SUPERSEDED)
-        self.kept[item.filepath] = item
-        return Written(Verdict.STORED)
-
-    def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(required_labels(where))
-        with self.lock:
-            found = [
-                item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
-            ]
-        return sorted(found, key=lambda item: item.seq)
-
-    def _check(self) -> None:
-        if self.away:
-            raise StoreUnavailable("the store is away")
-
-
 @pytest.fixture
 def memory_store() -> MemoryStore:
     return MemoryStore()
@@ -227,7 +134,7 @@ def memory_store() -> MemoryStore:
 
 @pytest.fixture
 def make_client(
-    memory_store: Any, real_redis: Redis, redis_server: RedisServer
+    memory_store: MemoryStore, real_redis: Redis, redis_server: RedisServer
 ) -> Iterator[Callable[..., FlaskClient]]:
     """Return clients of the API around a store in memory; who fetches nothing gives a `fetcher` of their own."""
     assert real_redis.ping()
@@ -250,7 +157,7 @@ def make_client(
             publisher = Publisher(broker)
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
-            uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
+            uploads = RedisUploads(redis, admission=admission, max_bytes=10_000_000)
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)

@@ -10,9 +10,10 @@ import pytest
 from common.config import Settings
 from common.wiring import build_dependencies
 from dev.redis_server import RedisServer
-from harness.pictures import PictureServer
-from harness.service import Service
-from harness.stage import Stage
+from support.http_servers import serving
+from support.image_server import ImageServer
+from support.service import Service
+from support.stage import Stage
 
 HEAD = ("scenario", "accepted", "stored", "failed", "lost", "repeated", "seconds")
 # What a row says where it has a word for it: failed with a reason, worked on again, until all had ended.
@@ -20,8 +21,8 @@ NAMES = ("scenario", "accepted", "stored", "failed with reason", "lost", "repeat
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Iterator[PictureServer]:
-    with PictureServer() as server:
+def pictures() -> Iterator[ImageServer]:
+    with serving(ImageServer()) as server:
         yield server
 
 
@@ -55,7 +56,7 @@ def stage(
     redis: RedisServer,
     place: dict[str, str],
     limits: dict[str, str],
-    pictures: PictureServer,
+    pictures: ImageServer,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> Iterator[Stage]:

@@ -9,10 +9,11 @@ from time import monotonic
 import requests
 
 from common.queue.keys import OPEN
-from harness.accounts import Accepted, Client
-from harness.proxy import Proxy
-from harness.stage import Stage, size
-from harness.waiting import wait_for_stored
+from dev.asking import answers
+from support.accounts import Accepted
+from support.proxy import Proxy
+from support.stage import Stage, size
+from support.stores import wait_for_stored
 from support.waiting import wait_until
 
 
@@ -33,7 +34,7 @@ def test_what_an_api_accepted_and_did_not_send_any_more_is_sent_by_a_worker(stag
         for item in items:
             with suppress(requests.ConnectionError):
                 client.add(item)
-            wait_until(lambda: answers(client), "the API is back")
+            wait_until(lambda: answers(f"{client.url}/livez", within_s=5), "the API is back")
     ids = [task_id.decode() for task_id in stage.parts.redis.zrange(OPEN, 0, -1)]
     by_path = {task.filepath: task.id for task_id in ids if (task := stage.parts.ledger.task(task_id))}
     accepted = [Accepted(item, by_path[item.filepath]) for item in items]
@@ -54,16 +55,10 @@ def test_what_an_api_answered_before_it_was_killed_is_stored(stage: Stage) -> No
         for nth in range(1, kills + 1):
             wait_for_stored(stage.parts.store, count * nth // (kills + 2))
             os.killpg(api.pid, signal.SIGKILL)
-            wait_until(lambda: answers(client), "the API is back")
+            wait_until(lambda: answers(f"{client.url}/livez", within_s=5), "the API is back")
         back = monotonic()
         accepted = adding.result()
 
     found = stage.settle(f"API killed {kills} times during adds", accepted, since=back)
 
     assert (found.accepted, found.stored) == (count, count)
-
-
-def answers(client: Client) -> bool:
-    with suppress(requests.RequestException):
-        return requests.get(f"{client.url}/livez", timeout=5).ok
-    return False

@@ -8,8 +8,8 @@ from time import monotonic
 
 import pytest
 
-from harness.stage import Stage, size
 from support.http_servers import Handler, LocalServer, serving
+from support.stage import Stage, size
 from support.waiting import wait_until
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from common.queue.keys import LEASE, OPEN, SEQ
-from harness.stage import Stage, size
+from support.stage import Stage, size
 
 AN_HOUR_S = 3600
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import deadly
-from harness.accounts import Item
-from harness.service import ROOT, peak_mib
-from harness.stage import Stage, size
+from support import poison
+from support.accounts import Item
+from support.processes import ROOT
+from support.service import peak_mib
+from support.stage import Stage, size
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def limits(limits: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("ending", "name", "batch"), [(deadly.KILLS, "kill", False), (deadly.HANGS, "hold", True)], ids=["kill", "hold"]
+    ("ending", "name", "batch"), [(poison.KILLS, "kill", False), (poison.HANGS, "hold", True)], ids=["kill", "hold"]
 )
 def test_a_picture_that_ends_its_worker_is_given_up_and_takes_no_other_along(
     stage: Stage, ending: bytes, name: str, *, batch: bool
@@ -31,7 +32,7 @@ def test_a_picture_that_ends_its_worker_is_given_up_and_takes_no_other_along(
         item = Item(f"deadly-{n}", n, f"{stage.pictures.url}/{n}+{ending.hex()}")
         items.insert((n + 1) * bystanders // (victims + 2), item)
     accepted = client.add_batch(items) if batch else client.add_all(items)
-    stage.service.start_worker(str(Path(deadly.__file__)), PYTHONPATH=str(ROOT))
+    stage.service.start_worker(str(Path(poison.__file__)), PYTHONPATH=str(ROOT))
 
     way = "in a batch" if batch else "among others"
     found = stage.settle(f"{victims} pictures {way} that {name} whoever decodes them", accepted)

@@ -6,8 +6,8 @@ import requests
 
 from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
-from harness.accounts import Accepted, Item
-from harness.stage import Stage, size
+from support.accounts import Accepted, Item
+from support.stage import Stage, size
 
 
 def test_the_newest_request_wins_whatever_comes_late_or_twice(stage: Stage) -> None:

@@ -10,10 +10,10 @@ import pytest
 import requests
 
 from dev.elasticsearch_node import Node, why_not
-from harness.proxy import Proxy
-from harness.service import cpu_s
-from harness.stage import LONG, Stage, size
-from harness.waiting import wait_for_stored
+from support.proxy import Proxy
+from support.service import cpu_s
+from support.stage import LONG, Stage, size
+from support.stores import wait_for_stored
 from support.waiting import wait_until
 
 # Of a core, while there is nothing to do but to wait.

@@ -6,10 +6,10 @@ from time import monotonic
 
 import pytest
 
-from harness.accounts import Item
-from harness.replicated import SECRETS, MovingRedis, WatchedRedis
-from harness.stage import Stage, size
-from harness.waiting import wait_for_stored
+from support.accounts import Item
+from support.replicated import SECRETS, MovingRedis, WatchedRedis
+from support.stage import Stage, size
+from support.stores import wait_for_stored
 
 
 @pytest.fixture(params=[WatchedRedis, MovingRedis], ids=["sentinel", "address"])

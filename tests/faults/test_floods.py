@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
-from harness.stage import Stage, size
+from support.stage import Stage, size
 
 MIB = 1024 * 1024
 

@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from dev.redis_server import RedisServer
-from harness.accounts import Item, wait_for_ends
-from harness.proxy import Proxy
-from harness.stage import Stage, size
-from harness.waiting import wait_for_stored
+from support.accounts import Item, wait_for_ends
+from support.proxy import Proxy
+from support.stage import Stage, size
+from support.stores import wait_for_stored
 from support.waiting import wait_until
 
 

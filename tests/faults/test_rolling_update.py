@@ -17,11 +17,11 @@ import requests
 
 from dev.programs import Running
 from dev.proxy import Proxy, why_not
-from harness.accounts import Accepted, Item
-from harness.pictures import picture
-from harness.service import wait_for_workers
-from harness.stage import Stage, size
-from harness.waiting import wait_for_stored
+from support.accounts import Accepted, Item
+from support.image_server import image
+from support.service import wait_for_workers
+from support.stage import Stage, size
+from support.stores import wait_for_stored
 from support.waiting import wait_until
 
 # Seconds that an API, and a worker, have to end before they are killed.
@@ -72,7 +72,7 @@ class Load:
     def add(self, session: requests.Session, **fields: str) -> None:
         item = self.item()
         data = {"filepath": item.filepath, **fields}
-        answer = self.send(session, "POST", "/add", data=data, files={"image": picture(item.number)})
+        answer = self.send(session, "POST", "/add", data=data, files={"image": image(item.number)})
         self.accepted.append(Accepted(item, answer.json()["task"]["id"]))
 
     def add_and_wait(self, session: requests.Session) -> None:
@@ -89,7 +89,7 @@ class Load:
         self.accepted.extend(Accepted(items[one["line"] - 1], one["task"]["id"]) for one in outcomes)
 
     def search(self, session: requests.Session) -> None:
-        self.send(session, "POST", "/search", files={"image": picture(0)})
+        self.send(session, "POST", "/search", files={"image": image(0)})
 
     def count(self, session: requests.Session) -> None:
         self.send(session, "GET", "/count")

@@ -4,9 +4,9 @@ import os
 import signal
 from time import monotonic
 
-from harness.proxy import Proxy
-from harness.stage import Stage, size
-from harness.waiting import wait_for_stored
+from support.proxy import Proxy
+from support.stage import Stage, size
+from support.stores import wait_for_stored
 from support.waiting import wait_until
 
 # What Kubernetes and compose give a worker before they kill it.

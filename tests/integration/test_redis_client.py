@@ -67,7 +67,7 @@ def test_a_redis_that_fell_silent_is_not_waited_for_each_time_however_short_the_
 
         os.kill(server.pid, signal.SIGCONT)
 
-    assert "Redis was silent a moment ago" in told
+    assert "Redis did not answer a moment ago" in told
 
 
 def no_answer(client: Redis) -> str:

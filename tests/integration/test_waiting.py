@@ -15,7 +15,7 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
-from harness.proxy import Proxy
+from support.proxy import Proxy
 from support.tasks import accept_urls, succeed
 from support.waiting import wait_until
 

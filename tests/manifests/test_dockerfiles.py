@@ -21,7 +21,7 @@ each_image = pytest.mark.parametrize(
     ("dockerfile", "target"), [image[1:] for image in IMAGES], ids=[image[0] for image in IMAGES]
 )
 Make = Callable[..., subprocess.CompletedProcess[str]]
-PINNED = re.compile(r"python:3\.1[1-3]\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}")
+PINNED = re.compile(r"python:3\.1[1-4]\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}")
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,13 @@ from api.errors import BY_STATUS, ERRORS, TASK_CODES, status_of
 from api.routes import SUBJECTS
 from common.config import Settings
 from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
-from common.queue.tasks import Refusal
+from common.queue.tasks import RetryRejected
 
 ROOT = Path(__file__).resolve().parents[2]
 # Codes of errors that stop a start, or that a reply has as `internal_error`.
 INTERNAL = {"error", "wrong_setting", "queue_error"}
 # Modules whose errors end a task.
-TASK_MODULES = {"pipeline.py", "fetch.py", "dialing.py", "addresses.py", "watchdog.py", "formats.py", "images.py"}
+TASK_MODULES = {"pipeline.py", "fetch.py", "connector.py", "addresses.py", "watchdog.py", "formats.py", "decode.py"}
 RAISED = re.compile(r'\b(?:code|INTERNAL_ERROR) ?= ?"([a-z_]+)"|(?:_failed|fail)\(\s*"([a-z_]+)"')
 PROXY_REPLY = re.compile(r"return (\d+) '(\{.*\})';")
 
@@ -38,7 +38,7 @@ def proxy_replies() -> list[tuple[int, dict[str, str]]]:
 
 
 def test_every_code_is_declared_and_used() -> None:
-    used = codes_in(*modules("api", "workers", "common")) | {*Refusal} | {*FRAMEWORK_CODES.values()}
+    used = codes_in(*modules("api", "workers", "common")) | {*RetryRejected} | {*FRAMEWORK_CODES.values()}
     used |= {reply["code"] for _, reply in proxy_replies()}
 
     assert used - INTERNAL == ERRORS.keys()

@@ -8,15 +8,14 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Self
 
-import requests
 from celery import Celery
 
 from common.queue.broker import queue_settings
+from dev.asking import answers
 from dev.ports import free_port
 from dev.programs import Program, Running
 from support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[3]
 TICKS = os.sysconf("SC_CLK_TCK")
 LOOK_EVERY_S = 0.05
 
@@ -51,7 +50,7 @@ class Service:
         port = free_port()
         self.start("api", "-m", "api", PORT=str(port), **settings)
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: _answers(url), "the API answers")
+        wait_until(lambda: answers(f"{url}/livez", within_s=5), "the API answers")
         return url
 
     def start_worker(self, *arguments: str, **settings: str) -> Running:
@@ -120,10 +119,3 @@ def peak_mib(pid: int) -> float:
 def _status_mib(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name)) / 1024
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/livez", timeout=5).ok
-    except requests.RequestException:
-        return False

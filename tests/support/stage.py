@@ -9,10 +9,10 @@ from time import monotonic
 from common.wiring import Dependencies
 from dev.programs import Running
 from dev.redis_server import RedisServer
-from harness.accounts import Accepted, Account, Client, Item, account, wait_for_ends
-from harness.pictures import PictureServer
-from harness.service import Service
-from harness.waiting import wait_for_stored
+from support.accounts import Accepted, Account, Client, Item, account, wait_for_ends
+from support.image_server import ImageServer
+from support.service import Service
+from support.stores import wait_for_stored
 
 # `make faults`: the full counts and outages; else so few that all of it takes two minutes.
 LONG = os.environ.get("MATCH_FAULTS") == "long"
@@ -32,7 +32,7 @@ class Stage:
 
     environment: Mapping[str, str]
     redis: RedisServer
-    pictures: PictureServer
+    pictures: ImageServer
     service: Service
     parts: Dependencies
     record: Callable[[str, object], None]

@@ -15,7 +15,7 @@ from common.queue.tasks import CLOSED_STATES, State, Task
 from common.search import search
 from common.store.base import Record
 from common.wiring import Dependencies
-from harness.pictures import picture, signature
+from support.image_server import image, signature
 from support.waiting import wait_until
 
 CLIENTS = 8
@@ -65,7 +65,7 @@ class Client:
         """Add one picture, and return the API's answer."""
         if not hasattr(self._thread, "session"):
             self._thread.session = requests.Session()
-        upload = {} if item.url else {"image": item.data or picture(item.number)}
+        upload = {} if item.url else {"image": item.data or image(item.number)}
         fields = {"filepath": item.filepath} | ({"url": item.url} if item.url else {})
         answer: requests.Response = self._thread.session.post(
             f"{self.url}/add", data=fields, files=upload or None, timeout=ANSWER_WITHIN_S

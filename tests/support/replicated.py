@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError  # noqa: A004 - the client's own name
 
 from dev.ports import free_port
 from dev.redis_server import RedisServer, find_program
-from harness.proxy import Proxy
+from support.proxy import Proxy
 from support.waiting import wait_until
 
 SERVICE = "match"

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from typing import Any
+from unittest.mock import patch
 
 from common.images.decode import DecodedImage, decode
 from workers import pipeline
@@ -24,5 +25,5 @@ def decode_or_suffer(data: bytes, *arguments: Any) -> DecodedImage:
 
 
 if __name__ == "__main__":
-    pipeline.decode = decode_or_suffer
-    sys.exit(main(sys.argv[1:]))
+    with patch.object(pipeline, "decode", decode_or_suffer):
+        sys.exit(main(sys.argv[1:]))

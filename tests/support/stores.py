@@ -1,0 +1,106 @@
+"""Stores, and what is in them."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import StoreUnavailable
+from common.store.base import Candidate, Health, Page, Record, Store, Tombstone, Verdict, Written
+from common.store.labels import labels, required_labels
+from support.waiting import wait_until
+
+
+def wait_for_stored(store: Store, count: int) -> None:
+    """Return when at least so many images are stored."""
+    wait_until(lambda: store.count() >= count, f"{count} are stored")
+
+
+class MemoryStore:
+    """A store in memory that keeps the interface; `away` makes it unavailable, `read_only` refuses writes."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Record | Tombstone] = {}
+        self.writes: list[list[Record | Tombstone]] = []
+        self.away = False
+        self.read_only = False
+        self.refused: Mapping[str, str] = {}
+        self.lock = threading.Lock()
+
+    def prepare(self) -> None:
+        self._check()
+
+    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+        self._check()
+        if self.read_only:
+            raise StoreUnavailable("the store is read only")
+        with self.lock:
+            self.writes.append(list(items))
+            return [self._put(item) for item in items]
+
+    def candidates(
+        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+    ) -> list[list[Candidate]]:
+        self._check()
+        found = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
+        return [found[:limit] for _ in queries]
+
+    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+        return {record.filepath: record for record in self._records() if record.filepath in filepaths}
+
+    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
+
+    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        self._check()
+        found = self._records(where)[offset : offset + limit]
+        return Page([record.filepath for record in found], found[-1].seq if found else 0)
+
+    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+        self._check()
+        found = [record for record in self._records(where) if record.seq > seq][:limit]
+        return Page([record.filepath for record in found], found[-1].seq if found else seq)
+
+    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+        self._check()
+        return len(self._records(where))
+
+    def refresh(self) -> None:
+        self._check()
+
+    def purge(self, *, before: int, limit: int) -> int:
+        old = [item for item in self.kept.values() if isinstance(item, Tombstone) and item.added < before][:limit]
+        for item in old:
+            del self.kept[item.filepath]
+        return len(old)
+
+    def health(self) -> Health:
+        if self.away:
+            return Health(reads=False, writes=False, detail="away")
+        return Health(reads=True, writes=not self.read_only, detail="read only" if self.read_only else "")
+
+    def close(self) -> None:
+        pass
+
+    def _put(self, item: Record | Tombstone) -> Written:
+        if item.filepath in self.refused:
+            return Written(Verdict.REJECTED, self.refused[item.filepath])
+        there = self.kept.get(item.filepath)
+        if there is not None and there.seq > item.seq:
+            return Written(Verdict.SUPERSEDED)
+        self.kept[item.filepath] = item
+        return Written(Verdict.STORED)
+
+    def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
+        needed = set(required_labels(where))
+        with self.lock:
+            found = [
+                item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
+            ]
+        return sorted(found, key=lambda item: item.seq)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the store is away")
