@@ -186,9 +186,7 @@ def report_pings(served: Api, image: bytes, seconds: float) -> None:
     eight = load(served.port, [PING], clients=8, seconds=seconds)
     report("8 clients", eight)
     adds = load(served.port, [ADD], clients=8, seconds=seconds)
-    print(
-        f"\n8 clients in the same run: {adds.rate(202):.0f} adds/s, {adds.rate(202) / eight.rate(200):.2f} × /ping's"
-    )
+    print(f"\n8 clients in the same run: {adds.rate(202):.0f} adds/s, {adds.rate(202) / eight.rate(200):.2f} x /ping's")
     served.flush()
     print()
 

@@ -119,7 +119,9 @@ def check_recall(store: SqliteStore, rows: Rows, rng: np.random.Generator) -> No
     unrelated = rng.choice(np.arange(-2, 3, dtype=np.int8), copies.shape, p=SHARES)
     queries = np.concatenate([copies, unrelated])
     recalls = [recall(rows, query, store) for query in queries]
-    print(f"recall of the {NEAREST} nearest, {len(queries)} queries against brute force: {statistics.mean(recalls):.4f}")
+    print(
+        f"recall of the {NEAREST} nearest, {len(queries)} queries against brute force: {statistics.mean(recalls):.4f}"
+    )
 
 
 def recall(rows: Rows, query: NDArray[np.int8], store: SqliteStore) -> float:

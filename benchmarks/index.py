@@ -5,18 +5,18 @@
                                             [--before-merge] [--results FILE] [--plot FILE] [--photos FOLDER]
 
 The peer is image-match's own index. A document has 63 words, the signature as an array of 648 in `_source`, and the
-metadata. A search has 63 `term`s; the client computes the distances of the best 100 hits. The words are integer fields,
-and Elasticsearch maps the other fields dynamically, as for image-match. `--peer dynamic` maps the words dynamically too:
-they become long. `--peer lean` indexes only the words; image-match has no such mapping.
+metadata. A search has 63 `term`s; the client computes the distances of the best 100 hits. The words are integer
+fields, and Elasticsearch maps the other fields dynamically, as for image-match. `--peer dynamic` maps the words
+dynamically too: they become long. `--peer lean` indexes only the words, which image-match itself does not do.
 
 Match's side is the store and the search of the service. Both indices have the same signatures, filepaths and metadata.
 Four threads write them in requests of 500. They are merged to one segment and then searched alternately. A write rate
 includes serialisation, requests and the final refresh, but not the creation of the records. image-match sends one
 request per image: the benchmark prints that rate too. The rate of flat vectors is measured on an index of their own.
 
-`--before-merge` also searches before the merge. `--overwrite` finally adds half of the images again, and searches before
-and after another merge. `--sweep` searches Match's index with other values of `num_candidates`. Each size has a node of
-its own. `--results` adds the measurements to a JSON file, and `--plot` draws all of that file.
+`--before-merge` also searches before the merge. `--overwrite` finally adds half of the images again, and searches
+before and after another merge. `--sweep` searches Match's index with other values of `num_candidates`. Each size has a
+node of its own. `--results` adds the measurements to a JSON file, and `--plot` draws all of that file.
 
 `benchmarks/parts/collection.py` describes the synthetic signatures and their limits.
 """
@@ -156,7 +156,7 @@ def write_rate(store: ElasticStore, rows: Rows) -> float:
 
 
 def write_peer(peer: Peer, rows: Rows, peer_side: Side) -> float:
-    """Write all rows to the peer, then some again with a request each; return images a second of the single requests."""
+    """Write all rows to the peer, then some again with a request each; return images a second of the latter."""
     peer_side.rate = rate(rows, peer_records, peer.put, peer.refresh)
     await_merges(peer.client)
     records = peer_records(0, rows[:SINGLE_WRITES])
@@ -240,7 +240,9 @@ def search_lines(match_side: Side, peer_side: Side) -> list[Line]:
             ratio(match_side.p(95), peer_side.p(95)),
             in_ms(match_side.p(95), peer_side.p(95)),
         ),
-        Line("16 orientations / peer's 16 searches", "<=", 0.35, ratio(all_ms, peer_all_ms), in_ms(all_ms, peer_all_ms)),
+        Line(
+            "16 orientations / peer's 16 searches", "<=", 0.35, ratio(all_ms, peer_all_ms), in_ms(all_ms, peer_all_ms)
+        ),
     ]
 
 
@@ -272,7 +274,7 @@ def report(match_side: Side, peer_side: Side, queries: Queries, page: tuple[floa
 def report_others(flat: Side, peer_side: Side, single_rate: float) -> None:
     """Report flat vectors, and the peer's rate with one request per image."""
     print(
-        f"flat: {flat.rate:,.0f} images/s ({ratio(flat.rate, peer_side.rate):.1f} × the peer's, target 4), "
+        f"flat: {flat.rate:,.0f} images/s ({ratio(flat.rate, peer_side.rate):.1f} x the peer's, target 4), "
         f"p50 {flat.p(50):.1f} ms, p95 {flat.p(95):.1f} ms, recall {flat.recall:.4f}"
     )
     print(f"peer with one request per image, as image-match writes: {single_rate:,.0f} images/s", flush=True)

@@ -5,7 +5,7 @@ be started, else the embedded store. Match runs twice: with single adds (`POST /
 with a batch (`POST /add/batch`, one client), which only Match has. CPU is the sum over all processes of the service
 (API, workers, Redis), from /proc; it excludes the image server and the client.
 
-    PYTHONPATH=. python benchmarks/ingest.py [--photos FOLDER] [--images N] [--rounds N] [--store elasticsearch|embedded]
+    PYTHONPATH=. python benchmarks/ingest.py [--photos FOLDER] [--images N] [--rounds N] [--store NAME]
 """
 
 import tempfile

@@ -2,9 +2,9 @@
 
     python benchmarks/signature.py [folder of photographs]
 
-Cost is CPU time. Both sides of a ratio process the same images, alternating after each block of images. A ratio compares
-the sums of the blocks' medians. Memory is the increase of the peak of a separate process, which has processed a tiny
-image before.
+Cost is CPU time. Both sides of a ratio process the same images, alternating after each block of images. A ratio
+compares the sums of the blocks' medians. Memory is the increase of the peak of a separate process, which has processed
+a tiny image before.
 """
 
 import statistics
@@ -120,7 +120,7 @@ def photographs() -> list[bytes]:
 
 
 def table(photos: Sequence[bytes]) -> list[Line]:
-    pixels = [np.asarray(decoding(data)) for data in photos]
+    pixels = [np.asarray(decode_only(data)) for data in photos]
     assert all(np.array_equal(expand(sign(each)), image_match.generate_signature(each)) for each in pixels)
     big = jpeg(Image.open(BytesIO(photos[0])).convert("RGB").resize(BIG_PX, Image.Resampling.BICUBIC))
     return [

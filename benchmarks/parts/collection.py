@@ -119,7 +119,7 @@ def alterations(image: Image.Image) -> Iterator[Image.Image]:
     draw.rectangle((0, high * 9 // 10, wide, high), fill="white")
     draw.text((wide // 20, high * 92 // 100), "when you see it at last", fill="black", font_size=max(8, high // 18))
     yield captioned
-    yield ImageOps.expand(picture, border=max(wide, high) * 3 // 100, fill="black")
+    yield ImageOps.expand(image, border=max(wide, high) * 3 // 100, fill="black")
     yield image.rotate(2, Image.Resampling.BICUBIC)
     file = BytesIO()
     image.save(file, "JPEG", quality=30)

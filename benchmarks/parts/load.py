@@ -81,9 +81,7 @@ def _clients(port: int, mix: Sequence[bytes], seconds: float, clients: int) -> l
         return list(chain(*results))
 
 
-def _client(
-    port: int, mix: Sequence[bytes], seconds: float, number: int, barrier: Barrier
-) -> list[tuple[int, float]]:
+def _client(port: int, mix: Sequence[bytes], seconds: float, number: int, barrier: Barrier) -> list[tuple[int, float]]:
     connection = Connection(port)
     responses = []
     barrier.wait()

@@ -243,9 +243,7 @@ def busy_s() -> float:
 
 
 def arguments(description: str | None, *, images: int) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     photos = ROOT.parent / "shared" / "data" / "photos"
     parser.add_argument("--photos", type=Path, default=photos if photos.is_dir() else ROOT / "examples" / "images")
     parser.add_argument("--images", type=int, default=images)
