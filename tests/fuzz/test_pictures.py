@@ -97,7 +97,7 @@ def changed(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def test_changed_pictures(fuzz: Fuzz, seeds: list[bytes]) -> None:
+def test_changed_images(fuzz: Fuzz, seeds: list[bytes]) -> None:
     assert len(seeds) > 20
 
     def check(data: bytes) -> None:

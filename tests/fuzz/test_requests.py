@@ -141,7 +141,7 @@ def test_multipart_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     fuzz(requests, check, short=400, long=6_000)
 
 
-def test_pictures_in_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
+def test_images_in_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     requests = st.tuples(
         st.sampled_from(("/add", "/search", "/compare")), st.lists(st.tuples(names, texts), max_size=2), anything
     )

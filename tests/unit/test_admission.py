@@ -35,7 +35,7 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.queue.admission.MEASURE_EVERY_S", float("inf"))
 
 
-def test_without_a_bound_on_memory_nothing_is_refused() -> None:
+def test_without_maxmemory_nothing_is_refused() -> None:
     admission(Memory(used=10**12, most=0)).check(10**9)
 
 
@@ -49,7 +49,7 @@ def test_only_work_that_does_not_fit_is_refused() -> None:
     assert refused.value.retry_after > 0
 
 
-def test_freed_memory_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_memory_is_available_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.queue.admission.MEASURE_EVERY_S", 0)
     memory = Memory(used=900_000)
     gate = admission(memory)
@@ -86,5 +86,5 @@ def test_with_free_memory_few_adds_measure_it() -> None:
 
 
 @pytest.mark.parametrize(("used", "crowded"), [(740_000, False), (760_000, True), (999_000, True)])
-def test_nearly_full_comes_before_refusing(used: int, crowded: bool) -> None:  # noqa: FBT001 - a parameter
+def test_nearly_full_is_reported_before_work_is_refused(used: int, crowded: bool) -> None:  # noqa: FBT001 - a parameter
     assert admission(Memory(used=used)).is_nearly_full() is crowded

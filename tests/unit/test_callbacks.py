@@ -248,7 +248,7 @@ def test_concurrent_deliveries_are_limited_by_receiver(ledger: Ledger, outbox: O
     assert ELSEWHERE in {delivery.url for delivery in claimed}
 
 
-def test_a_free_slot_admits_a_waiting_url(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
+def test_a_free_slot_goes_to_a_waiting_url(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     end(ledger, [task_id for number in range(30) for task_id in enter(ledger, url=f"{URL}/{number}")])
     let_time_pass(fake_redis)
 
@@ -318,7 +318,7 @@ def test_the_outbox_is_bounded_and_counts_drops(fake_redis: Redis) -> None:
     assert end(small, enter(small, url=ELSEWHERE)) == 0
 
 
-def test_each_callback_is_counted_where_it_has_come_to(fake_redis: Redis) -> None:
+def test_callbacks_are_counted_by_state(fake_redis: Redis) -> None:
     small = Ledger(fake_redis, max_open=1000, finished_keep_s=60, failed_keep_s=600, max_callbacks_bytes=400_000)
     outbox, impatient = (Outbox(fake_redis, lease_s=30, keep_s=keep_s) for keep_s in (3600, 0))
     end(small, enter(small, 2))

@@ -16,7 +16,7 @@ from common.store.elastic.responses import hits, reason
     ],
     ids=["a shard failed", "a shard is nowhere", "not in time"],
 )
-def test_a_search_that_a_part_of_the_index_did_not_answer_has_no_hits(
+def test_a_partial_search_response_is_an_error(
     timed_out: bool,  # noqa: FBT001 - a parameter
     shards: dict[str, int],
 ) -> None:
@@ -41,5 +41,5 @@ def test_a_reason_quotes_no_documents(told: str, read: str) -> None:
     assert reason({"type": "t", "reason": "x", "caused_by": {"type": "t", "reason": told}}) == f"x: {read}"
 
 
-def test_an_error_without_a_reason_is_told_by_its_type() -> None:
+def test_the_type_replaces_a_missing_reason() -> None:
     assert reason({"type": "master_not_discovered_exception", "reason": None}) == "master_not_discovered_exception"

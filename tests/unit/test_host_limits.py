@@ -100,7 +100,7 @@ def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: H
     assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
 
 
-def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
+def test_an_enqueued_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -110,7 +110,7 @@ def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> No
     assert begin(ledger, second).task_id == second.id
 
 
-def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+def test_each_waiting_task_is_enqueued_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
     ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
     tasks = accept_urls(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
@@ -156,7 +156,7 @@ def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Le
     assert sent == [([second.id], "match-front")]
 
 
-def test_removing_the_limit_admits_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
+def test_removing_the_limit_enqueues_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
     tasks = accept_urls(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)

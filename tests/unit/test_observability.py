@@ -123,9 +123,7 @@ def exposed() -> Mapping[str, set[str]]:
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_every_query_asks_for_metrics_and_labels_that_the_service_exposes(
-    query: str, exposed: Mapping[str, set[str]]
-) -> None:
+def test_queries_use_exposed_metrics_and_labels(query: str, exposed: Mapping[str, set[str]]) -> None:
     asked = list(selectors(query))
 
     assert asked
@@ -138,7 +136,7 @@ def test_every_query_asks_for_metrics_and_labels_that_the_service_exposes(
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_every_query_groups_by_labels_that_its_metrics_have(query: str, exposed: Mapping[str, set[str]]) -> None:
+def test_queries_group_by_labels_of_their_metrics(query: str, exposed: Mapping[str, set[str]]) -> None:
     there = set[str]().union(*(exposed.get(one.name or "", {"endpoint", "outcome"}) for one in selectors(query)))
 
     assert grouped_by(query) <= there | SCRAPED_WITH
@@ -165,7 +163,7 @@ def family(sample: str | None) -> str:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_every_alert_says_how_grave_it_is_for_how_long_and_where_to_read_on(alert: Mapping[str, Any]) -> None:
+def test_alerts_have_severity_duration_and_runbook(alert: Mapping[str, Any]) -> None:
     told = alert["annotations"]
 
     assert re.fullmatch(r"\d+m", alert["for"])
@@ -175,13 +173,13 @@ def test_every_alert_says_how_grave_it_is_for_how_long_and_where_to_read_on(aler
     assert told["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
 
 
-def test_every_alert_has_its_section_in_the_guide_with_its_severity() -> None:
+def test_the_guide_describes_each_alert_and_its_severity() -> None:
     sections = dict(re.findall(r"^### (Match\w+)\n\n\*(\w+)\.\*", GUIDE, flags=re.MULTILINE))
 
     assert sections == {alert["alert"]: alert["labels"]["severity"] for alert in ALERTS}
 
 
-def test_every_alert_is_tried() -> None:
+def test_every_alert_is_tested() -> None:
     tests = yaml.safe_load((FOLDER / "tests" / "alerts.yml").read_text())["tests"]
     tried = [one for test in tests for one in test.get("alert_rule_test", ())]
 
@@ -203,7 +201,7 @@ def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
     return run
 
 
-def test_promtool_finds_nothing_wrong_with_the_rules(run_promtool: Callable[..., str]) -> None:
+def test_promtool_accepts_the_rules(run_promtool: Callable[..., str]) -> None:
     told = run_promtool(
         "check", "rules", "--lint=all", "--lint-fatal", f"{FOLDER}/alerts.yml", f"{FOLDER}/recording.yml"
     )
@@ -211,21 +209,21 @@ def test_promtool_finds_nothing_wrong_with_the_rules(run_promtool: Callable[...,
     assert f"{len(ALERTS)} rules found" in told
 
 
-def test_the_alerts_fire_when_they_should_and_only_then(run_promtool: Callable[..., str]) -> None:
+def test_alerts_fire_only_when_they_should(run_promtool: Callable[..., str]) -> None:
     told = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
 
     assert "SUCCESS" in told
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
-def test_prometheus_takes_the_example_configurations(path: Path, run_promtool: Callable[..., str]) -> None:
+def test_promtool_accepts_the_example_configurations(path: Path, run_promtool: Callable[..., str]) -> None:
     told = run_promtool("check", "config", f"{path}")
 
     assert "is valid prometheus config file syntax" in told
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
-def test_every_example_configuration_loads_the_rules_and_scrapes_api_and_workers(path: Path) -> None:
+def test_example_configurations_scrape_api_and_workers(path: Path) -> None:
     text = path.read_text()
     configuration = yaml.safe_load(text)
 
@@ -263,7 +261,7 @@ def test_grafana_knows_every_field_of_the_dashboard() -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
-def test_every_panel_asks_the_chosen_source_and_says_what_it_shows_in_which_unit(panel: Mapping[str, Any]) -> None:
+def test_panels_have_the_chosen_source_description_and_unit(panel: Mapping[str, Any]) -> None:
     sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
 
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
@@ -271,7 +269,7 @@ def test_every_panel_asks_the_chosen_source_and_says_what_it_shows_in_which_unit
     assert panel["fieldConfig"]["defaults"]["unit"]
 
 
-def test_panels_lie_beside_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: list[tuple[int, int]] = []
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

@@ -67,7 +67,7 @@ def test_bounds_and_defaults_that_are_settings_have_their_values(described: dict
     assert body("/search")["all_orientations"] == body("/search")["all_orientations"] | {"default": False}
 
 
-def test_files_come_by_multipart_alone(described: dict[str, Any]) -> None:
+def test_files_are_accepted_only_as_multipart(described: dict[str, Any]) -> None:
     content = described["paths"]["/search"]["post"]["requestBody"]["content"]
 
     assert "image" in content["multipart/form-data"]["schema"]["properties"]
@@ -79,7 +79,7 @@ def bodies(described: dict[str, Any]) -> list[dict[str, Any]]:
     return [one["schema"] for one in media]
 
 
-def test_every_parameter_has_a_meaning(described: dict[str, Any]) -> None:
+def test_every_parameter_is_described(described: dict[str, Any]) -> None:
     parameters = [one for operation in operations(described) for one in operation.get("parameters", [])]
     fields = [(name, one) for body in bodies(described) for name, one in body["properties"].items()]
     numbered = [(name, one) for body in bodies(described) for name, one in body.get("patternProperties", {}).items()]
@@ -91,7 +91,7 @@ def test_every_parameter_has_a_meaning(described: dict[str, Any]) -> None:
     assert numbered
 
 
-def test_everything_that_a_reply_or_a_callback_holds_has_a_meaning(described: dict[str, Any]) -> None:
+def test_every_field_of_replies_and_callbacks_is_described(described: dict[str, Any]) -> None:
     models = described["components"]["schemas"]
     fields = [
         (name, field, one) for name, model in models.items() for field, one in model.get("properties", {}).items()
@@ -103,7 +103,7 @@ def test_everything_that_a_reply_or_a_callback_holds_has_a_meaning(described: di
     assert len(fields) > 40
 
 
-def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, Any]) -> None:
+def test_formats_and_limits_are_described(described: dict[str, Any]) -> None:
     settings = Settings()
     limits = (
         FILEPATH_BYTES,
@@ -124,7 +124,7 @@ def call_of(described: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> None:
+def test_a_callback_fits_its_description(described: dict[str, Any]) -> None:
     fields = {"state": "failed", "filepath": "a.jpg", "seq": "1", "accepted": "1", "code": "timeout", "error": "slow"}
     ends = [Ended(task_id="a" * 32, ended_at=2, fields=fields)]
     [media] = call_of(described)["requestBody"]["content"].values()
@@ -149,13 +149,13 @@ def test_example_of_a_callback_is_signed_by_its_secret(described: dict[str, Any]
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
-def test_what_headers_bring_is_declared(described: dict[str, Any]) -> None:
+def test_request_headers_are_declared(described: dict[str, Any]) -> None:
     headers = [one["name"] for one in described["paths"]["/add"]["post"]["parameters"] if one["in"] == "header"]
 
     assert sorted(headers) == ["Idempotency-Key", "Prefer"]
 
 
-def test_every_operation_may_be_refused_when_there_is_too_much_to_do(described: dict[str, Any]) -> None:
+def test_every_operation_may_reply_with_503(described: dict[str, Any]) -> None:
     assert all("503" in operation["responses"] for operation in operations(described))
 
 

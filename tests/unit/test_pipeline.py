@@ -118,7 +118,7 @@ def test_a_url_becomes_a_record(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+def test_a_failed_download_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
     task_id = accept(url=URL)
 
     pipeline.run(task_id)
@@ -127,7 +127,7 @@ def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept
     assert (task.state, task.code, task.error) == (State.FAILED, "http_status", "example.org answered 404")
 
 
-def test_bytes_that_are_no_picture_fail_with_their_reason(
+def test_invalid_image_bytes_fail_with_a_reason(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload_id=uploads.put(b"<html>"))
@@ -149,7 +149,7 @@ def test_a_failed_request_supersedes_nothing(
     assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
 
 
-def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+def test_a_lost_upload_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
     task_id = accept(upload_id="gone")
 
     pipeline.run(task_id)
@@ -157,7 +157,7 @@ def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, en
     assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "upload_lost")
 
 
-def test_closed_work_is_not_done_again(
+def test_a_closed_task_is_not_run_again(
     pipeline: Pipeline, memory_store: Any, web: Web, picture: bytes, accept: Any
 ) -> None:
     web.pages[URL] = picture
@@ -230,7 +230,7 @@ def counted(pipeline: Pipeline) -> set[str]:
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 
-def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
+def test_results_are_counted_by_state_and_code(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
     web.pages[URL] = picture
     good, bad = accept(url=URL), accept(url="http://example.org/gone.png")
 
@@ -246,7 +246,7 @@ def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web,
     }
 
 
-def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
+def test_a_task_to_be_redelivered_is_not_counted(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
     web.pages[URL] = picture
     task_id = accept(url=URL)
     memory_store = pipeline.writer._store

@@ -120,7 +120,7 @@ def test_a_delivery_is_signed_as_a_receiver_verifies_it(
 
 
 @pytest.mark.usefixtures("deliverer")
-def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
+def test_a_delivery_reports_tasks_as_they_ended(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
 ) -> None:
     task_id = end(state=State.FAILED, code="http_status", error="the host answered with status 404")
@@ -147,7 +147,7 @@ def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
     ],
 )
 @pytest.mark.usefixtures("deliverer")
-def test_what_is_not_taken_is_sent_again_the_same(
+def test_a_rejected_delivery_is_repeated_unchanged(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any, answer: Any, problem: str
 ) -> None:
     receivers.answers = [answer, 204]
@@ -195,7 +195,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
     assert not receivers.end_hanging.is_set()
 
 
-def test_a_process_that_ends_leaves_what_hangs_to_others(
+def test_a_stopping_process_releases_its_deliveries(
     fake_redis: Redis, receivers: Receivers, end: Any, deliverer: Deliverer
 ) -> None:
     task_id = end(HANGS)

@@ -18,7 +18,7 @@ class BrokenStore(SqliteStore):
         raise StoreError("it broke")
 
 
-def test_a_part_that_breaks_over_its_end_keeps_no_other_open(tmp_path: Path) -> None:
+def test_an_error_on_close_keeps_nothing_else_open(tmp_path: Path) -> None:
     parts = replace(
         build_dependencies(Settings(store_url=f"sqlite:///{tmp_path / 'match.db'}")),
         store=BrokenStore(tmp_path / "x.db"),
