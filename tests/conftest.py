@@ -145,7 +145,7 @@ def make_client(
             *,
             broker: str = redis_server.url,
             max_open: int = 10,
-            places: int = 4,
+            concurrency: int = 4,
             host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
@@ -157,7 +157,7 @@ def make_client(
             publisher = Publisher(broker)
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
-            uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
+            uploads = RedisUploads(redis, admission=admission, max_bytes=10_000_000)
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
@@ -172,9 +172,9 @@ def make_client(
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(places, wait_s=0),
-                wait_limit=ConcurrencyLimit(places, wait_s=0),
-                batch_limit=ConcurrencyLimit(places, wait_s=0),
+                search_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                wait_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                batch_limit=ConcurrencyLimit(concurrency, wait_s=0),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

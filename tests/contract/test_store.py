@@ -42,8 +42,8 @@ Connect = Callable[[], Store]
 def altered(original: Signature, *, values: int, seed: int = 0) -> Signature:
     """Return a copy with some values off by one, as a recompressed picture has."""
     copy = original.copy()
-    places = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
-    copy[places] = np.where(copy[places] > 0, copy[places] - 1, copy[places] + 1)
+    indices = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
+    copy[indices] = np.where(copy[indices] > 0, copy[indices] - 1, copy[indices] + 1)
     return copy
 
 
@@ -53,7 +53,7 @@ def verdicts(store: Store, *items: Record | Tombstone) -> list[Verdict]:
 
 def nearest(store: Store, *queries: Signature, limit: int = 10) -> list[list[str]]:
     store.refresh()
-    return [[found.filepath for found in row] for row in store.candidates(np.array(queries), limit=limit)]
+    return [[candidate.filepath for candidate in row] for row in store.candidates(np.array(queries), limit=limit)]
 
 
 def listed(store: Store, *, offset: int = 0, limit: int = 100) -> list[str]:
@@ -114,8 +114,8 @@ def test_an_overwritten_signature_is_gone(store: Store) -> None:
     store.put([record("cat.jpg", 2)])
     store.refresh()
 
-    (found,) = store.candidates(signature(1)[None], limit=10)[0]
-    assert np.array_equal(found.signatures, [signature(2)])
+    (candidate,) = store.candidates(signature(1)[None], limit=10)[0]
+    assert np.array_equal(candidate.signatures, [signature(2)])
 
 
 def test_an_older_request_is_superseded(store: Store) -> None:
@@ -235,7 +235,7 @@ def test_a_purged_deletion_is_not_missed_by_another_process(store: Store, connec
 @given(st.randoms(use_true_random=False))
 def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: random.Random) -> None:
     group = uuid.uuid4().hex  # the store is one for all examples
-    paths = [f"{group}/{place}.jpg" for place in range(4)]
+    paths = [f"{group}/{number}.jpg" for number in range(4)]
     items = [
         deletion(path, seq) if chance.random() < 0.4 else record(path, seq)
         for path, seq in zip(chance.choices(paths, k=24), itertools.count(1), strict=False)
@@ -250,7 +250,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: r
         arrivals = arrivals[cut:]
 
     kept = {path: item.seq for path, item in last.items() if isinstance(item, Record)}
-    assert {path: found.seq for path, found in store.records(paths).items()} == kept
+    assert {path: stored.seq for path, stored in store.records(paths).items()} == kept
 
 
 # Filepaths
@@ -259,9 +259,9 @@ def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: r
 def test_filepaths_are_compared_exactly(store: Store) -> None:
     store.put([record(path, seq) for seq, path in enumerate(AWKWARD_PATHS, 1)])
 
-    found = store.records(AWKWARD_PATHS)
+    records = store.records(AWKWARD_PATHS)
 
-    assert {path: found[path].seq for path in AWKWARD_PATHS} == {path: n for n, path in enumerate(AWKWARD_PATHS, 1)}
+    assert {path: records[path].seq for path in AWKWARD_PATHS} == {path: n for n, path in enumerate(AWKWARD_PATHS, 1)}
     assert listed(store) == AWKWARD_PATHS
 
 
@@ -296,7 +296,7 @@ def test_filepaths_are_listed_at_any_offset(store: Store) -> None:
     for start in range(0, len(seqs), 1_000):
         store.put([record(f"{seq}.jpg", seq, FEATURELESS) for seq in seqs[start : start + 1_000]])
     store.put([deletion(f"{seq}.jpg", 10**12 + seq) for seq in seqs[::100]])
-    expected = [f"{seq}.jpg" for place, seq in enumerate(seqs) if place % 100]
+    expected = [f"{seq}.jpg" for index, seq in enumerate(seqs) if index % 100]
     count = len(expected)
     store.refresh()
 
@@ -358,7 +358,7 @@ FILTERED = {
     "6.jpg": {"long": "x" * 40_000, "album": {"name": "CATS"}, "\u00e9\u6f22": "\U0001f408 \u6f22", "k" * 40_000: 1},
     "7.jpg": None,
 }
-ASKED: list[tuple[dict[str, str], list[str]]] = [
+FILTERS: list[tuple[dict[str, str], list[str]]] = [
     ({}, list(FILTERED)),
     ({"album.name": "cats"}, ["1.jpg", "2.jpg", "4.jpg"]),
     ({"album.name": "cats", "album.year": "2024"}, ["2.jpg"]),
@@ -396,13 +396,13 @@ def filtered(store: Store) -> Store:
 
 
 def test_a_filter_matches_records_with_all_its_values(filtered: Store) -> None:
-    for where, expected in ASKED:
-        (near,) = filtered.candidates(signature(1)[None], limit=50, where=where)
+    for where, expected in FILTERS:
+        (candidates,) = filtered.candidates(signature(1)[None], limit=50, where=where)
 
         assert filtered.filepaths(offset=0, limit=100, where=where).filepaths == expected
         assert filtered.filepaths_after(0, limit=100, where=where).filepaths == expected
         assert filtered.count(where=where) == len(expected)
-        assert {found.filepath for found in near} == set(expected)
+        assert {candidate.filepath for candidate in candidates} == set(expected)
 
 
 def test_a_filtered_list_may_be_read_in_parts(filtered: Store) -> None:
@@ -419,11 +419,11 @@ def test_filtered_search_finds_records_behind_nearer_excluded_ones(store: Store)
     store.put([record("less-far.jpg", 400, altered(original, values=60), metadata={"a": ["far"]})])
     store.refresh()
 
-    found = store.candidates(np.array([original, -original]), limit=5, where={"a": "far"})
+    candidates = store.candidates(np.array([original, -original]), limit=5, where={"a": "far"})
 
-    assert found[0][0].filepath == "less-far.jpg"
-    assert [len(row) >= 5 for row in found] == [True, True]
-    assert all("far" in candidate.filepath for row in found for candidate in row)
+    assert candidates[0][0].filepath == "less-far.jpg"
+    assert [len(row) >= 5 for row in candidates] == [True, True]
+    assert all("far" in candidate.filepath for row in candidates for candidate in row)
 
 
 def test_a_filter_uses_metadata_as_last_written(store: Store) -> None:
@@ -499,19 +499,19 @@ def test_the_nearest_images_are_first(store: Store) -> None:
     store.put([record("original.jpg", 1, original), record("near.jpg", 2, near), record("nearer.jpg", 3, nearer)])
     store.put([record(f"{seq}.jpg", seq) for seq in range(10, 40)])
 
-    found = nearest(store, original, limit=10)[0]
+    paths = nearest(store, original, limit=10)[0]
 
-    assert set(found[:3]) == {"original.jpg", "nearer.jpg", "near.jpg"}
-    assert found[0] == "original.jpg"
+    assert set(paths[:3]) == {"original.jpg", "nearer.jpg", "near.jpg"}
+    assert paths[0] == "original.jpg"
 
 
 def test_a_candidate_has_its_stored_signatures(store: Store) -> None:
     store.put([record("cat.jpg", 1)])
     store.refresh()
 
-    (found,) = store.candidates(signature(1)[None], limit=1)[0]
+    (candidate,) = store.candidates(signature(1)[None], limit=1)[0]
 
-    assert np.array_equal(found.signatures, [signature(1)])
+    assert np.array_equal(candidate.signatures, [signature(1)])
 
 
 def test_an_empty_store_has_no_candidates(store: Store) -> None:
@@ -524,9 +524,9 @@ def test_sixteen_queries_have_separate_results(store: Store) -> None:
     store.put([record(f"{seq}.jpg", seq, original) for seq, original in enumerate(originals, 1)])
     store.put([record(f"-{seq}.jpg", seq, -original) for seq, original in enumerate(originals, 1)])
 
-    found = nearest(store, *queries, *(-query for query in queries), limit=3)
+    results = nearest(store, *queries, *(-query for query in queries), limit=3)
 
-    assert [row[0] for row in found] == [f"{n}.jpg" for n in range(1, 9)] + [f"-{n}.jpg" for n in range(1, 9)]
+    assert [row[0] for row in results] == [f"{n}.jpg" for n in range(1, 9)] + [f"-{n}.jpg" for n in range(1, 9)]
 
 
 def test_a_featureless_image_is_stored_but_never_found(store: Store) -> None:
@@ -551,10 +551,10 @@ def test_an_image_is_found_once_by_any_signature(store: Store) -> None:
     store.put([record("framed.jpg", 1, whole, trimmed), record("blank.jpg", 2, FEATURELESS, signature(2))])
     store.put([record(f"{seq}.jpg", seq) for seq in range(10, 30)])
 
-    found = nearest(store, whole, altered(trimmed, values=3, seed=1), signature(2), limit=50)
+    results = nearest(store, whole, altered(trimmed, values=3, seed=1), signature(2), limit=50)
 
-    assert [row[0] for row in found] == ["framed.jpg", "framed.jpg", "blank.jpg"]
-    assert all(len(row) == len(set(row)) == 22 for row in found)
+    assert [row[0] for row in results] == ["framed.jpg", "framed.jpg", "blank.jpg"]
+    assert all(len(row) == len(set(row)) == 22 for row in results)
     assert np.array_equal(store.records(["framed.jpg"])["framed.jpg"].signatures, [whole, trimmed])
 
 
@@ -571,9 +571,9 @@ def test_near_records_are_not_missed(store: Store) -> None:
     picks = rng.choice(len(rows), 20, replace=False).tolist()
     queries = [altered(rows[pick], values=60, seed=pick) for pick in picks]
 
-    found = nearest(store, *queries, limit=5)
+    results = nearest(store, *queries, limit=5)
 
-    assert [row[0] for row in found] == [f"{pick + 1}.jpg" for pick in picks]
+    assert [row[0] for row in results] == [f"{pick + 1}.jpg" for pick in picks]
 
 
 def test_writes_of_another_process_are_found(store: Store, connect: Connect) -> None:
@@ -596,16 +596,16 @@ def test_a_record_is_read_right_after_it_was_written(store: Store) -> None:
 
 def test_threads_write_and_search_at_once(store: Store) -> None:
     def work(worker: int) -> list[list[str]]:
-        found = []
+        results = []
         for seq in range(worker * 100, worker * 100 + 10):
             store.put([record(f"{seq}.jpg", seq)])
-            found += nearest(store, signature(seq), limit=1)
-        return found
+            results += nearest(store, signature(seq), limit=1)
+        return results
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(work, range(1, 9)))
+        results = list(pool.map(work, range(1, 9)))
 
-    assert found == [[[f"{seq}.jpg"] for seq in range(w * 100, w * 100 + 10)] for w in range(1, 9)]
+    assert results == [[[f"{seq}.jpg"] for seq in range(w * 100, w * 100 + 10)] for w in range(1, 9)]
     assert store.count() == 80
 
 

@@ -168,16 +168,16 @@ def test_concurrent_uploads_are_all_stored(make: Make) -> None:
 
 
 def test_unreachable_uploads_are_unavailable(tmp_path: Path) -> None:
-    nowhere = connect("redis://127.0.0.1:1/0")
+    unreachable = connect("redis://127.0.0.1:1/0")
     (tmp_path / "file").touch()
-    places: list[Uploads] = [
-        RedisUploads(nowhere, admission=Admission(nowhere, max_percent=80), max_bytes=10),
+    stores: list[Uploads] = [
+        RedisUploads(unreachable, admission=Admission(unreachable, max_percent=80), max_bytes=10),
         FolderUploads(tmp_path / "file", max_bytes=10),
     ]
 
-    for place in places:
+    for store in stores:
         with pytest.raises(QueueUnavailable):
-            place.put(b"a")
+            store.put(b"a")
 
 
 def test_partial_files_are_hidden_and_purged_when_old(tmp_path: Path) -> None:
@@ -200,13 +200,13 @@ def test_an_unmounted_folder_is_an_outage_not_a_loss(tmp_path: Path) -> None:
     upload_id = uploads.put(b"a")
     (tmp_path / "share").rename(tmp_path / "not mounted")
 
-    for ask in (
+    for call in (
         uploads.get,
         lambda upload_id: uploads.existing([upload_id]),
         lambda upload_id: uploads.drop([upload_id], after_s=60),
     ):
         with pytest.raises(QueueUnavailable):
-            ask(upload_id)
+            call(upload_id)
 
     (tmp_path / "not mounted").rename(tmp_path / "share")
     assert uploads.get(upload_id) == b"a"
@@ -214,13 +214,13 @@ def test_an_unmounted_folder_is_an_outage_not_a_loss(tmp_path: Path) -> None:
 
 def test_files_of_other_programs_are_not_touched(tmp_path: Path) -> None:
     uploads = FolderUploads(tmp_path, max_bytes=100)
-    stranger = tmp_path / "readme.txt"
-    stranger.write_text("not ours")
-    os.utime(stranger, (1, 1))
+    foreign = tmp_path / "readme.txt"
+    foreign.write_text("not ours")
+    os.utime(foreign, (1, 1))
 
     uploads.purge()
 
-    assert stranger.exists()
+    assert foreign.exists()
     assert uploads.held_bytes() == 0
 
 
@@ -233,8 +233,8 @@ def test_only_the_owner_may_read_upload_files(tmp_path: Path) -> None:
 
 
 def test_expired_uploads_are_subtracted_from_the_sum(real_redis: Redis) -> None:
-    room = Admission(real_redis, max_percent=80)
-    uploads = RedisUploads(real_redis, admission=room, max_bytes=100, unkept_s=0.1)
+    admission = Admission(real_redis, max_percent=80)
+    uploads = RedisUploads(real_redis, admission=admission, max_bytes=100, unkept_s=0.1)
     uploads.put(b"a" * 100)
 
     wait_until(lambda: uploads.held_bytes() == 0)

@@ -40,14 +40,14 @@ class Threads(ThreadPoolExecutor):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        self.asked: list[Future[Any]] = []
+        self.submitted: list[Future[Any]] = []
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.asked.append(super().submit(*args, **kwargs))
-        return self.asked[-1]
+        self.submitted.append(super().submit(*args, **kwargs))
+        return self.submitted[-1]
 
     def await_cancelled(self, count: int) -> None:
-        wait_until(lambda: sum(future.cancelled() for future in self.asked) >= count, "they are cancelled")
+        wait_until(lambda: sum(future.cancelled() for future in self.submitted) >= count, "they are cancelled")
 
 
 class Queue:

@@ -26,22 +26,22 @@ def run(*, timeout_s: float, stuck: bool) -> subprocess.CompletedProcess[str]:
 
 
 def test_one_thread_at_a_time_holds_the_slot() -> None:
-    slot, inside, most = ComputeSlot(timeout_s=30), [], []
+    slot, inside, counts = ComputeSlot(timeout_s=30), [], []
     lock = Lock()
 
-    def enter(number: int) -> None:
+    def hold_slot(number: int) -> None:
         with slot.hold():
             with lock:
                 inside.append(number)
-                most.append(len(inside))
+                counts.append(len(inside))
             sleep(0.001)
             with lock:
                 inside.remove(number)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enter, range(32)))
+        list(pool.map(hold_slot, range(32)))
 
-    assert max(most) == 1
+    assert max(counts) == 1
 
 
 def test_the_kernel_ends_a_stuck_process() -> None:

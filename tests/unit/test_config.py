@@ -202,8 +202,8 @@ def test_a_message_is_lost_after_two_visibility_timeouts() -> None:
         ("images.lan:80", ("images.lan", "10.9.9.9", 80)),
     ],
 )
-def test_an_allowed_target_allows_the_addresses_it_names(entry: str, admitted: tuple[str, str, int]) -> None:
-    assert AllowedTarget.parse(entry).allows(*admitted)
+def test_an_allowed_target_allows_the_addresses_it_names(entry: str, allowed: tuple[str, str, int]) -> None:
+    assert AllowedTarget.parse(entry).allows(*allowed)
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ def test_a_partial_search_response_is_an_error(
         ("failed to parse field [a]\nat [Source: (byte[])secret]", "failed to parse field [a]"),
     ],
 )
-def test_a_reason_quotes_no_documents(told: str, read: str) -> None:
-    assert reason({"type": "t", "reason": told}) == read
-    assert reason({"type": "t", "reason": "x", "caused_by": {"type": "t", "reason": told}}) == f"x: {read}"
+def test_a_reason_quotes_no_documents(text: str, expected: str) -> None:
+    assert reason({"type": "t", "reason": text}) == expected
+    assert reason({"type": "t", "reason": "x", "caused_by": {"type": "t", "reason": text}}) == f"x: {expected}"
 
 
 def test_the_type_replaces_a_missing_reason() -> None:

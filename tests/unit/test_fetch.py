@@ -239,7 +239,7 @@ USERINFO += [
 PORTS = [1, 22, 25, 79, 81, 444, 6379, 8080, 9200, 11211, 65535]
 
 
-class Wire:
+class FakeSocket:
     """A socket that keeps what is sent, and says 404."""
 
     def __init__(self) -> None:
@@ -260,17 +260,17 @@ class Wire:
 
 def request_for(fetcher: Fetcher, url: str) -> bytes:
     """Fetch with a wire in place of each connection; return what was sent."""
-    wire = Wire()
+    fake = FakeSocket()
 
     def connect(connection: urllib3.connection.HTTPSConnection) -> None:
-        connection.sock = wire
+        connection.sock = fake
         connection.is_verified = True
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(FetchError):
         patch.setattr(fetch._Connection, "connect", connect)
         patch.setattr(fetch.Download, "guard", lambda _download, _connected: None)
         fetcher.fetch(url)
-    return wire.sent
+    return fake.sent
 
 
 @pytest.fixture(scope="module")

@@ -80,11 +80,11 @@ def outcome(data: bytes, limits: Limits = SMALL) -> str:
 def test_any_mode_and_size_decodes_to_rgb(mode_and_kind: tuple[str, str], size: tuple[int, int]) -> None:
     mode, kind = mode_and_kind
 
-    picture = decode(saved(image_of(mode, size), kind))
+    image = decode(saved(image_of(mode, size), kind))
 
-    assert (picture.pixels.shape, picture.pixels.dtype) == ((size[1], size[0], 3), np.uint8)
-    assert (picture.width, picture.height) == size
-    assert sign(picture.pixels).shape == (LENGTH,)
+    assert (image.pixels.shape, image.pixels.dtype) == ((size[1], size[0], 3), np.uint8)
+    assert (image.width, image.height) == size
+    assert sign(image.pixels).shape == (LENGTH,)
 
 
 @pytest.mark.parametrize(("mode", "kind"), PLAIN_MODES + PRINT_MODES)
@@ -105,9 +105,9 @@ def test_real_photographs_decode_as_in_image_match(real_photos: list[Path]) -> N
 def test_signature_of_a_file_equals_image_matchs(photo: NDArray[np.uint8], oracle: Oracle) -> None:
     data = saved(Image.fromarray(photo), "JPEG")
 
-    ours = expand(sign(decode(data).pixels))
+    signature = expand(sign(decode(data).pixels))
 
-    assert np.array_equal(ours, oracle(data, bytestream=True))
+    assert np.array_equal(signature, oracle(data, bytestream=True))
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "WEBP", "HEIF"])
@@ -126,18 +126,18 @@ def test_exif_turns_an_image_upright(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
 
-    picture = decode(saved(stored, "PNG", exif=exif))
+    image = decode(saved(stored, "PNG", exif=exif))
 
-    assert np.array_equal(picture.pixels, np.asarray(upright))
-    assert (picture.width, picture.height) == (40, 30)
+    assert np.array_equal(image.pixels, np.asarray(upright))
+    assert (image.width, image.height) == (40, 30)
 
 
 def test_broken_exif_is_ignored() -> None:
     image = image_of("RGB", (40, 30))
 
-    picture = decode(saved(image, "PNG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff junk"))
+    decoded = decode(saved(image, "PNG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff junk"))
 
-    assert np.array_equal(picture.pixels, np.asarray(image))
+    assert np.array_equal(decoded.pixels, np.asarray(image))
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGBA", "WEBP"), ("RGBA", "TIFF")])
@@ -211,13 +211,13 @@ def test_a_draft_has_nearly_the_same_signature(photo: NDArray[np.uint8]) -> None
     big = Image.fromarray(photo).resize((2600, 2100))
     data = saved(big, "JPEG", quality=90)
 
-    picture = decode(data)
+    draft = decode(data)
     whole = decode(data, Limits(draft_px=0))
 
-    assert (picture.width, picture.height) == (2600, 2100)
-    assert picture.pixels.shape == (1050, 1300, 3)
+    assert (draft.width, draft.height) == (2600, 2100)
+    assert draft.pixels.shape == (1050, 1300, 3)
     assert whole.pixels.shape == (2100, 2600, 3)
-    assert distance(sign(picture.pixels), sign(whole.pixels)) < 0.1
+    assert distance(sign(draft.pixels), sign(whole.pixels)) < 0.1
 
 
 def test_a_small_jpeg_is_decoded_without_a_draft() -> None:
@@ -313,8 +313,8 @@ def test_an_image_without_its_end_is_truncated(kind: str) -> None:
 def test_damaged_bytes_decode_or_raise_an_image_error(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"]))
     damaged = bytearray(saved(image_of("RGB", (24, 16)), kind))
-    for place in data.draw(st.lists(st.integers(0, min(200, len(damaged) - 1)), max_size=6)):
-        damaged[place] = data.draw(st.integers(0, 255))
+    for index in data.draw(st.lists(st.integers(0, min(200, len(damaged) - 1)), max_size=6)):
+        damaged[index] = data.draw(st.integers(0, 255))
 
     assert outcome(bytes(damaged)) in OUTCOMES
 
@@ -346,7 +346,7 @@ def test_many_threads_may_decode_at_once(photo: NDArray[np.uint8]) -> None:
     alone = [decode(data).pixels for data in files]
 
     with ThreadPoolExecutor(8) as pool:
-        together = [picture.pixels for picture in pool.map(decode, files)]
+        together = [image.pixels for image in pool.map(decode, files)]
 
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 

@@ -42,10 +42,10 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_key_is_found_with_its_name_and_scopes(file: Path) -> None:
-    found = Keyring(file).find("first")
+    key = Keyring(file).find("first")
 
-    assert found is not None
-    assert (found.name, found.scopes) == ("importer", {Scope.READ, Scope.WRITE})
+    assert key is not None
+    assert (key.name, key.scopes) == ("importer", {Scope.READ, Scope.WRITE})
 
 
 @pytest.mark.parametrize("secret", ["", "First", "first ", "second", hashlib.sha256(b"first").hexdigest(), "ä\ud800"])
@@ -58,10 +58,10 @@ def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> Non
     file.write_text(table("website", ["read"], "second"))
     clock.pass_by()
 
-    found = keyring.find("second")
+    key = keyring.find("second")
 
-    assert found is not None
-    assert found.name == "website"
+    assert key is not None
+    assert key.name == "website"
     assert keyring.find("first") is None
 
 
@@ -154,13 +154,13 @@ def test_command_creates_a_key_and_its_entry(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "api.new_key", "importer", "read", "write"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     (tmp_path / "keys.toml").write_text(done.stdout)
-    [key] = [word for word in done.stderr.split() if word.startswith("match_")]
+    [secret] = [word for word in done.stderr.split() if word.startswith("match_")]
 
-    found = Keyring(tmp_path / "keys.toml").find(key)
+    key = Keyring(tmp_path / "keys.toml").find(secret)
 
-    assert found is not None
-    assert (found.name, found.scopes) == ("importer", {"read", "write"})
-    assert key not in done.stdout
+    assert key is not None
+    assert (key.name, key.scopes) == ("importer", {"read", "write"})
+    assert secret not in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["importer"], ["importer", "root"], ["a b", "read"]])
@@ -175,9 +175,9 @@ def test_command_rejects_other_arguments(arguments: list[str]) -> None:
 
 def test_every_endpoint_has_its_scope() -> None:
     """What is new has to be put here on purpose."""
-    found = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
+    scopes = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
-    assert found == {
+    assert scopes == {
         **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks", "metrics"), Scope.READ),
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         "retry_tasks": Scope.ADMIN,

@@ -250,20 +250,20 @@ def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: St
     [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
     ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
-    ours = stale_tasks.touch(
+    touched = stale_tasks.touch(
         [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)], at=now_ms(fake_redis)
     )
 
-    assert ours == []
+    assert touched == []
     assert ledger.open_count() == 0
 
 
 def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
     [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
-    found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
+    tasks = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
-    first, second = stale_tasks.touch(found, at=now), stale_tasks.touch(found, at=now)
+    first, second = stale_tasks.touch(tasks, at=now), stale_tasks.touch(tasks, at=now)
 
     assert first == [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=now)]
     assert second == []
@@ -409,9 +409,9 @@ def test_a_page_scans_a_bounded_number_of_tasks(
     for task_id in accept(ledger, *[JOB] * 5):
         fail(ledger, task_id)
 
-    found = pages(fake_redis, State.FAILED, limit=10, code="other")
+    listed = pages(fake_redis, State.FAILED, limit=10, code="other")
 
-    assert found == [[], [], []]
+    assert listed == [[], [], []]
 
 
 def test_waiting_and_running_tasks_are_listed_separately(ledger: Ledger, fake_redis: Redis) -> None:
@@ -439,12 +439,12 @@ def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
 
 
 def pages(redis: Redis, state: State, **options: Any) -> list[list[str]]:
-    found, cursor = [], ""
+    listed, cursor = [], ""
     while cursor is not None:
         page = TaskPages(redis).page(state, cursor=cursor or None, **{"limit": 100, **options})
-        found.append([task.id for task in page.tasks])
+        listed.append([task.id for task in page.tasks])
         cursor = page.cursor
-    return found
+    return listed
 
 
 def walk(redis: Redis, state: State, **options: Any) -> list[str]:
@@ -452,10 +452,10 @@ def walk(redis: Redis, state: State, **options: Any) -> list[str]:
 
 
 def test_an_unreachable_redis_is_unavailable() -> None:
-    nowhere = Ledger(connect("redis://127.0.0.1:1/0"), max_open=1, finished_keep_s=60, failed_keep_s=60)
+    ledger = Ledger(connect("redis://127.0.0.1:1/0"), max_open=1, finished_keep_s=60, failed_keep_s=60)
 
     with pytest.raises(QueueUnavailable):
-        nowhere.open_count()
+        ledger.open_count()
 
 
 def test_leases_from_before_a_clock_change_are_ignored(leases: Leases) -> None:

@@ -54,8 +54,8 @@ def line_of(message: str, *args: object, settings: Settings = SECRETS, **options
     with written(settings) as (log, text):
         log.warning(message, *args, **options)
         [line] = text().splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
+    fields: dict[str, Any] = json.loads(line)
+    return fields
 
 
 def text_of(message: str, *args: object, **options: Any) -> str:
@@ -66,9 +66,9 @@ def text_of(message: str, *args: object, **options: Any) -> str:
 
 def raised(message: str) -> RuntimeError:
     """Return an error that has a traceback."""
-    with pytest.raises(RuntimeError) as told:
+    with pytest.raises(RuntimeError) as caught:
         raise RuntimeError(message)
-    return told.value
+    return caught.value
 
 
 def test_a_line_is_one_json_object() -> None:

@@ -49,11 +49,11 @@ VARIABLES = {"$__rate_interval": "5m", "$namespace": "a|b"}
 
 def queries() -> dict[str, str]:
     """Return every query by where it stands."""
-    asked = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
+    queries_by_name = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
     for panel in PANELS:
         for target in panel["targets"]:
-            asked[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
-    return asked
+            queries_by_name[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
+    return queries_by_name
 
 
 def in_grafana(query: str) -> str:
@@ -67,17 +67,17 @@ QUERIES = queries()
 
 
 def selectors(query: str) -> Iterator[promql_parser.VectorSelector]:
-    found: list[promql_parser.VectorSelector] = []
+    selected: list[promql_parser.VectorSelector] = []
 
     def visit(node: Any) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
-            found.append(node)
+            selected.append(node)
         if isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.vector_selector)
+            selected.append(node.vector_selector)
         return True
 
     promql_parser.walk(promql_parser.parse(query), visit)
-    yield from found
+    yield from selected
 
 
 def grouped_by(query: str) -> set[str]:
@@ -124,10 +124,10 @@ def exposed() -> Mapping[str, set[str]]:
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_queries_use_exposed_metrics_and_labels(query: str, exposed: Mapping[str, set[str]]) -> None:
-    asked = list(selectors(query))
+    selected = list(selectors(query))
 
-    assert asked
-    for one in asked:
+    assert selected
+    for one in selected:
         if one.name in RECORDED:
             continue
         assert one.name in exposed
@@ -137,13 +137,13 @@ def test_queries_use_exposed_metrics_and_labels(query: str, exposed: Mapping[str
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
 def test_queries_group_by_labels_of_their_metrics(query: str, exposed: Mapping[str, set[str]]) -> None:
-    there = set[str]().union(*(exposed.get(one.name or "", {"endpoint", "outcome"}) for one in selectors(query)))
+    existing = set[str]().union(*(exposed.get(one.name or "", {"endpoint", "outcome"}) for one in selectors(query)))
 
-    assert grouped_by(query) <= there | SCRAPED_WITH
+    assert grouped_by(query) <= existing | SCRAPED_WITH
 
 
 def test_every_metric_of_the_service_is_on_the_dashboard(exposed: Mapping[str, set[str]]) -> None:
-    there = {family(name) for name in exposed}
+    existing = {family(name) for name in exposed}
 
     shown = {
         family(one.name)
@@ -152,7 +152,7 @@ def test_every_metric_of_the_service_is_on_the_dashboard(exposed: Mapping[str, s
         for one in selectors(in_grafana(target["expr"]))
     }
 
-    assert there - shown == set()
+    assert existing - shown == set()
 
 
 def family(sample: str | None) -> str:
@@ -164,13 +164,13 @@ def family(sample: str | None) -> str:
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_alerts_have_severity_duration_and_runbook(alert: Mapping[str, Any]) -> None:
-    told = alert["annotations"]
+    annotations = alert["annotations"]
 
     assert re.fullmatch(r"\d+m", alert["for"])
     assert alert["labels"]["severity"] in {"warning", "critical"}
-    assert told["summary"]
-    assert told["description"]
-    assert told["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
+    assert annotations["summary"]
+    assert annotations["description"]
+    assert annotations["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
 
 
 def test_the_guide_describes_each_alert_and_its_severity() -> None:
@@ -202,24 +202,24 @@ def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
 
 
 def test_promtool_accepts_the_rules(run_promtool: Callable[..., str]) -> None:
-    told = run_promtool(
+    output = run_promtool(
         "check", "rules", "--lint=all", "--lint-fatal", f"{FOLDER}/alerts.yml", f"{FOLDER}/recording.yml"
     )
 
-    assert f"{len(ALERTS)} rules found" in told
+    assert f"{len(ALERTS)} rules found" in output
 
 
 def test_alerts_fire_only_when_they_should(run_promtool: Callable[..., str]) -> None:
-    told = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
+    output = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
 
-    assert "SUCCESS" in told
+    assert "SUCCESS" in output
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
 def test_promtool_accepts_the_example_configurations(path: Path, run_promtool: Callable[..., str]) -> None:
-    told = run_promtool("check", "config", f"{path}")
+    output = run_promtool("check", "config", f"{path}")
 
-    assert "is valid prometheus config file syntax" in told
+    assert "is valid prometheus config file syntax" in output
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
@@ -235,21 +235,21 @@ def test_example_configurations_scrape_api_and_workers(path: Path) -> None:
 # --- the dashboard -----------------------------------------------------------
 
 
-def differences(ours: Any, known: Any, place: str = "") -> Iterator[str]:
+def differences(original: Any, known: Any, path: str = "") -> Iterator[str]:
     """Tell what of ours is not in what is known, or differs there."""
-    if isinstance(ours, dict):
-        for name, value in ours.items():
+    if isinstance(original, dict):
+        for name, value in original.items():
             if not isinstance(known, dict) or name not in known:
                 # What is not set is left out.
                 if value is not None:
-                    yield f"{place}/{name}"
+                    yield f"{path}/{name}"
             else:
-                yield from differences(value, known[name], f"{place}/{name}")
-    elif isinstance(ours, list) and isinstance(known, list) and len(ours) == len(known):
-        for number, (one, other) in enumerate(zip(ours, known, strict=True)):
-            yield from differences(one, other, f"{place}/{number}")
-    elif ours != known:
-        yield f"{place}: {ours!r} became {known!r}"
+                yield from differences(value, known[name], f"{path}/{name}")
+    elif isinstance(original, list) and isinstance(known, list) and len(original) == len(known):
+        for number, (one, other) in enumerate(zip(original, known, strict=True)):
+            yield from differences(one, other, f"{path}/{number}")
+    elif original != known:
+        yield f"{path}: {original!r} became {known!r}"
 
 
 def test_grafana_knows_every_field_of_the_dashboard() -> None:
@@ -272,8 +272,8 @@ def test_panels_have_the_chosen_source_description_and_unit(panel: Mapping[str, 
 def test_panels_do_not_overlap() -> None:
     taken: list[tuple[int, int]] = []
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        taken += [(x + place["x"], y + place["y"]) for x in range(place["w"]) for y in range(place["h"])]
+        position = panel["gridPos"]
+        taken += [(x + position["x"], y + position["y"]) for x in range(position["w"]) for y in range(position["h"])]
 
     assert len(taken) == len(set(taken))
     assert max(x for x, _ in taken) < 24

@@ -31,8 +31,10 @@ SWAGGER_UI = ROOT / "api" / "description" / "page" / "swagger-ui"
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(document(SUBJECTS, Settings(max_wait_s=70, all_orientations=False))))
-    return found
+    description: dict[str, Any] = json.loads(
+        json.dumps(document(SUBJECTS, Settings(max_wait_s=70, all_orientations=False)))
+    )
+    return description
 
 
 def operations(described: dict[str, Any]) -> list[dict[str, Any]]:
@@ -44,9 +46,9 @@ def test_the_document_is_valid_openapi(described: dict[str, Any]) -> None:
 
 
 def test_every_endpoint_is_described_by_each_of_its_methods(described: dict[str, Any]) -> None:
-    found = {(path, method) for path, methods in described["paths"].items() for method in methods}
+    methods_by_path = {(path, method) for path, methods in described["paths"].items() for method in methods}
 
-    assert found == {
+    assert methods_by_path == {
         (re.sub("<(.*?)>", r"{\1}", endpoint.path), method.lower())
         for endpoint in ENDPOINTS
         for method in endpoint.methods
@@ -97,9 +99,9 @@ def test_every_field_of_replies_and_callbacks_is_described(described: dict[str, 
         (name, field, one) for name, model in models.items() for field, one in model.get("properties", {}).items()
     ]
 
-    untold = [f"{name}.{field}" for name, field, one in fields if not one.get("description") and name != "Failure"]
+    undescribed = [f"{name}.{field}" for name, field, one in fields if not one.get("description") and name != "Failure"]
 
-    assert untold == []
+    assert undescribed == []
     assert len(fields) > 40
 
 
@@ -113,15 +115,15 @@ def test_formats_and_limits_are_described(described: dict[str, Any]) -> None:
         settings.max_image_pixels,
     )
 
-    told = described["info"]["description"]
+    text = described["info"]["description"]
 
-    assert [limit for limit in limits if f"{limit:,}" not in told] == []
-    assert SUPPORTED_FORMATS in told
+    assert [limit for limit in limits if f"{limit:,}" not in text] == []
+    assert SUPPORTED_FORMATS in text
 
 
 def call_of(described: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = described["webhooks"]["tasks.ended"]["post"]
-    return found
+    operation: dict[str, Any] = described["webhooks"]["tasks.ended"]["post"]
+    return operation
 
 
 def test_a_callback_fits_its_description(described: dict[str, Any]) -> None:
@@ -139,12 +141,12 @@ def test_a_callback_fits_its_description(described: dict[str, Any]) -> None:
 
 
 def test_example_of_a_callback_is_signed_by_its_secret(described: dict[str, Any]) -> None:
-    found = re.search(r"with the secret `whsec_(.*?)` for the body `(.*)`", call_of(described)["description"])
-    assert found is not None
+    example = re.search(r"with the secret `whsec_(.*?)` for the body `(.*)`", call_of(described)["description"])
+    assert example is not None
     headers = {one["name"]: one["example"] for one in call_of(described)["parameters"]}
 
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{found[2]}".encode()
-    digest = hmac.digest(base64.b64decode(found[1]), signed, "sha256")
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{example[2]}".encode()
+    digest = hmac.digest(base64.b64decode(example[1]), signed, "sha256")
 
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
@@ -199,14 +201,14 @@ def test_vendored_files_are_the_published_ones() -> None:
     lines = (SWAGGER_UI / "SHA256SUMS").read_text().splitlines()
     expected = {name: digest for digest, name in (line.split("  ") for line in lines)}
 
-    found = {
+    digests = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in SWAGGER_UI.iterdir()
         if path.name not in {"SHA256SUMS", "README.md"}
     }
 
-    assert found == expected
-    assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js"} <= found.keys()
+    assert digests == expected
+    assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js"} <= digests.keys()
 
 
 def test_page_replaces_the_address_of_code_samples() -> None:

@@ -62,10 +62,10 @@ def test_every_endpoint_that_is_named_exists() -> None:
     named = set(re.findall(r"(?:\$MATCH|127\.0\.0\.1:8888|(?:GET|POST) )(/[a-z./]+)", GUIDE))
     named |= set(re.findall(r"`(/[a-z]+)[`?]", GUIDE))
 
-    there = {endpoint.path.replace("<id>", "") for endpoint in ENDPOINTS}
+    existing = {endpoint.path.replace("<id>", "") for endpoint in ENDPOINTS}
 
     assert len(named) > 8
-    assert named - there == set()
+    assert named - existing == set()
 
 
 @pytest.mark.parametrize(("path", "anchor"), LINKS)

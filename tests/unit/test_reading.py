@@ -93,9 +93,9 @@ def file(data: bytes, name: str = "cat.jpg") -> tuple[io.BytesIO, str]:
 
 
 def test_parameters_are_read_from_form_and_query(read: Read) -> None:
-    given = read({"filepath": "cat.jpg"}, query="offset=7")
+    params = read({"filepath": "cat.jpg"}, query="offset=7")
 
-    assert (given.filepath, given.offset) == ("cat.jpg", 7)
+    assert (params.filepath, params.offset) == ("cat.jpg", 7)
 
 
 def test_an_image_is_an_upload_or_a_url(read: Read) -> None:
@@ -119,9 +119,9 @@ def test_files_of_an_incomplete_form_are_closed() -> None:
 def test_a_browsers_empty_file_field_is_ignored(read: Read) -> None:
     data = {"image": file(b"", name=""), "url": "http://a.org"}
 
-    given = read(data, types=(WithImage,), content_type="multipart/form-data")
+    params = read(data, types=(WithImage,), content_type="multipart/form-data")
 
-    assert given.source.url == "http://a.org"
+    assert params.source.url == "http://a.org"
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_errors_for_unknown_names_list_the_endpoints_parameters(read: Read, name
     with pytest.raises(InputError) as error:
         read({name: "1"}, types=(One,))
 
-    told = str(error.value)
-    assert "did you mean" not in told
-    assert told.endswith(
+    text = str(error.value)
+    assert "did you mean" not in text
+    assert text.endswith(
         "is not a parameter of this endpoint; it accepts " + ", ".join(sorted({*One.plain, *One.keyed.values()}))
     )
 
@@ -340,9 +340,9 @@ def test_a_damaged_or_unknown_cursor_is_rejected(read: Read, given: str) -> None
 
 
 def test_filters_have_arbitrary_keys(read: Read) -> None:
-    given = read({"filter[a.b]": "1", "filter[]": "empty"}, query="filter[x[0]]=2")
+    params = read({"filter[a.b]": "1", "filter[]": "empty"}, query="filter[x[0]]=2")
 
-    assert given.filter == {"a.b": "1", "": "empty", "x[0]": "2"}
+    assert params.filter == {"a.b": "1", "": "empty", "x[0]": "2"}
 
 
 @pytest.mark.parametrize("data", [{"filter[a]": "x" * 8193}, {"filter[a]": file(b"x")}])
@@ -362,9 +362,9 @@ def test_only_keyed_parameters_have_brackets(read: Read, name: str) -> None:
 
 
 def test_indexed_parameters_are_sorted_by_index(read: Read) -> None:
-    given = read({"filepaths[3]": "c", "filepaths[0]": "a", "filepaths[1]": "b"}, types=(Many,))
+    params = read({"filepaths[3]": "c", "filepaths[0]": "a", "filepaths[1]": "b"}, types=(Many,))
 
-    assert list(given.filepaths.items()) == [(0, "a"), (1, "b"), (3, "c")]
+    assert list(params.filepaths.items()) == [(0, "a"), (1, "b"), (3, "c")]
 
 
 @pytest.mark.parametrize(
@@ -397,9 +397,9 @@ def test_parameters_of_two_forms_cannot_be_combined(read: Read) -> None:
 
 
 def test_missing_parameters_have_their_defaults(read: Read) -> None:
-    given = read({})
+    params = read({})
 
-    assert (given.metadata, given.offset, given.min_score, given.all_orientations) == (None, 3, None, True)
+    assert (params.metadata, params.offset, params.min_score, params.all_orientations) == (None, 3, None, True)
 
 
 def test_errors_shorten_long_names(read: Read) -> None:

@@ -37,11 +37,11 @@ def test_the_nearest_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch, b
     halves = rng.integers(-2, 3, (3, LENGTH)).astype(np.int8)
     queries = np.concatenate([halves, -halves])
 
-    found = scan.nearest(queries, limit=20)
+    results = scan.nearest(queries, limit=20)
 
-    for query, owners in zip(queries, found, strict=True):
-        true = nearness(alive, query)
-        assert [true[owner] for owner in owners] == pytest.approx(sorted(true.values())[:20], rel=1e-12)
+    for query, owners in zip(queries, results, strict=True):
+        expected = nearness(alive, query)
+        assert [expected[owner] for owner in owners] == pytest.approx(sorted(expected.values())[:20], rel=1e-12)
 
 
 def test_a_featureless_query_has_no_candidates() -> None:

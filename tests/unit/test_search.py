@@ -21,7 +21,7 @@ def record(filepath: str, *signatures: Signature, **metadata: str) -> Record:
     return Record(filepath=filepath, seq=1, signatures=signatures, metadata=metadata, added=0, width=9, height=9)
 
 
-def picture(pixels: NDArray[np.uint8]) -> DecodedImage:
+def image_of(pixels: NDArray[np.uint8]) -> DecodedImage:
     return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
 
 
@@ -145,28 +145,28 @@ def test_enough_candidates_are_requested(
     all_orientations: bool,
     limit: int,
     offset: int,
-    asked: int,
+    requested: int,
 ) -> None:
-    seen = []
+    calls = []
 
     def candidates(queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None) -> list[Any]:
-        seen.append((len(queries), limit, where))
+        calls.append((len(queries), limit, where))
         return []
 
     monkeypatch.setattr(memory_store, "candidates", candidates)
 
     search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
 
-    assert seen == [(16 if all_orientations else 1, asked, {"a": "b"})]
+    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"})]
 
 
 def test_an_image_deleted_during_a_search_is_omitted(
     memory_store: Any, query: Signature, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory_store.put([record("kept", query), record("gone", query)])
-    found = memory_store.candidates(query[np.newaxis], limit=50)
+    stale = memory_store.candidates(query[np.newaxis], limit=50)
     memory_store.put([Tombstone(filepath="gone", seq=2, added=0)])
-    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, **_options: found[:limit])
+    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, **_options: stale[:limit])
 
     matches = search(query, memory_store, all_orientations=False)
 
@@ -184,7 +184,7 @@ def test_an_empty_store_finds_nothing(memory_store: Any, query: Signature) -> No
 
 
 def test_a_photograph_compared_with_itself_scores_100(photo: NDArray[np.uint8]) -> None:
-    assert compare(picture(photo), picture(photo.copy())) == 100.0
+    assert compare(image_of(photo), image_of(photo.copy())) == 100.0
 
 
 def test_two_photographs_compare_by_the_distance_of_their_signatures(
@@ -192,17 +192,17 @@ def test_two_photographs_compare_by_the_distance_of_their_signatures(
 ) -> None:
     expected = (1 - distance(sign(photo), sign(other_photo))) * 100
 
-    assert math.isclose(compare(picture(photo), picture(other_photo)), expected)
+    assert math.isclose(compare(image_of(photo), image_of(other_photo)), expected)
     assert expected < 55
 
 
 @pytest.mark.parametrize(("grey", "size", "expected"), [(9, 30, 100.0), (10, 30, 0.0), (9, 31, 0.0)])
 def test_plain_images_are_compared_by_their_pixels(grey: int, size: int, expected: float) -> None:
-    plain = picture(np.full((30, 30, 3), 9, dtype=np.uint8))
-    other = picture(np.full((30, size, 3), grey, dtype=np.uint8))
+    plain = image_of(np.full((30, 30, 3), 9, dtype=np.uint8))
+    other = image_of(np.full((30, size, 3), grey, dtype=np.uint8))
 
     assert compare(plain, other) == expected
 
 
 def test_a_plain_image_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
-    assert compare(picture(np.zeros_like(photo)), picture(photo)) == 0.0
+    assert compare(image_of(np.zeros_like(photo)), image_of(photo)) == 0.0

@@ -34,9 +34,9 @@ def noise(draw: st.DrawFn) -> NDArray[np.uint8]:
 
 
 def test_signature_of_a_photograph_equals_image_matchs(photo: NDArray[np.uint8], oracle: Oracle) -> None:
-    ours = expand(sign(photo))
+    signature = expand(sign(photo))
 
-    assert np.array_equal(ours, oracle(photo))
+    assert np.array_equal(signature, oracle(photo))
 
 
 @pytest.mark.parametrize("crop", [(60, 400), (1, 300), (300, 1), (19, 23), (2, 2), (51, 49)])

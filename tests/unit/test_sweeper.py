@@ -115,26 +115,26 @@ def test_each_queue_is_compared_with_its_own_messages() -> None:
 
 
 def test_unacknowledged_tasks_are_not_lost() -> None:
-    held, gone = (
+    pending, missing = (
         queued("a", at=5),
         queued("b", at=5),
     )
 
-    assert lost([held, gone], {SINGLE_QUEUE: None}, {"a"}) == [gone]
+    assert lost([pending, missing], {SINGLE_QUEUE: None}, {"a"}) == [missing]
 
 
 def test_unacknowledged_messages_are_not_enqueued_again(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
-    held, gone = accept_long_ago(), accept_long_ago()
-    body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
+    pending, missing = accept_long_ago(), accept_long_ago()
+    body = b64encode(json.dumps([[pending], {}, {}]).encode()).decode()
     fake_redis.hset(UNACKED, "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
     fake_redis.hset(UNACKED, "of a stranger", "[1]")
     fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of a stranger": 1})
 
     sweeper.sweep()
 
-    assert queue.sent == [gone]
+    assert queue.sent == [missing]
 
 
 def test_one_pass_sends_no_more_than_its_batch(

@@ -49,19 +49,19 @@ class Receivers:
 
 @pytest.fixture
 def receivers() -> Iterator[Receivers]:
-    found = Receivers()
-    yield found
-    found.end_hanging.set()
+    receivers = Receivers()
+    yield receivers
+    receivers.end_hanging.set()
 
 
 @pytest.fixture
 def deliverer(fake_redis: Redis, receivers: Receivers) -> Iterator[Deliverer]:
     outbox = Outbox(fake_redis, lease_s=30, keep_s=3600)
-    found = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
-    found.start()
-    yield found
+    deliverer = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
+    deliverer.start()
+    yield deliverer
     receivers.end_hanging.set()
-    found.close()
+    deliverer.close()
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> 
         assert task.callback is not None
         return task.callback if fits(task.callback) else None
 
-    found = wait_until(callback, "the callback gets so far")
-    assert found is not None
-    return found
+    reached = wait_until(callback, "the callback gets so far")
+    assert reached is not None
+    return reached
 
 
 def is_delivered(callback: Callback) -> bool:
@@ -128,9 +128,9 @@ def test_a_delivery_reports_tasks_as_they_ended(
 
     wait_for(ledger, task_id, is_delivered)
 
-    told = json.loads(receivers.calls[0][1])
-    [task] = told.pop("tasks")
-    assert told == {"type": "tasks.ended", "timestamp": task["finished"]}
+    body = json.loads(receivers.calls[0][1])
+    [task] = body.pop("tasks")
+    assert body == {"type": "tasks.ended", "timestamp": task["finished"]}
     assert (task["id"], task["state"], task["filepath"], task["attempts"]) == (task_id, "failed", "ä cat.jpg", 1)
     assert task["error"] == {"code": "http_status", "message": "the host answered with status 404"}
     assert "callback" not in task
@@ -173,9 +173,9 @@ def test_a_receiver_that_is_gone_is_called_once(
     task_id = end()
     let_time_pass(fake_redis)
 
-    found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
+    reported = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
-    assert (found.state, found.next) == (CallState.FAILED, None)
+    assert (reported.state, reported.next) == (CallState.FAILED, None)
     assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 

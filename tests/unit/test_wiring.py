@@ -19,14 +19,14 @@ class BrokenStore(SqliteStore):
 
 
 def test_an_error_on_close_keeps_nothing_else_open(tmp_path: Path) -> None:
-    parts = replace(
+    dependencies = replace(
         build_dependencies(Settings(store_url=f"sqlite:///{tmp_path / 'match.db'}")),
         store=BrokenStore(tmp_path / "x.db"),
     )
     closed: list[str] = []
-    parts.redis.close = lambda: closed.append("redis")  # type: ignore[method-assign]
+    dependencies.redis.close = lambda: closed.append("redis")  # type: ignore[method-assign]
 
     with pytest.raises(StoreError, match="it broke"):
-        parts.close()
+        dependencies.close()
 
     assert "redis" in closed

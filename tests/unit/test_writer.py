@@ -52,8 +52,8 @@ def record(claim: Claim) -> Record:
 def claims(ledger: Ledger) -> list[Claim]:
     jobs = [AddItem(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
     tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
-    found = [ledger.begin(task.id) for task in tasks]
-    return [claim for claim in found if claim is not None]
+    claims = [ledger.begin(task.id) for task in tasks]
+    return [claim for claim in claims if claim is not None]
 
 
 def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
@@ -159,10 +159,10 @@ class Pauses(Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[float | None] = []
+        self.waits: list[float | None] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.asked.append(timeout)
+        self.waits.append(timeout)
         return self.is_set()
 
 
@@ -176,7 +176,7 @@ def test_pauses_grow_while_the_store_accepts_nothing(
 
     writer.write(claims[0], record(claims[0]))
 
-    assert writer._hurry.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
+    assert writer._hurry.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
 def test_pauses_stay_short_while_the_store_accepts_some(
@@ -192,7 +192,7 @@ def test_pauses_stay_short_while_the_store_accepts_some(
     outcomes = write_all(writer, claims[:7])
 
     assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED] * 7
-    assert set(writer._hurry.asked) == {0.2}  # type: ignore[attr-defined]
+    assert set(writer._hurry.waits) == {0.2}  # type: ignore[attr-defined]
 
 
 def test_a_task_stays_open_while_the_store_is_unavailable(
