@@ -49,12 +49,12 @@ class Publisher:
         left = deque(messages)
         try:
             try:
-                self._send_all(pending)
+                self._send_all(left)
             except OperationalError:
                 # The pool may have had a dead connection. A message that is sent twice changes nothing.
                 self._send_all(left)
         except OperationalError as error:
-            log.warning("%d messages are not sent yet: %s", len(pending), error)
+            log.warning("%d messages are not sent yet: %s", len(left), error)
         except Exception:
             # The tasks are accepted already, so the request must not fail.
             log.exception("%d messages are not sent yet", len(left))

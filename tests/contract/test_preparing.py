@@ -27,7 +27,7 @@ def run_prepare(environment: Mapping[str, str]) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_store_that_is_away_is_prepared_when_it_comes(
+def test_unavailable_store_is_prepared_once_it_is_available(
     memory_store: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
@@ -46,7 +46,7 @@ def test_a_store_that_is_away_is_prepared_when_it_comes(
     assert {line.levelname for line in caplog.records} == {"WARNING"}
 
 
-def test_a_store_that_cannot_be_used_is_told_once_without_a_trace(
+def test_unusable_store_is_logged_once_without_a_traceback(
     memory_store: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepare() -> None:
@@ -62,9 +62,7 @@ def test_a_store_that_cannot_be_used_is_told_once_without_a_trace(
     ]
 
 
-def test_a_store_that_stays_away_is_given_up_when_the_time_is_over(
-    memory_store: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preparing_ends_at_its_deadline(memory_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(preparing, "sleep", pauses.append)
     memory_store.away = True
@@ -77,7 +75,7 @@ def test_a_store_that_stays_away_is_given_up_when_the_time_is_over(
     assert max(pauses) <= 1
 
 
-def test_the_command_prepares_a_store_and_says_so(tmp_path: Path) -> None:
+def test_command_reports_a_prepared_store(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"}
 
     done = run_prepare(environment)
@@ -86,14 +84,14 @@ def test_the_command_prepares_a_store_and_says_so(tmp_path: Path) -> None:
     assert (tmp_path / "match.db").is_file()
 
 
-def test_the_command_names_a_wrong_setting(tmp_path: Path) -> None:
+def test_command_names_an_invalid_setting(tmp_path: Path) -> None:
     done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"mysql:///{tmp_path}"})
 
     assert done.returncode == 2
     assert "MATCH_STORE_URL must look like" in done.stderr
 
 
-def test_the_command_tells_why_a_store_cannot_be_used(tmp_path: Path) -> None:
+def test_command_reports_why_a_store_is_unusable(tmp_path: Path) -> None:
     (tmp_path / "match.db").write_bytes(b"no database at all, but long enough to be taken for one" * 100)
 
     done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"})

@@ -40,7 +40,7 @@ def test_what_an_api_accepted_and_did_not_send_any_more_is_sent_by_a_worker(stag
     accepted = [Accepted(item, by_path[item.filepath]) for item in items]
     stage.service.start_worker()
 
-    found = stage.settle(f"API killed {deaths} times between accepting and sending", accepted)
+    found = stage.finish(f"API killed {deaths} times between accepting and sending", accepted)
 
     assert (found.accepted, found.stored) == (deaths, deaths)
 
@@ -59,6 +59,6 @@ def test_what_an_api_answered_before_it_was_killed_is_stored(stage: Stage) -> No
         back = monotonic()
         accepted = adding.result()
 
-    found = stage.settle(f"API killed {kills} times during adds", accepted, since=back)
+    found = stage.finish(f"API killed {kills} times during adds", accepted, since=back)
 
     assert (found.accepted, found.stored) == (count, count)

@@ -66,7 +66,7 @@ def test_a_worker_killed_again_and_again_takes_no_callback_along(stage: Stage, r
     stage.kill_while_storing(worker, kills=kills, of=count)
     over = monotonic()
 
-    found = stage.settle(f"worker killed {kills} times with callbacks", accepted, since=over)
+    found = stage.finish(f"worker killed {kills} times with callbacks", accepted, since=over)
     wait_until(lambda: len(receiver.told) == count, "every end is told", within_s=180)
 
     assert (found.accepted, found.stored) == (count, count)

@@ -17,7 +17,7 @@ def test_requests_keep_their_order_when_redis_clock_is_set_back(stage: Stage) ->
     second = client.add_all([replace(item, number=item.number + count) for item in stage.uploads(count)])
 
     newest = {one.item.filepath: one.item.number for one in second}
-    found = stage.settle("Redis's clock set back by an hour, then newer adds", first + second, newest=newest)
+    found = stage.finish("Redis's clock set back by an hour, then newer adds", first + second, newest=newest)
 
     assert (found.accepted, found.stored) == (2 * count, 2 * count)
 
@@ -29,7 +29,7 @@ def test_what_was_lost_before_redis_clock_was_set_back_is_sent_again(stage: Stag
     set_back(stage)
     stage.service.start_worker()
 
-    found = stage.settle("messages lost, then Redis's clock set back by an hour", accepted)
+    found = stage.finish("messages lost, then Redis's clock set back by an hour", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
 

@@ -29,13 +29,13 @@ def test_a_picture_that_ends_its_worker_is_given_up_and_takes_no_other_along(
     client = stage.client()
     items = stage.items(bystanders)
     for n in range(victims):
-        item = Item(f"deadly-{n}", n, f"{stage.pictures.url}/{n}+{ending.hex()}")
+        item = Item(f"deadly-{n}", n, f"{stage.images.url}/{n}+{ending.hex()}")
         items.insert((n + 1) * bystanders // (victims + 2), item)
     accepted = client.add_batch(items) if batch else client.add_all(items)
     stage.service.start_worker(str(Path(poison.__file__)), PYTHONPATH=str(ROOT))
 
     way = "in a batch" if batch else "among others"
-    found = stage.settle(f"{victims} pictures {way} that {name} whoever decodes them", accepted)
+    found = stage.finish(f"{victims} pictures {way} that {name} whoever decodes them", accepted)
 
     assert (found.stored, found.failed) == (bystanders, victims)
     for one in accepted:
@@ -53,7 +53,7 @@ def test_pictures_that_would_eat_the_memory_are_refused_with_a_reason(stage: Sta
     worker = stage.service.start_worker()
     accepted = client.add_all(items)
 
-    found = stage.settle(f"{bombs} pictures of 400 megapixels in a few kilobytes", accepted)
+    found = stage.finish(f"{bombs} pictures of 400 megapixels in a few kilobytes", accepted)
 
     assert (found.stored, found.failed) == (bystanders, bombs)
     assert {client.task(one.task_id)["error"]["code"] for one in accepted[:bombs]} == {"too_many_pixels"}

@@ -29,7 +29,7 @@ def test_the_newest_request_wins_whatever_comes_late_or_twice(stage: Stage) -> N
     stage.service.start_worker()
 
     scenario = f"{count} adds and deletes of {paths} filepaths, their messages shuffled and repeated"
-    found = stage.settle(scenario, accepted, newest=newest)
+    found = stage.finish(scenario, accepted, newest=newest)
 
     assert len(newest) == paths
     assert (found.stored, found.lost) == (len(accepted), 0)
@@ -57,7 +57,7 @@ def test_a_message_that_two_workers_have_is_worked_on_once_in_effect(stage: Stag
     for _ in range(2):
         stage.service.start_worker()
 
-    found = stage.settle("every message four times, to two workers", accepted)
+    found = stage.finish("every message four times, to two workers", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
     assert stage.parts.store.count() == count

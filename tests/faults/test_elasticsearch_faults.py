@@ -56,7 +56,7 @@ def test_an_elasticsearch_killed_during_work_loses_nothing(stage: Stage, node: N
     share = (cpu_s(worker.pid) - used_s) / (away_s - 2)
     node.start()
 
-    found = stage.settle(f"Elasticsearch killed for {away_s} s, worker's CPU {share:.0%} of a core", accepted)
+    found = stage.finish(f"Elasticsearch killed for {away_s} s, worker's CPU {share:.0%} of a core", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
     assert share < IDLE_SHARE
@@ -77,7 +77,7 @@ def test_a_read_only_index_loses_nothing_and_is_told(stage: Stage) -> None:
     deletion = requests.delete(f"{client.url}/delete", data={"filepath": "00000"}, timeout=60)
     block(stage, on=False)
 
-    found = stage.settle(f"index read-only for {blocked_s} s, worker's CPU {share:.0%} of a core", accepted)
+    found = stage.finish(f"index read-only for {blocked_s} s, worker's CPU {share:.0%} of a core", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
     assert deletion.status_code == 503
@@ -96,7 +96,7 @@ def test_a_half_open_network_between_workers_and_elasticsearch_loses_nothing(sta
         sleep(stall_s)
         proxy.resume()
 
-        found = stage.settle(f"network between workers and Elasticsearch stalled for {stall_s} s", accepted)
+        found = stage.finish(f"network between workers and Elasticsearch stalled for {stall_s} s", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
     assert stage.service.starts(worker) == 1
@@ -115,7 +115,7 @@ def test_a_silent_elasticsearch_holds_up_no_short_request(stage: Stage, node: No
         accepted = client.add_all(stage.uploads(count))
         proxy.resume()
 
-        found = stage.settle(f"network between API and Elasticsearch stalled for {stall_s} s", accepted)
+        found = stage.finish(f"network between API and Elasticsearch stalled for {stall_s} s", accepted)
 
     refused = [answer for one in asked for answer in one.result() if not answer.ok]
     waited = sorted(ping.elapsed.total_seconds() for ping in pings)

@@ -37,7 +37,7 @@ def test_what_was_accepted_before_a_failover_is_stored_after_it(
     refused = client.add(Item("refused", 0))
     after = client.add_all(stage.uploads(count, start=count), patience_s=60)
 
-    found = stage.settle(how, before + after, since=gone)
+    found = stage.finish(how, before + after, since=gone)
 
     assert refused.status_code in {202, 503}
     assert (found.accepted, found.stored) == (2 * count, 2 * count)

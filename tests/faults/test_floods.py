@@ -19,7 +19,7 @@ def test_a_flood_of_uploads_is_refused_before_redis_is_full_and_worked_off(stage
     flooded = monotonic()
     stage.service.start_worker()
 
-    found = stage.settle(f"a flood of {2 * count} uploads into {most // MIB} MiB", accepted, since=flooded)
+    found = stage.finish(f"a flood of {2 * count} uploads into {most // MIB} MiB", accepted, since=flooded)
     after = client.add_all(stage.uploads(10, start=2 * count), patience_s=30)
 
     assert client.refused

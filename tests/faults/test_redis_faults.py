@@ -33,7 +33,7 @@ def test_a_redis_killed_again_and_again_loses_nothing(stage: Stage) -> None:
         back = monotonic()
         accepted = adding.result()
 
-    found = stage.settle(f"Redis (appendfsync {fsync}) killed {kills} times during adds", accepted, since=back)
+    found = stage.finish(f"Redis (appendfsync {fsync}) killed {kills} times during adds", accepted, since=back)
 
     assert (found.accepted, found.stored) == (count, count)
 
@@ -54,7 +54,7 @@ def test_without_redis_adds_are_told_to_come_back_and_all_goes_on_when_it_is_bac
     stage.redis.start()
     back = monotonic()
     more = client.add_all(stage.uploads(count, start=count), patience_s=30)
-    found = stage.settle(f"Redis away for {away_s} s", accepted + more, since=back)
+    found = stage.finish(f"Redis away for {away_s} s", accepted + more, since=back)
 
     assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "queue_unavailable")}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
@@ -73,7 +73,7 @@ def test_a_half_open_network_between_workers_and_redis_ends_by_itself(stage: Sta
         sleep(stall_s)
         proxy.resume()
 
-        found = stage.settle(f"network between workers and Redis stalled for {stall_s} s", accepted)
+        found = stage.finish(f"network between workers and Redis stalled for {stall_s} s", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
     assert stage.service.starts(worker) == 1
@@ -98,7 +98,7 @@ def test_a_half_open_network_between_api_and_redis_holds_up_no_short_request(sta
         after = client.add_all(stage.uploads(count, start=count), patience_s=30)
 
         scenario = f"network between API and Redis stalled for {stall_s} s"
-        found = stage.settle(scenario, before + after, since=resumed)
+        found = stage.finish(scenario, before + after, since=resumed)
 
     assert (found.accepted, found.stored) == (2 * count, 2 * count)
     # At first all ask at once; from then on everybody but one is told at once.
@@ -117,7 +117,7 @@ def test_connections_to_redis_that_went_dead_unnoticed_are_replaced(stage: Stage
         forgotten = monotonic()
         after = client.add_all(stage.uploads(count, start=count), patience_s=60)
 
-        found = stage.settle("every connection to Redis forgotten by a firewall", before + after, since=forgotten)
+        found = stage.finish("every connection to Redis forgotten by a firewall", before + after, since=forgotten)
 
     assert (found.accepted, found.stored) == (2 * count, 2 * count)
     assert client.slowest_s < 15
@@ -139,7 +139,7 @@ def test_a_redis_whose_disk_is_full_refuses_adds_and_goes_on_when_there_is_room(
     back = monotonic()
     after = client.add_all(stage.uploads(count, start=count), patience_s=30)
 
-    found = stage.settle(f"disk of Redis full for {full_s} s", before + after, since=back)
+    found = stage.finish(f"disk of Redis full for {full_s} s", before + after, since=back)
 
     assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(503, "queue_unavailable")}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
@@ -162,7 +162,7 @@ def test_uploads_whose_own_redis_is_away_wait_and_hold_up_no_others(stage: Stage
         place.start()
         back = monotonic()
 
-        found = stage.settle("Redis of the uploads away until the others are stored", uploads + others, since=back)
+        found = stage.finish("Redis of the uploads away until the others are stored", uploads + others, since=back)
 
     assert waiting == count
     assert (refused.status_code, refused.json()["code"]) == (503, "queue_unavailable")

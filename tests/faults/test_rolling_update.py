@@ -160,7 +160,7 @@ def test_a_rolling_update_of_the_api_fails_no_request(
     apis = [start_api(stage) for _ in range(2)]
     with Proxy(tmp_path / "proxy", map(port, apis)) as proxy:
         replaced = Apis(stage, proxy, apis)
-        load = Load(proxy.url, stage.pictures.url)
+        load = Load(proxy.url, stage.images.url)
         clients = [
             *[("add", load.add, 0.2), ("wait", load.add_and_wait, 0.2), ("batch", load.batch, 0.2)] * 2,
             *[("search", load.search, 0.1), ("count", load.count, 0.02)] * 2,
@@ -168,7 +168,7 @@ def test_a_rolling_update_of_the_api_fails_no_request(
         with load.from_clients(clients):
             ended = [replaced.replace_eldest() for _ in range(2 * rounds)]
 
-    found = stage.settle(f"{2 * rounds} APIs replaced, {sum(load.answered.values())} requests", load.accepted)
+    found = stage.finish(f"{2 * rounds} APIs replaced, {sum(load.answered.values())} requests", load.accepted)
 
     assert load.failed == []
     assert set(load.answered) == {name for name, *_ in clients}
@@ -192,7 +192,7 @@ def test_a_rolling_update_of_the_workers_repeats_nothing(stage: Stage) -> None:
         old.ask_to_stop()
         ended.append(old._process.wait(WORKER_GRACE_S))
 
-    found = stage.settle(f"{2 * rounds} workers replaced during a batch", accepted)
+    found = stage.finish(f"{2 * rounds} workers replaced during a batch", accepted)
 
     assert ended == [0] * 2 * rounds
     assert (found.stored, found.repeated) == (pictures, 0)

@@ -19,7 +19,7 @@ def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
     worker = stage.service.start_worker()
     stage.kill_while_storing(worker, kills=kills, of=count)
 
-    found = stage.settle(f"worker killed {kills} times", accepted)
+    found = stage.finish(f"worker killed {kills} times", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
 
@@ -30,7 +30,7 @@ def test_a_worker_killed_during_batches_loses_nothing(stage: Stage) -> None:
     worker = stage.service.start_worker()
     stage.kill_while_storing(worker, kills=kills, of=count)
 
-    found = stage.settle(f"worker killed {kills} times during batches", accepted)
+    found = stage.finish(f"worker killed {kills} times during batches", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
 
@@ -42,7 +42,7 @@ def test_places_at_a_host_that_died_with_their_worker_are_given_to_others(stage:
     worker = stage.service.start_worker(**settings)
     stage.kill_while_storing(worker, kills=kills, of=count)
 
-    found = stage.settle(f"worker killed {kills} times with every place at a host", accepted)
+    found = stage.finish(f"worker killed {kills} times with every place at a host", accepted)
 
     assert (found.accepted, found.stored) == (count, count)
 
@@ -66,7 +66,7 @@ def test_a_message_that_dies_with_its_worker_is_sent_again(stage: Stage) -> None
         proxy.watch = kill_before_it_notes_what_it_took
         wait_until(lambda: len(killed) == kills, "the worker is killed often enough")
 
-        found = stage.settle(f"worker killed {kills} times with a message just taken", accepted)
+        found = stage.finish(f"worker killed {kills} times with a message just taken", accepted)
 
     assert (found.accepted, found.stored) == (kills + 20, kills + 20)
 
@@ -83,7 +83,7 @@ def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
         ended.append(worker._process.wait(GRACE_S))
     stage.service.start_worker()
 
-    found = stage.settle(f"worker stopped by SIGTERM {stops} times", accepted)
+    found = stage.finish(f"worker stopped by SIGTERM {stops} times", accepted)
 
     assert ended == [0] * stops
     assert (found.stored, found.repeated) == (count, 0)
@@ -105,7 +105,7 @@ def test_sigterm_while_redis_is_silent_ends_within_the_grace_period(stage: Stage
         took_s = monotonic() - began
     stage.service.start_worker()
 
-    found = stage.settle(f"SIGTERM while Redis is silent: ends in {took_s:.0f} s", accepted)
+    found = stage.finish(f"SIGTERM while Redis is silent: ends in {took_s:.0f} s", accepted)
 
     assert status != 0
     assert (found.accepted, found.stored) == (count, count)

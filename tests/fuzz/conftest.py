@@ -57,8 +57,8 @@ def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object]
 
         try:
             one()
-        except BaseExceptionGroup as found:
-            crashes = len(found.exceptions)
+        except BaseExceptionGroup as group:
+            crashes = len(group.exceptions)
             raise
         except BaseException:
             crashes = 1

@@ -19,7 +19,7 @@ from api.routes.tasks import TASKS
 Fuzz = Callable[..., None]
 Sound = Callable[[Any], dict[str, Any]]
 
-PICTURE = (Path(__file__).resolve().parents[2] / "examples" / "images" / "chelsea.jpg").read_bytes()
+IMAGE = (Path(__file__).resolve().parents[2] / "examples" / "images" / "chelsea.jpg").read_bytes()
 # What machines scrape is no JSON.
 PATHS = sorted({endpoint.path for endpoint in ENDPOINTS} - {"/metrics"})
 PLAIN = sorted({name for endpoint in ENDPOINTS for kind in endpoint.parameters for name in kind.plain})
@@ -67,7 +67,7 @@ names = st.one_of(
 fields = st.lists(st.tuples(names, texts | metadata), max_size=6)
 encoded = fields.map(lambda pairs: urlencode(pairs, errors="surrogatepass")) | st.binary(max_size=60)
 paths = st.sampled_from(PATHS).map(lambda path: path.replace("<id>", "0" * 32))
-anything = st.sampled_from((b"", b"0", b"a", PICTURE, PICTURE[:100], b"<svg")) | st.binary(max_size=100)
+anything = st.sampled_from((b"", b"0", b"a", IMAGE, IMAGE[:100], b"<svg")) | st.binary(max_size=100)
 
 
 def test_urlencoded_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
@@ -141,7 +141,7 @@ def test_multipart_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     fuzz(requests, check, short=400, long=6_000)
 
 
-def test_pictures_in_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
+def test_images_in_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     requests = st.tuples(
         st.sampled_from(("/add", "/search", "/compare")), st.lists(st.tuples(names, texts), max_size=2), anything
     )
@@ -209,7 +209,7 @@ def test_task_ids(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     fuzz(requests, check, short=200, long=3_000)
 
 
-def places(kind: str) -> st.SearchStrategy[str]:
+def cursors(kind: str) -> st.SearchStrategy[str]:
     """Return cursors that a list gave out, others that look so, and text."""
     whole = st.integers(0, 2**70).map(str) | st.builds(
         "{}-{:032x}".format, st.integers(0, 10**17), st.integers(0, 2**128 - 1)
@@ -226,11 +226,11 @@ def test_cursors(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     lists = st.sampled_from(
         (("/list", {}, LIST), ("/tasks", {"state": "failed"}, TASKS), ("/tasks", {"state": "pending"}, TASKS))
     )
-    requests = lists.flatmap(lambda one: st.tuples(st.just(one), places(one[2])))
+    requests = lists.flatmap(lambda one: st.tuples(st.just(one), cursors(one[2])))
 
     def check(request: tuple[tuple[str, dict[str, str], str], str]) -> None:
-        (path, more, _), place = request
-        reply = client.get(path, query_string=urlencode({**more, "cursor": place}, errors="surrogatepass"))
+        (path, more, _), text = request
+        reply = client.get(path, query_string=urlencode({**more, "cursor": text}, errors="surrogatepass"))
         assert sound(reply).get("field", "cursor") == "cursor"
         assert reply.status_code in {200, 400}
 
@@ -244,8 +244,8 @@ def test_filters(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     requests = st.tuples(st.sampled_from(("/count", "/list")), st.lists(st.tuples(keys, texts), max_size=20))
 
     def check(request: tuple[str, list[tuple[str, str]]]) -> None:
-        path, given = request
-        sound(client.get(path, query_string=urlencode(given, errors="surrogatepass")))
+        path, params = request
+        sound(client.get(path, query_string=urlencode(params, errors="surrogatepass")))
 
     fuzz(requests, check, short=200, long=4_000)
 

@@ -90,9 +90,9 @@ urls = st.builds("{}{}{}{}{}".format, schemes, logins, hosts, ports, paths)
 
 
 def test_settings(fuzz: Fuzz) -> None:
-    def check(given: dict[str, str]) -> None:
+    def check(environment: dict[str, str]) -> None:
         try:
-            settings = Settings.from_env(given)
+            settings = Settings.from_env(environment)
         except ConfigError as error:
             assert str(error).partition(" ")[0] in NAMES
             assert "\n" not in str(error)

@@ -185,11 +185,11 @@ def plain(host: str) -> str:
 
 def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a name resolves to, and however a URL is written, only public addresses are connected to."""
-    dialled: list[str] = []
+    connected: list[str] = []
     answers: list[str] = []
 
     def refuse(address: str, *_: object) -> socket.socket:
-        dialled.append(address)
+        connected.append(address)
         raise ConnectionRefusedError
 
     monkeypatch.setattr(connector, "_connect", refuse)
@@ -199,11 +199,11 @@ def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
 
         def check(one: tuple[str, list[str]]) -> None:
             url, answers[:] = one
-            dialled.clear()
+            connected.clear()
             with pytest.raises(FetchError) as caught:
                 fetcher.fetch(url)
             assert caught.value.code in KNOWN
-            assert all(belongs_to_the_internet(ipaddress.ip_address(address)) for address in dialled)
-            assert bool(dialled) == (caught.value.code == "connect_failed")
+            assert all(belongs_to_the_internet(ipaddress.ip_address(address)) for address in connected)
+            assert bool(connected) == (caught.value.code == "connect_failed")
 
         fuzz(asked, check, short=300, long=6_000)

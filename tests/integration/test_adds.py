@@ -317,7 +317,7 @@ def test_a_body_that_is_no_lines_is_told(client: FlaskClient, options: dict[str,
 def test_batches_beyond_the_gate_are_refused_and_their_places_come_back(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
-    client = make_client(real_redis, places=1)
+    client = make_client(real_redis, concurrency=1)
     open_one = client.post("/add/batch", data=b"", headers=NDJSON, buffered=False)
 
     refused = client.post("/add/batch", data=b"", headers=NDJSON)

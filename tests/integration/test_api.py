@@ -104,7 +104,7 @@ def test_a_redis_that_is_nearly_full_takes_no_more(make_client: Any, real_redis:
 
 
 def test_searches_beyond_the_gate_are_refused_quickly_and_a_ping_passes(make_client: Any, real_redis: Redis) -> None:
-    client = make_client(real_redis, places=1)
+    client = make_client(real_redis, concurrency=1)
     closure = client.application.view_functions["search"].__closure__ or ()
     [held] = [cell.cell_contents for cell in closure if isinstance(cell.cell_contents, Services)]
 
@@ -117,7 +117,7 @@ def test_searches_beyond_the_gate_are_refused_quickly_and_a_ping_passes(make_cli
 
 
 def test_waiting_adds_take_no_place_from_searches(make_client: Any, real_redis: Redis) -> None:
-    client = make_client(real_redis, places=1)
+    client = make_client(real_redis, concurrency=1)
 
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add, client, wait="1")
@@ -128,7 +128,7 @@ def test_waiting_adds_take_no_place_from_searches(make_client: Any, real_redis: 
 
 
 def test_an_add_beyond_those_that_may_wait_is_answered_at_once(make_client: Any, real_redis: Redis) -> None:
-    client = make_client(real_redis, places=1)
+    client = make_client(real_redis, concurrency=1)
 
     with ThreadPoolExecutor() as pool:
         answers = list(pool.map(lambda _: add(client, wait="1"), range(4)))

@@ -137,7 +137,7 @@ def account(
     newest = {one.item.filepath: one.item.number for one in accepted} if newest is None else newest
     parts.store.refresh()
     records = parts.store.records(list(newest))
-    right = {path for path, number in newest.items() if _stands(parts, path, records.get(path), number)}
+    right = {path for path, number in newest.items() if _is_stored(parts, path, records.get(path), number)}
     stored, lost, repeated = 0, 0, 0
     reasons: list[str] = []
     for one in accepted:
@@ -152,12 +152,12 @@ def account(
     return Account(len(accepted), stored, len(reasons), lost, repeated, tuple(reasons))
 
 
-def _stands(parts: Dependencies, filepath: str, record: Record | None, number: int | None) -> bool:
+def _is_stored(parts: Dependencies, filepath: str, record: Record | None, number: int | None) -> bool:
     """Say whether exactly this picture is stored, and a search with it finds it; None: no picture."""
     if record is None or number is None:
         return record is None and number is None
-    found = search(signature(number), parts.store, all_orientations=False)
-    return np.array_equal(record.signatures[0], signature(number)) and filepath in {match.filepath for match in found}
+    matches = search(signature(number), parts.store, all_orientations=False)
+    return np.array_equal(record.signatures[0], signature(number)) and filepath in {match.filepath for match in matches}
 
 
 def _ended(parts: Dependencies, task_id: str) -> bool:

@@ -42,7 +42,7 @@ class _Replicated:
             with _client(self.replica) as replica:
                 replica.replicaof("127.0.0.1", self.primary.port)
             self.wait_until_copied()
-            self._enter(undo)
+            self._start_extra(undo)
             self._exit = undo.pop_all()
         return self
 
@@ -54,7 +54,7 @@ class _Replicated:
         with _client(self.primary) as primary:
             wait_until(lambda: primary.wait(1, 100) == 1, "the replica has all")
 
-    def _enter(self, undo: ExitStack) -> None:
+    def _start_extra(self, undo: ExitStack) -> None:
         """Start what else there is."""
 
 
@@ -71,7 +71,7 @@ class WatchedRedis(_Replicated):
         login = f":{quote(PASSWORD, safe='')}@"
         return f"sentinel://{login}127.0.0.1:{self._port}/{SERVICE}?sentinel_password={SENTINEL_PASSWORD}"
 
-    def _enter(self, undo: ExitStack) -> None:
+    def _start_extra(self, undo: ExitStack) -> None:
         lines = [
             f"port {self._port}",
             "bind 127.0.0.1",
@@ -107,7 +107,7 @@ class MovingRedis(_Replicated):
             primary.replicaof("127.0.0.1", self.replica.port)
         self._proxy.lead_to(self.replica.port)
 
-    def _enter(self, undo: ExitStack) -> None:
+    def _start_extra(self, undo: ExitStack) -> None:
         self._proxy = undo.enter_context(Proxy(self.primary.port))
 
 

@@ -32,7 +32,7 @@ class Stage:
 
     environment: Mapping[str, str]
     redis: RedisServer
-    pictures: ImageServer
+    images: ImageServer
     service: Service
     parts: Dependencies
     record: Callable[[str, object], None]
@@ -43,7 +43,7 @@ class Stage:
 
     def items(self, count: int, *, start: int = 0) -> list[Item]:
         """Return so many pictures, each with a URL."""
-        return [Item(f"{n:05}", n, f"{self.pictures.url}/{n}") for n in range(start, start + count)]
+        return [Item(f"{n:05}", n, f"{self.images.url}/{n}") for n in range(start, start + count)]
 
     def uploads(self, count: int, *, start: int = 0) -> list[Item]:
         """Return so many pictures to be uploaded."""
@@ -55,7 +55,7 @@ class Stage:
             wait_for_stored(self.parts.store, of * nth // (kills + 2))
             os.kill(worker.pid, signal.SIGKILL)
 
-    def settle(
+    def finish(
         self,
         scenario: str,
         accepted: Sequence[Accepted],
@@ -71,6 +71,6 @@ class Stage:
         since = monotonic() if since is None else since
         wait_for_ends(self.parts, accepted, within_s=within_s)
         seconds = monotonic() - since
-        found = account(self.parts, accepted, newest)
-        self.record("fault", {"scenario": scenario} | asdict(found) | {"seconds": f"{seconds:.1f}"})
-        return found
+        row = account(self.parts, accepted, newest)
+        self.record("fault", {"scenario": scenario} | asdict(row) | {"seconds": f"{seconds:.1f}"})
+        return row

@@ -92,8 +92,8 @@ def task_of(ledger: Ledger, task_id: str) -> Task:
 
 def have_ended(ledger: Ledger, tasks: Sequence[Task]) -> bool:
     """Return whether the ledger has every task, each of them closed."""
-    found = [ledger.task(task.id) for task in tasks]
-    return all(task is not None and task.state in CLOSED_STATES for task in found)
+    known = [ledger.task(task.id) for task in tasks]
+    return all(task is not None and task.state in CLOSED_STATES for task in known)
 
 
 def wait_for_ends(ledger: Ledger, tasks: Sequence[Task], *, within_s: float = WITHIN_S) -> list[State]:

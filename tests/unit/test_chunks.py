@@ -40,14 +40,14 @@ class Threads(ThreadPoolExecutor):
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        self.asked: list[Future[Any]] = []
+        self.submitted: list[Future[Any]] = []
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.asked.append(super().submit(*args, **kwargs))
-        return self.asked[-1]
+        self.submitted.append(super().submit(*args, **kwargs))
+        return self.submitted[-1]
 
     def await_cancelled(self, count: int) -> None:
-        wait_until(lambda: sum(future.cancelled() for future in self.asked) >= count, "they are cancelled")
+        wait_until(lambda: sum(future.cancelled() for future in self.submitted) >= count, "they are cancelled")
 
 
 class Queue:
@@ -94,7 +94,7 @@ def test_every_task_of_a_message_is_worked(chunks_of: Callable[..., Chunks], wor
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), QueueUnavailable("away")])
-def test_what_cannot_be_finished_now_goes_back_alone(
+def test_only_unfinished_tasks_are_requeued(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue, error: Exception
 ) -> None:
     chunks = chunks_of()
@@ -106,7 +106,7 @@ def test_what_cannot_be_finished_now_goes_back_alone(
     assert queue.sent == [(["b"], BATCH_QUEUE, 7)]
 
 
-def test_a_task_that_breaks_costs_the_others_nothing(
+def test_an_error_in_one_task_does_not_affect_others(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue
 ) -> None:
     work.errors = {"b": ValueError("a fault of ours")}
@@ -117,9 +117,7 @@ def test_a_task_that_breaks_costs_the_others_nothing(
     assert queue.sent == []
 
 
-def test_what_has_not_begun_after_some_time_goes_back(
-    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
-) -> None:
+def test_tasks_not_begun_in_time_are_requeued(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
     work.waits = {"slow"}
     chunks = chunks_of(threads=1, begin_within_s=0.01)
     chunks._threads = threads = Threads(1)
@@ -134,9 +132,7 @@ def test_what_has_not_begun_after_some_time_goes_back(
     assert queue.sent == [(["b", "c"], BATCH_QUEUE, 7)]
 
 
-def test_a_process_that_is_to_end_begins_nothing_more(
-    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
-) -> None:
+def test_a_stopping_process_begins_no_more_tasks(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
     work.waits = {"slow"}
     chunks = chunks_of(threads=1)
     chunks._threads = threads = Threads(1)
@@ -153,7 +149,7 @@ def test_a_process_that_is_to_end_begins_nothing_more(
     assert {"b", "c"} <= set(queue.sent[0][0])
 
 
-def test_an_unsent_rest_is_told_to_the_caller(work: Work) -> None:
+def test_a_failed_requeue_raises_to_the_caller(work: Work) -> None:
     def refuse(*_: object) -> None:
         raise QueueUnavailable("away")
 

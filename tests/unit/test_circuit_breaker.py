@@ -25,27 +25,25 @@ def breaker(clock: Clock) -> CircuitBreaker:
     return CircuitBreaker(clock=clock)
 
 
-def test_a_server_that_answers_is_not_silent(breaker: CircuitBreaker) -> None:
+def test_breaker_is_closed_at_first(breaker: CircuitBreaker) -> None:
     assert not breaker.is_open
 
 
-def test_right_after_a_missing_answer_nobody_asks(breaker: CircuitBreaker) -> None:
+def test_open_breaker_allows_no_probe_at_first(breaker: CircuitBreaker) -> None:
     breaker.trip(waited_s=5)
 
     assert breaker.is_open
     assert not breaker.may_probe(answer_within_s=5)
 
 
-def test_after_a_pause_one_asks_and_the_others_do_not(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_one_caller_may_probe_after_the_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.trip(waited_s=5)
     clock.now += PAUSE_S
 
     assert [breaker.may_probe(answer_within_s=5) for _ in range(3)] == [True, False, False]
 
 
-def test_one_that_asks_and_is_never_heard_of_again_is_followed_by_another(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
+def test_another_probe_follows_one_without_a_result(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.trip(waited_s=5)
     clock.now += PAUSE_S
     breaker.may_probe(answer_within_s=5)
@@ -54,7 +52,7 @@ def test_one_that_asks_and_is_never_heard_of_again_is_followed_by_another(
     assert breaker.may_probe(answer_within_s=5)
 
 
-def test_an_answer_ends_it(breaker: CircuitBreaker) -> None:
+def test_an_answer_closes_the_breaker(breaker: CircuitBreaker) -> None:
     breaker.trip(waited_s=5)
 
     breaker.reset()
@@ -62,7 +60,7 @@ def test_an_answer_ends_it(breaker: CircuitBreaker) -> None:
     assert not breaker.is_open
 
 
-def test_a_server_that_answered_others_meanwhile_is_not_silent(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_breaker_stays_closed_after_a_concurrent_answer(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.reset()
     clock.now += 1
 

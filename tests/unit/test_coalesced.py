@@ -10,7 +10,7 @@ from common.store.elastic.coalesced import Coalesced
 from support.waiting import wait_until
 
 
-def test_all_who_come_while_one_runs_share_the_next() -> None:
+def test_callers_during_a_run_share_the_next() -> None:
     began, gate = threading.Semaphore(0), threading.Semaphore(0)
     runs: list[int] = []
     callers: list[int] = []
@@ -42,7 +42,7 @@ def test_all_who_come_while_one_runs_share_the_next() -> None:
     assert 2 <= len(runs) < 10
 
 
-def test_a_caller_sees_a_run_that_began_after_its_call() -> None:
+def test_a_caller_waits_for_a_run_begun_later() -> None:
     written, seen = [0], [0]
 
     def refresh() -> None:
@@ -61,7 +61,7 @@ def test_a_caller_sees_a_run_that_began_after_its_call() -> None:
         assert all(pool.map(write_and_wait, range(2_000)))
 
 
-def test_all_who_share_a_failed_run_hear_of_it_and_the_next_runs_anew() -> None:
+def test_a_failed_run_raises_and_the_next_succeeds() -> None:
     outcomes = iter([StoreUnavailable("away"), None])
 
     def act() -> None:

@@ -25,32 +25,32 @@ def run(*, timeout_s: float, stuck: bool) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_only_one_is_inside_at_a_time() -> None:
-    slot, inside, most = ComputeSlot(timeout_s=30), [], []
+def test_one_thread_at_a_time_holds_the_slot() -> None:
+    slot, inside, counts = ComputeSlot(timeout_s=30), [], []
     lock = Lock()
 
-    def enter(number: int) -> None:
+    def hold_slot(number: int) -> None:
         with slot.hold():
             with lock:
                 inside.append(number)
-                most.append(len(inside))
+                counts.append(len(inside))
             sleep(0.001)
             with lock:
                 inside.remove(number)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enter, range(32)))
+        list(pool.map(hold_slot, range(32)))
 
-    assert max(most) == 1
+    assert max(counts) == 1
 
 
-def test_a_process_that_is_stuck_is_ended_by_the_kernel() -> None:
+def test_the_kernel_ends_a_stuck_process() -> None:
     ended = run(timeout_s=0.2, stuck=True)
 
     assert (ended.returncode, ended.stdout) == (-signal.SIGALRM, "")
 
 
-def test_a_process_that_gets_through_lives_on_without_an_alarm() -> None:
+def test_a_finished_computation_clears_its_alarm() -> None:
     ended = run(timeout_s=30, stuck=False)
 
     assert (ended.returncode, ended.stdout) == (0, "through 0.0\n")

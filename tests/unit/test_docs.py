@@ -66,7 +66,7 @@ def test_the_readme_names_every_endpoint(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_a_heading_that_is_there(page: Path) -> None:
+def test_every_link_names_an_existing_file_and_heading(page: Path) -> None:
     links = [link.partition("#") for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text())]
 
     aims = [(page.parent / path if path else page, anchor) for path, _, anchor in links]

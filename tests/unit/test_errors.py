@@ -44,7 +44,7 @@ def test_every_code_is_declared_and_used() -> None:
     assert used - INTERNAL == ERRORS.keys()
 
 
-def test_every_code_that_ends_a_task_is_a_task_code() -> None:
+def test_codes_that_fail_tasks_are_task_codes() -> None:
     raised = codes_in(*(path for path in modules("common", "workers") if path.name in TASK_MODULES))
     raised |= {kind.code for kind in (ImageError, FetchError, StoreError)}
 

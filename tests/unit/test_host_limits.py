@@ -80,9 +80,9 @@ def test_a_released_slot_goes_to_the_oldest_request(ledger: Ledger, slots: HostS
     ledger.begin(third.id)
     ledger.begin(second.id)
 
-    woken = slots.release(HOST, first.id)
+    enqueued = slots.release(HOST, first.id)
 
-    assert ids(woken) == [second.id]
+    assert ids(enqueued) == [second.id]
 
 
 def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: HostSlots) -> None:
@@ -95,12 +95,12 @@ def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: H
     ledger.begin(batch.id)
     ledger.begin(single.id)
 
-    woken = slots.release(HOST, running.id)
+    enqueued = slots.release(HOST, running.id)
 
-    assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
+    assert [(message.task_id, message.queue) for message in enqueued] == [(single.id, SINGLE_QUEUE)]
 
 
-def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
+def test_an_enqueued_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
     begin(ledger, first)
     ledger.begin(second.id)
@@ -110,18 +110,18 @@ def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> No
     assert begin(ledger, second).task_id == second.id
 
 
-def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+def test_each_waiting_task_is_enqueued_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
     ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
     tasks = accept_urls(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
-    woken: list[str] = []
+    enqueued: list[str] = []
 
     while running:
         sent = ids(slots.release(HOST, running.pop()))
-        woken += sent
+        enqueued += sent
         running += [task_id for task_id in sent if ledger.begin(task_id)]
 
-    assert sorted(woken) == sorted(task.id for task in tasks[3:])
+    assert sorted(enqueued) == sorted(task.id for task in tasks[3:])
     assert slots.waiting_hosts(limit=9) == []
 
 
@@ -156,14 +156,14 @@ def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Le
     assert sent == [([second.id], "match-front")]
 
 
-def test_removing_the_limit_admits_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
+def test_removing_the_limit_enqueues_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
     tasks = accept_urls(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)
 
-    woken = HostSlots(fake_redis, limit_of(0)).admit(HOST)
+    enqueued = HostSlots(fake_redis, limit_of(0)).admit(HOST)
 
-    assert sorted(ids(woken)) == sorted(task.id for task in tasks[1:])
+    assert sorted(ids(enqueued)) == sorted(task.id for task in tasks[1:])
 
 
 def test_tasks_waiting_for_a_slot_are_not_lost(ledger: Ledger, fake_redis: Redis) -> None:

@@ -62,10 +62,10 @@ def test_every_endpoint_that_is_named_exists() -> None:
     named = set(re.findall(r"(?:\$MATCH|127\.0\.0\.1:8888|(?:GET|POST) )(/[a-z./]+)", GUIDE))
     named |= set(re.findall(r"`(/[a-z]+)[`?]", GUIDE))
 
-    there = {endpoint.path.replace("<id>", "") for endpoint in ENDPOINTS}
+    existing = {endpoint.path.replace("<id>", "") for endpoint in ENDPOINTS}
 
     assert len(named) > 8
-    assert named - there == set()
+    assert named - existing == set()
 
 
 @pytest.mark.parametrize(("path", "anchor"), LINKS)
@@ -84,7 +84,7 @@ def test_every_file_that_is_named_exists() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_every_command_of_ours_exists() -> None:
+def test_every_named_command_exists() -> None:
     named = set(re.findall(r"python -m ([\w.]+)", CODE))
 
     assert {"api", "workers", "api.new_key", "common.store.reindex"} <= named
@@ -109,7 +109,7 @@ def test_every_service_of_compose_that_is_named_exists() -> None:
 
 
 @pytest.mark.parametrize("name", [".env", "match.env", "keys.toml", "docker-compose.override.yml"])
-def test_what_an_operator_writes_beside_the_code_is_never_committed(name: str) -> None:
+def test_files_of_operators_are_ignored_by_git(name: str) -> None:
     assert name in GUIDE
     assert f"/{name}" in (ROOT / ".gitignore").read_text().splitlines()
 

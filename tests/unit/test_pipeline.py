@@ -69,7 +69,7 @@ def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: 
 
 
 @pytest.fixture
-def picture() -> bytes:
+def image_bytes() -> bytes:
     return gradient(size=(60, 40))
 
 
@@ -84,22 +84,22 @@ def ended(ledger: Ledger) -> Callable[[str], Task]:
 
 
 def test_an_upload_becomes_a_record(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(picture), metadata={"kind": "cat"})
+    task_id = accept(upload_id=uploads.put(image_bytes), metadata={"kind": "cat"})
 
     pipeline.run(task_id)
 
     record = memory_store.records(["cat.png"])["cat.png"]
     assert (record.width, record.height, record.metadata, record.seq) == (60, 40, {"kind": "cat"}, ended(task_id).seq)
-    assert (record.signatures[0] == sign(decode(picture).pixels)).all()
+    assert (record.signatures[0] == sign(decode(image_bytes).pixels)).all()
     assert ended(task_id).state is State.SUCCEEDED
 
 
 def test_a_url_becomes_a_record(
-    pipeline: Pipeline, web: Web, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, web: Web, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
 ) -> None:
-    web.pages[URL] = picture
+    web.pages[URL] = image_bytes
     task_id = accept(url=URL)
 
     pipeline.run(task_id)
@@ -108,7 +108,7 @@ def test_a_url_becomes_a_record(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+def test_a_failed_download_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
     task_id = accept(url=URL)
 
     pipeline.run(task_id)
@@ -117,7 +117,7 @@ def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept
     assert (task.state, task.code, task.error) == (State.FAILED, "http_status", "example.org answered 404")
 
 
-def test_bytes_that_are_no_picture_fail_with_their_reason(
+def test_invalid_image_bytes_fail_with_a_reason(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload_id=uploads.put(b"<html>"))
@@ -129,9 +129,9 @@ def test_bytes_that_are_no_picture_fail_with_their_reason(
 
 
 def test_a_failed_request_supersedes_nothing(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any
 ) -> None:
-    good, bad = accept(upload_id=uploads.put(picture)), accept(upload_id=uploads.put(b"no picture"))
+    good, bad = accept(upload_id=uploads.put(image_bytes)), accept(upload_id=uploads.put(b"no picture"))
 
     pipeline.run(bad)
     pipeline.run(good)
@@ -139,7 +139,7 @@ def test_a_failed_request_supersedes_nothing(
     assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
 
 
-def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+def test_a_lost_upload_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
     task_id = accept(upload_id="gone")
 
     pipeline.run(task_id)
@@ -147,10 +147,10 @@ def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, en
     assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "upload_lost")
 
 
-def test_closed_work_is_not_done_again(
-    pipeline: Pipeline, memory_store: Any, web: Web, picture: bytes, accept: Any
+def test_a_closed_task_is_not_run_again(
+    pipeline: Pipeline, memory_store: Any, web: Web, image_bytes: bytes, accept: Any
 ) -> None:
-    web.pages[URL] = picture
+    web.pages[URL] = image_bytes
     task_id = accept(url=URL)
     pipeline.run(task_id)
 
@@ -160,23 +160,23 @@ def test_closed_work_is_not_done_again(
 
 
 def test_a_store_outage_keeps_task_and_upload(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
 ) -> None:
     memory_store.away = True
-    upload = uploads.put(picture)
+    upload = uploads.put(image_bytes)
     task_id = accept(upload_id=upload)
 
     with pytest.raises(StoreUnavailable):
         pipeline.run(task_id)
 
     assert ended(task_id).state is State.PENDING
-    assert uploads.get(upload) == picture
+    assert uploads.get(upload) == image_bytes
 
 
 def test_a_store_outage_counts_no_decode_attempt(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(picture))
+    task_id = accept(upload_id=uploads.put(image_bytes))
     memory_store.away = True
     for _ in range(MAX_CRASHES + 2):
         with pytest.raises(StoreUnavailable):
@@ -189,9 +189,9 @@ def test_a_store_outage_counts_no_decode_attempt(
 
 
 def test_a_poison_image_is_not_decoded_again(
-    pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, image_bytes: bytes, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(picture))
+    task_id = accept(upload_id=uploads.put(image_bytes))
     for _ in range(MAX_CRASHES):
         pipeline.decode_attempts.start(task_id)
 
@@ -220,8 +220,8 @@ def counted(pipeline: Pipeline) -> set[str]:
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 
-def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
-    web.pages[URL] = picture
+def test_results_are_counted_by_state_and_code(pipeline: Pipeline, web: Web, image_bytes: bytes, accept: Any) -> None:
+    web.pages[URL] = image_bytes
     good, bad = accept(url=URL), accept(url="http://example.org/gone.png")
 
     pipeline.run(good)
@@ -236,8 +236,8 @@ def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web,
     }
 
 
-def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
-    web.pages[URL] = picture
+def test_a_task_to_be_redelivered_is_not_counted(pipeline: Pipeline, web: Web, image_bytes: bytes, accept: Any) -> None:
+    web.pages[URL] = image_bytes
     task_id = accept(url=URL)
     memory_store = pipeline.writer._store
     memory_store.away = True  # type: ignore[attr-defined]
@@ -249,9 +249,9 @@ def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, pictu
 
 
 def test_only_failures_are_logged(
-    pipeline: Pipeline, web: Web, picture: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, web: Web, image_bytes: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    web.pages[URL] = picture
+    web.pages[URL] = image_bytes
     jobs = [AddItem(filepath="good", url=URL), AddItem(filepath="bad", url="http://example.org/gone.png?token=geheim")]
     good, bad = enqueue(ledger, jobs, queue=SINGLE_QUEUE, context=RequestContext(request_id="r-1"))
     caplog.set_level("INFO")

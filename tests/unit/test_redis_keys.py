@@ -40,13 +40,13 @@ PERSISTED = {
 }
 
 
-def test_names_of_keys_stay_as_they_are() -> None:
+def test_key_names_are_unchanged() -> None:
     names = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
 
     assert names == PERSISTED
 
 
-def test_fields_of_a_task_stay_as_they_are(fake_redis: Redis, ledger: Ledger) -> None:
+def test_task_fields_are_unchanged(fake_redis: Redis, ledger: Ledger) -> None:
     job = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": "cat"})
     [task] = enqueue(ledger, [job], queue=SINGLE_QUEUE)
     claim = ledger.begin(task.id)

@@ -27,21 +27,21 @@ def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Upl
 
 
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
-    claim = uploads.put(b"bytes")
-    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
+    upload_id = uploads.put(b"bytes")
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)], queue=SINGLE_QUEUE)
     ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="x", error="y")])
     redis.zadd(FAILED, {task.id: at})
-    return claim
+    return upload_id
 
 
 def test_with_enough_space_no_upload_is_evicted(
     fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention
 ) -> None:
-    claim = fail_with_upload(fake_redis, ledger, uploads, at=1)
+    upload_id = fail_with_upload(fake_redis, ledger, uploads, at=1)
 
     retention.evict_uploads()
 
-    assert uploads.get(claim) == b"bytes"
+    assert uploads.get(upload_id) == b"bytes"
 
 
 def test_uploads_of_the_oldest_failures_are_evicted_first(
@@ -66,13 +66,13 @@ def test_uploads_of_the_oldest_failures_are_evicted_first(
 def test_uploads_of_open_tasks_are_never_evicted(
     ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
 ) -> None:
-    claim = uploads.put(b"bytes")
-    enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
+    upload_id = uploads.put(b"bytes")
+    enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)], queue=SINGLE_QUEUE)
     room.nearly_full = True
 
     retention.evict_uploads()
 
-    assert uploads.get(claim) == b"bytes"
+    assert uploads.get(upload_id) == b"bytes"
 
 
 def test_tombstones_outlive_the_failures_that_they_supersede(

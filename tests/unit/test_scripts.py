@@ -78,7 +78,7 @@ def test_names_out_of_order_are_errors(fake_redis: Redis, tmp_path: Path, text: 
         Script(fake_redis, path)
 
 
-def test_an_include_stands_in_a_script_once(tmp_path: Path) -> None:
+def test_a_file_is_included_once(tmp_path: Path) -> None:
     (tmp_path / "one.lua").write_text("local one = 1\n")
     (tmp_path / "two.lua").write_text('--- @include "one.lua"\nlocal two = 2\n')
     path = tmp_path / "both.lua"

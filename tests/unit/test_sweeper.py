@@ -105,7 +105,7 @@ def test_tasks_enqueued_before_the_oldest_message_are_lost() -> None:
     assert lost([early, late], {SINGLE_QUEUE: 10}) == [early]
 
 
-def test_each_queue_is_judged_by_its_own_messages() -> None:
+def test_each_queue_is_compared_with_its_own_messages() -> None:
     single, batch = (
         queued("a", at=5),
         queued("b", queue=BATCH_QUEUE, at=5),
@@ -114,27 +114,27 @@ def test_each_queue_is_judged_by_its_own_messages() -> None:
     assert lost([single, batch], {SINGLE_QUEUE: None, BATCH_QUEUE: 1}) == [single]
 
 
-def test_what_a_worker_holds_is_not_lost() -> None:
-    held, gone = (
+def test_unacknowledged_tasks_are_not_lost() -> None:
+    pending, missing = (
         queued("a", at=5),
         queued("b", at=5),
     )
 
-    assert lost([held, gone], {SINGLE_QUEUE: None}, {"a"}) == [gone]
+    assert lost([pending, missing], {SINGLE_QUEUE: None}, {"a"}) == [missing]
 
 
 def test_unacknowledged_messages_are_not_enqueued_again(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
-    held, gone = accept_long_ago(), accept_long_ago()
-    body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
+    pending, missing = accept_long_ago(), accept_long_ago()
+    body = b64encode(json.dumps([[pending], {}, {}]).encode()).decode()
     fake_redis.hset(UNACKED, "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
     fake_redis.hset(UNACKED, "of a stranger", "[1]")
     fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of a stranger": 1})
 
     sweeper.sweep()
 
-    assert queue.sent == [gone]
+    assert queue.sent == [missing]
 
 
 def test_one_pass_sends_no_more_than_its_batch(
@@ -194,7 +194,7 @@ def test_lost_tasks_are_found_behind_a_long_backlog(
     assert queue.sent == [task_id]
 
 
-def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]) -> None:
+def test_lost_tasks_are_enqueued_again_once(sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]) -> None:
     task_id = accept_long_ago()
 
     sweeps = [sweeper.sweep(), sweeper.sweep()]
@@ -203,7 +203,7 @@ def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_lon
     assert queue.sent == [task_id]
 
 
-def test_fresh_work_is_left_alone(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
+def test_recent_tasks_are_not_enqueued_again(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
     enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
 
     sweeper.sweep()
@@ -287,7 +287,7 @@ def test_sweeps_continue_after_an_error(
     assert "unexpected error in a sweep" in caplog.text
 
 
-def test_closed_work_is_not_sent_again(
+def test_closed_tasks_are_not_enqueued_again(
     sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()

@@ -23,12 +23,12 @@ BUCKET = "le"
 
 def exposed(text: bytes) -> dict[str, tuple[str, frozenset[str]]]:
     """Return the type and the labels of each metric."""
-    found = {}
+    metrics = {}
     for family in text_string_to_metric_families(text.decode()):
         labels = {label for sample in family.samples for label in sample.labels}
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        found[name] = (family.type, frozenset(labels - {BUCKET}))
-    return found
+        metrics[name] = (family.type, frozenset(labels - {BUCKET}))
+    return metrics
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:

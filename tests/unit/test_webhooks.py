@@ -49,19 +49,19 @@ class Receivers:
 
 @pytest.fixture
 def receivers() -> Iterator[Receivers]:
-    found = Receivers()
-    yield found
-    found.end_hanging.set()
+    receivers = Receivers()
+    yield receivers
+    receivers.end_hanging.set()
 
 
 @pytest.fixture
 def deliverer(fake_redis: Redis, receivers: Receivers) -> Iterator[Deliverer]:
     outbox = Outbox(fake_redis, lease_s=30, keep_s=3600)
-    found = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
-    found.start()
-    yield found
+    deliverer = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
+    deliverer.start()
+    yield deliverer
     receivers.end_hanging.set()
-    found.close()
+    deliverer.close()
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> 
         assert task.callback is not None
         return task.callback if fits(task.callback) else None
 
-    found = wait_until(callback, "the callback gets so far")
-    assert found is not None
-    return found
+    reached = wait_until(callback, "the callback gets so far")
+    assert reached is not None
+    return reached
 
 
 def is_delivered(callback: Callback) -> bool:
@@ -120,7 +120,7 @@ def test_a_delivery_is_signed_as_a_receiver_verifies_it(
 
 
 @pytest.mark.usefixtures("deliverer")
-def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
+def test_a_delivery_reports_tasks_as_they_ended(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
 ) -> None:
     task_id = end(state=State.FAILED, code="http_status", error="the host answered with status 404")
@@ -128,9 +128,9 @@ def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
 
     wait_for(ledger, task_id, is_delivered)
 
-    told = json.loads(receivers.calls[0][1])
-    [task] = told.pop("tasks")
-    assert told == {"type": "tasks.ended", "timestamp": task["finished"]}
+    body = json.loads(receivers.calls[0][1])
+    [task] = body.pop("tasks")
+    assert body == {"type": "tasks.ended", "timestamp": task["finished"]}
     assert (task["id"], task["state"], task["filepath"], task["attempts"]) == (task_id, "failed", "ä cat.jpg", 1)
     assert task["error"] == {"code": "http_status", "message": "the host answered with status 404"}
     assert "callback" not in task
@@ -147,7 +147,7 @@ def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
     ],
 )
 @pytest.mark.usefixtures("deliverer")
-def test_what_is_not_taken_is_sent_again_the_same(
+def test_a_rejected_delivery_is_repeated_unchanged(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any, answer: Any, problem: str
 ) -> None:
     receivers.answers = [answer, 204]
@@ -173,9 +173,9 @@ def test_a_receiver_that_is_gone_is_called_once(
     task_id = end()
     let_time_pass(fake_redis)
 
-    found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
+    reported = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
-    assert (found.state, found.next) == (CallbackState.FAILED, None)
+    assert (reported.state, reported.next) == (CallbackState.FAILED, None)
     assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
@@ -195,7 +195,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
     assert not receivers.end_hanging.is_set()
 
 
-def test_a_process_that_ends_leaves_what_hangs_to_others(
+def test_a_stopping_process_releases_its_deliveries(
     fake_redis: Redis, receivers: Receivers, end: Any, deliverer: Deliverer
 ) -> None:
     task_id = end(HANGS)

@@ -52,8 +52,8 @@ def record(claim: Claim) -> Record:
 def claims(ledger: Ledger) -> list[Claim]:
     jobs = [AddItem(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
     tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
-    found = [ledger.begin(task.id) for task in tasks]
-    return [claim for claim in found if claim is not None]
+    claims = [ledger.begin(task.id) for task in tasks]
+    return [claim for claim in claims if claim is not None]
 
 
 def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
@@ -86,7 +86,7 @@ def test_a_write_returns_after_the_ledger_has_confirmed(
     assert state(ledger, claims[0]) is State.SUCCEEDED
 
 
-def test_one_refused_record_never_costs_the_others(
+def test_a_rejected_record_does_not_fail_the_others(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
     memory_store.refused = {claims[1].filepath: "immense term"}
@@ -145,7 +145,7 @@ def test_records_wait_for_a_store_that_is_away(
     assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED, State.SUCCEEDED]
 
 
-def test_a_held_record_is_written_again(
+def test_a_retryable_write_is_repeated(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([[Written(Verdict.RETRY, "429")], [Written(Verdict.STORED)]])
@@ -159,14 +159,14 @@ class Pauses(Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[float | None] = []
+        self.waits: list[float | None] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.asked.append(timeout)
+        self.waits.append(timeout)
         return self.is_set()
 
 
-def test_pauses_grow_while_the_store_takes_nothing(
+def test_pauses_grow_while_the_store_accepts_nothing(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -176,10 +176,10 @@ def test_pauses_grow_while_the_store_takes_nothing(
 
     writer.write(claims[0], record(claims[0]))
 
-    assert writer._stopping.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
+    assert writer._stopping.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
-def test_pauses_stay_short_while_the_store_takes_some(
+def test_pauses_stay_short_while_the_store_accepts_some(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -192,7 +192,7 @@ def test_pauses_stay_short_while_the_store_takes_some(
     outcomes = write_all(writer, claims[:7])
 
     assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED] * 7
-    assert set(writer._stopping.asked) == {0.2}  # type: ignore[attr-defined]
+    assert set(writer._stopping.waits) == {0.2}  # type: ignore[attr-defined]
 
 
 def test_a_task_stays_open_while_the_store_is_unavailable(
@@ -206,7 +206,7 @@ def test_a_task_stays_open_while_the_store_is_unavailable(
     assert state(ledger, claims[0]) is State.RUNNING
 
 
-def test_a_process_that_ends_holds_nothing(
+def test_a_stopping_process_does_not_wait_for_the_store(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
 ) -> None:
     memory_store.away = True
