@@ -21,7 +21,7 @@ the signature for each secret of the service, separated by spaces; one valid sig
 - A request may be repeated with the same `webhook-id` and body: ignore the second one. Requests may arrive in any \
 order.
 - Answer 2xx within {timeout:g} s. Otherwise the request is repeated after about {first:g} s, then with doubled pauses \
-up to {longest:g} s, until {keep:g} s after the end of the task; 410 stops this at once. Redirects are not followed.
+up to {longest:g} s, until {keep:g} s after the end of the task. 410 stops this at once. Redirects are not followed.
 
 The example's signature is made with the secret `{secret}` for the body `{body}`.\
 """

@@ -292,7 +292,7 @@ FAILURES: Sequence[FailureExample] = (
         path="/images",
         form={"filepath": "nowhere.jpg"},
         code="unknown_filepath",
-        error="filepath: no image is stored under this name",
+        error="filepath: no image is stored under this filepath",
         parameter="filepath",
     ),
     FailureExample(

@@ -29,8 +29,8 @@ class ManageTasks:
         retryable = [task_id for task_id in task_ids if upload_of.get(task_id) in available | {None}]
         outcomes = dict(zip(retryable, self.ledger.retry(retryable), strict=True))
         reopened = [outcome for outcome in outcomes.values() if isinstance(outcome, QueuedTask)]
-        # The tasks are open from here on, even if a later step fails. Uploads are kept before the tasks are published, so that no
-        # worker finishes one of them in between.
+        # The tasks are open from here on, even if a later step fails. Uploads are kept before the tasks are published,
+        # so that no worker finishes one of them in between.
         with suppress(MatchError):
             self.uploads.keep(*(upload_of[sent.task_id] for sent in reopened if sent.task_id in upload_of))
         self.publisher.send_again(reopened)
