@@ -23,7 +23,7 @@ QUIET = frozenset({"livez", "readyz", "ping", "metrics", "authorize"})
 
 @dataclass(slots=True)
 class _ActiveRequest:
-    """A request that is being answered; `contexts` are left at its end."""
+    """A request that is being answered; `contexts` are exited at its end."""
 
     method: str
     path: str

@@ -70,7 +70,8 @@ class _Batch:
             (self._item(line) for line in lines),
             self.context,
             queue=BATCH_QUEUE,
-            task_ids=self.key.task_ids(_item_number(line) for line in lines),
+            key=self.key,
+            numbers=[_item_number(line) for line in lines],
         )
         return (_encode(item.number + 1, outcome_of(item, among_others=True)) for item in items)
 
@@ -86,7 +87,6 @@ class _Batch:
             filepath=values.filepath,
             url=values.source.url,
             metadata=values.metadata,
-            task_id=self.key.task_id(number),
         )
 
 

@@ -10,11 +10,21 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from api.publisher import Publisher
+from api.use_cases.add_images import AddImages
+from api.use_cases.idempotency import IdempotencyKey
+from api.use_cases.wait_for_tasks import TaskWaiter
+from common.errors import QueueUnavailable
+from common.net.fetch import Fetcher
+from common.queue.admission import Admission
 from common.queue.host_limits import HostLimit
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK, UPLOAD
+from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
+from common.uploads import RedisUploads
 from support.images import upload
 from support.tasks import end
 from support.waiting import wait_until
@@ -196,6 +206,33 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
     answer = waiting.result()
     assert answer.status_code == 202
     assert [one["task"]["state"] for one in answer.json["result"]] == ["pending", "succeeded"]
+
+
+def test_wait_of_zero_overrides_the_preferred_wait(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait_each(*_: Any, **__: Any) -> None:
+        raise AssertionError("the request waited")
+
+    monkeypatch.setattr(TaskWaiter, "wait_each", wait_each)
+    data = {"url": URL, "filepath": "a", "wait": "0"}
+
+    answer = client.post("/add", data=data, headers={"Prefer": "wait=20"})
+
+    assert (answer.status_code, answer.json["task"]["state"]) == (202, "pending")
+
+
+def test_items_that_are_not_accepted_release_their_bytes() -> None:
+    redis = connect(NOWHERE)
+    admission = Admission(redis, max_percent=80)
+    ledger = Ledger(redis, max_open=1, finished_keep_s=1, failed_keep_s=1)
+    uploads = RedisUploads(redis, admission=admission, max_bytes=1)
+    items = [AddItem(filepath="a", data=b"an upload")]
+
+    with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
+        add_images = AddImages(admission, ledger, uploads, Publisher(NOWHERE), fetcher)
+        [item] = add_images.enqueue(items, NO_REQUEST, queue=SINGLE_QUEUE, key=IdempotencyKey("a key"), numbers=[0])
+
+    assert isinstance(item.error, QueueUnavailable)
+    assert item.data is None
 
 
 def wait_for_open(redis: Redis, count: int) -> list[str]:
