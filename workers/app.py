@@ -117,15 +117,12 @@ def create_app(settings: Settings) -> Celery:
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
-    @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def keep_logging(**_: object) -> None:
         """Prevent Celery from configuring logging: it does not if this signal has a receiver."""
 
-    @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start(**_: object) -> None:
         runtime.append(open_runtime(app, settings))
 
-    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
     def begin_shutdown(**_: object) -> None:
         end_within(settings.stop_within_s)
         runtime[0].chunks.begin_shutdown()
@@ -133,10 +130,13 @@ def create_app(settings: Settings) -> Celery:
         if runtime[0].webhooks is not None:
             runtime[0].webhooks.deliverer.begin_shutdown()
 
-    @worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def stop(**_: object) -> None:
         runtime.pop().close()
 
+    setup_logging.connect(keep_logging, weak=False)
+    worker_init.connect(start, weak=False)
+    worker_shutting_down.connect(begin_shutdown, weak=False)
+    worker_shutdown.connect(stop, weak=False)
     return app
 
 

@@ -27,7 +27,7 @@ class QueueOrder:
         return [name for name in names if name != BATCH_QUEUE] if self._is_full() else names
 
     def rotate(self, last_used: str) -> str:
-        """Keep the order after a message of this queue."""
+        """Do nothing: the order is fixed."""
         return last_used
 
 

@@ -156,7 +156,7 @@ class Writer:
         now = monotonic()
         late = [entry for entry in entries if self._stopping.is_set() or entry.due <= now]
         for entry in late:
-            entry.outcome.set_exception(StoreUnavailable("the store did not take the record in time"))
+            entry.outcome.set_exception(StoreUnavailable("the store was unavailable for too long"))
         return [entry for entry in entries if entry not in late]
 
 

@@ -31,7 +31,7 @@ QUEUE_SETTINGS: dict[str, Any] = {
     "broker_transport_options": TRANSPORT_OPTIONS,
     "task_serializer": "json",
     "accept_content": ["json"],
-    # The ledger holds the outcome: a result backend reports unknown tasks as pending.
+    # The ledger stores the outcome; a result backend would report unknown tasks as pending.
     "task_ignore_result": True,
 }
 

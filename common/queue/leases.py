@@ -1,4 +1,4 @@
-"""Leases: each gives one of all processes the right to do something."""
+"""Leases: each gives one process at a time the right to an action."""
 
 from redis import Redis
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kombu.transport import redis
-from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from common.redis.oom_exempt import OomExemptClient
 
@@ -40,7 +40,7 @@ class Channel(redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's own interface
         if self.connection.client is None:
             # The connection was lost before acknowledgements. kombu would fail on the None, and the worker would exit.
-            raise ConnectionError("the connection to Redis was closed")
+            raise RedisConnectionError("the connection to Redis was closed")
         return super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
 
     def _get_client(self) -> Any:  # noqa: ANN401 - kombu's own interface

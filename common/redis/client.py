@@ -10,12 +10,12 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    ConnectionError,  # noqa: A004 - the client's own name
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
-    TimeoutError,  # noqa: A004 - the client's own name
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
@@ -58,7 +58,7 @@ class _Connection(Connection):
     def _reporting_timeouts(self) -> Iterator[None]:
         try:
             yield
-        except TimeoutError:
+        except RedisTimeoutError:
             self._breaker.trip(waited_s=self._answer_within_s)
             raise
 
@@ -82,7 +82,7 @@ class _Pool(ConnectionPool):
     def get_connection(self, *args: Any, **kwargs: Any) -> Connection:  # noqa: ANN401
         if self._breaker.is_open:
             if not self._breaker.may_probe(answer_within_s=self._answer_within_s):
-                raise TimeoutError("Redis did not answer a moment ago")
+                raise RedisTimeoutError("Redis did not answer a moment ago")
             # The idle connections may be dead too: probe with a new one.
             self.disconnect(inuse_connections=False)
         return super().get_connection(*args, **kwargs)
@@ -106,7 +106,9 @@ def connect(url: str, *, answer_within_s: float = ANSWER_WITHIN_S) -> Redis:
         "max_connections": MAX_CONNECTIONS,
         # One retry hides a connection that an idle time-out or a restart has closed, or one to the old primary after a
         # failover. A time-out is not retried: the caller has waited long enough.
-        "retry": Retry(ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(ConnectionError, ReadOnlyError)),
+        "retry": Retry(
+            ExponentialBackoff(base=0.05, cap=0.2), 1, supported_errors=(RedisConnectionError, ReadOnlyError)
+        ),
     }
     if url.startswith(f"{SCHEME}://"):
         return Redis.from_pool(_primary_pool(Sentinels.parse(url), options))
@@ -148,7 +150,7 @@ def redis_errors() -> Iterator[None]:
         raise QueueUnavailable("Redis rejects the credentials") from error
     except BusyLoadingError as error:
         raise QueueUnavailable("Redis is loading its data") from error
-    except (ConnectionError, TimeoutError) as error:
+    except (RedisConnectionError, RedisTimeoutError) as error:
         raise QueueUnavailable("Redis does not answer") from error
     except ReadOnlyError as error:
         raise QueueUnavailable("Redis is a replica now") from error

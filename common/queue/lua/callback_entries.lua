@@ -1,8 +1,7 @@
 -- Functions that the outbox's scripts share. An entry is a text of four parts, separated by spaces: the time at which
 -- it is due (ms), the time of the task's end (ms), the task's id, and the task's fields at its end as JSON.
 
--- The memory of an entry: its bytes, an overhead, and its URL, which is in three keys if it is the only entry of the
--- URL.
+-- The memory of an entry: its bytes, an overhead, and its URL, which three keys contain.
 local function entry_bytes(entry, url)
   return #entry + 3 * #url + 512
 end

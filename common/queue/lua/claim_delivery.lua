@@ -49,7 +49,7 @@ for _, url in ipairs(urls) do
         if ended + keep_ms > now then break end
         old[#old + 1] = entry
       end
-      set_callback_field(old, callback_field('failed', 0, 0, 'the receiver took nothing in time'))
+      set_callback_field(old, callback_field('failed', 0, 0, 'the receiver accepted no delivery in time'))
       remove(url, old, 'failed')
       if #old > 0 then
         if schedule(url, now, 0) then redis.call('ZADD', callback_due_key, now, url) else admit(receiver, 1, now) end

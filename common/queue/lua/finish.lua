@@ -32,12 +32,12 @@ for i = results_from, #ARGV, 4 do
   local id, state, code, error_text = unpack(ARGV, i, i + 3)
   local key = task_prefix .. id
   local previous, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
-  local stored_after_all = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
-  if stored_after_all then
+  local is_stored_now = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
+  if is_stored_now then
     redis.call('HDEL', key, 'code', 'error')
     redis.call('ZREM', failed_key, id)
   end
-  if previous == 'pending' or previous == 'running' or stored_after_all then
+  if previous == 'pending' or previous == 'running' or is_stored_now then
     local outcome = state .. ':' .. code
     ended[outcome] = (ended[outcome] or 0) + 1
     redis.call('HSET', key, 'state', state, 'finished', now)
