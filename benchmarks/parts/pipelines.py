@@ -31,6 +31,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 WORKERS = os.cpu_count() or 1
 CLIENTS = 16
 TIMEOUT_S = 600
+WARM_UP = 64
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def measure(
     send: Callable[[Mapping[str, str]], None],
 ) -> Run:
     """Send all images, wait until all are stored, and count the missing ones."""
-    warm = dict(list(urls.items())[:64])
+    warm = dict(list(urls.items())[: min(WARM_UP, len(urls) // 4)])
     send(warm)
     wait_for_count(counter, len(warm))
     before = {process: cpu_s(pid) for process, pid in pids.items()}

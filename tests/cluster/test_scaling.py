@@ -12,9 +12,9 @@ from checks.objects import Object
 from checks.render import Combination, render
 from common.queue.jobs import BATCH_QUEUE
 from common.queue.ledger import Ledger
-from dev.cluster.control_plane import Cluster, Refused
+from dev.cluster.control_plane import Cluster, KubectlFailed
 from dev.cluster.keda import keda
-from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.cluster.namespaces import TIMEOUT_S, Namespace
 from dev.redis_server import RedisServer
 from support.tasks import accept_urls, succeed
 
@@ -24,7 +24,7 @@ WORKERS = "deployment/match-worker"
 # KEDA makes it of the rule.
 AUTOSCALER = "hpa/keda-hpa-match-worker"
 RULE = "scaledobject/match-worker"
-PATIENTLY = f"--timeout={PATIENCE_S}s"
+PATIENTLY = f"--timeout={TIMEOUT_S}s"
 # Thrice the time after which fewer may be wanted.
 STILL = "--timeout=15s"
 WaitFor = Callable[[Callable[[], bool]], None]
@@ -112,7 +112,7 @@ def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work:
     # All of it is running now, none waits: the queue's own list would be empty.
     for task in tasks:
         work.begin(task)
-    with pytest.raises(Refused, match="timed out"):
+    with pytest.raises(KubectlFailed, match="timed out"):
         service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={least}", STILL)
     stayed = workers(service)
     succeed(work, *tasks)
@@ -131,7 +131,7 @@ def test_workers_stay_as_many_as_they_are_while_redis_is_away(
     queue.stop()
     # KEDA cannot make its scaler anew then, and never reaches its own fallback: the autoscaler sees nothing and waits.
     service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", PATIENTLY)
-    with pytest.raises(Refused, match="timed out"):
+    with pytest.raises(KubectlFailed, match="timed out"):
         service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={wanted(service, 0)}", STILL)
     stayed = workers(service)
     queue.start()

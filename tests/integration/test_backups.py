@@ -20,7 +20,7 @@ from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
-from dev.elasticsearch_node import ALONE, Node, why_not
+from dev.elasticsearch_node import SINGLE_NODE, Node, why_not
 from dev.redis_server import RedisServer, find_program
 from support import records
 from support.tasks import enqueue
@@ -183,7 +183,7 @@ def node(give_up: Callable[[str], NoReturn], tmp_path: Path) -> Iterator[Node]:
     """A node with a folder for snapshots; one that ELASTICSEARCH_URL names may have none."""
     if reason := why_not():
         give_up(reason)
-    with Node(membership={**ALONE, "path.repo": str(tmp_path)}) as node:
+    with Node(membership={**SINGLE_NODE, "path.repo": str(tmp_path)}) as node:
         yield node
 
 

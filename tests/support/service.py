@@ -89,7 +89,7 @@ class Service:
         while not self._stop.wait(LOOK_EVERY_S):
             with self._lock:
                 for one in self._kept:
-                    one.look()
+                    one.restart_if_exited()
                     self._pids[one].add(one.pid)
 
 
