@@ -157,7 +157,7 @@ def make_client(
             publisher = Publisher(broker)
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
-            uploads = RedisUploads(redis, room=admission, max_bytes=10_000_000)
+            uploads = RedisUploads(redis, admission=admission, max_bytes=10_000_000)
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
