@@ -41,6 +41,8 @@ COVERED = (
     "dev/promtool.py",
     "dev/prose",
     "docs/glossary.md",
+    "tests/e2e",
+    "tests/integration",
 )
 # Vale reads these itself.
 NATIVE = {".lua", ".md"}
