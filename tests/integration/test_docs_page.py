@@ -1,4 +1,4 @@
-"""The page at /docs in a real browser: what it shows, what it loads, and what it sends."""
+"""The page at /docs in a real browser: its operations, its requests and its content security policy."""
 
 import json
 import os
@@ -23,7 +23,7 @@ KEY = "the key to all"
 
 
 class Browser:
-    """Headless Chromium, driven by the DevTools protocol over a pipe; `events` are those of the open page."""
+    """Headless Chromium, driven by the DevTools protocol over a pipe; `events` are the events of the open page."""
 
     def __init__(self, program: str, profile: Path) -> None:
         commands, replies = os.pipe(), os.pipe()
@@ -83,7 +83,7 @@ class Browser:
         self.wait_for(f"document.querySelector({json.dumps(selector)}) !== null")
         self.run(f"document.querySelector({json.dumps(selector)}).focus()")
         self.call("Input.insertText", text=text)
-        # A field hands over its text after a pause, or when it loses the focus.
+        # The page reads a field after a pause, or when the field loses the focus.
         self.run("document.activeElement.blur()")
 
     def violations(self) -> list[Any]:
@@ -204,7 +204,7 @@ def host(url: str) -> str:
     return "data:" if url.startswith("data:image/svg+xml") else "/".join(url.split("/")[:3])
 
 
-def test_files_are_kept_and_asked_again(client: FlaskClient) -> None:
+def test_files_are_revalidated_by_etag(client: FlaskClient) -> None:
     first = client.get("/docs/swagger-ui/swagger-ui-bundle.js")
 
     again = client.get("/docs/swagger-ui/swagger-ui-bundle.js", headers={"If-None-Match": first.headers["ETag"]})
