@@ -218,25 +218,18 @@ def test_wait_of_zero_overrides_the_preferred_wait(client: FlaskClient, monkeypa
 
 
 def test_items_that_are_not_accepted_release_their_bytes() -> None:
-    redis = connect(NOWHERE)
+    redis = connect(UNAVAILABLE_REDIS)
     admission = Admission(redis, max_percent=80)
     ledger = Ledger(redis, max_open=1, finished_keep_s=1, failed_keep_s=1)
     uploads = RedisUploads(redis, admission=admission, max_bytes=1)
     items = [AddItem(filepath="a", data=b"an upload")]
 
     with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
-        add_images = AddImages(admission, ledger, uploads, Publisher(NOWHERE), fetcher)
+        add_images = AddImages(admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher)
         [item] = add_images.enqueue(items, NO_REQUEST, queue=SINGLE_QUEUE, key=IdempotencyKey("a key"), numbers=[0])
 
     assert isinstance(item.error, QueueUnavailable)
     assert item.data is None
-
-
-def wait_for_open(redis: Redis, count: int) -> list[str]:
-    """Return the ids of open tasks, in the order of their requests."""
-    wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
-    ids = [task_id.decode() for task_id in redis.zrange(OPEN, 0, -1)]
-    return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
 
 
 def test_lines_are_added_in_order_with_an_outcome_each(client: FlaskClient, real_redis: Redis) -> None:
