@@ -1,4 +1,4 @@
-"""A store that is not there yet is waited for, in the background."""
+"""Preparing a store in the background, which waits until the store is available."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from support.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for_the_end() -> None:
+def wait_for_the_thread() -> None:
     wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
 
@@ -40,7 +40,7 @@ def test_unavailable_store_is_prepared_once_it_is_available(
     memory_store.away = True
 
     prepare_soon(memory_store)
-    wait_for_the_end()
+    wait_for_the_thread()
 
     assert pauses == [0.5, 1, 2, 4, 8, 10, 10, 10]
     assert {line.levelname for line in caplog.records} == {"WARNING"}
@@ -55,7 +55,7 @@ def test_unusable_store_is_logged_once_without_a_traceback(
     monkeypatch.setattr(memory_store, "prepare", prepare)
 
     prepare_soon(memory_store)
-    wait_for_the_end()
+    wait_for_the_thread()
 
     assert [(line.levelname, line.getMessage(), line.exc_info) for line in caplog.records] == [
         ("ERROR", "the store cannot be used: opensearch answers", None)
@@ -71,7 +71,7 @@ def test_preparing_ends_at_its_deadline(memory_store: Any, monkeypatch: pytest.M
         prepare_within(memory_store, 1.5)
 
     assert pauses[0] == 0.5
-    # The clock stands nearly still: what ends it is the pause that would pass the deadline.
+    # The clock hardly advances: the loop ends at the pause that would pass the deadline.
     assert max(pauses) <= 1
 
 

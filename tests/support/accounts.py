@@ -1,4 +1,4 @@
-"""What was accepted, and what became of it: read from the store, never from counters."""
+"""The accepted tasks of a test and their outcomes, which are read from the store and not from counters."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ ANSWER_WITHIN_S = 90.0
 
 @dataclass(frozen=True)
 class Item:
-    """A picture to be added: by `url` where there is one, else by upload of `data` or of the picture of this number."""
+    """An image to add: by `url` if it is set, else as an upload of `data` or of the image with this number."""
 
     filepath: str
     number: int
@@ -42,7 +42,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Account:
-    """A row of the table; `reasons` are the codes of what failed."""
+    """The counts of a scenario; `reasons` are the codes of its failed tasks."""
 
     accepted: int
     stored: int
@@ -53,7 +53,7 @@ class Account:
 
 
 class Client:
-    """Adds pictures over HTTP, many at once."""
+    """Adds images over HTTP, many at once."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -62,7 +62,7 @@ class Client:
         self._thread = local()
 
     def add(self, item: Item) -> requests.Response:
-        """Add one picture, and return the API's answer."""
+        """Add one image, and return the response."""
         if not hasattr(self._thread, "session"):
             self._thread.session = requests.Session()
         upload = {} if item.url else {"image": item.data or image(item.number)}
@@ -74,18 +74,18 @@ class Client:
         return answer
 
     def task(self, task_id: str) -> dict[str, Any]:
-        """Return what the API tells of a task."""
+        """Return the API's description of a task."""
         [task] = requests.get(f"{self.url}/tasks/{task_id}", timeout=ANSWER_WITHIN_S).json()["result"]
         return dict(task)
 
     def add_all(self, items: Iterable[Item], *, patience_s: float = 0.0) -> list[Accepted]:
-        """Add all, and return what was accepted; what is not is tried again for `patience_s`, as clients do."""
+        """Add all and return the accepted ones; retry the others for `patience_s`, as clients do."""
         with ThreadPoolExecutor(CLIENTS) as pool:
             tried = pool.map(lambda item: self._persist(item, monotonic() + patience_s), items)
             return [one for one in tried if one is not None]
 
     def add_batch(self, items: Sequence[Item], **query: str) -> list[Accepted]:
-        """Add all that have a URL by one request, a line each, and return what was accepted."""
+        """Add all in one batch request and return the accepted ones; each has a URL."""
         lines = [json.dumps({"filepath": item.filepath, "url": item.url}) for item in items]
         answer = requests.post(
             f"{self.url}/add/batch",
@@ -103,7 +103,7 @@ class Client:
         while True:
             try:
                 answer = self.add(item)
-            # No answer, or half of one.
+            # No response, or half of one.
             except requests.RequestException:
                 pass
             else:
@@ -129,10 +129,10 @@ def wait_for_ends(parts: Dependencies, accepted: Sequence[Accepted], *, within_s
 def account(
     parts: Dependencies, accepted: Sequence[Accepted], newest: Mapping[str, int | None] | None = None
 ) -> Account:
-    """Read from the store what became of each.
+    """Count the outcomes of accepted tasks by the records in the store.
 
-    `newest` is what the newest request for each filepath asked for: a picture, by its number, or none; without it, each
-    filepath was asked for once. What an older request asked for is stored when the newer one's picture stands.
+    `newest` has the number of each filepath's last image, or None if its last request was a deletion; without it, each
+    filepath was added once. A superseded request counts as stored if the record of the newest request is right.
     """
     newest = {one.item.filepath: one.item.number for one in accepted} if newest is None else newest
     parts.store.refresh()
@@ -153,7 +153,7 @@ def account(
 
 
 def _is_stored(parts: Dependencies, filepath: str, record: Record | None, number: int | None) -> bool:
-    """Say whether exactly this picture is stored, and a search with it finds it; None: no picture."""
+    """Return whether this image is stored and a search finds it; with None, whether no image is stored."""
     if record is None or number is None:
         return record is None and number is None
     matches = search(signature(number), parts.store, all_orientations=False)

@@ -1,4 +1,4 @@
-"""Images that are unlike each other, and a web server that has them."""
+"""A web server of distinct images."""
 
 import sys
 from functools import cache
@@ -13,7 +13,7 @@ from support.images import noise
 
 @cache
 def image(number: int) -> bytes:
-    """Return a small JPEG that is no near-duplicate of those of other numbers."""
+    """Return a small JPEG; those of other numbers are not near-duplicates of it."""
     return noise(number, kind="JPEG")
 
 
@@ -23,10 +23,10 @@ def signature(number: int) -> Signature:
     return sign(decode(image(number)).pixels)
 
 
-# What else the server has: it can be fetched, and cannot be decoded.
+# Pages that can be fetched but not decoded.
 BAD = {"page": b"<html></html>", "half": image(0)[: len(image(0)) // 2]}
 
-# As far as many servers are away.
+# The latency of a distant server.
 LATE_S = 0.05
 
 
@@ -40,7 +40,7 @@ class ImageServer(LocalServer):
         super().__init__(_Images)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors, except that a client was killed."""
+        """Report errors, except those of killed clients."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

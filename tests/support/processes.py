@@ -1,4 +1,4 @@
-"""The service's programs as processes of their own."""
+"""The service's programs as processes."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ STOP_WITHIN_S = 90
 
 @contextmanager
 def running(*arguments: str, environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run Python with these arguments, and end it with SIGTERM."""
+    """Run Python with these arguments until the context ends; SIGTERM stops it."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, stdout=out, stderr=out
@@ -46,7 +46,7 @@ class Api:
 
 @contextmanager
 def serving_api(folder: Path, environment: Mapping[str, str]) -> Iterator[Api]:
-    """Run an API of one process, with a store in the folder, from its first answer until SIGTERM ends it well."""
+    """Run an API of one process with a store in the folder; the context begins once it responds."""
     port = free_port()
     environment = {
         "PORT": f"{port}",

@@ -1,4 +1,4 @@
-"""A TCP proxy whose network can be stalled: nothing passes any more, and nobody is told."""
+"""A TCP proxy that can stall its connections without closing them."""
 
 import socket
 from collections.abc import Callable
@@ -13,10 +13,10 @@ Watch = Callable[[bytes], bool]
 
 
 class Proxy:
-    """Passes connections on to `port` of the loopback address, for as long as the `with` lasts.
+    """Forwards connections to `port` on loopback until the context ends.
 
-    `stall` keeps every byte, of new connections too, until `resume`: to both ends the other is silent, as behind a
-    firewall that drops packets. `watch` sees what clients send before it is passed on, and keeps it by returning False.
+    `stall` holds every byte until `resume`, also those of new connections: both ends see a silent peer, as behind a
+    firewall that drops packets. `watch` gets the clients' data before it is forwarded; False drops the data.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,24 +36,24 @@ class Proxy:
         return f"{scheme}://127.0.0.1:{self.port}"
 
     def stall(self) -> None:
-        """Pass nothing on from now on."""
+        """Forward nothing from now on."""
         self._passing.clear()
 
     def lead_to(self, port: int) -> None:
-        """Pass new connections on to another port; those that there are stay."""
+        """Forward new connections to another port; existing ones stay."""
         self._target = port
 
     def forget(self) -> None:
-        """Pass nothing on for the connections that there are; new ones work, as behind a firewall that restarted."""
+        """Forward nothing more on existing connections; new ones work, as behind a restarted firewall."""
         with self._lock:
             self._forgotten |= set(self._sockets)
 
     def resume(self) -> None:
-        """Pass on what was kept, and all that follows."""
+        """Forward the held data and all later data."""
         self._passing.set()
 
     def cut(self) -> None:
-        """End every connection that there is."""
+        """Close every connection."""
         with self._lock:
             ended, self._sockets, self._forgotten = self._sockets, [], set()
         for one in ended:
@@ -92,7 +92,7 @@ class Proxy:
         Thread(target=self._pass, args=(client, server, True), daemon=True).start()
         Thread(target=self._pass, args=(server, client, False), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, watched: bool) -> None:  # noqa: FBT001 - a thread's
+    def _pass(self, source: socket.socket, sink: socket.socket, watched: bool) -> None:  # noqa: FBT001 - an argument of a thread
         with suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 self._wait()

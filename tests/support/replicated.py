@@ -1,4 +1,4 @@
-"""A Redis with a replica that takes over: named by a Sentinel, or behind an address that moves."""
+"""A Redis with a replica for failovers: behind a Sentinel, or behind an address that moves."""
 
 import subprocess
 from contextlib import ExitStack
@@ -18,12 +18,12 @@ from support.waiting import wait_until
 SERVICE = "match"
 PASSWORD = "p@ss/of-redis"  # noqa: S105 - of a server that lives for a minute
 SENTINEL_PASSWORD = "pass-of-sentinels"  # noqa: S105 - the same
-# In whatever form they could get into a log.
+# In every encoding in which a log could contain them.
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), SENTINEL_PASSWORD)
 
 
 class _Replicated:
-    """A primary and a replica with a password, for as long as the `with` lasts."""
+    """A primary and a replica with a password; they stop when the context ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -50,16 +50,16 @@ class _Replicated:
         self._exit.close()
 
     def wait_until_copied(self) -> None:
-        """Return when the replica has all that the primary has."""
+        """Wait until the replica has all writes of the primary."""
         with _client(self.primary) as primary:
             wait_until(lambda: primary.wait(1, 100) == 1, "the replica has all")
 
     def _start_extra(self, undo: ExitStack) -> None:
-        """Start what else there is."""
+        """Start further servers, which `undo` stops."""
 
 
 class WatchedRedis(_Replicated):
-    """With a Sentinel, which puts the replica in the place of a primary that is away for a second."""
+    """A Redis with a Sentinel, which promotes the replica after one second without a primary."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -67,7 +67,7 @@ class WatchedRedis(_Replicated):
 
     @property
     def url(self) -> str:
-        """The address by way of the Sentinel."""
+        """The URL of the Sentinel."""
         login = f":{quote(PASSWORD, safe='')}@"
         return f"sentinel://{login}127.0.0.1:{self._port}/{SERVICE}?sentinel_password={SENTINEL_PASSWORD}"
 
@@ -93,15 +93,15 @@ class WatchedRedis(_Replicated):
 
 
 class MovingRedis(_Replicated):
-    """Behind an address of its own, as a managed Redis or a virtual IP has it."""
+    """A Redis behind a fixed address, as with a managed Redis or a virtual IP."""
 
     @property
     def url(self) -> str:
-        """The address that moves."""
+        """The fixed address; `move` changes the server behind it."""
         return f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{self._proxy.port}/0"
 
     def move(self) -> None:
-        """Make the replica the primary, the primary its replica, and lead new connections there; old ones stay."""
+        """Swap primary and replica, and forward new connections to the new primary; existing ones stay."""
         with _client(self.replica) as replica, _client(self.primary) as primary:
             replica.replicaof("NO", "ONE")
             primary.replicaof("127.0.0.1", self.replica.port)

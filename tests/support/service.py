@@ -1,4 +1,4 @@
-"""The service as processes of its own, each started again when it ends, as `make dev` does it."""
+"""The service as processes, each restarted when it exits, as in `make dev`."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.05
 
 
 class Service:
-    """API and workers with the settings `environment`, for as long as the `with` lasts; logs are in `folder`."""
+    """API and workers with the settings `environment` until the context ends; logs are in `folder`."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Service:
                 one._process.wait()
 
     def start_api(self, **settings: str) -> str:
-        """Start an API, and return its URL when it answers."""
+        """Start an API, and return its URL once it responds."""
         port = free_port()
         self.start("api", "-m", "api", PORT=str(port), **settings)
         url = f"http://127.0.0.1:{port}"
@@ -54,11 +54,11 @@ class Service:
         return url
 
     def start_worker(self, *arguments: str, **settings: str) -> Running:
-        """Start a worker; `arguments` are another program than ours, for Python."""
+        """Start a worker; `arguments` run another Python program instead of `workers`."""
         return self.start("worker", *(arguments or ("-m", "workers")), "-n", f"w{len(self._running)}@%h", **settings)
 
     def start(self, name: str, *arguments: str, **settings: str) -> Running:
-        """Start a program of ours, and again whenever it ends."""
+        """Start a program, and restart it when it exits."""
         program = Program(
             f"{name}-{len(self._running)}", [sys.executable, *arguments], {**self.environment, **settings}
         )
@@ -73,16 +73,16 @@ class Service:
         return [one for one in self._running if one.program.name.startswith(f"{name}-")]
 
     def let_go(self, one: Running) -> None:
-        """Start this one no more."""
+        """Do not restart this program again."""
         with self._lock:
             self._kept.remove(one)
 
     def starts(self, one: Running) -> int:
-        """Return how often the program was started."""
+        """Return the number of starts of the program."""
         return len(self._pids[one])
 
     def log(self, one: Running) -> str:
-        """Return what the program wrote."""
+        """Return the program's log."""
         return (self.folder / f"{one.program.name}.log").read_text(errors="replace")
 
     def _keep(self) -> None:
@@ -94,7 +94,7 @@ class Service:
 
 
 def wait_for_workers(redis_url: str, count: int) -> None:
-    """Return when so many workers answer: before, SIGTERM ends one at once, as any process that starts."""
+    """Wait until `count` workers respond. Before that, SIGTERM ends a worker without a warm shutdown."""
     with Celery(broker=redis_url, set_as_current=False) as asking:
         asking.conf.update(queue_settings(redis_url))
         wait_until(lambda: len(asking.control.ping(timeout=0.5)) == count, f"{count} workers answer")

@@ -1,4 +1,4 @@
-"""Everything that a fault happens to, and the row of the table that tells what came of it."""
+"""The environment of a fault test, and the row of its outcome in the table of results."""
 
 import os
 import signal
@@ -14,20 +14,20 @@ from support.image_server import ImageServer
 from support.service import Service
 from support.stores import wait_for_stored
 
-# `make faults`: the full counts and outages; else so few that all of it takes two minutes.
+# `make faults` runs the full counts and outages. Without it, all fault tests take two minutes.
 LONG = os.environ.get("MATCH_FAULTS") == "long"
 
 
 def size(short: int, long: int) -> int:
-    """Return a count, or the seconds of an outage: the first, or in the long form the second."""
+    """Return the count or the seconds for this run: `long` with `make faults`, else `short`."""
     return long if LONG else short
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A Redis, a store, and a service that is not running yet.
+    """A Redis, a store, and a service that is not started yet.
 
-    `parts` are the test's own connections, which no fault touches.
+    `parts` are the test's own connections, which faults do not affect.
     """
 
     environment: Mapping[str, str]
@@ -42,15 +42,15 @@ class Stage:
         return Client(self.service.start_api(**settings))
 
     def items(self, count: int, *, start: int = 0) -> list[Item]:
-        """Return so many pictures, each with a URL."""
+        """Return `count` images with URLs."""
         return [Item(f"{n:05}", n, f"{self.images.url}/{n}") for n in range(start, start + count)]
 
     def uploads(self, count: int, *, start: int = 0) -> list[Item]:
-        """Return so many pictures to be uploaded."""
+        """Return `count` images to upload."""
         return [Item(f"{n:05}", n) for n in range(start, start + count)]
 
     def kill_while_storing(self, worker: Running, *, kills: int, of: int) -> None:
-        """Kill the worker so often, while it stores `of` pictures: each time when it has stored some more."""
+        """Kill the worker `kills` times at equal intervals while it stores `of` images."""
         for nth in range(1, kills + 1):
             wait_for_stored(self.parts.store, of * nth // (kills + 2))
             os.kill(worker.pid, signal.SIGKILL)
@@ -64,9 +64,9 @@ class Stage:
         since: float | None = None,
         within_s: float = 180,
     ) -> Account:
-        """Wait until every task has ended, read the store, and put a row into the table.
+        """Wait until every task has ended, count the outcomes, and add a row to the table.
 
-        `newest` is as in `account`; `since` is when the fault was over: without it, that is now.
+        `newest` is as in `account`; `since` is the end of the fault, by default now.
         """
         since = monotonic() if since is None else since
         wait_for_ends(self.parts, accepted, within_s=within_s)

@@ -48,7 +48,7 @@ def end(ledger: Ledger, task_ids: list[str], state: State = State.SUCCEEDED) -> 
 
 
 def let_time_pass(redis: Redis) -> None:
-    """Make due whatever waits, by whatever pause or lease."""
+    """End all pauses and leases."""
     for url in redis.zrange(CALLBACK_DUE, 0, -1):
         redis.zadd(CALLBACK_DUE, {url: 0})
     for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
@@ -71,7 +71,7 @@ def callback(ledger: Ledger, task_id: str) -> Callback:
     return task.callback
 
 
-def nothing_is_left(redis: Redis) -> bool:
+def is_outbox_empty(redis: Redis) -> bool:
     kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(CALLBACK_RECEIVER.encode())}
     counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(CALLBACK_BYTES) == {b"": b"0"}
     return kept <= {CALLBACK_BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
@@ -135,7 +135,7 @@ def test_callbacks_to_one_url_are_delivered_together(ledger: Ledger, outbox: Out
     assert [ended.task_id for delivery in deliveries for ended in delivery.ends] == ids
     assert len({delivery.id for delivery in deliveries}) == 3
     assert {callback(ledger, task_id).state for task_id in ids} == {CallState.DELIVERED}
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_a_full_delivery_does_not_linger(ledger: Ledger, outbox: Outbox) -> None:
@@ -208,7 +208,7 @@ def test_a_gone_receiver_gets_no_more_deliveries(ledger: Ledger, outbox: Outbox,
 
     assert state is CallState.FAILED
     assert callback(ledger, task_id) == Callback(CallState.FAILED, 1, None, "gone")
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_deliveries_are_given_up_in_time(ledger: Ledger, fake_redis: Redis) -> None:
@@ -222,7 +222,7 @@ def test_deliveries_are_given_up_in_time(ledger: Ledger, fake_redis: Redis) -> N
 
     assert (state, next_delivery) == (CallState.FAILED, None)
     assert {callback(ledger, task_id).state for task_id in ids} == {CallState.FAILED}
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_all_urls_of_a_silent_receiver_pause(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -262,7 +262,7 @@ def test_a_free_slot_goes_to_a_waiting_url(ledger: Ledger, outbox: Outbox, fake_
         under_way += [delivery] if (delivery := outbox.claim()) else []
 
     assert len({delivery.url for delivery in delivered}) == 30
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_waiting_urls_follow_when_the_receiver_is_back(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -278,7 +278,7 @@ def test_waiting_urls_follow_when_the_receiver_is_back(ledger: Ledger, outbox: O
         outbox.report(delivery, DeliveryResult.ACCEPTED)
 
     assert len({delivery.url for delivery in delivered}) == 30
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_waiting_urls_follow_after_dead_deliverers(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -364,7 +364,7 @@ def test_urls_are_listed_by_their_oldest_callback(
 
 
 def first_ends(redis: Redis) -> dict[bytes, float]:
-    """Return when the first of the ends that wait for each URL was, as the entries say."""
+    """Return the time of each URL's first waiting callback, as recorded in its entry."""
     keys = list(redis.scan_iter(f"{CALLBACK_ENDS}*"))
     firsts = [redis.lindex(key, 0) or b"" for key in keys]
     return {

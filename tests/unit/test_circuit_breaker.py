@@ -1,4 +1,4 @@
-"""The circuit breaker: whoever asks a server that is silent asks alone."""
+"""The circuit breaker: one caller at a time probes a server that does not respond."""
 
 import pytest
 

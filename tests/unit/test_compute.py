@@ -1,4 +1,4 @@
-"""The compute slot: one picture at a time, and an end to a process stuck in one."""
+"""The compute slot: one image at a time, and a kernel timer that ends a stuck process."""
 
 import signal
 import subprocess

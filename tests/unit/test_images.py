@@ -1,4 +1,4 @@
-"""Decoding: any picture upright, on white and within limits; anything else one error with a reason."""
+"""Decoding: images upright, on white and within limits; everything else raises an error with a reason."""
 
 import json
 import struct
@@ -29,7 +29,7 @@ PRINT_MODES = [("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("LAB", "T
 ALPHA_MODES = [("LA", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("PA", "TIFF"), ("RGBA", "TIFF"), ("RGBA", "AVIF")]
 WIDE_MODES = [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("I", "TIFF"), ("F", "TIFF")]
 OUTCOMES = {
-    "picture",
+    "decoded",
     "empty_image",
     "not_an_image",
     "unsupported_format",
@@ -57,7 +57,7 @@ def image_of(mode: str, size: tuple[int, int], seed: int = 0) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
 
 
-def refused(data: bytes, limits: Limits = SMALL) -> str:
+def error_code(data: bytes, limits: Limits = SMALL) -> str:
     """Return the code of the error that these bytes must raise."""
     with pytest.raises(ImageError) as caught:
         decode(data, limits)
@@ -65,12 +65,12 @@ def refused(data: bytes, limits: Limits = SMALL) -> str:
 
 
 def outcome(data: bytes, limits: Limits = SMALL) -> str:
-    """Return "picture", or the code of our error; any other one fails the test."""
+    """Return "decoded", or the code of the ImageError; any other exception fails the test."""
     try:
         decode(data, limits)
     except ImageError as error:
         return error.code
-    return "picture"
+    return "decoded"
 
 
 @given(
@@ -229,7 +229,7 @@ def test_a_small_jpeg_is_decoded_without_a_draft() -> None:
 def test_too_many_pixels_are_rejected_by_the_header() -> None:
     data = saved(Image.new("RGB", (400, 300)), "PNG")
 
-    assert refused(data[:60], Limits(pixels=119_999)) == "too_many_pixels"
+    assert error_code(data[:60], Limits(pixels=119_999)) == "too_many_pixels"
     assert decode(data, Limits(pixels=120_000)).width == 400
 
 
@@ -239,45 +239,45 @@ def test_limits_apply_to_one_image_only() -> None:
 
     codes = [outcome(data, limits) for limits in (wide, SMALL, wide)]
 
-    assert codes == ["picture", "too_many_pixels", "picture"]
+    assert codes == ["decoded", "too_many_pixels", "decoded"]
 
 
 def test_a_baseline_jpeg_may_be_bigger_than_others() -> None:
     limits = Limits(pixels=10_000, jpeg_pixels=40_000, draft_px=50)
     baseline = saved(Image.new("RGB", (200, 200)), "JPEG")
     progressive = saved(Image.new("RGB", (200, 200)), "JPEG", progressive=True)
-    # With fewer colours in its first scan than in the picture, more scans must follow.
+    # The first scan has fewer colours than the image, so more scans must follow.
     several = baseline.replace(b"\xff\xda\x00\x0c\x03", b"\xff\xda\x00\x08\x01")
 
     assert decode(baseline, limits).pixels.shape == (50, 50, 3)
-    assert refused(progressive, limits) == "too_many_pixels"
-    assert refused(several, limits) == "too_many_pixels"
+    assert error_code(progressive, limits) == "too_many_pixels"
+    assert error_code(several, limits) == "too_many_pixels"
 
 
 def test_a_draft_over_the_limit_is_rejected() -> None:
     thin = saved(Image.new("RGB", (2_000, 20)), "JPEG")
 
-    assert refused(thin, Limits(pixels=10_000, jpeg_pixels=100_000, draft_px=50)) == "too_many_pixels"
+    assert error_code(thin, Limits(pixels=10_000, jpeg_pixels=100_000, draft_px=50)) == "too_many_pixels"
 
 
 def test_a_jpeg_with_too_many_scans_is_rejected() -> None:
     data = saved(Image.new("RGB", (50, 50)), "JPEG", progressive=True)
     scan = data[data.rfind(b"\xff\xda") : -2]
 
-    assert refused(data[:-2] + scan * 200 + data[-2:]) == "unsupported_format"
+    assert error_code(data[:-2] + scan * 200 + data[-2:]) == "unsupported_format"
 
 
 def test_tiff_tiles_larger_than_the_image_are_rejected() -> None:
     tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16_384, 323: 16_384, 324: 8, 325: 8}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
 
-    assert refused(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(8)) == "too_many_pixels"
+    assert error_code(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(8)) == "too_many_pixels"
 
 
 def test_formats_with_slow_decoders_have_a_lower_limit() -> None:
     header = b"P6 1001 1000 254\n"
 
-    assert refused(header + bytes(3_003_000), Limits()) == "too_many_pixels"
+    assert error_code(header + bytes(3_003_000), Limits()) == "too_many_pixels"
 
 
 @pytest.mark.parametrize(
@@ -298,14 +298,14 @@ def test_formats_with_slow_decoders_have_a_lower_limit() -> None:
     ],
 )
 def test_invalid_images_are_rejected_with_a_reason(data: bytes, code: str) -> None:
-    assert refused(data) == code
+    assert error_code(data) == code
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
 def test_an_image_without_its_end_is_truncated(kind: str) -> None:
     data = saved(image_of("RGB", (80, 80)), kind)
 
-    assert refused(data[: len(data) // 2]) == "truncated_image"
+    assert error_code(data[: len(data) // 2]) == "truncated_image"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -338,7 +338,7 @@ def test_lack_of_memory_has_its_own_code(monkeypatch: pytest.MonkeyPatch) -> Non
     data = saved(image_of("RGB", (8, 8)), "BMP")
     monkeypatch.setattr("PIL.BmpImagePlugin.BmpImageFile.load", fail)
 
-    assert refused(data) == "out_of_memory"
+    assert error_code(data) == "out_of_memory"
 
 
 def test_many_threads_may_decode_at_once(photo: NDArray[np.uint8]) -> None:

@@ -1,4 +1,4 @@
-"""API keys: a file that holds hashes, read again when it changes, and never fatal once the service runs."""
+"""API keys: a file of hashes that is read again when it changes and is never fatal at run time."""
 
 import hashlib
 import os
@@ -66,7 +66,7 @@ def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> Non
 
 
 def test_a_replaced_symbolic_link_is_followed(tmp_path: Path, clock: Clock) -> None:
-    """Kubernetes writes the files of a mounted Secret beside the old ones and moves a link in one step."""
+    """Kubernetes writes a mounted Secret to a new folder and replaces a link atomically."""
     for version, secret in (("one", "first"), ("two", "second")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "keys.toml").write_text(table("a", ["read"], secret))
@@ -174,7 +174,7 @@ def test_command_rejects_other_arguments(arguments: list[str]) -> None:
 
 
 def test_every_endpoint_has_its_scope() -> None:
-    """What is new has to be put here on purpose."""
+    """A new endpoint requires a new entry here."""
     scopes = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
     assert scopes == {

@@ -156,7 +156,7 @@ def test_success_of_another_delivery_replaces_a_failure(fake_redis: Redis, ledge
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="a page of text")])
 
     task = ledger.task(task_id)
     assert task is not None

@@ -1,4 +1,4 @@
-"""The folder of prometheus-client's multiprocess mode: fresh at each start, where it can be written."""
+"""The folder of prometheus-client's multiprocess mode: empty at each start, and writable."""
 
 import os
 import subprocess

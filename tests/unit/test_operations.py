@@ -1,4 +1,4 @@
-"""The operator's guide: what it names exists, and its commands are whole."""
+"""The operator's guide: the things that it names exist, and its commands can be parsed."""
 
 import json
 import re
@@ -21,10 +21,10 @@ GUIDE = (ROOT / "docs" / "operations.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```", GUIDE, flags=re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
-# What stands in code, in a block or in a line.
+# The code of the guide, in blocks and in lines.
 CODE = "\n".join([*SHELL, *re.findall(r"`([^`\n]+)`", GUIDE)])
 LINKS = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", GUIDE)
-# Variables of the stack and of compose, which are no settings of the service.
+# Variables of the stack and of compose that are not settings of the service.
 OTHER_VARIABLES = {"FLOWER_BASIC_AUTH", "FLOWER_PORT"}
 
 

@@ -1,4 +1,4 @@
-"""The pipeline: one task from its job to its record, or to the reason of its failure."""
+"""The pipeline: one task, from its item to its record or its failure."""
 
 import io
 import json
@@ -33,7 +33,7 @@ URL = "http://example.org/cat.png"
 
 
 class Web:
-    """Answers with what was put there, else as a server without that page."""
+    """A fetcher that returns the bytes in `pages`, else fails as with a 404."""
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
@@ -141,7 +141,7 @@ def test_invalid_image_bytes_fail_with_a_reason(
 def test_a_failed_request_supersedes_nothing(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any
 ) -> None:
-    good, bad = accept(upload_id=uploads.put(image_bytes)), accept(upload_id=uploads.put(b"no picture"))
+    good, bad = accept(upload_id=uploads.put(image_bytes)), accept(upload_id=uploads.put(b"not an image"))
 
     pipeline.run(bad)
     pipeline.run(good)

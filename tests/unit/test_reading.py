@@ -1,4 +1,4 @@
-"""Requests as types: every wrong parameter is an error that names its field."""
+"""Requests as types: every invalid parameter is an error that names its field."""
 
 import io
 import json
@@ -53,13 +53,13 @@ class One(Parameters):
 
 
 class Many(Parameters):
-    """Filepaths by number."""
+    """Indexed filepaths."""
 
     filepaths: Annotated[dict[int, Filepath], Indexed(5)]
 
 
 class Named(Parameters):
-    """One that must be there, one that stands in the path."""
+    """A required parameter and one of the path."""
 
     id: Annotated[str, InPath()] = ""
     filepath: Filepath
@@ -328,15 +328,15 @@ def test_a_cursor_of_a_reply_is_accepted(read: Read) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "text",
     [
         *("17", "x", cursor("list", "17")[:-4], cursor("list", "17").swapcase(), cursor("tasks", "17"), "\u732b"),
-        *(cursor("list", ""), cursor("list", "no place")),
+        *(cursor("list", ""), cursor("list", "not a number")),
     ],
 )
-def test_a_damaged_or_unknown_cursor_is_rejected(read: Read, given: str) -> None:
+def test_a_damaged_or_unknown_cursor_is_rejected(read: Read, text: str) -> None:
     with pytest.raises(InputError, match="cursor must be empty or the cursor of a previous reply"):
-        read({"cursor": given})
+        read({"cursor": text})
 
 
 def test_filters_have_arbitrary_keys(read: Read) -> None:
@@ -409,5 +409,5 @@ def test_errors_shorten_long_names(read: Read) -> None:
         read({f"filter[{'x' * 400_000}]": file(b"y")})
 
     assert len(unknown.value.field or "") == len(wrong.value.field or "") == 80
-    # Beside it stands what the endpoint takes.
+    # The rest of the message lists the endpoint's parameters.
     assert len(str(unknown.value)) < 300

@@ -1,4 +1,4 @@
-"""Names in Redis: this version reads what earlier versions wrote."""
+"""Names in Redis: this version reads the data of earlier versions."""
 
 from redis import Redis
 

@@ -1,4 +1,4 @@
-"""Retention: what is kept of ended tasks is bounded by time and by space."""
+"""Retention: data of ended tasks is limited by age and by size."""
 
 from typing import Any
 

@@ -30,7 +30,7 @@ JOB = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg")
 
 
 class Queue:
-    """What the sweeper sends to."""
+    """Records the sent tasks."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -129,8 +129,8 @@ def test_unacknowledged_messages_are_not_enqueued_again(
     pending, missing = accept_long_ago(), accept_long_ago()
     body = b64encode(json.dumps([[pending], {}, {}]).encode()).decode()
     fake_redis.hset(UNACKED, "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-    fake_redis.hset(UNACKED, "of a stranger", "[1]")
-    fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of a stranger": 1})
+    fake_redis.hset(UNACKED, "of another program", "[1]")
+    fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of another program": 1})
 
     sweeper.sweep()
 
@@ -160,7 +160,7 @@ def test_two_sweeps_at_once_send_nothing_twice(
     other = make_sweeper()
 
     def both(stale: StaleTasks, tasks: Sequence[QueuedTask], *, at: int) -> list[QueuedTask]:
-        # The other one has looked as well by now.
+        # By now the other sweeper has read the same tasks.
         monkeypatch.setattr(StaleTasks, "touch", touch)
         other.sweep()
         return touch(stale, tasks, at=at)

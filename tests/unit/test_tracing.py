@@ -28,7 +28,7 @@ from workers.instrumentation import Instrumentation
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-SECRET = "geheim-geheim"  # noqa: S105 - to be looked for
+SECRET = "geheim-geheim"  # noqa: S105 - looked for in spans
 SETTINGS = Settings(elasticsearch_api_key=SECRET)
 
 

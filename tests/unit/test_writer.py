@@ -1,4 +1,4 @@
-"""The writer: many tasks in one write, each with its own outcome."""
+"""The writer: many tasks in one write, each with its own result."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -155,7 +155,7 @@ def test_a_retryable_write_is_repeated(
 
 
 class Pauses(Event):
-    """An event for which nobody waits; it keeps how long they would have."""
+    """An event whose `wait` returns at once and records the time-out."""
 
     def __init__(self) -> None:
         super().__init__()
