@@ -1,11 +1,8 @@
 """Preparing a store in the background, which waits until the store is available."""
 
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -13,18 +10,16 @@ import pytest
 from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
 from common.store.preparing import prepare_soon, prepare_within
+from support.processes import run_python
 from support.waiting import wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def wait_for_the_thread() -> None:
     wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
 
-def run_prepare(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "common.store.prepare"]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def run_prepare(store_url: str) -> "CompletedProcess[str]":
+    return run_python("-m", "common.store.prepare", environment={"MATCH_STORE_URL": store_url})
 
 
 def test_unavailable_store_is_prepared_once_it_is_available(
@@ -76,25 +71,23 @@ def test_preparing_ends_at_its_deadline(memory_store: Any, monkeypatch: pytest.M
 
 
 def test_command_reports_a_prepared_store(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"}
-
-    done = run_prepare(environment)
+    done = run_prepare(f"sqlite:///{tmp_path}/match.db")
 
     assert (done.returncode, done.stderr) == (0, "match prepare: the store is ready\n")
     assert (tmp_path / "match.db").is_file()
 
 
 def test_command_names_an_invalid_setting(tmp_path: Path) -> None:
-    done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"mysql:///{tmp_path}"})
+    done = run_prepare(f"mysql:///{tmp_path}")
 
     assert done.returncode == 2
     assert "MATCH_STORE_URL must look like" in done.stderr
 
 
 def test_command_reports_why_a_store_is_unusable(tmp_path: Path) -> None:
-    (tmp_path / "match.db").write_bytes(b"no database at all, but long enough to be taken for one" * 100)
+    (tmp_path / "match.db").write_bytes(b"not a database, but as long as one" * 100)
 
-    done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"})
+    done = run_prepare(f"sqlite:///{tmp_path}/match.db")
 
     assert done.returncode == 1
     assert done.stderr.startswith("match prepare: ")

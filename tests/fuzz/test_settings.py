@@ -15,7 +15,7 @@ from common.store.elastic.connection import split_url
 
 Fuzz = Callable[..., None]
 
-SECRET = "s3cr3t"  # noqa: S105 - what must not be told
+SECRET = "s3cr3t"  # noqa: S105 - looked for in errors
 NAMES = {spec.metadata["name"]: spec.name for spec in fields(Settings)}
 words = st.sampled_from(
     (

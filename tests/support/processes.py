@@ -14,6 +14,21 @@ from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_WITHIN_S = 90
+RUN_WITHIN_S = 90
+NO_SETTINGS: Mapping[str, str] = {}
+
+
+def run_python(*arguments: str, environment: Mapping[str, str] = NO_SETTINGS) -> "subprocess.CompletedProcess[str]":
+    """Run Python with these arguments to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=RUN_WITHIN_S,
+        check=False,
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from common.net.addresses import read_url
 from common.queue.items import AddItem
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
-from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
+from common.queue.tasks import CLOSED_STATES, Claim, State, Task, TaskResult
 from common.wiring import Dependencies
 from support.images import noise
 from support.waiting import WITHIN_S, wait_until
@@ -66,6 +66,13 @@ def accept_upload(parts: Dependencies, filepath: str, data: bytes, *, queue: str
 def accept_images(parts: Dependencies, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
     """Accept adds of different images; their filepaths are numbers in order."""
     return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
+
+
+def begin(ledger: Ledger, task_id: str) -> Claim:
+    """Begin a task, which must be free, and return the claim."""
+    claim = ledger.begin(task_id)
+    assert claim is not None
+    return claim
 
 
 def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:

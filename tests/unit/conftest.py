@@ -11,6 +11,8 @@ from hypothesis import settings
 from image_match.goldberg import ImageSignature
 from numpy.typing import NDArray
 
+from support.clocks import Clock
+
 # A busy machine must not fail a test.
 settings.register_profile("match", deadline=None)
 settings.load_profile("match")
@@ -33,6 +35,11 @@ def photo(request: pytest.FixtureRequest) -> NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def other_photo() -> NDArray[np.uint8]:
     return skimage.data.hubble_deep_field()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 def _data(name: str) -> list[Path]:

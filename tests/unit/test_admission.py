@@ -85,6 +85,6 @@ def test_with_free_memory_few_adds_measure_it() -> None:
     assert memory.measurements == 1
 
 
-@pytest.mark.parametrize(("used", "crowded"), [(740_000, False), (760_000, True), (999_000, True)])
+@pytest.mark.parametrize(("used", "nearly_full"), [(740_000, False), (760_000, True), (999_000, True)])
 def test_nearly_full_is_reported_before_work_is_refused(used: int, nearly_full: bool) -> None:  # noqa: FBT001 - a parameter
     assert admission_of(Memory(used=used)).is_nearly_full() is nearly_full

@@ -18,9 +18,10 @@ from common.queue.keys import (
 )
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
-from common.queue.tasks import State, TaskResult, task_of
+from common.queue.tasks import State, TaskResult
+from common.queue.tasks import task_of as task_of_fields
 from common.redis.clock import now_ms
-from support.tasks import enqueue
+from support.tasks import enqueue, task_of
 
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"
@@ -65,10 +66,9 @@ def claim(redis: Redis, outbox: Outbox) -> Delivery:
 
 
 def callback(ledger: Ledger, task_id: str) -> Callback:
-    task = ledger.task(task_id)
-    assert task is not None
-    assert task.callback is not None
-    return task.callback
+    reported = task_of(ledger, task_id).callback
+    assert reported is not None
+    return reported
 
 
 def is_outbox_empty(redis: Redis) -> bool:
@@ -84,8 +84,7 @@ def test_callbacks_report_tasks_as_they_ended(ledger: Ledger, outbox: Outbox, fa
 
     [ended] = claim(fake_redis, outbox).ends
 
-    reported, current = task_of(task_id, ended.fields), ledger.task(task_id)
-    assert current is not None
+    reported, current = task_of_fields(task_id, ended.fields), task_of(ledger, task_id)
     assert (reported.id, reported.state, reported.filepath, reported.finished) == (
         task_id,
         state,
@@ -105,7 +104,7 @@ def test_a_cancelled_task_has_a_callback(ledger: Ledger, outbox: Outbox, fake_re
 
 
 def test_tasks_without_callback_stay_out_of_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
-    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")])
 
     end(ledger, [task.id])
 
@@ -344,7 +343,7 @@ def test_callbacks_are_counted_by_state(fake_redis: Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "keep_s"),
+    ("result", "keep_s"),
     [(DeliveryResult.ACCEPTED, 60), (DeliveryResult.GONE, 60), (DeliveryResult.FAILED, 60), (DeliveryResult.FAILED, 0)],
 )
 def test_urls_are_listed_by_their_oldest_callback(

@@ -190,7 +190,7 @@ def test_a_message_is_lost_after_two_visibility_timeouts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "admitted"),
+    ("entry", "allowed"),
     [
         ("127.0.0.1:9000", ("127.0.0.1", "127.0.0.1", 9000)),
         ("10.1.0.0/16", ("images.lan", "10.1.2.3", 80)),

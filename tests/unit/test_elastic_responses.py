@@ -27,7 +27,7 @@ def test_a_partial_search_response_is_an_error(
 
 
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("text", "expected"),
     [
         (
             "[i][1] primary shard is not active Timeout: [5s], request: [BulkShardRequest [index {source[secret]}]]",

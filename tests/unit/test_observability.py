@@ -21,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
@@ -104,7 +103,7 @@ def exposed() -> Mapping[str, set[str]]:
     """Every sample of the API and of a worker, with its labels, once each metric has a value."""
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
-    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")])
     ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
     api = Metrics(DependencyChecks(cast("Store", HealthyStore()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)

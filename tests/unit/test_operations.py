@@ -23,7 +23,6 @@ BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```", GUIDE, flags=re.MULTILINE | re.
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 # The code of the guide, in blocks and in lines.
 CODE = "\n".join([*SHELL, *re.findall(r"`([^`\n]+)`", GUIDE)])
-LINKS = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", GUIDE)
 # Variables of the stack and of compose that are not settings of the service.
 OTHER_VARIABLES = {"FLOWER_BASIC_AUTH", "FLOWER_PORT"}
 
@@ -36,12 +35,6 @@ def manifests() -> Iterator[tuple[str, str]]:
         for document in yaml.safe_load_all(path.read_text()):
             if document and document.get("kind") not in {None, "Component", "Kustomization"}:
                 yield document["kind"].lower(), document["metadata"]["name"]
-
-
-def anchors(text: str) -> set[str]:
-    """Return the anchors of the headings, as those who show Markdown make them."""
-    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -66,14 +59,6 @@ def test_every_endpoint_that_is_named_exists() -> None:
 
     assert len(named) > 8
     assert named - existing == set()
-
-
-@pytest.mark.parametrize(("path", "anchor"), LINKS)
-def test_every_link_leads_somewhere(path: str, anchor: str) -> None:
-    target = ROOT / "docs" / (path or "operations.md")
-
-    assert target.exists()
-    assert not anchor or anchor in anchors(target.read_text())
 
 
 def test_every_file_that_is_named_exists() -> None:

@@ -135,7 +135,7 @@ def test_limit_and_offset_take_a_part_of_the_ranking(memory_store: Any, query: S
 
 
 @pytest.mark.parametrize(
-    ("all_orientations", "limit", "offset", "asked"), [(False, 10, 0, 50), (True, 10, 0, 30), (True, 100, 20, 120)]
+    ("all_orientations", "limit", "offset", "requested"), [(False, 10, 0, 50), (True, 10, 0, 30), (True, 100, 20, 120)]
 )
 def test_enough_candidates_are_requested(
     memory_store: Any,

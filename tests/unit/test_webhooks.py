@@ -19,7 +19,7 @@ from common.queue.jobs import RequestContext
 from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
-from support.tasks import enqueue
+from support.tasks import enqueue, task_of
 from support.waiting import wait_until
 from workers.webhooks import Deliverer
 
@@ -87,10 +87,9 @@ def let_time_pass(redis: Redis) -> None:
 
 def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> Callback:
     def callback() -> Callback | None:
-        task = ledger.task(task_id)
-        assert task is not None
-        assert task.callback is not None
-        return task.callback if fits(task.callback) else None
+        current = task_of(ledger, task_id).callback
+        assert current is not None
+        return current if fits(current) else None
 
     reached = wait_until(callback, "the callback reaches this state")
     assert reached is not None
