@@ -1,4 +1,4 @@
-"""While the API is rolled out, or nodes are drained, as many pods are ready as its manifests promise."""
+"""During rollouts of the API and drains of nodes, the required number of pods is ready."""
 
 import shlex
 import subprocess
@@ -30,12 +30,12 @@ def api(namespace: Namespace) -> Namespace:
 
 
 def fewest_ready(events: list[str]) -> int:
-    """Return how many pods were ready and not about to end when they were fewest; the first events list all."""
+    """Return the lowest number of ready pods that do not terminate; the first events list all pods."""
     ready: set[str] = set()
     counts = []
     for event in events:
-        kind, name, ending, is_ready = event.rstrip("\n").split("|")
-        if is_ready == "True" and not ending and kind != "DELETED":
+        kind, name, deleted_at, is_ready = event.rstrip("\n").split("|")
+        if is_ready == "True" and not deleted_at and kind != "DELETED":
             ready.add(name)
         else:
             ready.discard(name)
@@ -43,26 +43,24 @@ def fewest_ready(events: list[str]) -> int:
     return min(counts[PODS - 1 :])
 
 
-def told_to_end(events: list[str]) -> set[str]:
-    """Return the names of the pods that were told to."""
+def terminating(events: list[str]) -> set[str]:
+    """Return the names of the pods that terminate."""
     return {event.split("|")[1] for event in events if event.split("|")[2]}
 
 
-def test_a_rolling_update_keeps_every_promised_pod_ready(
-    api: Namespace, wait_for: Callable[[Callable[[], bool]], None]
-) -> None:
+def test_a_rolling_update_keeps_all_pods_ready(api: Namespace, wait_for: Callable[[Callable[[], bool]], None]) -> None:
     before = api.names("pod", API_PODS)
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
         api.kubectl("rollout", "status", API, PATIENTLY)
-        # The watch may be behind what is so already.
-        wait_for(lambda: told_to_end(events) == before)
+        # The watch may lag behind.
+        wait_for(lambda: terminating(events) == before)
 
     assert fewest_ready(events) == PODS
 
 
-def test_a_pod_that_is_missing_during_an_update_is_seen(api: Namespace) -> None:
+def test_an_unavailable_pod_during_an_update_is_counted(api: Namespace) -> None:
     strategy = '{"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}'
     api.kubectl("patch", API, "--type=merge", "--patch", strategy)
 
@@ -88,7 +86,7 @@ def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None
     assert fewest_ready(events) == PODS
 
 
-def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
+def test_drained_nodes_evict_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
     nodes = "--selector=topology.kubernetes.io/zone!=west"
     try:
         with api.watching_pods(API_PODS) as events:
@@ -97,19 +95,19 @@ def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluste
     finally:
         cluster.kubectl("uncordon", nodes)
 
-    places = {pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS) if pod["status"]["phase"] == "Running"}
-    assert {place.partition("-")[0] for place in places} == {"west"}
+    nodes_used = {pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS) if pod["status"]["phase"] == "Running"}
+    assert {node.partition("-")[0] for node in nodes_used} == {"west"}
     assert fewest_ready(events) == PODS - 1
 
 
-def test_pods_of_a_kind_are_spread_over_zones_and_nodes(api: Namespace) -> None:
+def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
     nodes = [pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS)]
 
     assert len(set(nodes)) == PODS
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
 
 
-def test_make_k8s_rollout_changes_the_doors_after_the_index_is_prepared(namespace: Namespace) -> None:
+def test_k8s_rollout_prepares_the_index_before_the_deployments(namespace: Namespace) -> None:
     make_rollout(namespace)
     [first] = namespace.all("job")
 
@@ -117,14 +115,14 @@ def test_make_k8s_rollout_changes_the_doors_after_the_index_is_prepared(namespac
 
     [second] = namespace.all("job")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    doors = namespace.all("deployment")
-    assert {door["metadata"]["name"] for door in doors} == {"match", "match-worker", "match-flower"}
-    # Both are to the second, and in UTC.
-    assert min(door["metadata"]["creationTimestamp"] for door in doors) >= first["status"]["completionTime"]
+    deployments = namespace.all("deployment")
+    assert {thing["metadata"]["name"] for thing in deployments} == {"match", "match-worker", "match-flower"}
+    # Both have a resolution of a second, in UTC.
+    assert min(thing["metadata"]["creationTimestamp"] for thing in deployments) >= first["status"]["completionTime"]
 
 
 def make_rollout(namespace: Namespace) -> None:
-    """Run what the operator's guide says."""
+    """Run the command of the operator's guide."""
     kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
     command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S * 3)

@@ -10,7 +10,7 @@ import pytest
 from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
 from common.store.preparing import prepare_soon, prepare_within
-from support.processes import run_python
+from support.commands import run_python
 from support.waiting import wait_until
 
 

@@ -1,4 +1,4 @@
-"""The service's programs as processes."""
+"""The service's programs as child processes."""
 
 import os
 import subprocess
@@ -14,26 +14,11 @@ from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_WITHIN_S = 90
-RUN_WITHIN_S = 90
-NO_SETTINGS: Mapping[str, str] = {}
-
-
-def run_python(*arguments: str, environment: Mapping[str, str] = NO_SETTINGS) -> "subprocess.CompletedProcess[str]":
-    """Run Python with these arguments to its end."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=RUN_WITHIN_S,
-        check=False,
-    )
 
 
 @contextmanager
 def running(*arguments: str, environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run Python with these arguments until the context ends; SIGTERM stops it."""
+    """Run Python with these arguments until the `with` block ends; SIGTERM stops it."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, stdout=out, stderr=out
@@ -47,7 +32,7 @@ def running(*arguments: str, environment: Mapping[str, str], log: Path) -> Itera
 
 @dataclass(frozen=True)
 class Api:
-    """A running API; its processes are children of `pid`."""
+    """A running API; its gunicorn workers are children of `pid`."""
 
     port: int
     pid: int
@@ -61,7 +46,7 @@ class Api:
 
 @contextmanager
 def serving_api(folder: Path, environment: Mapping[str, str]) -> Iterator[Api]:
-    """Run an API of one process with a store in the folder; the context begins once it responds."""
+    """Run an API with one gunicorn worker and a store in `folder`; SIGTERM must end it with status 0."""
     port = free_port()
     environment = {
         "PORT": f"{port}",

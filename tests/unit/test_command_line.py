@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from common.command_line import SETTINGS_PAGE
-from support.processes import run_python
+from support.commands import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["api", "workers", "common.store.prepare", "common.store.reindex", "api.new_key"]

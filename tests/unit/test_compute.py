@@ -7,7 +7,7 @@ from threading import Lock
 from time import sleep
 
 from common.images.compute import ComputeSlot
-from support.processes import run_python
+from support.commands import run_python
 
 STUCK = """
 import signal

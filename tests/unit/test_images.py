@@ -19,8 +19,8 @@ from common.errors import ImageError
 from common.images.decode import Limits, decode
 from common.images.formats import SNIFFED_BYTES, looks_like_image
 from common.images.signature import LENGTH, distance, expand, is_featureless, sign
+from support.commands import run_python
 from support.images import encode
-from support.processes import run_python
 
 Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
 

@@ -13,7 +13,7 @@ from api.routes.docs import FILES, endpoints
 from common.config import Settings
 from common.errors import ConfigError
 from support.clocks import Clock
-from support.processes import run_python
+from support.commands import run_python
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="a page of text")])
 
     task = task_of(ledger, task_id)
-    assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "it is a page of text")
+    assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "a page of text")
 
 
 def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from api import metrics_folder
 from api.metrics_folder import VARIABLE, create_metrics_folder, remove_metrics_folder
-from support.processes import run_python
+from support.commands import run_python
 
 ADDRESS = "127.0.0.1:8888"
 

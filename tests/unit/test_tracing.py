@@ -18,7 +18,7 @@ from common.queue.ledger import Ledger
 from common.telemetry import tracing
 from common.telemetry.exporting import RedactingExporter
 from common.telemetry.redaction import Redactor, secrets_of
-from support.processes import run_python
+from support.commands import run_python
 from support.tasks import begin, enqueue
 from workers import instrumentation
 from workers.instrumentation import Instrumentation
