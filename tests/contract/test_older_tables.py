@@ -1,4 +1,4 @@
-"""The embedded store takes over what an older Match wrote."""
+"""The embedded store migrates the tables of earlier versions."""
 
 import sqlite3
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What every store promises (common/store/base.py), whichever it is."""
+"""The contract of all stores, described in common/store/base.py."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ Connect = Callable[[], Store]
 
 
 def altered(original: Signature, *, values: int, seed: int = 0) -> Signature:
-    """Return a copy with some values off by one, as a recompressed picture has."""
+    """Return a copy with some values off by one, as in a recompressed image."""
     copy = original.copy()
     indices = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
     copy[indices] = np.where(copy[indices] > 0, copy[indices] - 1, copy[indices] + 1)
@@ -234,7 +234,7 @@ def test_a_purged_deletion_is_not_missed_by_another_process(store: Store, connec
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False))
 def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: random.Random) -> None:
-    group = uuid.uuid4().hex  # the store is one for all examples
+    group = uuid.uuid4().hex  # all examples share the store
     paths = [f"{group}/{number}.jpg" for number in range(4)]
     items = [
         deletion(path, seq) if chance.random() < 0.4 else record(path, seq)
@@ -291,7 +291,7 @@ def test_filepaths_are_listed_in_the_order_of_their_requests(store: Store) -> No
 
 @pytest.mark.slow
 def test_filepaths_are_listed_at_any_offset(store: Store) -> None:
-    # Far apart and uneven, as times are: the first half comes in a burst, the second over weeks.
+    # Uneven, as times are: the first half arrives in a burst, the second over weeks.
     seqs = [*range(1, 6_001), *range(10**9, 10**9 + 6_500 * 10**6, 10**6)]
     for start in range(0, len(seqs), 1_000):
         store.put([record(f"{seq}.jpg", seq, FEATURELESS) for seq in seqs[start : start + 1_000]])
@@ -444,7 +444,7 @@ def test_a_superseded_request_leaves_no_trace_in_filters(store: Store) -> None:
     assert store.count(where={"a": "new"}) == 1
 
 
-# Walking
+# Walks
 
 
 def test_a_walk_lists_each_record_once_in_order(store: Store) -> None:
@@ -609,7 +609,7 @@ def test_threads_write_and_search_at_once(store: Store) -> None:
     assert store.count() == 80
 
 
-# Opening, health and what goes wrong
+# Opening, health and errors
 
 
 def test_preparing_again_keeps_all_records(store: Store, connect: Connect) -> None:

@@ -1,4 +1,4 @@
-"""What every place for uploads promises: one suite for all."""
+"""The contract of all stores of uploads."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Make = Callable[..., Uploads]
 
 @pytest.fixture(params=["redis", "folder"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Open the same place; a second one stands for another process."""
+    """Return a function that opens the same uploads; a second object stands for another process."""
     redis: Redis | None = request.getfixturevalue("real_redis") if request.param == "redis" else None
 
     def make(*, max_bytes: int = 1000, **more: Any) -> Uploads:
@@ -39,9 +39,9 @@ def uploads(make: Make) -> Uploads:
 
 
 def test_bytes_are_read_unchanged_by_every_process(uploads: Uploads, make: Make) -> None:
-    upload_id = uploads.put(b"\x00\xff picture")
+    upload_id = uploads.put(b"\x00\xff image")
 
-    assert make().get(upload_id) == b"\x00\xff picture"
+    assert make().get(upload_id) == b"\x00\xff image"
 
 
 def test_each_upload_has_its_own_id(uploads: Uploads) -> None:
@@ -134,7 +134,7 @@ def test_dropped_bytes_free_space(make: Make) -> None:
     uploads = make(max_bytes=100)
     uploads.drop([uploads.put(b"a" * 100)])
 
-    # A folder is counted now and then: another process sees it at once.
+    # A process counts a folder only from time to time; a new one counts it at once.
     assert make(max_bytes=100).put(b"b" * 100)
 
 
@@ -215,7 +215,7 @@ def test_an_unmounted_folder_is_an_outage_not_a_loss(tmp_path: Path) -> None:
 def test_files_of_other_programs_are_not_touched(tmp_path: Path) -> None:
     uploads = FolderUploads(tmp_path, max_bytes=100)
     foreign = tmp_path / "readme.txt"
-    foreign.write_text("not ours")
+    foreign.write_text("of another program")
     os.utime(foreign, (1, 1))
 
     uploads.purge()

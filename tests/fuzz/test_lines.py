@@ -1,4 +1,4 @@
-"""Bodies of JSON lines, cut into blocks as they may arrive: each line is met once, and gets its own outcome."""
+"""Bodies of JSON lines in arbitrary blocks: each line is read once and has its own outcome."""
 
 import json
 from collections.abc import Callable

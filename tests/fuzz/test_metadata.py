@@ -1,4 +1,4 @@
-"""Metadata of any kind: what is taken can be kept, carried and filtered by, on the embedded store as in memory."""
+"""Arbitrary metadata: accepted metadata can be stored, enqueued and filtered."""
 
 import json
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_metadata(fuzz: Fuzz) -> None:
 
 
 def test_filters_on_both_stores(fuzz: Fuzz, memory_store: Any, tmp_path: Path) -> None:
-    """Keep what was taken, and count by its own values and by others."""
+    """The embedded store counts the same records as the store in memory."""
     store = SqliteStore(tmp_path / "match.db")
     store.prepare()
     seq = 0

@@ -1,4 +1,4 @@
-"""Stores, and what is in them."""
+"""A store in memory, and waiting for records in a store."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from support.waiting import wait_until
 
 
 def wait_for_stored(store: Store, count: int) -> None:
-    """Return when at least so many images are stored."""
+    """Wait until at least `count` images are stored."""
     wait_until(lambda: store.count() >= count, f"{count} are stored")
 
 
 class MemoryStore:
-    """A store in memory that keeps the interface; `away` makes it unavailable, `read_only` refuses writes."""
+    """A store in memory; `away` makes it unavailable, `read_only` rejects writes."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Record | Tombstone] = {}

@@ -12,7 +12,7 @@ MAX_BYTES = 1_000_000
 
 
 class Memory:
-    """A Redis of which only the memory is asked; `looks` counts how often."""
+    """A fake Redis that reports its memory; `measurements` counts the calls."""
 
     def __init__(self, *, used: int, max_bytes: int = MAX_BYTES) -> None:
         self.used = used
@@ -31,7 +31,7 @@ def admission_of(memory: Memory) -> Admission:
 
 @pytest.fixture
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is given away makes it look again."""
+    """Only admitted bytes cause another measurement."""
     monkeypatch.setattr("common.queue.admission.MEASURE_EVERY_S", float("inf"))
 
 

@@ -18,9 +18,10 @@ from common.queue.keys import (
 )
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
-from common.queue.tasks import State, TaskResult, task_of
+from common.queue.tasks import State, TaskResult
+from common.queue.tasks import task_of as task_of_fields
 from common.redis.clock import now_ms
-from support.tasks import enqueue
+from support.tasks import enqueue, task_of
 
 URL = "https://hooks.example.org:443/one"
 OTHER = "https://hooks.example.org:443/two"
@@ -48,7 +49,7 @@ def end(ledger: Ledger, task_ids: list[str], state: State = State.SUCCEEDED) -> 
 
 
 def let_time_pass(redis: Redis) -> None:
-    """Make due whatever waits, by whatever pause or lease."""
+    """End all pauses and leases."""
     for url in redis.zrange(CALLBACK_DUE, 0, -1):
         redis.zadd(CALLBACK_DUE, {url: 0})
     for key in redis.scan_iter(f"{CALLBACK_RECEIVER}*"):
@@ -65,13 +66,12 @@ def claim(redis: Redis, outbox: Outbox) -> Delivery:
 
 
 def callback(ledger: Ledger, task_id: str) -> Callback:
-    task = ledger.task(task_id)
-    assert task is not None
-    assert task.callback is not None
-    return task.callback
+    reported = task_of(ledger, task_id).callback
+    assert reported is not None
+    return reported
 
 
-def nothing_is_left(redis: Redis) -> bool:
+def is_outbox_empty(redis: Redis) -> bool:
     kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(CALLBACK_RECEIVER.encode())}
     counted = redis.hget(CALLBACK_COUNTS, CallbackState.PENDING) == b"0" and redis.hgetall(CALLBACK_BYTES) == {
         b"": b"0"
@@ -86,8 +86,7 @@ def test_callbacks_report_tasks_as_they_ended(ledger: Ledger, outbox: Outbox, fa
 
     [ended] = claim(fake_redis, outbox).tasks
 
-    reported, current = task_of(task_id, ended.fields), ledger.task(task_id)
-    assert current is not None
+    reported, current = task_of_fields(task_id, ended.fields), task_of(ledger, task_id)
     assert (reported.id, reported.state, reported.filepath, reported.finished) == (
         task_id,
         state,
@@ -107,7 +106,7 @@ def test_a_cancelled_task_has_a_callback(ledger: Ledger, outbox: Outbox, fake_re
 
 
 def test_tasks_without_callback_stay_out_of_the_outbox(ledger: Ledger, fake_redis: Redis) -> None:
-    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")])
 
     end(ledger, [task.id])
 
@@ -137,7 +136,7 @@ def test_callbacks_to_one_url_are_delivered_together(ledger: Ledger, outbox: Out
     assert [ended.task_id for delivery in deliveries for ended in delivery.tasks] == ids
     assert len({delivery.id for delivery in deliveries}) == 3
     assert {callback(ledger, task_id).state for task_id in ids} == {CallbackState.DELIVERED}
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_a_full_delivery_does_not_linger(ledger: Ledger, outbox: Outbox) -> None:
@@ -210,7 +209,7 @@ def test_a_gone_receiver_gets_no_more_deliveries(ledger: Ledger, outbox: Outbox,
 
     assert state is CallbackState.FAILED
     assert callback(ledger, task_id) == Callback(CallbackState.FAILED, 1, None, "gone")
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_deliveries_are_given_up_in_time(ledger: Ledger, fake_redis: Redis) -> None:
@@ -224,7 +223,7 @@ def test_deliveries_are_given_up_in_time(ledger: Ledger, fake_redis: Redis) -> N
 
     assert (state, next_delivery) == (CallbackState.FAILED, None)
     assert {callback(ledger, task_id).state for task_id in ids} == {CallbackState.FAILED}
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_all_urls_of_a_silent_receiver_pause(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -264,7 +263,7 @@ def test_a_free_slot_goes_to_a_waiting_url(ledger: Ledger, outbox: Outbox, fake_
         under_way += [delivery] if (delivery := outbox.claim()) else []
 
     assert len({delivery.url for delivery in delivered}) == 30
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_waiting_urls_follow_when_the_receiver_is_back(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -280,7 +279,7 @@ def test_waiting_urls_follow_when_the_receiver_is_back(ledger: Ledger, outbox: O
         outbox.report(delivery, DeliveryResult.ACCEPTED)
 
     assert len({delivery.url for delivery in delivered}) == 30
-    assert nothing_is_left(fake_redis)
+    assert is_outbox_empty(fake_redis)
 
 
 def test_waiting_urls_follow_after_dead_deliverers(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -366,7 +365,7 @@ def test_urls_are_listed_by_their_oldest_callback(
 
 
 def first_ends(redis: Redis) -> dict[bytes, float]:
-    """Return when the first of the ends that wait for each URL was, as the entries say."""
+    """Return the time of each URL's first waiting callback, as recorded in its entry."""
     keys = list(redis.scan_iter(f"{CALLBACK_ENDS}*"))
     firsts = [redis.lindex(key, 0) or b"" for key in keys]
     return {

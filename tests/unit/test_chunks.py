@@ -1,4 +1,4 @@
-"""Messages of many tasks: each task has its own result, and none blocks the message for ever."""
+"""Messages of many tasks: each task has its own result, and no task blocks the message for ever."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +17,7 @@ WITHIN_S = 10.0
 
 
 class Work:
-    """Notes what was done; tasks named in `errors` raise, and those in `waits` wait until `go`."""
+    """Records the tasks that were run; those in `errors` raise, and those in `waits` wait for `go`."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -36,7 +36,7 @@ class Work:
 
 
 class Threads(ThreadPoolExecutor):
-    """Keeps what was asked of it."""
+    """Records the submitted calls."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -47,11 +47,13 @@ class Threads(ThreadPoolExecutor):
         return self.submitted[-1]
 
     def await_cancelled(self, count: int) -> None:
-        wait_until(lambda: sum(future.cancelled() for future in self.submitted) >= count, "they are cancelled")
+        wait_until(
+            lambda: sum(future.cancelled() for future in self.submitted) >= count, f"{count} calls are cancelled"
+        )
 
 
 class Queue:
-    """Keeps what was sent."""
+    """Records the sent messages."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[list[str], str, int]] = []
@@ -98,7 +100,7 @@ def test_only_unfinished_tasks_are_requeued(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue, error: Exception
 ) -> None:
     chunks = chunks_of()
-    chunks.begin_shutdown()  # it need not pause
+    chunks.hurry()  # without a pause
     work.errors = {"b": error}
 
     chunks.run(["b"], at=7)
@@ -109,7 +111,7 @@ def test_only_unfinished_tasks_are_requeued(
 def test_an_error_in_one_task_does_not_affect_others(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue
 ) -> None:
-    work.errors = {"b": ValueError("a fault of ours")}
+    work.errors = {"b": ValueError("internal error")}
 
     chunks_of().run(["a", "b", "c"], at=7)
 

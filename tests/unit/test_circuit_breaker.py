@@ -1,23 +1,9 @@
-"""The circuit breaker: whoever asks a server that is silent asks alone."""
+"""The circuit breaker: one caller at a time probes a server that does not respond."""
 
 import pytest
 
 from common.circuit_breaker import PAUSE_S, CircuitBreaker
-
-
-class Clock:
-    """A clock that stands."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from support.clocks import Clock
 
 
 @pytest.fixture

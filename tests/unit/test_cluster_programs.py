@@ -1,4 +1,4 @@
-"""What a cluster is made of: what is missing is named, and KEDA's source is cut where it should be."""
+"""Programs of the test cluster: missing ones are named, and KEDA's source is reduced to its Redis scalers."""
 
 from pathlib import Path
 

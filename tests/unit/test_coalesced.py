@@ -1,4 +1,4 @@
-"""Refreshes are shared: many who wait for one do not cost many."""
+"""Coalesced calls: concurrent callers share one run."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ def test_callers_during_a_run_share_the_next() -> None:
         for done in rest:
             done.result()
 
-    # Two, and some more for callers that were slow on their way.
+    # Two, and some more for callers that were slow to arrive.
     assert 2 <= len(runs) < 10
 
 
@@ -53,9 +53,9 @@ def test_a_caller_waits_for_a_run_begun_later() -> None:
     def write_and_wait(_: int) -> bool:
         with lock:
             written[0] += 1
-            mine = written[0]
+            number = written[0]
         coalesced()
-        return seen[0] >= mine
+        return seen[0] >= number
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(write_and_wait, range(2_000)))

@@ -1,13 +1,13 @@
-"""The compute slot: one picture at a time, and an end to a process stuck in one."""
+"""The compute slot: one image at a time, and a kernel timer that ends a stuck process."""
 
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import CompletedProcess
 from threading import Lock
 from time import sleep
 
 from common.images.compute import ComputeSlot
+from support.commands import run_python
 
 STUCK = """
 import signal
@@ -16,13 +16,12 @@ slot = ComputeSlot(timeout_s={timeout_s})
 with slot.hold(), slot.alarm():
     while {stuck}:
         pass
-print("through", signal.getitimer(signal.ITIMER_REAL)[0])
+print("finished", signal.getitimer(signal.ITIMER_REAL)[0])
 """
 
 
-def run(*, timeout_s: float, stuck: bool) -> subprocess.CompletedProcess[str]:
-    code = STUCK.format(timeout_s=timeout_s, stuck=stuck)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+def run(*, timeout_s: float, stuck: bool) -> "CompletedProcess[str]":
+    return run_python("-c", STUCK.format(timeout_s=timeout_s, stuck=stuck))
 
 
 def test_one_thread_at_a_time_holds_the_slot() -> None:
@@ -53,4 +52,4 @@ def test_the_kernel_ends_a_stuck_process() -> None:
 def test_a_finished_computation_clears_its_alarm() -> None:
     ended = run(timeout_s=30, stuck=False)
 
-    assert (ended.returncode, ended.stdout) == (0, "through 0.0\n")
+    assert (ended.returncode, ended.stdout) == (0, "finished 0.0\n")

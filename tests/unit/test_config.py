@@ -1,4 +1,4 @@
-"""Settings: read once, each by its name, and a wrong one is told by that name."""
+"""Settings: their defaults, formats and errors."""
 
 from dataclasses import fields
 
@@ -20,7 +20,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 
 def test_an_api_without_keys_listens_on_loopback_by_default() -> None:
     assert Settings.from_env({}).listens_on == "127.0.0.1"
-    assert Settings.from_env({"MATCH_API_KEYS_FILE": "keys.toml"}).listens_on == "0.0.0.0"  # noqa: S104 - a container's
+    assert Settings.from_env({"MATCH_API_KEYS_FILE": "keys.toml"}).listens_on == "0.0.0.0"  # noqa: S104 - the default of a container
     assert Settings.from_env({"MATCH_API_HOST": "::"}).listens_on == "[::]"
 
 
@@ -157,9 +157,9 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_CORS_ORIGINS", "http://[::1]:80"),
         ("MATCH_TRUSTED_PROXIES", "-1"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
-        # Below what a task may take.
+        # Below the maximum duration of a task.
         ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
-        # Below the time after which a dead worker's message comes back by itself.
+        # Below the time after which a dead worker's message is delivered again.
         ("MATCH_SWEEP_AFTER_S", "299"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The docs: every setting and endpoint is in them, as the code has it."""
+"""The docs list every setting and endpoint as the code defines them."""
 
 import re
 from dataclasses import fields
@@ -31,12 +31,12 @@ def shown(value: Any) -> str:
 
 
 def is_shown(parameter: FieldInfo) -> bool:
-    """Tell whether a parameter is one of form or query: headers and parts of the path stand elsewhere."""
+    """Return whether a parameter belongs to form or query; headers and path are documented elsewhere."""
     return not any(isinstance(mark, InHeader | InPath) for mark in parameter.metadata)
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what links may name in a page: its headings as they are written in a URL."""
+    """Return the anchors of a page: its headings in the form that URLs have."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 

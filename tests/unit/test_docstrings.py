@@ -1,4 +1,4 @@
-"""The examples in docstrings: each gives what it says."""
+"""The examples in docstrings are right."""
 
 import doctest
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The table of errors: complete, without unused codes, and the one source of replies, proxy and docs."""
+"""The table of errors: complete, without unused codes, and the source of replies, proxy and docs."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from common.errors import FetchError, ImageError, InputError, MatchError, QueueE
 from common.queue.tasks import RetryRejected
 
 ROOT = Path(__file__).resolve().parents[2]
-# Codes of errors that stop a start, or that a reply has as `internal_error`.
+# Codes of errors that stop a start, or that replies contain as `internal_error`.
 INTERNAL = {"error", "wrong_setting", "queue_error"}
 # Modules whose errors end a task.
 TASK_MODULES = {"pipeline.py", "fetch.py", "connector.py", "addresses.py", "watchdog.py", "formats.py", "decode.py"}

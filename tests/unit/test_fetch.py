@@ -1,4 +1,4 @@
-"""What the fetcher decides before it resolves or connects, and what it then asks for: addresses, URLs, requests."""
+"""The fetcher before it connects: addresses, URLs and the request that it sends."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from common.net.addresses import AllowedTarget, is_public, read_url
 from common.net.fetch import Fetcher
 
 PRIVATE_ADDRESSES = [
-    "0.0.0.0",  # noqa: S104 - refused, not bound
+    "0.0.0.0",  # noqa: S104 - rejected, not bound
     "0.1.2.3",
     "10.0.0.1",
     "10.255.255.255",
@@ -184,13 +184,13 @@ BAD_URLS = {
     "port in full-width digits": "http://images.example:８０/",  # noqa: RUF001 - meant
     "port with a letter": "http://images.example:80a/",
     "empty label": "http://images..example/",
-    "dot alone": "http://./",
+    "only a dot": "http://./",
     "two dots at the end": "http://images.example../",
     "label too long": f"http://{'a' * 64}.example/",
     "name too long": f"http://{'a.' * 127}example/",
     "other label too long": f"http://{'ä' * 64}.example/",
     "IDNA 2003 and 2008 differ": "http://straße.example/",
-    "IDNA 2003 does not know what it is": "http://a\ufe13b.example/",
+    "unassigned in IDNA 2003": "http://a\ufe13b.example/",
     "quote in the host": "http://images'.example/",
     "brackets in the host": "http://images[.example/",
     "brackets around a name": "http://[images.example]/",
@@ -205,7 +205,7 @@ BAD_URLS = {
     "last part too large": "http://1.2.65536/",
     "octal with a 9": "http://1.2.3.09/",
     "name ending in a number": "http://images.example.1/",
-    "hex without digits it knows": "http://images.0xg.0x1/",
+    "invalid hex digits": "http://images.0xg.0x1/",
     "underscored number": "http://1_0.0.0.1/",
     "too long": f"http://images.example/{'a' * 2048}",
     "too long in UTF-8": f"http://images.example/{'ä' * 1020}",
@@ -240,7 +240,7 @@ PORTS = [1, 22, 25, 79, 81, 444, 6379, 8080, 9200, 11211, 65535]
 
 
 class FakeSocket:
-    """A socket that keeps what is sent, and says 404."""
+    """A socket that records what is sent and responds with 404."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -259,7 +259,7 @@ class FakeSocket:
 
 
 def request_for(fetcher: Fetcher, url: str) -> bytes:
-    """Fetch with a wire in place of each connection; return what was sent."""
+    """Fetch with a fake socket for each connection; return the sent bytes."""
     fake = FakeSocket()
 
     def connect(connection: urllib3.connection.HTTPSConnection) -> None:
@@ -279,7 +279,7 @@ def fetcher() -> Iterator[Fetcher]:
         yield fetcher
 
 
-def refusal(fetcher: Fetcher, url: str) -> str | None:
+def error_code(fetcher: Fetcher, url: str) -> str | None:
     try:
         fetcher.validate(url)
     except FetchError as error:
@@ -311,35 +311,35 @@ def test_addresses_special_to_python_are_not_public(
 def test_every_spelling_of_an_internal_address_is_recognized(fetcher: Fetcher, host: str, form: str) -> None:
     expected = "bad_url" if host.startswith("425") else "private_address"
 
-    assert refusal(fetcher, form.format(host)) == expected
+    assert error_code(fetcher, form.format(host)) == expected
 
 
 @pytest.mark.parametrize("address", PRIVATE_ADDRESSES)
 def test_an_internal_address_in_a_url_is_refused(fetcher: Fetcher, address: str) -> None:
     host = f"[{address}]" if ":" in address else address
 
-    assert refusal(fetcher, f"http://{host}/") == "private_address"
+    assert error_code(fetcher, f"http://{host}/") == "private_address"
 
 
 @pytest.mark.parametrize("url", BAD_URLS.values(), ids=BAD_URLS.keys())
 def test_ambiguous_urls_are_rejected(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) == "bad_url"
+    assert error_code(fetcher, url) == "bad_url"
 
 
 @pytest.mark.parametrize("url", SCHEMES)
 def test_only_http_and_https_are_fetched(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) == "forbidden_scheme"
+    assert error_code(fetcher, url) == "forbidden_scheme"
 
 
 @pytest.mark.parametrize("url", USERINFO)
 def test_userinfo_is_rejected(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) == "forbidden_userinfo"
+    assert error_code(fetcher, url) == "forbidden_userinfo"
 
 
 @pytest.mark.parametrize("port", PORTS)
 def test_ports_other_than_80_and_443_are_rejected(fetcher: Fetcher, port: int) -> None:
-    assert refusal(fetcher, f"http://images.example:{port}/") == "forbidden_port"
-    assert refusal(fetcher, f"http://1.1.1.1:{port}/") == "forbidden_port"
+    assert error_code(fetcher, f"http://images.example:{port}/") == "forbidden_port"
+    assert error_code(fetcher, f"http://1.1.1.1:{port}/") == "forbidden_port"
 
 
 @pytest.mark.parametrize(
@@ -361,12 +361,12 @@ def test_ports_other_than_80_and_443_are_rejected(fetcher: Fetcher, port: int) -
         "http://0x01010101/",
         "https://[2606:4700:4700::1111]/",
         "http://127.0.0.1.images.example/",
-        "http://localhost/",  # its addresses are for `fetch` to judge
+        "http://localhost/",  # `fetch` checks its addresses
         f"http://images.example/{'a' * 2000}",
     ],
 )
 def test_an_ordinary_url_is_valid(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) is None
+    assert error_code(fetcher, url) is None
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_an_ordinary_url_is_valid(fetcher: Fetcher, url: str) -> None:
         ("127.0.0.1:9000", "http://127.0.0.1:9000/", None),
         ("127.0.0.1:9000", "http://127.0.0.1/", "private_address"),
         ("127.0.0.1:9000", "http://1.1.1.1:9000/", "forbidden_port"),
-        ("127.0.0.1:9000", "http://images.example:9000/", None),  # its address may turn out to be that one
+        ("127.0.0.1:9000", "http://images.example:9000/", None),  # its address may be the allowed one
         ("127.0.0.1:9000", "http://images.example:9001/", "forbidden_port"),
         ("10.0.0.0/8", "http://10.200.0.1:8080/", None),
         ("[::1]:9000", "http://[::1]:9000/", None),
@@ -396,7 +396,7 @@ def test_an_ordinary_url_is_valid(fetcher: Fetcher, url: str) -> None:
 )
 def test_only_the_named_target_is_allowed(entry: str, url: str, expected: str | None) -> None:
     with Fetcher(max_bytes=1, timeout_s=1, allow=[AllowedTarget.parse(entry)]) as fetcher:
-        assert refusal(fetcher, url) == expected
+        assert error_code(fetcher, url) == expected
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_a_closed_fetcher_raises_its_own_code() -> None:
     assert caught.value.code == "closed"
 
 
-# Pieces that URL parsers are known to read differently, in any order.
+# Pieces that URL parsers are known to read differently.
 ASCII_PIECES = (
     "http https file : / // @ # ? \\ % %2f %40 %00 [ ] ::1 :: ffff: . .. , - _ * ' ; & = | ^ $ ~ { } a A xn--"
 )
@@ -467,11 +467,11 @@ ODD_URLS = st.one_of(
 @example("http://images.example#@127.0.0.1/")
 @example("http://0/")
 def test_no_valid_url_names_an_internal_address(fetcher: Fetcher, url: str) -> None:
-    if refusal(fetcher, url) is not None:
+    if error_code(fetcher, url) is not None:
         return
     host = read_url(url).host
 
-    # The system's own reading of the very text that is resolved: numbers alone, so nothing is asked of the network.
+    # The system's reading of the host, for numeric addresses only: no query is sent.
     with contextlib.suppress(socket.gaierror):
         answers = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
         assert all(is_public(str(sockaddr[0])) for *_, sockaddr in answers)
@@ -487,12 +487,12 @@ def test_other_parsers_read_the_same_host(url: str) -> None:
         target = read_url(url)
     except FetchError:
         return
-    theirs = {urlsplit(url).hostname or ""}
-    with contextlib.suppress(urllib3.exceptions.LocationParseError):  # to refuse is not to read differently
-        theirs.add((urllib3.util.parse_url(url).host or "").strip("[]"))
+    hosts = {urlsplit(url).hostname or ""}
+    with contextlib.suppress(urllib3.exceptions.LocationParseError):  # a rejection is not a different reading
+        hosts.add((urllib3.util.parse_url(url).host or "").strip("[]"))
 
-    # Ours is already folded to ASCII and, for an address, canonical: read theirs the same way before comparing.
-    folded = {addresses.read_ipv6(host) if ":" in host else addresses.read_name(host) for host in theirs}
+    # `target.host` is ASCII and, for an address, canonical: normalize the others before comparing.
+    folded = {addresses.read_ipv6(host) if ":" in host else addresses.read_name(host) for host in hosts}
     assert folded == {target.host}
 
 

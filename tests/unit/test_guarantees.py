@@ -1,4 +1,4 @@
-"""The written guarantees: each line names a test, and every test that they name exists."""
+"""docs/guarantees.md: each row names a test, and every named test exists."""
 
 import re
 from pathlib import Path

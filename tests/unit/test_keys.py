@@ -1,9 +1,7 @@
-"""API keys: a file that holds hashes, read again when it changes, and never fatal once the service runs."""
+"""API keys: a file of hashes that is read again when it changes and is never fatal at run time."""
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,24 +12,8 @@ from api.routes import ENDPOINTS, SUBJECTS
 from api.routes.docs import FILES, endpoints
 from common.config import Settings
 from common.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_by(self) -> None:
-        self.now += CHECK_EVERY_S
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from support.clocks import Clock
+from support.commands import run_python
 
 
 @pytest.fixture
@@ -56,7 +38,7 @@ def test_invalid_keys_are_not_found(file: Path, secret: str) -> None:
 def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> None:
     keyring = Keyring(file, clock=clock)
     file.write_text(table("website", ["read"], "second"))
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
 
     key = keyring.find("second")
 
@@ -66,7 +48,7 @@ def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> Non
 
 
 def test_a_replaced_symbolic_link_is_followed(tmp_path: Path, clock: Clock) -> None:
-    """Kubernetes writes the files of a mounted Secret beside the old ones and moves a link in one step."""
+    """Kubernetes writes a mounted Secret to a new folder and replaces a link atomically."""
     for version, secret in (("one", "first"), ("two", "second")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "keys.toml").write_text(table("a", ["read"], secret))
@@ -77,7 +59,7 @@ def test_a_replaced_symbolic_link_is_followed(tmp_path: Path, clock: Clock) -> N
 
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").rename(tmp_path / "..data")
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
 
     assert keyring.find("second") is not None
     assert keyring.find("first") is None
@@ -91,7 +73,7 @@ def test_an_invalid_file_keeps_the_previous_keys_in_use(
     file.unlink() if broken is None else file.write_bytes(broken)
 
     for _ in range(61):
-        clock.pass_by()
+        clock.now += CHECK_EVERY_S
         assert keyring.find("first") is not None
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
@@ -101,11 +83,11 @@ def test_an_invalid_file_keeps_the_previous_keys_in_use(
 def test_a_repaired_file_is_read(file: Path, clock: Clock) -> None:
     keyring = Keyring(file, clock=clock)
     file.write_text("broken")
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
     assert keyring.find("first") is not None
 
     file.write_text(table("website", ["read"], "second"))
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
 
     assert keyring.find("second") is not None
     assert keyring.find("first") is None
@@ -151,8 +133,7 @@ def test_keys_are_256_random_bits() -> None:
 
 
 def test_command_creates_a_key_and_its_entry(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "api.new_key", "importer", "read", "write"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_python("-m", "api.new_key", "importer", "read", "write")
     (tmp_path / "keys.toml").write_text(done.stdout)
     [secret] = [word for word in done.stderr.split() if word.startswith("match_")]
 
@@ -165,8 +146,7 @@ def test_command_creates_a_key_and_its_entry(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["importer"], ["importer", "root"], ["a b", "read"]])
 def test_command_rejects_other_arguments(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "api.new_key", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_python("-m", "api.new_key", *arguments)
 
     assert done.returncode == 2
     assert done.stderr.startswith("usage:")
@@ -174,7 +154,7 @@ def test_command_rejects_other_arguments(arguments: list[str]) -> None:
 
 
 def test_every_endpoint_has_its_scope() -> None:
-    """What is new has to be put here on purpose."""
+    """A new endpoint requires a new entry here."""
     scopes = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
     assert scopes == {

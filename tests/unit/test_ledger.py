@@ -19,7 +19,7 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
-from support.tasks import accept, enqueue, fail
+from support.tasks import accept, begin, enqueue, fail, task_of
 
 JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
@@ -47,23 +47,20 @@ def leases(fake_redis: Redis) -> Leases:
 def test_a_claim_contains_the_accepted_item(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    claim = ledger.begin(task_id)
+    claim = begin(ledger, task_id)
 
-    assert claim is not None
     assert (claim.filepath, claim.url, claim.upload_id, claim.metadata) == (JOB.filepath, JOB.url, None, JOB.metadata)
 
 
 def test_a_task_keeps_its_request_and_trace(ledger: Ledger) -> None:
     context = RequestContext(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    [accepted] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE, context=context)
+    [accepted] = enqueue(ledger, [JOB], context=context)
 
-    claim = ledger.begin(accepted.id)
+    claim = begin(ledger, accepted.id)
 
-    assert claim is not None
     assert claim.context == context
     ledger.finish([TaskResult(task_id=accepted.id, state=State.SUCCEEDED)])
-    task = ledger.task(accepted.id)
-    assert task is not None
+    task = task_of(ledger, accepted.id)
     assert accepted.request_id == task.request_id == "r-1"
 
 
@@ -84,7 +81,7 @@ def test_ended_tasks_are_counted_by_state_and_code(fake_redis: Redis, ledger: Le
 
 
 def test_sequence_numbers_rise_from_request_to_request(ledger: Ledger, sequence: SequenceNumbers) -> None:
-    accepted = enqueue(ledger, [JOB, JOB, JOB], queue=SINGLE_QUEUE)
+    accepted = enqueue(ledger, [JOB, JOB, JOB])
 
     seqs = [task.seq for task in accepted] + [sequence.next(), sequence.next()]
 
@@ -115,8 +112,7 @@ def test_begun_tasks_are_running_and_count_attempts(ledger: Ledger) -> None:
     ledger.begin(task_id)
     ledger.begin(task_id)
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert (task.state, task.attempts) == (State.RUNNING, 2)
     assert task.started is not None
     assert task.finished is None
@@ -136,8 +132,7 @@ def test_the_first_result_of_a_task_is_kept(ledger: Ledger) -> None:
 
     ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert task.state is State.CANCELLED
 
 
@@ -147,8 +142,7 @@ def test_success_of_another_delivery_replaces_a_failure(fake_redis: Redis, ledge
 
     ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert (task.state, task.code, task.error) == (State.SUCCEEDED, None, None)
     assert fake_redis.zcard(FAILED) == 0
 
@@ -156,11 +150,10 @@ def test_success_of_another_delivery_replaces_a_failure(fake_redis: Redis, ledge
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="a page of text")])
 
-    task = ledger.task(task_id)
-    assert task is not None
-    assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "it is a page of text")
+    task = task_of(ledger, task_id)
+    assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "a page of text")
 
 
 def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: Ledger) -> None:
@@ -236,8 +229,7 @@ def test_a_released_task_is_pending_again(ledger: Ledger) -> None:
 
     ledger.give_back(task_id)
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert (task.state, task.started, task.attempts) == (State.PENDING, None, 1)
 
 
@@ -247,7 +239,7 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
 
 
 def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
-    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [JOB])
     ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
     touched = stale_tasks.touch(
@@ -259,7 +251,7 @@ def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: St
 
 
 def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
-    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [JOB])
     tasks = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
@@ -275,10 +267,9 @@ def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Led
 
     [outcome] = ledger.retry([task.id])
 
-    again = ledger.task(task.id)
+    again = task_of(ledger, task.id)
     assert isinstance(outcome, QueuedTask)
     assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
-    assert again is not None
     assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
     assert fake_redis.ttl(TASK + task.id) == -1
     assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
@@ -374,8 +365,7 @@ def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
 
     fail(ledger, task_id, code="image_ends_worker")
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert task.code == "decoder_crashed"
 
 

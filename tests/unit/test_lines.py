@@ -1,4 +1,4 @@
-"""Lines of a body: whole, numbered, never held beyond their bound."""
+"""Lines of a body: whole, numbered and limited in length."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""The log: one line an event, with what it is about, and no secret whatever somebody logs."""
+"""The log: one line per event, with its context and without secrets."""
 
 import io
 import json
@@ -31,7 +31,7 @@ SECRETS = Settings(
 
 @pytest.fixture(autouse=True)
 def no_bound_fields() -> None:
-    """Remove the fields and the trace of other tests' requests, whose replies were never closed."""
+    """Remove fields and trace of earlier requests, whose replies were never closed."""
     structlog.contextvars.clear_contextvars()
     attach(Context())
 

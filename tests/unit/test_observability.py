@@ -1,4 +1,4 @@
-"""Dashboard and alert rules: they ask for what the service exposes, and each alert has its section in the guide."""
+"""Dashboard and alert rules: their queries fit the exposed metrics, and the guide describes each alert."""
 
 import json
 import re
@@ -21,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
@@ -41,14 +40,14 @@ RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-# What Prometheus adds of itself to whatever it scrapes, and what a Kubernetes scrape does.
+# Labels that Prometheus and the Kubernetes configuration add to each sample.
 SCRAPED_WITH = {"job", "instance", "namespace"}
-# Grafana puts these in.
+# Grafana replaces these.
 VARIABLES = {"$__rate_interval": "5m", "$namespace": "a|b"}
 
 
 def queries() -> dict[str, str]:
-    """Return every query by where it stands."""
+    """Return every query by the name of its rule or panel."""
     queries_by_name = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
     for panel in PANELS:
         for target in panel["targets"]:
@@ -92,8 +91,8 @@ def grouped_by(query: str) -> set[str]:
     return labels
 
 
-class Well:
-    """What a store says of itself that is well."""
+class HealthyStore:
+    """A healthy store."""
 
     def health(self) -> Health:
         return Health(reads=True, writes=True, detail="")
@@ -101,12 +100,12 @@ class Well:
 
 @pytest.fixture(scope="module")
 def exposed() -> Mapping[str, set[str]]:
-    """Every sample that the API and a worker expose once each thing has happened, with its labels."""
+    """Every sample of the API and of a worker, with its labels, once each metric has a value."""
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
-    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")])
     ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
-    api = Metrics(DependencyChecks(cast("Store", Well()), ledger, redis))
+    api = Metrics(DependencyChecks(cast("Store", HealthyStore()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()
     with worker.time_download(), worker.time_decode(), worker.time_write([INVALID_SPAN_CONTEXT]):
@@ -119,7 +118,7 @@ def exposed() -> Mapping[str, set[str]]:
     }
 
 
-# --- what is asked for -------------------------------------------------------
+# --- queries -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
@@ -236,11 +235,11 @@ def test_example_configurations_scrape_api_and_workers(path: Path) -> None:
 
 
 def differences(original: Any, known: Any, path: str = "") -> Iterator[str]:
-    """Tell what of ours is not in what is known, or differs there."""
+    """Yield the paths of fields that Grafana's model drops or changes."""
     if isinstance(original, dict):
         for name, value in original.items():
             if not isinstance(known, dict) or name not in known:
-                # What is not set is left out.
+                # Fields without a value are omitted.
                 if value is not None:
                     yield f"{path}/{name}"
             else:
@@ -249,7 +248,7 @@ def differences(original: Any, known: Any, path: str = "") -> Iterator[str]:
         for number, (one, other) in enumerate(zip(original, known, strict=True)):
             yield from differences(one, other, f"{path}/{number}")
     elif original != known:
-        yield f"{path}: {original!r} became {known!r}"
+        yield f"{path}: {original!r} is read as {known!r}"
 
 
 def test_grafana_knows_every_field_of_the_dashboard() -> None:

@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and shown by a page whose parts are the published ones."""
+"""The API's description is valid and complete; the files of its page are the published ones."""
 
 import base64
 import hashlib

@@ -15,7 +15,7 @@ every_orientation = pytest.mark.parametrize("name", ORIENTATIONS)
 
 
 def turned(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    """Do to pixels what an orientation's name says."""
+    """Return the pixels in the orientation of this name."""
     if "mirrored" in name:
         pixels = pixels[:, ::-1]
     quarters = next((degrees // 90 for degrees in (90, 180, 270) if name.endswith(f"rotated_{degrees}")), 0)

@@ -1,4 +1,4 @@
-"""The pipeline: one task from its job to its record, or to the reason of its failure."""
+"""The pipeline: one task, from its item to its record or its failure."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,13 +17,12 @@ from common.images.signature import sign
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE, RequestContext
+from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
 from support.images import gradient
-from support.tasks import accept as accept_all
 from support.tasks import enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
@@ -31,10 +30,11 @@ from workers.pipeline import MAX_CRASHES, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
+IMAGE = gradient(size=(60, 40))
 
 
 class Web:
-    """Answers with what was put there, else as a server without that page."""
+    """A fetcher that returns the bytes in `pages`, else fails as with a 404."""
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
@@ -69,13 +69,12 @@ def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: 
 
 
 @pytest.fixture
-def image_bytes() -> bytes:
-    return gradient(size=(60, 40))
-
-
-@pytest.fixture
 def accept(ledger: Ledger) -> Callable[..., str]:
-    return lambda **source: accept_all(ledger, "cat.png", **source)[0]
+    def accept(filepath: str = "cat.png", **source: Any) -> str:
+        [task] = enqueue(ledger, [AddItem(filepath=filepath, **source)])
+        return task.id
+
+    return accept
 
 
 @pytest.fixture
@@ -84,22 +83,20 @@ def ended(ledger: Ledger) -> Callable[[str], Task]:
 
 
 def test_an_upload_becomes_a_record(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(image_bytes), metadata={"kind": "cat"})
+    task_id = accept(upload_id=uploads.put(IMAGE), metadata={"kind": "cat"})
 
     pipeline.run(task_id)
 
     record = memory_store.records(["cat.png"])["cat.png"]
     assert (record.width, record.height, record.metadata, record.seq) == (60, 40, {"kind": "cat"}, ended(task_id).seq)
-    assert (record.signatures[0] == sign(decode(image_bytes).pixels)).all()
+    assert (record.signatures[0] == sign(decode(IMAGE).pixels)).all()
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_url_becomes_a_record(
-    pipeline: Pipeline, web: Web, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
-) -> None:
-    web.pages[URL] = image_bytes
+def test_a_url_becomes_a_record(pipeline: Pipeline, web: Web, memory_store: Any, accept: Any, ended: Any) -> None:
+    web.pages[URL] = IMAGE
     task_id = accept(url=URL)
 
     pipeline.run(task_id)
@@ -129,9 +126,9 @@ def test_invalid_image_bytes_fail_with_a_reason(
 
 
 def test_a_failed_request_supersedes_nothing(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any
 ) -> None:
-    good, bad = accept(upload_id=uploads.put(image_bytes)), accept(upload_id=uploads.put(b"no picture"))
+    good, bad = accept(upload_id=uploads.put(IMAGE)), accept(upload_id=uploads.put(b"not an image"))
 
     pipeline.run(bad)
     pipeline.run(good)
@@ -147,10 +144,8 @@ def test_a_lost_upload_fails_its_task(pipeline: Pipeline, accept: Any, ended: An
     assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "upload_lost")
 
 
-def test_a_closed_task_is_not_run_again(
-    pipeline: Pipeline, memory_store: Any, web: Web, image_bytes: bytes, accept: Any
-) -> None:
-    web.pages[URL] = image_bytes
+def test_a_closed_task_is_not_run_again(pipeline: Pipeline, memory_store: Any, web: Web, accept: Any) -> None:
+    web.pages[URL] = IMAGE
     task_id = accept(url=URL)
     pipeline.run(task_id)
 
@@ -160,23 +155,23 @@ def test_a_closed_task_is_not_run_again(
 
 
 def test_a_store_outage_keeps_task_and_upload(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     memory_store.away = True
-    upload = uploads.put(image_bytes)
+    upload = uploads.put(IMAGE)
     task_id = accept(upload_id=upload)
 
     with pytest.raises(StoreUnavailable):
         pipeline.run(task_id)
 
     assert ended(task_id).state is State.PENDING
-    assert uploads.get(upload) == image_bytes
+    assert uploads.get(upload) == IMAGE
 
 
 def test_a_store_outage_counts_no_decode_attempt(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, image_bytes: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(image_bytes))
+    task_id = accept(upload_id=uploads.put(IMAGE))
     memory_store.away = True
     for _ in range(MAX_CRASHES + 2):
         with pytest.raises(StoreUnavailable):
@@ -188,10 +183,8 @@ def test_a_store_outage_counts_no_decode_attempt(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_poison_image_is_not_decoded_again(
-    pipeline: Pipeline, uploads: Uploads, image_bytes: bytes, accept: Any, ended: Any
-) -> None:
-    task_id = accept(upload_id=uploads.put(image_bytes))
+def test_a_poison_image_is_not_decoded_again(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
+    task_id = accept(upload_id=uploads.put(IMAGE))
     for _ in range(MAX_CRASHES):
         pipeline.decode_attempts.start(task_id)
 
@@ -220,8 +213,8 @@ def counted(pipeline: Pipeline) -> set[str]:
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 
-def test_results_are_counted_by_state_and_code(pipeline: Pipeline, web: Web, image_bytes: bytes, accept: Any) -> None:
-    web.pages[URL] = image_bytes
+def test_results_are_counted_by_state_and_code(pipeline: Pipeline, web: Web, accept: Any) -> None:
+    web.pages[URL] = IMAGE
     good, bad = accept(url=URL), accept(url="http://example.org/gone.png")
 
     pipeline.run(good)
@@ -236,8 +229,8 @@ def test_results_are_counted_by_state_and_code(pipeline: Pipeline, web: Web, ima
     }
 
 
-def test_a_task_to_be_redelivered_is_not_counted(pipeline: Pipeline, web: Web, image_bytes: bytes, accept: Any) -> None:
-    web.pages[URL] = image_bytes
+def test_a_task_to_be_redelivered_is_not_counted(pipeline: Pipeline, web: Web, accept: Any) -> None:
+    web.pages[URL] = IMAGE
     task_id = accept(url=URL)
     memory_store = pipeline.writer._store
     memory_store.away = True  # type: ignore[attr-defined]
@@ -249,11 +242,11 @@ def test_a_task_to_be_redelivered_is_not_counted(pipeline: Pipeline, web: Web, i
 
 
 def test_only_failures_are_logged(
-    pipeline: Pipeline, web: Web, image_bytes: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, web: Web, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    web.pages[URL] = image_bytes
+    web.pages[URL] = IMAGE
     jobs = [AddItem(filepath="good", url=URL), AddItem(filepath="bad", url="http://example.org/gone.png?token=geheim")]
-    good, bad = enqueue(ledger, jobs, queue=SINGLE_QUEUE, context=RequestContext(request_id="r-1"))
+    good, bad = enqueue(ledger, jobs, context=RequestContext(request_id="r-1"))
     caplog.set_level("INFO")
     caplog.handler.setFormatter(formatter(Settings()))
 

@@ -23,19 +23,14 @@ JOB = AddItem(filepath="a", url="http://example.org/a.jpg")
 
 @pytest.fixture
 def accept(ledger: Ledger) -> Callable[[int], list[str]]:
-    return lambda count: [task.id for task in enqueue(ledger, [JOB] * count, queue=SINGLE_QUEUE)]
+    return lambda count: [task.id for task in enqueue(ledger, [JOB] * count)]
 
 
 def test_empty_redis_has_no_counts(fake_redis: Redis) -> None:
     stats = read_stats(fake_redis)
 
     assert (stats.open, stats.in_flight, stats.failed, stats.workers, stats.oldest_age_s, stats.ended) == (
-        0,
-        0,
-        0,
-        0,
-        0.0,
-        {},
+        *(0, 0, 0, 0, 0.0, {}),
     )
     assert (stats.callbacks, stats.oldest_callback_age_s) == (dict.fromkeys(CallbackState, 0), 0.0)
     assert set(stats.queues.values()) == {0}

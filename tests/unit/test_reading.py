@@ -1,4 +1,4 @@
-"""Requests as types: every wrong parameter is an error that names its field."""
+"""Requests as types: every invalid parameter is an error that names its field."""
 
 import io
 import json
@@ -53,13 +53,13 @@ class One(Parameters):
 
 
 class Many(Parameters):
-    """Filepaths by number."""
+    """Indexed filepaths."""
 
     filepaths: Annotated[dict[int, Filepath], Indexed(5)]
 
 
 class Named(Parameters):
-    """One that must be there, one that stands in the path."""
+    """A required parameter and one of the path."""
 
     id: Annotated[str, InPath()] = ""
     filepath: Filepath
@@ -292,22 +292,19 @@ def test_a_boolean_is_read_in_any_case(read: Read, text: str, *, value: bool) ->
     assert read({"all_orientations": text}).all_orientations is value
 
 
-@pytest.mark.parametrize("text", ["", "yes", "2", "tru", "on", "t r u e"])
-def test_any_other_boolean_names_its_field(read: Read, text: str) -> None:
-    with pytest.raises(InputError, match="all_orientations must be"):
-        read({"all_orientations": text})
+INVALID = {
+    "all_orientations must be": ["", "yes", "2", "tru", "on", "t r u e"],
+    "offset must be a whole number from 0 to 10": [
+        *("", "abc", "-1", "1.5", "11", "1e1", "٣", "9" * 5000, "0x1", " 1", "1_0"),
+    ],
+    "min_score must be a number from 0 to 100": ["", "abc", "-0.1", "100.1", "nan", "inf"],
+}
 
 
-@pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "11", "1e1", "٣", "9" * 5000, "0x1", " 1", "1_0"])
-def test_a_wrong_whole_number_names_its_field_and_its_bounds(read: Read, text: str) -> None:
-    with pytest.raises(InputError, match="offset must be a whole number from 0 to 10"):
-        read({"offset": text})
-
-
-@pytest.mark.parametrize("text", ["", "abc", "-0.1", "100.1", "nan", "inf"])
-def test_a_wrong_number_names_its_field_and_its_bounds(read: Read, text: str) -> None:
-    with pytest.raises(InputError, match="min_score must be a number from 0 to 100"):
-        read({"min_score": text})
+@pytest.mark.parametrize(("error", "text"), [(error, text) for error, texts in INVALID.items() for text in texts])
+def test_errors_name_field_and_accepted_values(read: Read, error: str, text: str) -> None:
+    with pytest.raises(InputError, match=error):
+        read({error.partition(" ")[0]: text})
 
 
 def test_a_bound_may_be_a_setting(read: Read) -> None:
@@ -317,26 +314,21 @@ def test_a_bound_may_be_a_setting(read: Read) -> None:
         read({"wait": "30.5"})
 
 
-def test_a_word_that_is_none_of_those_known_is_told_them(read: Read) -> None:
-    with pytest.raises(InputError, match="order must be one of up, down"):
-        read({"order": "sideways"})
-
-
 def test_a_cursor_of_a_reply_is_accepted(read: Read) -> None:
     assert read({"cursor": cursor("list", "17")}).cursor == "17"
     assert read({"cursor": ""}).cursor == ""
 
 
 @pytest.mark.parametrize(
-    "given",
+    "text",
     [
         *("17", "x", cursor("list", "17")[:-4], cursor("list", "17").swapcase(), cursor("tasks", "17"), "\u732b"),
-        *(cursor("list", ""), cursor("list", "no place")),
+        *(cursor("list", ""), cursor("list", "not a number")),
     ],
 )
-def test_a_damaged_or_unknown_cursor_is_rejected(read: Read, given: str) -> None:
+def test_a_damaged_or_unknown_cursor_is_rejected(read: Read, text: str) -> None:
     with pytest.raises(InputError, match="cursor must be empty or the cursor of a previous reply"):
-        read({"cursor": given})
+        read({"cursor": text})
 
 
 def test_filters_have_arbitrary_keys(read: Read) -> None:
@@ -409,5 +401,5 @@ def test_errors_shorten_long_names(read: Read) -> None:
         read({f"filter[{'x' * 400_000}]": file(b"y")})
 
     assert len(unknown.value.field or "") == len(wrong.value.field or "") == 80
-    # Beside it stands what the endpoint takes.
+    # The rest of the message lists the endpoint's parameters.
     assert len(str(unknown.value)) < 300

@@ -1,4 +1,4 @@
-"""How we talk to Redis."""
+"""The client of Redis."""
 
 import pytest
 
@@ -11,6 +11,6 @@ def test_every_thread_can_have_a_connection(url: str) -> None:
 
     client = connect(url)
 
-    # A worker has as many again for messages of many tasks.
+    # A worker has a second pool of threads for messages of many tasks.
     assert client.connection_pool.max_connections > 2 * most_threads
     client.close()

@@ -1,13 +1,12 @@
-"""Names in Redis: this version reads what earlier versions wrote."""
+"""Names in Redis: this version reads the data of earlier versions."""
 
 from redis import Redis
 
 from common.queue import keys
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
-from support.tasks import enqueue
+from support.tasks import begin, enqueue
 
 PERSISTED = {
     "match:task:",
@@ -48,9 +47,8 @@ def test_key_names_are_unchanged() -> None:
 
 def test_task_fields_are_unchanged(fake_redis: Redis, ledger: Ledger) -> None:
     job = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": "cat"})
-    [task] = enqueue(ledger, [job], queue=SINGLE_QUEUE)
-    claim = ledger.begin(task.id)
-    assert claim is not None
+    [task] = enqueue(ledger, [job])
+    claim = begin(ledger, task.id)
 
     ledger.finish([claim.result(State.FAILED, code="timeout", error="too slow")])
 

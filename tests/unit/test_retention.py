@@ -1,4 +1,4 @@
-"""Retention: what is kept of ended tasks is bounded by time and by space."""
+"""Retention: data of ended tasks is limited by age and by size."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ from redis import Redis
 
 from common.queue.failures import Failures
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import FAILED
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
@@ -28,7 +27,7 @@ def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Upl
 
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
     upload_id = uploads.put(b"bytes")
-    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
     ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="x", error="y")])
     redis.zadd(FAILED, {task.id: at})
     return upload_id
@@ -67,7 +66,7 @@ def test_uploads_of_open_tasks_are_never_evicted(
     ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
 ) -> None:
     upload_id = uploads.put(b"bytes")
-    enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)], queue=SINGLE_QUEUE)
+    enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
     room.nearly_full = True
 
     retention.evict_uploads()

@@ -1,4 +1,4 @@
-"""The scan in memory against brute force, while rows come and go."""
+"""The scan in memory compared with brute force, while rows are added and removed."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Lua scripts: keys and arguments go to where the script names them, and nothing is left out."""
+"""Lua scripts: each key and argument reaches the name that the script declares."""
 
 import re
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_a_file_is_included_once(tmp_path: Path) -> None:
 def test_key_names_stay_out_of_the_scripts() -> None:
     files = [path.stem for path in FILES if re.search(r"['\"]match:", path.read_text())]
 
-    # Its key is that of no value.
+    # The script declares a key that has no value.
     assert files == ["allow_oom"]
 
 

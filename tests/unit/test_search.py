@@ -1,4 +1,4 @@
-"""Search and compare, against a store in memory."""
+"""Search and compare with a store in memory."""
 
 import math
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def query() -> Signature:
 
 
 def away(signature: Signature, least: float) -> Signature:
-    """Return the first signature on the way to the opposite one that is at least so far."""
+    """Return a signature at a distance of `least` or slightly more, by inverting the first values."""
     for count in range(LENGTH):
         changed = np.concatenate([-signature[:count], signature[count:]])
         if distance(signature, changed) >= least:
@@ -40,7 +40,7 @@ def away(signature: Signature, least: float) -> Signature:
 
 
 def just_nearer(signature: Signature, limit: float) -> Signature:
-    """Return the last signature on that way that is nearer than `limit`."""
+    """Return the farthest of these signatures that is nearer than `limit`."""
     near = [np.concatenate([-signature[:count], signature[count:]]) for count in range(LENGTH)]
     return [changed for changed in near if distance(signature, changed) < limit][-1]
 

@@ -1,4 +1,4 @@
-"""The URL of a Redis behind Sentinels: read once, told to redis-py and to kombu."""
+"""The URL of a Redis behind Sentinels, as redis-py and kombu get it."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_a_url_names_sentinels_service_and_login() -> None:
         service="main",
         db=1,
         username="me",
-        password="s@fe",  # noqa: S106 - nobody's
+        password="s@fe",  # noqa: S106 - a password of no server
         sentinel_password="other",  # noqa: S106 - the same
     )
 

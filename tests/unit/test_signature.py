@@ -1,4 +1,4 @@
-"""The signature: image-match's, value for value, and its distance."""
+"""The signature and its distance, which equal image-match's."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ shapes = st.tuples(st.integers(1, 130), st.integers(1, 130))
 
 @st.composite
 def noise(draw: st.DrawFn) -> NDArray[np.uint8]:
-    """Noise, coarse enough to survive averaging, at times with flat borders; ties of grey never happen in it."""
+    """Return coarse noise, which survives averaging, sometimes with flat borders; no two greys are equal."""
     height, width = draw(shapes)
     grain, border = draw(st.integers(1, 12)), draw(st.integers(0, 20))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))

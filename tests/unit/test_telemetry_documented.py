@@ -1,4 +1,4 @@
-"""docs/observability.md lists every metric and every log field, and no other."""
+"""docs/observability.md lists exactly the metrics and the log fields."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ from common.telemetry.logs import FIELDS
 from workers.instrumentation import Instrumentation
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()
-# What each bucket of a histogram is labelled with.
+# The label of a histogram's buckets.
 BUCKET = "le"
 
 

@@ -1,4 +1,4 @@
-"""Webhooks' signatures: as Standard Webhooks has them, and secrets that are none are refused without being told."""
+"""Signatures of webhooks by Standard Webhooks; errors for invalid secrets do not contain them."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ def test_each_secret_signs_the_body() -> None:
     assert [base64.b64decode(one.removeprefix("v1,")) for one in (first, second)] == own
 
 
-@pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "whsec_" + "A" * 200, "whsec_not base64 at all, so to say", ","])
+@pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "whsec_" + "A" * 200, "whsec_not base64 at all", ","])
 def test_invalid_secrets_are_rejected_without_being_quoted(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({"MATCH_WEBHOOK_SECRET": text})

@@ -1,4 +1,4 @@
-"""Deliverers: what the outbox has is sent signed, again until it is taken, and nobody waits for one that hangs."""
+"""Deliverers: callbacks are signed, repeated until accepted, and not delayed by a receiver that hangs."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from common.queue.jobs import RequestContext
 from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
-from support.tasks import enqueue
+from support.tasks import enqueue, task_of
 from support.waiting import wait_until
 from workers.webhooks import Deliverer
 
@@ -29,7 +29,7 @@ HANGS = "https://hangs.example.org:443/"
 
 
 class Receivers:
-    """Answers with the statuses that were put there, the last one for ever; an error is no answer."""
+    """Responds with `answers` in turn and then repeats the last one; an error means no response."""
 
     def __init__(self) -> None:
         self.answers: list[int | FetchError] = [200]
@@ -66,13 +66,13 @@ def deliverer(fake_redis: Redis, receivers: Receivers) -> Iterator[Deliverer]:
 
 @pytest.fixture
 def end(ledger: Ledger) -> Callable[..., str]:
-    """End a task, and return its id."""
+    """Return a function that finishes a task and returns its id."""
 
-    def end(url: str = URL, **closing: Any) -> str:
+    def end(url: str = URL, **result: Any) -> str:
         item = AddItem(filepath="ä cat.jpg", url="http://example.org/a")
         [task] = enqueue(ledger, [item], context=RequestContext(callback_url=url))
         ledger.begin(task.id)
-        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **closing})])
+        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **result})])
         return task.id
 
     return end
@@ -87,12 +87,11 @@ def let_time_pass(redis: Redis) -> None:
 
 def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> Callback:
     def callback() -> Callback | None:
-        task = ledger.task(task_id)
-        assert task is not None
-        assert task.callback is not None
-        return task.callback if fits(task.callback) else None
+        current = task_of(ledger, task_id).callback
+        assert current is not None
+        return current if fits(current) else None
 
-    reached = wait_until(callback, "the callback gets so far")
+    reached = wait_until(callback, "the callback reaches this state")
     assert reached is not None
     return reached
 

@@ -1,4 +1,4 @@
-"""What both doors share is given back whole."""
+"""The dependencies of both services are closed together."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from common.wiring import build_dependencies
 
 
 class BrokenStore(SqliteStore):
-    """A store whose end breaks."""
+    """A store that fails to close."""
 
     def close(self) -> None:
         raise StoreError("it broke")

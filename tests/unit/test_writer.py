@@ -1,4 +1,4 @@
-"""The writer: many tasks in one write, each with its own outcome."""
+"""The writer: many tasks in one write, each with its own result."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,14 +11,13 @@ from redis import Redis
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
 from support import records
-from support.tasks import enqueue
+from support.tasks import begin, enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
@@ -51,20 +50,12 @@ def record(claim: Claim) -> Record:
 @pytest.fixture
 def claims(ledger: Ledger) -> list[Claim]:
     jobs = [AddItem(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
-    tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
-    claims = [ledger.begin(task.id) for task in tasks]
-    return [claim for claim in claims if claim is not None]
+    return [begin(ledger, task.id) for task in enqueue(ledger, jobs)]
 
 
 def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
     with ThreadPoolExecutor(len(claims)) as pool:
         return [pool.submit(writer.write, claim, record(claim)) for claim in claims]
-
-
-def state(ledger: Ledger, claim: Claim) -> State:
-    task = ledger.task(claim.task_id)
-    assert task is not None
-    return task.state
 
 
 def test_tasks_that_arrive_together_share_a_write(
@@ -83,7 +74,7 @@ def test_a_write_returns_after_the_ledger_has_confirmed(
 ) -> None:
     start().write(claims[0], record(claims[0]))
 
-    assert state(ledger, claims[0]) is State.SUCCEEDED
+    assert task_of(ledger, claims[0].task_id).state is State.SUCCEEDED
 
 
 def test_a_rejected_record_does_not_fail_the_others(
@@ -94,8 +85,7 @@ def test_a_rejected_record_does_not_fail_the_others(
     states = [outcome.result() for outcome in write_all(start(), claims[:3])]
 
     assert states == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
-    failed = ledger.task(claims[1].task_id)
-    assert failed is not None
+    failed = task_of(ledger, claims[1].task_id)
     assert (failed.code, failed.error) == ("store_error", "immense term")
 
 
@@ -119,15 +109,13 @@ def test_a_failed_bulk_is_written_record_by_record(
 
 def test_an_older_request_is_superseded(start: Callable[..., Writer], ledger: Ledger) -> None:
     job = AddItem(filepath="same.jpg", url="http://example.org")
-    older, newer = (ledger.begin(task.id) for task in enqueue(ledger, [job, job], queue=SINGLE_QUEUE))
-    assert older is not None
-    assert newer is not None
+    older, newer = (begin(ledger, task.id) for task in enqueue(ledger, [job, job]))
     writer = start()
 
     states = [writer.write(newer, record(newer)), writer.write(older, record(older))]
 
     assert states == [State.SUCCEEDED, State.SUPERSEDED]
-    assert state(ledger, older) is State.SUPERSEDED
+    assert task_of(ledger, older.task_id).state is State.SUPERSEDED
 
 
 def test_records_wait_for_a_store_that_is_away(
@@ -155,7 +143,7 @@ def test_a_retryable_write_is_repeated(
 
 
 class Pauses(Event):
-    """An event for which nobody waits; it keeps how long they would have."""
+    """An event whose `wait` returns at once and records the time-out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +191,7 @@ def test_a_task_stays_open_while_the_store_is_unavailable(
     with pytest.raises(StoreUnavailable):
         start(hold_s=0.0).write(claims[0], record(claims[0]))
 
-    assert state(ledger, claims[0]) is State.RUNNING
+    assert task_of(ledger, claims[0].task_id).state is State.RUNNING
 
 
 def test_a_stopping_process_does_not_wait_for_the_store(
@@ -247,8 +235,8 @@ def test_failed_tasks_keep_their_uploads_for_a_while(
     kept = [uploads.put(b"a"), uploads.put(b"b")]
     for upload in kept:
         uploads.keep(upload)
-    tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept], queue=SINGLE_QUEUE)
-    stored, failed = (claim for task in tasks if (claim := ledger.begin(task.id)))
+    tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept])
+    stored, failed = (begin(ledger, task.id) for task in tasks)
 
     finisher.finish([stored.result(State.SUCCEEDED), failed.result(State.FAILED, code="x", error="y")])
 

@@ -1,4 +1,4 @@
-"""Pictures, changed in a few places: each ends in a signature or in an error of ours, within its bounds."""
+"""Images with a few changed bytes: each has a signature or raises an ImageError, within the limits."""
 
 import os
 from collections.abc import Callable
@@ -21,11 +21,11 @@ Fuzz = Callable[..., None]
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("MATCH_TEST_DATA", ROOT.parent / "shared" / "data"))
-# Small ones, so that a few bytes are a good part of them, and all can be decoded in milliseconds.
+# Low limits: a change of a few bytes matters in a small image, and each is decoded in milliseconds.
 LIMITS = Limits(pixels=1_000_000, jpeg_pixels=4_000_000, draft_px=256)
 MAX_BYTES = 100_000
 SIDE = 48
-# Numbers where formats keep sizes, lengths and counts.
+# Extreme values for the sizes, lengths and counts of image formats.
 ODD = (
     b"\x00",
     b"\xff",
@@ -39,7 +39,7 @@ ODD = (
 
 
 def generated() -> list[bytes]:
-    """Return one picture in every format and mode that Pillow writes and we read."""
+    """Return one image in every format and mode that Pillow writes and Match reads."""
     pillow_heif.register_heif_opener()
     image = Image.open(ROOT / "examples" / "images" / "chelsea.jpg").resize((SIDE, SIDE))
     variants: list[tuple[str, str, dict[str, Any]]] = [
@@ -69,7 +69,7 @@ def written(image: Image.Image, kind: str, mode: str, options: dict[str, Any]) -
 
 @pytest.fixture(scope="module")
 def seeds() -> list[bytes]:
-    """Pictures of every format, and the awkward files and photographs where they are."""
+    """Images of every format, and the files of MATCH_TEST_DATA if they exist."""
     paths = [path for name in ("odd", "photos") for path in sorted((DATA / name).glob("*"))[:80]]
     files = [path.read_bytes() for path in paths if path.stat().st_size < MAX_BYTES]
     return [*generated(), *files]
@@ -77,7 +77,7 @@ def seeds() -> list[bytes]:
 
 @st.composite
 def changed(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
-    """Return a picture with some bytes of it replaced, copied, left out or cut off; mostly in its first part."""
+    """Return an image with some bytes replaced, copied, deleted or cut off, mostly near its start."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 8))):
         at = draw(st.integers(0, min(len(data), 600)) | st.integers(0, len(data)))

@@ -1,4 +1,4 @@
-"""What Elasticsearch answers, read: a part is no answer, and a reason quotes no documents."""
+"""Responses of Elasticsearch: a partial one is an error, and reasons quote no documents."""
 
 import pytest
 
@@ -10,11 +10,11 @@ from common.store.elastic.responses import hits, reason
     ("timed_out", "shards"),
     [
         (False, {"total": 2, "successful": 1, "skipped": 0, "failed": 1}),
-        # So a shard that is nowhere was told for long.
+        # Older versions report a missing shard in this form.
         (False, {"total": 2, "successful": 1, "skipped": 0, "failed": 0}),
         (True, {"total": 2, "successful": 2, "skipped": 0, "failed": 0}),
     ],
-    ids=["a shard failed", "a shard is nowhere", "not in time"],
+    ids=["a shard failed", "a shard is missing", "not in time"],
 )
 def test_a_partial_search_response_is_an_error(
     timed_out: bool,  # noqa: FBT001 - a parameter
