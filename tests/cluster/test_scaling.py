@@ -83,9 +83,7 @@ def wanted(service: Namespace, open_tasks: int) -> int:
     return int(max(spec["minReplicaCount"], min(spec["maxReplicaCount"], many)))
 
 
-def test_workers_follow_what_is_open_and_go_when_it_is_done(
-    service: Namespace, work: Ledger, wait_for: WaitFor
-) -> None:
+def test_workers_scale_with_open_tasks(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
     least, most = wanted(service, 0), wanted(service, 10**9)
     wait_for(lambda: workers(service) == least)
 
@@ -121,7 +119,7 @@ def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work:
     assert stayed == busy
 
 
-def test_workers_stay_as_many_as_they_are_while_redis_is_away(
+def test_workers_are_not_scaled_while_redis_is_unavailable(
     service: Namespace, work: Ledger, queue: RedisServer, wait_for: WaitFor
 ) -> None:
     busy = wanted(service, 2_900)

@@ -120,9 +120,7 @@ def smaller(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "flower"])
-def test_it_runs_as_nobody_special_and_can_write_to_nothing_but_what_it_must(
-    containers: dict[str, Container], name: str
-) -> None:
+def test_unprivileged_containers_write_only_where_they_must(containers: dict[str, Container], name: str) -> None:
     container = containers[name]
 
     user = container.execute("id").stdout.strip()
@@ -214,9 +212,7 @@ def test_the_index_is_prepared_by_the_jobs_command(containers: dict[str, Contain
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (0, ["match prepare: the store is ready"])
 
 
-def test_a_check_of_health_sees_that_its_program_is_not_there(
-    images: dict[str, Image], containers: dict[str, Container]
-) -> None:
+def test_health_checks_fail_without_their_program(images: dict[str, Image], containers: dict[str, Container]) -> None:
     elsewhere = {"api": "PORT=1", "worker": "MATCH_WORKER_METRICS_PORT=1"}
 
     seen = {name: containers[name].execute("env", at, *images[name].healthcheck) for name, at in elsewhere.items()}
