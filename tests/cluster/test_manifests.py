@@ -8,7 +8,7 @@ import pytest
 
 from checks.objects import Object
 from checks.render import SCALERS, Combination, combinations, extras, overlays, render
-from dev.cluster.control_plane import Refused
+from dev.cluster.control_plane import KubectlFailed
 from dev.cluster.namespaces import Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,7 +51,7 @@ def test_applying_again_changes_nothing(namespace: Namespace) -> None:
 
 def generations(namespace: Namespace) -> dict[str, int]:
     """Return the generation of each object, which counts the changes of its specification."""
-    things = namespace.all("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
+    things = namespace.objects("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
     return {f"{thing['kind']}/{thing['metadata']['name']}": thing["metadata"]["generation"] for thing in things}
 
 
@@ -88,7 +88,7 @@ def flower_deployment() -> Object:
 
 def pod_errors(namespace: Namespace) -> str:
     """Return the errors of the replica sets that create flower's pods."""
-    conditions = [replicas["status"].get("conditions", []) for replicas in namespace.all("replicaset", FLOWER)]
+    conditions = [replicas["status"].get("conditions", []) for replicas in namespace.objects("replicaset", FLOWER)]
     return " ".join(condition.get("message", "") for condition in chain.from_iterable(conditions))
 
 
@@ -105,5 +105,5 @@ def test_an_invalid_manifest_is_rejected(spec: dict[str, Any], reason: str, name
     flower = flower_deployment()
     flower["spec"] |= spec
 
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(KubectlFailed, match=reason):
         namespace.apply([flower])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from checks.render import Combination, render
-from dev.cluster.control_plane import Cluster, Refused
-from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.cluster.control_plane import Cluster, KubectlFailed
+from dev.cluster.namespaces import TIMEOUT_S, Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PODS = 4
 API = "deployment/match"
 API_PODS = "--selector=app.kubernetes.io/component=api"
-PATIENTLY = f"--timeout={PATIENCE_S}s"
+TIMEOUT = f"--timeout={TIMEOUT_S}s"
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_rolling_update_keeps_all_pods_ready(api: Namespace, wait_for: Callabl
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
-        api.kubectl("rollout", "status", API, PATIENTLY)
+        api.kubectl("rollout", "status", API, TIMEOUT)
         # The watch may lag behind.
         wait_for(lambda: terminating(events) == before)
 
@@ -66,7 +66,7 @@ def test_an_unavailable_pod_during_an_update_is_counted(api: Namespace) -> None:
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
-        api.kubectl("rollout", "status", API, PATIENTLY)
+        api.kubectl("rollout", "status", API, TIMEOUT)
 
     assert fewest_ready(events) == PODS - 1
 
@@ -77,10 +77,10 @@ def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("patch", API, "--type=merge", "--patch", broken)
-        with pytest.raises(Refused, match="exceeded its progress deadline"):
-            api.kubectl("rollout", "status", API, PATIENTLY)
+        with pytest.raises(KubectlFailed, match="exceeded its progress deadline"):
+            api.kubectl("rollout", "status", API, TIMEOUT)
         api.kubectl("rollout", "undo", API)
-        api.kubectl("rollout", "status", API, PATIENTLY)
+        api.kubectl("rollout", "status", API, TIMEOUT)
 
     assert len(events) > PODS
     assert fewest_ready(events) == PODS
@@ -95,13 +95,15 @@ def test_drained_nodes_evict_one_pod_at_a_time(api: Namespace, cluster: Cluster)
     finally:
         cluster.kubectl("uncordon", nodes)
 
-    nodes_used = {pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS) if pod["status"]["phase"] == "Running"}
+    nodes_used = {
+        pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"
+    }
     assert {node.partition("-")[0] for node in nodes_used} == {"west"}
     assert fewest_ready(events) == PODS - 1
 
 
 def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
-    nodes = [pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS)]
+    nodes = [pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS)]
 
     assert len(set(nodes)) == PODS
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
@@ -109,13 +111,13 @@ def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
 
 def test_k8s_rollout_prepares_the_index_before_the_deployments(namespace: Namespace) -> None:
     make_rollout(namespace)
-    [first] = namespace.all("job")
+    [first] = namespace.objects("job")
 
     make_rollout(namespace)
 
-    [second] = namespace.all("job")
+    [second] = namespace.objects("job")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    deployments = namespace.all("deployment")
+    deployments = namespace.objects("deployment")
     assert {thing["metadata"]["name"] for thing in deployments} == {"match", "match-worker", "match-flower"}
     # Both have a resolution of a second, in UTC.
     assert min(thing["metadata"]["creationTimestamp"] for thing in deployments) >= first["status"]["completionTime"]
@@ -125,5 +127,5 @@ def make_rollout(namespace: Namespace) -> None:
     """Run the command of the operator's guide."""
     kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
     command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S * 3)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S * 3)
     assert done.returncode == 0, done.stderr

@@ -10,15 +10,13 @@ from redis import Redis
 
 from checks.objects import Object
 from checks.render import Combination, render
-from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import State, TaskResult
-from dev.cluster.control_plane import Cluster, Refused
+from dev.cluster.control_plane import Cluster, KubectlFailed
 from dev.cluster.keda import keda
-from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.cluster.namespaces import TIMEOUT_S, Namespace
 from dev.redis_server import RedisServer
-from support.tasks import enqueue
+from support.tasks import accept_urls, succeed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -26,7 +24,7 @@ WORKERS = "deployment/match-worker"
 # KEDA creates it from the ScaledObject.
 AUTOSCALER = "hpa/keda-hpa-match-worker"
 SCALED_OBJECT = "scaledobject/match-worker"
-PATIENTLY = f"--timeout={PATIENCE_S}s"
+TIMEOUT = f"--timeout={TIMEOUT_S}s"
 # Three times the stabilization window of a scale-down.
 NO_CHANGE = "--timeout=15s"
 WaitFor = Callable[[Callable[[], bool]], None]
@@ -59,10 +57,10 @@ def service(running_keda: None, namespace: Namespace, redis: RedisServer) -> Ite
     namespace.kubectl("create", "secret", "generic", "match", *literals)
     namespace.apply(with_short_intervals(render(Combination("prod", ("keda",)))))
     namespace.wait_until_up()
-    namespace.kubectl("wait", "--for=condition=Ready", SCALED_OBJECT, PATIENTLY)
+    namespace.kubectl("wait", "--for=condition=Ready", SCALED_OBJECT, TIMEOUT)
     yield namespace
     # KEDA must remove its finalizer, else the namespace is never deleted.
-    namespace.kubectl("delete", SCALED_OBJECT, PATIENTLY)
+    namespace.kubectl("delete", SCALED_OBJECT, TIMEOUT)
 
 
 def with_short_intervals(objects: list[Object]) -> list[Object]:
@@ -74,12 +72,7 @@ def with_short_intervals(objects: list[Object]) -> list[Object]:
 
 
 def accept(ledger: Ledger, count: int) -> list[str]:
-    jobs = [AddItem(filepath=f"{number}.jpg", url="http://images.example/1.jpg") for number in range(count)]
-    return [task.id for task in enqueue(ledger, jobs, queue=BATCH_QUEUE)]
-
-
-def close(ledger: Ledger, tasks: list[str]) -> None:
-    ledger.finish([TaskResult(task_id=task, state=State.SUCCEEDED) for task in tasks])
+    return [task.id for task in accept_urls(ledger, count, queue=BATCH_QUEUE)]
 
 
 def workers(service: Namespace) -> int:
@@ -103,7 +96,7 @@ def test_the_number_of_workers_follows_the_open_tasks(service: Namespace, ledger
         wait_for(lambda: workers(service) == required_workers(service, 2_900))
         more = accept(ledger, 20_000)
         wait_for(lambda: workers(service) == most)
-        close(ledger, some + more)
+        succeed(ledger, *some, *more)
         wait_for(lambda: workers(service) == least)
 
     numbers = [int(line) for line in seen]
@@ -121,10 +114,10 @@ def test_workers_stay_while_tasks_are_running(service: Namespace, ledger: Ledger
     # All tasks are running, so that the queue's list would be empty.
     for task in tasks:
         ledger.begin(task)
-    with pytest.raises(Refused, match="timed out"):
+    with pytest.raises(KubectlFailed, match="timed out"):
         service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={least}", NO_CHANGE)
     stayed = workers(service)
-    close(ledger, tasks)
+    succeed(ledger, *tasks)
     wait_for(lambda: workers(service) == least)
 
     assert stayed == busy
@@ -139,12 +132,12 @@ def test_workers_stay_while_redis_is_down(
 
     redis.stop()
     # KEDA cannot build its scaler and never uses its own fallback. The autoscaler has no metric and waits.
-    service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", PATIENTLY)
-    with pytest.raises(Refused, match="timed out"):
+    service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", TIMEOUT)
+    with pytest.raises(KubectlFailed, match="timed out"):
         service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={required_workers(service, 0)}", NO_CHANGE)
     stayed = workers(service)
     redis.start()
-    close(ledger, tasks)
+    succeed(ledger, *tasks)
     wait_for(lambda: workers(service) == required_workers(service, 0))
 
     assert stayed == busy

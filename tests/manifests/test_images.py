@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from PIL import Image
 
 from checks.dockerfile import read_dockerfile
 from checks.image import ROOT, Bind, BuiltImage, Container, why_not
+from dev.asking import answers
 from dev.redis_server import RedisServer
 from support.waiting import wait_until
 
@@ -88,12 +88,6 @@ def containers(
                 container.kill()
 
 
-def answers(url: str) -> bool:
-    with suppress(requests.ConnectionError, requests.Timeout):
-        return requests.get(url, timeout=5).ok
-    return False
-
-
 def photograph() -> bytes:
     return (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
 
@@ -108,7 +102,7 @@ def test_an_image_becomes_healthy(containers: dict[str, Container], name: str) -
 
 
 def test_an_image_is_added_and_found(containers: dict[str, Container]) -> None:
-    wait_until(lambda: answers(f"{API}/readyz"), "the API is ready", within_s=PATIENCE_S)
+    wait_until(lambda: answers(f"{API}/readyz", within_s=5), "the API is ready", within_s=PATIENCE_S)
 
     added = requests.post(
         f"{API}/add", files={"image": photograph()}, data={"filepath": "chelsea.jpg", "wait": "60"}, timeout=PATIENCE_S
