@@ -20,7 +20,7 @@ from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import connect
-from common.store.preparing import prepare_soon
+from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
 from common.wiring import build_dependencies
 
@@ -29,7 +29,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     """Return the app; the store is prepared in the background, so that the API answers while it is unavailable."""
     tracing.configure(settings, service="match-api")
     dependencies = build_dependencies(settings)
-    prepare_soon(dependencies.store)
+    prepare_in_background(dependencies.store)
     publisher = Publisher(settings.redis_url)
     checks = DependencyChecks(dependencies.store, dependencies.ledger, dependencies.redis)
     services = Services(

@@ -8,7 +8,7 @@ from api.publisher import Publisher
 from common.errors import MatchError
 from common.queue.ledger import Ledger
 from common.queue.tasks import QueuedTask, RetryRejected, State
-from common.uploads import UNKEPT_S, Uploads
+from common.uploads import UPLOAD_TTL_S, Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ManageTasks:
         uploads = list(self.ledger.uploads_of([task_id]).values())
         # The uploads expire even if this process dies before it drops them. They are not kept again when the cancel
         # comes too late: the worker has a day to finish the task, and uploads of a finished task would never expire.
-        self.uploads.drop(uploads, after_s=UNKEPT_S)
+        self.uploads.drop(uploads, after_s=UPLOAD_TTL_S)
         previous = self.ledger.cancel(task_id)
         # CANCELLED: the first reply to our own cancel was lost.
         if previous in {State.PENDING, State.CANCELLED}:

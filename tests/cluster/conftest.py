@@ -8,7 +8,7 @@ import pytest
 from checks.definitions import PLACES
 from checks.tools import MissingTool, fetch
 from dev.cluster.control_plane import Cluster
-from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.cluster.namespaces import TIMEOUT_S, Namespace
 from dev.cluster.programs import why_not
 from support.waiting import wait_until
 
@@ -33,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
 def namespace(cluster: Cluster) -> Iterator[Namespace]:
     made = Namespace(cluster)
     yield made
-    made.forget()
+    made.delete()
 
 
 @pytest.fixture
@@ -51,4 +51,4 @@ def disks(cluster: Cluster, namespace: Namespace) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def wait_for() -> Callable[[Callable[[], bool]], bool]:
     """Wait for an effect as long as a busy machine may need."""
-    return partial(wait_until, within_s=PATIENCE_S, every_s=0.2)
+    return partial(wait_until, within_s=TIMEOUT_S, every_s=0.2)

@@ -8,7 +8,7 @@ import pytest
 
 from checks.objects import Object
 from checks.render import SCALERS, Combination, combinations, extras, overlays, render
-from dev.cluster.control_plane import Refused
+from dev.cluster.control_plane import KubectlFailed
 from dev.cluster.namespaces import Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,7 +51,7 @@ def test_what_is_applied_again_stays_as_it_is(namespace: Namespace) -> None:
 
 def generations(namespace: Namespace) -> dict[str, int]:
     """Return how often what each object is to be was changed."""
-    found = namespace.all("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
+    found = namespace.objects("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
     return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["generation"] for one in found}
 
 
@@ -88,7 +88,7 @@ def flower_alone() -> Object:
 
 def why_no_pods(namespace: Namespace) -> str:
     """Return what was said to who wanted to create flower's pods."""
-    conditions = [one["status"].get("conditions", []) for one in namespace.all("replicaset", FLOWER)]
+    conditions = [one["status"].get("conditions", []) for one in namespace.objects("replicaset", FLOWER)]
     return " ".join(condition.get("message", "") for condition in chain.from_iterable(conditions))
 
 
@@ -105,5 +105,5 @@ def test_an_illegal_manifest_is_refused(spec: dict[str, Any], reason: str, names
     flower = flower_alone()
     flower["spec"] |= spec
 
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(KubectlFailed, match=reason):
         namespace.apply([flower])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from checks.render import Combination, render
-from dev.cluster.control_plane import Cluster, Refused
-from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.cluster.control_plane import Cluster, KubectlFailed
+from dev.cluster.namespaces import TIMEOUT_S, Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PODS = 4
 API = "deployment/match"
 API_PODS = "--selector=app.kubernetes.io/component=api"
-PATIENTLY = f"--timeout={PATIENCE_S}s"
+PATIENTLY = f"--timeout={TIMEOUT_S}s"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_rolling_update_keeps_every_promised_pod_ready(
     assert fewest_ready(events) == PODS
 
 
-def test_a_pod_that_is_missing_during_an_update_is_seen(api: Namespace) -> None:
+def test_missing_pods_are_seen_during_an_update(api: Namespace) -> None:
     strategy = '{"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}'
     api.kubectl("patch", API, "--type=merge", "--patch", strategy)
 
@@ -79,7 +79,7 @@ def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("patch", API, "--type=merge", "--patch", broken)
-        with pytest.raises(Refused, match="exceeded its progress deadline"):
+        with pytest.raises(KubectlFailed, match="exceeded its progress deadline"):
             api.kubectl("rollout", "status", API, PATIENTLY)
         api.kubectl("rollout", "undo", API)
         api.kubectl("rollout", "status", API, PATIENTLY)
@@ -97,27 +97,27 @@ def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluste
     finally:
         cluster.kubectl("uncordon", nodes)
 
-    places = {pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS) if pod["status"]["phase"] == "Running"}
+    places = {pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"}
     assert {place.partition("-")[0] for place in places} == {"west"}
     assert fewest_ready(events) == PODS - 1
 
 
-def test_pods_of_a_kind_are_spread_over_zones_and_nodes(api: Namespace) -> None:
-    nodes = [pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS)]
+def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
+    nodes = [pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS)]
 
     assert len(set(nodes)) == PODS
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
 
 
-def test_make_k8s_rollout_changes_the_doors_after_the_index_is_prepared(namespace: Namespace) -> None:
+def test_rollout_updates_services_after_the_index_is_prepared(namespace: Namespace) -> None:
     make_rollout(namespace)
-    [first] = namespace.all("job")
+    [first] = namespace.objects("job")
 
     make_rollout(namespace)
 
-    [second] = namespace.all("job")
+    [second] = namespace.objects("job")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    doors = namespace.all("deployment")
+    doors = namespace.objects("deployment")
     assert {door["metadata"]["name"] for door in doors} == {"match", "match-worker", "match-flower"}
     # Both are to the second, and in UTC.
     assert min(door["metadata"]["creationTimestamp"] for door in doors) >= first["status"]["completionTime"]
@@ -127,5 +127,5 @@ def make_rollout(namespace: Namespace) -> None:
     """Run what the operator's guide says."""
     kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
     command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S * 3)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S * 3)
     assert done.returncode == 0, done.stderr

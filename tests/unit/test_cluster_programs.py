@@ -1,10 +1,10 @@
-"""What a cluster is made of: what is missing is named, and KEDA's source is cut where it should be."""
+"""Programs of the test cluster: missing ones are named, and KEDA's source is reduced to its Redis scalers."""
 
 from pathlib import Path
 
 import pytest
 
-from dev.cluster.keda_source import copy_with_redis_alone
+from dev.cluster.keda_source import copy_with_redis_only
 from dev.cluster.programs import PROGRAMS, why_not
 
 BUILDER = """package scaling
@@ -32,7 +32,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("empty_cache")
-def test_what_is_not_built_is_named_with_the_command_that_builds_it() -> None:
+def test_missing_programs_are_named_with_their_build_command() -> None:
     reason = why_not()
 
     assert all(program.name in reason for program in PROGRAMS)
@@ -40,7 +40,7 @@ def test_what_is_not_built_is_named_with_the_command_that_builds_it() -> None:
     assert "\n" not in reason
 
 
-def test_what_is_built_is_not_named(empty_cache: Path) -> None:
+def test_built_programs_are_not_named(empty_cache: Path) -> None:
     (empty_cache / "bin").mkdir()
     PROGRAMS[0].path.touch()
 
@@ -49,7 +49,7 @@ def test_what_is_built_is_not_named(empty_cache: Path) -> None:
     assert reason.startswith(f"no cluster: {PROGRAMS[1].name},")
 
 
-def test_kedas_source_keeps_its_redis_scalers_alone(tmp_path: Path) -> None:
+def test_keda_source_keeps_only_redis_scalers(tmp_path: Path) -> None:
     module = tmp_path / "keda@v2"
     (module / "pkg/scalers/redis").mkdir(parents=True)
     (module / "pkg/scaling").mkdir()
@@ -57,7 +57,7 @@ def test_kedas_source_keeps_its_redis_scalers_alone(tmp_path: Path) -> None:
         (module / "pkg/scalers" / name).touch()
     (module / "pkg/scaling/scalers_builder.go").write_text(BUILDER)
 
-    copy_with_redis_alone(module, tmp_path / "copy")
+    copy_with_redis_only(module, tmp_path / "copy")
 
     kept = {path.name for path in (tmp_path / "copy/pkg/scalers").glob("*.go")}
     assert kept == {"scaler.go", "redis_scaler.go", "shared.go"}
