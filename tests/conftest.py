@@ -1,4 +1,4 @@
-"""What every kind of test may use: a Redis in memory, a real Redis, a store with state, the API around it."""
+"""Fixtures of all tests: a Redis in memory, a real Redis, a store in memory and the API around it."""
 
 import base64
 import os
@@ -19,7 +19,7 @@ from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.publisher import Publisher
-from api.rates import Rates
+from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
@@ -43,14 +43,14 @@ from dev.redis_server import RedisServer
 from support.stores import MemoryStore
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
-# Java's first compiler starts a node in less than half of the CPU time; the second pays in benchmarks alone.
+# With only Java's first compiler a node starts in less than half of the CPU time; the second helps only benchmarks.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
-# Folders whose tests share what takes long to start or to make.
+# Folders whose tests share fixtures that are slow to start.
 SHARING = {"contract", "e2e", "manifests"}
 
 
 class Share(LoadFileScheduling):
-    """Gives each process one file after another, and a folder whose tests share something as a whole."""
+    """Assigns single files to processes, and the folders of SHARING as a whole."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(super()._split_scope(nodeid))
@@ -72,7 +72,7 @@ def ledger(fake_redis: Redis) -> Ledger:
 
 
 class Room:
-    """Admission to a Redis in memory, which does not tell how full it is; `nearly_full` makes it nearly so."""
+    """Admission to a Redis in memory, which reports no memory use; `nearly_full` is set by tests."""
 
     def __init__(self) -> None:
         self.nearly_full = False
@@ -111,13 +111,13 @@ def real_redis(redis_server: RedisServer) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def give_up() -> Callable[[str], NoReturn]:
-    """Skip the test with the reason why it cannot run here; in CI, where nothing may be left out, it fails."""
+    """Skip the test with a reason; in CI, fail it."""
     return pytest.fail if os.environ.get("CI") == "true" else pytest.skip
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
-    """A real Elasticsearch: the one that ELASTICSEARCH_URL names, else a node of the whole run."""
+    """A real Elasticsearch: the one at ELASTICSEARCH_URL, else a node for the whole run."""
     if url := os.environ.get("ELASTICSEARCH_URL"):
         yield url
         return
@@ -136,7 +136,7 @@ def memory_store() -> MemoryStore:
 def make_client(
     memory_store: MemoryStore, real_redis: Redis, redis_server: RedisServer
 ) -> Iterator[Callable[..., FlaskClient]]:
-    """Return clients of the API around a store in memory; who fetches nothing gives a `fetcher` of their own."""
+    """Return a function that creates clients of an API with a store in memory."""
     assert real_redis.ping()
     with ExitStack() as opened:
 
@@ -145,12 +145,12 @@ def make_client(
             *,
             broker: str = redis_server.url,
             max_open: int = 10,
-            places: int = 4,
+            concurrency: int = 4,
             host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
-            rates: Rates | None = None,
+            rate_limiter: RateLimiter | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
@@ -172,12 +172,12 @@ def make_client(
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(places, wait_s=0),
-                wait_limit=ConcurrencyLimit(places, wait_s=0),
-                batch_limit=ConcurrencyLimit(places, wait_s=0),
+                search_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                wait_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                batch_limit=ConcurrencyLimit(concurrency, wait_s=0),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )
-            return create_app(services, keyring=keyring, rates=rates).test_client()
+            return create_app(services, keyring=keyring, rate_limiter=rate_limiter).test_client()
 
         yield make

@@ -21,6 +21,8 @@ _LIST_ITEM = re.compile(r"(?:[-*]|\d+\.) |.*\S {2,}\S")
 _LAST_NUMBER = re.compile(r"[\d.,]*\d\.?$")
 # A string that is neither a key, a path nor a query: two words side by side, the first in lower case.
 _MESSAGE = re.compile(r"[a-z]{2,},? [A-Za-z]")
+# A script in Python, Lua or Go.
+_SCRIPT = re.compile(r"^(?:import \w|local \w+ = |package \w+$)", re.MULTILINE)
 _QUERY = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN|COMMIT|WHERE)\b|redis\.call|^\s*<")
 
 
@@ -90,7 +92,7 @@ def _messages(tree: ast.Module, *, skip: Mapping[ast.Constant, list[Line]]) -> I
 
 
 def _is_message(text: str) -> bool:
-    return _MESSAGE.search(text) is not None and _QUERY.search(text) is None
+    return _MESSAGE.search(text) is not None and not (_QUERY.search(text) or _SCRIPT.search(text))
 
 
 def _sentences(fragment: Sequence[Line]) -> Iterator[Line]:

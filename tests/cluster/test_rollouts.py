@@ -62,7 +62,7 @@ def test_a_rolling_update_keeps_every_promised_pod_ready(
     assert fewest_ready(events) == PODS
 
 
-def test_a_pod_that_is_missing_during_an_update_is_seen(api: Namespace) -> None:
+def test_missing_pods_are_seen_during_an_update(api: Namespace) -> None:
     strategy = '{"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}'
     api.kubectl("patch", API, "--type=merge", "--patch", strategy)
 
@@ -102,14 +102,14 @@ def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluste
     assert fewest_ready(events) == PODS - 1
 
 
-def test_pods_of_a_kind_are_spread_over_zones_and_nodes(api: Namespace) -> None:
+def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
     nodes = [pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS)]
 
     assert len(set(nodes)) == PODS
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
 
 
-def test_make_k8s_rollout_changes_the_doors_after_the_index_is_prepared(namespace: Namespace) -> None:
+def test_rollout_updates_services_after_the_index_is_prepared(namespace: Namespace) -> None:
     make_rollout(namespace)
     [first] = namespace.objects("job")
 

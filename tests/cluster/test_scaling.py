@@ -10,15 +10,13 @@ from redis import Redis
 
 from checks.objects import Object
 from checks.render import Combination, render
-from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE
 from common.queue.ledger import Ledger
-from common.queue.tasks import State, TaskResult
 from dev.cluster.control_plane import Cluster, KubectlFailed
 from dev.cluster.keda import keda
 from dev.cluster.namespaces import TIMEOUT_S, Namespace
 from dev.redis_server import RedisServer
-from support.tasks import enqueue
+from support.tasks import accept_urls, succeed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -73,15 +71,6 @@ def hastened(objects: list[Object]) -> list[Object]:
     return objects
 
 
-def accept(work: Ledger, count: int) -> list[str]:
-    jobs = [AddItem(filepath=f"{number}.jpg", url="http://pictures.example/1.jpg") for number in range(count)]
-    return [task.id for task in enqueue(work, jobs, queue=BATCH_QUEUE)]
-
-
-def close(work: Ledger, tasks: list[str]) -> None:
-    work.finish([TaskResult(task_id=task, state=State.SUCCEEDED) for task in tasks])
-
-
 def workers(service: Namespace) -> int:
     return int(service.field(WORKERS, ".spec.replicas"))
 
@@ -94,18 +83,16 @@ def wanted(service: Namespace, open_tasks: int) -> int:
     return int(max(spec["minReplicaCount"], min(spec["maxReplicaCount"], many)))
 
 
-def test_workers_follow_what_is_open_and_go_when_it_is_done(
-    service: Namespace, work: Ledger, wait_for: WaitFor
-) -> None:
+def test_workers_scale_with_open_tasks(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
     least, most = wanted(service, 0), wanted(service, 10**9)
     wait_for(lambda: workers(service) == least)
 
     with service.watching(WORKERS, ".spec.replicas") as seen:
-        some = accept(work, 2_900)
+        some = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
         wait_for(lambda: workers(service) == wanted(service, 2_900))
-        more = accept(work, 20_000)
+        more = [task.id for task in accept_urls(work, 20_000, queue=BATCH_QUEUE)]
         wait_for(lambda: workers(service) == most)
-        close(work, some + more)
+        succeed(work, *some, *more)
         wait_for(lambda: workers(service) == least)
 
     numbers = [int(line) for line in seen]
@@ -117,7 +104,7 @@ def test_workers_follow_what_is_open_and_go_when_it_is_done(
 
 def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
     least, busy = wanted(service, 0), wanted(service, 2_900)
-    tasks = accept(work, 2_900)
+    tasks = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
     wait_for(lambda: workers(service) == busy)
 
     # All of it is running now, none waits: the queue's own list would be empty.
@@ -126,17 +113,17 @@ def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work:
     with pytest.raises(KubectlFailed, match="timed out"):
         service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={least}", STILL)
     stayed = workers(service)
-    close(work, tasks)
+    succeed(work, *tasks)
     wait_for(lambda: workers(service) == least)
 
     assert stayed == busy
 
 
-def test_workers_stay_as_many_as_they_are_while_redis_is_away(
+def test_workers_are_not_scaled_while_redis_is_unavailable(
     service: Namespace, work: Ledger, queue: RedisServer, wait_for: WaitFor
 ) -> None:
     busy = wanted(service, 2_900)
-    tasks = accept(work, 2_900)
+    tasks = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
     wait_for(lambda: workers(service) == busy)
 
     queue.stop()
@@ -146,7 +133,7 @@ def test_workers_stay_as_many_as_they_are_while_redis_is_away(
         service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={wanted(service, 0)}", STILL)
     stayed = workers(service)
     queue.start()
-    close(work, tasks)
+    succeed(work, *tasks)
     wait_for(lambda: workers(service) == wanted(service, 0))
 
     assert stayed == busy

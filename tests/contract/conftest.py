@@ -1,4 +1,4 @@
-"""Every store under contract: SQLite in a file of its own, Elasticsearch with an index of its own."""
+"""The stores under test: SQLite with its own file, Elasticsearch with its own index."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from common.store.sqlite import SqliteStore
 
 @pytest.fixture(params=["sqlite", pytest.param("elastic", marks=pytest.mark.elasticsearch)])
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
-    """Open the store of this test once more, as another process would."""
+    """Return a function that opens the store of this test again, as another process does."""
     opened: list[Store] = []
     build = request.getfixturevalue(f"build_{request.param}")
 
@@ -49,7 +49,7 @@ def store(connect: Callable[[], Store]) -> Store:
 
 @pytest.fixture(params=["sqlite", "elastic"])
 def absent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A store whose place is not there: no file, nobody listening."""
+    """A store that cannot be reached: its file does not exist, or its port is closed."""
     if request.param == "sqlite":
         store: Store = SqliteStore(tmp_path / "nowhere" / "match.db")
     else:

@@ -1,4 +1,4 @@
-"""The embedded store takes over what an older Match wrote."""
+"""The embedded store migrates the tables of earlier versions."""
 
 import sqlite3
 from collections.abc import Callable
@@ -11,9 +11,7 @@ from common.images.signature import LENGTH
 from common.store.base import Record, Store
 
 
-def test_metadata_stored_before_there_were_filters_are_found_by_them(
-    build_sqlite: Callable[[], Store], tmp_path: Path
-) -> None:
+def test_metadata_of_older_versions_can_be_filtered(build_sqlite: Callable[[], Store], tmp_path: Path) -> None:
     store = build_sqlite()
     store.prepare()
     row = np.ones(LENGTH, np.int8)

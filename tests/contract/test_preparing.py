@@ -1,11 +1,8 @@
-"""A store that is not there yet is waited for, in the background."""
+"""Preparing a store in the background, which waits until the store is available."""
 
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -13,21 +10,19 @@ import pytest
 from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
 from common.store.preparing import prepare_soon, prepare_within
+from support.commands import run_python
 from support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def wait_for_the_end() -> None:
+def wait_for_the_thread() -> None:
     wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
 
-def run_prepare(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "common.store.prepare"]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def run_prepare(store_url: str) -> "CompletedProcess[str]":
+    return run_python("-m", "common.store.prepare", environment={"MATCH_STORE_URL": store_url})
 
 
-def test_a_store_that_is_away_is_prepared_when_it_comes(
+def test_unavailable_store_is_prepared_once_it_is_available(
     memory_store: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
@@ -40,13 +35,13 @@ def test_a_store_that_is_away_is_prepared_when_it_comes(
     memory_store.away = True
 
     prepare_soon(memory_store)
-    wait_for_the_end()
+    wait_for_the_thread()
 
     assert pauses == [0.5, 1, 2, 4, 8, 10, 10, 10]
     assert {line.levelname for line in caplog.records} == {"WARNING"}
 
 
-def test_a_store_that_cannot_be_used_is_told_once_without_a_trace(
+def test_unusable_store_is_logged_once_without_a_traceback(
     memory_store: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepare() -> None:
@@ -55,16 +50,14 @@ def test_a_store_that_cannot_be_used_is_told_once_without_a_trace(
     monkeypatch.setattr(memory_store, "prepare", prepare)
 
     prepare_soon(memory_store)
-    wait_for_the_end()
+    wait_for_the_thread()
 
     assert [(line.levelname, line.getMessage(), line.exc_info) for line in caplog.records] == [
         ("ERROR", "the store cannot be used: opensearch answers", None)
     ]
 
 
-def test_a_store_that_stays_away_is_given_up_when_the_time_is_over(
-    memory_store: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preparing_ends_at_its_deadline(memory_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(preparing, "sleep", pauses.append)
     memory_store.away = True
@@ -73,30 +66,28 @@ def test_a_store_that_stays_away_is_given_up_when_the_time_is_over(
         prepare_within(memory_store, 1.5)
 
     assert pauses[0] == 0.5
-    # The clock stands nearly still: what ends it is the pause that would pass the deadline.
+    # The clock hardly advances: the loop ends at the pause that would pass the deadline.
     assert max(pauses) <= 1
 
 
-def test_the_command_prepares_a_store_and_says_so(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"}
-
-    done = run_prepare(environment)
+def test_command_reports_a_prepared_store(tmp_path: Path) -> None:
+    done = run_prepare(f"sqlite:///{tmp_path}/match.db")
 
     assert (done.returncode, done.stderr) == (0, "match prepare: the store is ready\n")
     assert (tmp_path / "match.db").is_file()
 
 
-def test_the_command_names_a_wrong_setting(tmp_path: Path) -> None:
-    done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"mysql:///{tmp_path}"})
+def test_command_names_an_invalid_setting(tmp_path: Path) -> None:
+    done = run_prepare(f"mysql:///{tmp_path}")
 
     assert done.returncode == 2
     assert "MATCH_STORE_URL must look like" in done.stderr
 
 
-def test_the_command_tells_why_a_store_cannot_be_used(tmp_path: Path) -> None:
-    (tmp_path / "match.db").write_bytes(b"no database at all, but long enough to be taken for one" * 100)
+def test_command_reports_why_a_store_is_unusable(tmp_path: Path) -> None:
+    (tmp_path / "match.db").write_bytes(b"not a database, but as long as one" * 100)
 
-    done = run_prepare({"PATH": os.environ["PATH"], "MATCH_STORE_URL": f"sqlite:///{tmp_path}/match.db"})
+    done = run_prepare(f"sqlite:///{tmp_path}/match.db")
 
     assert done.returncode == 1
     assert done.stderr.startswith("match prepare: ")

@@ -1,4 +1,4 @@
-"""What every store promises (common/store/base.py), whichever it is."""
+"""The contract of all stores, described in common/store/base.py."""
 
 import itertools
 import json
@@ -40,10 +40,10 @@ Connect = Callable[[], Store]
 
 
 def altered(original: Signature, *, values: int, seed: int = 0) -> Signature:
-    """Return a copy with some values off by one, as a recompressed picture has."""
+    """Return a copy with some values off by one, as in a recompressed image."""
     copy = original.copy()
-    places = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
-    copy[places] = np.where(copy[places] > 0, copy[places] - 1, copy[places] + 1)
+    indices = np.random.default_rng(seed).choice(LENGTH, values, replace=False)
+    copy[indices] = np.where(copy[indices] > 0, copy[indices] - 1, copy[indices] + 1)
     return copy
 
 
@@ -53,7 +53,7 @@ def verdicts(store: Store, *items: Record | Tombstone) -> list[Verdict]:
 
 def nearest(store: Store, *queries: Signature, limit: int = 10) -> list[list[str]]:
     store.refresh()
-    return [[found.filepath for found in row] for row in store.candidates(np.array(queries), limit=limit)]
+    return [[candidate.filepath for candidate in row] for row in store.candidates(np.array(queries), limit=limit)]
 
 
 def listed(store: Store, *, offset: int = 0, limit: int = 100) -> list[str]:
@@ -64,7 +64,7 @@ def listed(store: Store, *, offset: int = 0, limit: int = 100) -> list[str]:
 # Writing and reading
 
 
-def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
+def test_a_record_is_read_unchanged(store: Store) -> None:
     put = record("cat.jpg", 7, metadata={"a": 1})
 
     store.put([put])
@@ -75,20 +75,20 @@ def test_a_record_comes_back_as_it_was_put(store: Store) -> None:
     assert np.array_equal(got.signatures, put.signatures)
 
 
-def test_nothing_is_read_of_what_was_never_put(store: Store) -> None:
+def test_unknown_filepaths_have_no_records(store: Store) -> None:
     store.put([record("cat.jpg", 1)])
 
     assert store.records(["dog.jpg"]) == {}
     assert store.records([]) == {}
 
 
-def test_a_filepath_asked_for_twice_comes_once(store: Store) -> None:
+def test_a_repeated_filepath_is_read_once(store: Store) -> None:
     store.put([record("cat.jpg", 1)])
 
     assert list(store.records(["cat.jpg", "cat.jpg"])) == ["cat.jpg"]
 
 
-def test_metadata_are_read_as_they_were_last_written(store: Store) -> None:
+def test_metadata_are_read_as_last_written(store: Store) -> None:
     store.put([record("cat.jpg", 1, metadata={"v": 1}), record("dog.jpg", 2), record("fox.jpg", 3)])
     store.refresh()
 
@@ -114,8 +114,8 @@ def test_an_overwritten_signature_is_gone(store: Store) -> None:
     store.put([record("cat.jpg", 2)])
     store.refresh()
 
-    (found,) = store.candidates(signature(1)[None], limit=10)[0]
-    assert np.array_equal(found.signatures, [signature(2)])
+    (candidate,) = store.candidates(signature(1)[None], limit=10)[0]
+    assert np.array_equal(candidate.signatures, [signature(2)])
 
 
 def test_an_older_request_is_superseded(store: Store) -> None:
@@ -145,7 +145,7 @@ def test_an_empty_call_changes_nothing(store: Store) -> None:
     assert store.put([]) == []
 
 
-def test_one_bad_item_never_costs_the_others(store: Store) -> None:
+def test_one_bad_item_does_not_fail_the_others(store: Store) -> None:
     bad = record("bad.jpg", 2, metadata={"n": float("nan")})
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
@@ -158,7 +158,7 @@ def test_one_bad_item_never_costs_the_others(store: Store) -> None:
 # Deleting
 
 
-def test_a_deleted_picture_is_gone_everywhere(store: Store) -> None:
+def test_a_deleted_image_is_not_found(store: Store) -> None:
     store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
     nearest(store, signature(1))
 
@@ -169,12 +169,12 @@ def test_a_deleted_picture_is_gone_everywhere(store: Store) -> None:
     assert store.count() == 1
 
 
-def test_deleting_what_is_absent_succeeds(store: Store) -> None:
+def test_deleting_an_unknown_image_succeeds(store: Store) -> None:
     assert verdicts(store, deletion("cat.jpg", 1)) == [STORED]
     assert listed(store) == []
 
 
-def test_deletions_of_one_request_share_its_place(store: Store) -> None:
+def test_deletions_of_one_request_share_its_sequence_number(store: Store) -> None:
     store.put([record(path, seq) for seq, path in enumerate(["a", "b", "c"], start=1)])
 
     assert verdicts(store, deletion("a", 4), deletion("b", 4)) == [STORED, STORED]
@@ -182,14 +182,14 @@ def test_deletions_of_one_request_share_its_place(store: Store) -> None:
     assert listed(store) == ["c"]
 
 
-def test_an_older_add_never_revives_a_deleted_picture(store: Store) -> None:
+def test_an_older_add_never_revives_a_deleted_image(store: Store) -> None:
     store.put([deletion("cat.jpg", 2)])
 
     assert verdicts(store, record("cat.jpg", 1)) == [SUPERSEDED]
     assert store.records(["cat.jpg"]) == {}
 
 
-def test_a_newer_add_revives_a_deleted_picture(store: Store) -> None:
+def test_a_newer_add_revives_a_deleted_image(store: Store) -> None:
     store.put([record("cat.jpg", 1), deletion("cat.jpg", 2)])
 
     assert verdicts(store, record("cat.jpg", 3)) == [STORED]
@@ -204,7 +204,7 @@ def test_an_older_deletion_is_superseded(store: Store) -> None:
     assert list(store.records(["cat.jpg"])) == ["cat.jpg"]
 
 
-def test_old_deletions_are_purged_a_bounded_number_at_a_time(store: Store) -> None:
+def test_a_purge_removes_a_bounded_number_of_deletions(store: Store) -> None:
     store.put([deletion(f"{seq}.jpg", seq) for seq in range(1, 6)] + [record("cat.jpg", 6)])
     store.refresh()
     before = deletion("", 5).added
@@ -234,8 +234,8 @@ def test_a_purged_deletion_is_not_missed_by_another_process(store: Store, connec
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False))
 def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: random.Random) -> None:
-    group = uuid.uuid4().hex  # the store is one for all examples
-    paths = [f"{group}/{place}.jpg" for place in range(4)]
+    group = uuid.uuid4().hex  # all examples share the store
+    paths = [f"{group}/{number}.jpg" for number in range(4)]
     items = [
         deletion(path, seq) if chance.random() < 0.4 else record(path, seq)
         for path, seq in zip(chance.choices(paths, k=24), itertools.count(1), strict=False)
@@ -250,18 +250,18 @@ def test_the_newest_request_wins_in_any_order_of_arrival(store: Store, chance: r
         arrivals = arrivals[cut:]
 
     kept = {path: item.seq for path, item in last.items() if isinstance(item, Record)}
-    assert {path: found.seq for path, found in store.records(paths).items()} == kept
+    assert {path: stored.seq for path, stored in store.records(paths).items()} == kept
 
 
 # Filepaths
 
 
-def test_filepaths_are_told_apart_exactly(store: Store) -> None:
+def test_filepaths_are_compared_exactly(store: Store) -> None:
     store.put([record(path, seq) for seq, path in enumerate(AWKWARD_PATHS, 1)])
 
-    found = store.records(AWKWARD_PATHS)
+    records = store.records(AWKWARD_PATHS)
 
-    assert {path: found[path].seq for path in AWKWARD_PATHS} == {path: n for n, path in enumerate(AWKWARD_PATHS, 1)}
+    assert {path: records[path].seq for path in AWKWARD_PATHS} == {path: n for n, path in enumerate(AWKWARD_PATHS, 1)}
     assert listed(store) == AWKWARD_PATHS
 
 
@@ -291,12 +291,12 @@ def test_filepaths_are_listed_in_the_order_of_their_requests(store: Store) -> No
 
 @pytest.mark.slow
 def test_filepaths_are_listed_at_any_offset(store: Store) -> None:
-    # Far apart and uneven, as times are: the first half comes in a burst, the second over weeks.
+    # Uneven, as times are: the first half arrives in a burst, the second over weeks.
     seqs = [*range(1, 6_001), *range(10**9, 10**9 + 6_500 * 10**6, 10**6)]
     for start in range(0, len(seqs), 1_000):
         store.put([record(f"{seq}.jpg", seq, FEATURELESS) for seq in seqs[start : start + 1_000]])
     store.put([deletion(f"{seq}.jpg", 10**12 + seq) for seq in seqs[::100]])
-    expected = [f"{seq}.jpg" for place, seq in enumerate(seqs) if place % 100]
+    expected = [f"{seq}.jpg" for index, seq in enumerate(seqs) if index % 100]
     count = len(expected)
     store.refresh()
 
@@ -326,7 +326,7 @@ METADATA = [
 
 
 @pytest.mark.parametrize("metadata", METADATA)
-def test_metadata_come_back_as_they_were(store: Store, metadata: dict[str, Any] | None) -> None:
+def test_metadata_are_read_unchanged(store: Store, metadata: dict[str, Any] | None) -> None:
     assert verdicts(store, record("cat.jpg", 1, metadata=metadata)) == [STORED]
 
     assert store.records(["cat.jpg"])["cat.jpg"].metadata == metadata
@@ -340,7 +340,7 @@ def test_one_key_may_hold_different_types_in_different_records(store: Store) -> 
     ]
 
 
-def test_thousands_of_different_keys_are_no_trouble(store: Store) -> None:
+def test_thousands_of_different_metadata_keys_are_stored(store: Store) -> None:
     items = [record(f"{n}.jpg", n, metadata={f"key-{n}-{k}": k for k in range(20)}) for n in range(1, 151)]
 
     assert set(verdicts(store, *items)) == {STORED}
@@ -358,7 +358,7 @@ FILTERED = {
     "6.jpg": {"long": "x" * 40_000, "album": {"name": "CATS"}, "\u00e9\u6f22": "\U0001f408 \u6f22", "k" * 40_000: 1},
     "7.jpg": None,
 }
-ASKED: list[tuple[dict[str, str], list[str]]] = [
+FILTERS: list[tuple[dict[str, str], list[str]]] = [
     ({}, list(FILTERED)),
     ({"album.name": "cats"}, ["1.jpg", "2.jpg", "4.jpg"]),
     ({"album.name": "cats", "album.year": "2024"}, ["2.jpg"]),
@@ -395,14 +395,14 @@ def filtered(store: Store) -> Store:
     return store
 
 
-def test_a_filter_keeps_what_holds_all_of_its_values(filtered: Store) -> None:
-    for where, expected in ASKED:
-        (near,) = filtered.candidates(signature(1)[None], limit=50, where=where)
+def test_a_filter_matches_records_with_all_its_values(filtered: Store) -> None:
+    for where, expected in FILTERS:
+        (candidates,) = filtered.candidates(signature(1)[None], limit=50, where=where)
 
         assert filtered.filepaths(offset=0, limit=100, where=where).filepaths == expected
         assert filtered.filepaths_after(0, limit=100, where=where).filepaths == expected
         assert filtered.count(where=where) == len(expected)
-        assert {found.filepath for found in near} == set(expected)
+        assert {candidate.filepath for candidate in candidates} == set(expected)
 
 
 def test_a_filtered_list_may_be_read_in_parts(filtered: Store) -> None:
@@ -411,7 +411,7 @@ def test_a_filtered_list_may_be_read_in_parts(filtered: Store) -> None:
     assert filtered.filepaths_after(1, limit=1, where={"album.name": "cats"}) == Page(["2.jpg"], 2)
 
 
-def test_the_nearest_that_pass_the_filter_are_found_behind_nearer_ones_that_do_not(store: Store) -> None:
+def test_filtered_search_finds_records_behind_nearer_excluded_ones(store: Store) -> None:
     original = signature(1)
     near = [altered(original, values=4, seed=seq) for seq in range(200)]
     store.put([record(f"{seq}.jpg", seq, row, metadata={"a": "near"}) for seq, row in enumerate(near, 10)])
@@ -419,14 +419,14 @@ def test_the_nearest_that_pass_the_filter_are_found_behind_nearer_ones_that_do_n
     store.put([record("less-far.jpg", 400, altered(original, values=60), metadata={"a": ["far"]})])
     store.refresh()
 
-    found = store.candidates(np.array([original, -original]), limit=5, where={"a": "far"})
+    candidates = store.candidates(np.array([original, -original]), limit=5, where={"a": "far"})
 
-    assert found[0][0].filepath == "less-far.jpg"
-    assert [len(row) >= 5 for row in found] == [True, True]
-    assert all("far" in candidate.filepath for row in found for candidate in row)
+    assert candidates[0][0].filepath == "less-far.jpg"
+    assert [len(row) >= 5 for row in candidates] == [True, True]
+    assert all("far" in candidate.filepath for row in candidates for candidate in row)
 
 
-def test_a_filter_sees_metadata_as_they_were_last_written(store: Store) -> None:
+def test_a_filter_uses_metadata_as_last_written(store: Store) -> None:
     store.put([record("cat.jpg", 1, metadata={"a": "old", "b": 1}), record("dog.jpg", 2, metadata={"a": "old"})])
     store.put([record("cat.jpg", 3, metadata={"a": "new", "b": 1}), deletion("dog.jpg", 4)])
     store.refresh()
@@ -444,10 +444,10 @@ def test_a_superseded_request_leaves_no_trace_in_filters(store: Store) -> None:
     assert store.count(where={"a": "new"}) == 1
 
 
-# Walking
+# Walks
 
 
-def test_a_walk_meets_everything_once_and_in_order(store: Store) -> None:
+def test_a_walk_lists_each_record_once_in_order(store: Store) -> None:
     store.put([record(f"{seq}.jpg", seq * 7) for seq in range(1, 24)])
     store.put([deletion("5.jpg", 1_000)])
     store.refresh()
@@ -462,7 +462,7 @@ def test_a_walk_meets_everything_once_and_in_order(store: Store) -> None:
     assert page == Page([], 23 * 7)
 
 
-def test_a_walk_goes_on_from_any_offset(store: Store) -> None:
+def test_a_walk_continues_from_any_offset(store: Store) -> None:
     store.put([record(f"{seq}.jpg", seq * 7) for seq in range(1, 24)])
     store.put([deletion("5.jpg", 1_000)])
     store.refresh()
@@ -492,44 +492,44 @@ def test_a_walk_is_not_disturbed_by_writes(store: Store) -> None:
 # Searching
 
 
-def test_the_nearest_pictures_come_first(store: Store) -> None:
+def test_the_nearest_images_are_first(store: Store) -> None:
     original = signature(1)
     near = altered(original, values=20)
     nearer = altered(original, values=5)
     store.put([record("original.jpg", 1, original), record("near.jpg", 2, near), record("nearer.jpg", 3, nearer)])
     store.put([record(f"{seq}.jpg", seq) for seq in range(10, 40)])
 
-    found = nearest(store, original, limit=10)[0]
+    paths = nearest(store, original, limit=10)[0]
 
-    assert set(found[:3]) == {"original.jpg", "nearer.jpg", "near.jpg"}
-    assert found[0] == "original.jpg"
+    assert set(paths[:3]) == {"original.jpg", "nearer.jpg", "near.jpg"}
+    assert paths[0] == "original.jpg"
 
 
-def test_a_candidate_brings_the_signatures_that_were_stored(store: Store) -> None:
+def test_a_candidate_has_its_stored_signatures(store: Store) -> None:
     store.put([record("cat.jpg", 1)])
     store.refresh()
 
-    (found,) = store.candidates(signature(1)[None], limit=1)[0]
+    (candidate,) = store.candidates(signature(1)[None], limit=1)[0]
 
-    assert np.array_equal(found.signatures, [signature(1)])
+    assert np.array_equal(candidate.signatures, [signature(1)])
 
 
 def test_an_empty_store_has_no_candidates(store: Store) -> None:
     assert nearest(store, signature(1), signature(2)) == [[], []]
 
 
-def test_sixteen_queries_are_answered_each_for_itself(store: Store) -> None:
+def test_sixteen_queries_have_separate_results(store: Store) -> None:
     originals = [signature(seq) for seq in range(1, 9)]
     queries = [altered(original, values=8) for original in originals]
     store.put([record(f"{seq}.jpg", seq, original) for seq, original in enumerate(originals, 1)])
     store.put([record(f"-{seq}.jpg", seq, -original) for seq, original in enumerate(originals, 1)])
 
-    found = nearest(store, *queries, *(-query for query in queries), limit=3)
+    results = nearest(store, *queries, *(-query for query in queries), limit=3)
 
-    assert [row[0] for row in found] == [f"{n}.jpg" for n in range(1, 9)] + [f"-{n}.jpg" for n in range(1, 9)]
+    assert [row[0] for row in results] == [f"{n}.jpg" for n in range(1, 9)] + [f"-{n}.jpg" for n in range(1, 9)]
 
 
-def test_a_featureless_picture_is_kept_and_never_found(store: Store) -> None:
+def test_a_featureless_image_is_stored_but_never_found(store: Store) -> None:
     store.put([record("blank.jpg", 1, FEATURELESS), record("cat.jpg", 2)])
 
     assert nearest(store, signature(2), FEATURELESS) == [["cat.jpg"], []]
@@ -537,7 +537,7 @@ def test_a_featureless_picture_is_kept_and_never_found(store: Store) -> None:
     assert np.array_equal(store.records(["blank.jpg"])["blank.jpg"].signatures, [FEATURELESS])
 
 
-def test_a_picture_that_became_featureless_is_found_no_more(store: Store) -> None:
+def test_an_image_that_became_featureless_is_not_found(store: Store) -> None:
     store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
     nearest(store, signature(1))
 
@@ -546,37 +546,37 @@ def test_a_picture_that_became_featureless_is_found_no_more(store: Store) -> Non
     assert nearest(store, signature(1)) == [["dog.jpg"]]
 
 
-def test_a_picture_is_found_by_any_of_its_signatures_and_comes_once(store: Store) -> None:
+def test_an_image_is_found_once_by_any_signature(store: Store) -> None:
     whole, trimmed = signature(1), altered(signature(1), values=100)
     store.put([record("framed.jpg", 1, whole, trimmed), record("blank.jpg", 2, FEATURELESS, signature(2))])
     store.put([record(f"{seq}.jpg", seq) for seq in range(10, 30)])
 
-    found = nearest(store, whole, altered(trimmed, values=3, seed=1), signature(2), limit=50)
+    results = nearest(store, whole, altered(trimmed, values=3, seed=1), signature(2), limit=50)
 
-    assert [row[0] for row in found] == ["framed.jpg", "framed.jpg", "blank.jpg"]
-    assert all(len(row) == len(set(row)) == 22 for row in found)
+    assert [row[0] for row in results] == ["framed.jpg", "framed.jpg", "blank.jpg"]
+    assert all(len(row) == len(set(row)) == 22 for row in results)
     assert np.array_equal(store.records(["framed.jpg"])["framed.jpg"].signatures, [whole, trimmed])
 
 
-def test_many_pictures_with_one_signature_are_all_found(store: Store) -> None:
+def test_all_images_with_one_signature_are_found(store: Store) -> None:
     store.put([record(f"{seq}.jpg", seq, signature(0)) for seq in range(1, 41)])
 
     assert set(nearest(store, signature(0), limit=40)[0]) == {f"{seq}.jpg" for seq in range(1, 41)}
 
 
-def test_what_is_near_is_not_missed(store: Store) -> None:
+def test_near_records_are_not_missed(store: Store) -> None:
     rng = np.random.default_rng(3)
     rows = rng.integers(-2, 3, (1_500, LENGTH)).astype(np.int8)
     store.put([record(f"{seq}.jpg", seq, row) for seq, row in enumerate(rows, 1)])
     picks = rng.choice(len(rows), 20, replace=False).tolist()
     queries = [altered(rows[pick], values=60, seed=pick) for pick in picks]
 
-    found = nearest(store, *queries, limit=5)
+    results = nearest(store, *queries, limit=5)
 
-    assert [row[0] for row in found] == [f"{pick + 1}.jpg" for pick in picks]
+    assert [row[0] for row in results] == [f"{pick + 1}.jpg" for pick in picks]
 
 
-def test_what_another_process_wrote_is_found_here(store: Store, connect: Connect) -> None:
+def test_writes_of_another_process_are_found(store: Store, connect: Connect) -> None:
     other = connect()
     assert nearest(store, signature(1)) == [[]]
 
@@ -596,23 +596,23 @@ def test_a_record_is_read_right_after_it_was_written(store: Store) -> None:
 
 def test_threads_write_and_search_at_once(store: Store) -> None:
     def work(worker: int) -> list[list[str]]:
-        found = []
+        results = []
         for seq in range(worker * 100, worker * 100 + 10):
             store.put([record(f"{seq}.jpg", seq)])
-            found += nearest(store, signature(seq), limit=1)
-        return found
+            results += nearest(store, signature(seq), limit=1)
+        return results
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(work, range(1, 9)))
+        results = list(pool.map(work, range(1, 9)))
 
-    assert found == [[[f"{seq}.jpg"] for seq in range(w * 100, w * 100 + 10)] for w in range(1, 9)]
+    assert results == [[[f"{seq}.jpg"] for seq in range(w * 100, w * 100 + 10)] for w in range(1, 9)]
     assert store.count() == 80
 
 
-# Opening, health and what goes wrong
+# Opening, health and errors
 
 
-def test_preparing_again_keeps_what_is_there(store: Store, connect: Connect) -> None:
+def test_preparing_again_keeps_all_records(store: Store, connect: Connect) -> None:
     store.put([record("cat.jpg", 1)])
 
     other = connect()
@@ -621,7 +621,7 @@ def test_preparing_again_keeps_what_is_there(store: Store, connect: Connect) -> 
     assert listed(other) == ["cat.jpg"]
 
 
-def test_a_store_that_serves_says_so(store: Store) -> None:
+def test_an_available_store_reports_its_health(store: Store) -> None:
     assert store.health() == Health(reads=True, writes=True)
 
 
@@ -644,7 +644,7 @@ def test_an_absent_store_is_unavailable(absent: Store, call: Callable[[Store], o
     assert "secret" not in str(raised.value)
 
 
-def test_an_absent_store_says_so(absent: Store) -> None:
+def test_an_absent_store_reports_its_health(absent: Store) -> None:
     health = absent.health()
 
     assert not health.reads

@@ -1,4 +1,4 @@
-"""What every fault needs: a stage to happen on, and one table of what came of it."""
+"""A deployment to damage, and the table of outcomes at the end of the run."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,34 +10,41 @@ import pytest
 from common.config import Settings
 from common.wiring import build_dependencies
 from dev.redis_server import RedisServer
+from support.deployment import Deployment
 from support.http_servers import serving
 from support.image_server import ImageServer
 from support.service import Service
-from support.stage import Stage
 
-HEAD = ("scenario", "accepted", "stored", "failed", "lost", "repeated", "seconds")
-# What a row says where it has a word for it: failed with a reason, worked on again, until all had ended.
-NAMES = ("scenario", "accepted", "stored", "failed with reason", "lost", "repeated", "seconds to recover")
+# Key in a row, and heading.
+COLUMNS = {
+    "scenario": "scenario",
+    "accepted": "accepted",
+    "stored": "stored",
+    "failed": "failed with reason",
+    "lost": "lost",
+    "repeated": "repeated",
+    "seconds": "seconds to recover",
+}
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Iterator[ImageServer]:
+def image_server() -> Iterator[ImageServer]:
     with serving(ImageServer()) as server:
         yield server
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> dict[str, str]:
-    """The settings that name the store: a file, unless a module says otherwise."""
+def store_settings(tmp_path: Path) -> dict[str, str]:
+    """The settings of the store; a module may override them."""
     return {"MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}"}
 
 
 @pytest.fixture
-def limits() -> dict[str, str]:
-    """Settings that make faults noticed within seconds, where the defaults allow minutes."""
+def timeouts() -> dict[str, str]:
+    """Time-outs of seconds, where the defaults are minutes."""
     return {
         "MATCH_VISIBILITY_TIMEOUT_S": "7",
-        # Long enough for pictures that do come, however busy the machine.
+        # Long enough for every download on a busy machine.
         "MATCH_FETCH_TIMEOUT_S": "5",
         "MATCH_DECODE_TIMEOUT_S": "1",
         "MATCH_STORE_HOLD_S": "0.5",
@@ -46,50 +53,50 @@ def limits() -> dict[str, str]:
 
 @pytest.fixture
 def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test alone: it may die. Its parameter, where it has one, is how often it waits for the disk."""
+    """A Redis for one test, which may kill it; an indirect parameter sets appendfsync."""
     with RedisServer(tmp_path / "redis", appendfsync=getattr(request, "param", "everysec")) as server:
         yield server
 
 
 @pytest.fixture
-def stage(
+def deployment(
     redis: RedisServer,
-    place: dict[str, str],
-    limits: dict[str, str],
-    pictures: ImageServer,
+    store_settings: dict[str, str],
+    timeouts: dict[str, str],
+    image_server: ImageServer,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
-) -> Iterator[Stage]:
+) -> Iterator[Deployment]:
     if sys.platform != "linux":
-        pytest.skip("the faults need Linux: /proc, and limits of other processes")
+        pytest.skip("the faults need Linux: /proc, and resource limits of other processes")
     logs = tmp_path / "logs"
     logs.mkdir()
-    environment = place | {
+    environment = store_settings | {
         "REDIS_URL": redis.url,
-        "MATCH_FETCH_ALLOW": pictures.url.removeprefix("http://"),
+        "MATCH_FETCH_ALLOW": image_server.address,
         "MATCH_API_HOST": "127.0.0.1",
         "WORKER_COUNT": "1",
         "MATCH_API_THREADS": "16",
         "MATCH_WORKER_THREADS": "16",
     }
-    environment |= limits
-    # The test itself is patient.
-    parts = build_dependencies(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
-    parts.store.prepare()
+    environment |= timeouts
+    # The test's own connections wait longer than the service.
+    dependencies = build_dependencies(Settings.from_env(environment | {"MATCH_ELASTICSEARCH_TIMEOUT_S": "60"}))
+    dependencies.store.prepare()
     with Service(logs, environment) as service:
-        yield Stage(environment, redis, pictures, service, parts, record_property)
-    parts.close()
+        yield Deployment(environment, redis, image_server, service, dependencies, record_property)
+    dependencies.close()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the one table."""
+    """Print the table of outcomes."""
     reports = [report for name in ("passed", "failed") for report in terminalreporter.stats.get(name, [])]
     rows = [value for report in reports for name, value in report.user_properties if name == "fault"]
     if not rows:
         return
-    cells = [NAMES, *([str(row[name]) for name in HEAD] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(NAMES))]
-    terminalreporter.section("what became of accepted pictures")
+    cells = [[*COLUMNS.values()], *([str(row[key]) for key in COLUMNS] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    terminalreporter.section("outcomes of accepted images")
     for first, *rest in cells:
         numbers = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
         terminalreporter.write_line(" | ".join([first.ljust(widths[0]), *numbers]))

@@ -1,4 +1,4 @@
-"""Callbacks under faults: whatever dies, and however receivers behave, each task's end is told."""
+"""Callbacks while workers die and receivers fail: each task's end is reported."""
 
 import base64
 import json
@@ -8,43 +8,43 @@ from time import monotonic
 
 import pytest
 
+from support.deployment import Deployment, size
 from support.http_servers import Handler, LocalServer, serving
-from support.stage import Stage, size
 from support.waiting import wait_until
 
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
-# Of calls: one in so many is answered with an error, and one is taken without an answer.
-ERRORS, SILENCES = 5, 7
+# Every fifth request has an error as its reply, every seventh has no reply.
+ERROR_EVERY, SILENT_EVERY = 5, 7
 
 
 class Receiver(LocalServer):
-    """Counts how often the end of each task was told."""
+    """Records the webhook ids with which each task's end was reported."""
 
     def __init__(self) -> None:
         super().__init__(_Handler)
         self.lock = Lock()
-        self.calls = 0
-        self.told: dict[str, set[str]] = {}
+        self.requests = 0
+        self.reports: dict[str, set[str]] = {}
 
-    def take(self, body: bytes, id_: str) -> int:
-        """Return the status to answer with, 0 for none."""
+    def receive(self, body: bytes, id_: str) -> int:
+        """Return the status to reply with, 0 for no reply."""
         with self.lock:
-            self.calls += 1
-            if not self.calls % ERRORS:
+            self.requests += 1
+            if not self.requests % ERROR_EVERY:
                 return 500
             for task in json.loads(body)["tasks"]:
-                self.told.setdefault(task["id"], set()).add(id_)
-            return 204 if self.calls % SILENCES else 0
+                self.reports.setdefault(task["id"], set()).add(id_)
+            return 204 if self.requests % SILENT_EVERY else 0
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: that workers die is the point here."""
+        """Report nothing: killed workers cause errors."""
 
 
 class _Handler(Handler):
     server: Receiver
 
     def answer(self) -> None:
-        if status := self.server.take(self.body(), self.headers["webhook-id"]):
+        if status := self.server.receive(self.body(), self.headers["webhook-id"]):
             self.reply(status)
 
 
@@ -54,22 +54,23 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
-def test_a_worker_killed_again_and_again_takes_no_callback_along(stage: Stage, receiver: Receiver) -> None:
+def test_killed_workers_lose_no_callback(deployment: Deployment, receiver: Receiver) -> None:
     kills, count = size(2, 20), size(300, 3000)
     settings = {
         "MATCH_WEBHOOK_SECRET": SECRET,
-        "MATCH_FETCH_ALLOW": f"{stage.environment['MATCH_FETCH_ALLOW']},{receiver.address}",
+        "MATCH_FETCH_ALLOW": f"{deployment.environment['MATCH_FETCH_ALLOW']},{receiver.address}",
         "MATCH_WEBHOOK_TIMEOUT_S": "2",
     }
-    accepted = stage.client(**settings).add_batch(stage.items(count), callback_url=f"http://{receiver.address}/")
-    worker = stage.service.start_worker(**settings)
-    stage.kill_while_storing(worker, kills=kills, of=count)
-    over = monotonic()
+    client = deployment.client(**settings)
+    accepted = client.add_batch(deployment.items(count), callback_url=f"http://{receiver.address}/")
+    worker = deployment.service.start_worker(**settings)
+    deployment.kill_while_storing(worker, kills=kills, of=count)
+    killed = monotonic()
 
-    found = stage.settle(f"worker killed {kills} times with callbacks", accepted, since=over)
-    wait_until(lambda: len(receiver.told) == count, "every end is told", within_s=180)
+    outcomes = deployment.finish(f"worker killed {kills} times with callbacks", accepted, since=killed)
+    wait_until(lambda: len(receiver.reports) == count, "every end is reported", within_s=180)
 
-    assert (found.accepted, found.stored) == (count, count)
-    assert receiver.told.keys() == {one.task_id for one in accepted}
-    # Each end is in one delivery, whatever became of its first attempts.
-    assert {len(ids) for ids in receiver.told.values()} == {1}
+    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert receiver.reports.keys() == {add.task_id for add in accepted}
+    # A repeated callback has the same id as the first attempt.
+    assert {len(ids) for ids in receiver.reports.values()} == {1}

@@ -1,4 +1,4 @@
-"""Messages that come late, in any order, twice or to two workers: the newest request wins, once in effect."""
+"""Messages that arrive late, out of order or twice: the newest request wins, and is stored once."""
 
 import random
 
@@ -6,14 +6,14 @@ import requests
 
 from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
-from support.accounts import Accepted, Item
-from support.stage import Stage, size
+from support.adds import Accepted, Item
+from support.deployment import Deployment, size
 
 
-def test_the_newest_request_wins_whatever_comes_late_or_twice(stage: Stage) -> None:
+def test_newest_request_wins_despite_late_or_repeated_messages(deployment: Deployment) -> None:
     count, paths = size(500, 2000), 60
     dice = random.Random(7)
-    client = stage.client()
+    client = deployment.client()
     newest: dict[str, int | None] = {}
     accepted: list[Accepted] = []
     for number in range(count):
@@ -24,20 +24,20 @@ def test_the_newest_request_wins_whatever_comes_late_or_twice(stage: Stage) -> N
         else:
             accepted += client.add_all([Item(filepath, number)])
             newest[filepath] = number
-    shuffle_queue(stage, dice)
-    stage.service.start_worker()
-    stage.service.start_worker()
+    shuffle_queue(deployment, dice)
+    deployment.service.start_worker()
+    deployment.service.start_worker()
 
     scenario = f"{count} adds and deletes of {paths} filepaths, their messages shuffled and repeated"
-    found = stage.settle(scenario, accepted, newest=newest)
+    outcomes = deployment.finish(scenario, accepted, newest=newest)
 
     assert len(newest) == paths
-    assert (found.stored, found.lost) == (len(accepted), 0)
+    assert (outcomes.stored, outcomes.lost) == (len(accepted), 0)
 
 
-def shuffle_queue(stage: Stage, dice: random.Random) -> None:
-    """Mix what waits, a third of it twice."""
-    redis = stage.parts.redis
+def shuffle_queue(deployment: Deployment, dice: random.Random) -> None:
+    """Shuffle the queue, with a third of its messages repeated."""
+    redis = deployment.dependencies.redis
     messages = redis.lrange(SINGLE_QUEUE, 0, -1)
     messages += dice.sample(messages, len(messages) // 3)
     dice.shuffle(messages)
@@ -45,19 +45,20 @@ def shuffle_queue(stage: Stage, dice: random.Random) -> None:
     redis.lpush(SINGLE_QUEUE, *messages)
 
 
-def test_a_message_that_two_workers_have_is_worked_on_once_in_effect(stage: Stage) -> None:
+def test_a_message_delivered_four_times_is_stored_once(deployment: Deployment) -> None:
     count = size(50, 500)
-    client = stage.client()
-    accepted = client.add_all(stage.uploads(count))
-    publisher = Publisher(stage.redis.url)
-    tasks = [task for one in accepted if (task := stage.parts.ledger.task(one.task_id)) is not None]
+    client = deployment.client()
+    accepted = client.add_all(deployment.uploads(count))
+    publisher = Publisher(deployment.redis.url)
+    ledger = deployment.dependencies.ledger
+    tasks = [task for add in accepted if (task := ledger.task(add.task_id)) is not None]
     for _ in range(3):
         publisher.send(tasks, queue=SINGLE_QUEUE)
     publisher.close()
     for _ in range(2):
-        stage.service.start_worker()
+        deployment.service.start_worker()
 
-    found = stage.settle("every message four times, to two workers", accepted)
+    outcomes = deployment.finish("every message four times, to two workers", accepted)
 
-    assert (found.accepted, found.stored) == (count, count)
-    assert stage.parts.store.count() == count
+    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert deployment.dependencies.store.count() == count

@@ -1,4 +1,4 @@
-"""Redis with a replica: when that takes over, the service finds it by itself."""
+"""Failover of Redis to a replica: the service follows without a restart."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,40 +6,39 @@ from time import monotonic
 
 import pytest
 
-from support.accounts import Item
-from support.replicated import SECRETS, MovingRedis, WatchedRedis
-from support.stage import Stage, size
-from support.stores import wait_for_stored
+from support.adds import Item
+from support.deployment import Deployment, size
+from support.replicated import SECRETS, MovingRedis, SentinelRedis
+
+SCENARIOS = {
+    SentinelRedis: "Sentinel promotes a replica of Redis",
+    MovingRedis: "address of Redis moves to a promoted replica",
+}
 
 
-@pytest.fixture(params=[WatchedRedis, MovingRedis], ids=["sentinel", "address"])
-def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WatchedRedis | MovingRedis]:
+@pytest.fixture(params=SCENARIOS, ids=["sentinel", "address"])
+def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SentinelRedis | MovingRedis]:
     with request.param(tmp_path) as replicated:
         yield replicated
 
 
-def test_what_was_accepted_before_a_failover_is_stored_after_it(
-    stage: Stage, redis: WatchedRedis | MovingRedis
+def test_adds_accepted_before_a_failover_are_stored_afterwards(
+    deployment: Deployment, redis: SentinelRedis | MovingRedis
 ) -> None:
     count = size(100, 1000)
-    client = stage.client()
-    before = client.add_all(stage.uploads(count))
-    worker = stage.service.start_worker()
-    wait_for_stored(stage.parts.store, 1)
-    redis.wait_until_copied()
-    if isinstance(redis, MovingRedis):
-        how = "the address of Redis moves to its replica"
-        redis.move()
-    else:
-        how = "a Sentinel puts a replica in the place of Redis"
-        redis.primary.kill()
-    gone = monotonic()
-    refused = client.add(Item("refused", 0))
-    after = client.add_all(stage.uploads(count, start=count), patience_s=60)
+    client = deployment.client()
+    before = client.add_all(deployment.uploads(count))
+    worker = deployment.service.start_worker()
+    deployment.wait_for_stored(1)
+    redis.wait_for_replication()
+    redis.fail_over()
+    failed_over = monotonic()
+    during = client.add(Item("rejected", 0))
+    after = client.add_all(deployment.uploads(count, start=count), patience_s=60)
 
-    found = stage.settle(how, before + after, since=gone)
+    outcomes = deployment.finish(SCENARIOS[type(redis)], before + after, since=failed_over)
 
-    assert refused.status_code in {202, 503}
-    assert (found.accepted, found.stored) == (2 * count, 2 * count)
-    assert stage.service.starts(worker) == 1
-    assert not [secret for secret in SECRETS if secret in stage.service.log(worker)]
+    assert during.status_code in {202, 503}
+    assert (outcomes.accepted, outcomes.stored) == (2 * count, 2 * count)
+    assert deployment.service.starts(worker) == 1
+    assert not [secret for secret in SECRETS if secret in deployment.service.log(worker)]

@@ -1,61 +1,57 @@
-"""Workers that die or are stopped: what they held is stored all the same."""
+"""Workers that are killed or stopped: their tasks are stored anyway."""
 
 import os
 import signal
 from time import monotonic
 
+import pytest
+
+from support.deployment import Deployment, size
 from support.proxy import Proxy
-from support.stage import Stage, size
-from support.stores import wait_for_stored
 from support.waiting import wait_until
 
-# What Kubernetes and compose give a worker before they kill it.
+# The grace period of workers in Kubernetes and compose.
 GRACE_S = 60
 
 
-def test_a_worker_killed_again_and_again_loses_nothing(stage: Stage) -> None:
-    kills, count = size(3, 20), size(300, 2000)
-    accepted = stage.client().add_all(stage.items(count))
-    worker = stage.service.start_worker()
-    stage.kill_while_storing(worker, kills=kills, of=count)
+@pytest.mark.parametrize(
+    ("kills", "count", "batch", "settings", "scenario"),
+    [
+        (size(3, 20), size(300, 2000), False, {}, "worker killed {} times"),
+        (size(2, 20), size(400, 4000), True, {}, "worker killed {} times during batches"),
+        (
+            size(2, 10),
+            size(100, 1000),
+            False,
+            {"MATCH_FETCH_PER_HOST": "3"},
+            "worker killed {} times with every slot of a host",
+        ),
+    ],
+    ids=["single adds", "batches", "host slots"],
+)
+def test_killed_workers_lose_nothing(
+    deployment: Deployment, kills: int, count: int, settings: dict[str, str], scenario: str, *, batch: bool
+) -> None:
+    client = deployment.client(**settings)
+    items = deployment.items(count)
+    accepted = client.add_batch(items) if batch else client.add_all(items)
+    worker = deployment.service.start_worker(**settings)
+    deployment.kill_while_storing(worker, kills=kills, of=count)
 
-    found = stage.settle(f"worker killed {kills} times", accepted)
+    outcomes = deployment.finish(scenario.format(kills), accepted)
 
-    assert (found.accepted, found.stored) == (count, count)
-
-
-def test_a_worker_killed_during_batches_loses_nothing(stage: Stage) -> None:
-    kills, count = size(2, 20), size(400, 4000)
-    accepted = stage.client().add_batch(stage.items(count))
-    worker = stage.service.start_worker()
-    stage.kill_while_storing(worker, kills=kills, of=count)
-
-    found = stage.settle(f"worker killed {kills} times during batches", accepted)
-
-    assert (found.accepted, found.stored) == (count, count)
-
-
-def test_places_at_a_host_that_died_with_their_worker_are_given_to_others(stage: Stage) -> None:
-    kills, count = size(2, 10), size(100, 1000)
-    settings = {"MATCH_FETCH_PER_HOST": "3"}
-    accepted = stage.client(**settings).add_all(stage.items(count))
-    worker = stage.service.start_worker(**settings)
-    stage.kill_while_storing(worker, kills=kills, of=count)
-
-    found = stage.settle(f"worker killed {kills} times with every place at a host", accepted)
-
-    assert (found.accepted, found.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count)
 
 
-def test_a_message_that_dies_with_its_worker_is_sent_again(stage: Stage) -> None:
+def test_a_message_lost_with_its_worker_is_resent(deployment: Deployment) -> None:
     kills = size(2, 10)
-    accepted = stage.client().add_all(stage.uploads(kills + 20))
-    with Proxy(stage.redis.port) as proxy:
-        worker = stage.service.start_worker(REDIS_URL=proxy.url("redis"))
+    accepted = deployment.client().add_all(deployment.uploads(kills + 20))
+    with Proxy(deployment.redis.port) as proxy:
+        worker = deployment.service.start_worker(REDIS_URL=proxy.url("redis"))
         killed: set[int] = set()
 
-        def kill_before_it_notes_what_it_took(data: bytes) -> bool:
-            # The queue has given a message away, and nobody knows yet to whom.
+        def kill_before_unacked_index(data: bytes) -> bool:
+            # The message has left the queue, and no index of unacknowledged messages has it yet.
             if b"ZADD" not in data or b"unacked_index" not in data or len(killed) == kills:
                 return True
             if worker.pid not in killed:
@@ -63,49 +59,45 @@ def test_a_message_that_dies_with_its_worker_is_sent_again(stage: Stage) -> None
                 os.kill(worker.pid, signal.SIGKILL)
             return False
 
-        proxy.watch = kill_before_it_notes_what_it_took
-        wait_until(lambda: len(killed) == kills, "the worker is killed often enough")
+        proxy.watch = kill_before_unacked_index
+        wait_until(lambda: len(killed) == kills, f"the worker is killed {kills} times")
 
-        found = stage.settle(f"worker killed {kills} times with a message just taken", accepted)
+        outcomes = deployment.finish(f"worker killed {kills} times just after it received a message", accepted)
 
-    assert (found.accepted, found.stored) == (kills + 20, kills + 20)
+    assert (outcomes.accepted, outcomes.stored) == (kills + 20, kills + 20)
 
 
-def test_sigterm_during_work_repeats_nothing(stage: Stage) -> None:
+def test_sigterm_during_work_repeats_nothing(deployment: Deployment) -> None:
     stops, count = size(2, 10), size(200, 2000)
-    accepted = stage.client().add_all(stage.uploads(count))
-    ended: list[int] = []
+    accepted = deployment.client().add_all(deployment.uploads(count))
+    statuses: list[int] = []
     for nth in range(1, stops + 1):
-        worker = stage.service.start_worker()
-        stage.service.let_go(worker)
-        wait_for_stored(stage.parts.store, count * nth // (stops + 2))
-        worker.ask_to_stop()
-        ended.append(worker._process.wait(GRACE_S))
-    stage.service.start_worker()
+        worker = deployment.service.start_worker()
+        deployment.wait_for_stored(count * nth // (stops + 2))
+        statuses.append(deployment.service.stop(worker, within_s=GRACE_S))
+    deployment.service.start_worker()
 
-    found = stage.settle(f"worker stopped by SIGTERM {stops} times", accepted)
+    outcomes = deployment.finish(f"worker stopped by SIGTERM {stops} times", accepted)
 
-    assert ended == [0] * stops
-    assert (found.stored, found.repeated) == (count, 0)
+    assert statuses == [0] * stops
+    assert (outcomes.stored, outcomes.repeated) == (count, 0)
 
 
-def test_sigterm_while_redis_is_silent_ends_within_the_grace_period(stage: Stage) -> None:
+def test_sigterm_ends_a_worker_whose_redis_is_silent(deployment: Deployment) -> None:
     count, grace_s = size(100, 1000), size(8, 60)
-    accepted = stage.client().add_all(stage.uploads(count))
-    with Proxy(stage.redis.port) as proxy:
+    accepted = deployment.client().add_all(deployment.uploads(count))
+    with Proxy(deployment.redis.port) as proxy:
         settings = {"REDIS_URL": proxy.url("redis"), "MATCH_STOP_WITHIN_S": f"{grace_s - 4}"}
-        worker = stage.service.start_worker(**settings)
-        stage.service.let_go(worker)
-        wait_for_stored(stage.parts.store, 1)
+        worker = deployment.service.start_worker(**settings)
+        deployment.wait_for_stored(1)
         proxy.stall()
 
-        worker.ask_to_stop()
         began = monotonic()
-        status = worker._process.wait(grace_s)
+        status = deployment.service.stop(worker, within_s=grace_s)
         took_s = monotonic() - began
-    stage.service.start_worker()
+    deployment.service.start_worker()
 
-    found = stage.settle(f"SIGTERM while Redis is silent: ends in {took_s:.0f} s", accepted)
+    outcomes = deployment.finish(f"SIGTERM while Redis is silent: worker exits in {took_s:.0f} s", accepted)
 
     assert status != 0
-    assert (found.accepted, found.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count)

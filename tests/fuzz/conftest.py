@@ -1,4 +1,4 @@
-"""What the fuzz targets share: how many inputs each gets, the count of them, and the API that they are sent to."""
+"""Fixtures of the fuzz targets: the run of a target, its counts, and the API under test."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from common.net.fetch import Fetcher
 
 LONG = os.environ.get("MATCH_FUZZ") == "long"
 SEED = int(os.environ.get("MATCH_FUZZ_SEED") or (random.SystemRandom().randrange(2**32) if LONG else 1))
-# Where several processes share the work, they share the seed.
+# Parallel processes use the same seed.
 os.environ["MATCH_FUZZ_SEED"] = f"{SEED}"
 COUNTED = "fuzz"
 
@@ -31,7 +31,7 @@ Check = Callable[[Any], None]
 
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Try a check on `short` inputs, or on `long` ones where MATCH_FUZZ says so, and count those that were tried."""
+    """Return a function that runs a check on `short` inputs, or on `long` with MATCH_FUZZ=long, and counts them."""
 
     def run(inputs: st.SearchStrategy[Any], check: Check, *, short: int, long: int) -> None:
         tried, crashes, began = 0, 0, monotonic()
@@ -57,8 +57,8 @@ def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object]
 
         try:
             one()
-        except BaseExceptionGroup as found:
-            crashes = len(found.exceptions)
+        except BaseExceptionGroup as group:
+            crashes = len(group.exceptions)
             raise
         except BaseException:
             crashes = 1
@@ -71,7 +71,7 @@ def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print what was counted."""
+    """Print the counts of a long run."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
     rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == COUNTED]
     if LONG and rows:
@@ -88,7 +88,7 @@ def table(rows: Sequence[tuple[str, int, int, float]]) -> Iterator[str]:
 
 
 class NoFetcher:
-    """Judges URLs as the fetcher does, and reaches nothing."""
+    """Validates URLs as the fetcher does, and fails each download."""
 
     def __init__(self) -> None:
         self._fetcher = Fetcher(max_bytes=1000, timeout_s=1)
@@ -105,13 +105,13 @@ class NoFetcher:
 
 @pytest.fixture
 def client_of(make_client: Callable[..., FlaskClient], real_redis: Redis) -> Iterator[Callable[..., FlaskClient]]:
-    """Return a client of an API that refuses no work, waits for none and fetches nothing; with a keyring or without."""
+    """Return a function that creates a client of an API without limits, waits and downloads."""
     fetcher = NoFetcher()
     settings = Settings(max_image_bytes=100_000, max_wait_s=0.01)
 
     def make(**options: Any) -> FlaskClient:
         client = make_client(real_redis, max_open=10**9, fetcher=fetcher, settings=settings, **options)
-        # A request ends when its reply is closed, as every server does: what it holds would add up until Python breaks.
+        # A server closes each reply. Without this, the objects of open requests accumulate.
         client.open = partial(client.open, buffered=True)
         return client
 
@@ -126,7 +126,7 @@ def client(client_of: Callable[..., FlaskClient]) -> FlaskClient:
 
 @pytest.fixture
 def sound() -> Callable[[Any], dict[str, Any]]:
-    """Return the body of a reply, once it is seen to be one that the documentation knows."""
+    """Return a function that checks a reply against the documented envelope and returns its body."""
 
     def check(reply: Any) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(reply.data)

@@ -1,4 +1,4 @@
-"""Bodies of JSON lines, cut into blocks as they may arrive: each line is met once, and gets its own outcome."""
+"""Bodies of JSON lines in arbitrary blocks: each line is read once and has its own outcome."""
 
 import json
 from collections.abc import Callable
@@ -13,18 +13,23 @@ from api.forms.lines import READ_BYTES, Line, blocks
 
 Fuzz = Callable[..., None]
 
-MOST = 50
+MAX_LINE_BYTES = 50
 pieces = st.sampled_from((b"\n", b"\r\n", b" ", b"a", b"a" * 49, b"a" * 51, b"a" * READ_BYTES)) | st.binary(max_size=60)
 
 
 def test_bodies_as_lines(fuzz: Fuzz) -> None:
     def check(body: bytes) -> None:
-        found = [line for block in blocks(BytesIO(body), content_length=len(body), most_bytes=MOST) for line in block]
-
-        told = [
-            Line(number, None if len(text) > MOST else text) for number, text in enumerate(body.split(b"\n"), start=1)
+        lines = [
+            line
+            for block in blocks(BytesIO(body), content_length=len(body), max_bytes=MAX_LINE_BYTES)
+            for line in block
         ]
-        assert found == [line for line in told if line.data is None or line.data.strip()]
+
+        numbered = [
+            Line(number, None if len(text) > MAX_LINE_BYTES else text)
+            for number, text in enumerate(body.split(b"\n"), start=1)
+        ]
+        assert lines == [line for line in numbered if line.data is None or line.data.strip()]
 
     fuzz(st.lists(pieces, max_size=30).map(b"".join), check, short=300, long=8_000)
 

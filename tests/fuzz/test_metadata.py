@@ -1,4 +1,4 @@
-"""Metadata of any kind: what is taken can be kept, carried and filtered by, on the embedded store as in memory."""
+"""Arbitrary metadata: accepted metadata can be stored, enqueued and filtered."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ texts = (
 )
 
 
-def taken(text: str) -> dict[str, Any] | None:
+def accepted(text: str) -> dict[str, Any] | None:
     try:
         return valid_metadata(text)
     except PydanticCustomError:
@@ -63,33 +63,33 @@ def taken(text: str) -> dict[str, Any] | None:
 
 def test_metadata(fuzz: Fuzz) -> None:
     def check(text: str) -> None:
-        found = taken(text)
-        if found is None:
+        metadata = accepted(text)
+        if metadata is None:
             return
-        assert found == json.loads(text)
-        item = AddItem(filepath="a", url="b", metadata=found)
-        assert job_of(item.job_json().encode())["metadata"] == found
-        assert all(label.isascii() for label in labels(found))
+        assert metadata == json.loads(text)
+        item = AddItem(filepath="a", url="b", metadata=metadata)
+        assert job_of(item.job_json().encode())["metadata"] == metadata
+        assert all(label.isascii() for label in labels(metadata))
 
     fuzz(texts, check, short=500, long=8_000)
 
 
 def test_filters_on_both_stores(fuzz: Fuzz, memory_store: Any, tmp_path: Path) -> None:
-    """Keep what was taken, and count by its own values and by others."""
+    """The embedded store counts the same records as the store in memory."""
     store = SqliteStore(tmp_path / "match.db")
     store.prepare()
-    placed = 0
+    seq = 0
 
-    def check(given: tuple[str, dict[str, str]]) -> None:
-        nonlocal placed
-        text, where = given
-        if (found := taken(text)) is not None:
-            placed += 1
-            about = {"seq": placed, "signatures": (np.ones(LENGTH, np.int8),), "added": 0, "width": 1, "height": 1}
-            record = Record(filepath=f"{placed % 20}", metadata=found, **about)
+    def check(value: tuple[str, dict[str, str]]) -> None:
+        nonlocal seq
+        text, where = value
+        if (metadata := accepted(text)) is not None:
+            seq += 1
+            fields = {"seq": seq, "signatures": (np.ones(LENGTH, np.int8),), "added": 0, "width": 1, "height": 1}
+            record = Record(filepath=f"{seq % 20}", metadata=metadata, **fields)
             for one in (store, memory_store):
                 one.put([record])
-            assert store.records([record.filepath])[record.filepath].metadata == found
+            assert store.records([record.filepath])[record.filepath].metadata == metadata
         assert store.count(where=where) == memory_store.count(where=where)
 
     keys = st.sampled_from(("a", "a.b", "", ".", "a.a.a")) | words

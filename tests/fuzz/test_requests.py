@@ -1,4 +1,4 @@
-"""Requests of any kind against the API in process: each is answered by a reply that the documentation knows."""
+"""Arbitrary requests to the API in this process: each has a documented reply."""
 
 import json
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from api.routes.tasks import TASKS
 Fuzz = Callable[..., None]
 Sound = Callable[[Any], dict[str, Any]]
 
-PICTURE = (Path(__file__).resolve().parents[2] / "examples" / "images" / "chelsea.jpg").read_bytes()
-# What machines scrape is no JSON.
+IMAGE = (Path(__file__).resolve().parents[2] / "examples" / "images" / "chelsea.jpg").read_bytes()
+# /metrics replies with text, not with JSON.
 PATHS = sorted({endpoint.path for endpoint in ENDPOINTS} - {"/metrics"})
-PLAIN = sorted({name for endpoint in ENDPOINTS for kind in endpoint.takes for name in kind.plain})
-KEYED = sorted({name for endpoint in ENDPOINTS for kind in endpoint.takes for name in kind.keyed})
+PLAIN = sorted({name for endpoint in ENDPOINTS for kind in endpoint.parameters for name in kind.plain})
+KEYED = sorted({name for endpoint in ENDPOINTS for kind in endpoint.parameters for name in kind.keyed})
 METHODS = ("GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH")
-# What breaks programs that did not think of it.
+# Values at the edges of common parsers.
 EDGES = (
     *(
         "",
@@ -67,7 +67,7 @@ names = st.one_of(
 fields = st.lists(st.tuples(names, texts | metadata), max_size=6)
 encoded = fields.map(lambda pairs: urlencode(pairs, errors="surrogatepass")) | st.binary(max_size=60)
 paths = st.sampled_from(PATHS).map(lambda path: path.replace("<id>", "0" * 32))
-anything = st.sampled_from((b"", b"0", b"a", PICTURE, PICTURE[:100], b"<svg")) | st.binary(max_size=100)
+anything = st.sampled_from((b"", b"0", b"a", IMAGE, IMAGE[:100], b"<svg")) | st.binary(max_size=100)
 
 
 def test_urlencoded_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
@@ -100,13 +100,13 @@ parts = st.tuples(
     st.sampled_from(HEADERS),
 ).map(as_part)
 whole_forms = st.lists(parts | st.binary(max_size=40), max_size=5).map(
-    lambda found: b"".join(b"--x\r\n" + part + b"\r\n" for part in found) + b"--x--\r\n"
+    lambda chosen: b"".join(b"--x\r\n" + part + b"\r\n" for part in chosen) + b"--x--\r\n"
 )
 
 
 @st.composite
 def torn(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """Return bytes as they are, cut, or with a piece of them replaced, doubled or left out."""
+    """Return bytes unchanged, cut, or with a piece replaced, doubled or deleted."""
     data = draw(whole)
     for _ in range(draw(st.integers(0, 3))):
         begin = draw(st.integers(0, len(data)))
@@ -141,7 +141,7 @@ def test_multipart_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     fuzz(requests, check, short=400, long=6_000)
 
 
-def test_pictures_in_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
+def test_images_in_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     requests = st.tuples(
         st.sampled_from(("/add", "/search", "/compare")), st.lists(st.tuples(names, texts), max_size=2), anything
     )
@@ -209,8 +209,8 @@ def test_task_ids(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     fuzz(requests, check, short=200, long=3_000)
 
 
-def places(kind: str) -> st.SearchStrategy[str]:
-    """Return cursors that a list gave out, others that look so, and text."""
+def cursors(kind: str) -> st.SearchStrategy[str]:
+    """Return valid cursors, damaged ones and other text."""
     whole = st.integers(0, 2**70).map(str) | st.builds(
         "{}-{:032x}".format, st.integers(0, 10**17), st.integers(0, 2**128 - 1)
     )
@@ -226,11 +226,11 @@ def test_cursors(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     lists = st.sampled_from(
         (("/list", {}, LIST), ("/tasks", {"state": "failed"}, TASKS), ("/tasks", {"state": "pending"}, TASKS))
     )
-    requests = lists.flatmap(lambda one: st.tuples(st.just(one), places(one[2])))
+    requests = lists.flatmap(lambda one: st.tuples(st.just(one), cursors(one[2])))
 
     def check(request: tuple[tuple[str, dict[str, str], str], str]) -> None:
-        (path, more, _), place = request
-        reply = client.get(path, query_string=urlencode({**more, "cursor": place}, errors="surrogatepass"))
+        (path, more, _), text = request
+        reply = client.get(path, query_string=urlencode({**more, "cursor": text}, errors="surrogatepass"))
         assert sound(reply).get("field", "cursor") == "cursor"
         assert reply.status_code in {200, 400}
 
@@ -244,13 +244,13 @@ def test_filters(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
     requests = st.tuples(st.sampled_from(("/count", "/list")), st.lists(st.tuples(keys, texts), max_size=20))
 
     def check(request: tuple[str, list[tuple[str, str]]]) -> None:
-        path, given = request
-        sound(client.get(path, query_string=urlencode(given, errors="surrogatepass")))
+        path, params = request
+        sound(client.get(path, query_string=urlencode(params, errors="surrogatepass")))
 
     fuzz(requests, check, short=200, long=4_000)
 
 
-# What a server passes on: latin-1 without the ends of lines.
+# Servers accept header values in latin-1 without line breaks.
 header_texts = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=60)
 HEADER_NAMES = (
     *("Prefer", "X-Request-ID", "Idempotency-Key", "traceparent", "tracestate", "Content-Type", "Accept", "Origin"),
@@ -281,7 +281,7 @@ def test_headers(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
 
 
 def test_keys(fuzz: Fuzz, client_of: Callable[..., FlaskClient], sound: Sound, tmp_path: Path) -> None:
-    """No other text passes for a key, wherever it stands."""
+    """Only the exact key is accepted, and only as a bearer token."""
     key = "key-of-the-reader"
     (tmp_path / "keys").write_text(f'[[keys]]\nname = "reader"\nsha256 = "{hash_of(key)}"\nscopes = ["read"]\n')
     client = client_of(keyring=Keyring(tmp_path / "keys"))

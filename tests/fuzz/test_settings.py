@@ -1,4 +1,4 @@
-"""Settings of any text: each is read, or refused by a line that names it and tells no secret."""
+"""Arbitrary settings: each is valid, or rejected by a line that names the setting without its secrets."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -15,7 +15,7 @@ from common.store.elastic.connection import split_url
 
 Fuzz = Callable[..., None]
 
-SECRET = "s3cr3t"  # noqa: S105 - what must not be told
+SECRET = "s3cr3t"  # noqa: S105 - looked for in errors
 NAMES = {spec.metadata["name"]: spec.name for spec in fields(Settings)}
 words = st.sampled_from(
     (
@@ -90,9 +90,9 @@ urls = st.builds("{}{}{}{}{}".format, schemes, logins, hosts, ports, paths)
 
 
 def test_settings(fuzz: Fuzz) -> None:
-    def check(given: dict[str, str]) -> None:
+    def check(environment: dict[str, str]) -> None:
         try:
-            settings = Settings.from_env(given)
+            settings = Settings.from_env(environment)
         except ConfigError as error:
             assert str(error).partition(" ")[0] in NAMES
             assert "\n" not in str(error)
@@ -103,7 +103,7 @@ def test_settings(fuzz: Fuzz) -> None:
 
 
 def test_urls_of_redis(fuzz: Fuzz) -> None:
-    """One that is taken can be connected to, as far as that goes without a server."""
+    """A valid URL configures the clients of Redis and of the broker."""
 
     def check(url: str) -> None:
         try:
@@ -119,7 +119,7 @@ def test_urls_of_redis(fuzz: Fuzz) -> None:
 
 
 def test_urls_of_elasticsearch(fuzz: Fuzz) -> None:
-    """The same."""
+    """A valid URL configures the client of Elasticsearch."""
 
     def check(url: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""URLs and addresses: what is fetched is public, and leads to where other programs read that it leads."""
+"""URLs and addresses: only public ones are fetched, and other parsers read the same host and port."""
 
 import http.client
 import ipaddress
@@ -63,7 +63,7 @@ addresses = any_v4 | carried | v6
 
 
 def belongs_to_the_internet(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Say it as the standard library has it, inner addresses included."""
+    """Return whether the standard library classifies an address, and those inside it, as global."""
     inner = [address]
     if isinstance(address, ipaddress.IPv6Address):
         inner += [one for one in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if one is not None]
@@ -78,7 +78,7 @@ def test_addresses(fuzz: Fuzz) -> None:
 
 
 def spelled(address: ipaddress.IPv4Address | ipaddress.IPv6Address, how: int) -> str:
-    """Return the address as somebody could write it who wants it to pass."""
+    """Return one of the spellings of an address."""
     if isinstance(address, ipaddress.IPv6Address):
         return f"[{(str(address), address.exploded, f'{address}%25lo', str(address).upper())[how % 4]}]"
     number = int(address)
@@ -148,7 +148,7 @@ urls = st.builds(
 
 
 def test_urls(fuzz: Fuzz) -> None:
-    """Two other parsers see the same host and port, in the URL as it came and as it is asked for."""
+    """Two other parsers read the same host and port in the received URL and in the requested one."""
 
     def check(url: str) -> None:
         try:
@@ -159,12 +159,12 @@ def test_urls(fuzz: Fuzz) -> None:
         for text in (url, target.url):
             seen = {(plain(urlsplit(text).hostname or ""), urlsplit(text).port)}
             with suppress(LocationParseError):
-                # It refuses some names that DNS has.
+                # It rejects some names that exist in DNS.
                 parsed = parse_url(text)
                 seen.add((plain((parsed.host or "").strip("[]")), parsed.port))
             assert {(host, port or DEFAULT_PORTS[target.scheme]) for host, port in seen} == {(target.host, target.port)}
         assert target.path.isascii()
-        http.client.HTTPConnection(target.host, target.port).putrequest  # noqa: B018 - it reads host and port itself
+        http.client.HTTPConnection(target.host, target.port).putrequest  # noqa: B018 - the constructor parses host and port
         if target.is_literal:
             [*_, (address, *_)] = socket.getaddrinfo(target.host, 80, flags=socket.AI_NUMERICHOST)[0]
             assert ipaddress.ip_address(address) == ipaddress.ip_address(target.host)
@@ -173,7 +173,7 @@ def test_urls(fuzz: Fuzz) -> None:
 
 
 def plain(host: str) -> str:
-    """Return a host as a resolver is asked for it."""
+    """Return a host in the form that is passed to a resolver."""
     with suppress(OSError):
         return str(ipaddress.IPv6Address(socket.inet_pton(socket.AF_INET6, host)))
     name = host.encode("idna").decode() if not host.isascii() else host
@@ -184,12 +184,12 @@ def plain(host: str) -> str:
 
 
 def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a name resolves to, and however a URL is written, only public addresses are connected to."""
-    dialled: list[str] = []
+    """Only public addresses are connected to, for every spelling of a URL and every result of DNS."""
+    connected: list[str] = []
     answers: list[str] = []
 
     def refuse(address: str, *_: object) -> socket.socket:
-        dialled.append(address)
+        connected.append(address)
         raise ConnectionRefusedError
 
     monkeypatch.setattr(connector, "_connect", refuse)
@@ -199,11 +199,11 @@ def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
 
         def check(one: tuple[str, list[str]]) -> None:
             url, answers[:] = one
-            dialled.clear()
+            connected.clear()
             with pytest.raises(FetchError) as caught:
                 fetcher.fetch(url)
             assert caught.value.code in KNOWN
-            assert all(belongs_to_the_internet(ipaddress.ip_address(address)) for address in dialled)
-            assert bool(dialled) == (caught.value.code == "connect_failed")
+            assert all(belongs_to_the_internet(ipaddress.ip_address(address)) for address in connected)
+            assert bool(connected) == (caught.value.code == "connect_failed")
 
         fuzz(asked, check, short=300, long=6_000)

@@ -1,4 +1,4 @@
-"""The manifests as they would be applied, and tools that must be there in CI."""
+"""Rendered manifests, and tools that are required in CI."""
 
 import os
 import shutil
@@ -20,29 +20,33 @@ ROOT = Path(__file__).resolve().parents[2]
 def make() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run make as a shell would."""
     program = shutil.which("make") or "make"
-    # Within `make test` it would also tell which folder it is in.
-    alone = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    # Within `make test`, make would also print its folder.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    }
 
     def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *arguments], cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
 
     return make
 
 
 @pytest.fixture(scope="session")
-def needed(give_up: Callable[[str], NoReturn]) -> Callable[..., Any]:
-    """Call what may miss a tool; what is missing is told in one line."""
+def require(give_up: Callable[[str], NoReturn]) -> Callable[..., Any]:
+    """Call a function that may need a missing tool; then the test is skipped with the reason, or fails in CI."""
 
-    def needed(use: Callable[..., Any], *arguments: Any) -> Any:
+    def require(function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return use(*arguments)
+            return function(*arguments)
         except MissingTool as missing:
             give_up(str(missing))
 
-    return needed
+    return require
 
 
 @pytest.fixture(scope="session")
-def rendered(needed: Callable[..., Any]) -> Mapping[Combination, Sequence[Object]]:
-    """Every combination of overlay and components that we stand for."""
-    return {combination: needed(render, combination) for combination in combinations()}
+def rendered(require: Callable[..., Any]) -> Mapping[Combination, Sequence[Object]]:
+    """Every supported combination of overlay and components."""
+    return {combination: require(render, combination) for combination in combinations()}

@@ -1,4 +1,4 @@
-"""The Dockerfiles: what a linter says of them, and what they promise on paper."""
+"""The Dockerfiles: a linter's rules, and rules that are specific to Match."""
 
 import json
 import os
@@ -30,13 +30,13 @@ def hadolint() -> Path:
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.api", "Dockerfile.worker"])
-def test_a_linter_has_no_word_against_it(hadolint: Path, name: str) -> None:
+def test_hadolint_has_no_findings(hadolint: Path, name: str) -> None:
     done = subprocess.run([hadolint, ROOT / name], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_a_dockerfile_that_pins_nothing_is_refused(hadolint: Path, tmp_path: Path) -> None:
+def test_hadolint_rejects_unpinned_versions(hadolint: Path, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM python\nRUN pip install flask\n")
 
     done = subprocess.run([hadolint, "Dockerfile"], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -46,7 +46,7 @@ def test_a_dockerfile_that_pins_nothing_is_refused(hadolint: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("dockerfile", [API, WORKER], ids=["api", "worker"])
-def test_every_stage_stands_on_the_same_base_by_its_digest(dockerfile: Dockerfile) -> None:
+def test_every_stage_has_the_same_base_by_digest(dockerfile: Dockerfile) -> None:
     names = {stage.name for stage in dockerfile.stages}
     bases = {stage.base for stage in dockerfile.stages} - names
 
@@ -56,18 +56,18 @@ def test_every_stage_stands_on_the_same_base_by_its_digest(dockerfile: Dockerfil
 
 
 @pytest.mark.parametrize("dockerfile", [API, WORKER], ids=["api", "worker"])
-def test_nothing_is_installed_without_its_hash_or_compiled(dockerfile: Dockerfile) -> None:
+def test_packages_have_hashes_and_are_not_compiled(dockerfile: Dockerfile) -> None:
     installs = [run for stage in dockerfile.stages for run in stage.each("RUN") if " install " in run and "pip" in run]
 
     assert installs
     assert all("--require-hashes" in run and "--only-binary :all:" in run for run in installs)
-    # Compilers would come by apt-get.
+    # A compiler would need apt-get.
     packages = [run for stage in dockerfile.stages for run in stage.each("RUN") if "apt-get install" in run]
     assert all("--no-install-recommends tini &&" in run and "rm -rf /var/lib/apt/lists/*" in run for run in packages)
 
 
 @each_image
-def test_the_image_is_made_of_what_another_stage_built(dockerfile: Dockerfile, target: str | None) -> None:
+def test_the_image_only_copies_from_build_stages(dockerfile: Dockerfile, target: str | None) -> None:
     stage = dockerfile.final(target)
 
     assert stage.copies
@@ -75,7 +75,7 @@ def test_the_image_is_made_of_what_another_stage_built(dockerfile: Dockerfile, t
 
 
 @each_image
-def test_the_image_runs_one_process_below_an_init_as_nobody_special(dockerfile: Dockerfile, target: str | None) -> None:
+def test_the_image_runs_unprivileged_below_an_init(dockerfile: Dockerfile, target: str | None) -> None:
     stage = dockerfile.final(target)
 
     assert stage.each("USER") == ["10001:10001"]
@@ -86,7 +86,7 @@ def test_the_image_runs_one_process_below_an_init_as_nobody_special(dockerfile: 
 
 
 @each_image
-def test_the_image_says_what_it_is(dockerfile: Dockerfile, target: str | None) -> None:
+def test_the_image_has_oci_labels(dockerfile: Dockerfile, target: str | None) -> None:
     stage = dockerfile.final(target)
     labels = dict(word.split("=", 1) for rest in stage.each("LABEL") for word in shlex.split(rest))
 
@@ -99,76 +99,74 @@ def test_the_image_says_what_it_is(dockerfile: Dockerfile, target: str | None) -
         "licenses",
         "base.name",
     }
-    # An argument is known in the stage that declares it alone.
+    # An argument has a value only in the stage that declares it.
     assert {rest.partition("=")[0] for rest in stage.each("ARG")} == {"VERSION", "REVISION"}
     assert labels[f"{prefix}base.name"] == API.stages[0].base.partition("@")[0]
 
 
 @pytest.mark.parametrize("dockerfile", [API, WORKER], ids=["api", "worker"])
-def test_what_is_copied_reaches_the_builder(dockerfile: Dockerfile) -> None:
-    wanted = {
+def test_dockerignore_includes_all_copied_files(dockerfile: Dockerfile) -> None:
+    copied = {
         source for stage in dockerfile.stages for origin, sources, _ in stage.copies if not origin for source in sources
     }
-    let_in = [
+    included = [
         line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
     ]
 
-    shut = {path for path in wanted if not any(Path(path).match(pattern.rstrip("/")) for pattern in let_in)}
+    excluded = {path for path in copied if not any(Path(path).match(pattern.rstrip("/")) for pattern in included)}
 
-    assert shut == set()
-    assert all((ROOT / path).exists() for path in wanted)
+    assert excluded == set()
+    assert all((ROOT / path).exists() for path in copied)
 
 
 @pytest.mark.parametrize(("tracing", "files"), [("false", ["api"]), ("true", ["api", "tracing"])])
-def test_what_sends_traces_is_installed_where_it_is_asked_for(tmp_path: Path, tracing: str, files: list[str]) -> None:
+def test_the_tracing_sdk_is_installed_on_request(tmp_path: Path, tracing: str, files: list[str]) -> None:
     (run,) = (run for run in API.stages[0].each("RUN") if "--require-hashes" in run)
     for program in ("python", "pip"):
-        (tmp_path / program).write_text(f'#!/bin/sh\nprintf "%s\\n" "$0 $*" >> {tmp_path}/said\n')
+        (tmp_path / program).write_text(f'#!/bin/sh\nprintf "%s\\n" "$0 $*" >> {tmp_path}/calls\n')
         (tmp_path / program).chmod(0o755)
 
     subprocess.run(["/bin/sh", "-c", run], check=True, env={"PATH": f"{tmp_path}:{os.defpath}", "TRACING": tracing})
 
-    assert re.findall(r"-r /requirements/(\w+)\.txt", (tmp_path / "said").read_text()) == files
+    assert re.findall(r"-r /requirements/(\w+)\.txt", (tmp_path / "calls").read_text()) == files
 
 
 @pytest.fixture
 def start_flower(tmp_path: Path) -> Callable[..., str]:
-    """Run what the image of flower runs, with a celery that says where it finds its Redis."""
-    (tmp_path / "celery").write_text("#!/bin/sh\necho started $1 at $CELERY_BROKER_URL\n")
+    """Run the entrypoint of flower's image with a fake celery that prints its broker's URL."""
+    (tmp_path / "celery").write_text("#!/bin/sh\necho $1 with $CELERY_BROKER_URL\n")
     (tmp_path / "celery").chmod(0o755)
     command = WORKER.final("flower").entrypoint[2:]
 
-    def start_flower(**given: str) -> str:
-        variables = {"PATH": f"{tmp_path}:{os.defpath}", **given}
+    def start_flower(**settings: str) -> str:
+        variables = {"PATH": f"{tmp_path}:{os.defpath}", **settings}
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False).stdout
 
     return start_flower
 
 
-@pytest.mark.parametrize("given", [{}, {"FLOWER_BASIC_AUTH": ""}], ids=["none", "empty"])
-def test_flower_does_not_start_without_a_password(start_flower: Callable[..., str], given: dict[str, str]) -> None:
-    assert start_flower(**given) == ""
+@pytest.mark.parametrize("settings", [{}, {"FLOWER_BASIC_AUTH": ""}], ids=["none", "empty"])
+def test_flower_needs_a_password(start_flower: Callable[..., str], settings: dict[str, str]) -> None:
+    assert start_flower(**settings) == ""
 
 
 @pytest.mark.parametrize(
-    ("url", "found"),
+    ("url", "broker_url"),
     [
         ("redis://redis:6379/0", "redis://redis:6379/0"),
         ("rediss://default:p%26w@redis:6379/0", "rediss://default:p%26w@redis:6379/0?ssl_cert_reqs=required"),
     ],
 )
-def test_flower_checks_the_certificate_of_a_redis_that_has_one(
-    start_flower: Callable[..., str], url: str, found: str
-) -> None:
-    said = start_flower(FLOWER_BASIC_AUTH="a:b", CELERY_BROKER_URL=url)
+def test_flower_verifies_the_certificate_of_redis(start_flower: Callable[..., str], url: str, broker_url: str) -> None:
+    output = start_flower(FLOWER_BASIC_AUTH="a:b", CELERY_BROKER_URL=url)
 
-    assert said == f"started flower at {found}\n"
+    assert output == f"flower with {broker_url}\n"
 
 
-def test_make_build_gives_each_image_its_name_version_and_revision(make: Make) -> None:
-    told = make("-n", "build", "REGISTRY=registry.example.com/team/", "TAG=1.2.3", "TRACING=true")
+def test_make_build_sets_name_version_and_revision(make: Make) -> None:
+    done = make("-n", "build", "REGISTRY=registry.example.com/team/", "TAG=1.2.3", "TRACING=true")
 
-    lines = told.stdout.splitlines()
+    lines = done.stdout.splitlines()
     built = [dict(pairwise(shlex.split(line))) for line in lines]
     assert [line["-t"] for line in built] == [
         f"registry.example.com/team/match-{name}:1.2.3" for name in ("api", "worker", "flower")
@@ -182,14 +180,14 @@ def test_make_build_gives_each_image_its_name_version_and_revision(make: Make) -
     assert ["TRACING=true" in line for line in lines] == [True, True, False]
 
 
-def test_make_push_asks_where_to(make: Make) -> None:
+def test_make_push_needs_a_registry(make: Make) -> None:
     done = make("push", "REGISTRY=", "DOCKER=true")
 
     assert done.returncode == 2
     assert "REGISTRY=" in done.stderr
 
 
-def test_entrypoints_are_the_commands_of_the_readme() -> None:
+def test_entrypoints_start_api_worker_and_flower() -> None:
     assert API.final().entrypoint[2:] == ["python", "-m", "api"]
     assert WORKER.final("worker").entrypoint[2:] == ["python", "-m", "workers"]
     assert json.dumps(WORKER.final("flower").entrypoint).count("--read-only") == 1

@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from PIL import Image as Picture
 
 from checks.dockerfile import read_dockerfile
 from checks.image import ROOT, Bind, Container, Image, why_not
+from dev.asking import answers
 from dev.redis_server import RedisServer
 from support.waiting import wait_until
 
@@ -28,7 +28,8 @@ SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
 # A machine that does much else takes a minute to start all of it.
 PATIENCE_S = 240.0
-API = "http://127.0.0.1:8888"
+API_PORT = 8888
+API = f"http://127.0.0.1:{API_PORT}"
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +88,6 @@ def containers(
                 container.kill()
 
 
-def answers(url: str) -> bool:
-    with suppress(requests.ConnectionError, requests.Timeout):
-        return requests.get(url, timeout=5).ok
-    return False
-
-
 def picture() -> bytes:
     return (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
 
@@ -107,7 +102,7 @@ def test_an_image_becomes_healthy(containers: dict[str, Container], name: str) -
 
 
 def test_a_picture_is_added_and_found(containers: dict[str, Container]) -> None:
-    wait_until(lambda: answers(f"{API}/readyz"), "the API is ready", within_s=PATIENCE_S)
+    wait_until(lambda: answers(f"{API}/readyz", within_s=5), "the API is ready", within_s=PATIENCE_S)
 
     added = requests.post(
         f"{API}/add", files={"image": picture()}, data={"filepath": "chelsea.jpg", "wait": "60"}, timeout=PATIENCE_S
@@ -125,9 +120,7 @@ def smaller(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "flower"])
-def test_it_runs_as_nobody_special_and_can_write_to_nothing_but_what_it_must(
-    containers: dict[str, Container], name: str
-) -> None:
+def test_unprivileged_containers_write_only_where_they_must(containers: dict[str, Container], name: str) -> None:
     container = containers[name]
 
     user = container.execute("id").stdout.strip()
@@ -184,35 +177,42 @@ def test_the_dashboard_asks_for_its_password(containers: dict[str, Container]) -
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "flower"])
-def test_the_probes_of_its_deployment_are_answered(containers: dict[str, Container], name: str) -> None:
+def test_the_probes_of_its_deployment_succeed(containers: dict[str, Container], name: str) -> None:
     wait_until(containers[name].is_healthy, "healthy", within_s=PATIENCE_S)
-    container = container_of("Deployment", name)
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    probes = [probe["httpGet"] for key, probe in container.items() if key.endswith("Probe") and "httpGet" in probe]
+    pod = containers_of("Deployment", name)
+    ports = {port["name"]: port["containerPort"] for container in pod for port in container.get("ports", [])}
+    # nginx forwards the probes of the API's pod.
+    ports["health"] = API_PORT
+    probes = [
+        probe["httpGet"]
+        for container in pod
+        for key, probe in container.items()
+        if key.endswith("Probe")
+        if "httpGet" in probe
+    ]
 
-    # By an address at which nobody answers who listens on 127.0.0.1 alone.
-    urls = [f"http://127.0.0.2:{ports[probe['port']]}{probe['path']}" for probe in probes]
-    answers = {url: requests.get(url, timeout=PATIENCE_S).status_code for url in urls}
+    # The kubelet connects to the pod's address: a program that listens on 127.0.0.1 only does not answer.
+    urls = {f"http://127.0.0.2:{ports[probe['port']]}{probe['path']}" for probe in probes}
+    statuses = {url: requests.get(url, timeout=PATIENCE_S).status_code for url in urls}
 
-    assert set(answers.values()) == {200}, answers
+    assert statuses
+    assert set(statuses.values()) == {200}, statuses
 
 
-def container_of(kind: str, name: str) -> dict[str, Any]:
-    """Return the container of an object in a file of the base."""
+def containers_of(kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the containers of an object in a file of the base."""
     documents = yaml.safe_load_all((ROOT / "k8s" / "base" / f"{name}.yaml").read_text())
-    (found,) = (one["spec"]["template"]["spec"]["containers"] for one in documents if one["kind"] == kind)
-    return found[0]
+    (workload,) = (document for document in documents if document["kind"] == kind)
+    return list(workload["spec"]["template"]["spec"]["containers"])
 
 
 def test_the_index_is_prepared_by_the_jobs_command(containers: dict[str, Container]) -> None:
-    done = containers["worker"].execute(*container_of("Job", "prepare")["command"])
+    done = containers["worker"].execute(*containers_of("Job", "prepare")[0]["command"])
 
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (0, ["match prepare: the store is ready"])
 
 
-def test_a_check_of_health_sees_that_its_program_is_not_there(
-    images: dict[str, Image], containers: dict[str, Container]
-) -> None:
+def test_health_checks_fail_without_their_program(images: dict[str, Image], containers: dict[str, Container]) -> None:
     elsewhere = {"api": "PORT=1", "worker": "MATCH_WORKER_METRICS_PORT=1"}
 
     seen = {name: containers[name].execute("env", at, *images[name].healthcheck) for name, at in elsewhere.items()}

@@ -1,4 +1,4 @@
-"""Every overlay, with every component: schemas, Pod Security, a linter and the rules that only Match has."""
+"""Every overlay with every component: schemas, Pod Security, a linter and the rules of Match."""
 
 import json
 import re
@@ -16,12 +16,12 @@ import yaml
 
 from checks.definitions import is_custom, wrong_fields
 from checks.objects import Object, named, of_kind, one
-from checks.render import MANIFESTS, Combination, Refused, combinations, overlays, render
-from checks.rules import RULES, Rule, keys_of_secrets, keys_that_nobody_reads
+from checks.render import MANIFESTS, Combination, RenderFailed, combinations, overlays, render
+from checks.rules import RULES, Rule, keys_of_secrets, unread_keys
 from checks.tools import KUBE_SCORE, POD_SECURITY, build
 from common.queue.keys import OPEN
 
-# The oldest with all that is used, one in between, and the newest whose schemas there are.
+# The oldest version with every field that the manifests use, one in between, and the newest with a schema.
 VERSIONS = ("1.31", "1.34", "1.37")
 COMBINATIONS = list(combinations())
 # The first run on a machine builds and fetches tools.
@@ -29,27 +29,27 @@ pytestmark = pytest.mark.timeout(1200)
 
 Rendered = Mapping[Combination, Sequence[Object]]
 
-# What kube-score asks for and we have decided otherwise, and of what.
+# Findings of kube-score that were decided otherwise, by their comment.
 EXCEPTIONS = {
-    # A pod may use what others leave: a limit would slow it down beside idle cores.
+    # A limit would slow a pod down next to idle cores.
     "container-resources": lambda comment: comment == "CPU limit is not set",
-    # A tag is never given to another build, and a node that has the image starts it without a registry.
+    # A tag is never moved to another build, and a node that has the image starts it without a registry.
     "container-image-pull-policy": lambda _comment: True,
     # Pods are spread by topologySpreadConstraints.
     "deployment-has-host-podantiaffinity": lambda _comment: True,
 }
 EXCEPTIONS_OF = {
-    # One is enough, and two would each show what it has seen.
+    # One is enough. Two would each show a part of the events.
     ("Deployment match-flower", "deployment-replicas"),
     ("Deployment match-flower", "deployment-strategy"),
-    # Without an autoscaler, as where one tries it, there is one.
+    # Without an autoscaler, as in dev, there is one replica.
     ("Deployment match", "deployment-replicas"),
-    # Their images' own users.
+    # Their images require their own users.
     ("StatefulSet redis", "container-security-context-user-group-id"),
     ("StatefulSet elasticsearch", "container-security-context-user-group-id"),
-    # Its image writes into its own folders when it starts.
+    # Its image writes to its own folders at the start.
     ("StatefulSet elasticsearch", "container-security-context-readonlyrootfilesystem"),
-    # Its pods are made by an operator.
+    # An operator creates its pods.
     ("NetworkPolicy match-eck", "networkpolicy-targets-pod"),
 }
 CRITICAL_AND_WARNING = 5
@@ -69,67 +69,61 @@ def test_every_overlay_keeps_every_rule(rendered: Rendered, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("overlay", overlays())
-def test_each_key_of_an_overlay_is_read_with_some_component(rendered: Rendered, overlay: str) -> None:
-    unread = [
-        set(keys_that_nobody_reads(objects))
-        for combination, objects in rendered.items()
-        if combination.overlay == overlay
-    ]
+def test_each_key_of_an_overlay_has_a_reader(rendered: Rendered, overlay: str) -> None:
+    unread = [set(unread_keys(objects)) for combination, objects in rendered.items() if combination.overlay == overlay]
 
     assert set.intersection(*unread) == set()
 
 
-def test_each_key_of_a_secret_that_is_read_is_in_the_readme_and_no_other(rendered: Rendered) -> None:
+def test_the_readme_lists_every_key_of_the_secrets(rendered: Rendered) -> None:
     read = set.union(*(keys_of_secrets(objects) for objects in rendered.values()))
 
     table = (MANIFESTS / "README.md").read_text().partition("| Secret | key |")[2].partition("\n\n")[0]
-    told = set()
+    documented = set()
     name = ""
     for secret, keys in re.findall(r"^\| (?:`([\w-]+)`)? ?\| ([^|]*)\|", table, flags=re.MULTILINE):
         name = secret or name
-        told |= {(name, key) for key in re.findall(r"`([\w.-]+)`", keys)}
-    assert read == told
+        documented |= {(name, key) for key in re.findall(r"`([\w.-]+)`", keys)}
+    assert read == documented
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_api_server_of_this_version_would_take_every_object(rendered: Rendered, version: str) -> None:
+def test_every_object_fits_the_schemas_of_kubernetes(rendered: Rendered, version: str) -> None:
     for thing in distinct(rendered):
         if not is_custom(thing):
             kubernetes_validate.validate(thing, version, strict=True)
 
 
-def test_operators_would_take_what_is_theirs(rendered: Rendered, needed: Callable[..., Any]) -> None:
-    theirs = [thing for thing in distinct(rendered) if is_custom(thing)]
+def test_every_custom_resource_fits_its_schema(rendered: Rendered, require: Callable[..., Any]) -> None:
+    resources = [thing for thing in distinct(rendered) if is_custom(thing)]
 
-    faults = [f"{named(thing)}: {wrong}" for thing in theirs for wrong in needed(wrong_fields, thing)]
+    faults = [f"{named(thing)}: {error}" for thing in resources for error in require(wrong_fields, thing)]
 
     kinds = {"ScaledObject", "Elasticsearch", "HTTPRoute", "ServiceMonitor", "PodMonitor"}
-    assert {thing["kind"] for thing in theirs} >= kinds
+    assert {thing["kind"] for thing in resources} >= kinds
     assert faults == []
 
 
-def test_a_linter_finds_nothing_but_what_was_decided(
-    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path
-) -> None:
-    program = needed(build, KUBE_SCORE)
+def test_kube_score_has_only_decided_findings(rendered: Rendered, require: Callable[..., Any], tmp_path: Path) -> None:
+    program = require(build, KUBE_SCORE)
     everything = tmp_path / "all.yaml"
 
-    found = set()
+    findings = set()
     for objects in rendered.values():
         everything.write_text(yaml.dump_all(objects))
-        found |= complaints(program, everything)
+        findings |= kube_score_findings(program, everything)
 
-    assert found - EXCEPTIONS_OF == set()
-    assert EXCEPTIONS_OF - found == set(), "exceptions that nothing needs any more"
+    assert findings - EXCEPTIONS_OF == set()
+    assert EXCEPTIONS_OF - findings == set(), "unused exceptions"
 
 
-def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
+def kube_score_findings(program: Path, file: Path) -> set[tuple[str, str]]:
     command = [program, "score", "--output-format", "json", "--kubernetes-version", f"v{VERSIONS[-2]}"]
     command += ["--enable-optional-test", "container-seccomp-profile", file]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    scores = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     return {
         (f"{thing['type_meta']['kind']} {thing['object_meta']['name']}", check["check"]["id"])
-        for thing in said
+        for thing in scores
         for check in thing["checks"]
         if not check["skipped"] and check["grade"] <= CRITICAL_AND_WARNING
         for comment in check["comments"] or [{"summary": ""}]
@@ -138,9 +132,9 @@ def complaints(program: Path, file: Path) -> set[tuple[str, str]]:
 
 
 def test_every_pod_meets_the_restricted_standard(
-    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path
+    rendered: Rendered, require: Callable[..., Any], tmp_path: Path
 ) -> None:
-    assert refused_pods(needed(build, POD_SECURITY), distinct(rendered), tmp_path) == ""
+    assert rejected_pods(require(build, POD_SECURITY), distinct(rendered), tmp_path) == ""
 
 
 @pytest.mark.parametrize(
@@ -151,32 +145,32 @@ def test_every_pod_meets_the_restricted_standard(
         ({"volumes": [{"name": "logs", "hostPath": {"path": "/var"}}]}, "restricted volume types"),
     ],
 )
-def test_a_pod_below_the_standard_is_found(
-    rendered: Rendered, needed: Callable[..., Any], tmp_path: Path, change: Mapping[str, Any], reason: str
+def test_an_unrestricted_pod_is_found(
+    rendered: Rendered, require: Callable[..., Any], tmp_path: Path, change: Mapping[str, Any], reason: str
 ) -> None:
     flower = deepcopy(one(rendered[Combination("prod")], "Deployment", "match-flower"))
     flower["spec"]["template"]["spec"] |= change
 
-    assert reason in refused_pods(needed(build, POD_SECURITY), [flower], tmp_path)
+    assert reason in rejected_pods(require(build, POD_SECURITY), [flower], tmp_path)
 
 
-def refused_pods(program: Path, objects: Sequence[Object], folder: Path) -> str:
-    """Return a line for each workload whose pods Kubernetes would refuse."""
+def rejected_pods(program: Path, objects: Sequence[Object], folder: Path) -> str:
+    """Return a line for each workload whose pods Kubernetes would reject."""
     file = folder / "workloads"
     kinds = ("Deployment", "StatefulSet", "Job")
     file.write_text("\n".join(json.dumps(thing) for thing in of_kind(objects, *kinds)))
     return subprocess.run([program, file], capture_output=True, text=True, check=True).stdout
 
 
-def test_what_dsys_match_called_it_still_works(rendered: Rendered) -> None:
+def test_names_of_dsys_match_still_work(rendered: Rendered) -> None:
     objects = rendered[Combination("prod")]
 
     service = one(objects, "Service", "match")
     api = one(objects, "Deployment", "match")
-    (container,) = (one for one in api["spec"]["template"]["spec"]["containers"] if one["name"] == "api")
+    containers = {container["name"]: container for container in api["spec"]["template"]["spec"]["containers"]}
     read = {
         variable["name"]: (variable["valueFrom"]["secretKeyRef"]["name"], variable["valueFrom"]["secretKeyRef"]["key"])
-        for variable in container["env"]
+        for variable in containers["api"]["env"]
         if "valueFrom" in variable
     }
 
@@ -191,12 +185,12 @@ def test_workers_are_scaled_by_the_ledgers_open_tasks(rendered: Rendered) -> Non
     (trigger,) = scaler["spec"]["triggers"]
 
     assert (trigger["type"], trigger["metadata"]["listName"]) == ("redis", OPEN)
-    # Without a worker nobody would send again what was lost.
+    # Without a worker, no sweeper would resend lost messages.
     assert scaler["spec"]["minReplicaCount"] >= 1
 
 
 @pytest.mark.parametrize("name", ["match", "match-worker"])
-def test_a_rollout_takes_no_pod_away_before_another_is_ready(rendered: Rendered, name: str) -> None:
+def test_a_rollout_adds_a_pod_before_removing_one(rendered: Rendered, name: str) -> None:
     strategy = one(rendered[Combination("prod")], "Deployment", name)["spec"]["strategy"]["rollingUpdate"]
 
     assert (strategy["maxSurge"], strategy["maxUnavailable"]) == (1, 0)
@@ -211,13 +205,13 @@ def test_pods_are_spread_over_zones_and_nodes(rendered: Rendered, name: str) -> 
     assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
 
 
-def test_a_change_of_a_setting_rolls_the_pods(rendered: Rendered) -> None:
+def test_a_changed_setting_rolls_the_pods(rendered: Rendered) -> None:
     names = {thing["metadata"]["name"] for thing in of_kind(rendered[Combination("prod")], "ConfigMap")}
 
     assert all(name.startswith("match-") and len(name) > len("match-") for name in names)
 
 
-def test_no_overlay_brings_a_password(rendered: Rendered) -> None:
+def test_no_overlay_contains_a_password(rendered: Rendered) -> None:
     secrets = [thing for thing in distinct(rendered) if thing["kind"] == "Secret"]
 
     assert [
@@ -225,18 +219,18 @@ def test_no_overlay_brings_a_password(rendered: Rendered) -> None:
     ] == []
 
 
-def test_what_one_tries_it_with_finds_its_redis_and_its_elasticsearch(rendered: Rendered) -> None:
+def test_dev_uses_its_own_redis_and_elasticsearch(rendered: Rendered) -> None:
     objects = rendered[Combination("dev")]
-    services = [(found["metadata"]["name"], found["spec"]["ports"]) for found in of_kind(objects, "Service")]
+    services = [(service["metadata"]["name"], service["spec"]["ports"]) for service in of_kind(objects, "Service")]
 
-    said = one(objects, "Secret", "match")["stringData"]
-    named = {urlsplit(said[key]).netloc for key in ("redis.url", "elasticsearch.url")} | {said["redis.address"]}
+    secret = one(objects, "Secret", "match")["stringData"]
+    addresses = {urlsplit(secret[key]).netloc for key in ("redis.url", "elasticsearch.url")} | {secret["redis.address"]}
 
-    assert named == {"redis:6379", "elasticsearch:9200"}
-    assert named <= {f"{name}:{port['port']}" for name, ports in services for port in ports}
+    assert addresses == {"redis:6379", "elasticsearch:9200"}
+    assert addresses <= {f"{name}:{port['port']}" for name, ports in services for port in ports}
 
 
-def test_the_redis_that_one_tries_it_with_keeps_what_it_is_told(rendered: Rendered) -> None:
+def test_redis_of_dev_is_durable_and_evicts_nothing(rendered: Rendered) -> None:
     redis = one(rendered[Combination("dev")], "StatefulSet", "redis")
     (container,) = redis["spec"]["template"]["spec"]["containers"]
 
@@ -245,9 +239,9 @@ def test_the_redis_that_one_tries_it_with_keeps_what_it_is_told(rendered: Render
     assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
 
 
-def test_a_broken_kustomization_is_refused(tmp_path: Path, needed: Callable[..., Any]) -> None:
+def test_a_broken_kustomization_is_rejected(tmp_path: Path, require: Callable[..., Any]) -> None:
     broken = shutil.copytree(MANIFESTS, tmp_path / "k8s")
     (broken / "base" / "worker.yaml").unlink()
 
-    with pytest.raises(Refused):
-        needed(lambda: render(Combination("dev"), manifests=broken))
+    with pytest.raises(RenderFailed):
+        require(lambda: render(Combination("dev"), manifests=broken))

@@ -1,5 +1,6 @@
-"""The proxy's configuration: nginx takes it, and its limits are the API's."""
+"""The proxy's configuration: nginx accepts it, and its limits and errors equal the API's."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ from typing import NoReturn
 import pytest
 
 from api.access.headers import SECURITY
-from api.endpoints import Endpoint, form_bytes
+from api.endpoints import Endpoint, max_body_bytes
+from api.errors import ERRORS
 from api.routes import ENDPOINTS
 from common.config import Settings
 
@@ -23,7 +25,7 @@ CERTIFICATE = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ma
 
 @pytest.fixture
 def configuration(tmp_path: Path) -> Path:
-    """A copy of the configuration without what only the nginx of the containers has: a resolver, a new directive."""
+    """A copy of the configuration for Debian's nginx, which lacks a directive, and for hosts without a resolver."""
     copy = shutil.copytree(PROXY, tmp_path / "proxy")
     (copy / "upstream.conf").write_text("server 127.0.0.1:8888;\n")
     (copy / "listen.conf").write_text(older(PROXY / "listen.conf"))
@@ -31,35 +33,35 @@ def configuration(tmp_path: Path) -> Path:
 
 
 def older(file: Path) -> str:
-    """Return the file without the directive that Debian 12's nginx does not know."""
+    """Return the file without the directive that nginx 1.22 of Debian 12 lacks."""
     return file.read_text().replace("keepalive_min_timeout 5s;\n", "")
 
 
 def check(configuration: Path, give_up: Callable[[str], NoReturn]) -> str:
-    """Return what nginx says of it."""
+    """Return the errors of nginx about the configuration."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
-        give_up("no nginx here (Debian: nginx-light)")
+        give_up("nginx is not installed (Debian: nginx-light)")
     command = [nginx, "-q", "-e", "stderr", "-p", configuration.parent, "-c", configuration / "nginx.conf", "-t"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
 @pytest.mark.parametrize("keys", ["", "keys/"])
-def test_nginx_takes_the_configuration(configuration: Path, give_up: Callable[[str], NoReturn], keys: str) -> None:
+def test_nginx_accepts_the_configuration(configuration: Path, give_up: Callable[[str], NoReturn], keys: str) -> None:
     shutil.copy(PROXY / keys / "auth.conf", configuration / "auth.conf")
 
     assert check(configuration, give_up) == ""
 
 
-def test_nginx_takes_the_configuration_of_a_gateway(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
+def test_nginx_accepts_the_configuration_of_a_gateway(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
     shutil.copy(PROXY.parent / "k8s/components/real-ip/real_ip.conf", configuration)
     shutil.copy(PROXY.parent / "k8s/base/upstream.conf", configuration)
 
     assert check(configuration, give_up) == ""
 
 
-def test_nginx_takes_the_configuration_with_tls(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
-    openssl = shutil.which("openssl") or give_up("no openssl here")
+def test_nginx_accepts_the_configuration_with_tls(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
+    openssl = shutil.which("openssl") or give_up("openssl is not installed")
     subprocess.run(
         [openssl, *CERTIFICATE, "-keyout", "tls.key", "-out", "tls.crt"],
         cwd=configuration,
@@ -72,21 +74,21 @@ def test_nginx_takes_the_configuration_with_tls(configuration: Path, give_up: Ca
     assert check(configuration, give_up) == ""
 
 
-def test_an_unknown_word_is_refused(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
+def test_an_unknown_directive_is_rejected(configuration: Path, give_up: Callable[[str], NoReturn]) -> None:
     (configuration / "listen.conf").write_text("listen_on 8080;\n")
 
     assert 'unknown directive "listen_on"' in check(configuration, give_up)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_limits_of_bodies_are_the_apis(endpoint: Endpoint) -> None:
+def test_body_limits_equal_the_apis(endpoint: Endpoint) -> None:
     text = (PROXY / "nginx.conf").read_text()
     limits = [(pattern, int(size) * UNITS[unit]) for pattern, size, unit in LOCATION.findall(text)]
     size, unit = DEFAULT.findall(text)[0]
 
-    limit = next((most for pattern, most in limits if re.match(pattern, endpoint.path)), int(size) * UNITS[unit])
+    limit = next((limit for pattern, limit in limits if re.match(pattern, endpoint.path)), int(size) * UNITS[unit])
 
-    assert limit == (endpoint.body_bytes or form_bytes(endpoint, Settings()))
+    assert limit == max_body_bytes(endpoint, Settings())
 
 
 def test_errors_of_nginx_have_the_apis_headers() -> None:
@@ -98,9 +100,22 @@ def test_errors_of_nginx_have_the_apis_headers() -> None:
     assert "X-Request-ID" in added
 
 
-def test_the_batch_limit_covers_every_gateway() -> None:
+def test_errors_of_nginx_are_declared_by_the_api() -> None:
+    replies = re.findall(r"return (\d+) '(.+)';", (PROXY / "nginx.conf").read_text())
+
+    assert len(replies) > 5
+    for status, body in replies:
+        reply = json.loads(body)
+        spec = ERRORS[reply["code"]]
+        assert reply.keys() == {"method", "status", "error", "result", "code"}
+        assert int(status) in spec.statuses
+        # The API's text of too_large also describes images and forms.
+        assert reply["error"] == [spec.text] or reply["code"] == "too_large"
+
+
+def test_the_ingress_accepts_the_largest_body() -> None:
     ingress = (PROXY.parent / "k8s/components/ingress/ingress.yaml").read_text()
-    largest = max(endpoint.body_bytes or form_bytes(endpoint, Settings()) for endpoint in ENDPOINTS)
+    largest = max(max_body_bytes(endpoint, Settings()) for endpoint in ENDPOINTS)
 
     [(size, unit)] = re.findall(r"proxy-body-size: (\d+)(\w)", ingress)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Logs what it is asked for, and which servers are out of the upstream then. No process of nginx is about to end here.
+# Logs its arguments with the servers that are down in the upstream. No nginx process is shutting down here.
 DOCKER = """#!/bin/sh
 out=$(sed -n 's/^server \\([a-z0-9-]*\\):.* down;$/\\1/p' proxy/upstream.conf)
 echo "$* [$out]" >> calls
@@ -25,7 +25,7 @@ Rollout = Callable[..., list[str]]
 
 @pytest.fixture
 def rollout(tmp_path: Path) -> Rollout:
-    """Run the script in a copy of the project; return what becomes of containers and of nginx."""
+    """Run the script in a copy of the project; return its steps with containers and nginx."""
     shutil.copytree(ROOT / "proxy", tmp_path / "proxy")
     docker = tmp_path / "docker"
     docker.write_text(DOCKER)
@@ -39,7 +39,7 @@ def rollout(tmp_path: Path) -> Rollout:
             [tmp_path / "proxy/rollout.sh"], env=variables, capture_output=True, text=True, check=False
         )
         assert (done.returncode != 0) == fails, done.stderr
-        # By last word: a server that is replaced, or a signal to nginx.
+        # The last argument is a service that is replaced, or a signal to nginx.
         steps = [line.split() for line in calls.read_text().splitlines()]
         return [f"{step[-2]} {step[-1]}" for step in steps if "up" in step or "-s" in step]
 
@@ -53,9 +53,9 @@ def upstream(folder: Path) -> str:
 def test_each_container_is_out_of_the_upstream_while_replaced(rollout: Rollout, tmp_path: Path) -> None:
     steps = rollout()
 
-    one = ["reload [api-1]", "api-1 [api-1]", "reload []"]
-    two = ["reload [api-2]", "api-2 [api-2]", "reload []"]
-    assert steps == one + two
+    first = ["reload [api-1]", "api-1 [api-1]", "reload []"]
+    second = ["reload [api-2]", "api-2 [api-2]", "reload []"]
+    assert steps == first + second
     assert upstream(tmp_path) == (ROOT / "proxy/upstream.conf").read_text()
 
 
@@ -66,7 +66,7 @@ def test_an_unhealthy_container_stays_out_of_the_upstream(rollout: Rollout, tmp_
     assert upstream(tmp_path).count(" down;") == 1
 
 
-def test_the_next_rollout_begins_with_the_container_that_is_out(rollout: Rollout, tmp_path: Path) -> None:
+def test_the_next_rollout_begins_with_the_removed_container(rollout: Rollout, tmp_path: Path) -> None:
     rollout(fails=True, UNHEALTHY="api-2")
 
     steps = rollout()
@@ -75,5 +75,5 @@ def test_the_next_rollout_begins_with_the_container_that_is_out(rollout: Rollout
     assert upstream(tmp_path) == (ROOT / "proxy/upstream.conf").read_text()
 
 
-def test_no_container_is_replaced_if_nginx_refuses_its_configuration(rollout: Rollout) -> None:
+def test_an_invalid_nginx_configuration_replaces_no_container(rollout: Rollout) -> None:
     assert rollout(fails=True, BROKEN="1") == []

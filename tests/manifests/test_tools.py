@@ -1,4 +1,4 @@
-"""Tools are built once, and what cannot be built is told in one line."""
+"""Tools are built once; an error names the missing one in one line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,30 +21,30 @@ def no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "match-tools"
 
 
-@pytest.mark.parametrize(("get", "wanted"), [(build, KUBE_SCORE), (build, COMPOSE), (fetch, KEDA)])
+@pytest.mark.parametrize(("get", "tool"), [(build, KUBE_SCORE), (build, COMPOSE), (fetch, KEDA)])
 @pytest.mark.usefixtures("no_go")
-def test_without_go_a_tool_that_is_not_there_yet_is_missed_by_name(get: Callable[[Any], Path], wanted: Any) -> None:
-    with pytest.raises(MissingTool, match=r"^[\w./-]+: Go builds it, and there is no go on PATH$"):
-        get(wanted)
+def test_an_unbuilt_tool_needs_go(get: Callable[[Any], Path], tool: Any) -> None:
+    with pytest.raises(MissingTool, match=r"^[\w./-]+: Go builds it, and Go is not installed$"):
+        get(tool)
 
 
-def test_without_go_a_tool_that_is_there_is_used(no_go: Path) -> None:
-    there = no_go / "bin" / f"{KUBE_SCORE.name}-{KUBE_SCORE.version}"
-    there.parent.mkdir(parents=True)
-    there.touch()
+def test_a_built_tool_needs_no_go(no_go: Path) -> None:
+    built = no_go / "bin" / f"{KUBE_SCORE.name}-{KUBE_SCORE.version}"
+    built.parent.mkdir(parents=True)
+    built.touch()
 
-    assert build(KUBE_SCORE) == there
+    assert build(KUBE_SCORE) == built
 
 
 @pytest.mark.usefixtures("no_go")
-def test_without_kubectl_and_go_nothing_can_be_rendered() -> None:
+def test_rendering_needs_kubectl_or_go() -> None:
     renderer.cache_clear()
 
     with pytest.raises(MissingTool, match=r"^neither kubectl nor kustomize"):
         renderer()
 
 
-def test_a_source_that_changes_is_built_anew(tmp_path: Path) -> None:
+def test_a_changed_source_is_a_new_version(tmp_path: Path) -> None:
     source = tools.Source("compose", tmp_path)
     (tmp_path / "main.go").write_text("package main")
     before = source.version

@@ -1,1 +1,1 @@
-"""What the tests share, one module per subject."""
+"""Helpers of the tests, one module per subject."""

@@ -1,4 +1,4 @@
-"""HTTP servers on loopback, for as long as a test needs them."""
+"""HTTP servers on loopback for the duration of a test."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,20 +11,20 @@ NO_HEADERS: Mapping[str, str] = {}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A handler of all methods in one: `answer` is what a server defines."""
+    """A handler with one method, `answer`, for all HTTP methods; subclasses define it."""
 
     def answer(self) -> None:
         """Answer the request."""
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        """Answer any method; `self.command` names it."""
+        """Answer a request of any method; `self.command` is its method."""
         self.answer()
 
     do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the names are http.server's
 
     def reply(self, status: int = 200, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS) -> None:
-        """Send a whole reply; to HEAD without its body."""
+        """Send a complete reply; to HEAD without its body."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -63,7 +63,7 @@ Server = TypeVar("Server", bound=BaseServer)
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    """Serve requests for as long as the `with` lasts."""
+    """Serve requests until the `with` block ends."""
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield server

@@ -1,4 +1,4 @@
-"""Images that are unlike each other, and a web server that has them."""
+"""Images without near-duplicates, and a web server for them."""
 
 import sys
 from functools import cache
@@ -13,34 +13,34 @@ from support.images import noise
 
 @cache
 def image(number: int) -> bytes:
-    """Return a small JPEG that is no near-duplicate of those of other numbers."""
+    """Return a small JPEG; different numbers give no near-duplicates."""
     return noise(number, kind="JPEG")
 
 
 @cache
 def signature(number: int) -> Signature:
-    """Return the signature of the image of that number."""
+    """Return the signature of the image with this number."""
     return sign(decode(image(number)).pixels)
 
 
-# What else the server has: it can be fetched, and cannot be decoded.
+# Bodies by path: they can be fetched but not decoded.
 BAD = {"page": b"<html></html>", "half": image(0)[: len(image(0)) // 2]}
 
-# As far as many servers are away.
+# The latency of a remote server.
 LATE_S = 0.05
 
 
 class ImageServer(LocalServer):
-    """Serves `/<number>`, with the bytes of `/<number>+<hex>` behind it; else a 404.
+    """Serves `/<number>`, and `/<number>+<hex>` with these bytes appended; else a 404.
 
-    Requests with `?late` are answered LATE_S later.
+    `?late` delays the reply by LATE_S.
     """
 
     def __init__(self) -> None:
         super().__init__(_Images)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors, except that a client was killed."""
+        """Report errors, except those of killed clients."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -49,8 +49,8 @@ class _Images(Handler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
-        path, _, how = self.path.partition("?")
-        if how == "late":
+        path, _, query = self.path.partition("?")
+        if query == "late":
             sleep(LATE_S)
         number, _, ending = path.removeprefix("/").partition("+")
         body = image(int(number)) + bytes.fromhex(ending) if number.isdecimal() else BAD.get(number, b"")

@@ -1,4 +1,4 @@
-"""Small images, as the bytes of their files."""
+"""Small images as encoded bytes."""
 
 import io
 import random
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """Return the image as a file."""
+    """Return the bytes of the image's file."""
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
@@ -20,11 +20,11 @@ def gradient(*, shade: int = 0, size: tuple[int, int] = (256, 256)) -> bytes:
 
 
 def noise(number: int, *, kind: str = "PNG") -> bytes:
-    """Return a small image that is no near-duplicate of those of other numbers."""
+    """Return a small image; those of other numbers are not near-duplicates of it."""
     pixels = Image.frombytes("RGB", (12, 12), random.Random(number).randbytes(12 * 12 * 3))
     return encode(pixels.resize((120, 120), Image.Resampling.BILINEAR), kind)
 
 
 def upload(data: bytes | None = None, name: str = "cat.png") -> tuple[io.BytesIO, str]:
-    """Return a form's file as Flask's test client takes it; without data it is a gradient."""
+    """Return a file for a form of Flask's test client; without data it is a gradient."""
     return io.BytesIO(gradient() if data is None else data), name

@@ -1,4 +1,4 @@
-"""A worker whose decoder is ended or held for ever by certain pictures: no real ones that do so are known."""
+"""A worker whose decoder crashes or hangs at certain images. No real images with these effects are known."""
 
 import os
 import re
@@ -11,15 +11,15 @@ from common.images.decode import DecodedImage, decode
 from workers import pipeline
 from workers.__main__ import main
 
-KILLS = b" this picture ends whoever decodes it"
-HANGS = b" this picture holds whoever decodes it"
+KILLS = b" the decoder of this image crashes"
+HANGS = b" the decoder of this image hangs"
 
 
 def decode_or_suffer(data: bytes, *arguments: Any) -> DecodedImage:
     if data.endswith(KILLS):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.endswith(HANGS):
-        # In C code, and without ever giving back the interpreter's lock: no thread of the process runs any more.
+        # The C code of this match never releases the interpreter's lock: every thread of the process stops.
         re.match(r"(a+)+$", "a" * 64 + "b")
     return decode(data, *arguments)
 

@@ -1,4 +1,4 @@
-"""The service's programs as processes of their own."""
+"""The service's programs as child processes."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ STOP_WITHIN_S = 90
 
 @contextmanager
 def running(*arguments: str, environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run Python with these arguments, and end it with SIGTERM."""
+    """Run Python with these arguments until the `with` block ends; SIGTERM stops it."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **environment}, stdout=out, stderr=out
@@ -32,7 +32,7 @@ def running(*arguments: str, environment: Mapping[str, str], log: Path) -> Itera
 
 @dataclass(frozen=True)
 class Api:
-    """A running API; its processes are children of `pid`."""
+    """A running API; its gunicorn workers are children of `pid`."""
 
     port: int
     pid: int
@@ -46,7 +46,7 @@ class Api:
 
 @contextmanager
 def serving_api(folder: Path, environment: Mapping[str, str]) -> Iterator[Api]:
-    """Run an API of one process, with a store in the folder, from its first answer until SIGTERM ends it well."""
+    """Run an API with one gunicorn worker and a store in `folder`; SIGTERM must end it with status 0."""
     port = free_port()
     environment = {
         "PORT": f"{port}",

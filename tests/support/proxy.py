@@ -1,4 +1,4 @@
-"""A TCP proxy whose network can be stalled: nothing passes any more, and nobody is told."""
+"""A TCP proxy whose network can stall: no byte passes, and no connection is closed."""
 
 import socket
 from collections.abc import Callable
@@ -7,16 +7,17 @@ from threading import Event, Lock, Thread
 from typing import Self
 
 CHUNK_BYTES = 64 * 1024
-LOOK_EVERY_S = 0.05
+POLL_S = 0.05
 
 Watch = Callable[[bytes], bool]
 
 
 class Proxy:
-    """Passes connections on to `port` of the loopback address, for as long as the `with` lasts.
+    """A context manager that forwards connections to `port` of the loopback address.
 
-    `stall` keeps every byte, of new connections too, until `resume`: to both ends the other is silent, as behind a
-    firewall that drops packets. `watch` sees what clients send before it is passed on, and keeps it by returning False.
+    `stall` holds every byte back, of new connections too, until `resume`. Neither end receives anything, as behind a
+    firewall that drops packets. `watch` receives the clients' bytes before they are forwarded; if it returns False,
+    they are dropped.
     """
 
     def __init__(self, port: int) -> None:
@@ -32,31 +33,31 @@ class Proxy:
         self._forgotten: set[socket.socket] = set()
 
     def url(self, scheme: str) -> str:
-        """Return the address of this end."""
+        """Return the URL of the proxy."""
         return f"{scheme}://127.0.0.1:{self.port}"
 
     def stall(self) -> None:
-        """Pass nothing on from now on."""
+        """Hold back every byte from now on."""
         self._passing.clear()
 
-    def lead_to(self, port: int) -> None:
-        """Pass new connections on to another port; those that there are stay."""
+    def route_to(self, port: int) -> None:
+        """Forward new connections to another port; open connections stay."""
         self._target = port
 
     def forget(self) -> None:
-        """Pass nothing on for the connections that there are; new ones work, as behind a firewall that restarted."""
+        """Drop the bytes of all open connections; new ones work, as behind a firewall that has restarted."""
         with self._lock:
             self._forgotten |= set(self._sockets)
 
     def resume(self) -> None:
-        """Pass on what was kept, and all that follows."""
+        """Forward the held bytes, and all that follow."""
         self._passing.set()
 
     def cut(self) -> None:
-        """End every connection that there is."""
+        """Close every open connection."""
         with self._lock:
-            ended, self._sockets, self._forgotten = self._sockets, [], set()
-        for one in ended:
+            closing, self._sockets, self._forgotten = self._sockets, [], set()
+        for one in closing:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
@@ -92,7 +93,7 @@ class Proxy:
         Thread(target=self._pass, args=(client, server, True), daemon=True).start()
         Thread(target=self._pass, args=(server, client, False), daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, watched: bool) -> None:  # noqa: FBT001 - a thread's
+    def _pass(self, source: socket.socket, sink: socket.socket, watched: bool) -> None:  # noqa: FBT001 - of a thread
         with suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 self._wait()
@@ -104,5 +105,5 @@ class Proxy:
                 one.shutdown(socket.SHUT_RDWR)
 
     def _wait(self) -> None:
-        while not self._passing.wait(LOOK_EVERY_S) and not self._closed.is_set():
+        while not self._passing.wait(POLL_S) and not self._closed.is_set():
             pass

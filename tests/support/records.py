@@ -1,4 +1,4 @@
-"""What a store holds: signatures, records and tombstones."""
+"""Signatures, records and tombstones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,5 +35,5 @@ def record(
 
 
 def deletion(filepath: str, seq: int) -> Tombstone:
-    """Return what a deletion leaves behind."""
+    """Return the tombstone of a deletion."""
     return Tombstone(filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)

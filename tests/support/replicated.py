@@ -1,4 +1,4 @@
-"""A Redis with a replica that takes over: named by a Sentinel, or behind an address that moves."""
+"""A Redis with a replica that is promoted: by a Sentinel, or behind an address that moves."""
 
 import subprocess
 from contextlib import ExitStack
@@ -18,12 +18,12 @@ from support.waiting import wait_until
 SERVICE = "match"
 PASSWORD = "p@ss/of-redis"  # noqa: S105 - of a server that lives for a minute
 SENTINEL_PASSWORD = "pass-of-sentinels"  # noqa: S105 - the same
-# In whatever form they could get into a log.
+# In every form in which a log could contain them.
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), quote(PASSWORD), SENTINEL_PASSWORD)
 
 
 class _Replicated:
-    """A primary and a replica with a password, for as long as the `with` lasts."""
+    """A primary and a replica with a password; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -41,25 +41,26 @@ class _Replicated:
                     client.config_set("requirepass", PASSWORD)
             with _client(self.replica) as replica:
                 replica.replicaof("127.0.0.1", self.primary.port)
-            self.wait_until_copied()
-            self._enter(undo)
+            self.wait_for_replication()
+            self._start_address(undo)
             self._exit = undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._exit.close()
 
-    def wait_until_copied(self) -> None:
-        """Return when the replica has all that the primary has."""
+    def wait_for_replication(self) -> None:
+        """Return when the replica has all writes of the primary."""
         with _client(self.primary) as primary:
-            wait_until(lambda: primary.wait(1, 100) == 1, "the replica has all")
+            wait_until(lambda: primary.wait(1, 100) == 1, "the replica is in sync")
 
-    def _enter(self, undo: ExitStack) -> None:
-        """Start what else there is."""
+    def _start_address(self, undo: ExitStack) -> None:
+        """Start the server to which `url` leads."""
+        raise NotImplementedError
 
 
-class WatchedRedis(_Replicated):
-    """With a Sentinel, which puts the replica in the place of a primary that is away for a second."""
+class SentinelRedis(_Replicated):
+    """With a Sentinel, which promotes the replica when the primary is down for a second."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -67,11 +68,15 @@ class WatchedRedis(_Replicated):
 
     @property
     def url(self) -> str:
-        """The address by way of the Sentinel."""
+        """The URL of the Sentinel."""
         login = f":{quote(PASSWORD, safe='')}@"
         return f"sentinel://{login}127.0.0.1:{self._port}/{SERVICE}?sentinel_password={SENTINEL_PASSWORD}"
 
-    def _enter(self, undo: ExitStack) -> None:
+    def fail_over(self) -> None:
+        """Kill the primary."""
+        self.primary.kill()
+
+    def _start_address(self, undo: ExitStack) -> None:
         lines = [
             f"port {self._port}",
             "bind 127.0.0.1",
@@ -89,25 +94,25 @@ class WatchedRedis(_Replicated):
         )
         undo.callback(process.wait)
         undo.callback(process.kill)
-        wait_until(lambda: _knows_a_replica(self._port), "the Sentinel knows the replica")
+        wait_until(lambda: _has_a_replica(self._port), "the Sentinel has found the replica")
 
 
 class MovingRedis(_Replicated):
-    """Behind an address of its own, as a managed Redis or a virtual IP has it."""
+    """Behind an address of its own, as a managed Redis or a virtual IP is."""
 
     @property
     def url(self) -> str:
-        """The address that moves."""
+        """The URL of the address that moves."""
         return f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{self._proxy.port}/0"
 
-    def move(self) -> None:
-        """Make the replica the primary, the primary its replica, and lead new connections there; old ones stay."""
+    def fail_over(self) -> None:
+        """Swap primary and replica, and route new connections to the new primary; open connections stay."""
         with _client(self.replica) as replica, _client(self.primary) as primary:
             replica.replicaof("NO", "ONE")
             primary.replicaof("127.0.0.1", self.replica.port)
-        self._proxy.lead_to(self.replica.port)
+        self._proxy.route_to(self.replica.port)
 
-    def _enter(self, undo: ExitStack) -> None:
+    def _start_address(self, undo: ExitStack) -> None:
         self._proxy = undo.enter_context(Proxy(self.primary.port))
 
 
@@ -115,7 +120,7 @@ def _client(server: RedisServer) -> Redis:
     return Redis(port=server.port, password=PASSWORD)
 
 
-def _knows_a_replica(port: int) -> bool:
+def _has_a_replica(port: int) -> bool:
     with Redis(port=port, password=SENTINEL_PASSWORD, socket_timeout=1) as sentinel:
         try:
             return len(sentinel.sentinel_slaves(SERVICE)) == 1

@@ -1,4 +1,4 @@
-"""The service as processes of its own, each started again when it ends, as `make dev` does it."""
+"""The service as child processes, each restarted after it exits, as in `make dev`."""
 
 import os
 import sys
@@ -17,33 +17,33 @@ from dev.programs import Program, Running
 from support.waiting import wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
-LOOK_EVERY_S = 0.05
+POLL_S = 0.05
 
 
 class Service:
-    """API and workers with the settings `environment`, for as long as the `with` lasts; logs are in `folder`."""
+    """A context manager for APIs and workers with the settings `environment`; logs are in `folder`."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self.environment = dict(environment)
         self._running: list[Running] = []
-        self._kept: list[Running] = []
+        self._supervised: list[Running] = []
         self._pids: defaultdict[Running, set[int]] = defaultdict(set)
         self._lock = Lock()
         self._stop = Event()
-        self._keeper = Thread(target=self._keep, daemon=True)
+        self._supervisor = Thread(target=self._supervise, daemon=True)
 
     def __enter__(self) -> Self:
-        self._keeper.start()
+        self._supervisor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._keeper.join()
-        for one in self._running:
-            if one._process.poll() is None:
-                one._process.kill()
-                one._process.wait()
+        self._supervisor.join()
+        for running in self._running:
+            if running._process.poll() is None:
+                running._process.kill()
+                running._process.wait()
 
     def start_api(self, **settings: str) -> str:
         """Start an API, and return its URL when it answers."""
@@ -54,50 +54,52 @@ class Service:
         return url
 
     def start_worker(self, *arguments: str, **settings: str) -> Running:
-        """Start a worker; `arguments` are another program than ours, for Python."""
+        """Start a worker; `arguments` for Python replace `-m workers`."""
         return self.start("worker", *(arguments or ("-m", "workers")), "-n", f"w{len(self._running)}@%h", **settings)
 
     def start(self, name: str, *arguments: str, **settings: str) -> Running:
-        """Start a program of ours, and again whenever it ends."""
+        """Start Python with these arguments, and restart it after each exit."""
         program = Program(
             f"{name}-{len(self._running)}", [sys.executable, *arguments], {**self.environment, **settings}
         )
         with self._lock:
-            one = Running(program, self.folder)
-            self._running.append(one)
-            self._kept.append(one)
-        return one
+            running = Running(program, self.folder)
+            self._running.append(running)
+            self._supervised.append(running)
+        return running
 
     def running(self, name: str) -> list[Running]:
-        """Return the programs of that name."""
-        return [one for one in self._running if one.program.name.startswith(f"{name}-")]
+        """Return the programs with this name."""
+        return [running for running in self._running if running.program.name.startswith(f"{name}-")]
 
-    def let_go(self, one: Running) -> None:
-        """Start this one no more."""
+    def stop(self, running: Running, *, within_s: float) -> int:
+        """Send SIGTERM to a program, and return its exit status; it is not restarted."""
         with self._lock:
-            self._kept.remove(one)
+            self._supervised.remove(running)
+        running.ask_to_stop()
+        return running._process.wait(within_s)
 
-    def starts(self, one: Running) -> int:
-        """Return how often the program was started."""
-        return len(self._pids[one])
+    def starts(self, running: Running) -> int:
+        """Return the number of times that the program was started."""
+        return len(self._pids[running])
 
-    def log(self, one: Running) -> str:
-        """Return what the program wrote."""
-        return (self.folder / f"{one.program.name}.log").read_text(errors="replace")
+    def log(self, running: Running) -> str:
+        """Return the program's log."""
+        return (self.folder / f"{running.program.name}.log").read_text(errors="replace")
 
-    def _keep(self) -> None:
-        while not self._stop.wait(LOOK_EVERY_S):
+    def _supervise(self) -> None:
+        while not self._stop.wait(POLL_S):
             with self._lock:
-                for one in self._kept:
-                    one.restart_if_exited()
-                    self._pids[one].add(one.pid)
+                for running in self._supervised:
+                    running.restart_if_exited()
+                    self._pids[running].add(running.pid)
 
 
 def wait_for_workers(redis_url: str, count: int) -> None:
-    """Return when so many workers answer: before, SIGTERM ends one at once, as any process that starts."""
-    with Celery(broker=redis_url, set_as_current=False) as asking:
-        asking.conf.update(queue_settings(redis_url))
-        wait_until(lambda: len(asking.control.ping(timeout=0.5)) == count, f"{count} workers answer")
+    """Return when `count` workers answer. Before that, SIGTERM ends a starting worker at once."""
+    with Celery(broker=redis_url, set_as_current=False) as client:
+        client.conf.update(queue_settings(redis_url))
+        wait_until(lambda: len(client.control.ping(timeout=0.5)) == count, f"{count} workers answer")
 
 
 def cpu_s(pid: int) -> float:
@@ -107,12 +109,12 @@ def cpu_s(pid: int) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """Return the memory that a process has resident, in MiB."""
+    """Return the resident memory of a process in MiB."""
     return _status_mib(pid, "VmRSS")
 
 
 def peak_mib(pid: int) -> float:
-    """Return the most memory that a process has had resident, in MiB."""
+    """Return the peak resident memory of a process in MiB."""
     return _status_mib(pid, "VmHWM")
 
 

@@ -1,4 +1,4 @@
-"""Stores, and what is in them."""
+"""A store in memory, and waiting for records in a store."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from support.waiting import wait_until
 
 
 def wait_for_stored(store: Store, count: int) -> None:
-    """Return when at least so many images are stored."""
+    """Wait until at least `count` images are stored."""
     wait_until(lambda: store.count() >= count, f"{count} are stored")
 
 
 class MemoryStore:
-    """A store in memory that keeps the interface; `away` makes it unavailable, `read_only` refuses writes."""
+    """A store in memory; `away` makes it unavailable, `read_only` rejects writes."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Record | Tombstone] = {}
@@ -44,8 +44,8 @@ class MemoryStore:
         self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
     ) -> list[list[Candidate]]:
         self._check()
-        found = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
-        return [found[:limit] for _ in queries]
+        candidates = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
+        return [candidates[:limit] for _ in queries]
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         return {record.filepath: record for record in self._records() if record.filepath in filepaths}
@@ -55,13 +55,13 @@ class MemoryStore:
 
     def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
         self._check()
-        found = self._records(where)[offset : offset + limit]
-        return Page([record.filepath for record in found], found[-1].seq if found else 0)
+        records = self._records(where)[offset : offset + limit]
+        return Page([record.filepath for record in records], records[-1].seq if records else 0)
 
     def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
         self._check()
-        found = [record for record in self._records(where) if record.seq > seq][:limit]
-        return Page([record.filepath for record in found], found[-1].seq if found else seq)
+        records = [record for record in self._records(where) if record.seq > seq][:limit]
+        return Page([record.filepath for record in records], records[-1].seq if records else seq)
 
     def count(self, *, where: Mapping[str, str] | None = None) -> int:
         self._check()
@@ -87,8 +87,8 @@ class MemoryStore:
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
             return Written(Verdict.REJECTED, self.refused[item.filepath])
-        there = self.kept.get(item.filepath)
-        if there is not None and there.seq > item.seq:
+        existing = self.kept.get(item.filepath)
+        if existing is not None and existing.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
         self.kept[item.filepath] = item
         return Written(Verdict.STORED)
@@ -96,10 +96,10 @@ class MemoryStore:
     def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
         needed = set(required_labels(where))
         with self.lock:
-            found = [
+            records = [
                 item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
             ]
-        return sorted(found, key=lambda item: item.seq)
+        return sorted(records, key=lambda item: item.seq)
 
     def _check(self) -> None:
         if self.away:

@@ -1,4 +1,4 @@
-"""Tasks in the ledger: accept them, end them, wait for their ends."""
+"""Tasks in the ledger: accept them, finish them, wait for them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +9,9 @@ from common.errors import FetchError
 from common.net.addresses import read_url
 from common.queue.items import AddItem
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
+from common.queue.keys import OPEN, TASK
 from common.queue.ledger import Ledger
-from common.queue.tasks import CLOSED_STATES, State, Task, TaskResult
+from common.queue.tasks import CLOSED_STATES, Claim, State, Task, TaskResult
 from common.wiring import Dependencies
 from support.images import noise
 from support.waiting import WITHIN_S, wait_until
@@ -20,14 +21,14 @@ URL = f"http://{HOST}/a"
 
 
 def ledger_in(redis: Redis, *, max_open: int = 1000, keep_s: int = 60, **options: Any) -> Ledger:
-    """Return a ledger in this Redis."""
+    """Return a ledger with this Redis."""
     return Ledger(redis, max_open=max_open, finished_keep_s=keep_s, failed_keep_s=keep_s, **options)
 
 
 def enqueue(
     ledger: Ledger, items: Sequence[AddItem], *, queue: str = SINGLE_QUEUE, context: RequestContext = NO_REQUEST
 ) -> list[Task]:
-    """Enqueue items, for which there must be room, and return their tasks."""
+    """Enqueue items, which must fit into the ledger, and return their tasks."""
     for item in items:
         item.host = item.host or _host(item)
     results = ledger.enqueue(items, queue=queue, context=context)
@@ -42,9 +43,9 @@ def _host(item: AddItem) -> str:
 
 
 def accept(ledger: Ledger, *adds: str | AddItem, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
-    """Accept adds, given by filepath or as an item, and return the ids of their tasks.
+    """Accept adds, each a filepath or an item, and return the ids of their tasks.
 
-    `source` is the `url` or the `upload_id` of those given by filepath.
+    `source` is the `url` or the `upload_id` of the filepaths.
     """
     items = [AddItem(filepath=add, **source or {"url": URL}) if isinstance(add, str) else add for add in adds]
     return [task.id for task in enqueue(ledger, items, queue=queue)]
@@ -64,8 +65,15 @@ def accept_upload(parts: Dependencies, filepath: str, data: bytes, *, queue: str
 
 
 def accept_images(parts: Dependencies, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
-    """Accept adds of different images, whose filepaths are in their order."""
+    """Accept adds of different images; their filepaths are numbers in order."""
     return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
+
+
+def begin(ledger: Ledger, task_id: str) -> Claim:
+    """Begin a task, which must be free, and return the claim."""
+    claim = ledger.begin(task_id)
+    assert claim is not None
+    return claim
 
 
 def fail(ledger: Ledger, *task_ids: str, code: str = "timeout", error: str = "why") -> None:
@@ -84,19 +92,26 @@ def succeed(ledger: Ledger, *task_ids: str) -> None:
 
 
 def task_of(ledger: Ledger, task_id: str) -> Task:
-    """Return a task that the ledger must have."""
+    """Return a task, which must exist."""
     task = ledger.task(task_id)
     assert task is not None
     return task
 
 
+def wait_for_open(redis: Redis, count: int = 1) -> list[str]:
+    """Return the ids of open tasks, in the order of their sequence numbers, when there are so many."""
+    wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
+    ids = [str(task_id, "ascii") for task_id in redis.zrange(OPEN, 0, -1) if isinstance(task_id, bytes)]
+    return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
+
+
 def have_ended(ledger: Ledger, tasks: Sequence[Task]) -> bool:
-    """Return whether the ledger has every task, each of them closed."""
-    found = [ledger.task(task.id) for task in tasks]
-    return all(task is not None and task.state in CLOSED_STATES for task in found)
+    """Return whether every task exists and is closed."""
+    known = [ledger.task(task.id) for task in tasks]
+    return all(task is not None and task.state in CLOSED_STATES for task in known)
 
 
 def wait_for_ends(ledger: Ledger, tasks: Sequence[Task], *, within_s: float = WITHIN_S) -> list[State]:
-    """Return the states of the tasks when all of them are closed."""
+    """Wait until the tasks are closed, and return their states."""
     wait_until(lambda: have_ended(ledger, tasks), f"{len(tasks)} tasks end", within_s=within_s)
     return [task_of(ledger, task.id).state for task in tasks]

@@ -16,7 +16,7 @@ def wait_until(
     within_s: float = WITHIN_S,
     every_s: float = 0.05,
 ) -> Value:
-    """Return the condition's first true value; fail if there is none before the deadline."""
+    """Return the condition's first true value; fail if it has none within `within_s`."""
     deadline = monotonic() + within_s
     while not (value := condition()):
         assert monotonic() < deadline, f"not within {within_s:g} s: {what}"

@@ -1,4 +1,4 @@
-"""What the tests of pictures share: the oracle, pictures that are always there, and many real ones where they are."""
+"""Fixtures of the image tests: the oracle, photographs of scikit-image, and the files of MATCH_TEST_DATA."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,9 @@ from hypothesis import settings
 from image_match.goldberg import ImageSignature
 from numpy.typing import NDArray
 
-# A machine that is busy elsewhere is no failure.
+from support.clocks import Clock
+
+# A busy machine must not fail a test.
 settings.register_profile("match", deadline=None)
 settings.load_profile("match")
 
@@ -20,7 +22,7 @@ Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
 
 @pytest.fixture(scope="session")
 def oracle() -> Oracle:
-    """image-match's own signature of RGB pixels, all 648 values."""
+    """image-match's function for the signature of RGB pixels, with all 648 values."""
     return ImageSignature().generate_signature
 
 
@@ -33,6 +35,11 @@ def photo(request: pytest.FixtureRequest) -> NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def other_photo() -> NDArray[np.uint8]:
     return skimage.data.hubble_deep_field()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 def _data(name: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Messages of many tasks: each task has its own result, and none blocks the message for ever."""
+"""Messages of many tasks: each task has its own result, and no task blocks the message for ever."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +17,7 @@ WITHIN_S = 10.0
 
 
 class Work:
-    """Notes what was done; tasks named in `errors` raise, and those in `waits` wait until `go`."""
+    """Records the tasks that were run; those in `errors` raise, and those in `waits` wait for `go`."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -36,22 +36,24 @@ class Work:
 
 
 class Threads(ThreadPoolExecutor):
-    """Keeps what was asked of it."""
+    """Records the submitted calls."""
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
-        self.asked: list[Future[Any]] = []
+        self.submitted: list[Future[Any]] = []
 
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.asked.append(super().submit(*args, **kwargs))
-        return self.asked[-1]
+        self.submitted.append(super().submit(*args, **kwargs))
+        return self.submitted[-1]
 
     def await_cancelled(self, count: int) -> None:
-        wait_until(lambda: sum(future.cancelled() for future in self.asked) >= count, "they are cancelled")
+        wait_until(
+            lambda: sum(future.cancelled() for future in self.submitted) >= count, f"{count} calls are cancelled"
+        )
 
 
 class Queue:
-    """Keeps what was sent."""
+    """Records the sent messages."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[list[str], str, int]] = []
@@ -74,8 +76,8 @@ def queue() -> Queue:
 def chunks_of(work: Work, queue: Queue) -> Iterator[Callable[..., Chunks]]:
     made: list[Chunks] = []
 
-    def chunks_of(*, threads: int = 4, patience_s: float = WITHIN_S) -> Chunks:
-        made.append(Chunks(work, queue, threads=threads, patience_s=patience_s))
+    def chunks_of(*, threads: int = 4, begin_within_s: float = WITHIN_S) -> Chunks:
+        made.append(Chunks(work, queue, threads=threads, begin_within_s=begin_within_s))
         return made[-1]
 
     yield chunks_of
@@ -94,11 +96,11 @@ def test_every_task_of_a_message_is_worked(chunks_of: Callable[..., Chunks], wor
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), QueueUnavailable("away")])
-def test_what_cannot_be_finished_now_goes_back_alone(
+def test_only_unfinished_tasks_are_requeued(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue, error: Exception
 ) -> None:
     chunks = chunks_of()
-    chunks.hurry()  # it need not pause
+    chunks.hurry()  # without a pause
     work.errors = {"b": error}
 
     chunks.run(["b"], at=7)
@@ -106,10 +108,10 @@ def test_what_cannot_be_finished_now_goes_back_alone(
     assert queue.sent == [(["b"], BATCH_QUEUE, 7)]
 
 
-def test_a_task_that_breaks_costs_the_others_nothing(
+def test_an_error_in_one_task_does_not_affect_others(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue
 ) -> None:
-    work.errors = {"b": ValueError("a fault of ours")}
+    work.errors = {"b": ValueError("internal error")}
 
     chunks_of().run(["a", "b", "c"], at=7)
 
@@ -117,11 +119,9 @@ def test_a_task_that_breaks_costs_the_others_nothing(
     assert queue.sent == []
 
 
-def test_what_has_not_begun_after_some_time_goes_back(
-    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
-) -> None:
+def test_tasks_not_begun_in_time_are_requeued(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
     work.waits = {"slow"}
-    chunks = chunks_of(threads=1, patience_s=0.01)
+    chunks = chunks_of(threads=1, begin_within_s=0.01)
     chunks._threads = threads = Threads(1)
     running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
 
@@ -134,16 +134,14 @@ def test_what_has_not_begun_after_some_time_goes_back(
     assert queue.sent == [(["b", "c"], BATCH_QUEUE, 7)]
 
 
-def test_a_process_that_is_to_end_begins_nothing_more(
-    chunks_of: Callable[..., Chunks], work: Work, queue: Queue
-) -> None:
+def test_a_stopping_process_begins_no_more_tasks(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
     work.waits = {"slow"}
     chunks = chunks_of(threads=1)
     chunks._threads = threads = Threads(1)
     running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
 
     running.start()
-    chunks.hurry()
+    chunks.begin_shutdown()
     threads.await_cancelled(2)
     work.go.set()
     running.join(WITHIN_S)
@@ -153,12 +151,12 @@ def test_a_process_that_is_to_end_begins_nothing_more(
     assert {"b", "c"} <= set(queue.sent[0][0])
 
 
-def test_an_unsent_rest_is_told_to_the_caller(work: Work) -> None:
+def test_a_failed_requeue_raises_to_the_caller(work: Work) -> None:
     def refuse(*_: object) -> None:
         raise QueueUnavailable("away")
 
-    chunks = Chunks(work, refuse, threads=1, patience_s=WITHIN_S)
-    chunks.hurry()
+    chunks = Chunks(work, refuse, threads=1, begin_within_s=WITHIN_S)
+    chunks.begin_shutdown()
     work.errors = {"a": StoreUnavailable("away")}
 
     with pytest.raises(QueueUnavailable):

@@ -1,23 +1,9 @@
-"""The circuit breaker: whoever asks a server that is silent asks alone."""
+"""The circuit breaker: one caller at a time probes a server that does not respond."""
 
 import pytest
 
 from common.circuit_breaker import PAUSE_S, CircuitBreaker
-
-
-class Clock:
-    """A clock that stands."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from support.clocks import Clock
 
 
 @pytest.fixture
@@ -25,27 +11,25 @@ def breaker(clock: Clock) -> CircuitBreaker:
     return CircuitBreaker(clock=clock)
 
 
-def test_a_server_that_answers_is_not_silent(breaker: CircuitBreaker) -> None:
+def test_breaker_is_closed_at_first(breaker: CircuitBreaker) -> None:
     assert not breaker.is_open
 
 
-def test_right_after_a_missing_answer_nobody_asks(breaker: CircuitBreaker) -> None:
+def test_open_breaker_allows_no_probe_at_first(breaker: CircuitBreaker) -> None:
     breaker.trip(waited_s=5)
 
     assert breaker.is_open
     assert not breaker.may_probe(answer_within_s=5)
 
 
-def test_after_a_pause_one_asks_and_the_others_do_not(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_one_caller_may_probe_after_the_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.trip(waited_s=5)
     clock.now += PAUSE_S
 
     assert [breaker.may_probe(answer_within_s=5) for _ in range(3)] == [True, False, False]
 
 
-def test_one_that_asks_and_is_never_heard_of_again_is_followed_by_another(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
+def test_another_probe_follows_one_without_a_result(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.trip(waited_s=5)
     clock.now += PAUSE_S
     breaker.may_probe(answer_within_s=5)
@@ -54,7 +38,7 @@ def test_one_that_asks_and_is_never_heard_of_again_is_followed_by_another(
     assert breaker.may_probe(answer_within_s=5)
 
 
-def test_an_answer_ends_it(breaker: CircuitBreaker) -> None:
+def test_an_answer_closes_the_breaker(breaker: CircuitBreaker) -> None:
     breaker.trip(waited_s=5)
 
     breaker.reset()
@@ -62,7 +46,7 @@ def test_an_answer_ends_it(breaker: CircuitBreaker) -> None:
     assert not breaker.is_open
 
 
-def test_a_server_that_answered_others_meanwhile_is_not_silent(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_breaker_stays_closed_after_a_concurrent_answer(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.reset()
     clock.now += 1
 

@@ -1,4 +1,4 @@
-"""What a cluster is made of: what is missing is named, and KEDA's source is cut where it should be."""
+"""Programs of the test cluster: missing ones are named, and KEDA's source is reduced to its Redis scalers."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("empty_cache")
-def test_what_is_not_built_is_named_with_the_command_that_builds_it() -> None:
+def test_missing_programs_are_named_with_their_build_command() -> None:
     reason = why_not()
 
     assert all(program.name in reason for program in PROGRAMS)
@@ -40,7 +40,7 @@ def test_what_is_not_built_is_named_with_the_command_that_builds_it() -> None:
     assert "\n" not in reason
 
 
-def test_what_is_built_is_not_named(empty_cache: Path) -> None:
+def test_built_programs_are_not_named(empty_cache: Path) -> None:
     (empty_cache / "bin").mkdir()
     PROGRAMS[0].path.touch()
 
@@ -49,7 +49,7 @@ def test_what_is_built_is_not_named(empty_cache: Path) -> None:
     assert reason.startswith(f"no cluster: {PROGRAMS[1].name},")
 
 
-def test_kedas_source_keeps_its_redis_scalers_alone(tmp_path: Path) -> None:
+def test_keda_source_keeps_only_redis_scalers(tmp_path: Path) -> None:
     module = tmp_path / "keda@v2"
     (module / "pkg/scalers/redis").mkdir(parents=True)
     (module / "pkg/scaling").mkdir()

@@ -1,4 +1,4 @@
-"""Refreshes are shared: many who wait for one do not cost many."""
+"""Coalesced calls: concurrent callers share one run."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from common.store.elastic.coalesced import Coalesced
 from support.waiting import wait_until
 
 
-def test_all_who_come_while_one_runs_share_the_next() -> None:
+def test_callers_during_a_run_share_the_next() -> None:
     began, gate = threading.Semaphore(0), threading.Semaphore(0)
     runs: list[int] = []
     callers: list[int] = []
@@ -38,11 +38,11 @@ def test_all_who_come_while_one_runs_share_the_next() -> None:
         for done in rest:
             done.result()
 
-    # Two, and some more for callers that were slow on their way.
+    # Two, and some more for callers that were slow to arrive.
     assert 2 <= len(runs) < 10
 
 
-def test_a_caller_sees_a_run_that_began_after_its_call() -> None:
+def test_a_caller_waits_for_a_run_begun_later() -> None:
     written, seen = [0], [0]
 
     def refresh() -> None:
@@ -53,15 +53,15 @@ def test_a_caller_sees_a_run_that_began_after_its_call() -> None:
     def write_and_wait(_: int) -> bool:
         with lock:
             written[0] += 1
-            mine = written[0]
+            number = written[0]
         coalesced()
-        return seen[0] >= mine
+        return seen[0] >= number
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(write_and_wait, range(2_000)))
 
 
-def test_all_who_share_a_failed_run_hear_of_it_and_the_next_runs_anew() -> None:
+def test_a_failed_run_raises_and_the_next_succeeds() -> None:
     outcomes = iter([StoreUnavailable("away"), None])
 
     def act() -> None:

@@ -1,23 +1,20 @@
 """The command lines of the programs that operators start."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from common.command_line import SETTINGS_PAGE
+from support.commands import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["api", "workers", "common.store.prepare", "common.store.reindex", "api.new_key"]
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    # A program that starts in spite of its arguments ends at this setting.
-    environment = os.environ | {"PORT": "none"}
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+def run(*arguments: str) -> "CompletedProcess[str]":
+    # This setting stops a program that ignores its arguments.
+    return run_python("-m", *arguments, environment={"PORT": "none"})
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -1,13 +1,13 @@
-"""The compute slot: one picture at a time, and an end to a process stuck in one."""
+"""The compute slot: one image at a time, and a kernel timer that ends a stuck process."""
 
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import CompletedProcess
 from threading import Lock
 from time import sleep
 
 from common.images.compute import ComputeSlot
+from support.commands import run_python
 
 STUCK = """
 import signal
@@ -16,41 +16,40 @@ slot = ComputeSlot(timeout_s={timeout_s})
 with slot.hold(), slot.alarm():
     while {stuck}:
         pass
-print("through", signal.getitimer(signal.ITIMER_REAL)[0])
+print("finished", signal.getitimer(signal.ITIMER_REAL)[0])
 """
 
 
-def run(*, timeout_s: float, stuck: bool) -> subprocess.CompletedProcess[str]:
-    code = STUCK.format(timeout_s=timeout_s, stuck=stuck)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+def run(*, timeout_s: float, stuck: bool) -> "CompletedProcess[str]":
+    return run_python("-c", STUCK.format(timeout_s=timeout_s, stuck=stuck))
 
 
-def test_only_one_is_inside_at_a_time() -> None:
-    slot, inside, most = ComputeSlot(timeout_s=30), [], []
+def test_one_thread_at_a_time_holds_the_slot() -> None:
+    slot, inside, counts = ComputeSlot(timeout_s=30), [], []
     lock = Lock()
 
-    def enter(number: int) -> None:
+    def hold_slot(number: int) -> None:
         with slot.hold():
             with lock:
                 inside.append(number)
-                most.append(len(inside))
+                counts.append(len(inside))
             sleep(0.001)
             with lock:
                 inside.remove(number)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enter, range(32)))
+        list(pool.map(hold_slot, range(32)))
 
-    assert max(most) == 1
+    assert max(counts) == 1
 
 
-def test_a_process_that_is_stuck_is_ended_by_the_kernel() -> None:
+def test_the_kernel_ends_a_stuck_process() -> None:
     ended = run(timeout_s=0.2, stuck=True)
 
     assert (ended.returncode, ended.stdout) == (-signal.SIGALRM, "")
 
 
-def test_a_process_that_gets_through_lives_on_without_an_alarm() -> None:
+def test_a_finished_computation_clears_its_alarm() -> None:
     ended = run(timeout_s=30, stuck=False)
 
-    assert (ended.returncode, ended.stdout) == (0, "through 0.0\n")
+    assert (ended.returncode, ended.stdout) == (0, "finished 0.0\n")

@@ -1,4 +1,4 @@
-"""Settings: read once, each by its name, and a wrong one is told by that name."""
+"""Settings: their defaults, formats and errors."""
 
 from dataclasses import fields
 
@@ -18,9 +18,9 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.all_orientations is True
 
 
-def test_an_api_without_keys_is_for_this_machine_unless_told_otherwise() -> None:
+def test_an_api_without_keys_listens_on_loopback_by_default() -> None:
     assert Settings.from_env({}).listens_on == "127.0.0.1"
-    assert Settings.from_env({"MATCH_API_KEYS_FILE": "keys.toml"}).listens_on == "0.0.0.0"  # noqa: S104 - a container's
+    assert Settings.from_env({"MATCH_API_KEYS_FILE": "keys.toml"}).listens_on == "0.0.0.0"  # noqa: S104 - the default of a container
     assert Settings.from_env({"MATCH_API_HOST": "::"}).listens_on == "[::]"
 
 
@@ -38,7 +38,7 @@ def test_several_elasticsearch_hosts_are_separated_by_commas() -> None:
     assert settings.elasticsearch_url == "https://me:s%40fe@one.lan,http://two.lan:9201"
 
 
-def test_an_api_key_beside_a_password_is_refused_without_telling_either() -> None:
+def test_error_for_api_key_and_password_contains_neither() -> None:
     with pytest.raises(ConfigError, match=r"^MATCH_ELASTICSEARCH_API_KEY ") as raised:
         Settings.from_env({"ELASTICSEARCH_URL": "http://me:geheim@es.lan", "MATCH_ELASTICSEARCH_API_KEY": "c2VjcmV0"})
 
@@ -157,13 +157,13 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_CORS_ORIGINS", "http://[::1]:80"),
         ("MATCH_TRUSTED_PROXIES", "-1"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
-        # Below what a task may take.
+        # Below the maximum duration of a task.
         ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
-        # Below the time after which a dead worker's message comes back by itself.
+        # Below the time after which a dead worker's message is delivered again.
         ("MATCH_SWEEP_AFTER_S", "299"),
     ],
 )
-def test_a_wrong_value_is_told_by_the_name_of_its_variable(name: str, value: str) -> None:
+def test_the_error_for_an_invalid_value_names_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} "):
         Settings.from_env({name: value})
 
@@ -179,18 +179,18 @@ def test_removed_setting_names_its_replacement(name: str, replacement: str) -> N
 
 
 @pytest.mark.parametrize("value", ["_", "_80", "8__0", "80_"])
-def test_a_number_with_stray_underscores_is_told_as_any_other_that_is_none(value: str) -> None:
+def test_a_number_with_underscores_is_invalid(value: str) -> None:
     with pytest.raises(ConfigError, match=r"^PORT must be a whole number from 1 to 65535$"):
         Settings.from_env({"PORT": value})
 
 
-def test_a_message_is_lost_after_two_visibility_timeouts_unless_told_otherwise() -> None:
+def test_a_message_is_lost_after_two_visibility_timeouts() -> None:
     assert Settings.from_env({}).lost_after_s == 600
     assert Settings.from_env({"MATCH_SWEEP_AFTER_S": "300"}).lost_after_s == 300
 
 
 @pytest.mark.parametrize(
-    ("entry", "admitted"),
+    ("entry", "allowed"),
     [
         ("127.0.0.1:9000", ("127.0.0.1", "127.0.0.1", 9000)),
         ("10.1.0.0/16", ("images.lan", "10.1.2.3", 80)),
@@ -202,8 +202,8 @@ def test_a_message_is_lost_after_two_visibility_timeouts_unless_told_otherwise()
         ("images.lan:80", ("images.lan", "10.9.9.9", 80)),
     ],
 )
-def test_an_allowed_target_admits_what_it_names(entry: str, admitted: tuple[str, str, int]) -> None:
-    assert AllowedTarget.parse(entry).allows(*admitted)
+def test_an_allowed_target_allows_the_addresses_it_names(entry: str, allowed: tuple[str, str, int]) -> None:
+    assert AllowedTarget.parse(entry).allows(*allowed)
 
 
 @pytest.mark.parametrize(
@@ -217,5 +217,5 @@ def test_an_allowed_target_admits_what_it_names(entry: str, admitted: tuple[str,
         ("images.lan:80", ("images.lan", "10.9.9.9", 443)),
     ],
 )
-def test_an_allowed_target_admits_nothing_else(entry: str, refused: tuple[str, str, int]) -> None:
+def test_an_allowed_target_allows_nothing_else(entry: str, refused: tuple[str, str, int]) -> None:
     assert not AllowedTarget.parse(entry).allows(*refused)

@@ -1,4 +1,4 @@
-"""The demo: a client like any other."""
+"""The demo, a client of the API."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The docs: every setting and endpoint is in them, as the code has it."""
+"""The docs list every setting and endpoint as the code defines them."""
 
 import re
 from dataclasses import fields
@@ -31,12 +31,12 @@ def shown(value: Any) -> str:
 
 
 def is_shown(parameter: FieldInfo) -> bool:
-    """Tell whether a parameter is one of form or query: headers and parts of the path stand elsewhere."""
+    """Return whether a parameter belongs to form or query; headers and path are documented elsewhere."""
     return not any(isinstance(mark, InHeader | InPath) for mark in parameter.metadata)
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what links may name in a page: its headings as they are written in a URL."""
+    """Return the anchors of a page: its headings in the form that URLs have."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
@@ -55,7 +55,7 @@ def test_every_endpoint_is_documented_with_its_parameters(endpoint: Endpoint) ->
     named = {f"{method} {endpoint.path}`" for method in endpoint.methods}
     rows = "".join(row for row in API.splitlines() if row.startswith("| `") and any(name in row for name in named))
 
-    parameters = {name for taken in endpoint.takes for name, about in taken.model_fields.items() if is_shown(about)}
+    parameters = {name for kind in endpoint.parameters for name, about in kind.model_fields.items() if is_shown(about)}
     assert rows
     assert all(f"`{name}" in rows for name in parameters)
 
@@ -66,7 +66,7 @@ def test_the_readme_names_every_endpoint(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_a_heading_that_is_there(page: Path) -> None:
+def test_every_link_names_an_existing_file_and_heading(page: Path) -> None:
     links = [link.partition("#") for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text())]
 
     aims = [(page.parent / path if path else page, anchor) for path, _, anchor in links]

@@ -1,4 +1,4 @@
-"""The examples in docstrings: each gives what it says."""
+"""The examples in docstrings are right."""
 
 import doctest
 from importlib import import_module
@@ -16,8 +16,8 @@ MODULES = [
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
-def test_every_example_gives_what_it_says(module: Path) -> None:
-    found = doctest.testmod(import_module(".".join(module.with_suffix("").parts)))
+def test_every_docstring_example_is_right(module: Path) -> None:
+    results = doctest.testmod(import_module(".".join(module.with_suffix("").parts)))
 
-    assert found.attempted
-    assert not found.failed
+    assert results.attempted
+    assert not results.failed

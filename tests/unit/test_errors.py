@@ -1,4 +1,4 @@
-"""The table of errors: complete, without unused codes, and the one source of replies, proxy and docs."""
+"""The table of errors: complete, without unused codes, and the source of replies, proxy and docs."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from common.errors import FetchError, ImageError, InputError, MatchError, QueueE
 from common.queue.tasks import RetryRejected
 
 ROOT = Path(__file__).resolve().parents[2]
-# Codes of errors that stop a start, or that a reply has as `internal_error`.
+# Codes of errors that stop a start, or that replies contain as `internal_error`.
 INTERNAL = {"error", "wrong_setting", "queue_error"}
 # Modules whose errors end a task.
 TASK_MODULES = {"pipeline.py", "fetch.py", "connector.py", "addresses.py", "watchdog.py", "formats.py", "decode.py"}
@@ -44,12 +44,19 @@ def test_every_code_is_declared_and_used() -> None:
     assert used - INTERNAL == ERRORS.keys()
 
 
-def test_every_code_that_ends_a_task_is_a_task_code() -> None:
+def test_codes_that_fail_tasks_are_task_codes() -> None:
     raised = codes_in(*(path for path in modules("common", "workers") if path.name in TASK_MODULES))
     raised |= {kind.code for kind in (ImageError, FetchError, StoreError)}
 
     assert len(raised) > 25
     assert raised <= {*TASK_CODES}
+
+
+def test_errors_of_a_url_have_a_status_for_parameters() -> None:
+    codes = codes_in(ROOT / "common" / "net" / "addresses.py")
+
+    assert len(codes) >= 4
+    assert codes <= {spec.code for spec in BY_STATUS[400]}
 
 
 def test_failed_tasks_can_be_listed_by_every_task_code() -> None:

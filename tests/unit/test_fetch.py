@@ -1,4 +1,4 @@
-"""What the fetcher decides before it resolves or connects, and what it then asks for: addresses, URLs, requests."""
+"""The fetcher before it connects: addresses, URLs and the request that it sends."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from common.net.addresses import AllowedTarget, is_public, read_url
 from common.net.fetch import Fetcher
 
 PRIVATE_ADDRESSES = [
-    "0.0.0.0",  # noqa: S104 - refused, not bound
+    "0.0.0.0",  # noqa: S104 - rejected, not bound
     "0.1.2.3",
     "10.0.0.1",
     "10.255.255.255",
@@ -184,13 +184,13 @@ BAD_URLS = {
     "port in full-width digits": "http://images.example:８０/",  # noqa: RUF001 - meant
     "port with a letter": "http://images.example:80a/",
     "empty label": "http://images..example/",
-    "dot alone": "http://./",
+    "only a dot": "http://./",
     "two dots at the end": "http://images.example../",
     "label too long": f"http://{'a' * 64}.example/",
     "name too long": f"http://{'a.' * 127}example/",
     "other label too long": f"http://{'ä' * 64}.example/",
     "IDNA 2003 and 2008 differ": "http://straße.example/",
-    "IDNA 2003 does not know what it is": "http://a\ufe13b.example/",
+    "unassigned in IDNA 2003": "http://a\ufe13b.example/",
     "quote in the host": "http://images'.example/",
     "brackets in the host": "http://images[.example/",
     "brackets around a name": "http://[images.example]/",
@@ -205,7 +205,7 @@ BAD_URLS = {
     "last part too large": "http://1.2.65536/",
     "octal with a 9": "http://1.2.3.09/",
     "name ending in a number": "http://images.example.1/",
-    "hex without digits it knows": "http://images.0xg.0x1/",
+    "invalid hex digits": "http://images.0xg.0x1/",
     "underscored number": "http://1_0.0.0.1/",
     "too long": f"http://images.example/{'a' * 2048}",
     "too long in UTF-8": f"http://images.example/{'ä' * 1020}",
@@ -239,8 +239,8 @@ USERINFO += [
 PORTS = [1, 22, 25, 79, 81, 444, 6379, 8080, 9200, 11211, 65535]
 
 
-class Wire:
-    """A socket that keeps what is sent, and says 404."""
+class FakeSocket:
+    """A socket that records what is sent and responds with 404."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -259,18 +259,18 @@ class Wire:
 
 
 def request_for(fetcher: Fetcher, url: str) -> bytes:
-    """Fetch with a wire in place of each connection; return what was sent."""
-    wire = Wire()
+    """Fetch with a fake socket for each connection; return the sent bytes."""
+    fake = FakeSocket()
 
     def connect(connection: urllib3.connection.HTTPSConnection) -> None:
-        connection.sock = wire
+        connection.sock = fake
         connection.is_verified = True
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(FetchError):
         patch.setattr(fetch._Connection, "connect", connect)
         patch.setattr(fetch.Download, "guard", lambda _download, _connected: None)
         fetcher.fetch(url)
-    return wire.sent
+    return fake.sent
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def fetcher() -> Iterator[Fetcher]:
         yield fetcher
 
 
-def refusal(fetcher: Fetcher, url: str) -> str | None:
+def error_code(fetcher: Fetcher, url: str) -> str | None:
     try:
         fetcher.validate(url)
     except FetchError as error:
@@ -298,7 +298,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_nothing_is_public_that_python_knows_to_be_special(
+def test_addresses_special_to_python_are_not_public(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     special = address.is_private or address.is_multicast or address.is_reserved or not address.is_global
@@ -308,38 +308,38 @@ def test_nothing_is_public_that_python_knows_to_be_special(
 
 @pytest.mark.parametrize("host", LOOPBACK_SPELLINGS)
 @pytest.mark.parametrize("form", ["http://{}", "https://{}/a?b#c", "HTTP://{}:80/"])
-def test_an_internal_address_is_seen_however_it_is_spelled(fetcher: Fetcher, host: str, form: str) -> None:
+def test_every_spelling_of_an_internal_address_is_recognized(fetcher: Fetcher, host: str, form: str) -> None:
     expected = "bad_url" if host.startswith("425") else "private_address"
 
-    assert refusal(fetcher, form.format(host)) == expected
+    assert error_code(fetcher, form.format(host)) == expected
 
 
 @pytest.mark.parametrize("address", PRIVATE_ADDRESSES)
 def test_an_internal_address_in_a_url_is_refused(fetcher: Fetcher, address: str) -> None:
     host = f"[{address}]" if ":" in address else address
 
-    assert refusal(fetcher, f"http://{host}/") == "private_address"
+    assert error_code(fetcher, f"http://{host}/") == "private_address"
 
 
 @pytest.mark.parametrize("url", BAD_URLS.values(), ids=BAD_URLS.keys())
-def test_what_two_parsers_could_read_differently_is_refused(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) == "bad_url"
+def test_ambiguous_urls_are_rejected(fetcher: Fetcher, url: str) -> None:
+    assert error_code(fetcher, url) == "bad_url"
 
 
 @pytest.mark.parametrize("url", SCHEMES)
 def test_only_http_and_https_are_fetched(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) == "forbidden_scheme"
+    assert error_code(fetcher, url) == "forbidden_scheme"
 
 
 @pytest.mark.parametrize("url", USERINFO)
-def test_a_user_name_is_refused(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) == "forbidden_userinfo"
+def test_userinfo_is_rejected(fetcher: Fetcher, url: str) -> None:
+    assert error_code(fetcher, url) == "forbidden_userinfo"
 
 
 @pytest.mark.parametrize("port", PORTS)
-def test_other_ports_than_the_two_of_the_web_are_refused(fetcher: Fetcher, port: int) -> None:
-    assert refusal(fetcher, f"http://images.example:{port}/") == "forbidden_port"
-    assert refusal(fetcher, f"http://1.1.1.1:{port}/") == "forbidden_port"
+def test_ports_other_than_80_and_443_are_rejected(fetcher: Fetcher, port: int) -> None:
+    assert error_code(fetcher, f"http://images.example:{port}/") == "forbidden_port"
+    assert error_code(fetcher, f"http://1.1.1.1:{port}/") == "forbidden_port"
 
 
 @pytest.mark.parametrize(
@@ -361,12 +361,12 @@ def test_other_ports_than_the_two_of_the_web_are_refused(fetcher: Fetcher, port:
         "http://0x01010101/",
         "https://[2606:4700:4700::1111]/",
         "http://127.0.0.1.images.example/",
-        "http://localhost/",  # its addresses are for `fetch` to judge
+        "http://localhost/",  # `fetch` checks its addresses
         f"http://images.example/{'a' * 2000}",
     ],
 )
-def test_an_ordinary_url_may_be_tried(fetcher: Fetcher, url: str) -> None:
-    assert refusal(fetcher, url) is None
+def test_an_ordinary_url_is_valid(fetcher: Fetcher, url: str) -> None:
+    assert error_code(fetcher, url) is None
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_an_ordinary_url_may_be_tried(fetcher: Fetcher, url: str) -> None:
         ("127.0.0.1:9000", "http://127.0.0.1:9000/", None),
         ("127.0.0.1:9000", "http://127.0.0.1/", "private_address"),
         ("127.0.0.1:9000", "http://1.1.1.1:9000/", "forbidden_port"),
-        ("127.0.0.1:9000", "http://images.example:9000/", None),  # its address may turn out to be that one
+        ("127.0.0.1:9000", "http://images.example:9000/", None),  # its address may be the allowed one
         ("127.0.0.1:9000", "http://images.example:9001/", "forbidden_port"),
         ("10.0.0.0/8", "http://10.200.0.1:8080/", None),
         ("[::1]:9000", "http://[::1]:9000/", None),
@@ -394,9 +394,9 @@ def test_an_ordinary_url_may_be_tried(fetcher: Fetcher, url: str) -> None:
         ("images.lan", "http://a@images.lan/", "forbidden_userinfo"),
     ],
 )
-def test_what_is_allowed_is_exactly_what_was_named(entry: str, url: str, expected: str | None) -> None:
+def test_only_the_named_target_is_allowed(entry: str, url: str, expected: str | None) -> None:
     with Fetcher(max_bytes=1, timeout_s=1, allow=[AllowedTarget.parse(entry)]) as fetcher:
-        assert refusal(fetcher, url) == expected
+        assert error_code(fetcher, url) == expected
 
 
 @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ def test_what_is_allowed_is_exactly_what_was_named(entry: str, url: str, expecte
         ("http://bücher.example/", "GET / HTTP/1.1\r\nHost: xn--bcher-kva.example\r\n"),
     ],
 )
-def test_the_request_names_the_host_that_was_judged(fetcher: Fetcher, url: str, request_head: str) -> None:
+def test_the_request_names_the_validated_host(fetcher: Fetcher, url: str, request_head: str) -> None:
     request = request_for(fetcher, url).decode("ascii")
 
     assert request.startswith(request_head)
@@ -422,19 +422,19 @@ def test_the_request_names_the_host_that_was_judged(fetcher: Fetcher, url: str, 
 
 
 @pytest.mark.parametrize("url", ["http://a:SECRET@x/", "http://[SECRET/", "http://x:1/SECRET?SECRET#SECRET", "SECRET"])
-def test_a_refusal_repeats_no_part_of_the_url_that_may_be_secret(fetcher: Fetcher, url: str) -> None:
+def test_errors_repeat_no_secret_part_of_a_url(fetcher: Fetcher, url: str) -> None:
     with pytest.raises(FetchError) as caught:
         fetcher.validate(url)
 
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_refusal_names_the_host(fetcher: Fetcher) -> None:
+def test_errors_name_the_host(fetcher: Fetcher) -> None:
     with pytest.raises(FetchError, match=r"^images\.example may only be reached on ports 80 and 443, not on 22$"):
         fetcher.validate("http://images.example:22/")
 
 
-def test_a_closed_fetcher_says_so() -> None:
+def test_a_closed_fetcher_raises_its_own_code() -> None:
     fetcher = Fetcher(max_bytes=1, timeout_s=1)
     fetcher.close()
 
@@ -444,7 +444,7 @@ def test_a_closed_fetcher_says_so() -> None:
     assert caught.value.code == "closed"
 
 
-# Pieces that URL parsers are known to read differently, in any order.
+# Pieces that URL parsers are known to read differently.
 ASCII_PIECES = (
     "http https file : / // @ # ? \\ % %2f %40 %00 [ ] ::1 :: ffff: . .. , - _ * ' ; & = | ^ $ ~ { } a A xn--"
 )
@@ -466,12 +466,12 @@ ODD_URLS = st.one_of(
 @example("http://127.0.0.1:80\\@images.example/")
 @example("http://images.example#@127.0.0.1/")
 @example("http://0/")
-def test_no_url_gets_past_as_an_address_that_the_system_would_read_as_internal(fetcher: Fetcher, url: str) -> None:
-    if refusal(fetcher, url) is not None:
+def test_no_valid_url_names_an_internal_address(fetcher: Fetcher, url: str) -> None:
+    if error_code(fetcher, url) is not None:
         return
     host = read_url(url).host
 
-    # The system's own reading of the very text that is resolved: numbers alone, so nothing is asked of the network.
+    # The system's reading of the host, for numeric addresses only: no query is sent.
     with contextlib.suppress(socket.gaierror):
         answers = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
         assert all(is_public(str(sockaddr[0])) for *_, sockaddr in answers)
@@ -482,23 +482,23 @@ def test_no_url_gets_past_as_an_address_that_the_system_would_read_as_internal(f
 @example("http://images.example;@127.0.0.1/")
 @example("http://images.example?@127.0.0.1/")
 @example("http://[::1]/")
-def test_other_parsers_see_the_same_host_in_what_is_read(url: str) -> None:
+def test_other_parsers_read_the_same_host(url: str) -> None:
     try:
         target = read_url(url)
     except FetchError:
         return
-    theirs = {urlsplit(url).hostname or ""}
-    with contextlib.suppress(urllib3.exceptions.LocationParseError):  # to refuse is not to read differently
-        theirs.add((urllib3.util.parse_url(url).host or "").strip("[]"))
+    hosts = {urlsplit(url).hostname or ""}
+    with contextlib.suppress(urllib3.exceptions.LocationParseError):  # a rejection is not a different reading
+        hosts.add((urllib3.util.parse_url(url).host or "").strip("[]"))
 
-    # Ours is already folded to ASCII and, for an address, canonical: read theirs the same way before comparing.
-    folded = {addresses.read_ipv6(host) if ":" in host else addresses.read_name(host) for host in theirs}
+    # `target.host` is ASCII and, for an address, canonical: normalize the others before comparing.
+    folded = {addresses.read_ipv6(host) if ":" in host else addresses.read_name(host) for host in hosts}
     assert folded == {target.host}
 
 
 @settings(max_examples=500)
 @given(ODD_URLS)
-def test_a_request_is_one_line_and_its_headers_whatever_the_url(fetcher: Fetcher, url: str) -> None:
+def test_no_url_adds_lines_to_a_request(fetcher: Fetcher, url: str) -> None:
     request = request_for(fetcher, url)
     if not request:
         return
@@ -511,7 +511,7 @@ def test_a_request_is_one_line_and_its_headers_whatever_the_url(fetcher: Fetcher
 
 
 @pytest.mark.parametrize("scope", ["%lo", "%25lo"])
-def test_an_address_with_a_scope_is_not_read_whatever_is_allowed(scope: str) -> None:
+def test_an_address_with_a_scope_is_rejected(scope: str) -> None:
     with pytest.raises(FetchError) as caught:
         addresses.read_url(f"http://[2606:4700::1111{scope}]/")
 

@@ -1,4 +1,4 @@
-"""The written guarantees: each line names a test, and every test that they name exists."""
+"""docs/guarantees.md: each row names a test, and every named test exists."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ NAMED = re.compile(r"`(test_\w+)`")
 
 def test_every_test_that_the_guarantees_name_exists() -> None:
     named = set(NAMED.findall((ROOT / "docs" / "guarantees.md").read_text()))
-    there = {
+    existing = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)", path.read_text(), flags=re.MULTILINE)
     }
 
     assert len(named) > 30
-    assert named - there == set()
+    assert named - existing == set()
 
 
 def test_every_promise_in_a_table_names_its_test() -> None:

@@ -11,9 +11,9 @@ from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import SLOTS
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
-from common.queue.tasks import Claim, QueuedTask, State, Task
+from common.queue.tasks import QueuedTask, State
 from common.redis.clock import now_ms
-from support.tasks import HOST, accept_urls, enqueue
+from support.tasks import HOST, accept_urls, begin, enqueue, task_of
 from workers.host_limiter import HostLimiter
 
 
@@ -40,12 +40,6 @@ def ledger(make_ledger: Callable[..., Ledger]) -> Ledger:
     return make_ledger(most=1)
 
 
-def begin(ledger: Ledger, task: Task) -> Claim:
-    claim = ledger.begin(task.id)
-    assert claim is not None
-    return claim
-
-
 def ids(messages: list[QueuedTask]) -> list[str]:
     return [message.task_id for message in messages]
 
@@ -55,34 +49,33 @@ def test_a_task_without_a_slot_waits(ledger: Ledger) -> None:
 
     claims = [ledger.begin(first.id), ledger.begin(second.id)]
 
-    waiting = ledger.task(second.id)
+    waiting = task_of(ledger, second.id)
     assert [claim is not None for claim in claims] == [True, False]
-    assert waiting is not None
     assert (waiting.state, waiting.attempts) == (State.PENDING, 0)
 
 
 def test_other_hosts_have_slots_of_their_own(ledger: Ledger) -> None:
     [busy], [other] = accept_urls(ledger, 1), accept_urls(ledger, 1, host="other.example")
-    begin(ledger, busy)
+    begin(ledger, busy.id)
 
-    assert begin(ledger, other).host == "other.example"
+    assert begin(ledger, other.id).host == "other.example"
 
 
 def test_uploads_need_no_slot(ledger: Ledger) -> None:
-    uploads = enqueue(ledger, [AddItem(filepath=f"{n}", upload_id="bytes") for n in range(3)], queue=SINGLE_QUEUE)
+    uploads = enqueue(ledger, [AddItem(filepath=f"{n}", upload_id="bytes") for n in range(3)])
 
-    assert [begin(ledger, task).host for task in uploads] == [None] * 3
+    assert [begin(ledger, task.id).host for task in uploads] == [None] * 3
 
 
 def test_a_released_slot_goes_to_the_oldest_request(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
-    begin(ledger, first)
+    begin(ledger, first.id)
     ledger.begin(third.id)
     ledger.begin(second.id)
 
-    woken = slots.release(HOST, first.id)
+    enqueued = slots.release(HOST, first.id)
 
-    assert ids(woken) == [second.id]
+    assert ids(enqueued) == [second.id]
 
 
 def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: HostSlots) -> None:
@@ -91,50 +84,50 @@ def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: H
         accept_urls(ledger, 1, queue=BATCH_QUEUE),
         accept_urls(ledger, 1),
     )
-    begin(ledger, running)
+    begin(ledger, running.id)
     ledger.begin(batch.id)
     ledger.begin(single.id)
 
-    woken = slots.release(HOST, running.id)
+    enqueued = slots.release(HOST, running.id)
 
-    assert [(message.task_id, message.queue) for message in woken] == [(single.id, SINGLE_QUEUE)]
+    assert [(message.task_id, message.queue) for message in enqueued] == [(single.id, SINGLE_QUEUE)]
 
 
-def test_an_admitted_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
+def test_an_enqueued_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
-    begin(ledger, first)
+    begin(ledger, first.id)
     ledger.begin(second.id)
     slots.release(HOST, first.id)
 
     assert ledger.begin(third.id) is None
-    assert begin(ledger, second).task_id == second.id
+    assert begin(ledger, second.id).task_id == second.id
 
 
-def test_each_waiting_task_is_admitted_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
+def test_each_waiting_task_is_enqueued_once(fake_redis: Redis, make_ledger: Callable[..., Ledger]) -> None:
     ledger, slots = make_ledger(most=3), HostSlots(fake_redis, limit_of(3))
     tasks = accept_urls(ledger, 20)
     running = [task.id for task in tasks if ledger.begin(task.id)]
-    woken: list[str] = []
+    enqueued: list[str] = []
 
     while running:
         sent = ids(slots.release(HOST, running.pop()))
-        woken += sent
+        enqueued += sent
         running += [task_id for task_id in sent if ledger.begin(task_id)]
 
-    assert sorted(woken) == sorted(task.id for task in tasks[3:])
+    assert sorted(enqueued) == sorted(task.id for task in tasks[3:])
     assert slots.waiting_hosts(limit=9) == []
 
 
 def test_a_redelivered_task_keeps_its_slot(ledger: Ledger) -> None:
     [task] = accept_urls(ledger, 1)
-    begin(ledger, task)
+    begin(ledger, task.id)
 
-    assert begin(ledger, task).host == HOST
+    assert begin(ledger, task.id).host == HOST
 
 
 def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second, third = accept_urls(ledger, 3)
-    begin(ledger, first)
+    begin(ledger, first.id)
     ledger.begin(second.id)
     ledger.begin(third.id)
     ledger.cancel(second.id)
@@ -144,7 +137,7 @@ def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
 
 def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     first, second = accept_urls(ledger, 2)
-    begin(ledger, first)
+    begin(ledger, first.id)
     ledger.begin(second.id)
     sent: list[tuple[list[str], str]] = []
     limiter = HostLimiter(slots, lambda task_ids, queue, _at: sent.append((list(task_ids), queue)))
@@ -156,19 +149,19 @@ def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Le
     assert sent == [([second.id], "match-front")]
 
 
-def test_removing_the_limit_admits_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
+def test_removing_the_limit_enqueues_all_waiting_tasks(ledger: Ledger, fake_redis: Redis) -> None:
     tasks = accept_urls(ledger, 5)
     for task in tasks:
         ledger.begin(task.id)
 
-    woken = HostSlots(fake_redis, limit_of(0)).admit(HOST)
+    enqueued = HostSlots(fake_redis, limit_of(0)).admit(HOST)
 
-    assert sorted(ids(woken)) == sorted(task.id for task in tasks[1:])
+    assert sorted(ids(enqueued)) == sorted(task.id for task in tasks[1:])
 
 
 def test_tasks_waiting_for_a_slot_are_not_lost(ledger: Ledger, fake_redis: Redis) -> None:
     first, second = accept_urls(ledger, 2)
-    begin(ledger, first)
+    begin(ledger, first.id)
     ledger.begin(second.id)
     [old] = [
         message
@@ -183,7 +176,7 @@ def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fa
     ledger = make_ledger(most=0)
     [task] = accept_urls(ledger, 1)
 
-    claim = begin(ledger, task)
+    claim = begin(ledger, task.id)
 
     assert claim.host is None
     assert not fake_redis.exists(SLOTS + HOST)
@@ -191,7 +184,7 @@ def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fa
 
 def test_a_failed_download_releases_its_slot(ledger: Ledger, slots: HostSlots) -> None:
     first, second = accept_urls(ledger, 2)
-    claim = begin(ledger, first)
+    claim = begin(ledger, first.id)
     ledger.begin(second.id)
     sent: list[str] = []
     limiter = HostLimiter(slots, lambda task_ids, *_: sent.extend(task_ids))
@@ -206,7 +199,7 @@ def test_an_error_on_release_fails_no_download(
     ledger: Ledger, caplog: pytest.LogCaptureFixture, slots: HostSlots
 ) -> None:
     first, second = accept_urls(ledger, 2)
-    claim = begin(ledger, first)
+    claim = begin(ledger, first.id)
     ledger.begin(second.id)
 
     def broken(*_: object) -> None:

@@ -1,9 +1,7 @@
-"""API keys: a file that holds hashes, read again when it changes, and never fatal once the service runs."""
+"""API keys: a file of hashes that is read again when it changes and is never fatal at run time."""
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,24 +12,8 @@ from api.routes import ENDPOINTS, SUBJECTS
 from api.routes.docs import FILES, endpoints
 from common.config import Settings
 from common.errors import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_by(self) -> None:
-        self.now += CHECK_EVERY_S
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from support.clocks import Clock
+from support.commands import run_python
 
 
 @pytest.fixture
@@ -42,31 +24,31 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_key_is_found_with_its_name_and_scopes(file: Path) -> None:
-    found = Keyring(file).find("first")
+    key = Keyring(file).find("first")
 
-    assert found is not None
-    assert (found.name, found.scopes) == ("importer", {Scope.READ, Scope.WRITE})
+    assert key is not None
+    assert (key.name, key.scopes) == ("importer", {Scope.READ, Scope.WRITE})
 
 
 @pytest.mark.parametrize("secret", ["", "First", "first ", "second", hashlib.sha256(b"first").hexdigest(), "ä\ud800"])
-def test_what_is_no_key_is_not_found(file: Path, secret: str) -> None:
+def test_invalid_keys_are_not_found(file: Path, secret: str) -> None:
     assert Keyring(file).find(secret) is None
 
 
 def test_a_changed_file_is_read_within_a_second(file: Path, clock: Clock) -> None:
     keyring = Keyring(file, clock=clock)
     file.write_text(table("website", ["read"], "second"))
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
 
-    found = keyring.find("second")
+    key = keyring.find("second")
 
-    assert found is not None
-    assert found.name == "website"
+    assert key is not None
+    assert key.name == "website"
     assert keyring.find("first") is None
 
 
-def test_a_secret_that_is_swapped_by_a_link_is_read(tmp_path: Path, clock: Clock) -> None:
-    """Kubernetes writes the files of a mounted Secret beside the old ones and moves a link in one step."""
+def test_a_replaced_symbolic_link_is_followed(tmp_path: Path, clock: Clock) -> None:
+    """Kubernetes writes a mounted Secret to a new folder and replaces a link atomically."""
     for version, secret in (("one", "first"), ("two", "second")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "keys.toml").write_text(table("a", ["read"], secret))
@@ -77,35 +59,35 @@ def test_a_secret_that_is_swapped_by_a_link_is_read(tmp_path: Path, clock: Clock
 
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").rename(tmp_path / "..data")
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
 
     assert keyring.find("second") is not None
     assert keyring.find("first") is None
 
 
 @pytest.mark.parametrize("broken", [b"[[keys", b"", b"\xff", None])
-def test_a_broken_file_keeps_the_last_keys_and_is_told_once_a_minute(
+def test_an_invalid_file_keeps_the_previous_keys_in_use(
     file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, broken: bytes | None
 ) -> None:
     keyring = Keyring(file, clock=clock)
     file.unlink() if broken is None else file.write_bytes(broken)
 
     for _ in range(61):
-        clock.pass_by()
+        clock.now += CHECK_EVERY_S
         assert keyring.find("first") is not None
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     assert "the previous keys stay in use" in caplog.text
 
 
-def test_a_file_that_is_mended_is_read(file: Path, clock: Clock) -> None:
+def test_a_repaired_file_is_read(file: Path, clock: Clock) -> None:
     keyring = Keyring(file, clock=clock)
     file.write_text("broken")
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
     assert keyring.find("first") is not None
 
     file.write_text(table("website", ["read"], "second"))
-    clock.pass_by()
+    clock.now += CHECK_EVERY_S
 
     assert keyring.find("second") is not None
     assert keyring.find("first") is None
@@ -131,14 +113,14 @@ GOOD = 'name = "a"\nsha256 = "' + "0" * 64 + '"\nscopes = ["read"]\n'
         (f"[[keys]]\n{GOOD}[[keys]]\n" + GOOD.replace('"a"', '"b"'), "two keys have the same sha256"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_without_what_stands_in_it(text: str, reason: str) -> None:
+def test_errors_in_the_file_quote_none_of_it(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as raised:
         parse(text.encode())
 
     assert "secret" not in str(raised.value)
 
 
-def test_a_start_without_the_file_is_refused_by_the_name_of_its_setting(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_by_its_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^MATCH_API_KEYS_FILE .*No such file"):
         Keyring(tmp_path / "nowhere")
 
@@ -150,34 +132,32 @@ def test_keys_are_256_random_bits() -> None:
     assert all(key.startswith("match_") and len(key) == len("match_") + 43 for key in keys)
 
 
-def test_the_command_makes_a_key_that_its_lines_let_in(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "api.new_key", "importer", "read", "write"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+def test_command_creates_a_key_and_its_entry(tmp_path: Path) -> None:
+    done = run_python("-m", "api.new_key", "importer", "read", "write")
     (tmp_path / "keys.toml").write_text(done.stdout)
-    [key] = [word for word in done.stderr.split() if word.startswith("match_")]
+    [secret] = [word for word in done.stderr.split() if word.startswith("match_")]
 
-    found = Keyring(tmp_path / "keys.toml").find(key)
+    key = Keyring(tmp_path / "keys.toml").find(secret)
 
-    assert found is not None
-    assert (found.name, found.scopes) == ("importer", {"read", "write"})
-    assert key not in done.stdout
+    assert key is not None
+    assert (key.name, key.scopes) == ("importer", {"read", "write"})
+    assert secret not in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["importer"], ["importer", "root"], ["a b", "read"]])
-def test_the_command_takes_nothing_else(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "api.new_key", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_command_rejects_other_arguments(arguments: list[str]) -> None:
+    done = run_python("-m", "api.new_key", *arguments)
 
     assert done.returncode == 2
     assert done.stderr.startswith("usage:")
     assert done.stdout == ""
 
 
-def test_every_endpoint_says_which_scope_it_needs() -> None:
-    """What is new has to be put here on purpose."""
-    found = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
+def test_every_endpoint_has_its_scope() -> None:
+    """A new endpoint requires a new entry here."""
+    scopes = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
-    assert found == {
+    assert scopes == {
         **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks", "metrics"), Scope.READ),
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         "retry_tasks": Scope.ADMIN,

@@ -19,7 +19,7 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
-from support.tasks import accept, enqueue, fail
+from support.tasks import accept, begin, enqueue, fail, task_of
 
 JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
@@ -44,26 +44,23 @@ def leases(fake_redis: Redis) -> Leases:
     return Leases(fake_redis)
 
 
-def test_an_accepted_job_comes_back_as_it_was(ledger: Ledger) -> None:
+def test_a_claim_contains_the_accepted_item(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    claim = ledger.begin(task_id)
+    claim = begin(ledger, task_id)
 
-    assert claim is not None
     assert (claim.filepath, claim.url, claim.upload_id, claim.metadata) == (JOB.filepath, JOB.url, None, JOB.metadata)
 
 
 def test_a_task_keeps_its_request_and_trace(ledger: Ledger) -> None:
     context = RequestContext(request_id="r-1", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    [accepted] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE, context=context)
+    [accepted] = enqueue(ledger, [JOB], context=context)
 
-    claim = ledger.begin(accepted.id)
+    claim = begin(ledger, accepted.id)
 
-    assert claim is not None
     assert claim.context == context
     ledger.finish([TaskResult(task_id=accepted.id, state=State.SUCCEEDED)])
-    task = ledger.task(accepted.id)
-    assert task is not None
+    task = task_of(ledger, accepted.id)
     assert accepted.request_id == task.request_id == "r-1"
 
 
@@ -84,7 +81,7 @@ def test_ended_tasks_are_counted_by_state_and_code(fake_redis: Redis, ledger: Le
 
 
 def test_sequence_numbers_rise_from_request_to_request(ledger: Ledger, sequence: SequenceNumbers) -> None:
-    accepted = enqueue(ledger, [JOB, JOB, JOB], queue=SINGLE_QUEUE)
+    accepted = enqueue(ledger, [JOB, JOB, JOB])
 
     seqs = [task.seq for task in accepted] + [sequence.next(), sequence.next()]
 
@@ -109,46 +106,43 @@ def test_sequence_numbers_rise_after_the_clock_was_set_back(fake_redis: Redis, s
     assert after == in_an_hour + 1
 
 
-def test_work_runs_once_begun_and_counts_its_beginnings(ledger: Ledger) -> None:
+def test_begun_tasks_are_running_and_count_attempts(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
     ledger.begin(task_id)
     ledger.begin(task_id)
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert (task.state, task.attempts) == (State.RUNNING, 2)
     assert task.started is not None
     assert task.finished is None
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED])
-def test_closed_work_is_never_begun_again(ledger: Ledger, state: State) -> None:
+def test_closed_tasks_are_never_begun_again(ledger: Ledger, state: State) -> None:
     [task_id] = accept(ledger, JOB)
     ledger.finish([TaskResult(task_id=task_id, state=state, code="gone", error="it is gone")])
 
     assert ledger.begin(task_id) is None
 
 
-def test_the_first_end_of_a_task_stands(ledger: Ledger) -> None:
+def test_the_first_result_of_a_task_is_kept(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
     ledger.finish([TaskResult(task_id=task_id, state=State.CANCELLED)])
 
     ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert task.state is State.CANCELLED
 
 
-def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: Ledger) -> None:
+def test_success_of_another_delivery_replaces_a_failure(fake_redis: Redis, ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
     ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
 
     ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert (task.state, task.code, task.error) == (State.SUCCEEDED, None, None)
     assert fake_redis.zcard(FAILED) == 0
 
@@ -156,11 +150,10 @@ def test_what_another_delivery_stored_has_not_failed(fake_redis: Redis, ledger: 
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="it is a page of text")])
+    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="a page of text")])
 
-    task = ledger.task(task_id)
-    assert task is not None
-    assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "it is a page of text")
+    task = task_of(ledger, task_id)
+    assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "a page of text")
 
 
 def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: Ledger) -> None:
@@ -175,7 +168,7 @@ def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: L
     assert 60 < int(fake_redis.ttl(TASK + failed_id)) <= 600
 
 
-def test_items_without_room_get_no_task(ledger: Ledger) -> None:
+def test_items_over_the_limit_get_no_task(ledger: Ledger) -> None:
     accept(ledger, *[JOB] * 8)
 
     results = ledger.enqueue([JOB] * 3, queue=SINGLE_QUEUE)
@@ -184,7 +177,7 @@ def test_items_without_room_get_no_task(ledger: Ledger) -> None:
     assert ledger.open_count() == 10
 
 
-def test_an_existing_task_needs_no_room(ledger: Ledger) -> None:
+def test_an_existing_task_passes_a_full_ledger(ledger: Ledger) -> None:
     keyed = AddItem(filepath="a", url="http://example.org/a", task_id="0" * 32, fingerprint="f" * 64)
     accept(ledger, keyed, *[JOB] * 9)
 
@@ -203,7 +196,7 @@ def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
     assert result.status is EnqueueStatus.CONFLICT
 
 
-def test_what_is_closed_makes_room_again(ledger: Ledger) -> None:
+def test_closed_tasks_do_not_count_as_open(ledger: Ledger) -> None:
     ids = accept(ledger, *[JOB] * 10)
     ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in ids])
 
@@ -230,14 +223,13 @@ def test_a_decode_attempt_clears_the_one_before(ledger: Ledger, decode_attempts:
     assert [decode_attempts.start(first), decode_attempts.start(second)] == [1, 2]
 
 
-def test_a_task_given_back_is_pending_again(ledger: Ledger) -> None:
+def test_a_released_task_is_pending_again(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
     ledger.begin(task_id)
 
     ledger.give_back(task_id)
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert (task.state, task.started, task.attempts) == (State.PENDING, None, 1)
 
 
@@ -247,23 +239,23 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
 
 
 def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
-    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [JOB])
     ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
 
-    ours = stale_tasks.touch(
+    touched = stale_tasks.touch(
         [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)], at=now_ms(fake_redis)
     )
 
-    assert ours == []
+    assert touched == []
     assert ledger.open_count() == 0
 
 
 def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
-    [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
-    found = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
+    [task] = enqueue(ledger, [JOB])
+    tasks = [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)]
     now = now_ms(fake_redis) + 1
 
-    first, second = stale_tasks.touch(found, at=now), stale_tasks.touch(found, at=now)
+    first, second = stale_tasks.touch(tasks, at=now), stale_tasks.touch(tasks, at=now)
 
     assert first == [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=now)]
     assert second == []
@@ -275,10 +267,9 @@ def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Led
 
     [outcome] = ledger.retry([task.id])
 
-    again = ledger.task(task.id)
+    again = task_of(ledger, task.id)
     assert isinstance(outcome, QueuedTask)
     assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
-    assert again is not None
     assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
     assert fake_redis.ttl(TASK + task.id) == -1
     assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
@@ -294,7 +285,7 @@ def test_a_retry_clears_decode_attempts(ledger: Ledger, decode_attempts: DecodeA
     assert decode_attempts.start(task_id) == 1
 
 
-def test_only_failed_work_is_opened_again(ledger: Ledger) -> None:
+def test_only_failed_tasks_are_retried(ledger: Ledger) -> None:
     pending, running, done, twice = accept(ledger, *[JOB] * 4)
     ledger.begin(running)
     ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
@@ -315,7 +306,7 @@ def test_tasks_older_than_tombstones_are_not_retried(fake_redis: Redis, ledger: 
     assert ledger.retry([task_id]) == [RetryRejected.TOO_LATE]
 
 
-def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
+def test_cancelled_tasks_are_never_begun(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
     was = [ledger.cancel(task_id), ledger.cancel(task_id)]
@@ -325,7 +316,7 @@ def test_cancelled_work_is_never_begun(ledger: Ledger) -> None:
     assert ledger.open_count() == 0
 
 
-def test_work_that_has_begun_or_ended_is_not_cancelled(ledger: Ledger) -> None:
+def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger) -> None:
     running, failed = accept(ledger, JOB, JOB)
     ledger.begin(running)
     fail(ledger, failed)
@@ -347,7 +338,7 @@ def test_cursors_walk_all_failures(ledger: Ledger, fake_redis: Redis) -> None:
     assert [len(page) for page in pages(fake_redis, State.FAILED, limit=2)] == [2, 2, 1]
 
 
-def test_the_newest_failure_comes_first(fake_redis: Redis, ledger: Ledger) -> None:
+def test_the_newest_failure_is_first(fake_redis: Redis, ledger: Ledger) -> None:
     first, second, third = accept(ledger, *[JOB] * 3)
     for task_id, at in ((second, 30), (third, 20), (first, 10)):
         fail(ledger, task_id)
@@ -374,8 +365,7 @@ def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
 
     fail(ledger, task_id, code="image_ends_worker")
 
-    task = ledger.task(task_id)
-    assert task is not None
+    task = task_of(ledger, task_id)
     assert task.code == "decoder_crashed"
 
 
@@ -409,12 +399,12 @@ def test_a_page_scans_a_bounded_number_of_tasks(
     for task_id in accept(ledger, *[JOB] * 5):
         fail(ledger, task_id)
 
-    found = pages(fake_redis, State.FAILED, limit=10, code="other")
+    listed = pages(fake_redis, State.FAILED, limit=10, code="other")
 
-    assert found == [[], [], []]
+    assert listed == [[], [], []]
 
 
-def test_waiting_and_running_work_are_listed_apart(ledger: Ledger, fake_redis: Redis) -> None:
+def test_waiting_and_running_tasks_are_listed_separately(ledger: Ledger, fake_redis: Redis) -> None:
     waiting, running, returned = accept(ledger, *[JOB] * 3)
     ledger.begin(running)
     ledger.begin(returned)
@@ -424,7 +414,7 @@ def test_waiting_and_running_work_are_listed_apart(ledger: Ledger, fake_redis: R
     assert walk(fake_redis, State.RUNNING) == [running]
 
 
-def test_a_cursor_of_nobody_is_an_input_error(fake_redis: Redis) -> None:
+def test_an_unknown_cursor_is_an_input_error(fake_redis: Redis) -> None:
     with pytest.raises(InputError):
         TaskPages(fake_redis).page(State.FAILED, limit=1, cursor="x")
 
@@ -439,23 +429,23 @@ def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
 
 
 def pages(redis: Redis, state: State, **options: Any) -> list[list[str]]:
-    found, cursor = [], ""
+    listed, cursor = [], ""
     while cursor is not None:
         page = TaskPages(redis).page(state, cursor=cursor or None, **{"limit": 100, **options})
-        found.append([task.id for task in page.tasks])
+        listed.append([task.id for task in page.tasks])
         cursor = page.cursor
-    return found
+    return listed
 
 
 def walk(redis: Redis, state: State, **options: Any) -> list[str]:
     return [task_id for page in pages(redis, state, **options) for task_id in page]
 
 
-def test_a_redis_that_is_not_there_is_unavailable() -> None:
-    nowhere = Ledger(connect("redis://127.0.0.1:1/0"), max_open=1, finished_keep_s=60, failed_keep_s=60)
+def test_an_unreachable_redis_is_unavailable() -> None:
+    ledger = Ledger(connect("redis://127.0.0.1:1/0"), max_open=1, finished_keep_s=60, failed_keep_s=60)
 
     with pytest.raises(QueueUnavailable):
-        nowhere.open_count()
+        ledger.open_count()
 
 
 def test_leases_from_before_a_clock_change_are_ignored(leases: Leases) -> None:

@@ -1,4 +1,4 @@
-"""The log: one line an event, with what it is about, and no secret whatever somebody logs."""
+"""The log: one line per event, with its context and without secrets."""
 
 import io
 import json
@@ -31,7 +31,7 @@ SECRETS = Settings(
 
 @pytest.fixture(autouse=True)
 def no_bound_fields() -> None:
-    """Remove the fields and the trace of other tests' requests, whose replies were never closed."""
+    """Remove fields and trace of earlier requests, whose replies were never closed."""
     structlog.contextvars.clear_contextvars()
     attach(Context())
 
@@ -54,8 +54,8 @@ def line_of(message: str, *args: object, settings: Settings = SECRETS, **options
     with written(settings) as (log, text):
         log.warning(message, *args, **options)
         [line] = text().splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
+    fields: dict[str, Any] = json.loads(line)
+    return fields
 
 
 def text_of(message: str, *args: object, **options: Any) -> str:
@@ -66,12 +66,12 @@ def text_of(message: str, *args: object, **options: Any) -> str:
 
 def raised(message: str) -> RuntimeError:
     """Return an error that has a traceback."""
-    with pytest.raises(RuntimeError) as told:
+    with pytest.raises(RuntimeError) as caught:
         raise RuntimeError(message)
-    return told.value
+    return caught.value
 
 
-def test_a_line_is_one_json_object_with_time_level_logger_and_message() -> None:
+def test_a_line_is_one_json_object() -> None:
     line = line_of("%d records wait", 3)
 
     assert list(line) == ["time", "level", "logger", "message"]
@@ -79,7 +79,7 @@ def test_a_line_is_one_json_object_with_time_level_logger_and_message() -> None:
     assert line["time"].endswith("Z")
 
 
-def test_a_key_of_the_api_is_in_no_line_wherever_it_was_put() -> None:
+def test_api_keys_are_redacted() -> None:
     key = new_key()
 
     line = line_of("a request for %s", f"/tasks/{key}")
@@ -87,17 +87,17 @@ def test_a_key_of_the_api_is_in_no_line_wherever_it_was_put() -> None:
     assert key not in json.dumps(line)
 
 
-def test_a_login_is_in_no_line_as_a_header_has_it() -> None:
+def test_basic_credentials_are_redacted() -> None:
     assert "ZWxhc3" not in line_of("it sent %s", b64encode(b"elastic:el4stic-pass").decode())["message"]
 
 
-def test_a_sentinels_password_is_in_no_line() -> None:
+def test_sentinel_passwords_are_redacted() -> None:
     settings = Settings(redis_url="sentinel://one.lan/main?sentinel_password=s3ntinel-pass")
 
     assert "s3ntinel" not in line_of("it knows s3ntinel-pass", settings=settings)["message"]
 
 
-def test_a_line_tells_what_its_thread_works_on_until_that_is_over() -> None:
+def test_bound_fields_end_with_their_context() -> None:
     with bound(request_id="", task_id="t-1"):
         inside = line_of("inside")
 
@@ -115,7 +115,7 @@ def test_line_has_the_id_of_the_current_trace() -> None:
     assert "trace_id" not in line_of("outside")
 
 
-def test_what_one_thread_works_on_is_in_no_line_of_another() -> None:
+def test_bound_fields_belong_to_one_thread() -> None:
     lines: list[dict[str, Any]] = []
 
     with bound(task_id="t-1"):
@@ -133,7 +133,7 @@ def test_only_fields_that_are_documented_are_written() -> None:
     assert "data" not in line
 
 
-def test_secrets_among_the_settings_are_shown_nowhere() -> None:
+def test_secrets_of_the_settings_are_redacted() -> None:
     line = line_of("got %s", {"auth": "r3dis%2Fpass r3dis/pass", "key": "c2VjcmV0LWtleQ==", "es": "el4stic-pass"})
     webhooks = line_of("signed by whsec_bWVoci1nZWhlaW0tYWxzLWFsbGVz")
 
@@ -151,7 +151,7 @@ def test_a_traceback_is_written_without_secrets() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1b[2K", "\x85", "\u2028", "\x00"])
-def test_no_text_can_begin_a_line_of_its_own(end: str) -> None:
+def test_no_message_can_forge_a_line(end: str) -> None:
     forged = f'a{end}{{"level": "info", "message": "all is well"}}'
 
     as_json = line_of("%s", forged)
@@ -172,7 +172,7 @@ def test_as_text_a_traceback_is_indented_under_its_line() -> None:
     assert below[-2:] == ["    RuntimeError: one", "    2026-01-01 all is well\\rtwo"]
 
 
-def test_a_line_that_cannot_be_made_does_not_print_what_it_holds() -> None:
+def test_a_formatting_error_shows_no_arguments() -> None:
     class Odd:
         def __str__(self) -> str:
             raise KeyError("geheim")
@@ -183,11 +183,11 @@ def test_a_line_that_cannot_be_made_does_not_print_what_it_holds() -> None:
     assert "geheim" not in json.dumps(line)
 
 
-def test_a_hostile_text_is_cut_before_it_is_searched() -> None:
+def test_long_messages_are_cut_before_redaction() -> None:
     assert len(line_of("@%s", ":" * 1_000_000)["message"]) < 3000
 
 
-def test_what_nothing_catches_is_written_as_all_else(
+def test_uncaught_exceptions_are_logged_as_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = logging.getLogger()

@@ -1,14 +1,13 @@
-"""The folder of prometheus-client's multiprocess mode: fresh at each start, where it can be written."""
+"""The folder of prometheus-client's multiprocess mode: empty at each start, and writable."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from api import metrics_folder
 from api.metrics_folder import VARIABLE, create_metrics_folder, remove_metrics_folder
+from support.commands import run_python
 
 ADDRESS = "127.0.0.1:8888"
 
@@ -77,6 +76,6 @@ def test_link_with_the_folders_name_is_not_followed(shared_memory: Path, tmp_pat
 def test_prometheus_client_is_imported_after_fork() -> None:
     script = "import sys, api.__main__; sys.exit('prometheus_client' in sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[2], check=False)
+    done = run_python("-c", script)
 
     assert done.returncode == 0

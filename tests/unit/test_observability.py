@@ -1,4 +1,4 @@
-"""Dashboard and alert rules: they ask for what the service exposes, and each alert has its section in the guide."""
+"""Dashboard and alert rules: their queries fit the exposed metrics, and the guide describes each alert."""
 
 import json
 import re
@@ -21,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
 from common.store.base import Health, Store
@@ -41,19 +40,19 @@ RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-# What Prometheus adds of itself to whatever it scrapes, and what a Kubernetes scrape does.
+# Labels that Prometheus and the Kubernetes configuration add to each sample.
 SCRAPED_WITH = {"job", "instance", "namespace"}
-# Grafana puts these in.
+# Grafana replaces these.
 VARIABLES = {"$__rate_interval": "5m", "$namespace": "a|b"}
 
 
 def queries() -> dict[str, str]:
-    """Return every query by where it stands."""
-    asked = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
+    """Return every query by the name of its rule or panel."""
+    queries_by_name = {rule.get("alert") or rule["record"]: rule["expr"] for rule in RULES}
     for panel in PANELS:
         for target in panel["targets"]:
-            asked[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
-    return asked
+            queries_by_name[f"{panel['title']} {target['refId']}"] = in_grafana(target["expr"])
+    return queries_by_name
 
 
 def in_grafana(query: str) -> str:
@@ -67,17 +66,17 @@ QUERIES = queries()
 
 
 def selectors(query: str) -> Iterator[promql_parser.VectorSelector]:
-    found: list[promql_parser.VectorSelector] = []
+    selected: list[promql_parser.VectorSelector] = []
 
     def visit(node: Any) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
-            found.append(node)
+            selected.append(node)
         if isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.vector_selector)
+            selected.append(node.vector_selector)
         return True
 
     promql_parser.walk(promql_parser.parse(query), visit)
-    yield from found
+    yield from selected
 
 
 def grouped_by(query: str) -> set[str]:
@@ -92,8 +91,8 @@ def grouped_by(query: str) -> set[str]:
     return labels
 
 
-class Well:
-    """What a store says of itself that is well."""
+class HealthyStore:
+    """A healthy store."""
 
     def health(self) -> Health:
         return Health(reads=True, writes=True, detail="")
@@ -101,12 +100,12 @@ class Well:
 
 @pytest.fixture(scope="module")
 def exposed() -> Mapping[str, set[str]]:
-    """Every sample that the API and a worker expose once each thing has happened, with its labels."""
+    """Every sample of the API and of a worker, with its labels, once each metric has a value."""
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
-    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")], queue=SINGLE_QUEUE)
+    [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")])
     ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
-    api = Metrics(DependencyChecks(cast("Store", Well()), ledger, redis))
+    api = Metrics(DependencyChecks(cast("Store", HealthyStore()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()
     with worker.time_download(), worker.time_decode(), worker.time_write([INVALID_SPAN_CONTEXT]):
@@ -119,17 +118,15 @@ def exposed() -> Mapping[str, set[str]]:
     }
 
 
-# --- what is asked for -------------------------------------------------------
+# --- queries -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_every_query_asks_for_metrics_and_labels_that_the_service_exposes(
-    query: str, exposed: Mapping[str, set[str]]
-) -> None:
-    asked = list(selectors(query))
+def test_queries_use_exposed_metrics_and_labels(query: str, exposed: Mapping[str, set[str]]) -> None:
+    selected = list(selectors(query))
 
-    assert asked
-    for one in asked:
+    assert selected
+    for one in selected:
         if one.name in RECORDED:
             continue
         assert one.name in exposed
@@ -138,14 +135,14 @@ def test_every_query_asks_for_metrics_and_labels_that_the_service_exposes(
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_every_query_groups_by_labels_that_its_metrics_have(query: str, exposed: Mapping[str, set[str]]) -> None:
-    there = set[str]().union(*(exposed.get(one.name or "", {"endpoint", "outcome"}) for one in selectors(query)))
+def test_queries_group_by_labels_of_their_metrics(query: str, exposed: Mapping[str, set[str]]) -> None:
+    existing = set[str]().union(*(exposed.get(one.name or "", {"endpoint", "outcome"}) for one in selectors(query)))
 
-    assert grouped_by(query) <= there | SCRAPED_WITH
+    assert grouped_by(query) <= existing | SCRAPED_WITH
 
 
 def test_every_metric_of_the_service_is_on_the_dashboard(exposed: Mapping[str, set[str]]) -> None:
-    there = {family(name) for name in exposed}
+    existing = {family(name) for name in exposed}
 
     shown = {
         family(one.name)
@@ -154,7 +151,7 @@ def test_every_metric_of_the_service_is_on_the_dashboard(exposed: Mapping[str, s
         for one in selectors(in_grafana(target["expr"]))
     }
 
-    assert there - shown == set()
+    assert existing - shown == set()
 
 
 def family(sample: str | None) -> str:
@@ -165,23 +162,23 @@ def family(sample: str | None) -> str:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_every_alert_says_how_grave_it_is_for_how_long_and_where_to_read_on(alert: Mapping[str, Any]) -> None:
-    told = alert["annotations"]
+def test_alerts_have_severity_duration_and_runbook(alert: Mapping[str, Any]) -> None:
+    annotations = alert["annotations"]
 
     assert re.fullmatch(r"\d+m", alert["for"])
     assert alert["labels"]["severity"] in {"warning", "critical"}
-    assert told["summary"]
-    assert told["description"]
-    assert told["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
+    assert annotations["summary"]
+    assert annotations["description"]
+    assert annotations["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
 
 
-def test_every_alert_has_its_section_in_the_guide_with_its_severity() -> None:
+def test_the_guide_describes_each_alert_and_its_severity() -> None:
     sections = dict(re.findall(r"^### (Match\w+)\n\n\*(\w+)\.\*", GUIDE, flags=re.MULTILINE))
 
     assert sections == {alert["alert"]: alert["labels"]["severity"] for alert in ALERTS}
 
 
-def test_every_alert_is_tried() -> None:
+def test_every_alert_is_tested() -> None:
     tests = yaml.safe_load((FOLDER / "tests" / "alerts.yml").read_text())["tests"]
     tried = [one for test in tests for one in test.get("alert_rule_test", ())]
 
@@ -203,29 +200,29 @@ def run_promtool(give_up: Callable[[str], NoReturn]) -> Callable[..., str]:
     return run
 
 
-def test_promtool_finds_nothing_wrong_with_the_rules(run_promtool: Callable[..., str]) -> None:
-    told = run_promtool(
+def test_promtool_accepts_the_rules(run_promtool: Callable[..., str]) -> None:
+    output = run_promtool(
         "check", "rules", "--lint=all", "--lint-fatal", f"{FOLDER}/alerts.yml", f"{FOLDER}/recording.yml"
     )
 
-    assert f"{len(ALERTS)} rules found" in told
+    assert f"{len(ALERTS)} rules found" in output
 
 
-def test_the_alerts_fire_when_they_should_and_only_then(run_promtool: Callable[..., str]) -> None:
-    told = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
+def test_alerts_fire_only_when_they_should(run_promtool: Callable[..., str]) -> None:
+    output = run_promtool("test", "rules", f"{FOLDER}/tests/alerts.yml")
 
-    assert "SUCCESS" in told
-
-
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
-def test_prometheus_takes_the_example_configurations(path: Path, run_promtool: Callable[..., str]) -> None:
-    told = run_promtool("check", "config", f"{path}")
-
-    assert "is valid prometheus config file syntax" in told
+    assert "SUCCESS" in output
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
-def test_every_example_configuration_loads_the_rules_and_scrapes_api_and_workers(path: Path) -> None:
+def test_promtool_accepts_the_example_configurations(path: Path, run_promtool: Callable[..., str]) -> None:
+    output = run_promtool("check", "config", f"{path}")
+
+    assert "is valid prometheus config file syntax" in output
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_example_configurations_scrape_api_and_workers(path: Path) -> None:
     text = path.read_text()
     configuration = yaml.safe_load(text)
 
@@ -237,21 +234,21 @@ def test_every_example_configuration_loads_the_rules_and_scrapes_api_and_workers
 # --- the dashboard -----------------------------------------------------------
 
 
-def differences(ours: Any, known: Any, place: str = "") -> Iterator[str]:
-    """Tell what of ours is not in what is known, or differs there."""
-    if isinstance(ours, dict):
-        for name, value in ours.items():
+def differences(original: Any, known: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of fields that Grafana's model drops or changes."""
+    if isinstance(original, dict):
+        for name, value in original.items():
             if not isinstance(known, dict) or name not in known:
-                # What is not set is left out.
+                # Fields without a value are omitted.
                 if value is not None:
-                    yield f"{place}/{name}"
+                    yield f"{path}/{name}"
             else:
-                yield from differences(value, known[name], f"{place}/{name}")
-    elif isinstance(ours, list) and isinstance(known, list) and len(ours) == len(known):
-        for number, (one, other) in enumerate(zip(ours, known, strict=True)):
-            yield from differences(one, other, f"{place}/{number}")
-    elif ours != known:
-        yield f"{place}: {ours!r} became {known!r}"
+                yield from differences(value, known[name], f"{path}/{name}")
+    elif isinstance(original, list) and isinstance(known, list) and len(original) == len(known):
+        for number, (one, other) in enumerate(zip(original, known, strict=True)):
+            yield from differences(one, other, f"{path}/{number}")
+    elif original != known:
+        yield f"{path}: {original!r} is read as {known!r}"
 
 
 def test_grafana_knows_every_field_of_the_dashboard() -> None:
@@ -263,7 +260,7 @@ def test_grafana_knows_every_field_of_the_dashboard() -> None:
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
-def test_every_panel_asks_the_chosen_source_and_says_what_it_shows_in_which_unit(panel: Mapping[str, Any]) -> None:
+def test_panels_have_the_chosen_source_description_and_unit(panel: Mapping[str, Any]) -> None:
     sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
 
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
@@ -271,11 +268,11 @@ def test_every_panel_asks_the_chosen_source_and_says_what_it_shows_in_which_unit
     assert panel["fieldConfig"]["defaults"]["unit"]
 
 
-def test_panels_lie_beside_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: list[tuple[int, int]] = []
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        taken += [(x + place["x"], y + place["y"]) for x in range(place["w"]) for y in range(place["h"])]
+        position = panel["gridPos"]
+        taken += [(x + position["x"], y + position["y"]) for x in range(position["w"]) for y in range(position["h"])]
 
     assert len(taken) == len(set(taken))
     assert max(x for x, _ in taken) < 24

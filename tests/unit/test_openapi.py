@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and shown by a page whose parts are the published ones."""
+"""The API's description is valid and complete; the files of its page are the published ones."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
 from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
-from common.queue.callbacks import Delivery, Ended
+from common.queue.callbacks import Delivery, EndedTask
 from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +31,10 @@ SWAGGER_UI = ROOT / "api" / "description" / "page" / "swagger-ui"
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(document(SUBJECTS, Settings(max_wait_s=70, all_orientations=False))))
-    return found
+    description: dict[str, Any] = json.loads(
+        json.dumps(document(SUBJECTS, Settings(max_wait_s=70, all_orientations=False)))
+    )
+    return description
 
 
 def operations(described: dict[str, Any]) -> list[dict[str, Any]]:
@@ -44,9 +46,9 @@ def test_the_document_is_valid_openapi(described: dict[str, Any]) -> None:
 
 
 def test_every_endpoint_is_described_by_each_of_its_methods(described: dict[str, Any]) -> None:
-    found = {(path, method) for path, methods in described["paths"].items() for method in methods}
+    methods_by_path = {(path, method) for path, methods in described["paths"].items() for method in methods}
 
-    assert found == {
+    assert methods_by_path == {
         (re.sub("<(.*?)>", r"{\1}", endpoint.path), method.lower())
         for endpoint in ENDPOINTS
         for method in endpoint.methods
@@ -67,7 +69,7 @@ def test_bounds_and_defaults_that_are_settings_have_their_values(described: dict
     assert body("/search")["all_orientations"] == body("/search")["all_orientations"] | {"default": False}
 
 
-def test_files_come_by_multipart_alone(described: dict[str, Any]) -> None:
+def test_files_are_accepted_only_as_multipart(described: dict[str, Any]) -> None:
     content = described["paths"]["/search"]["post"]["requestBody"]["content"]
 
     assert "image" in content["multipart/form-data"]["schema"]["properties"]
@@ -79,7 +81,7 @@ def bodies(described: dict[str, Any]) -> list[dict[str, Any]]:
     return [one["schema"] for one in media]
 
 
-def test_every_parameter_has_a_meaning(described: dict[str, Any]) -> None:
+def test_every_parameter_is_described(described: dict[str, Any]) -> None:
     parameters = [one for operation in operations(described) for one in operation.get("parameters", [])]
     fields = [(name, one) for body in bodies(described) for name, one in body["properties"].items()]
     numbered = [(name, one) for body in bodies(described) for name, one in body.get("patternProperties", {}).items()]
@@ -91,19 +93,19 @@ def test_every_parameter_has_a_meaning(described: dict[str, Any]) -> None:
     assert numbered
 
 
-def test_everything_that_a_reply_or_a_callback_holds_has_a_meaning(described: dict[str, Any]) -> None:
+def test_every_field_of_replies_and_callbacks_is_described(described: dict[str, Any]) -> None:
     models = described["components"]["schemas"]
     fields = [
         (name, field, one) for name, model in models.items() for field, one in model.get("properties", {}).items()
     ]
 
-    untold = [f"{name}.{field}" for name, field, one in fields if not one.get("description") and name != "Failure"]
+    undescribed = [f"{name}.{field}" for name, field, one in fields if not one.get("description") and name != "Failure"]
 
-    assert untold == []
+    assert undescribed == []
     assert len(fields) > 40
 
 
-def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, Any]) -> None:
+def test_formats_and_limits_are_described(described: dict[str, Any]) -> None:
     settings = Settings()
     limits = (
         FILEPATH_BYTES,
@@ -113,23 +115,23 @@ def test_formats_and_limits_of_pictures_and_names_are_told(described: dict[str, 
         settings.max_image_pixels,
     )
 
-    told = described["info"]["description"]
+    text = described["info"]["description"]
 
-    assert [limit for limit in limits if f"{limit:,}" not in told] == []
-    assert SUPPORTED_FORMATS in told
+    assert [limit for limit in limits if f"{limit:,}" not in text] == []
+    assert SUPPORTED_FORMATS in text
 
 
 def call_of(described: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = described["webhooks"]["tasks.ended"]["post"]
-    return found
+    operation: dict[str, Any] = described["webhooks"]["tasks.ended"]["post"]
+    return operation
 
 
-def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> None:
+def test_a_callback_fits_its_description(described: dict[str, Any]) -> None:
     fields = {"state": "failed", "filepath": "a.jpg", "seq": "1", "accepted": "1", "code": "timeout", "error": "slow"}
-    ends = [Ended(task_id="a" * 32, ended_at=2, fields=fields)]
+    ends = [EndedTask(task_id="a" * 32, ended_at=2, fields=fields)]
     [media] = call_of(described)["requestBody"]["content"].values()
 
-    sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, ends=ends)))
+    sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, tasks=ends)))
 
     Draft202012Validator({**media["schema"], "components": described["components"]}).validate(sent)
     assert sent.keys() == media["example"].keys()
@@ -139,23 +141,23 @@ def test_a_callback_is_what_its_description_says(described: dict[str, Any]) -> N
 
 
 def test_example_of_a_callback_is_signed_by_its_secret(described: dict[str, Any]) -> None:
-    found = re.search(r"with the secret `whsec_(.*?)` for the body `(.*)`", call_of(described)["description"])
-    assert found is not None
+    example = re.search(r"with the secret `whsec_(.*?)` for the body `(.*)`", call_of(described)["description"])
+    assert example is not None
     headers = {one["name"]: one["example"] for one in call_of(described)["parameters"]}
 
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{found[2]}".encode()
-    digest = hmac.digest(base64.b64decode(found[1]), signed, "sha256")
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{example[2]}".encode()
+    digest = hmac.digest(base64.b64decode(example[1]), signed, "sha256")
 
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
-def test_what_headers_bring_is_declared(described: dict[str, Any]) -> None:
+def test_request_headers_are_declared(described: dict[str, Any]) -> None:
     headers = [one["name"] for one in described["paths"]["/add"]["post"]["parameters"] if one["in"] == "header"]
 
     assert sorted(headers) == ["Idempotency-Key", "Prefer"]
 
 
-def test_every_operation_may_be_refused_when_there_is_too_much_to_do(described: dict[str, Any]) -> None:
+def test_every_operation_may_reply_with_503(described: dict[str, Any]) -> None:
     assert all("503" in operation["responses"] for operation in operations(described))
 
 
@@ -183,7 +185,7 @@ def test_every_endpoint_has_an_example() -> None:
 def test_every_failure_has_its_codes_and_an_example(described: dict[str, Any]) -> None:
     responses = described["components"]["responses"]
 
-    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.status for failure in FAILURES}
+    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.http_status for failure in FAILURES}
     assert {int(status) for status in responses} == BY_STATUS.keys()
     for status, specs in BY_STATUS.items():
         assert all(f"- `{spec.code}`: {spec.text}" in responses[f"{status}"]["description"] for spec in specs)
@@ -199,14 +201,14 @@ def test_vendored_files_are_the_published_ones() -> None:
     lines = (SWAGGER_UI / "SHA256SUMS").read_text().splitlines()
     expected = {name: digest for digest, name in (line.split("  ") for line in lines)}
 
-    found = {
+    digests = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in SWAGGER_UI.iterdir()
         if path.name not in {"SHA256SUMS", "README.md"}
     }
 
-    assert found == expected
-    assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js"} <= found.keys()
+    assert digests == expected
+    assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js"} <= digests.keys()
 
 
 def test_page_replaces_the_address_of_code_samples() -> None:

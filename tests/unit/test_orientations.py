@@ -15,7 +15,7 @@ every_orientation = pytest.mark.parametrize("name", ORIENTATIONS)
 
 
 def turned(pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-    """Do to pixels what an orientation's name says."""
+    """Return the pixels in the orientation of this name."""
     if "mirrored" in name:
         pixels = pixels[:, ::-1]
     quarters = next((degrees // 90 for degrees in (90, 180, 270) if name.endswith(f"rotated_{degrees}")), 0)
@@ -27,7 +27,7 @@ def one_turn(signature: Signature, name: str) -> Signature:
     return turn(signature)[ORIENTATIONS.index(name)]
 
 
-def test_there_are_sixteen_and_the_first_is_the_picture_itself(photo: NDArray[np.uint8]) -> None:
+def test_the_first_of_sixteen_orientations_is_the_original(photo: NDArray[np.uint8]) -> None:
     signature = sign(photo)
 
     assert len(set(ORIENTATIONS)) == 16
@@ -36,14 +36,14 @@ def test_there_are_sixteen_and_the_first_is_the_picture_itself(photo: NDArray[np
 
 
 @every_orientation
-def test_a_turned_signature_is_near_that_of_the_turned_picture(photo: NDArray[np.uint8], name: str) -> None:
+def test_turned_signature_is_near_signature_of_turned_image(photo: NDArray[np.uint8], name: str) -> None:
     really = sign(turned(photo, name))
 
     assert distance(one_turn(sign(photo), name), really) < 0.3
 
 
 @every_orientation
-def test_and_no_other_orientation_is_nearer(photo: NDArray[np.uint8], name: str) -> None:
+def test_no_other_orientation_is_nearer(photo: NDArray[np.uint8], name: str) -> None:
     really = sign(turned(photo, name))
 
     nearest = int(np.argmin([distance(row, really) for row in turn(sign(photo))]))
@@ -70,13 +70,13 @@ def test_quarter_turns_add_up(signature: Signature) -> None:
 
 
 @given(signature=signatures)
-def test_to_mirror_twice_or_invert_twice_changes_nothing(signature: Signature) -> None:
+def test_mirroring_or_inverting_twice_changes_nothing(signature: Signature) -> None:
     for name in ("mirrored", "inverted", "mirrored_rotated_90", "inverted_mirrored_rotated_270"):
         assert np.array_equal(one_turn(one_turn(signature, name), name), signature)
 
 
 @given(signature=signatures)
-def test_a_picture_is_mirrored_before_it_is_rotated(signature: Signature) -> None:
+def test_mirroring_precedes_rotation(signature: Signature) -> None:
     mirrored = one_turn(signature, "mirrored")
 
     assert np.array_equal(one_turn(mirrored, "rotated_90"), one_turn(signature, "mirrored_rotated_90"))
@@ -86,7 +86,7 @@ def test_a_picture_is_mirrored_before_it_is_rotated(signature: Signature) -> Non
 
 
 @given(signature=signatures)
-def test_the_orientations_of_a_turned_signature_are_the_same_sixteen(signature: Signature) -> None:
+def test_a_turned_signature_has_the_same_orientations(signature: Signature) -> None:
     expected = {row.tobytes() for row in turn(signature)}
 
     for row in turn(signature):

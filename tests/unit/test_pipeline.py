@@ -1,12 +1,11 @@
-"""The pipeline: one task from its job to its record, or to the reason of its failure."""
+"""The pipeline: one task, from its item to its record or its failure."""
 
-import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from PIL import Image
 from prometheus_client import generate_latest
 from redis import Redis
 
@@ -18,22 +17,24 @@ from common.images.signature import sign
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE, RequestContext
+from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
-from support.tasks import enqueue
+from support.images import gradient
+from support.tasks import enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_CRASHES, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
+IMAGE = gradient(size=(60, 40))
 
 
 class Web:
-    """Answers with what was put there, else as a server without that page."""
+    """A fetcher that returns the bytes in `pages`, else fails as with a 404."""
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
@@ -52,7 +53,7 @@ def web() -> Web:
 @pytest.fixture
 def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), most=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), max_records=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
         decode_attempts=DecodeAttempts(fake_redis),
@@ -68,16 +69,9 @@ def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: 
 
 
 @pytest.fixture
-def picture() -> bytes:
-    out = io.BytesIO()
-    Image.linear_gradient("L").resize((60, 40)).save(out, "PNG")
-    return out.getvalue()
-
-
-@pytest.fixture
 def accept(ledger: Ledger) -> Callable[..., str]:
     def accept(filepath: str = "cat.png", **source: Any) -> str:
-        [task] = enqueue(ledger, [AddItem(filepath=filepath, **source)], queue=SINGLE_QUEUE)
+        [task] = enqueue(ledger, [AddItem(filepath=filepath, **source)])
         return task.id
 
     return accept
@@ -85,31 +79,24 @@ def accept(ledger: Ledger) -> Callable[..., str]:
 
 @pytest.fixture
 def ended(ledger: Ledger) -> Callable[[str], Task]:
-    def ended(task_id: str) -> Task:
-        task = ledger.task(task_id)
-        assert task is not None
-        return task
-
-    return ended
+    return partial(task_of, ledger)
 
 
 def test_an_upload_becomes_a_record(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(picture), metadata={"kind": "cat"})
+    task_id = accept(upload_id=uploads.put(IMAGE), metadata={"kind": "cat"})
 
     pipeline.run(task_id)
 
     record = memory_store.records(["cat.png"])["cat.png"]
     assert (record.width, record.height, record.metadata, record.seq) == (60, 40, {"kind": "cat"}, ended(task_id).seq)
-    assert (record.signatures[0] == sign(decode(picture).pixels)).all()
+    assert (record.signatures[0] == sign(decode(IMAGE).pixels)).all()
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_url_becomes_a_record(
-    pipeline: Pipeline, web: Web, memory_store: Any, picture: bytes, accept: Any, ended: Any
-) -> None:
-    web.pages[URL] = picture
+def test_a_url_becomes_a_record(pipeline: Pipeline, web: Web, memory_store: Any, accept: Any, ended: Any) -> None:
+    web.pages[URL] = IMAGE
     task_id = accept(url=URL)
 
     pipeline.run(task_id)
@@ -118,7 +105,7 @@ def test_a_url_becomes_a_record(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+def test_a_failed_download_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
     task_id = accept(url=URL)
 
     pipeline.run(task_id)
@@ -127,7 +114,7 @@ def test_a_page_that_is_missing_fails_with_its_reason(pipeline: Pipeline, accept
     assert (task.state, task.code, task.error) == (State.FAILED, "http_status", "example.org answered 404")
 
 
-def test_bytes_that_are_no_picture_fail_with_their_reason(
+def test_invalid_image_bytes_fail_with_a_reason(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload_id=uploads.put(b"<html>"))
@@ -139,9 +126,9 @@ def test_bytes_that_are_no_picture_fail_with_their_reason(
 
 
 def test_a_failed_request_supersedes_nothing(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any
 ) -> None:
-    good, bad = accept(upload_id=uploads.put(picture)), accept(upload_id=uploads.put(b"no picture"))
+    good, bad = accept(upload_id=uploads.put(IMAGE)), accept(upload_id=uploads.put(b"not an image"))
 
     pipeline.run(bad)
     pipeline.run(good)
@@ -149,7 +136,7 @@ def test_a_failed_request_supersedes_nothing(
     assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
 
 
-def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, ended: Any) -> None:
+def test_a_lost_upload_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
     task_id = accept(upload_id="gone")
 
     pipeline.run(task_id)
@@ -157,10 +144,8 @@ def test_an_upload_that_is_gone_is_a_failure(pipeline: Pipeline, accept: Any, en
     assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "upload_lost")
 
 
-def test_closed_work_is_not_done_again(
-    pipeline: Pipeline, memory_store: Any, web: Web, picture: bytes, accept: Any
-) -> None:
-    web.pages[URL] = picture
+def test_a_closed_task_is_not_run_again(pipeline: Pipeline, memory_store: Any, web: Web, accept: Any) -> None:
+    web.pages[URL] = IMAGE
     task_id = accept(url=URL)
     pipeline.run(task_id)
 
@@ -170,23 +155,23 @@ def test_closed_work_is_not_done_again(
 
 
 def test_a_store_outage_keeps_task_and_upload(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     memory_store.away = True
-    upload = uploads.put(picture)
+    upload = uploads.put(IMAGE)
     task_id = accept(upload_id=upload)
 
     with pytest.raises(StoreUnavailable):
         pipeline.run(task_id)
 
     assert ended(task_id).state is State.PENDING
-    assert uploads.get(upload) == picture
+    assert uploads.get(upload) == IMAGE
 
 
 def test_a_store_outage_counts_no_decode_attempt(
-    pipeline: Pipeline, uploads: Uploads, memory_store: Any, picture: bytes, accept: Any, ended: Any
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
-    task_id = accept(upload_id=uploads.put(picture))
+    task_id = accept(upload_id=uploads.put(IMAGE))
     memory_store.away = True
     for _ in range(MAX_CRASHES + 2):
         with pytest.raises(StoreUnavailable):
@@ -198,10 +183,8 @@ def test_a_store_outage_counts_no_decode_attempt(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_poison_image_is_not_decoded_again(
-    pipeline: Pipeline, uploads: Uploads, picture: bytes, accept: Any, ended: Any
-) -> None:
-    task_id = accept(upload_id=uploads.put(picture))
+def test_a_poison_image_is_not_decoded_again(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
+    task_id = accept(upload_id=uploads.put(IMAGE))
     for _ in range(MAX_CRASHES):
         pipeline.decode_attempts.start(task_id)
 
@@ -230,8 +213,8 @@ def counted(pipeline: Pipeline) -> set[str]:
     return {line for line in lines if line.startswith("match_outcomes_total{") or "_seconds_count" in line}
 
 
-def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
-    web.pages[URL] = picture
+def test_results_are_counted_by_state_and_code(pipeline: Pipeline, web: Web, accept: Any) -> None:
+    web.pages[URL] = IMAGE
     good, bad = accept(url=URL), accept(url="http://example.org/gone.png")
 
     pipeline.run(good)
@@ -246,8 +229,8 @@ def test_each_end_is_counted_by_its_state_and_code(pipeline: Pipeline, web: Web,
     }
 
 
-def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, picture: bytes, accept: Any) -> None:
-    web.pages[URL] = picture
+def test_a_task_to_be_redelivered_is_not_counted(pipeline: Pipeline, web: Web, accept: Any) -> None:
+    web.pages[URL] = IMAGE
     task_id = accept(url=URL)
     memory_store = pipeline.writer._store
     memory_store.away = True  # type: ignore[attr-defined]
@@ -259,11 +242,11 @@ def test_work_that_comes_again_has_not_ended(pipeline: Pipeline, web: Web, pictu
 
 
 def test_only_failures_are_logged(
-    pipeline: Pipeline, web: Web, picture: bytes, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, web: Web, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    web.pages[URL] = picture
+    web.pages[URL] = IMAGE
     jobs = [AddItem(filepath="good", url=URL), AddItem(filepath="bad", url="http://example.org/gone.png?token=geheim")]
-    good, bad = enqueue(ledger, jobs, queue=SINGLE_QUEUE, context=RequestContext(request_id="r-1"))
+    good, bad = enqueue(ledger, jobs, context=RequestContext(request_id="r-1"))
     caplog.set_level("INFO")
     caplog.handler.setFormatter(formatter(Settings()))
 

@@ -1,4 +1,4 @@
-"""The check of prose and names: the sentences that it has to find, and those that it leaves alone."""
+"""The check of prose and names: the sentences and names that it reports, and those that it accepts."""
 
 import sys
 from collections.abc import Callable
@@ -151,6 +151,7 @@ raise ValueError(
     "wrong"
 )
 SQL = "SELECT id FROM images"
+SCRIPT = "import sys; sys.exit(is not code)"
 '''
 
     text = extract(source)

@@ -1,4 +1,4 @@
-"""Redaction: what a text keeps of its URLs, and what it does not."""
+"""Redaction: the parts of URLs that remain in a text."""
 
 import pytest
 
@@ -25,7 +25,7 @@ from common.telemetry.redaction import redact_urls
         ("elastic:geheim@es.lan:9200", "[...]@es.lan:9200"),
         ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer [...]"),
         ("worker-1@host ready. Is it? Yes", "worker-1@host ready. Is it? Yes"),
-        ("picture cats/ä cat.jpg at 12:30:01, 100%", "picture cats/ä cat.jpg at 12:30:01, 100%"),
+        ("image cats/ä cat.jpg at 12:30:01, 100%", "image cats/ä cat.jpg at 12:30:01, 100%"),
     ],
 )
 def test_a_url_is_shown_without_query_and_userinfo(text: str, shown: str) -> None:

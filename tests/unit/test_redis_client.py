@@ -1,4 +1,4 @@
-"""How we talk to Redis."""
+"""The client of Redis."""
 
 import pytest
 
@@ -6,11 +6,11 @@ from common.redis.client import connect
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1/0", "sentinel://127.0.0.1:1/primary/0"])
-def test_there_is_a_connection_for_every_thread_that_the_settings_allow(url: str) -> None:
+def test_every_thread_can_have_a_connection(url: str) -> None:
     most_threads = 1024
 
     client = connect(url)
 
-    # A worker has as many again for messages of many tasks.
+    # A worker has a second pool of threads for messages of many tasks.
     assert client.connection_pool.max_connections > 2 * most_threads
     client.close()

@@ -1,13 +1,12 @@
-"""Names in Redis: this version reads what earlier versions wrote."""
+"""Names in Redis: this version reads the data of earlier versions."""
 
 from redis import Redis
 
 from common.queue import keys
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
-from support.tasks import enqueue
+from support.tasks import begin, enqueue
 
 PERSISTED = {
     "match:task:",
@@ -40,17 +39,16 @@ PERSISTED = {
 }
 
 
-def test_names_of_keys_stay_as_they_are() -> None:
+def test_key_names_are_unchanged() -> None:
     names = {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
 
     assert names == PERSISTED
 
 
-def test_fields_of_a_task_stay_as_they_are(fake_redis: Redis, ledger: Ledger) -> None:
+def test_task_fields_are_unchanged(fake_redis: Redis, ledger: Ledger) -> None:
     job = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": "cat"})
-    [task] = enqueue(ledger, [job], queue=SINGLE_QUEUE)
-    claim = ledger.begin(task.id)
-    assert claim is not None
+    [task] = enqueue(ledger, [job])
+    claim = begin(ledger, task.id)
 
     ledger.finish([claim.result(State.FAILED, code="timeout", error="too slow")])
 

@@ -1,4 +1,4 @@
-"""Retention: what is kept of ended tasks is bounded by time and by space."""
+"""Retention: data of ended tasks is limited by age and by size."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ from redis import Redis
 
 from common.queue.failures import Failures
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import FAILED
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
@@ -15,7 +14,7 @@ from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
 from support.tasks import enqueue
-from workers.retention import TOMBSTONES_LONGER_MS, Retention
+from workers.retention import TOMBSTONE_MARGIN_MS, Retention
 from workers.sweeper import PURGE_EVERY_S
 
 KEEP_S = 600
@@ -27,21 +26,21 @@ def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Upl
 
 
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
-    claim = uploads.put(b"bytes")
-    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
+    upload_id = uploads.put(b"bytes")
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
     ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="x", error="y")])
     redis.zadd(FAILED, {task.id: at})
-    return claim
+    return upload_id
 
 
 def test_with_enough_space_no_upload_is_evicted(
     fake_redis: Redis, ledger: Ledger, uploads: Uploads, retention: Retention
 ) -> None:
-    claim = fail_with_upload(fake_redis, ledger, uploads, at=1)
+    upload_id = fail_with_upload(fake_redis, ledger, uploads, at=1)
 
     retention.evict_uploads()
 
-    assert uploads.get(claim) == b"bytes"
+    assert uploads.get(upload_id) == b"bytes"
 
 
 def test_uploads_of_the_oldest_failures_are_evicted_first(
@@ -66,13 +65,13 @@ def test_uploads_of_the_oldest_failures_are_evicted_first(
 def test_uploads_of_open_tasks_are_never_evicted(
     ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
 ) -> None:
-    claim = uploads.put(b"bytes")
-    enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
+    upload_id = uploads.put(b"bytes")
+    enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
     room.nearly_full = True
 
     retention.evict_uploads()
 
-    assert uploads.get(claim) == b"bytes"
+    assert uploads.get(upload_id) == b"bytes"
 
 
 def test_tombstones_outlive_the_failures_that_they_supersede(
@@ -80,7 +79,7 @@ def test_tombstones_outlive_the_failures_that_they_supersede(
 ) -> None:
     too_old = now_ms(fake_redis) - KEEP_S * 1000
     memory_store.put([Tombstone(filepath="kept", seq=1, added=too_old - 1)])
-    memory_store.put([Tombstone(filepath="gone", seq=2, added=too_old - TOMBSTONES_LONGER_MS - 1)])
+    memory_store.put([Tombstone(filepath="gone", seq=2, added=too_old - TOMBSTONE_MARGIN_MS - 1)])
 
     retention.purge()
 

@@ -1,4 +1,4 @@
-"""The scan in memory against brute force, while rows come and go."""
+"""The scan in memory compared with brute force, while rows are added and removed."""
 
 import numpy as np
 import pytest
@@ -37,21 +37,21 @@ def test_the_nearest_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch, b
     halves = rng.integers(-2, 3, (3, LENGTH)).astype(np.int8)
     queries = np.concatenate([halves, -halves])
 
-    found = scan.nearest(queries, limit=20)
+    results = scan.nearest(queries, limit=20)
 
-    for query, owners in zip(queries, found, strict=True):
-        true = nearness(alive, query)
-        assert [true[owner] for owner in owners] == pytest.approx(sorted(true.values())[:20], rel=1e-12)
+    for query, owners in zip(queries, results, strict=True):
+        expected = nearness(alive, query)
+        assert [expected[owner] for owner in owners] == pytest.approx(sorted(expected.values())[:20], rel=1e-12)
 
 
-def test_a_query_without_features_has_nothing_near() -> None:
+def test_a_featureless_query_has_no_candidates() -> None:
     scan = Scan()
     add(scan, {}, np.random.default_rng(1), first=1, count=5)
 
     assert scan.nearest(np.zeros((1, LENGTH), np.int8), limit=5) == [[]]
 
 
-def test_equals_come_in_the_order_in_which_they_were_added() -> None:
+def test_equal_distances_keep_the_order_of_insertion() -> None:
     scan = Scan()
     row = np.ones((1, LENGTH), np.int8)
     scan.append(np.arange(1, 2_001), row.repeat(2_000, axis=0))
@@ -59,7 +59,7 @@ def test_equals_come_in_the_order_in_which_they_were_added() -> None:
     assert scan.nearest(row, limit=30) == [list(range(1, 31))]
 
 
-def test_the_most_that_a_signature_can_hold_is_counted_right() -> None:
+def test_extreme_values_do_not_overflow() -> None:
     scan = Scan()
     full = np.full((1, LENGTH), -2, np.int8)
     scan.append(np.array([1, 2]), np.concatenate([-full, full]))

@@ -1,4 +1,4 @@
-"""Lua scripts: keys and arguments go to where the script names them, and nothing is left out."""
+"""Lua scripts: each key and argument reaches the name that the script declares."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from common.queue.keys import IN_SCRIPTS
+from common.queue.keys import SCRIPT_KEYS
 from common.redis.scripts import Script, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def test_names_out_of_order_are_errors(fake_redis: Redis, tmp_path: Path, text: 
         Script(fake_redis, path)
 
 
-def test_an_include_stands_in_a_script_once(tmp_path: Path) -> None:
+def test_a_file_is_included_once(tmp_path: Path) -> None:
     (tmp_path / "one.lua").write_text("local one = 1\n")
     (tmp_path / "two.lua").write_text('--- @include "one.lua"\nlocal two = 2\n')
     path = tmp_path / "both.lua"
@@ -93,11 +93,11 @@ def test_an_include_stands_in_a_script_once(tmp_path: Path) -> None:
 def test_key_names_stay_out_of_the_scripts() -> None:
     files = [path.stem for path in FILES if re.search(r"['\"]match:", path.read_text())]
 
-    # Its key is that of no value.
+    # The script declares a key that has no value.
     assert files == ["allow_oom"]
 
 
 def test_every_name_of_a_key_is_used() -> None:
     text = "".join(path.read_text() for path in FILES)
 
-    assert [name for name in IN_SCRIPTS if name not in text] == []
+    assert [name for name in SCRIPT_KEYS if name not in text] == []

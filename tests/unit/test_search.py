@@ -1,4 +1,4 @@
-"""Search and compare, against a store in memory."""
+"""Search and compare with a store in memory."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def record(filepath: str, *signatures: Signature, **metadata: str) -> Record:
     return Record(filepath=filepath, seq=1, signatures=signatures, metadata=metadata, added=0, width=9, height=9)
 
 
-def picture(pixels: NDArray[np.uint8]) -> DecodedImage:
+def image_of(pixels: NDArray[np.uint8]) -> DecodedImage:
     return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
 
 
@@ -31,7 +31,7 @@ def query() -> Signature:
 
 
 def away(signature: Signature, least: float) -> Signature:
-    """Return the first signature on the way to the opposite one that is at least so far."""
+    """Return a signature at a distance of `least` or slightly more, by inverting the first values."""
     for count in range(LENGTH):
         changed = np.concatenate([-signature[:count], signature[count:]])
         if distance(signature, changed) >= least:
@@ -40,12 +40,12 @@ def away(signature: Signature, least: float) -> Signature:
 
 
 def just_nearer(signature: Signature, limit: float) -> Signature:
-    """Return the last signature on that way that is nearer than `limit`."""
+    """Return the farthest of these signatures that is nearer than `limit`."""
     near = [np.concatenate([-signature[:count], signature[count:]]) for count in range(LENGTH)]
     return [changed for changed in near if distance(signature, changed) < limit][-1]
 
 
-def test_a_stored_picture_finds_itself_with_its_metadata(memory_store: Any, query: Signature) -> None:
+def test_a_stored_image_is_found_with_its_metadata(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("a", query, colour="red")])
 
     (match,) = search(query, memory_store, all_orientations=False)
@@ -54,7 +54,7 @@ def test_a_stored_picture_finds_itself_with_its_metadata(memory_store: Any, quer
     assert match.metadata == {"colour": "red"}
 
 
-def test_matches_come_best_first_and_equal_ones_by_filepath(memory_store: Any, query: Signature) -> None:
+def test_matches_are_sorted_by_score_and_filepath(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("far", away(query, 0.2)), record("b", query), record("a", query)])
 
     matches = search(query, memory_store, all_orientations=False)
@@ -62,7 +62,7 @@ def test_matches_come_best_first_and_equal_ones_by_filepath(memory_store: Any, q
     assert [match.filepath for match in matches] == ["a", "b", "far"]
 
 
-def test_what_is_no_nearer_than_the_cutoff_is_not_found(memory_store: Any, query: Signature) -> None:
+def test_distances_from_the_cutoff_do_not_match(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("near", just_nearer(query, CUTOFF)), record("far", away(query, CUTOFF))])
 
     matches = search(query, memory_store, all_orientations=False)
@@ -70,7 +70,7 @@ def test_what_is_no_nearer_than_the_cutoff_is_not_found(memory_store: Any, query
     assert [match.filepath for match in matches] == ["near"]
 
 
-def test_turned_copies_have_to_be_nearer_than_the_picture_as_it_is(memory_store: Any, query: Signature) -> None:
+def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) -> None:
     between = just_nearer(query, CUTOFF)
     assert distance(query, between) >= TURNED_CUTOFF
     memory_store.put([record("upright", between), record("mirrored", turn(between)[ORIENTATIONS.index("mirrored")])])
@@ -89,15 +89,13 @@ def test_a_turned_copy_is_found_and_its_orientation_named(memory_store: Any, que
     assert (match.score, match.orientation) == (100.0, ORIENTATIONS[number])
 
 
-def test_a_turned_copy_is_not_found_when_only_the_picture_as_it_is_is_sought(
-    memory_store: Any, query: Signature
-) -> None:
+def test_without_all_orientations_no_turned_copy_is_found(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("a", turn(query)[3])])
 
     assert search(query, memory_store, all_orientations=False) == []
 
 
-def test_a_picture_comes_once_however_many_orientations_find_it(memory_store: Any) -> None:
+def test_an_image_found_by_several_orientations_matches_once(memory_store: Any) -> None:
     symmetric = sign(np.tile(np.arange(0, 250, dtype=np.uint8)[:, np.newaxis, np.newaxis], (1, 250, 3)))
     memory_store.put([record("a", symmetric)])
 
@@ -115,7 +113,7 @@ def test_of_several_signatures_the_nearest_counts(memory_store: Any, query: Sign
     assert matches[0].score == 100.0
 
 
-def test_a_given_score_holds_for_every_orientation_and_includes_itself(memory_store: Any, query: Signature) -> None:
+def test_min_score_is_inclusive_for_every_orientation(memory_store: Any, query: Signature) -> None:
     edge = away(query, 0.6)
     memory_store.put([record("upright", edge), record("turned", turn(edge)[1]), record("far", away(query, 0.61))])
     lowest = (1.0 - distance(query, edge)) * 100.0
@@ -137,9 +135,9 @@ def test_limit_and_offset_take_a_part_of_the_ranking(memory_store: Any, query: S
 
 
 @pytest.mark.parametrize(
-    ("all_orientations", "limit", "offset", "asked"), [(False, 10, 0, 50), (True, 10, 0, 30), (True, 100, 20, 120)]
+    ("all_orientations", "limit", "offset", "requested"), [(False, 10, 0, 50), (True, 10, 0, 30), (True, 100, 20, 120)]
 )
-def test_enough_candidates_are_asked_for(
+def test_enough_candidates_are_requested(
     memory_store: Any,
     query: Signature,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,28 +145,28 @@ def test_enough_candidates_are_asked_for(
     all_orientations: bool,
     limit: int,
     offset: int,
-    asked: int,
+    requested: int,
 ) -> None:
-    seen = []
+    calls = []
 
     def candidates(queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None) -> list[Any]:
-        seen.append((len(queries), limit, where))
+        calls.append((len(queries), limit, where))
         return []
 
     monkeypatch.setattr(memory_store, "candidates", candidates)
 
     search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
 
-    assert seen == [(16 if all_orientations else 1, asked, {"a": "b"})]
+    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"})]
 
 
-def test_a_picture_deleted_since_it_was_found_is_left_out(
+def test_an_image_deleted_during_a_search_is_omitted(
     memory_store: Any, query: Signature, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory_store.put([record("kept", query), record("gone", query)])
-    found = memory_store.candidates(query[np.newaxis], limit=50)
+    stale = memory_store.candidates(query[np.newaxis], limit=50)
     memory_store.put([Tombstone(filepath="gone", seq=2, added=0)])
-    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, **_options: found[:limit])
+    monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, **_options: stale[:limit])
 
     matches = search(query, memory_store, all_orientations=False)
 
@@ -186,7 +184,7 @@ def test_an_empty_store_finds_nothing(memory_store: Any, query: Signature) -> No
 
 
 def test_a_photograph_compared_with_itself_scores_100(photo: NDArray[np.uint8]) -> None:
-    assert compare(picture(photo), picture(photo.copy())) == 100.0
+    assert compare(image_of(photo), image_of(photo.copy())) == 100.0
 
 
 def test_two_photographs_compare_by_the_distance_of_their_signatures(
@@ -194,17 +192,17 @@ def test_two_photographs_compare_by_the_distance_of_their_signatures(
 ) -> None:
     expected = (1 - distance(sign(photo), sign(other_photo))) * 100
 
-    assert math.isclose(compare(picture(photo), picture(other_photo)), expected)
+    assert math.isclose(compare(image_of(photo), image_of(other_photo)), expected)
     assert expected < 55
 
 
 @pytest.mark.parametrize(("grey", "size", "expected"), [(9, 30, 100.0), (10, 30, 0.0), (9, 31, 0.0)])
-def test_plain_pictures_compare_by_their_pixels(grey: int, size: int, expected: float) -> None:
-    plain = picture(np.full((30, 30, 3), 9, dtype=np.uint8))
-    other = picture(np.full((30, size, 3), grey, dtype=np.uint8))
+def test_plain_images_are_compared_by_their_pixels(grey: int, size: int, expected: float) -> None:
+    plain = image_of(np.full((30, 30, 3), 9, dtype=np.uint8))
+    other = image_of(np.full((30, size, 3), grey, dtype=np.uint8))
 
     assert compare(plain, other) == expected
 
 
-def test_a_plain_picture_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
-    assert compare(picture(np.zeros_like(photo)), picture(photo)) == 0.0
+def test_a_plain_image_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
+    assert compare(image_of(np.zeros_like(photo)), image_of(photo)) == 0.0

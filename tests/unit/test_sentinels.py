@@ -1,4 +1,4 @@
-"""The URL of a Redis behind Sentinels: read once, told to redis-py and to kombu."""
+"""The URL of a Redis behind Sentinels, as redis-py and kombu get it."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_a_url_names_sentinels_service_and_login() -> None:
         service="main",
         db=1,
         username="me",
-        password="s@fe",  # noqa: S106 - nobody's
+        password="s@fe",  # noqa: S106 - a password of no server
         sentinel_password="other",  # noqa: S106 - the same
     )
 
@@ -39,12 +39,12 @@ def test_a_url_names_sentinels_service_and_login() -> None:
         "sentinel://one.lan/main#x",
     ],
 )
-def test_what_names_none_is_refused(url: str) -> None:
+def test_invalid_sentinel_urls_are_rejected(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Sentinels.parse(url)
 
 
-def test_kombu_is_told_the_same() -> None:
+def test_kombu_gets_the_same_sentinels() -> None:
     settings = queue_settings(URL)
 
     assert settings["broker_url"] == "sentinel://me:s%40fe@one.lan:26379/1;sentinel://me:s%40fe@[2001:db8::2]:26380/1"

@@ -1,4 +1,4 @@
-"""The signature: image-match's, value for value, and its distance."""
+"""The signature and its distance, which equal image-match's."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ shapes = st.tuples(st.integers(1, 130), st.integers(1, 130))
 
 @st.composite
 def noise(draw: st.DrawFn) -> NDArray[np.uint8]:
-    """Noise, coarse enough to survive averaging, at times with flat borders; ties of grey never happen in it."""
+    """Return coarse noise, which survives averaging, sometimes with flat borders; no two greys are equal."""
     height, width = draw(shapes)
     grain, border = draw(st.integers(1, 12)), draw(st.integers(0, 20))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -33,26 +33,28 @@ def noise(draw: st.DrawFn) -> NDArray[np.uint8]:
     return np.pad(pixels, ((border, border), (border, border), (0, 0)))
 
 
-def test_a_photograph_has_the_signature_that_image_match_gives_it(photo: NDArray[np.uint8], oracle: Oracle) -> None:
-    ours = expand(sign(photo))
+def test_signature_of_a_photograph_equals_image_matchs(photo: NDArray[np.uint8], oracle: Oracle) -> None:
+    signature = expand(sign(photo))
 
-    assert np.array_equal(ours, oracle(photo))
+    assert np.array_equal(signature, oracle(photo))
 
 
 @pytest.mark.parametrize("crop", [(60, 400), (1, 300), (300, 1), (19, 23), (2, 2), (51, 49)])
-def test_so_has_any_part_of_it(photo: NDArray[np.uint8], oracle: Oracle, crop: tuple[int, int]) -> None:
+def test_signature_of_a_crop_equals_image_matchs(
+    photo: NDArray[np.uint8], oracle: Oracle, crop: tuple[int, int]
+) -> None:
     part = photo[100 : 100 + crop[0], 100 : 100 + crop[1]]
 
     assert np.array_equal(expand(sign(part)), oracle(part))
 
 
-def test_boxes_bigger_than_numpys_buffer_are_added_up_in_its_order(photo: NDArray[np.uint8], oracle: Oracle) -> None:
+def test_signature_of_a_large_image_equals_image_matchs(photo: NDArray[np.uint8], oracle: Oracle) -> None:
     big = np.asarray(Image.fromarray(photo).resize((2300, 2000), Image.Resampling.BICUBIC))
 
     assert np.array_equal(expand(sign(big)), oracle(big))
 
 
-def test_so_have_all_real_photographs(real_photos: list[Path], oracle: Oracle) -> None:
+def test_signatures_of_real_photographs_equal_image_matchs(real_photos: list[Path], oracle: Oracle) -> None:
     def differs(path: Path) -> bool:
         pixels = np.asarray(Image.open(path).convert("RGB"))
         return not np.array_equal(expand(sign(pixels)), oracle(pixels))
@@ -61,7 +63,7 @@ def test_so_have_all_real_photographs(real_photos: list[Path], oracle: Oracle) -
 
 
 @given(pixels=noise())
-def test_and_so_has_noise_of_any_shape(oracle: Oracle, pixels: NDArray[np.uint8]) -> None:
+def test_signature_of_noise_equals_image_matchs(oracle: Oracle, pixels: NDArray[np.uint8]) -> None:
     assert np.array_equal(expand(sign(pixels)), oracle(pixels))
 
 
@@ -73,7 +75,7 @@ def test_any_pixels_have_a_signature(pixels: NDArray[np.uint8]) -> None:
     assert np.abs(signature).max() <= 2
 
 
-def test_pixels_that_lie_otherwise_in_memory_have_the_same_signature(photo: NDArray[np.uint8]) -> None:
+def test_memory_layout_does_not_change_the_signature(photo: NDArray[np.uint8]) -> None:
     columns_first = np.asfortranarray(photo)
 
     assert np.array_equal(sign(columns_first), sign(photo))
@@ -92,7 +94,7 @@ def test_black_beside_white_keeps_image_matchs_second_ranking(oracle: Oracle) ->
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (500, 1, 3), (300, 400, 3)])
-def test_a_plain_picture_is_featureless(shape: tuple[int, ...]) -> None:
+def test_a_plain_image_is_featureless(shape: tuple[int, ...]) -> None:
     signature = sign(np.full(shape, 77, dtype=np.uint8))
 
     assert is_featureless(signature)
@@ -103,7 +105,7 @@ def test_a_photograph_is_not_featureless(photo: NDArray[np.uint8]) -> None:
 
 
 @given(signature=signatures)
-def test_the_long_form_holds_each_value_twice_with_opposite_signs(signature: Signature) -> None:
+def test_the_long_form_contains_pairs_of_opposite_values(signature: Signature) -> None:
     long = expand(signature)
 
     assert long.shape == (648,)
@@ -112,7 +114,7 @@ def test_the_long_form_holds_each_value_twice_with_opposite_signs(signature: Sig
 
 
 @given(one=signatures, other=signatures)
-def test_the_distance_is_that_of_image_match_in_every_bit(one: Signature, other: Signature) -> None:
+def test_the_distance_equals_image_matchs_exactly(one: Signature, other: Signature) -> None:
     if is_featureless(one) and is_featureless(other):
         return
 
@@ -120,7 +122,7 @@ def test_the_distance_is_that_of_image_match_in_every_bit(one: Signature, other:
 
 
 @given(one=signatures, other=signatures)
-def test_a_distance_is_from_0_to_1_and_the_same_both_ways(one: Signature, other: Signature) -> None:
+def test_distance_is_symmetric_and_at_most_1(one: Signature, other: Signature) -> None:
     assert 0.0 <= distance(one, other) <= 1.0
     assert distance(one, other) == distance(other, one)
 
@@ -132,14 +134,14 @@ def test_equal_signatures_are_0_apart_and_opposite_ones_1(photo: NDArray[np.uint
     assert distance(signature, -signature) == 1.0
 
 
-def test_a_featureless_picture_is_like_nothing_not_even_another(photo: NDArray[np.uint8]) -> None:
+def test_a_featureless_image_is_unlike_every_image(photo: NDArray[np.uint8]) -> None:
     rows = np.stack([FEATURELESS, sign(photo)])
 
     assert distances(FEATURELESS, rows).tolist() == [1.0, 1.0]
 
 
 @given(query=signatures, rows=arrays(np.int8, (7, LENGTH), elements=st.integers(-2, 2)))
-def test_many_distances_are_those_of_one_by_one(query: Signature, rows: NDArray[np.int8]) -> None:
+def test_batch_distances_equal_single_distances(query: Signature, rows: NDArray[np.int8]) -> None:
     assert distances(query, rows).tolist() == [distance(query, row) for row in rows]
 
 
@@ -147,6 +149,6 @@ def test_a_query_against_no_rows_has_no_distances(photo: NDArray[np.uint8]) -> N
     assert distances(sign(photo), np.empty((0, LENGTH), dtype=np.int8)).tolist() == []
 
 
-def test_the_score_is_likeness_in_percent() -> None:
+def test_the_score_is_similarity_in_percent() -> None:
     assert (score(0.0), score(1.0)) == (100.0, 0.0)
     assert math.isclose(score(0.45), 55.0)

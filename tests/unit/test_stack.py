@@ -1,4 +1,4 @@
-"""The stack of `make dev`: restarts, messages, metrics."""
+"""The stack of `make dev`: restarts, messages and metrics."""
 
 import json
 import socket
@@ -30,26 +30,26 @@ def started(code: str, logs: Path) -> Iterator[Running]:
     running.stop(within_s=WITHIN_S)
 
 
-def look_until_started_again(running: Running) -> None:
+def look_until_restarted(running: Running) -> None:
     first = running.pid
 
     def is_another() -> bool:
         running.restart_if_exited()
         return running.pid != first
 
-    wait_until(is_another, "it is started again")
+    wait_until(is_another, "the program is restarted")
 
 
 def test_invalid_setting_at_first_start_stops_the_stack(tmp_path: Path) -> None:
     code = f"import sys; print('before'); print('match api: PORT must be'); sys.exit({WRONG_SETTING})"
 
     with started(code, tmp_path) as running, pytest.raises(CannotStart, match=r"^match api: PORT must be$"):
-        look_until_started_again(running)
+        look_until_restarted(running)
 
 
 def test_program_that_exits_is_restarted(tmp_path: Path) -> None:
     with started("raise SystemExit(1)", tmp_path) as running:
-        look_until_started_again(running)
+        look_until_restarted(running)
 
 
 def test_invalid_setting_after_first_start_is_retried(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_invalid_setting_after_first_start_is_retried(tmp_path: Path) -> None:
     code += f"sys.exit({WRONG_SETTING} if seen else 1)"
 
     with started(code, tmp_path) as running:
-        look_until_started_again(running)
-        look_until_started_again(running)
+        look_until_restarted(running)
+        look_until_restarted(running)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from redis import Redis
 from common.queue.failures import Failures
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import BATCH_QUEUE, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -30,7 +30,7 @@ JOB = AddItem(filepath="cat.jpg", url="http://example.org/cat.jpg")
 
 
 class Queue:
-    """What the sweeper sends to."""
+    """Records the sent tasks."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -75,15 +75,11 @@ def sweeper(make_sweeper: Callable[..., Sweeper]) -> Sweeper:
 @pytest.fixture
 def accept_long_ago(fake_redis: Redis, ledger: Ledger) -> Callable[[], str]:
     def accept() -> str:
-        [task] = enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+        [task] = enqueue(ledger, [JOB])
         fake_redis.zadd(OPEN, {task.id: now_ms(fake_redis) - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000})
         return task.id
 
     return accept
-
-
-def waiting(redis: Redis, *, sent_at: int) -> None:
-    redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {SENT_HEADER: sent_at}}))
 
 
 def queued(task_id: str, *, at: int, queue: str = SINGLE_QUEUE) -> QueuedTask:
@@ -97,44 +93,35 @@ def test_a_task_whose_queue_is_empty_is_lost() -> None:
 
 
 def test_tasks_enqueued_before_the_oldest_message_are_lost() -> None:
-    early, late = (
-        queued("a", at=5),
-        queued("b", at=15),
-    )
+    early, late = queued("a", at=5), queued("b", at=15)
 
     assert lost([early, late], {SINGLE_QUEUE: 10}) == [early]
 
 
-def test_each_queue_is_judged_by_its_own_messages() -> None:
-    single, batch = (
-        queued("a", at=5),
-        queued("b", queue=BATCH_QUEUE, at=5),
-    )
+def test_each_queue_is_compared_with_its_own_messages() -> None:
+    single, batch = queued("a", at=5), queued("b", queue=BATCH_QUEUE, at=5)
 
     assert lost([single, batch], {SINGLE_QUEUE: None, BATCH_QUEUE: 1}) == [single]
 
 
-def test_what_a_worker_holds_is_not_lost() -> None:
-    held, gone = (
-        queued("a", at=5),
-        queued("b", at=5),
-    )
+def test_unacknowledged_tasks_are_not_lost() -> None:
+    pending, missing = queued("a", at=5), queued("b", at=5)
 
-    assert lost([held, gone], {SINGLE_QUEUE: None}, {"a"}) == [gone]
+    assert lost([pending, missing], {SINGLE_QUEUE: None}, {"a"}) == [missing]
 
 
 def test_unacknowledged_messages_are_not_enqueued_again(
     fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
-    held, gone = accept_long_ago(), accept_long_ago()
-    body = b64encode(json.dumps([[held], {}, {}]).encode()).decode()
+    pending, missing = accept_long_ago(), accept_long_ago()
+    body = b64encode(json.dumps([[pending], {}, {}]).encode()).decode()
     fake_redis.hset(UNACKED, "tag", json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
-    fake_redis.hset(UNACKED, "of a stranger", "[1]")
-    fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of a stranger": 1})
+    fake_redis.hset(UNACKED, "of another program", "[1]")
+    fake_redis.zadd(UNACKED_INDEX, {"tag": 1, "of another program": 1})
 
     sweeper.sweep()
 
-    assert queue.sent == [gone]
+    assert queue.sent == [missing]
 
 
 def test_one_pass_sends_no_more_than_its_batch(
@@ -160,7 +147,7 @@ def test_two_sweeps_at_once_send_nothing_twice(
     other = make_sweeper()
 
     def both(stale: StaleTasks, tasks: Sequence[QueuedTask], *, at: int) -> list[QueuedTask]:
-        # The other one has looked as well by now.
+        # By now the other sweeper has read the same tasks.
         monkeypatch.setattr(StaleTasks, "touch", touch)
         other.sweep()
         return touch(stale, tasks, at=at)
@@ -185,7 +172,7 @@ def test_lost_tasks_are_found_behind_a_long_backlog(
     for _ in range(5):
         [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
         fake_redis.zadd(OPEN, {task.id: 10})
-    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {SENT_HEADER: 5}}))
+    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {ENQUEUED_AT_HEADER: 5}}))
     task_id = accept_long_ago()
 
     for _ in range(4):
@@ -194,7 +181,7 @@ def test_lost_tasks_are_found_behind_a_long_backlog(
     assert queue.sent == [task_id]
 
 
-def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]) -> None:
+def test_lost_tasks_are_enqueued_again_once(sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]) -> None:
     task_id = accept_long_ago()
 
     sweeps = [sweeper.sweep(), sweeper.sweep()]
@@ -203,30 +190,29 @@ def test_lost_work_is_sent_again_once(sweeper: Sweeper, queue: Queue, accept_lon
     assert queue.sent == [task_id]
 
 
-def test_fresh_work_is_left_alone(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
-    enqueue(ledger, [JOB], queue=SINGLE_QUEUE)
+def test_recent_tasks_are_not_enqueued_again(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
+    enqueue(ledger, [JOB])
 
     sweeper.sweep()
 
     assert queue.sent == []
 
 
-def test_a_long_backlog_is_no_loss(
-    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [json.dumps({"headers": {ENQUEUED_AT_HEADER: 1}})],
+        [json.dumps({"headers": {ENQUEUED_AT_HEADER: 10**14}})],
+        [json.dumps({"headers": {}})],
+        ["no json", "[]", '{"headers": null}'],
+    ],
+    ids=["older", "of a later clock", "without a timestamp", "of another program"],
+)
+def test_no_task_is_lost_while_its_queue_has_messages(
+    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str], messages: list[str]
 ) -> None:
     accept_long_ago()
-    waiting(fake_redis, sent_at=1)
-
-    sweeper.sweep()
-
-    assert queue.sent == []
-
-
-def test_messages_from_a_later_clock_are_not_lost(
-    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
-) -> None:
-    accept_long_ago()
-    waiting(fake_redis, sent_at=now_ms(fake_redis) + 3_600_000)
+    fake_redis.lpush(SINGLE_QUEUE, *messages)
 
     sweeper.sweep()
 
@@ -242,28 +228,6 @@ def test_future_timestamps_are_reset_to_now(
     sweeper.sweep()
 
     assert fake_redis.zscore(OPEN, task_id) <= now_ms(fake_redis)
-
-
-def test_messages_without_a_stamp_make_nobody_lost(
-    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
-) -> None:
-    accept_long_ago()
-    fake_redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {}}))
-
-    sweeper.sweep()
-
-    assert queue.sent == []
-
-
-def test_messages_of_strangers_break_no_sweep(
-    fake_redis: Redis, sweeper: Sweeper, queue: Queue, accept_long_ago: Callable[[], str]
-) -> None:
-    accept_long_ago()
-    fake_redis.lpush(SINGLE_QUEUE, "no json", "[]", '{"headers": null}')
-
-    sweeper.sweep()
-
-    assert queue.sent == []
 
 
 def test_sweeps_continue_after_an_error(
@@ -287,7 +251,7 @@ def test_sweeps_continue_after_an_error(
     assert "unexpected error in a sweep" in caplog.text
 
 
-def test_closed_work_is_not_sent_again(
+def test_closed_tasks_are_not_enqueued_again(
     sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()

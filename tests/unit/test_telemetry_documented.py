@@ -1,4 +1,4 @@
-"""docs/observability.md lists every metric and every log field, and no other."""
+"""docs/observability.md lists exactly the metrics and the log fields."""
 
 import re
 from pathlib import Path
@@ -17,18 +17,18 @@ from common.telemetry.logs import FIELDS
 from workers.instrumentation import Instrumentation
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "observability.md").read_text()
-# What each bucket of a histogram is labelled with.
+# The label of a histogram's buckets.
 BUCKET = "le"
 
 
 def exposed(text: bytes) -> dict[str, tuple[str, frozenset[str]]]:
     """Return the type and the labels of each metric."""
-    found = {}
+    metrics = {}
     for family in text_string_to_metric_families(text.decode()):
         labels = {label for sample in family.samples for label in sample.labels}
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        found[name] = (family.type, frozenset(labels - {BUCKET}))
-    return found
+        metrics[name] = (family.type, frozenset(labels - {BUCKET}))
+    return metrics
 
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:

@@ -1,11 +1,7 @@
 """Tracing: tasks continue the traces of their requests, and exported spans hold no secrets."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from opentelemetry import trace
@@ -17,18 +13,18 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, StatusC
 from common.config import Settings
 from common.errors import FetchError
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE, RequestContext
+from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
 from common.telemetry import tracing
 from common.telemetry.exporting import RedactingExporter
 from common.telemetry.redaction import Redactor, secrets_of
-from support.tasks import enqueue
+from support.commands import run_python
+from support.tasks import begin, enqueue
 from workers import instrumentation
 from workers.instrumentation import Instrumentation
 
-ROOT = Path(__file__).resolve().parents[2]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-SECRET = "geheim-geheim"  # noqa: S105 - to be looked for
+SECRET = "geheim-geheim"  # noqa: S105 - looked for in spans
 SETTINGS = Settings(elasticsearch_api_key=SECRET)
 
 
@@ -83,9 +79,8 @@ def test_invalid_traceparent_starts_a_new_trace(
 @pytest.mark.usefixtures("tracer")
 def test_task_continues_the_trace_of_its_request(exported: InMemorySpanExporter, ledger: Ledger) -> None:
     context = RequestContext(request_id="r-1", traceparent=PARENT)
-    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id="b")], queue=SINGLE_QUEUE, context=context)
-    claim = ledger.begin(task.id)
-    assert claim is not None
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id="b")], context=context)
+    claim = begin(ledger, task.id)
     worker = Instrumentation()
 
     with worker.trace_task(claim), worker.time_decode():
@@ -157,18 +152,15 @@ def test_services_start_without_the_sdk() -> None:
         "tracing.configure(Settings(), service='match-api')"
     )
 
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    done = run_python("-c", script)
 
     assert done.returncode == 0
 
 
 def test_start_without_the_sdk_names_what_to_install() -> None:
     script = "import sys; sys.modules['opentelemetry.sdk'] = None; from common.startup import start; start('worker')"
-    environment = os.environ | {"MATCH_TRACING_ENDPOINT": "http://127.0.0.1:4318"}
 
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
-    )
+    done = run_python("-c", script, environment={"MATCH_TRACING_ENDPOINT": "http://127.0.0.1:4318"})
 
     assert done.returncode == 2
     assert done.stderr == (

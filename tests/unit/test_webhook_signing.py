@@ -1,4 +1,4 @@
-"""Webhooks' signatures: as Standard Webhooks has them, and secrets that are none are refused without being told."""
+"""Signatures of webhooks by Standard Webhooks; errors for invalid secrets do not contain them."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ def test_a_signature_is_that_of_the_specification() -> None:
     }
 
 
-def test_each_secret_signs_so_that_secrets_can_be_changed() -> None:
+def test_each_secret_signs_the_body() -> None:
     headers = signed_headers([SECRET, OLDER], id_="msg_1", timestamp=7, body=b"body")
 
     first, second = headers["webhook-signature"].split(" ")
@@ -36,8 +36,8 @@ def test_each_secret_signs_so_that_secrets_can_be_changed() -> None:
     assert [base64.b64decode(one.removeprefix("v1,")) for one in (first, second)] == own
 
 
-@pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "whsec_" + "A" * 200, "whsec_not base64 at all, so to say", ","])
-def test_what_is_no_secret_stops_the_start_and_is_not_told(text: str) -> None:
+@pytest.mark.parametrize("text", ["whsec_c2hvcnQ=", "whsec_" + "A" * 200, "whsec_not base64 at all", ","])
+def test_invalid_secrets_are_rejected_without_being_quoted(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({"MATCH_WEBHOOK_SECRET": text})
 
@@ -45,7 +45,7 @@ def test_what_is_no_secret_stops_the_start_and_is_not_told(text: str) -> None:
     assert "c2hvcnQ" not in str(caught.value)
 
 
-def test_secrets_come_by_variable_or_by_file(tmp_path: Path) -> None:
+def test_secrets_are_read_from_variable_or_file(tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text(f"{SECRET}\n{OLDER}\n")
 
@@ -56,7 +56,7 @@ def test_secrets_come_by_variable_or_by_file(tmp_path: Path) -> None:
     assert SECRET not in f"{by_variable}{by_file}"
 
 
-def test_secrets_by_variable_and_by_file_are_a_contradiction(tmp_path: Path) -> None:
+def test_secrets_from_variable_and_file_conflict(tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text(SECRET)
 
@@ -64,6 +64,6 @@ def test_secrets_by_variable_and_by_file_are_a_contradiction(tmp_path: Path) -> 
         Settings.from_env({"MATCH_WEBHOOK_SECRET": SECRET, "MATCH_WEBHOOK_SECRET_FILE": f"{file}"})
 
 
-def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+def test_an_unreadable_file_of_secrets_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be a readable file of secrets"):
         Settings.from_env({"MATCH_WEBHOOK_SECRET_FILE": f"{tmp_path / 'nowhere'}"})

@@ -1,4 +1,4 @@
-"""Deliverers: what the outbox has is sent signed, again until it is taken, and nobody waits for one that hangs."""
+"""Deliverers: callbacks are signed, repeated until accepted, and not delayed by a receiver that hangs."""
 
 import base64
 import hashlib
@@ -13,13 +13,13 @@ import pytest
 from redis import Redis
 
 from common.errors import FetchError
-from common.queue.callbacks import Callback, CallState, Outbox
+from common.queue.callbacks import Callback, CallbackState, Outbox
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
 from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, TaskResult
-from support.tasks import enqueue
+from support.tasks import enqueue, task_of
 from support.waiting import wait_until
 from workers.webhooks import Deliverer
 
@@ -29,7 +29,7 @@ HANGS = "https://hangs.example.org:443/"
 
 
 class Receivers:
-    """Answers with the statuses that were put there, the last one for ever; an error is no answer."""
+    """Responds with `answers` in turn and then repeats the last one; an error means no response."""
 
     def __init__(self) -> None:
         self.answers: list[int | FetchError] = [200]
@@ -49,30 +49,30 @@ class Receivers:
 
 @pytest.fixture
 def receivers() -> Iterator[Receivers]:
-    found = Receivers()
-    yield found
-    found.end_hanging.set()
+    receivers = Receivers()
+    yield receivers
+    receivers.end_hanging.set()
 
 
 @pytest.fixture
 def deliverer(fake_redis: Redis, receivers: Receivers) -> Iterator[Deliverer]:
     outbox = Outbox(fake_redis, lease_s=30, keep_s=3600)
-    found = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
-    found.start()
-    yield found
+    deliverer = Deliverer(outbox, receivers.post, secrets=[f"whsec_{SECRET}"])
+    deliverer.start()
+    yield deliverer
     receivers.end_hanging.set()
-    found.close()
+    deliverer.close()
 
 
 @pytest.fixture
 def end(ledger: Ledger) -> Callable[..., str]:
-    """End a task, and return its id."""
+    """Return a function that finishes a task and returns its id."""
 
-    def end(url: str = URL, **closing: Any) -> str:
+    def end(url: str = URL, **result: Any) -> str:
         item = AddItem(filepath="ä cat.jpg", url="http://example.org/a")
         [task] = enqueue(ledger, [item], context=RequestContext(callback_url=url))
         ledger.begin(task.id)
-        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **closing})])
+        ledger.finish([TaskResult(**{"task_id": task.id, "state": State.SUCCEEDED, **result})])
         return task.id
 
     return end
@@ -87,18 +87,17 @@ def let_time_pass(redis: Redis) -> None:
 
 def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> Callback:
     def callback() -> Callback | None:
-        task = ledger.task(task_id)
-        assert task is not None
-        assert task.callback is not None
-        return task.callback if fits(task.callback) else None
+        current = task_of(ledger, task_id).callback
+        assert current is not None
+        return current if fits(current) else None
 
-    found = wait_until(callback, "the callback gets so far")
-    assert found is not None
-    return found
+    reached = wait_until(callback, "the callback reaches this state")
+    assert reached is not None
+    return reached
 
 
 def is_delivered(callback: Callback) -> bool:
-    return callback.state is CallState.DELIVERED
+    return callback.state is CallbackState.DELIVERED
 
 
 @pytest.mark.usefixtures("deliverer")
@@ -120,7 +119,7 @@ def test_a_delivery_is_signed_as_a_receiver_verifies_it(
 
 
 @pytest.mark.usefixtures("deliverer")
-def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
+def test_a_delivery_reports_tasks_as_they_ended(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
 ) -> None:
     task_id = end(state=State.FAILED, code="http_status", error="the host answered with status 404")
@@ -128,9 +127,9 @@ def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
 
     wait_for(ledger, task_id, is_delivered)
 
-    told = json.loads(receivers.calls[0][1])
-    [task] = told.pop("tasks")
-    assert told == {"type": "tasks.ended", "timestamp": task["finished"]}
+    body = json.loads(receivers.calls[0][1])
+    [task] = body.pop("tasks")
+    assert body == {"type": "tasks.ended", "timestamp": task["finished"]}
     assert (task["id"], task["state"], task["filepath"], task["attempts"]) == (task_id, "failed", "ä cat.jpg", 1)
     assert task["error"] == {"code": "http_status", "message": "the host answered with status 404"}
     assert "callback" not in task
@@ -147,7 +146,7 @@ def test_a_delivery_tells_each_task_as_it_was_when_it_ended(
     ],
 )
 @pytest.mark.usefixtures("deliverer")
-def test_what_is_not_taken_is_sent_again_the_same(
+def test_a_rejected_delivery_is_repeated_unchanged(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any, answer: Any, problem: str
 ) -> None:
     receivers.answers = [answer, 204]
@@ -160,7 +159,7 @@ def test_what_is_not_taken_is_sent_again_the_same(
 
     assert problem in (failed.error or "")
     assert failed.next is not None
-    assert taken == Callback(CallState.DELIVERED, 2)
+    assert taken == Callback(CallbackState.DELIVERED, 2)
     (_, first, first_headers), (_, second, second_headers) = receivers.calls
     assert (first, first_headers["webhook-id"]) == (second, second_headers["webhook-id"])
 
@@ -173,9 +172,9 @@ def test_a_receiver_that_is_gone_is_called_once(
     task_id = end()
     let_time_pass(fake_redis)
 
-    found = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
+    reported = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
-    assert (found.state, found.next) == (CallState.FAILED, None)
+    assert (reported.state, reported.next) == (CallbackState.FAILED, None)
     assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
@@ -195,7 +194,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
     assert not receivers.end_hanging.is_set()
 
 
-def test_a_process_that_ends_leaves_what_hangs_to_others(
+def test_a_stopping_process_releases_its_deliveries(
     fake_redis: Redis, receivers: Receivers, end: Any, deliverer: Deliverer
 ) -> None:
     task_id = end(HANGS)
@@ -208,7 +207,7 @@ def test_a_process_that_ends_leaves_what_hangs_to_others(
     let_time_pass(fake_redis)
     again = Outbox(fake_redis, lease_s=30, keep_s=3600).claim()
     assert again is not None
-    assert [ended.task_id for ended in again.ends] == [task_id]
+    assert [ended.task_id for ended in again.tasks] == [task_id]
     assert again.attempt == 2
 
 
@@ -228,7 +227,7 @@ def test_neither_url_nor_secret_is_logged(
     wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
     deliverer.close()
 
-    assert "1 callback is tried again, attempt 1 failed: " in caplog.text
+    assert "1 callback will be retried, attempt 1 failed: " in caplog.text
     assert "hooks.example.org answered with status 500" in caplog.text
     assert "SECRET" not in caplog.text
     assert SECRET not in caplog.text

@@ -1,4 +1,4 @@
-"""What both doors share is given back whole."""
+"""The dependencies of both services are closed together."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,21 +12,21 @@ from common.wiring import build_dependencies
 
 
 class BrokenStore(SqliteStore):
-    """A store whose end breaks."""
+    """A store that fails to close."""
 
     def close(self) -> None:
         raise StoreError("it broke")
 
 
-def test_a_part_that_breaks_over_its_end_keeps_no_other_open(tmp_path: Path) -> None:
-    parts = replace(
+def test_an_error_on_close_keeps_nothing_else_open(tmp_path: Path) -> None:
+    dependencies = replace(
         build_dependencies(Settings(store_url=f"sqlite:///{tmp_path / 'match.db'}")),
         store=BrokenStore(tmp_path / "x.db"),
     )
     closed: list[str] = []
-    parts.redis.close = lambda: closed.append("redis")  # type: ignore[method-assign]
+    dependencies.redis.close = lambda: closed.append("redis")  # type: ignore[method-assign]
 
     with pytest.raises(StoreError, match="it broke"):
-        parts.close()
+        dependencies.close()
 
     assert "redis" in closed

@@ -1,4 +1,4 @@
-"""The writer: many tasks in one write, each with its own outcome."""
+"""The writer: many tasks in one write, each with its own result."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,14 +11,13 @@ from redis import Redis
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
 from support import records
-from support.tasks import enqueue
+from support.tasks import begin, enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
@@ -35,7 +34,7 @@ def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Itera
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
-        options = {"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options
+        options = {"max_records": 10, "linger_s": 0.05, "hold_s": 30.0} | options
         writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
         return writers[-1]
 
@@ -51,9 +50,7 @@ def record(claim: Claim) -> Record:
 @pytest.fixture
 def claims(ledger: Ledger) -> list[Claim]:
     jobs = [AddItem(filepath=f"{number}.jpg", url="http://example.org") for number in range(8)]
-    tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
-    found = [ledger.begin(task.id) for task in tasks]
-    return [claim for claim in found if claim is not None]
+    return [begin(ledger, task.id) for task in enqueue(ledger, jobs)]
 
 
 def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
@@ -61,16 +58,10 @@ def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
         return [pool.submit(writer.write, claim, record(claim)) for claim in claims]
 
 
-def state(ledger: Ledger, claim: Claim) -> State:
-    task = ledger.task(claim.task_id)
-    assert task is not None
-    return task.state
-
-
 def test_tasks_that_arrive_together_share_a_write(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
 ) -> None:
-    writer = start(linger_s=2.0, most=len(claims))
+    writer = start(linger_s=2.0, max_records=len(claims))
 
     states = [outcome.result() for outcome in write_all(writer, claims)]
 
@@ -83,10 +74,10 @@ def test_a_write_returns_after_the_ledger_has_confirmed(
 ) -> None:
     start().write(claims[0], record(claims[0]))
 
-    assert state(ledger, claims[0]) is State.SUCCEEDED
+    assert task_of(ledger, claims[0].task_id).state is State.SUCCEEDED
 
 
-def test_one_refused_record_never_costs_the_others(
+def test_a_rejected_record_does_not_fail_the_others(
     start: Callable[..., Writer], memory_store: Any, ledger: Ledger, claims: list[Claim]
 ) -> None:
     memory_store.refused = {claims[1].filepath: "immense term"}
@@ -94,8 +85,7 @@ def test_one_refused_record_never_costs_the_others(
     states = [outcome.result() for outcome in write_all(start(), claims[:3])]
 
     assert states == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
-    failed = ledger.task(claims[1].task_id)
-    assert failed is not None
+    failed = task_of(ledger, claims[1].task_id)
     assert (failed.code, failed.error) == ("store_error", "immense term")
 
 
@@ -119,15 +109,13 @@ def test_a_failed_bulk_is_written_record_by_record(
 
 def test_an_older_request_is_superseded(start: Callable[..., Writer], ledger: Ledger) -> None:
     job = AddItem(filepath="same.jpg", url="http://example.org")
-    older, newer = (ledger.begin(task.id) for task in enqueue(ledger, [job, job], queue=SINGLE_QUEUE))
-    assert older is not None
-    assert newer is not None
+    older, newer = (begin(ledger, task.id) for task in enqueue(ledger, [job, job]))
     writer = start()
 
     states = [writer.write(newer, record(newer)), writer.write(older, record(older))]
 
     assert states == [State.SUCCEEDED, State.SUPERSEDED]
-    assert state(ledger, older) is State.SUPERSEDED
+    assert task_of(ledger, older.task_id).state is State.SUPERSEDED
 
 
 def test_records_wait_for_a_store_that_is_away(
@@ -145,7 +133,7 @@ def test_records_wait_for_a_store_that_is_away(
     assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED, State.SUCCEEDED]
 
 
-def test_a_held_record_is_written_again(
+def test_a_retryable_write_is_repeated(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([[Written(Verdict.RETRY, "429")], [Written(Verdict.STORED)]])
@@ -155,18 +143,18 @@ def test_a_held_record_is_written_again(
 
 
 class Pauses(Event):
-    """An event for which nobody waits; it keeps how long they would have."""
+    """An event whose `wait` returns at once and records the time-out."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[float | None] = []
+        self.waits: list[float | None] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.asked.append(timeout)
+        self.waits.append(timeout)
         return self.is_set()
 
 
-def test_pauses_grow_while_the_store_takes_nothing(
+def test_pauses_grow_while_the_store_accepts_nothing(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -176,10 +164,10 @@ def test_pauses_grow_while_the_store_takes_nothing(
 
     writer.write(claims[0], record(claims[0]))
 
-    assert writer._hurry.asked == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
+    assert writer._stopping.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
-def test_pauses_stay_short_while_the_store_takes_some(
+def test_pauses_stay_short_while_the_store_accepts_some(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.writer.Event", Pauses)
@@ -187,12 +175,12 @@ def test_pauses_stay_short_while_the_store_takes_some(
     monkeypatch.setattr(
         memory_store, "put", lambda items: [next(some), *[Written(Verdict.RETRY, "429")] * (len(items) - 1)]
     )
-    writer = start(linger_s=0.3, most=7)
+    writer = start(linger_s=0.3, max_records=7)
 
     outcomes = write_all(writer, claims[:7])
 
     assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED] * 7
-    assert set(writer._hurry.asked) == {0.2}  # type: ignore[attr-defined]
+    assert set(writer._stopping.waits) == {0.2}  # type: ignore[attr-defined]
 
 
 def test_a_task_stays_open_while_the_store_is_unavailable(
@@ -203,15 +191,15 @@ def test_a_task_stays_open_while_the_store_is_unavailable(
     with pytest.raises(StoreUnavailable):
         start(hold_s=0.0).write(claims[0], record(claims[0]))
 
-    assert state(ledger, claims[0]) is State.RUNNING
+    assert task_of(ledger, claims[0].task_id).state is State.RUNNING
 
 
-def test_a_process_that_ends_holds_nothing(
+def test_a_stopping_process_does_not_wait_for_the_store(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
 ) -> None:
     memory_store.away = True
     writer = start()
-    writer.hurry()
+    writer.begin_shutdown()
 
     with pytest.raises(StoreUnavailable):
         writer.write(claims[0], record(claims[0]))
@@ -247,8 +235,8 @@ def test_failed_tasks_keep_their_uploads_for_a_while(
     kept = [uploads.put(b"a"), uploads.put(b"b")]
     for upload in kept:
         uploads.keep(upload)
-    tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept], queue=SINGLE_QUEUE)
-    stored, failed = (claim for task in tasks if (claim := ledger.begin(task.id)))
+    tasks = enqueue(ledger, [AddItem(filepath=upload, upload_id=upload) for upload in kept])
+    stored, failed = (begin(ledger, task.id) for task in tasks)
 
     finisher.finish([stored.result(State.SUCCEEDED), failed.result(State.FAILED, code="x", error="y")])
 

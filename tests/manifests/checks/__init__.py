@@ -1,1 +1,1 @@
-"""What the tests of the manifests share: how they are rendered, and what is wrong with rendered ones."""
+"""Rendering of the manifests, and rules for rendered objects."""

@@ -1,4 +1,4 @@
-"""Custom resources against the schemas of those who define them, as strictly as an API server that is asked to be."""
+"""Custom resources against the schemas of their definitions, as an API server with strict validation."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from checks.objects import Object
 from checks.tools import ECK, GATEWAY, KEDA, PROMETHEUS, fetch
 
-# Of each group of kinds: the module that defines it, and where in it.
-PLACES = {
+# By API group: the Go module with its definitions, and their files.
+DEFINITIONS = {
     "keda.sh": (KEDA, "config/crd/bases/*.yaml"),
     "elasticsearch.k8s.elastic.co": (ECK, "config/crds/v1/resources/elasticsearch*.yaml"),
     "gateway.networking.k8s.io": (GATEWAY, "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
@@ -21,35 +21,37 @@ PLACES = {
 
 
 def is_custom(thing: Object) -> bool:
-    """Say whether the kind is one that somebody adds to a cluster."""
-    return _group(thing) in PLACES
+    """Return whether the kind is a custom resource."""
+    return _group(thing) in DEFINITIONS
 
 
 def wrong_fields(thing: Object) -> list[str]:
-    """Return what its definition does not allow. Raises MissingTool."""
+    """Return one line for each violation of its definition. Raises MissingTool."""
     schema = _schemas(_group(thing)).get((thing["apiVersion"], thing["kind"]))
     if schema is None:
-        return [f"{thing['kind']}: its group has no such kind at {thing['apiVersion']}"]
+        return [f"{thing['kind']}: unknown kind in {thing['apiVersion']}"]
     errors = Draft202012Validator(schema).iter_errors(thing)
     return [f"{error.json_path}: {error.message}" for error in errors]
 
 
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an OpenAPI schema of Kubernetes' as JSON Schema that refuses fields that are not in it."""
-    made = {
+    """Return an OpenAPI schema of Kubernetes as a JSON Schema that allows no other fields."""
+    converted = {
         key: value for key, value in schema.items() if not key.startswith("x-") and key not in {"format", "nullable"}
     }
     for key in ("properties", "additionalProperties", "items", "not"):
-        if isinstance(made.get(key), Mapping):
-            inner = made[key]
-            made[key] = {name: strict(one) for name, one in inner.items()} if key == "properties" else strict(inner)
-    if "properties" in made and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        made.setdefault("additionalProperties", False)
+        if isinstance(converted.get(key), Mapping):
+            inner = converted[key]
+            converted[key] = (
+                {name: strict(field) for name, field in inner.items()} if key == "properties" else strict(inner)
+            )
+    if "properties" in converted and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        converted.setdefault("additionalProperties", False)
     if schema.get("x-kubernetes-int-or-string"):
-        made.pop("type", None)
-    if schema.get("nullable") and "type" in made:
-        made["type"] = [made["type"], "null"]
-    return made
+        converted.pop("type", None)
+    if schema.get("nullable") and "type" in converted:
+        converted["type"] = [converted["type"], "null"]
+    return converted
 
 
 def _group(thing: Object) -> str:
@@ -59,7 +61,7 @@ def _group(thing: Object) -> str:
 
 @cache
 def _schemas(group: str) -> dict[tuple[str, str], dict[str, Any]]:
-    module, pattern = PLACES[group]
+    module, pattern = DEFINITIONS[group]
     return {key: schema for file in sorted(fetch(module).glob(pattern)) for key, schema in _read(file)}
 
 

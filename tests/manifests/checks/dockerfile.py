@@ -1,4 +1,4 @@
-"""Dockerfiles as their builder reads them: stages of instructions, with continuations joined."""
+"""A parser of Dockerfiles: stages of instructions, with continued lines joined."""
 
 import json
 import re
@@ -9,36 +9,36 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Stage:
-    """What follows a FROM; `base` is an image, or the name of an earlier stage."""
+    """The instructions after a FROM; `base` is an image or the name of an earlier stage."""
 
     base: str
     name: str
     instructions: list[tuple[str, str]] = field(default_factory=list)
 
     def each(self, word: str) -> list[str]:
-        """Return what stands after an instruction, each time that it is there."""
+        """Return the arguments of each occurrence of an instruction."""
         return [rest for instruction, rest in self.instructions if instruction == word]
 
     @property
     def healthcheck(self) -> list[str]:
-        """Return the command that tells whether it is healthy; empty where there is none."""
-        found = self.each("HEALTHCHECK")
-        return json.loads(found[-1].partition("CMD")[2]) if found else []
+        """Return the command of HEALTHCHECK, or an empty list."""
+        checks = self.each("HEALTHCHECK")
+        return json.loads(checks[-1].partition("CMD")[2]) if checks else []
 
     @property
     def entrypoint(self) -> list[str]:
-        """Return the command that it runs."""
+        """Return the command of ENTRYPOINT."""
         return json.loads(self.each("ENTRYPOINT")[-1])
 
     @property
     def copies(self) -> list[tuple[str, list[str], str]]:
-        """Return what is copied: the stage that it comes from ('' for the source), what, and where to."""
-        found = []
+        """Return stage ('' for the build context), sources and target of each COPY."""
+        copies = []
         for rest in self.each("COPY"):
             *sources, target = shlex.split(rest)
             origin = sources.pop(0).removeprefix("--from=") if sources[0].startswith("--from=") else ""
-            found.append((origin, sources, target))
-        return found
+            copies.append((origin, sources, target))
+        return copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,17 @@ class Dockerfile:
     stages: tuple[Stage, ...]
 
     def final(self, target: str | None = None) -> Stage:
-        """Return the stage that an image is made of; the last where no target is named."""
+        """Return the stage with this name; the last one without a name."""
         return self.stages[-1] if target is None else next(stage for stage in self.stages if stage.name == target)
 
     def line(self, stage: Stage) -> list[Stage]:
-        """Return a stage with those that it is based on, the lowest first."""
-        below = [one for one in self.stages if one.name == stage.base]
+        """Return a stage after the stages on which it is based."""
+        below = [other for other in self.stages if other.name == stage.base]
         return [*self.line(below[0]), stage] if below else [stage]
 
     def environment(self, stage: Stage) -> dict[str, str]:
-        """Return what ENV sets in a stage, those below it included."""
-        words = [word for one in self.line(stage) for rest in one.each("ENV") for word in shlex.split(rest)]
+        """Return the variables that ENV sets in a stage and below it."""
+        words = [word for part in self.line(stage) for rest in part.each("ENV") for word in shlex.split(rest)]
         return dict(word.split("=", 1) for word in words)
 
 

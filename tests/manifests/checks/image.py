@@ -1,8 +1,7 @@
-"""Images without a container engine: a Dockerfile's own lines, run in a root of their own that holds little else.
+"""Images without a container engine: the RUN lines of a Dockerfile in a chroot.
 
-The base image is stood in for by this machine's /usr and a Python: what is installed beside them is what the
-Dockerfile installs. A container has namespaces for its mounts and processes, a root that is read-only, and the user
-that the Dockerfile names; it has the network of who starts it.
+This machine's /usr and a Python replace the base image; the Dockerfile installs everything else. A container has mount
+and PID namespaces, a read-only root and the user of the Dockerfile. It shares the network namespace of its parent.
 """
 
 import os
@@ -22,8 +21,8 @@ from checks.tools import cache
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
-NEEDED = ("unshare", "nsenter", "chroot", "setpriv", "mount", "tini")
-ROOT_ALONE = {
+PROGRAMS = ("unshare", "nsenter", "chroot", "setpriv", "mount", "tini")
+ROOT_ONLY = {
     "passwd": "root:x:0:0::/root:/bin/sh\n",
     "group": "root:x:0:\n",
     "shadow": "root:*:1::::::\n",
@@ -31,44 +30,16 @@ ROOT_ALONE = {
 }
 STARTED_WITHIN_S = 60
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Makes the root at $1 of this machine's /usr and the Python at $2, binds what the lines of $3 say, and goes on with the
-# rest. The folder shims/ stands for what the base image calls `python` and `pip`, and for an `apt-get` that finds
-# everything installed: this machine has it.
-ENTER = """
-set -e
-root=$1; python=$2; mounts=$3; shift 3
-mount --make-rprivate /
-mount -t tmpfs -o mode=755 tmpfs "$root"
-cd "$root"
-mkdir usr etc proc dev tmp opt opt/match app requirements data shims
-for link in bin sbin lib lib64; do ln -s "usr/$link" "$link"; done
-mount --rbind /usr usr
-mount --rbind /etc etc
-mount --rbind /dev dev
-mount -t proc proc proc
-mount -t tmpfs -o mode=1777 tmpfs tmp
-if [ "$python" != /usr ]; then mount --bind "$python" usr/local; fi
-printf '#!/bin/sh\\nexec python3 "$@"\\n' > shims/python
-printf '#!/bin/sh\\nexec python3 -m pip "$@"\\n' > shims/pip
-printf '#!/bin/sh\\n' > shims/apt-get
-chmod 755 shims/*
-for there in usr etc; do mount -o remount,bind,ro "$there"; done
-printf '%s\\n' "$mounts" | while read -r how from to; do
-  if [ -n "$how" ]; then mount --bind "$from" ".$to"; fi
-  if [ "$how" = ro ]; then mount -o remount,bind,ro ".$to"; fi
-done
-mount -o remount,ro "$root"
-exec "$@"
-"""
+MAKE_ROOT = Path(__file__).with_name("make_root.sh")
 
 
 class BuildFailed(Exception):
-    """A RUN line failed; the text is what it said."""
+    """A RUN line failed; the text has its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A folder of this machine that a container sees."""
+    """A bind mount of a folder of this machine."""
 
     source: Path
     target: str
@@ -79,23 +50,23 @@ class Bind:
 
 
 def why_not() -> str:
-    """Return in one line what is missing, or nothing."""
+    """Return the reason why images cannot be built here, or an empty string."""
     if os.geteuid() != 0:
-        return "roots of their own are made by root alone"
-    missing = [name for name in NEEDED if shutil.which(name) is None]
-    return f"no roots of their own without {', '.join(missing)}" if missing else ""
+        return "images need root: chroot and mount"
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"images need {', '.join(missing)}" if missing else ""
 
 
 def python_home(dockerfile: Dockerfile) -> Path:
-    """Return a Python of the version that the Dockerfile is based on where one lies beside ours, else ours."""
+    """Return a Python of the base image's minor version next to this one, else this one."""
     minor = re.findall(r"python:(\d+\.\d+)", dockerfile.stages[0].base)[0]
-    ours = Path(sys.base_prefix)
-    beside = sorted(path for path in ours.parent.glob(f"{minor}.*") if (path / "bin" / "python3").exists())
-    return beside[-1] if beside else ours
+    running = Path(sys.base_prefix)
+    candidates = sorted(path for path in running.parent.glob(f"{minor}.*") if (path / "bin" / "python3").exists())
+    return candidates[-1] if candidates else running
 
 
-class Image:
-    """What a target of a Dockerfile makes, in a folder."""
+class BuiltImage:
+    """A target of a Dockerfile, built in a folder."""
 
     def __init__(self, dockerfile: Dockerfile, target: str | None, folder: Path) -> None:
         self.python = python_home(dockerfile)
@@ -106,29 +77,29 @@ class Image:
         self.healthcheck = self._final.healthcheck
         (self.user,) = self._final.each("USER")
         (origin,) = {origin for origin, _, _ in self._final.copies}
-        (stage,) = (one for one in dockerfile.stages if one.name == origin)
+        (stage,) = (stage for stage in dockerfile.stages if stage.name == origin)
         self._accounts = self._make_accounts(dockerfile.line(self._final))
         self._installed = self._install(stage)
         self._copy_and_compile(stage)
 
     @property
     def binds(self) -> list[Bind]:
-        """Return what the image's last stage copied from the one that built, and the users that it knows."""
-        places = {"/opt/match": self._installed, "/app": self._folder / "app"}
-        copied = [Bind(places[target], target) for _, _, target in self._final.copies]
+        """Return the folders that the last stage copies from the build stage, and its account files."""
+        folders = {"/opt/match": self._installed, "/app": self._folder / "app"}
+        copied = [Bind(folders[target], target) for _, _, target in self._final.copies]
         return [*copied, *(Bind(self._accounts / name, f"/etc/{name}") for name in ("passwd", "group"))]
 
-    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of its programs."""
         path = self._environment["PATH"].replace("$PATH", f"/shims:{SYSTEM_PATH}")
-        # The Python that stands in for the image's own finds its library so.
-        return {**self._environment, "LD_LIBRARY_PATH": "/usr/local/lib", **given, "PATH": path}
+        # With this path, the replacement Python finds its library.
+        return {**self._environment, "LD_LIBRARY_PATH": "/usr/local/lib", **variables, "PATH": path}
 
     def _make_accounts(self, stages: Sequence[Stage]) -> Path:
-        """Run what the stages below the image run, in a root that knows root alone; return its /etc."""
+        """Run the RUN lines of the stage and below it, with an /etc that has only root; return that /etc."""
         etc = self._folder / "etc"
         etc.mkdir(parents=True)
-        for name, line in ROOT_ALONE.items():
+        for name, line in ROOT_ONLY.items():
             (etc / name).write_text(line)
         shutil.copy("/etc/login.defs", etc)
         for run in (run for stage in stages for run in stage.each("RUN")):
@@ -136,22 +107,22 @@ class Image:
         return etc
 
     def _install(self, stage: Stage) -> Path:
-        """Run what installs packages, unless the same was run before."""
+        """Install the packages, or use the cached result of the same lines."""
         runs = [run for run in stage.each("RUN") if "pip" in run]
         sources = [ROOT / source for _, copied, _ in stage.copies for source in copied if source.endswith(".txt")]
         key = sha256("\n".join([*runs, str(self.python), *(path.read_text() for path in sources)]).encode())
-        kept = cache() / "images" / key.hexdigest()[:16]
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=kept.parent, prefix="build-") as work:
+        cached = cache() / "images" / key.hexdigest()[:16]
+        if not cached.exists():
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=cached.parent, prefix="build-") as work:
                 (Path(work) / "match").mkdir()
                 binds = [Bind(Path(work) / "match", "/opt/match", read_only=False), self._requirements(sources)]
                 for run in runs:
                     self._run(run, binds)
-                # Readable by whoever the image runs as.
+                # The user of the image must be able to read it.
                 (Path(work) / "match").chmod(0o755)
-                (Path(work) / "match").rename(kept)
-        return kept
+                (Path(work) / "match").rename(cached)
+        return cached
 
     def _requirements(self, sources: Sequence[Path]) -> Bind:
         folder = self._folder / "requirements"
@@ -174,13 +145,13 @@ class Image:
                 )
 
     def _run(self, run: str, binds: Sequence[Bind]) -> None:
-        network = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        network.pop("PIP_FIND_LINKS", None)
+        pip_settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        pip_settings.pop("PIP_FIND_LINKS", None)
         path = {"PATH": f"/shims:{SYSTEM_PATH}", "LD_LIBRARY_PATH": "/usr/local/lib", "HOME": "/tmp"}  # noqa: S108 - its own
         with TemporaryDirectory() as root:
             done = subprocess.run(
-                [*enter(Path(root), self.python, binds), "chroot", root, "/bin/sh", "-c", run],
-                env={**network, **path},
+                [*chroot_command(Path(root), self.python, binds), "chroot", root, "/bin/sh", "-c", run],
+                env={**pip_settings, **path},
                 capture_output=True,
                 text=True,
                 check=False,
@@ -189,8 +160,8 @@ class Image:
             raise BuildFailed(f"{run}\n{done.stderr[-3000:]}")
 
 
-def enter(root: Path, python: Path, binds: Sequence[Bind]) -> list[str]:
-    """Return how a command begins that runs with a root of its own at `root`, as process 1."""
+def chroot_command(root: Path, python: Path, binds: Sequence[Bind]) -> list[str]:
+    """Return the start of a command line that runs the rest as process 1 with a root at `root`."""
     mounts = "\n".join(map(str, binds))
     return [
         "unshare",
@@ -198,10 +169,7 @@ def enter(root: Path, python: Path, binds: Sequence[Bind]) -> list[str]:
         "--pid",
         "--fork",
         "--kill-child",
-        "/bin/sh",
-        "-c",
-        ENTER,
-        "enter",
+        str(MAKE_ROOT),
         str(root),
         str(python),
         mounts,
@@ -209,49 +177,55 @@ def enter(root: Path, python: Path, binds: Sequence[Bind]) -> list[str]:
 
 
 class Container:
-    """An image that runs; what it says goes into `log`."""
+    """A running image; its output is in `log`."""
 
-    def __init__(self, image: Image, folder: Path, given: Mapping[str, str], *, volumes: Sequence[Bind] = ()) -> None:
+    def __init__(
+        self, image: BuiltImage, folder: Path, variables: Mapping[str, str], *, volumes: Sequence[Bind] = ()
+    ) -> None:
         self._image = image
-        self._given = given
+        self._variables = variables
         self._root = folder / "root"
         self._root.mkdir(parents=True)
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *enter(self._root, image.python, [*image.binds, *volumes]),
+                    *chroot_command(self._root, image.python, [*image.binds, *volumes]),
                     *self._inside(image.entrypoint, chroot=True),
                 ],
-                env=image.environment(given),
+                env=image.environment(variables),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(lambda: bool(self._children()) or not self.running(), "process 1", within_s=STARTED_WITHIN_S)
+        wait_until(lambda: bool(self._children()) or not self.running(), "process 1 starts", within_s=STARTED_WITHIN_S)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a further command in it, as its user."""
-        into = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--root", "--wd"]
-        environment = self._image.environment(self._given)
+        """Run another command in the container, as its user."""
+        nsenter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--root", "--wd"]
+        environment = self._image.environment(self._variables)
         return subprocess.run(
-            [*into, *self._inside(command, chroot=False)], env=environment, capture_output=True, text=True, check=False
+            [*nsenter, *self._inside(command, chroot=False)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def is_healthy(self) -> bool:
-        """Say what its HEALTHCHECK says."""
+        """Return whether HEALTHCHECK succeeds."""
         return self.execute(*self._image.healthcheck).returncode == 0
 
     @property
     def pid(self) -> int:
-        """Its process 1, by its number here."""
+        """The process id of its process 1 on this machine."""
         return self._children()[0]
 
     def running(self) -> bool:
-        """Say whether it has not ended."""
+        """Return whether it has not exited."""
         return self._process.poll() is None
 
     def stop(self, *, within_s: float) -> int:
-        """Tell it to end, as an engine does, and return its status; one that takes longer is killed."""
+        """Send SIGTERM and return the exit status; kill it after `within_s`."""
         os.kill(self.pid, 15)
         try:
             return self._process.wait(within_s)
@@ -259,7 +233,7 @@ class Container:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._process.kill()
         self._process.wait()
 

@@ -1,4 +1,4 @@
-"""Rendered objects, as the rules look at them: dictionaries, and the pods that come of them."""
+"""Rendered objects, and the pods that they create."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any
 Object = dict[str, Any]
 
 ECK = "elasticsearch.k8s.elastic.co"
-# Who makes them, of an Elasticsearch object: no manifest has them.
+# Secrets that the operator creates for an Elasticsearch object, with their keys.
 ECK_SECRETS = {"es-elastic-user": {"elastic"}, "es-http-certs-public": {"ca.crt", "tls.crt"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """Pods of one kind: who makes them, their labels, what a manifest says of them, the ports that they listen on."""
+    """Pods of one workload: its name, their labels and specification, and their ports by name and by number."""
 
     owner: str
     labels: Mapping[str, str]
@@ -23,21 +23,21 @@ class Pod:
 
     @property
     def component(self) -> str:
-        """Which of our components it is."""
+        """The component of Match."""
         return self.labels.get("app.kubernetes.io/component", "")
 
     @property
     def containers(self) -> list[Object]:
-        """All of them, those that only start it included."""
+        """All containers, including init containers."""
         return [*self.spec.get("initContainers", []), *self.spec.get("containers", [])]
 
     def has_port(self, port: str | int) -> bool:
-        """Say whether a container listens on it."""
+        """Return whether a container has this port."""
         return port in (self.ports if isinstance(port, str) else self.numbers)
 
 
 def named(thing: Object) -> str:
-    """Return kind and name, for a line about it."""
+    """Return kind and name for a message."""
     return f"{thing['kind']} {thing['metadata']['name']}"
 
 
@@ -48,42 +48,42 @@ def of_kind(objects: Iterable[Object], *kinds: str) -> Iterator[Object]:
 
 def one(objects: Iterable[Object], kind: str, name: str) -> Object:
     """Return the object of this kind and name."""
-    (found,) = (thing for thing in of_kind(objects, kind) if thing["metadata"]["name"] == name)
-    return found
+    (thing,) = (thing for thing in of_kind(objects, kind) if thing["metadata"]["name"] == name)
+    return thing
 
 
 def pods(objects: Iterable[Object]) -> list[Pod]:
-    """Return the pods that these objects make, one for each that makes some."""
-    found = []
+    """Return the pods that these objects create, one for each workload."""
+    created = []
     for thing in objects:
         if thing["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
             template = thing["spec"]["template"]
-            found.append(_pod(named(thing), template["metadata"].get("labels", {}), template["spec"]))
+            created.append(_pod(named(thing), template["metadata"].get("labels", {}), template["spec"]))
         elif thing["apiVersion"].startswith(f"{ECK}/"):
             name = thing["metadata"]["name"]
             labels = {f"{ECK}/cluster-name": name, "common.k8s.elastic.co/type": "elasticsearch"}
             ports = {"https": 9200, "transport": 9300}
-            found.append(Pod(named(thing), labels, {}, ports, frozenset(ports.values())))
-    return found
+            created.append(Pod(named(thing), labels, {}, ports, frozenset(ports.values())))
+    return created
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Say whether a label selector fits; an empty one fits all, none at all fits nothing."""
+    """Return whether a label selector matches; an empty one matches all labels, None matches none."""
     if selector is None:
         return False
-    wanted = selector.get("matchLabels", {}).items()
-    return wanted <= labels.items() and all(_fits(rule, labels) for rule in selector.get("matchExpressions", []))
+    required = selector.get("matchLabels", {}).items()
+    return required <= labels.items() and all(_matches(rule, labels) for rule in selector.get("matchExpressions", []))
 
 
-def selected(selector: Mapping[str, Any] | None, among: Iterable[Pod]) -> list[Pod]:
-    """Return the pods that a label selector fits."""
-    return [pod for pod in among if selects(selector, pod.labels)]
+def selected(selector: Mapping[str, Any] | None, candidates: Iterable[Pod]) -> list[Pod]:
+    """Return the pods that a label selector matches."""
+    return [pod for pod in candidates if selects(selector, pod.labels)]
 
 
-def _fits(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    has = rule["key"] in labels
-    among = has and labels[rule["key"]] in rule.get("values", [])
-    return {"In": among, "NotIn": not among, "Exists": has, "DoesNotExist": not has}[rule["operator"]]
+def _matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    exists = rule["key"] in labels
+    is_in = exists and labels[rule["key"]] in rule.get("values", [])
+    return {"In": is_in, "NotIn": not is_in, "Exists": exists, "DoesNotExist": not exists}[rule["operator"]]
 
 
 def _pod(owner: str, labels: Mapping[str, str], spec: Mapping[str, Any]) -> Pod:

@@ -1,4 +1,4 @@
-"""Overlays as `kubectl apply` would see them, with components as an operator might choose them."""
+"""Overlays as `kubectl apply` receives them, with the components that an operator may choose."""
 
 import os
 import shutil
@@ -17,18 +17,18 @@ from checks.tools import KUSTOMIZE, MissingTool, build
 
 ROOT = Path(__file__).resolve().parents[3]
 MANIFESTS = ROOT / "k8s"
-# Who scales the workers: one of them, or nobody.
+# Autoscalers of the workers, of which an overlay has at most one.
 SCALERS = ((), ("keda",), ("hpa-cpu",))
 LAST = "api-keys"
 
 
-class Refused(Exception):
-    """kustomize cannot render it; the text is kustomize's."""
+class RenderFailed(Exception):
+    """kustomize cannot render an overlay; the text is its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """An overlay, and the components that it is rendered with in place of its own."""
+    """An overlay, and the components that replace its own."""
 
     overlay: str
     components: tuple[str, ...] | None = None
@@ -43,29 +43,28 @@ def overlays() -> list[str]:
 
 
 def extras() -> list[str]:
-    """Return the components that go with any scaler; the one that wants to be the last is."""
+    """Return the components that work with any autoscaler; LAST is the last one."""
     scalers = {name for names in SCALERS for name in names}
-    there = {path.parent.name for path in MANIFESTS.glob("components/*/kustomization.yaml")} - scalers
-    return sorted(there, key=lambda name: (name == LAST, name))
+    components = {path.parent.name for path in MANIFESTS.glob("components/*/kustomization.yaml")} - scalers
+    return sorted(components, key=lambda name: (name == LAST, name))
 
 
 def combinations() -> Iterator[Combination]:
-    """Return each overlay as it is, and with each component alone, with all, and with each scaler or both."""
-    alone = [(name,) for name in extras()]
+    """Yield each overlay unchanged, with each component, with all components, and with one autoscaler or both."""
     for overlay in overlays():
         yield Combination(overlay)
-        # As where one is added to an overlay that has the other one already.
+        # An operator adds one to an overlay that already has the other.
         yield Combination(overlay, ("keda", "hpa-cpu"))
         yield Combination(overlay, ("hpa-cpu", "keda"))
         for scaler, others in product(SCALERS, [(), tuple(extras())]):
             yield Combination(overlay, scaler + others)
-        for others in alone:
-            yield Combination(overlay, others)
+        for name in extras():
+            yield Combination(overlay, (name,))
 
 
 @cache
 def renderer() -> Sequence[str]:
-    """Return the command that renders a folder: kubectl's kustomize, else one that Go builds. Raises MissingTool."""
+    """Return the command that renders a folder: kubectl, else a kustomize that Go builds. Raises MissingTool."""
     if kubectl := shutil.which("kubectl"):
         return (kubectl, "kustomize")
     try:
@@ -75,18 +74,18 @@ def renderer() -> Sequence[str]:
 
 
 def render(combination: Combination, *, manifests: Path = MANIFESTS) -> list[Object]:
-    """Return the objects of an overlay. Raises Refused."""
+    """Return the objects of an overlay. Raises RenderFailed."""
     with TemporaryDirectory() as work:
         shutil.copytree(manifests, Path(work) / "k8s")
         shutil.copytree(ROOT / "proxy", Path(work) / "proxy")
         folder = Path(work) / "k8s" / "overlays" / combination.overlay
         if combination.components is not None:
-            said = yaml.safe_load((folder / "kustomization.yaml").read_text())
-            said["components"] = [f"../../components/{name}" for name in combination.components]
-            (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
+            kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+            kustomization["components"] = [f"../../components/{name}" for name in combination.components]
+            (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         command = [*renderer(), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "HOME": work})
-    # A kustomization that uses what kustomize is about to drop is told as a warning.
+    # kustomize warns about deprecated fields.
     if done.returncode or done.stderr:
-        raise Refused(done.stderr.strip())
+        raise RenderFailed(done.stderr.strip())
     return [thing for thing in yaml.safe_load_all(done.stdout) if thing]

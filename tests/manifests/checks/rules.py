@@ -1,6 +1,6 @@
-"""Rules for rendered manifests that only Match has; each returns one line per fault.
+"""Rules for rendered manifests that are specific to Match; each returns one line for each fault.
 
-What is right for any service is checked by kube-score, by the library of Pod Security and by the schemas.
+kube-score, the library of Pod Security and the schemas check the rules for all services.
 """
 
 import re
@@ -15,47 +15,49 @@ from common.config import Settings
 from common.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-OURS = ("match-api", "match-worker")
+SERVICE_IMAGES = ("match-api", "match-worker")
 SETTINGS = frozenset(spec.metadata["name"] for spec in fields(Settings))
-# What the SDK that sends traces and OpenSSL read by themselves, and what flower reads.
+# Variables of the OpenTelemetry SDK and OpenSSL, and those of flower.
 STANDARD = re.compile(r"OTEL_[A-Z_]+|SSL_CERT_FILE")
 FLOWER = frozenset({"CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"})
 REFERENCE = re.compile(r"\$\(([A-Z_][A-Z0-9_]*)\)")
-# Beyond what the program says it takes.
+# Margin above the longest shutdown of the program.
 GRACE_S = 5.0
 # gunicorn's own margin above `wait` (api/__main__.py).
 AFTER_WAIT_S = 5.0
 NGINX_STOPS = re.compile(r"^worker_shutdown_timeout (\d+)s;$", re.MULTILINE)
 UPSTREAM = re.compile(r"^server ([\w.]+):(\d+)", re.MULTILINE)
 
-# Who reads, of which kind and name, which key (None: all), and whether it may be missing.
+# The reader; kind, name and key (None: all keys) of the ConfigMap or Secret; whether it is optional.
 Reference = tuple[str, str, str, str | None, bool]
 Rule = Callable[[Sequence[Object]], list[str]]
 
 
-def ports_that_nobody_has(objects: Sequence[Object]) -> list[str]:
-    """Whoever names a port names one that the containers behind it have."""
-    there = pods(objects)
+def missing_ports(objects: Sequence[Object]) -> list[str]:
+    """Each port of a service, monitor, policy, probe or route exists in its containers."""
+    workloads = pods(objects)
     faults = []
-    for who, selector, ports in _named_ports(objects):
-        for pod in selected(selector, there):
-            faults += [f"{who}: {pod.owner} has no port {port}" for port in ports if not pod.has_port(port)]
-    for who, service, port in _service_ports(objects):
+    for user, selector, ports in _named_ports(objects):
+        for pod in selected(selector, workloads):
+            faults += [f"{user}: {pod.owner} has no port {port}" for port in ports if not pod.has_port(port)]
+    for user, service, port in _service_ports(objects):
         if not any(port in {entry["name"], entry["port"]} for entry in service["spec"]["ports"]):
-            faults.append(f"{who}: {named(service)} has no port {port}")
-    return faults + [f"{who}: there is no such service" for who in _lost_backends(objects)]
+            faults.append(f"{user}: {named(service)} has no port {port}")
+    return faults + [f"{backend}: unknown service" for backend in _lost_backends(objects)]
 
 
 def unscraped_monitors(objects: Sequence[Object]) -> list[str]:
-    """Each monitor of the Prometheus operator selects something."""
-    there = pods(objects)
-    found = [(thing, selected(thing["spec"]["selector"], there)) for thing in of_kind(objects, "PodMonitor")]
-    found += [(thing, _services(objects, thing["spec"]["selector"])) for thing in of_kind(objects, "ServiceMonitor")]
-    return [f"{named(thing)} selects nothing" for thing, targets in found if not targets]
+    """Each monitor of the Prometheus operator selects pods or services."""
+    workloads = pods(objects)
+    targets_of = [(thing, selected(thing["spec"]["selector"], workloads)) for thing in of_kind(objects, "PodMonitor")]
+    targets_of += [
+        (thing, _services(objects, thing["spec"]["selector"])) for thing in of_kind(objects, "ServiceMonitor")
+    ]
+    return [f"{named(thing)} selects nothing" for thing, targets in targets_of if not targets]
 
 
 def competing_autoscalers(objects: Sequence[Object]) -> list[str]:
-    """At most one autoscaler, of Kubernetes or of KEDA, decides the replicas of a workload."""
+    """A workload has at most one autoscaler of Kubernetes or KEDA."""
     targets = Counter(
         scaler["spec"]["scaleTargetRef"]["name"]
         for scaler in of_kind(objects, "HorizontalPodAutoscaler", "ScaledObject")
@@ -63,24 +65,24 @@ def competing_autoscalers(objects: Sequence[Object]) -> list[str]:
     return [f"{name} has {number} autoscalers" for name, number in targets.items() if number > 1]
 
 
-def keys_that_are_missing(objects: Sequence[Object]) -> list[str]:
-    """Every ConfigMap that is read is there; a Secret that is there has the keys that must be."""
-    kept = _kept_keys(objects)
+def missing_keys(objects: Sequence[Object]) -> list[str]:
+    """Each ConfigMap that a pod reads exists; each Secret that exists has the required keys."""
+    existing = _existing_keys(objects)
     faults = []
-    for who, kind, name, key, optional in _references(objects):
-        if (kind, name) not in kept:
-            faults += [f"{who}: there is no {kind} {name}"] if kind == "ConfigMap" and not optional else []
-        elif key is not None and not optional and key not in kept[kind, name]:
-            faults.append(f"{who}: {kind} {name} has no {key}")
+    for reader, kind, name, key, optional in _references(objects):
+        if (kind, name) not in existing:
+            faults += [f"{reader}: {kind} {name} does not exist"] if kind == "ConfigMap" and not optional else []
+        elif key is not None and not optional and key not in existing[kind, name]:
+            faults.append(f"{reader}: {kind} {name} has no {key}")
     return faults
 
 
-def keys_that_nobody_reads(objects: Sequence[Object]) -> list[str]:
-    """Each key of a ConfigMap or Secret that is there is read by somebody."""
+def unread_keys(objects: Sequence[Object]) -> list[str]:
+    """Each key of a ConfigMap or Secret has a reader."""
     read = {(kind, name, key) for _, kind, name, key, _ in _references(objects)}
     return [
-        f"{kind} {name}: nobody reads {key}"
-        for (kind, name), keys in _kept_keys(objects).items()
+        f"{kind} {name}: no reader of {key}"
+        for (kind, name), keys in _existing_keys(objects).items()
         for key in sorted(keys)
         if (kind, name, key) not in read
         and (kind, name, None) not in read
@@ -88,26 +90,26 @@ def keys_that_nobody_reads(objects: Sequence[Object]) -> list[str]:
     ]
 
 
-def settings_that_are_unknown(objects: Sequence[Object]) -> list[str]:
-    """What our containers are given in their environment are settings, with values that they take."""
+def invalid_settings(objects: Sequence[Object]) -> list[str]:
+    """The environment of each container of Match consists of settings with valid values."""
     faults = []
     for pod in pods(objects):
         for container in pod.containers:
             image = container["image"].rpartition("/")[2]
-            known = SETTINGS if image.startswith(OURS) else FLOWER
-            if not image.startswith((*OURS, "match-flower")):
+            known = SETTINGS if image.startswith(SERVICE_IMAGES) else FLOWER
+            if not image.startswith((*SERVICE_IMAGES, "match-flower")):
                 continue
-            given = _environment(objects, container)
-            used = {name for value in given.values() for name in REFERENCE.findall(value or "")}
-            unknown = [name for name in given if name not in known | used and not STANDARD.fullmatch(name)]
-            faults += [f"{pod.owner}: no setting is called {name}" for name in unknown]
-            faults += [f"{pod.owner}: ${{{name}}} stands before {name}" for name in _used_too_soon(container)]
-            faults += [f"{pod.owner}: {said}" for said in _refused(given)]
+            variables = _environment(objects, container)
+            used = {name for value in variables.values() for name in REFERENCE.findall(value or "")}
+            unknown = [name for name in variables if name not in known | used and not STANDARD.fullmatch(name)]
+            faults += [f"{pod.owner}: unknown setting {name}" for name in unknown]
+            faults += [f"{pod.owner}: ${{{name}}} is used before {name} is set" for name in _used_too_early(container)]
+            faults += [f"{pod.owner}: {error}" for error in _invalid_values(variables)]
     return faults
 
 
-def files_that_are_not_mounted(objects: Sequence[Object]) -> list[str]:
-    """A file that a setting names is in a volume."""
+def unmounted_files(objects: Sequence[Object]) -> list[str]:
+    """Each file in a setting is in a volume."""
     faults = []
     for pod in pods(objects):
         for container in pod.containers:
@@ -118,65 +120,65 @@ def files_that_are_not_mounted(objects: Sequence[Object]) -> list[str]:
 
 
 def unreached_ports(objects: Sequence[Object]) -> list[str]:
-    """The address of gunicorn is nginx's upstream, on loopback; a worker's metrics are at its container's port."""
+    """Gunicorn listens on loopback at nginx's upstream; a worker's container has the port of its metrics."""
     faults = []
     for pod in pods(objects):
         if pod.component == "api":
             settings = _settings(objects, _container(pod, "api"))
             upstreams = UPSTREAM.findall(_proxy_files(objects)["upstream.conf"])
             if upstreams != [("127.0.0.1", f"{settings.port}")] or settings.listens_on != "127.0.0.1":
-                faults.append(f"{pod.owner}: nginx looks for gunicorn at {upstreams}")
+                faults.append(f"{pod.owner}: gunicorn does not listen at {upstreams}")
         if pod.component == "worker":
             settings = _settings(objects, _container(pod, "worker"))
             if not pod.has_port(settings.worker_metrics_port):
-                faults.append(f"{pod.owner}: metrics are at port {settings.worker_metrics_port}")
+                faults.append(f"{pod.owner}: no container port for the metrics at {settings.worker_metrics_port}")
     return faults
 
 
 def short_grace_periods(objects: Sequence[Object]) -> list[str]:
-    """A pod that is to end has the time that its programs may take."""
+    """The grace period of a pod covers the longest shutdown of its programs."""
     faults = []
     for pod in pods(objects):
-        needed = GRACE_S
+        shutdown_s = GRACE_S
         if pod.component == "worker":
-            needed += _settings(objects, _container(pod, "worker")).stop_within_s
+            shutdown_s += _settings(objects, _container(pod, "worker")).stop_within_s
         elif pod.component == "api":
             nginx_s = float(NGINX_STOPS.findall(_proxy_files(objects)["nginx.conf"])[0])
             wait_s = _settings(objects, _container(pod, "api")).max_wait_s + AFTER_WAIT_S
             if nginx_s < wait_s:
-                faults.append(f"{pod.owner}: nginx ends {wait_s - nginx_s:g} s before the longest wait")
-            needed += nginx_s + _pause_before_end_s(_container(pod, "proxy"))
-        if pod.spec.get("terminationGracePeriodSeconds", 30) < needed:
-            faults.append(f"{pod.owner}: terminationGracePeriodSeconds is less than the {needed:g} that it may take")
+                faults.append(f"{pod.owner}: nginx exits {wait_s - nginx_s:g} s before the longest wait")
+            shutdown_s += nginx_s + _pre_stop_s(_container(pod, "proxy"))
+        if pod.spec.get("terminationGracePeriodSeconds", 30) < shutdown_s:
+            faults.append(f"{pod.owner}: terminationGracePeriodSeconds is below {shutdown_s:g}")
     return faults
 
 
-def early_ends(objects: Sequence[Object]) -> list[str]:
-    """The end of nginx waits until its endpoint is removed, that of gunicorn until nginx has ended."""
+def early_shutdowns(objects: Sequence[Object]) -> list[str]:
+    """The API's nginx exits after its endpoint is removed, and gunicorn after nginx."""
     faults = []
     for pod in pods(objects):
         if pod.component == "api":
-            if not _pause_before_end_s(_container(pod, "proxy")):
-                faults.append(f"{pod.owner}: nginx ends before its endpoint is removed")
+            if not _pre_stop_s(_container(pod, "proxy")):
+                faults.append(f"{pod.owner}: nginx exits before its endpoint is removed")
             if "nginx.pid" not in str(_container(pod, "api").get("lifecycle")):
-                faults.append(f"{pod.owner}: gunicorn ends before nginx")
+                faults.append(f"{pod.owner}: gunicorn exits before nginx")
     return faults
 
 
 def expensive_probes(objects: Sequence[Object]) -> list[str]:
-    """No probe asks over the queue, and liveness asks nobody else."""
+    """No probe sends messages through the queue, and liveness checks only the process."""
     faults = []
     for pod in pods(objects):
         for container in pod.containers:
             if "celery" in str([container.get(f"{kind}Probe") for kind in ("startup", "liveness", "readiness")]):
-                faults.append(f"{pod.owner}: a probe that asks over the queue")
+                faults.append(f"{pod.owner}: a probe sends messages through the queue")
             if "/readyz" in str([container.get("startupProbe"), container.get("livenessProbe")]):
-                faults.append(f"{pod.owner}: is restarted when its store is away")
+                faults.append(f"{pod.owner}: an outage of the store restarts it")
     return faults
 
 
-def variables_of_the_cluster(objects: Sequence[Object]) -> list[str]:
-    """No pod has a token for the cluster's API, or variables of services, which look like settings."""
+def cluster_variables(objects: Sequence[Object]) -> list[str]:
+    """No pod has a token for the cluster's API, or variables of services, which resemble settings."""
     return [
         f"{pod.owner}: {name} is not false"
         for pod in pods(objects)
@@ -185,56 +187,56 @@ def variables_of_the_cluster(objects: Sequence[Object]) -> list[str]:
     ]
 
 
-def objects_without_our_labels(objects: Sequence[Object]) -> list[str]:
-    """Everything can be found by the labels of the service."""
-    ours = ("app.kubernetes.io/name", "app.kubernetes.io/component")
+def missing_labels(objects: Sequence[Object]) -> list[str]:
+    """Each object has the labels of Match."""
+    labels = ("app.kubernetes.io/name", "app.kubernetes.io/component")
     return [
         f"{named(thing)} has no label {label}"
         for thing in objects
-        for label in ours
+        for label in labels
         if label not in thing["metadata"].get("labels", {})
     ]
 
 
 def keys_of_secrets(objects: Sequence[Object]) -> set[tuple[str, str]]:
-    """Return the Secrets that are read and no operator makes, with each key."""
-    made = tuple(_eck(objects))
+    """Return each key of the Secrets that pods read, except Secrets that an operator creates."""
+    operators = tuple(_eck(objects))
     references = _references(objects)
     return {
         (name, key or "")
         for _, kind, name, key, _ in references
-        if kind == "Secret" and not (made and name.startswith(made))
+        if kind == "Secret" and not (operators and name.startswith(operators))
     }
 
 
 RULES: tuple[Rule, ...] = (
-    ports_that_nobody_has,
+    missing_ports,
     unscraped_monitors,
     competing_autoscalers,
-    keys_that_are_missing,
-    settings_that_are_unknown,
-    files_that_are_not_mounted,
+    missing_keys,
+    invalid_settings,
+    unmounted_files,
     unreached_ports,
     short_grace_periods,
-    early_ends,
+    early_shutdowns,
     expensive_probes,
-    variables_of_the_cluster,
-    objects_without_our_labels,
+    cluster_variables,
+    missing_labels,
 )
 
 
 def _container(pod: Pod, name: str) -> Object:
-    (found,) = (one for one in pod.containers if one["name"] == name)
-    return found
+    (container,) = (container for container in pod.containers if container["name"] == name)
+    return container
 
 
 def _proxy_files(objects: Sequence[Object]) -> Mapping[str, str]:
-    (found,) = (one for one in of_kind(objects, "ConfigMap") if "nginx.conf" in one["data"])
-    return found["data"]
+    (files,) = (thing["data"] for thing in of_kind(objects, "ConfigMap") if "nginx.conf" in thing["data"])
+    return files
 
 
 def _named_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Mapping[str, Any], list[str | int]]]:
-    """Return whoever names ports of pods: who, which pods, which ports."""
+    """Yield each object that refers to ports of pods, with the pods' selector and the ports."""
     for thing in objects:
         spec = thing.get("spec", {})
         if thing["kind"] == "Service":
@@ -251,16 +253,16 @@ def _named_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Mapping[str, 
                         yield named(thing), peer["podSelector"], [port["port"] for port in rule.get("ports", [])]
     for pod in pods(objects):
         probes = [probe for container in pod.containers for name, probe in container.items() if name.endswith("Probe")]
-        asked = [(probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port") for probe in probes]
-        yield f"{pod.owner}, a probe", {"matchLabels": pod.labels}, [port for port in asked if port is not None]
+        probed = [(probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port") for probe in probes]
+        yield f"{pod.owner}, a probe", {"matchLabels": pod.labels}, [port for port in probed if port is not None]
 
 
 def _service_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Object, str | int]]:
-    """Return whoever names a port of a service that is there."""
+    """Yield each object that refers to a port of an existing service."""
     services = {service["metadata"]["name"]: service for service in of_kind(objects, "Service")}
-    for who, name, port in _backends(objects):
+    for user, name, port in _backends(objects):
         if service := services.get(name):
-            yield who, service, port
+            yield user, service, port
     for monitor in of_kind(objects, "ServiceMonitor"):
         for service in _services(objects, monitor["spec"]["selector"]):
             for end in monitor["spec"]["endpoints"]:
@@ -269,11 +271,11 @@ def _service_ports(objects: Sequence[Object]) -> Iterator[tuple[str, Object, str
 
 def _lost_backends(objects: Sequence[Object]) -> list[str]:
     services = {service["metadata"]["name"] for service in of_kind(objects, "Service")}
-    return [f"{who}, {name}" for who, name, _ in _backends(objects) if name not in services]
+    return [f"{user}, {name}" for user, name, _ in _backends(objects) if name not in services]
 
 
 def _backends(objects: Sequence[Object]) -> Iterator[tuple[str, str, str | int]]:
-    """Return each path of an Ingress or HTTPRoute, with its service and the service's port."""
+    """Yield each path of an Ingress or HTTPRoute, with its service and the service's port."""
     for ingress in of_kind(objects, "Ingress"):
         for rule in ingress["spec"]["rules"]:
             for path in rule["http"]["paths"]:
@@ -286,27 +288,28 @@ def _backends(objects: Sequence[Object]) -> Iterator[tuple[str, str, str | int]]
 
 
 def _services(objects: Sequence[Object], selector: Mapping[str, Any]) -> list[Object]:
-    return [one for one in of_kind(objects, "Service") if selects(selector, one["metadata"].get("labels", {}))]
+    services = of_kind(objects, "Service")
+    return [service for service in services if selects(selector, service["metadata"].get("labels", {}))]
 
 
 def _eck(objects: Sequence[Object]) -> list[str]:
     return [f"{thing['metadata']['name']}-es-" for thing in objects if thing["apiVersion"].startswith(f"{ECK}/")]
 
 
-def _kept_keys(objects: Sequence[Object]) -> dict[tuple[str, str], set[str]]:
-    """Return the keys of each ConfigMap and Secret that is there, those included that an operator makes."""
-    kept = {
+def _existing_keys(objects: Sequence[Object]) -> dict[tuple[str, str], set[str]]:
+    """Return the keys of each ConfigMap and Secret, including those that an operator creates."""
+    existing = {
         (thing["kind"], thing["metadata"]["name"]): {*thing.get("data", {}), *thing.get("stringData", {})}
         for thing in of_kind(objects, "ConfigMap", "Secret")
     }
     for thing in objects:
         if thing["apiVersion"].startswith(f"{ECK}/"):
-            kept |= {("Secret", f"{thing['metadata']['name']}-{name}"): keys for name, keys in ECK_SECRETS.items()}
-    return kept
+            existing |= {("Secret", f"{thing['metadata']['name']}-{name}"): keys for name, keys in ECK_SECRETS.items()}
+    return existing
 
 
 def _references(objects: Sequence[Object]) -> Iterator[Reference]:
-    """Return whoever reads ConfigMaps and Secrets, and what."""
+    """Yield each reference to a ConfigMap or Secret."""
     for pod in pods(objects):
         for container in pod.containers:
             yield from _references_of_container(pod.owner, container)
@@ -314,7 +317,7 @@ def _references(objects: Sequence[Object]) -> Iterator[Reference]:
             yield from _references_of_volume(pod.owner, volume)
     for thing in of_kind(objects, "TriggerAuthentication"):
         for ref in thing["spec"]["secretTargetRef"]:
-            # KEDA takes a key that is missing for an empty one; the address alone it cannot do without.
+            # For KEDA a missing key is an empty one. Only the address is required.
             yield named(thing), "Secret", ref["name"], ref["key"], ref["parameter"] != "address"
     for thing in of_kind(objects, "ServiceMonitor"):
         for end in thing["spec"]["endpoints"]:
@@ -322,26 +325,26 @@ def _references(objects: Sequence[Object]) -> Iterator[Reference]:
                 yield named(thing), "Secret", ref["name"], ref["key"], False
 
 
-def _references_of_container(who: str, container: Object) -> Iterator[Reference]:
+def _references_of_container(reader: str, container: Object) -> Iterator[Reference]:
     for variable in container.get("env", []):
         for way, ref in variable.get("valueFrom", {}).items():
             if kind := {"configMapKeyRef": "ConfigMap", "secretKeyRef": "Secret"}.get(way):
-                yield who, kind, ref["name"], ref["key"], ref.get("optional", False)
+                yield reader, kind, ref["name"], ref["key"], ref.get("optional", False)
     for source in container.get("envFrom", []):
         for way, ref in source.items():
             if kind := {"configMapRef": "ConfigMap", "secretRef": "Secret"}.get(way):
-                yield who, kind, ref["name"], None, ref.get("optional", False)
+                yield reader, kind, ref["name"], None, ref.get("optional", False)
 
 
-def _references_of_volume(who: str, volume: Object) -> Iterator[Reference]:
+def _references_of_volume(reader: str, volume: Object) -> Iterator[Reference]:
     for way, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
         if source := volume.get(way):
             for key in [item["key"] for item in source.get("items", [])] or [None]:
-                yield who, kind, source[name], key, source.get("optional", False)
+                yield reader, kind, source[name], key, source.get("optional", False)
 
 
 def _mounted_files(spec: Mapping[str, Any], container: Object) -> Iterator[str]:
-    """Return where a container finds the files of Secrets and ConfigMaps that its volumes name one by one."""
+    """Yield the paths of files that a container's volumes mount from single keys of Secrets and ConfigMaps."""
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
     for mount in container.get("volumeMounts", []):
         volume = volumes.get(mount["name"], {})
@@ -350,46 +353,46 @@ def _mounted_files(spec: Mapping[str, Any], container: Object) -> Iterator[str]:
 
 
 def _environment(objects: Sequence[Object], container: Object) -> dict[str, str | None]:
-    """Return the environment of a container; None for what a Secret says."""
+    """Return the environment of a container, with None for values from Secrets."""
     maps = {thing["metadata"]["name"]: thing.get("data", {}) for thing in of_kind(objects, "ConfigMap")}
-    given: dict[str, str | None] = {}
+    variables: dict[str, str | None] = {}
     for source in container.get("envFrom", []):
-        given |= maps.get(source.get("configMapRef", {}).get("name"), {})
-    return given | {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+        variables |= maps.get(source.get("configMapRef", {}).get("name"), {})
+    return variables | {variable["name"]: variable.get("value") for variable in container.get("env", [])}
 
 
-def _used_too_soon(container: Object) -> list[str]:
-    """Return the variables that an earlier one refers to: it would hold the reference as it stands."""
+def _used_too_early(container: Object) -> list[str]:
+    """Return the variables that an earlier variable refers to: Kubernetes would not expand the reference."""
     before: set[str] = set()
-    found = []
+    early = []
     for variable in container.get("env", []):
-        found += [name for name in REFERENCE.findall(variable.get("value", "")) if name not in before]
+        early += [name for name in REFERENCE.findall(variable.get("value", "")) if name not in before]
         before.add(variable["name"])
-    return found
+    return early
 
 
-def _literal(given: Mapping[str, str | None]) -> dict[str, str]:
-    # A file named here is in the container, not on this machine; what a Secret says is not known here either.
+def _literals(variables: Mapping[str, str | None]) -> dict[str, str]:
+    # Files of the container do not exist on this machine, and values of Secrets are unknown here.
     return {
         name: value
-        for name, value in given.items()
+        for name, value in variables.items()
         if value is not None and not REFERENCE.search(value) and not name.endswith("_FILE")
     }
 
 
-def _refused(given: Mapping[str, str | None]) -> list[str]:
+def _invalid_values(variables: Mapping[str, str | None]) -> list[str]:
     try:
-        Settings.from_env(_literal(given))
+        Settings.from_env(_literals(variables))
     except ConfigError as error:
         return [str(error)]
     return []
 
 
 def _settings(objects: Sequence[Object], container: Object) -> Settings:
-    return Settings.from_env(_literal(_environment(objects, container)))
+    return Settings.from_env(_literals(_environment(objects, container)))
 
 
-def _pause_before_end_s(container: Object) -> float:
+def _pre_stop_s(container: Object) -> float:
     before = container.get("lifecycle", {}).get("preStop", {})
     command = before.get("exec", {}).get("command", [])
     return float(command[1]) if command[:1] == ["sleep"] else float(before.get("sleep", {}).get("seconds", 0))

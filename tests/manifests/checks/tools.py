@@ -1,7 +1,6 @@
-"""Programs and definitions that the checks need beyond PyPI's: from Go modules, once a machine.
+"""Programs and definitions from Go modules, built or fetched once a machine.
 
-They are kept in `match-tools` under `$XDG_CACHE_HOME` or `~/.cache`. Go holds whatever it fetches against its checksum
-database.
+They are in `match-tools` under `$XDG_CACHE_HOME` or `~/.cache`. Go verifies each module with its checksum database.
 """
 
 import json
@@ -18,7 +17,7 @@ from dev.locks import locked
 
 
 class MissingTool(Exception):
-    """A tool is not there and cannot be built; the text says in one line what is missing."""
+    """A tool is missing and cannot be built; the text is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +31,20 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A command whose source is ours."""
+    """A command whose source is in this folder."""
 
     name: str
     folder: Path
 
     @property
     def version(self) -> str:
-        """Return what tells this source from an earlier one."""
+        """The digest of the source."""
         return sha256(b"".join(file.read_bytes() for file in sorted(self.folder.iterdir()))).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A Go module at a version, for the files that lie in it."""
+    """A Go module at a version, for its files."""
 
     path: str
     version: str
@@ -53,12 +52,12 @@ class Module:
 
 KUSTOMIZE = Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "v5.8.1")
 KUBE_SCORE = Program("kube-score", "github.com/zegl/kube-score/cmd/kube-score", "v1.20.0")
-# Compose's own loader, by a program of ours: the one that comes with it passes no environment on.
+# Compose's own loader: the module's command does not pass the environment on.
 COMPOSE = Source("compose", Path(__file__).resolve().parents[1] / "compose")
-# The library of Kubernetes' own admission, for which there is no command.
+# The library of Kubernetes' Pod Security admission, which has no command.
 POD_SECURITY = Source("pod-security", Path(__file__).resolve().parents[1] / "pod-security")
 
-# The one that runs where the manifests are applied.
+# The version of the cluster tests.
 KEDA = Module(KEDA_OPERATOR.module, KEDA_OPERATOR.version)
 ECK = Module("github.com/elastic/cloud-on-k8s/v3", "v3.5.0")
 PROMETHEUS = Module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
@@ -66,7 +65,7 @@ GATEWAY = Module("sigs.k8s.io/gateway-api", "v1.4.1")
 
 
 def build(program: Program | Source) -> Path:
-    """Return the program, built now if it is the first time. Raises MissingTool."""
+    """Return the program, built at the first call. Raises MissingTool."""
     built = cache() / "bin" / f"{program.name}-{program.version}"
     if built.exists():
         return built
@@ -83,27 +82,27 @@ def build(program: Program | Source) -> Path:
 
 
 def fetch(module: Module) -> Path:
-    """Return the folder of the module's files, fetched now if it is the first time. Raises MissingTool."""
+    """Return the folder of the module's files, fetched at the first call. Raises MissingTool."""
     link = cache() / "modules" / f"{module.path.replace('/', '-')}-{module.version}"
     if link.is_symlink() and link.exists():
         return link
-    found = json.loads(_run([_go(module.path), "mod", "download", "-json", f"{module.path}@{module.version}"]))
+    module_info = json.loads(_run([_go(module.path), "mod", "download", "-json", f"{module.path}@{module.version}"]))
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(found["Dir"])
+    link.symlink_to(module_info["Dir"])
     return link
 
 
 def cache() -> Path:
-    """Return the folder where everything is kept."""
+    """Return the folder of all programs and definitions."""
     return kept("match-tools")
 
 
-def _go(wanted: str) -> str:
-    found = find_go()
-    if found is None:
-        raise MissingTool(f"{wanted}: Go builds it, and there is no go on PATH")
-    return found
+def _go(name: str) -> str:
+    go = find_go()
+    if go is None:
+        raise MissingTool(f"{name}: Go builds it, and Go is not installed")
+    return go
 
 
 def _run(command: list[str], **variables: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures, changed in a few places: each ends in a signature or in an error of ours, within its bounds."""
+"""Images with a few changed bytes: each has a signature or raises an ImageError, within the limits."""
 
 import os
 from collections.abc import Callable
@@ -21,11 +21,11 @@ Fuzz = Callable[..., None]
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("MATCH_TEST_DATA", ROOT.parent / "shared" / "data"))
-# Small ones, so that a few bytes are a good part of them, and all can be decoded in milliseconds.
+# Low limits: a change of a few bytes matters in a small image, and each is decoded in milliseconds.
 LIMITS = Limits(pixels=1_000_000, jpeg_pixels=4_000_000, draft_px=256)
-MOST_BYTES = 100_000
+MAX_BYTES = 100_000
 SIDE = 48
-# Numbers where formats keep sizes, lengths and counts.
+# Extreme values for the sizes, lengths and counts of image formats.
 ODD = (
     b"\x00",
     b"\xff",
@@ -39,45 +39,45 @@ ODD = (
 
 
 def generated() -> list[bytes]:
-    """Return one picture in every format and mode that Pillow writes and we read."""
+    """Return one image in every format and mode that Pillow writes and Match reads."""
     pillow_heif.register_heif_opener()
-    whole = Image.open(ROOT / "examples" / "images" / "chelsea.jpg").resize((SIDE, SIDE))
-    wanted: list[tuple[str, str, dict[str, Any]]] = [
+    image = Image.open(ROOT / "examples" / "images" / "chelsea.jpg").resize((SIDE, SIDE))
+    variants: list[tuple[str, str, dict[str, Any]]] = [
         *((kind, "RGB", {}) for kind in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIF", "TIFF", "BMP", "PPM")),
         ("JPEG", "CMYK", {}), ("JPEG", "L", {"progressive": True}), ("JPEG", "RGB", {"progressive": True}),
         *(("PNG", mode, {}) for mode in ("RGBA", "LA", "P", "1", "I;16")),
         *(("TIFF", "RGB", {"compression": how}) for how in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
         ("TIFF", "F", {}), ("TIFF", "1", {"compression": "group4"}), ("WEBP", "RGBA", {"lossless": True}),
-        ("GIF", "RGB", {"save_all": True, "append_images": [whole.rotate(90)]}),
-        ("PNG", "RGB", {"save_all": True, "append_images": [whole.rotate(90)]}),
+        ("GIF", "RGB", {"save_all": True, "append_images": [image.rotate(90)]}),
+        ("PNG", "RGB", {"save_all": True, "append_images": [image.rotate(90)]}),
         ("BMP", "P", {}), ("PPM", "1", {}), ("JPEG", "RGB", {"exif": exif()}),
     ]  # fmt: skip
-    return [written(whole, *one) for one in wanted]
+    return [written(image, *one) for one in variants]
 
 
 def exif() -> Image.Exif:
-    found = Image.Exif()
-    found[0x0112] = 6
-    return found
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    return tags
 
 
-def written(picture: Image.Image, kind: str, mode: str, options: dict[str, Any]) -> bytes:
+def written(image: Image.Image, kind: str, mode: str, options: dict[str, Any]) -> bytes:
     out = BytesIO()
-    (picture.convert("L").convert(mode) if mode in {"I;16", "F"} else picture.convert(mode)).save(out, kind, **options)
+    (image.convert("L").convert(mode) if mode in {"I;16", "F"} else image.convert(mode)).save(out, kind, **options)
     return out.getvalue()
 
 
 @pytest.fixture(scope="module")
 def seeds() -> list[bytes]:
-    """Pictures of every format, and the awkward files and photographs where they are."""
-    beside = [path for name in ("odd", "photos") for path in sorted((DATA / name).glob("*"))[:80]]
-    found = [path.read_bytes() for path in beside if path.stat().st_size < MOST_BYTES]
-    return [*generated(), *found]
+    """Images of every format, and the files of MATCH_TEST_DATA if they exist."""
+    paths = [path for name in ("odd", "photos") for path in sorted((DATA / name).glob("*"))[:80]]
+    files = [path.read_bytes() for path in paths if path.stat().st_size < MAX_BYTES]
+    return [*generated(), *files]
 
 
 @st.composite
 def changed(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
-    """Return a picture with some bytes of it replaced, copied, left out or cut off; mostly in its first part."""
+    """Return an image with some bytes replaced, copied, deleted or cut off, mostly near its start."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 8))):
         at = draw(st.integers(0, min(len(data), 600)) | st.integers(0, len(data)))
@@ -97,21 +97,21 @@ def changed(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def test_changed_pictures(fuzz: Fuzz, seeds: list[bytes]) -> None:
+def test_changed_images(fuzz: Fuzz, seeds: list[bytes]) -> None:
     assert len(seeds) > 20
 
     def check(data: bytes) -> None:
         try:
-            picture = decode(data, LIMITS)
+            image = decode(data, LIMITS)
         except ImageError as error:
             assert 422 in ERRORS[error.code].statuses
             assert str(error)
             return
-        height, width, colours = picture.pixels.shape
+        height, width, colours = image.pixels.shape
         assert colours == 3
         assert 0 < height * width <= LIMITS.pixels
-        assert picture.width * picture.height <= LIMITS.jpeg_pixels
-        signature = sign(picture.pixels)
+        assert image.width * image.height <= LIMITS.jpeg_pixels
+        signature = sign(image.pixels)
         assert signature.shape == (LENGTH,)
         assert np.abs(signature).max() <= 2
 

@@ -1,4 +1,4 @@
-"""Everything that a fault happens to, and the row of the table that tells what came of it."""
+"""A service with its Redis and store, for tests that make them fail."""
 
 import os
 import signal
@@ -9,32 +9,32 @@ from time import monotonic
 from common.wiring import Dependencies
 from dev.programs import Running
 from dev.redis_server import RedisServer
-from support.accounts import Accepted, Account, Client, Item, account, wait_for_ends
+from support.adds import Accepted, Client, Item, Outcomes, count_outcomes, wait_for_ends
 from support.image_server import ImageServer
 from support.service import Service
 from support.stores import wait_for_stored
 
-# `make faults`: the full counts and outages; else so few that all of it takes two minutes.
+# `make faults` runs full counts and outages. The short form takes two minutes.
 LONG = os.environ.get("MATCH_FAULTS") == "long"
 
 
 def size(short: int, long: int) -> int:
-    """Return a count, or the seconds of an outage: the first, or in the long form the second."""
+    """Return a count, or the seconds of an outage, in the form that runs."""
     return long if LONG else short
 
 
 @dataclass(frozen=True)
-class Stage:
+class Deployment:
     """A Redis, a store, and a service that is not running yet.
 
-    `parts` are the test's own connections, which no fault touches.
+    `dependencies` are the test's own connections, which no fault affects.
     """
 
     environment: Mapping[str, str]
     redis: RedisServer
-    pictures: ImageServer
+    image_server: ImageServer
     service: Service
-    parts: Dependencies
+    dependencies: Dependencies
     record: Callable[[str, object], None]
 
     def client(self, **settings: str) -> Client:
@@ -42,20 +42,24 @@ class Stage:
         return Client(self.service.start_api(**settings))
 
     def items(self, count: int, *, start: int = 0) -> list[Item]:
-        """Return so many pictures, each with a URL."""
-        return [Item(f"{n:05}", n, f"{self.pictures.url}/{n}") for n in range(start, start + count)]
+        """Return `count` images, each with a URL."""
+        return [Item(f"{n:05}", n, f"{self.image_server.url}/{n}") for n in range(start, start + count)]
 
     def uploads(self, count: int, *, start: int = 0) -> list[Item]:
-        """Return so many pictures to be uploaded."""
+        """Return `count` images to upload."""
         return [Item(f"{n:05}", n) for n in range(start, start + count)]
 
+    def wait_for_stored(self, count: int) -> None:
+        """Return when at least `count` images are stored."""
+        wait_for_stored(self.dependencies.store, count)
+
     def kill_while_storing(self, worker: Running, *, kills: int, of: int) -> None:
-        """Kill the worker so often, while it stores `of` pictures: each time when it has stored some more."""
+        """Kill the worker `kills` times, evenly spread, while it stores `of` images."""
         for nth in range(1, kills + 1):
-            wait_for_stored(self.parts.store, of * nth // (kills + 2))
+            self.wait_for_stored(of * nth // (kills + 2))
             os.kill(worker.pid, signal.SIGKILL)
 
-    def settle(
+    def finish(
         self,
         scenario: str,
         accepted: Sequence[Accepted],
@@ -63,14 +67,14 @@ class Stage:
         newest: Mapping[str, int | None] | None = None,
         since: float | None = None,
         within_s: float = 180,
-    ) -> Account:
-        """Wait until every task has ended, read the store, and put a row into the table.
+    ) -> Outcomes:
+        """Wait until every task has ended, count the outcomes, and add a row to the table.
 
-        `newest` is as in `account`; `since` is when the fault was over: without it, that is now.
+        `newest` is described at `count_outcomes`. `since` is the end of the fault; the default is now.
         """
         since = monotonic() if since is None else since
-        wait_for_ends(self.parts, accepted, within_s=within_s)
+        wait_for_ends(self.dependencies, accepted, within_s=within_s)
         seconds = monotonic() - since
-        found = account(self.parts, accepted, newest)
-        self.record("fault", {"scenario": scenario} | asdict(found) | {"seconds": f"{seconds:.1f}"})
-        return found
+        outcomes = count_outcomes(self.dependencies, accepted, newest)
+        self.record("fault", {"scenario": scenario} | asdict(outcomes) | {"seconds": f"{seconds:.1f}"})
+        return outcomes

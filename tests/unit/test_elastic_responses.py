@@ -1,4 +1,4 @@
-"""What Elasticsearch answers, read: a part is no answer, and a reason quotes no documents."""
+"""Responses of Elasticsearch: a partial one is an error, and reasons quote no documents."""
 
 import pytest
 
@@ -10,13 +10,13 @@ from common.store.elastic.responses import hits, reason
     ("timed_out", "shards"),
     [
         (False, {"total": 2, "successful": 1, "skipped": 0, "failed": 1}),
-        # So a shard that is nowhere was told for long.
+        # Older versions report a missing shard in this form.
         (False, {"total": 2, "successful": 1, "skipped": 0, "failed": 0}),
         (True, {"total": 2, "successful": 2, "skipped": 0, "failed": 0}),
     ],
-    ids=["a shard failed", "a shard is nowhere", "not in time"],
+    ids=["a shard failed", "a shard is missing", "not in time"],
 )
-def test_a_search_that_a_part_of_the_index_did_not_answer_has_no_hits(
+def test_a_partial_search_response_is_an_error(
     timed_out: bool,  # noqa: FBT001 - a parameter
     shards: dict[str, int],
 ) -> None:
@@ -27,7 +27,7 @@ def test_a_search_that_a_part_of_the_index_did_not_answer_has_no_hits(
 
 
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("text", "expected"),
     [
         (
             "[i][1] primary shard is not active Timeout: [5s], request: [BulkShardRequest [index {source[secret]}]]",
@@ -36,10 +36,10 @@ def test_a_search_that_a_part_of_the_index_did_not_answer_has_no_hits(
         ("failed to parse field [a]\nat [Source: (byte[])secret]", "failed to parse field [a]"),
     ],
 )
-def test_a_reason_quotes_no_documents(told: str, read: str) -> None:
-    assert reason({"type": "t", "reason": told}) == read
-    assert reason({"type": "t", "reason": "x", "caused_by": {"type": "t", "reason": told}}) == f"x: {read}"
+def test_a_reason_quotes_no_documents(text: str, expected: str) -> None:
+    assert reason({"type": "t", "reason": text}) == expected
+    assert reason({"type": "t", "reason": "x", "caused_by": {"type": "t", "reason": text}}) == f"x: {expected}"
 
 
-def test_an_error_without_a_reason_is_told_by_its_type() -> None:
+def test_the_type_replaces_a_missing_reason() -> None:
     assert reason({"type": "master_not_discovered_exception", "reason": None}) == "master_not_discovered_exception"
