@@ -26,18 +26,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.dev: $(REQUIREMENTS)/dev.txt | $(BIN)/python
-	@echo "installing what Match needs into $(VENV) …"
+	@echo "installing the dependencies of Match into $(VENV) …"
 	@$(PIP) -r $<
 	@touch $@
 
 $(VENV)/.test: $(REQUIREMENTS)/test.txt $(REQUIREMENTS)/oracle.txt | $(VENV)/.dev
-	@echo "installing what the tests need into $(VENV) …"
+	@echo "installing the dependencies of the tests into $(VENV) …"
 	@$(PIP) -r $(REQUIREMENTS)/test.txt
 	@$(PIP) --no-deps -r $(REQUIREMENTS)/oracle.txt
 	@touch $@
 
 $(VENV)/.bench: $(REQUIREMENTS)/bench.txt | $(VENV)/.test
-	@echo "installing what the benchmarks draw with into $(VENV) …"
+	@echo "installing matplotlib for the benchmarks into $(VENV) …"
 	@$(PIP) -r $<
 	@touch $@
 
@@ -47,14 +47,14 @@ $(VENV)/.lint: $(REQUIREMENTS)/lint.txt | $(VENV)/.test
 	@touch $@
 
 $(VENV)/.manifests: $(REQUIREMENTS)/manifests.txt | $(VENV)/.test
-	@echo "installing what checks the files of containers and clusters into $(VENV) …"
+	@echo "installing the checks of Docker and Kubernetes files into $(VENV) …"
 	@$(PIP) -r $<
 	@touch $@
 
 # --- run ---------------------------------------------------------------------
 
 .PHONY: dev
-dev: $(VENV)/.dev ## Run Redis, API, workers and flower here until Ctrl-C (no Docker needed)
+dev: $(VENV)/.dev ## Run Redis, API, workers and flower until Ctrl-C, without Docker
 	@exec $(BIN)/python -m dev.stack
 
 .PHONY: demo
@@ -62,25 +62,25 @@ demo: $(VENV)/.dev ## Add the example images to a running `make dev` and find a 
 	@$(BIN)/python examples/demo.py
 
 .PHONY: reindex
-reindex: $(VENV)/.dev ## Copy Elasticsearch's index into a new one as the settings ask for, while the service runs
+reindex: $(VENV)/.dev ## Copy the Elasticsearch index into a new one with the current settings, while the service runs
 	@$(BIN)/python -m common.store.reindex
 
 # --- check -------------------------------------------------------------------
 
 .PHONY: sure
-sure: format-check lint types contracts promtool test ## All that must be green before a change is proposed
+sure: format-check lint types contracts promtool test ## Run all checks that a change has to pass
 
-# Two processes, for two cores; in the order of their names, so that those of units fill up the end.
+# Two processes for two cores. In the order of their names: the short unit tests run last and balance both processes.
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, save those on a Kubernetes cluster (make k8s-apply)
+test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
-# In an environment of its own, installed by uv: pip needs four times as long.
+# A separate environment, installed by uv: pip takes four times as long.
 OTHER_VENV := .cache/other-python
 
 .PHONY: test-python
-test-python: $(VENV)/.lint ## Run the tests of units and contracts on another Python: PYTHON=/path/to/python
+test-python: $(VENV)/.lint ## Run the unit and contract tests on another Python: PYTHON=/path/to/python
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(OTHER_VENV)
 	$(BIN)/uv pip install --quiet --python $(OTHER_VENV) --require-hashes --no-deps -r $(REQUIREMENTS)/test.txt -r $(REQUIREMENTS)/oracle.txt
 	$(OTHER_VENV)/bin/python -m pytest -n 2 -m "not elasticsearch" tests/unit tests/contract
@@ -90,11 +90,11 @@ promtool: $(VENV)/.dev ## Build Prometheus's promtool with Go, once, for the tes
 	@$(BIN)/python -m dev.promtool
 
 .PHONY: faults
-faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour, and print what became of every picture
+faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour; print the outcome of each image
 	MATCH_FAULTS=long $(BIN)/python -m pytest --timeout=1800 tests/faults
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test ## Send the service more than a hundred thousand inputs of every kind, and print what was tried
+fuzz: $(VENV)/.test ## Send the service more than 100,000 random inputs; print their kinds
 	MATCH_FUZZ=long $(BIN)/python -m pytest --timeout=7200 -n auto tests/fuzz
 
 .PHONY: format
@@ -118,12 +118,12 @@ types: $(VENV)/.lint ## Check the types
 	$(BIN)/mypy
 
 .PHONY: contracts
-contracts: $(VENV)/.lint ## Check who imports whom
+contracts: $(VENV)/.lint ## Check the import contracts between packages
 	$(BIN)/lint-imports
 
 # --- containers --------------------------------------------------------------
 
-# REGISTRY=registry.example.com/team names where `make push` puts the images; TAG is one that no other build has.
+# REGISTRY=registry.example.com/team is the target of `make push`. TAG has to be unique to a build.
 IMAGE ?= match
 REGISTRY ?=
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -140,41 +140,41 @@ build: ## Build the images: API, worker, flower (TAG, REGISTRY, IMAGE, TRACING=t
 
 .PHONY: push
 push: build ## Build the images and push them to REGISTRY
-	@test -n "$(REGISTRY)" || { echo "make push: REGISTRY=registry.example.com/team says where to" >&2; exit 2; }
+	@test -n "$(REGISTRY)" || { echo "make push: set REGISTRY, for example REGISTRY=registry.example.com/team" >&2; exit 2; }
 	$(DOCKER) push $(IMAGES)-api:$(TAG)
 	$(DOCKER) push $(IMAGES)-worker:$(TAG)
 	$(DOCKER) push $(IMAGES)-flower:$(TAG)
 
 .PHONY: run
-run: ## Run nginx, API, worker and Redis as containers until Ctrl-C, against the Elasticsearch that ELASTICSEARCH_URL names
-	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: ELASTICSEARCH_URL=http://host.docker.internal:9200 names an Elasticsearch 9; docker compose up brings one" >&2; exit 2; }
+run: ## Run nginx, API, worker and Redis as containers until Ctrl-C, with the Elasticsearch of ELASTICSEARCH_URL
+	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: set ELASTICSEARCH_URL=http://host.docker.internal:9200 or another Elasticsearch 9; docker compose up starts one" >&2; exit 2; }
 	FLOWER_BASIC_AUTH=not:started $(DOCKER) compose up --build --no-deps redis worker api-1 api-2 proxy
 
 .PHONY: rollout
-rollout: ## Replace the API containers of docker compose one by one, by the images that are built
+rollout: ## Replace the API containers of docker compose one by one with the built images
 	@DOCKER=$(DOCKER) proxy/rollout.sh
 
 .PHONY: k8s-check
-k8s-check: $(VENV)/.manifests ## Check Dockerfiles, compose file and every overlay
+k8s-check: $(VENV)/.manifests ## Check Dockerfiles, compose file and all overlays
 	$(BIN)/python -m pytest tests/manifests
 
 .PHONY: k8s-programs
-k8s-programs: $(VENV)/.dev ## Build with Go, once, what a Kubernetes cluster is made of: half an hour
+k8s-programs: $(VENV)/.dev ## Build the programs of a Kubernetes cluster with Go, once: half an hour
 	@$(BIN)/python -m dev.cluster.programs
 
 .PHONY: k8s-apply
-k8s-apply: k8s-programs $(VENV)/.manifests ## Apply every overlay to a real control plane here, roll it out and scale it
+k8s-apply: k8s-programs $(VENV)/.manifests ## Apply all overlays to a local control plane, roll them out and scale them
 	$(BIN)/python -m pytest tests/cluster
 
 KUBECTL ?= kubectl
 OVERLAY ?= prod
 NAMESPACE ?= match
-DOORS := app.kubernetes.io/component notin (api,worker,flower)
+SERVICES := app.kubernetes.io/component notin (api,worker,flower)
 
 .PHONY: k8s-rollout
-k8s-rollout: ## Apply OVERLAY to NAMESPACE: what the doors need, then the index, then API, workers and flower
+k8s-rollout: ## Apply OVERLAY to NAMESPACE: dependencies first, then the index, then API, workers and flower
 	$(KUBECTL) -n $(NAMESPACE) delete job/match-prepare --ignore-not-found
-	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY) -l '$(DOORS)'
+	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY) -l '$(SERVICES)'
 	$(KUBECTL) -n $(NAMESPACE) wait --for=condition=complete --timeout=15m job/match-prepare
 	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY)
 	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match
@@ -183,17 +183,17 @@ k8s-rollout: ## Apply OVERLAY to NAMESPACE: what the doors need, then the index,
 # --- measure -----------------------------------------------------------------
 
 .PHONY: bench
-bench: $(VENV)/.bench ## Run every benchmark (docs/benchmarks.md tells what they print)
+bench: $(VENV)/.bench ## Run every benchmark (docs/benchmarks.md explains their output)
 	@for script in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; PYTHONPATH=.:tests $(BIN)/python $$script; done
 
 .PHONY: soak
-soak: $(VENV)/.bench ## Run the service at full rate for 20 minutes with bad input and a kill a minute, and draw its memory
-	PYTHONPATH=.:tests $(BIN)/python benchmarks/soak.py
+soak: $(VENV)/.bench ## Run the service at full rate for 20 minutes with bad input and a kill each minute; plot its memory
+	PYTHONPATH=.:tests $(BIN)/python benchmarks/soak.py --plot docs/soak.svg
 
 # --- pin ---------------------------------------------------------------------
 
 .PHONY: requirements
-requirements: | $(VENV)/.lint ## Compile the pinned requirements anew
+requirements: | $(VENV)/.lint ## Compile the pinned requirements again
 	$(COMPILE) pyproject.toml --extra api -o $(REQUIREMENTS)/api.txt
 	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
 	$(COMPILE) --group flower -o $(REQUIREMENTS)/flower.txt
@@ -206,5 +206,5 @@ requirements: | $(VENV)/.lint ## Compile the pinned requirements anew
 	echo image-match==1.1.2 | $(COMPILE) --no-deps - -o $(REQUIREMENTS)/oracle.txt
 
 .PHONY: clean
-clean: ## Remove the environment and the caches, never the data in MATCH_HOME
+clean: ## Remove the environment and the caches, but not the data in MATCH_HOME
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

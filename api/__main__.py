@@ -1,4 +1,4 @@
-"""`python -m api`: gunicorn with the settings that the API needs."""
+"""`python -m api`: the HTTP API on gunicorn."""
 
 import logging
 import sys
@@ -18,45 +18,45 @@ from common.startup import start, stop_over
 log = logging.getLogger(__name__)
 
 
-def options(settings: Settings) -> dict[str, Any]:
+def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     """Return gunicorn's settings, each with its reason."""
     return {
         "bind": f"{settings.listens_on}:{settings.port}",
         "workers": settings.worker_count,
-        # Requests wait for downloads, Redis and the store: threads, not processes, carry that. A thread also waits for
-        # its client, so a buffering proxy stands in front wherever strangers connect (docs/decisions/0008).
+        # Requests spend most of their time waiting for downloads, Redis and the store, so threads serve them. A thread
+        # also waits for its client, so untrusted clients connect through a buffering proxy (docs/decisions/0008).
         "worker_class": "gthread",
         "threads": settings.api_threads,
-        # With what the threads open, below the usual limit of 1,024 descriptors a process.
+        # Together with the sockets and files of the threads, below the usual limit of 1,024 descriptors per process.
         "worker_connections": 512,
         # Connections wait in the kernel while all processes are busy.
         "backlog": 2048,
-        # No process is replaced for its age: its memory stays the same (`make soak`), and a new one has to read the
-        # whole embedded store and to open every connection again.
+        # No process is replaced after a number of requests: its memory does not grow (`make soak`), and a new process
+        # reads the whole embedded store and opens every connection again.
         "max_requests": 0,
-        # A worker whose main thread is silent this long is replaced; requests have their own limits.
+        # A worker whose main thread is unresponsive this long is replaced; requests have their own time limits.
         "timeout": 60,
-        # A `wait` may take this long; then the process ends all the same.
+        # The longest `wait` ends before it; a process that is not done by then is killed.
         "graceful_timeout": int(settings.max_wait_s) + 5,
-        # Above the idle time-out of usual clients' pools, so that the client closes. The proxy in front keeps no
-        # connection alive: it must not send a request to a process that is about to close.
+        # Above the idle time-out of common clients' connection pools, so that the client closes first. The proxy uses
+        # no keep-alive, because it could send a request to a process that is about to close.
         "keepalive": 75,
-        # One open file of control fewer.
+        # The socket of gunicorn's control interface is not used.
         "control_socket_disable": True,
-        # A dying worker's heartbeat must not wait for a slow disk.
-        "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,  # noqa: S108 - memory, for the heartbeat
+        # The heartbeat file of each worker: a slow disk would block the worker.
+        "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,  # noqa: S108 - gunicorn creates an unnamed file in it
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
-        # No header changes the path or the scheme, whoever sends it; the address behind proxies is read by our app.
+        # No header of a client changes the path or the scheme. The app itself reads the address behind proxies.
         "forwarded_allow_ips": "",
         "forwarder_headers": "",
         "secure_scheme_headers": {},
         "header_map": "drop",
         "loglevel": settings.log_level,
-        "logger_class": OurLog,
+        "logger_class": PropagatingLogger,
         "errorlog": None,
-        # The address is bound before `when_ready`, and no process is forked before its end.
+        # gunicorn binds the address before `when_ready`, and forks after it.
         "when_ready": lambda _server: create_metrics_folder(f"{settings.listens_on}:{settings.port}"),
         "child_exit": lambda _server, worker: mark_process_dead(worker.pid),
         "on_exit": lambda _server: remove_metrics_folder(),
@@ -64,17 +64,17 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-class OurLog(Logger):
-    """gunicorn's log, written as all others are; requests have lines of ours."""
+class PropagatingLogger(Logger):
+    """gunicorn's log, in the format of the service's log; `api.telemetry` logs requests."""
 
     def setup(self, cfg: Any) -> None:  # noqa: ANN401 - gunicorn's interface
-        """Leave the lines to the root's handler."""
+        """Pass records on to the root logger's handler."""
         super().setup(cfg)
         self.error_log.propagate = True
 
 
 class Server(BaseApplication):
-    """gunicorn, configured by our settings alone."""
+    """gunicorn, configured only by the service's settings: no command line and no configuration file."""
 
     def __init__(self, settings: Settings, keyring: Keyring | None) -> None:
         self._settings = settings
@@ -82,40 +82,40 @@ class Server(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Give gunicorn its settings."""
-        for name, value in options(self._settings).items():
+        """Set gunicorn's settings."""
+        for name, value in gunicorn_settings(self._settings).items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # noqa: ANN401 - gunicorn's interface
-        """Compose the app, in the worker process: connections do not survive a fork."""
-        from api.wsgi import compose  # noqa: PLC0415 - said above
+        """Return the app, composed in the worker process: connections do not survive a fork."""
+        from api.wsgi import compose  # noqa: PLC0415 - imported after the fork
 
-        # A process that takes another's place while the keys' file is broken begins with the keys of the start.
+        # A process that is started while the keys file is invalid begins with the keys that were loaded at the start.
         try:
             return compose(self._settings, self._keyring)
         except Exception:
-            # gunicorn would print it as it is; by this status it knows that the next process would fare no better.
-            log.exception("the API cannot be put together")
+            # gunicorn would print the traceback outside the log. The status makes it stop instead of forking again.
+            log.exception("the API cannot start")
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
 
-def keyring_of(settings: Settings) -> Keyring | None:
-    """Return the API's keys; where it has none, say so."""
+def load_keyring(settings: Settings) -> Keyring | None:
+    """Return the API's keys, or None with a warning where the settings name no file of keys."""
     if settings.api_keys_file is not None:
         return Keyring(settings.api_keys_file)
     log.warning(
-        "this API is open: without keys (MATCH_API_KEYS_FILE) everybody who reaches %s may add, search and delete",
+        "the API is open: without MATCH_API_KEYS_FILE every client that reaches %s can add, search and delete",
         settings.listens_on,
     )
     return None
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit status."""
+    """Serve until a signal stops the server; return the exit status."""
     command_line.parser("api", "Serve the HTTP API with gunicorn.").parse_args()
     settings = start("api")
     try:
-        keyring = keyring_of(settings)
+        keyring = load_keyring(settings)
     except ConfigError as error:
         stop_over("api", error)
     Server(settings, keyring).run()

@@ -22,6 +22,6 @@ def validated(services: Services, url: str | None) -> str:
         normalized = read_url(url.strip()).url
     except FetchError as error:
         raise InputError(f"{FIELD}: {error}", field=FIELD, code=error.code) from error
-    # Escapes may have made it too long.
+    # The normalized form may be longer than the limit.
     validate_url(services.add_images.fetcher, normalized, parameter=FIELD)
     return normalized

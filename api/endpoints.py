@@ -1,19 +1,20 @@
-"""What an endpoint is, and how one is bound to its path.
+"""Declaration of endpoints, and their binding to paths of the Flask app.
 
-An endpoint declares its parameters as a type of its own, a subclass of `Parameters` (all are in
-api/forms/requests.py, or beside the endpoints of one subject):
+An endpoint declares its parameters as a subclass of `Parameters`, in api/forms/requests.py or beside its view:
 
     class Tasks(Parameters):
         state: Annotated[str, OneOf(("failed", "running")), Field(description="…")]
         limit: Annotated[int, Whole(1, 1000), Field(description="…")] = 100
         id: Annotated[str, InPath()]
 
-(`state` is required, `limit` is not, `id` stands in the path as `<id>`; `InHeader("Name")` marks a header) and is a
-function `(services, parameters) -> Response` beside it in a list of `Endpoint`s. The types of single values
-(`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/forms/parameters.py; a value comes as text
-and is wrong by raising `wrong("must be …")`. Query, urlencoded and multipart are read alike; what a request brings
-beyond its type is a 400, and so is what its type does not take. An endpoint of several forms, one picture or many, has
-a type for each: the first one that knows all names is taken.
+A parameter without a default is required. `InPath` marks the `<id>` of the path, `InHeader("Name")` a header. The types
+of values (`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/forms/parameters.py. Each parses
+text, and rejects a value with `raise wrong("must be …")`.
+
+The view is a function `(services, params) -> Response`, named in an `Endpoint` of the module's list `ENDPOINTS`.
+Parameters come from the query, a urlencoded form or a multipart form alike. An unknown parameter or an invalid value is
+a 400. An endpoint with several forms, such as one image or many, has a type for each; the first type that has all names
+of the request is used.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -30,40 +31,40 @@ from api.forms.requests import Nothing
 from api.services import Services
 from common.config import Settings
 
-# What a form needs beside its pictures.
+JSON_TYPE = "application/json"
+# Limits of a form without its images, and of its parts that are kept in memory.
 FORM_BYTES = 256 * 1024
-# What it may hold in memory.
 FORM_MEMORY_BYTES = 512 * 1024
-# The same for each numbered item.
+# Added to these limits for each indexed item.
 ITEM_BYTES = 16 * 1024
 ITEM_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What an endpoint replies, for its documentation.
+    """The reply of an endpoint, for its documentation.
 
-    `result` is the type of what the result's list holds, None where it is always empty; `added` are the types of what
-    may stand beside the four keys. `errors` are the statuses of failures beyond those that every endpoint has. `keyed`:
-    a request may have a key of its sender's. `text` is the media type of a reply that is plain text instead.
+    `result` is the type of the items of the result's list, None where the list is always empty. `extra` are the types
+    of keys beside the four of the envelope. `statuses` are those of success, and `errors` the statuses of failures
+    beyond those of every endpoint. A reply with another `media_type` is plain text, without an envelope.
     """
 
     result: Any = None
-    added: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
     statuses: tuple[int, ...] = (200,)
     errors: tuple[int, ...] = ()
-    keyed: bool = False
-    text: str | None = None
+    media_type: str = JSON_TYPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What answers at `path`: `view`, given what the request brings as one of the types `takes`.
+    """An endpoint at `path`: `view` receives the request's parameters as one of the types `parameters`.
 
-    `name` is the reply's "method". `scope` is what a key needs to ask for it; None where none is needed, which each
-    endpoint has to say. `limited` says whether requests count for the rate limits. A request has room for `pictures` of
-    the largest, and for `items` numbered ones.
-    `line` is the type of each line of a body of up to `body_bytes` that is no form: the view reads it.
+    `name` is the `method` of the reply. `scope` is the scope that an API key needs; None is open to every request, and
+    has no default so that no endpoint is open by mistake. `is_rate_limited`: requests count for the rate limits.
+
+    A form has capacity for `images` of the largest size and for `items` with an index. `line` is the type of each line
+    of a body of JSON lines, which the view reads itself and which has up to `body_bytes`.
     """
 
     name: str
@@ -71,42 +72,44 @@ class Endpoint:
     scope: Scope | None
     methods: tuple[str, ...]
     view: Callable[[Services, Any], Response]
-    limited: bool = True
+    is_rate_limited: bool = True
     reply: Reply = Reply()
-    takes: tuple[type[Parameters], ...] = (Nothing,)
-    pictures: int = 0
+    parameters: tuple[type[Parameters], ...] = (Nothing,)
+    images: int = 0
     items: int = 0
     line: type[Parameters] | None = None
     body_bytes: int = 0
 
 
-def form_bytes(endpoint: Endpoint, settings: Settings) -> int:
-    """Return the size of the largest form that the endpoint takes."""
-    # Twice the size of a picture: one that is too large is still read so far that its parameter can be named.
-    return FORM_BYTES + 2 * endpoint.pictures * settings.max_image_bytes + endpoint.items * ITEM_BYTES
+def max_body_bytes(endpoint: Endpoint, settings: Settings) -> int:
+    """Return the maximum size of a request's body."""
+    if endpoint.line:
+        return endpoint.body_bytes
+    # Twice the size of an image: the error of an image that is slightly too large can then name its parameter.
+    return FORM_BYTES + 2 * endpoint.images * settings.max_image_bytes + endpoint.items * ITEM_BYTES
 
 
 def bind(
     app: Flask, services: Services, endpoints: Iterable[Endpoint], *, check: Callable[[Scope | None], None]
 ) -> None:
-    """Let each endpoint answer at its path those requests for which `check`, given its scope, raises nothing."""
+    """Add the endpoints to the app; `check` raises an error unless the request's key has the scope."""
     for endpoint in endpoints:
         _bind(app, services, endpoint, check)
 
 
 def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[Scope | None], None]) -> None:
-    most_bytes = endpoint.body_bytes or form_bytes(endpoint, services.settings)
+    max_bytes = max_body_bytes(endpoint, services.settings)
 
     def answer(**_path: str) -> Response:
         check(endpoint.scope)
-        # Itself: each look at it through the proxy takes a microsecond, and reading takes dozens.
-        asked = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - the documented way
-        asked.max_content_length = most_bytes
-        asked.max_form_memory_size = FORM_MEMORY_BYTES + endpoint.items * ITEM_BYTES
-        asked.max_form_parts = FORM_PARTS + endpoint.items * ITEM_PARTS
-        # The files of large uploads go with the request, not some time later.
-        with closing(asked):
-            given = (read_query if endpoint.line else read)(asked, endpoint.takes, services.settings)
-            return endpoint.view(services, given)
+        # Each access through Flask's proxy takes a microsecond, and parsing has dozens.
+        current = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - the documented way
+        current.max_content_length = max_bytes
+        current.max_form_memory_size = FORM_MEMORY_BYTES + endpoint.items * ITEM_BYTES
+        current.max_form_parts = FORM_PARTS + endpoint.items * ITEM_PARTS
+        # The temporary files of large uploads are deleted with the request, not by a later garbage collection.
+        with closing(current):
+            params = (read_query if endpoint.line else read)(current, endpoint.parameters, services.settings)
+            return endpoint.view(services, params)
 
     app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))

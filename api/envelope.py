@@ -38,29 +38,29 @@ def reply(
     result: Sequence[Any] = (),
     *,
     retry_after: int = RETRY_AFTER_S,
-    **added: Any,  # noqa: ANN401 - JSON
+    **extra: Any,  # noqa: ANN401 - JSON
 ) -> Response:
-    """Return a reply: the four keys of every reply, and `added` beside them.
+    """Return a reply: the four keys of every reply, and `extra` beside them.
 
     A 503 has `retry_after`, in seconds, as its `Retry-After`.
     """
     method = request.endpoint or request.path.strip("/").partition("/")[0]
-    response = jsonify({"method": method, "status": status, "error": error, "result": result, **added})
+    response = jsonify({"method": method, "status": status, "error": error, "result": result, **extra})
     response.status_code = http_status
     if http_status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(retry_after)
     return response
 
 
-def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence[str] = (), **added: Any) -> Response:  # noqa: ANN401 - JSON
+def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence[str] = (), **extra: Any) -> Response:  # noqa: ANN401 - JSON
     """Return a successful reply."""
-    return reply(http_status, "warn" if warnings else "ok", warnings, result, **added)
+    return reply(http_status, "warn" if warnings else "ok", warnings, result, **extra)
 
 
-def fail(code: str, message: str = "", *, field: str | None = None, **added: Any) -> Response:  # noqa: ANN401 - JSON
+def fail(code: str, message: str = "", *, field: str | None = None, **extra: Any) -> Response:  # noqa: ANN401 - JSON
     """Return a failed reply with the status of the code, and its text where there is no message."""
     spec = ERRORS[code]
-    return _fail(Failure(spec.status, message or spec.text, code, field), **added)
+    return _fail(Failure(spec.status, message or spec.text, code, field), **extra)
 
 
 def failure_of(error: MatchError) -> Failure:
@@ -94,8 +94,8 @@ def fail_with_http(error: HTTPException) -> Response:
     return response
 
 
-def _fail(failure: Failure, **added: Any) -> Response:  # noqa: ANN401 - JSON
+def _fail(failure: Failure, **extra: Any) -> Response:  # noqa: ANN401 - JSON
     if failure.field is not None:
-        added = {"field": failure.field, **added}
+        extra = {"field": failure.field, **extra}
     retry_after = RETRY_AFTER_S if failure.retry_after is None else failure.retry_after
-    return reply(failure.http_status, "fail", [failure.message], retry_after=retry_after, code=failure.code, **added)
+    return reply(failure.http_status, "fail", [failure.message], retry_after=retry_after, code=failure.code, **extra)

@@ -1,6 +1,6 @@
 """Every error that a client can receive, declared once: its code, HTTP statuses and text.
 
-Errors are raised with a code and know no HTTP: `common` has no other word for it. Replies, the OpenAPI document and the
+Code raises errors with a `code`; only this module maps codes to HTTP statuses. Replies, the OpenAPI document and the
 table in docs/api.md take status and text from here.
 """
 
@@ -119,11 +119,11 @@ INTERNAL_STATUS = 500
 
 
 def _by_status(specs: Iterable[ErrorSpec]) -> dict[int, list[ErrorSpec]]:
-    found: defaultdict[int, list[ErrorSpec]] = defaultdict(list)
+    by_status: defaultdict[int, list[ErrorSpec]] = defaultdict(list)
     for spec in specs:
         for status in spec.statuses:
-            found[status].append(spec)
-    return dict(sorted(found.items()))
+            by_status[status].append(spec)
+    return dict(sorted(by_status.items()))
 
 
 BY_STATUS: Mapping[int, list[ErrorSpec]] = _by_status(_SPECS)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from api.dependency_checks import DependencyChecks
 from api.metrics_folder import VARIABLE
 from common.errors import MatchError
-from common.queue.callbacks import CallState
+from common.queue.callbacks import CallbackState
 from common.queue.stats import QueueStats
 
 # The time at which each series was created is of no use, and doubles the number of series.
@@ -116,7 +116,7 @@ class _State(Collector):
 
 
 def _callbacks(stats: QueueStats) -> Iterator[Metric]:
-    waiting = stats.callbacks[CallState.PENDING]
+    waiting = stats.callbacks[CallbackState.PENDING]
     yield GaugeMetricFamily("match_callbacks_waiting", "Task results that are not delivered yet.", value=waiting)
     yield GaugeMetricFamily(
         "match_callbacks_oldest_age_seconds",
@@ -127,6 +127,6 @@ def _callbacks(stats: QueueStats) -> Iterator[Metric]:
     counts = CounterMetricFamily(
         "match_callbacks", "Callbacks that were delivered, failed or were dropped.", labels=["outcome"]
     )
-    for state in (CallState.DELIVERED, CallState.FAILED, CallState.DROPPED):
+    for state in (CallbackState.DELIVERED, CallbackState.FAILED, CallbackState.DROPPED):
         counts.add_metric([state], stats.callbacks[state])
     yield counts

@@ -1,4 +1,4 @@
-"""The folder of prometheus-client's multiprocess mode: API processes count in own files, a scrape adds them up.
+"""The folder of prometheus-client's multiprocess mode: each process counts in its own files, a scrape adds them up.
 
 `python -m api` calls these functions from gunicorn's hooks, as https://prometheus.github.io/client_python/multiprocess/
 describes. prometheus-client reads the variable when it is imported, so this module imports it late.

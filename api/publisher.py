@@ -1,95 +1,93 @@
-"""Sends accepted tasks to the queue; the only file of the API that knows Celery."""
+"""Publishes accepted tasks to the queue; the only file of the API that imports Celery."""
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from kombu.messaging import Producer
 
 from common.queue.broker import queue_settings
-from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER
+from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER
 from common.queue.tasks import QueuedTask, Task
 
 log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Sends by name: the API needs no worker's code."""
+    """Sends messages by the name of their Celery task: the API imports no code of workers."""
 
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("match", set_as_current=False)
         self._app.conf.update(queue_settings(broker_url))
-        # A sender waits for no broker: what cannot be sent at once is sent by the sweeper.
+        # A request does not wait for an unavailable broker: the sweeper enqueues its tasks later.
         options = self._app.conf.broker_transport_options
         self._app.conf.broker_transport_options = options | {"max_retries": 1, "interval_start": 0.1}
 
     def send(self, tasks: Sequence[Task], *, queue: str) -> None:
-        """Send messages for these tasks, one each, or many in one to the queue of batches; never raises.
+        """Send new tasks to a queue; never raises.
 
-        A task that cannot be sent now is no error: it stands in the ledger, and the sweeper sends it later.
+        A task that cannot be sent now is in the ledger, and the sweeper enqueues it later.
         """
-        self.send_again([QueuedTask(task_id=task.id, queue=queue, enqueued_at=task.accepted) for task in tasks])
+        self._publish(_messages([(task.id, task.accepted) for task in tasks], queue))
 
     def send_again(self, tasks: Sequence[QueuedTask]) -> None:
-        """Send these tasks, each to its own queue; never raises, as `send`."""
-        left = deque(together(tasks))
+        """Send reopened tasks, each to its own queue; never raises, like `send`."""
+        self._publish(
+            message
+            for queue, group in groupby(tasks, key=lambda task: task.queue)
+            for message in _messages([(task.task_id, task.enqueued_at) for task in group], queue)
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+
+    def _publish(self, messages: Iterable[dict[str, Any]]) -> None:
+        left = deque(messages)
         try:
             try:
                 self._send_all(left)
             except OperationalError:
-                # A connection that had died unnoticed; should this send something twice, the repeat changes nothing.
+                # The pool may have had a dead connection. A message that is sent twice changes nothing.
                 self._send_all(left)
         except OperationalError as error:
             log.warning("%d messages are not sent yet: %s", len(left), error)
         except Exception:
-            # The tasks are accepted already: whatever is wrong here, their sender must not hear that they are not.
+            # The tasks are accepted already, so the request must not fail.
             log.exception("%d messages are not sent yet", len(left))
 
-    def _send_all(self, left: deque[list[QueuedTask]]) -> None:
+    def _send_all(self, left: deque[dict[str, Any]]) -> None:
         with self._app.producer_pool.acquire(block=True) as producer:
             while left:
-                self._send(producer, left[0])
+                self._app.send_task(**left[0], producer=producer)
                 left.popleft()
 
-    def _send(self, producer: Producer, tasks: Sequence[QueuedTask]) -> None:
-        first = tasks[0]
-        sent = min(task.enqueued_at for task in tasks)
-        many = len(tasks) > 1
-        self._app.send_task(
-            ADD_MANY_TASK if many else ADD_TASK,
-            args=([task.task_id for task in tasks], sent) if many else (first.task_id,),
-            queue=first.queue,
-            headers={SENT_HEADER: sent},
-            producer=producer,
-            retry=False,
-            # Said here, because Celery takes long to find out: what flower shows, and that Redis needs no queues made.
-            argsrepr=f"('{first.task_id}', and {len(tasks) - 1} more)" if many else f"('{first.task_id}',)",
-            kwargsrepr="{}",
-            declare=(),
-        )
 
-    def close(self) -> None:
-        """Give back the connections."""
-        self._app.close()
+def _messages(tasks: Sequence[tuple[str, int]], queue: str) -> list[dict[str, Any]]:
+    """Return the arguments of `send_task` for tasks given by id and time of enqueueing.
 
-
-def together(tasks: Sequence[QueuedTask]) -> list[list[QueuedTask]]:
-    """Return what travels in a message each: neighbours in the queue of batches, up to CHUNK of them.
-
-    Nobody waits for a single picture of a batch; a message of its own would cost as much as its signature.
+    Tasks of a batch share messages: a message costs about as much CPU as a signature, and no client waits for one task.
     """
-    return [
-        chunk
-        for queue, neighbours in groupby(tasks, key=lambda task: task.queue)
-        for chunk in _in_parts(neighbours, CHUNK if queue == BATCH_QUEUE else 1)
-    ]
+    size = CHUNK if queue == BATCH_QUEUE else 1
+    return [_message(tasks[start : start + size], queue) for start in range(0, len(tasks), size)]
 
 
-def _in_parts(tasks: Iterable[QueuedTask], most: int) -> Iterator[list[QueuedTask]]:
-    """Yield the tasks in order, up to `most` at once."""
-    left = iter(tasks)
-    while chunk := list(islice(left, most)):
-        yield chunk
+def _message(tasks: Sequence[tuple[str, int]], queue: str) -> dict[str, Any]:
+    ids = [task_id for task_id, _ in tasks]
+    enqueued_at = min(at for _, at in tasks)
+    many = len(ids) > 1
+    return {
+        "name": ADD_MANY_TASK if many else ADD_TASK,
+        "args": (ids, enqueued_at) if many else (ids[0],),
+        "queue": queue,
+        "headers": {ENQUEUED_AT_HEADER: enqueued_at},
+        "retry": False,
+        # Explicit, because Celery takes long to compute these texts, which flower shows.
+        "argsrepr": f"('{ids[0]}', and {len(ids) - 1} more)" if many else f"('{ids[0]}',)",
+        "kwargsrepr": "{}",
+        # Redis needs no declaration of queues.
+        "declare": (),
+    }

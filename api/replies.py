@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from common.images.orientations import ORIENTATIONS
-from common.queue.callbacks import DELIVERY_SIZE, CallState
+from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import State
 
 # The default of an optional field.
@@ -30,10 +30,10 @@ class Callback(BaseModel):
     """The state of the callback that reports the end of a task."""
 
     state: Annotated[
-        CallState,
+        CallbackState,
         Field(
-            description="`pending`: the task has not ended, or its end is not delivered yet; `delivered`: the receiver "
-            "answered 2xx; `failed`: not delivered in time, or the receiver answered 410; `dropped`: never sent, since "
+            description="`pending`: the task has not ended, or its end is not delivered yet. `delivered`: the receiver "
+            "answered 2xx. `failed`: not delivered in time, or the receiver answered 410. `dropped`: never sent, since "
             "too many callbacks were pending."
         ),
     ]
@@ -49,9 +49,9 @@ class Task(BaseModel):
     state: Annotated[
         State,
         Field(
-            description="`pending`: enqueued; `running`: a worker has started it; `succeeded`: stored, and found by "
-            "searches at once, on Elasticsearch within the refresh interval (a second); `superseded`: a newer request "
-            "for its filepath was stored first; `failed`: `error` has the reason; `cancelled`: cancelled by a client."
+            description="`pending`: enqueued. `running`: a worker has started it. `succeeded`: stored, and found by "
+            "searches at once, on Elasticsearch within the refresh interval (a second). `superseded`: a newer request "
+            "for its filepath was stored first. `failed`: `error` has the reason. `cancelled`: cancelled by a client."
         ),
     ]
     filepath: Filepath

@@ -23,7 +23,7 @@ QUIET = frozenset({"livez", "readyz", "ping", "metrics", "authorize"})
 
 @dataclass(slots=True)
 class _ActiveRequest:
-    """A request that is being answered; `contexts` are left at its end."""
+    """A request that is being answered; `contexts` are exited at its end."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Telemetry:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def follow(self, app: Flask) -> None:
+    def init_app(self, app: Flask) -> None:
         """Observe the app's requests; handlers registered earlier must give each its `g.request_id`."""
         app.before_request(self._begin)
         app.after_request(self._observe_response)

@@ -1,4 +1,4 @@
-"""The composition root of the HTTP door: settings → dependencies → create_app."""
+"""The composition root of the API: from settings to open dependencies to the Flask app."""
 
 from flask import Flask
 
@@ -8,7 +8,7 @@ from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.publisher import Publisher
-from api.rates import ANSWER_WITHIN_S, Rates
+from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
@@ -20,16 +20,16 @@ from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import connect
-from common.store.preparing import prepare_soon
+from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
 from common.wiring import build_dependencies
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
-    """Put the app together; the store is prepared in the background, so that the API answers while it is away."""
+    """Return the app; the store is prepared in the background, so that the API answers while it is unavailable."""
     tracing.configure(settings, service="match-api")
     dependencies = build_dependencies(settings)
-    prepare_soon(dependencies.store)
+    prepare_in_background(dependencies.store)
     publisher = Publisher(settings.redis_url)
     checks = DependencyChecks(dependencies.store, dependencies.ledger, dependencies.redis)
     services = Services(
@@ -51,20 +51,20 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             fetcher=dependencies.fetcher, slot=dependencies.slot, limits=dependencies.limits, store=dependencies.store
         ),
         task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
-        # Of the threads a quarter runs searches and a quarter waits to search, a quarter waits for tasks, and an eighth
-        # adds many images at once. The last eighth is always free for short requests.
+        # A quarter of the threads runs searches, a quarter waits to search, a quarter waits for tasks, and an eighth
+        # runs adds of many images. The last eighth is always free for short requests.
         search_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=1.0),
         wait_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=0),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8), wait_s=0),
         dependency_checks=checks,
         metrics=Metrics(checks),
     )
-    return create_app(services, keyring=keyring, rates=rates_of(settings))
+    return create_app(services, keyring=keyring, rate_limiter=build_rate_limiter(settings))
 
 
-def rates_of(settings: Settings) -> Rates | None:
-    """Return the limits that the settings ask for."""
+def build_rate_limiter(settings: Settings) -> RateLimiter | None:
+    """Return the rate limiter, or None if the settings have no limit."""
     if settings.rate_limit is None:
         return None
-    # A client of their own: no request waits for a Redis that is slow longer than it takes to do without.
-    return Rates(settings.rate_limit, connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S))
+    # A separate Redis client with a short time-out: a slow Redis delays requests little.
+    return RateLimiter(settings.rate_limit, connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S))

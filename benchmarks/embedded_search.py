@@ -1,22 +1,23 @@
-"""Measures the embedded store: CPU of a search, recall, 16 orientations against one, memory a row, and writes.
+"""The embedded store: CPU of a search, recall, 16 orientations against one, memory of a row, and writes.
 
-    python benchmarks/embedded_search.py [ROWS]
+    PYTHONPATH=. python benchmarks/embedded_search.py [ROWS]
 
-The peer is the plainest fast way to do it: the same rows as float32 in memory, one matrix-vector product. CPU time is
-taken of both in turns of some calls each, as a busy server makes them, in one process. numpy is held to one thread:
-with several its product costs more CPU, and its threads go on spinning into whatever is measured next.
+The baseline is the simplest fast search: the same rows as float32 in memory, and one matrix-vector product. One process
+measures the CPU time of both alternately, some calls at a time. numpy uses one thread: with several its product costs
+more CPU, and the idle threads spin during the next measurement.
 
-Signatures are synthetic: each of the 272 values is drawn from those that real photographs have at that place (or, where
-`../shared/data/photos` is absent, from what they have on average), so they keep each value's statistics but not what
-connects neighbours; true duplicates are made by changing a share of the values. The photographs are among the rows.
+The signatures are synthetic. Each of the 272 values is drawn from the values that real photographs have at the same
+index. Without `../shared/data/photos` it is drawn from their average distribution. So the distribution of each value is
+realistic, and the correlation of neighbours is not. Duplicates are copies with a share of the values changed. The
+photographs are among the rows.
 """
 
+import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy reads it when it is imported
@@ -45,13 +46,13 @@ def main(count: int) -> None:
     rng = np.random.default_rng(1)
     photos = np.array([sign(decode(path.read_bytes()).pixels) for path in sorted(PHOTOS.glob("*.jpg"))], np.int8)
     rows = synthetic(rng, photos, count)
-    print(f"{count:,} signatures, {len(photos)} of them of photographs")
+    print(f"{count:,} signatures, {len(photos)} of which are photographs")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "match.db"
         store = SqliteStore(path)
         store.prepare()
         fill(store, rows)
-        print(f"file: {path.stat().st_size / count:.0f} bytes a row, with 14 bytes of filepath and no metadata")
+        print(f"file: {path.stat().st_size / count:.0f} bytes per row, with a filepath of 14 bytes and no metadata")
         measure(store, rows)
         check_recall(store, rows, rng)
         store.close()
@@ -70,64 +71,71 @@ def fill(store: SqliteStore, rows: Rows) -> None:
         Record(filepath=f"photos/{seq:07}", seq=seq, signatures=(row,), added=0, width=500, height=375)
         for seq, row in enumerate(rows, 1)
     ]
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for start in range(0, len(records), BATCH):
         store.put(records[start : start + BATCH])
-    print(f"put: {len(records) / (time.perf_counter() - begun):,.0f} rows/s, {BATCH} a transaction, each synced")
-    begun = time.perf_counter()
+    print(f"put: {len(records) / (time.perf_counter() - started):,.0f} rows/s, {BATCH} per transaction, each synced")
+    started = time.perf_counter()
     store.candidates(rows[:1], limit=1)
-    print(f"first search, which reads all rows: {time.perf_counter() - begun:.2f} s")
-    print(f"memory: {store._mirror.current().nbytes / len(rows):.0f} bytes a row")  # noqa: SLF001 - nobody else asks
+    print(f"first search, which reads all rows: {time.perf_counter() - started:.2f} s")
+    print(f"memory: {store._mirror.current().nbytes / len(rows):.0f} bytes per row")  # noqa: SLF001 - only this benchmark needs it
 
 
 def measure(store: SqliteStore, rows: Rows) -> None:
     floats = rows.astype(np.float32)
     query = floats[0]
     orientations = np.concatenate([rows[:8], -rows[:8]])
-    product, one, sixteen = in_turns(
+    product, one, sixteen = median_cpu_s(
         lambda: floats @ query,
         lambda: store.candidates(rows[:1], limit=NEAREST),
         lambda: store.candidates(orientations, limit=NEAREST),
     )
-    print(f"CPU a call, median of {ROUNDS} turns of {CALLS} calls, {NEAREST} nearest:")
+    print(f"CPU of a call, median of {ROUNDS} rounds of {CALLS} calls, {NEAREST} nearest:")
     print(f"  float32 matrix-vector product  {product * 1e3:6.2f} ms")
-    print(f"  search                         {one * 1e3:6.2f} ms   {one / product:.2f}x the product   (ask: 0.5x)")
-    print(f"  search, 16 orientations        {sixteen * 1e3:6.2f} ms   {sixteen / one:.2f}x one search   (ask: 9x)")
+    print(f"  search                         {one * 1e3:6.2f} ms   {one / product:.2f}x the product   (target: 0.5x)")
+    print(f"  search, 16 orientations        {sixteen * 1e3:6.2f} ms   {sixteen / one:.2f}x one search   (target: 9x)")
 
 
-def in_turns(*calls: Callable[[], object]) -> list[float]:
-    """Return each call's median CPU seconds; taking turns lets other work on the machine touch all alike."""
+def median_cpu_s(*calls: Callable[[], object]) -> list[float]:
+    """Return the median CPU seconds of each call.
+
+    The calls alternate, so that other work on the machine affects all of them.
+    """
     spent: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS):
         for call, times in zip(calls, spent, strict=True):
-            begun = time.process_time()
+            started = time.process_time()
             for _ in range(CALLS):
                 call()
-            times.append((time.process_time() - begun) / CALLS)
+            times.append((time.process_time() - started) / CALLS)
     return [statistics.median(times) for times in spent]
 
 
 def check_recall(store: SqliteStore, rows: Rows, rng: np.random.Generator) -> None:
-    """Compare with brute force: half of the queries are altered copies, half are like nothing stored."""
+    """Compare with brute force: half of the queries are altered copies, half are unrelated signatures."""
     copies = rows[rng.choice(len(rows), QUERIES // 2, replace=False)].copy()
     noise = rng.random(copies.shape) < rng.uniform(0, 0.4, (len(copies), 1))
     copies[noise] = rng.choice(np.arange(-2, 3, dtype=np.int8), int(noise.sum()))
-    strangers = rng.choice(np.arange(-2, 3, dtype=np.int8), copies.shape, p=SHARES)
-    queries = np.concatenate([copies, strangers])
-    found = [recall(rows, query, store) for query in queries]
-    print(f"recall of the {NEAREST} nearest, {len(queries)} queries against brute force: {statistics.mean(found):.4f}")
+    unrelated = rng.choice(np.arange(-2, 3, dtype=np.int8), copies.shape, p=SHARES)
+    queries = np.concatenate([copies, unrelated])
+    recalls = [recall(rows, query, store) for query in queries]
+    print(
+        f"recall of the {NEAREST} nearest, {len(queries)} queries against brute force: {statistics.mean(recalls):.4f}"
+    )
 
 
 def recall(rows: Rows, query: NDArray[np.int8], store: SqliteStore) -> float:
-    true = np.sort(distances(query, rows))[:NEAREST]
+    nearest = np.sort(distances(query, rows))[:NEAREST]
     (candidates,) = store.candidates(query[np.newaxis], limit=NEAREST)
-    got = distances(query, np.array([candidate.signatures[0] for candidate in candidates]))
-    return float((got <= true[-1]).sum() / len(true))
+    returned = distances(query, np.array([candidate.signatures[0] for candidate in candidates]))
+    return float((returned <= nearest[-1]).sum() / len(nearest))
 
 
-def arguments(words: Sequence[str]) -> int:
-    return int(words[0]) if words else 100_000
+def arguments() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=int, nargs="?", default=100_000, metavar="ROWS")
+    return int(parser.parse_args().rows)
 
 
 if __name__ == "__main__":
-    main(arguments(sys.argv[1:]))
+    main(arguments())

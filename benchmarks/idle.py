@@ -1,8 +1,9 @@
-"""What `make dev` costs while nobody uses it: resident memory and CPU of each of its programs.
+"""The cost of an idle `make dev`: resident memory and CPU of each of its programs.
 
-python benchmarks/idle.py
+PYTHONPATH=. python benchmarks/idle.py
 """
 
+import argparse
 import os
 import signal
 import subprocess
@@ -16,8 +17,8 @@ from dev.ports import free_port
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024
-# Workers heartbeat, the sweeper looks about and flower polls: all of it happens several times meanwhile.
-WATCH_S = 30
+# Several periods of the heartbeats, the sweeper and the polls of flower.
+MEASURE_S = 30
 PROGRAMS = {
     "-m api": "API",
     "-m workers": "workers",
@@ -28,13 +29,14 @@ PROGRAMS = {
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as home:
         environment = os.environ | {"PORT": str(free_port()), "FLOWER_PORT": str(free_port()), "MATCH_HOME": home}
         stack = subprocess.Popen(
             [sys.executable, "-m", "dev.stack"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
         )
         try:
-            assert any(line.strip() == "ready" for line in stack.stdout), "the stack did not get ready"
+            assert any(line.strip() == "ready" for line in stack.stdout), "the stack is not ready"
             sleep(5)
             report(stack.pid)
         finally:
@@ -43,8 +45,8 @@ def main() -> None:
 
 
 def report(pid: int) -> None:
-    before, started = {child: cpu_s(child) for child in family(pid)}, monotonic()
-    sleep(WATCH_S)
+    before, started = {child: cpu_s(child) for child in descendants(pid)}, monotonic()
+    sleep(MEASURE_S)
     seconds = monotonic() - started
     sums: dict[str, list[float]] = {}
     for child, used_s in before.items():
@@ -55,14 +57,14 @@ def report(pid: int) -> None:
     print(f"{'':12} {'processes':>9} {'resident MiB':>13} {'CPU % of a core':>16}")
     for program, (count, mib, percent) in sums.items():
         print(f"{program:12} {count:9.0f} {mib:13.0f} {percent:16.1f}")
-    doors = sums["API"][1] + sums["workers"][1]
-    print(f"\nAPI and workers together: {doors:.0f} MiB resident (pages that processes share count in each)")
+    both = sums["API"][1] + sums["workers"][1]
+    print(f"\nAPI and workers together: {both:.0f} MiB resident (a page that processes share counts in each)")
 
 
-def family(pid: int) -> list[int]:
-    """Return the process's descendants."""
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of all descendants."""
     children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [one for child in children for one in (child, *family(child))]
+    return [one for child in children for one in (child, *descendants(child))]
 
 
 def name(pid: int) -> str:

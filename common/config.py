@@ -13,6 +13,7 @@ from common.net.webhook_signing import read_secrets, read_secrets_file
 
 MIB = 1024 * 1024
 DAY_S = 86_400
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - for containers, and for Prometheus on other machines
 # Settings of earlier versions, by what replaces each.
 REMOVED = {
     "MATCH_REQUEST_TIMEOUT_S": "the proxy in front times slow clients out: `client_header_timeout`, "
@@ -300,7 +301,7 @@ class Settings:
     )
     worker_metrics_host: str = _setting(
         "MATCH_WORKER_METRICS_HOST",
-        "0.0.0.0",  # noqa: S104 - Prometheus scrapes from other machines
+        ALL_ADDRESSES,
         parsers.host,
         "address that a worker's `/metrics` listens on",
     )
@@ -354,8 +355,7 @@ class Settings:
     @property
     def listens_on(self) -> str:
         """The address that the API listens on: without API keys only this machine, unless the setting names another."""
-        everywhere = "0.0.0.0"  # noqa: S104 - a container's
-        return self.api_host or (everywhere if self.api_keys_file else "127.0.0.1")
+        return self.api_host or (ALL_ADDRESSES if self.api_keys_file else "127.0.0.1")
 
     @property
     def longest_task_s(self) -> float:

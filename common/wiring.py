@@ -22,8 +22,8 @@ from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
 
-# Beyond the longest download: how long the thread of a busy worker may need to release its slot.
-SLOT_LEASED_LONGER_S = 5.0
+# Duration of a slot's lease beyond the longest download: a busy worker's thread may release its slot late.
+SLOT_LEASE_MARGIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Dependencies:
     limits: Limits
 
     def close(self) -> None:
-        """Close every connection, also where closing one of them raises an error."""
+        """Close every connection, even if closing one of them raises an error."""
         with ExitStack() as closing:
             for part in (self.redis, self.uploads, self.store, self.fetcher):
                 closing.callback(part.close)
@@ -81,8 +81,8 @@ def build_dependencies(settings: Settings) -> Dependencies:
 
 
 def host_limit(settings: Settings) -> HostLimit:
-    """Return how many downloads from one host may run at once."""
-    return HostLimit(slots=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + SLOT_LEASED_LONGER_S)
+    """Return the per-host concurrency limit."""
+    return HostLimit(slots=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + SLOT_LEASE_MARGIN_S)
 
 
 def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
@@ -91,6 +91,6 @@ def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:
         return RedisUploads(redis, admission=admission, max_bytes=settings.max_uploads_bytes)
     if url.startswith("file://"):
         return FolderUploads(Path(url.removeprefix("file://")), max_bytes=settings.max_uploads_bytes)
-    own = connect(url)
-    own_admission = Admission(own, max_percent=settings.max_redis_percent)
-    return RedisUploads(own, admission=own_admission, max_bytes=settings.max_uploads_bytes)
+    separate = connect(url)
+    admission = Admission(separate, max_percent=settings.max_redis_percent)
+    return RedisUploads(separate, admission=admission, max_bytes=settings.max_uploads_bytes)

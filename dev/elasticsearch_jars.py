@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from dev.locks import alone
+from dev.locks import locked
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "dev" / "elasticsearch"
@@ -25,7 +25,7 @@ def jars() -> Path:
     version: str = re.findall(r"<elasticsearch.version>(.+)</elasticsearch.version>", pom)[0]
     cache = Path(os.environ.get("MATCH_CACHE", ROOT / ".cache")).resolve() / "elasticsearch"
     cache.mkdir(parents=True, exist_ok=True)
-    with alone(cache / ".lock"):
+    with locked(cache / ".lock"):
         if not (cache / version).exists():
             with tempfile.TemporaryDirectory(dir=cache) as work:
                 _fetch_jars(Path(work))

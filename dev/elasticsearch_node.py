@@ -23,7 +23,7 @@ from dev.ports import free_port
 # A cold start takes 6 s on two idle cores; a busy machine may take ten times as long.
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
-ALONE = {"discovery.type": "single-node", "transport.port": "0"}
+SINGLE_NODE = {"discovery.type": "single-node", "transport.port": "0"}
 
 
 def why_not() -> str:
@@ -42,7 +42,7 @@ class Node:
     one.
     """
 
-    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = ALONE) -> None:
+    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = SINGLE_NODE) -> None:
         self._heap_mib = heap_mib
         self._membership = membership
         self._home = Path()

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.locks import alone
+from dev.locks import locked
 
 # Where Go's own installer puts it; it is often not on PATH.
 GO_HOME = "/usr/local/go/bin"
@@ -53,7 +53,7 @@ class GoProgram:
         if self.needs_c and not (shutil.which("gcc") or shutil.which("clang")):
             raise BuildFailed(f"no {self.name} on PATH, and no C compiler to build it with")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(self.path.parent / f".{self.name}.lock"):
+        with locked(self.path.parent / f".{self.name}.lock"):
             if not self.path.is_file():
                 # Gigabytes of modules and objects. They are removed after a success; an interrupted build resumes.
                 work = self.path.parent / f"{self.path.name}-build"

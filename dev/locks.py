@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def locked(lock: Path) -> Iterator[None]:
     """Hold the lock until the end of the `with`; waits for a process that holds it."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -10,7 +10,7 @@ from time import monotonic
 
 from common.startup import WRONG_SETTING
 
-# Between exit and restart, so that a program that cannot run is no busy loop.
+# Between exit and restart, so that a program that always fails does not keep the CPU busy.
 RESTART_PAUSE_S = 1.0
 # Longer than the workers' own grace period, in which they finish their tasks.
 STOP_WITHIN_S = 60.0
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class CannotStart(Exception):
-    """The stack cannot start; the message says in one line what to do."""
+    """The stack cannot start; the message has the reason and the remedy in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Running:
         """The process id of the current process, or of the last one."""
         return self._process.pid
 
-    def look(self) -> None:
-        """Restart the program when it has exited and the pause is over.
+    def restart_if_exited(self) -> None:
+        """Restart the program if it has exited and the pause is over.
 
         Raises CannotStart when its first start failed over an invalid setting: a restart would fail as well.
         """

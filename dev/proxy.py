@@ -21,16 +21,19 @@ WITHIN_S = 20.0
 
 
 class NoProxy(Exception):
-    """nginx cannot be started; the text says why."""
+    """nginx cannot be started or reloaded; the text has the reason."""
 
 
 def why_not() -> str:
-    """Return in one line what is missing to start nginx, or nothing."""
+    """Return in one line what is missing to start nginx, an empty string if nothing is."""
     return "" if shutil.which("nginx", path=FOLDERS) else "the proxy needs nginx: none on PATH or in /usr/sbin"
 
 
 class Proxy:
-    """nginx with its files in `folder`, in front of the APIs at these ports; `with_keys` where they have API keys."""
+    """nginx with its files in `folder`, in front of the APIs at the ports `upstreams`.
+
+    `with_keys` is for APIs with API keys.
+    """
 
     def __init__(self, folder: Path, upstreams: Iterable[int], *, with_keys: bool = False) -> None:
         self.port = free_port()
@@ -51,7 +54,7 @@ class Proxy:
         (self._folder / "listen.conf").write_text(f"listen {LOOPBACK}:{self.port} backlog=2048;\n")
         (self._folder / "health.conf").write_text(f"listen {LOOPBACK}:{free_port()};\n")
         self._write_upstreams()
-        # The root of a development machine has no other user who may write to the folder.
+        # As root nginx would switch to another user, who may not write to the folder.
         user = ["-g", "user root;"] if os.geteuid() == 0 else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -70,7 +73,7 @@ class Proxy:
             self._process.wait(WITHIN_S)
 
     def route_to(self, upstreams: Iterable[int], *, within_s: float = 60.0) -> None:
-        """Send requests to these APIs only; return when no process of nginx knows the earlier ones any more."""
+        """Send requests only to these APIs; wait until no nginx process uses the earlier ones."""
         if self._process is None:
             raise NoProxy("nginx was not started")
         self._upstreams = tuple(upstreams)
@@ -80,7 +83,7 @@ class Proxy:
         deadline = monotonic() + within_s
         while old & _children(self._process.pid):
             if monotonic() > deadline:
-                raise NoProxy(f"nginx still has requests for the earlier APIs; its log is {self.log}")
+                raise NoProxy(f"nginx still has open requests to the earlier APIs; its log is {self.log}")
             sleep(0.05)
 
     def _write_upstreams(self) -> None:

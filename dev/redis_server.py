@@ -23,7 +23,7 @@ DOWN_WITHIN_S = 10.0
 
 
 class NoRedis(Exception):
-    """No Redis can be started; the message says in one line what to do."""
+    """No Redis can be started; the message has the reason in one line."""
 
 
 def find_program() -> str:

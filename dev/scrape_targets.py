@@ -1,4 +1,4 @@
-"""Scrape targets: the addresses of this stack's metrics, in files for observability/prometheus/prometheus.yml."""
+"""Scrape targets: files with the metrics addresses of this stack, for observability/prometheus/prometheus.yml."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ WORKER_METRICS_PORT = 9464
 
 
 def worker_ports(first: int, workers: int, *, taken: Sequence[int]) -> list[int]:
-    """Return a free port for each worker, from `first` upwards; 0 is none, for a `first` of 0 or if there are too few.
+    """Return a free port for each worker, from `first` upwards.
+
+    A port of 0 disables the metrics of a worker: all are 0 if `first` is 0, the last ones if too few ports are free.
 
     `taken` are ports that other programs of the stack will use.
     """

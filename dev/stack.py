@@ -55,7 +55,7 @@ def programs(settings: Settings, *, metrics_ports: Sequence[int]) -> list[Progra
 
 
 def shared(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that all programs get in addition to ours."""
+    """Return the environment variables of all programs, in addition to those of this process."""
     return {
         "REDIS_URL": settings.redis_url,
         "MATCH_STORE_URL": settings.store_url or "",
@@ -86,7 +86,7 @@ def local_settings(environ: Mapping[str, str]) -> Settings:
     """Return the settings with the defaults of `make dev`, except its Redis."""
     settings = Settings.from_env(environ)
     if settings.api_host is None:
-        # Also with API keys: a stack for trying out is not open to others unless the user says so.
+        # Also with API keys: a development stack is open to other machines only on request.
         settings = replace(settings, api_host=LOOPBACK)
     if not environ.get("MATCH_STORE_URL") and not environ.get("ELASTICSEARCH_URL"):
         settings = replace(settings, store_url=f"sqlite:///{settings.home.resolve() / 'match.db'}")
@@ -100,7 +100,7 @@ def local_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
-    """Return a port from the environment that is no setting of the service."""
+    """Return a port of this stack, which the settings of the service do not contain, from the environment."""
     text = environ.get(name) or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= TOP_PORT:
         raise CannotStart(f"{name} must be a whole number from 1 to {TOP_PORT}")
@@ -158,7 +158,7 @@ def watch(running: Sequence[Running], redis: RedisServer | None, stop: Event) ->
     """Restart programs that exit, until `stop` is set."""
     while not stop.wait(CHECK_INTERVAL_S):
         for program in running:
-            program.look()
+            program.restart_if_exited()
         if redis is not None and not redis.running():
             say("Redis exited and is restarted")
             redis.start()
@@ -207,7 +207,7 @@ def wait_until_ready(settings: Settings, running: Sequence[Running], stop: Event
     with closing(connect(settings.redis_url)) as redis:
         while not stop.wait(CHECK_INTERVAL_S) and monotonic() < deadline:
             for program in running:
-                program.look()
+                program.restart_if_exited()
             serves = serves or answers(f"http://{local_address(settings)}/readyz", within_s=2)
             if serves and live_workers(redis) >= workers:
                 break

@@ -20,17 +20,17 @@ from PIL import Image, ImageOps
 
 EXAMPLES = Path(__file__).resolve().parent
 ORIGINAL = "coffee.jpg"
-# How long a stack that starts may take.
+# Limits for a stack that is starting.
 ANSWER_WITHIN_S = 5
 READY_WITHIN_S = 30
 CHECK_INTERVAL_S = 0.5
 STORE_WITHIN_S = 30
-# Longer than the server's own limits, whose error messages say more.
+# Longer than the server's own limits, whose error messages are more exact.
 TIMEOUT_S = STORE_WITHIN_S + 30
 
 
 class DemoError(Exception):
-    """The demo cannot continue; the message says in one line why, and what to do."""
+    """The demo cannot continue; the message has the reason and the remedy in one line."""
 
 
 class Match:
@@ -166,13 +166,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--url", default=default_url(os.environ), help="address of the API (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        found = run(Match(options.url, key=os.environ.get("KEY")), Path(os.environ.get("MATCH_HOME") or ".match"))
+        is_found = run(Match(options.url, key=os.environ.get("KEY")), Path(os.environ.get("MATCH_HOME") or ".match"))
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    if not found:
+    if not is_found:
         print(f"demo: the search did not find examples/{ORIGINAL}", file=sys.stderr)
-    return 0 if found else 1
+    return 0 if is_found else 1
 
 
 if __name__ == "__main__":

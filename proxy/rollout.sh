@@ -3,9 +3,9 @@
 #
 #   docker compose build && make rollout
 #
-# A container first leaves nginx's upstream and answers its open requests. Then compose stops it with SIGTERM and starts the
-# new one, which joins the upstream when it is healthy. If one does not get healthy it stays marked `down`, the other one
-# serves, and the script ends with an error; the next run begins with the one that is down.
+# nginx first removes a container from its upstream, and the container finishes its open requests. Then compose stops it with
+# SIGTERM and starts the new one. A healthy new container returns to the upstream. An unhealthy one stays marked `down`: the
+# other one serves all requests, and the script fails. The next run begins with the container that is down.
 set -eu
 cd "$(dirname "$0")/.."
 docker=${DOCKER:-docker}
@@ -15,18 +15,18 @@ in_proxy() {
     "$docker" compose exec -T proxy "$@"
 }
 
-# Written in place, the file keeps its mode; nginx reads it at a reload only.
+# Overwrites the file in place, so that it keeps its mode. nginx reads it only at a reload.
 edit() {
     changed=$(sed "$1" "$upstream")
     printf '%s\n' "$changed" > "$upstream"
 }
 
 reload() {
-    # nginx would ignore a reload of a broken configuration, without an error.
+    # nginx ignores a reload with an invalid configuration, without an error.
     in_proxy nginx -q -e stderr -p /tmp -c /etc/match/nginx.conf -t
     in_proxy nginx -e stderr -p /tmp -c /etc/match/nginx.conf -s reload
     sleep 1
-    # Processes of the old configuration still send requests to its servers, within worker_shutdown_timeout.
+    # Wait for the processes with the old configuration: they still send requests to its servers.
     while in_proxy pgrep -f 'worker process is shutting down' > /dev/null; do
         sleep 1
     done

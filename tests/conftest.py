@@ -19,7 +19,7 @@ from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.publisher import Publisher
-from api.rates import Rates
+from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
@@ -150,7 +150,7 @@ def make_client(
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
             keyring: Keyring | None = None,
-            rates: Rates | None = None,
+            rate_limiter: RateLimiter | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
@@ -178,6 +178,6 @@ def make_client(
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )
-            return create_app(services, keyring=keyring, rates=rates).test_client()
+            return create_app(services, keyring=keyring, rate_limiter=rate_limiter).test_client()
 
         yield make

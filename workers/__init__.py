@@ -1,1 +1,1 @@
-"""The queue door."""
+"""The worker service: downloads, decodes and stores images."""

@@ -1,4 +1,4 @@
-"""The Celery app and its settings; the composition root of the worker."""
+"""The Celery app and its settings: the composition root of the worker."""
 
 import logging
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 from common.config import Settings
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
-from common.queue.callbacks import LEASED_LONGER_S, Outbox
+from common.queue.callbacks import LEASE_MARGIN_S, Outbox
 from common.queue.decode_attempts import DecodeAttempts
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import ADD_TASK, SENT_HEADER
+from common.queue.jobs import ADD_TASK, ENQUEUED_AT_HEADER
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
-from common.store.preparing import prepare_soon
+from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
 from common.wiring import Dependencies, build_dependencies, host_limit
 from workers import tasks
@@ -35,27 +35,28 @@ from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
-from workers.webhooks import MOST_AT_ONCE, Deliverer
+from workers.webhooks import MAX_DELIVERIES, Deliverer
 from workers.writer import Writer
 
 log = logging.getLogger(__name__)
 
-LONGEST_PATIENCE_S = 120.0
-# Sweeps per visibility time-out.
+# Maximum time during which a message of many tasks begins tasks.
+MAX_BEGIN_WITHIN_S = 120.0
+# Number of sweeps per visibility time-out.
 SWEEPS = 10
 
 WORKER_SETTINGS: dict[str, Any] = {
-    # A message is acknowledged after its image is stored, and restored when its worker dies.
+    # A message is acknowledged after its image is stored, and redelivered if its worker dies.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
-    # Reserve no more messages than there are threads; the others wait where every worker can take them.
+    # Reserve one message per thread; the others stay in the queue, where every worker can take them.
     "worker_prefetch_multiplier": 1,
-    # After a lost connection the prefetch count would shrink to the running tasks, and grow back by one per message.
+    # After a lost connection, Celery would reduce the prefetch count, and raise it again by one per message.
     "worker_enable_prefetch_count_reduction": False,
     # Never give up on an unavailable broker.
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
-    # Nor on one that cannot write for a while: a full disk, a failover.
+    # Retry too if the broker cannot write for a while: a full disk, a failover.
     "broker_channel_error_retry": True,
     # For flower.
     "worker_send_task_events": True,
@@ -89,14 +90,14 @@ class Runtime:
     metrics: WSGIServer | None
 
     def close(self) -> None:
-        """Write what is waiting, then close everything."""
+        """Write the pending records, then close everything."""
         self.heartbeat.close()
         if self.webhooks is not None:
             self.webhooks.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
-        # Last, so that the results of the last tasks can be scraped.
+        # After the last task, so that its result can be scraped.
         if self.metrics is not None:
             self.metrics.shutdown()
             self.metrics.server_close()
@@ -111,57 +112,57 @@ def create_app(settings: Settings) -> Celery:
     runtime: list[Runtime] = []
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
-        **taking_options(settings),
+        **redelivery_options(settings),
         "queue_order_strategy": QueueOrderStrategy(lambda: bool(runtime) and runtime[0].chunks.is_full()),
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
-    @setup_logging.connect(weak=False)  # type: ignore[untyped-decorator]  # Celery has no types
-    def leave_the_log_alone(**_: object) -> None:
-        """Prevent Celery from setting up handlers of its own, as any receiver of this signal does."""
+    def keep_logging(**_: object) -> None:
+        """Prevent Celery from configuring logging: it does not if this signal has a receiver."""
 
-    @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def start(**_: object) -> None:
         runtime.append(open_runtime(app, settings))
 
-    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-    def hurry(**_: object) -> None:
+    def begin_shutdown(**_: object) -> None:
         end_within(settings.stop_within_s)
-        runtime[0].chunks.hurry()
-        runtime[0].writer.hurry()
+        runtime[0].chunks.begin_shutdown()
+        runtime[0].writer.begin_shutdown()
         if runtime[0].webhooks is not None:
-            runtime[0].webhooks.deliverer.hurry()
+            runtime[0].webhooks.deliverer.begin_shutdown()
 
-    @worker_shutdown.connect(weak=False)  # type: ignore[untyped-decorator]
     def stop(**_: object) -> None:
         runtime.pop().close()
 
+    setup_logging.connect(keep_logging, weak=False)
+    worker_init.connect(start, weak=False)
+    worker_shutting_down.connect(begin_shutdown, weak=False)
+    worker_shutdown.connect(stop, weak=False)
     return app
 
 
-def taking_options(settings: Settings) -> dict[str, Any]:
-    """Return the transport's options on redelivery."""
+def redelivery_options(settings: Settings) -> dict[str, Any]:
+    """Return the transport's options for redelivery."""
     return {
-        # After this long the message of a worker that died is restored; every task must end sooner.
+        # Time after which a dead worker's message is redelivered; every task must end earlier.
         "visibility_timeout": settings.visibility_timeout_s,
-        # How often to look for such messages (seconds), once at a time in a process.
+        # Seconds between two checks for these messages; one check at a time in a process.
         "unacked_restore_interval": min(5.0, settings.visibility_timeout_s / 10),
         "unacked_restore_throttle": 1,
-        # For so long a process that is killed while it looks keeps others from looking; kombu's default is 300 s.
+        # Expiry of the lock of a check, if its process is killed; kombu's default is 300 s.
         "unacked_mutex_expire": min(10.0, settings.visibility_timeout_s / 4),
     }
 
 
-def patience_s(settings: Settings) -> float:
-    """Return after how long a message of many tasks begins no more of them, so that it ends before it is restored."""
-    return min(LONGEST_PATIENCE_S, 0.8 * (settings.visibility_timeout_s - settings.longest_task_s))
+def begin_within_s(settings: Settings) -> float:
+    """Return the time during which a message of many tasks begins tasks, so that it ends before it is redelivered."""
+    return min(MAX_BEGIN_WITHIN_S, 0.8 * (settings.visibility_timeout_s - settings.longest_task_s))
 
 
 def open_runtime(app: Celery, settings: Settings) -> Runtime:
-    """Put a worker's dependencies together and start its threads."""
+    """Build a worker's dependencies and start its threads."""
     tracing.configure(settings, service="match-worker")
     dependencies = build_dependencies(settings)
-    prepare_soon(dependencies.store)
+    prepare_in_background(dependencies.store)
     decode_attempts = DecodeAttempts(dependencies.redis)
     finisher = TaskFinisher(dependencies.ledger, dependencies.uploads, failed_keep_s=settings.failed_keep_s)
     instrumentation = Instrumentation()
@@ -169,7 +170,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         dependencies.store,
         finisher,
         decode_attempts,
-        most=settings.bulk_records,
+        max_records=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
         instrumentation=instrumentation,
@@ -177,7 +178,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
         for task_id in task_ids:
-            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
+            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
 
     host_limiter = HostLimiter(HostSlots(dependencies.redis, host_limit(settings)), send)
     pipeline = Pipeline(
@@ -212,7 +213,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         batch=settings.sweep_batch,
     )
     sweeper.start()
-    chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, patience_s=patience_s(settings))
+    chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, begin_within_s=begin_within_s(settings))
     heartbeat = Heartbeat(Heartbeats(dependencies.redis))
     heartbeat.start()
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
@@ -222,15 +223,15 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
 
 
 def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | None:
-    """Start to deliver callbacks, where there are secrets to sign them with."""
+    """Start the delivery of callbacks; return None without secrets to sign them."""
     if not settings.webhook_secrets:
         return None
-    # A client of its own, so that a receiver that hangs delays no download.
+    # A separate HTTP client, so that a receiver that hangs does not delay downloads.
     fetcher = Fetcher(
-        max_bytes=0, timeout_s=settings.webhook_timeout_s, allow=settings.fetch_allow, pool_size=MOST_AT_ONCE
+        max_bytes=0, timeout_s=settings.webhook_timeout_s, allow=settings.fetch_allow, pool_size=MAX_DELIVERIES
     )
     outbox = Outbox(
-        dependencies.redis, lease_s=settings.webhook_timeout_s + LEASED_LONGER_S, keep_s=settings.webhook_keep_s
+        dependencies.redis, lease_s=settings.webhook_timeout_s + LEASE_MARGIN_S, keep_s=settings.webhook_keep_s
     )
     deliverer = Deliverer(outbox, fetcher.post, secrets=settings.webhook_secrets)
     deliverer.start()

@@ -1,4 +1,4 @@
-"""Worker events, sent once a second rather than once per iteration of the event loop."""
+"""Worker events, sent once a second instead of once per iteration of the event loop."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ EVERY_S = 1.0
 
 
 class EventsOnceASecond(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """A consumer step that schedules when buffered events are sent.
+    """A consumer step that flushes buffered events periodically.
 
     By default a busy worker publishes after nearly every event, which takes a sixth of its main thread's time.
     """
@@ -23,7 +23,7 @@ class EventsOnceASecond(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
         self._timer = c.timer.call_repeatedly(EVERY_S, c.event_dispatcher.flush)
 
     def stop(self, c: Any) -> None:  # noqa: ANN401 - Celery has no types
-        """Leave the timer to the next connection's step."""
+        """Cancel the timer; the next connection starts another."""
         del c
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""A thread that records every few seconds in Redis that this worker is alive."""
+"""The thread that records this worker's heartbeats in Redis."""
 
 import logging
 import secrets
@@ -48,5 +48,5 @@ class Heartbeat:
         except MatchError as error:
             log.debug("heartbeat failed: %s", error)
         except Exception:
-            # Without this thread a working worker would count as dead.
+            # Continue: without this thread a working worker would count as dead.
             log.exception("heartbeat failed unexpectedly")

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from common.errors import MatchError
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import front_of
+from common.queue.jobs import front_queue
 from common.queue.tasks import Claim, QueuedTask
 
 log = logging.getLogger(__name__)
 
-# Hosts with waiting tasks that one pass looks at.
+# Hosts with waiting tasks that one pass checks.
 HOSTS_PER_PASS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class HostLimiter:
-    """Limits downloads from one host; without a limit it sends Redis nothing.
+    """Limits the concurrent downloads from each host; without a limit it sends no command to Redis.
 
-    `send` gets task ids, a queue and the time of enqueueing (ms since 1970).
+    `send` enqueues task ids to a queue with a time of enqueueing (ms since 1970).
     """
 
     slots: HostSlots
@@ -28,7 +28,7 @@ class HostLimiter:
 
     @contextmanager
     def slot(self, claim: Claim) -> Iterator[None]:
-        """Release the slot that the claim holds at the end of the `with`."""
+        """Release the claim's slot at the end of the `with`."""
         try:
             yield
         finally:
@@ -36,12 +36,12 @@ class HostLimiter:
                 self._release(claim.host, claim.task_id)
 
     def admit_waiting(self) -> None:
-        """Enqueue waiting tasks for which slots are free although nobody released one: their worker died."""
+        """Enqueue waiting tasks of hosts with free slots: the slots of dead workers expire without a release."""
         for host in self.slots.waiting_hosts(limit=HOSTS_PER_PASS):
             self._enqueue(self.slots.admit(host))
 
     def _release(self, host: str, task_id: str) -> None:
-        """Release the slot. An error is only logged: the slot expires, and the download succeeded all the same."""
+        """Release the slot. An error is only logged: the slot expires, and the download is complete."""
         try:
             self._enqueue(self.slots.release(host, task_id))
         except MatchError as error:
@@ -51,5 +51,5 @@ class HostLimiter:
 
     def _enqueue(self, tasks: Sequence[QueuedTask]) -> None:
         for task in tasks:
-            # They have waited in the queue once: at the end of a long queue their slots would go unused.
-            self.send([task.task_id], front_of(task.queue), task.enqueued_at)
+            # The tasks have waited in the queue already: at the end of a long queue their slots would be unused.
+            self.send([task.task_id], front_queue(task.queue), task.enqueued_at)

@@ -17,7 +17,7 @@ from common.telemetry.logs import bound
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
-# The time at which each series was created is of no use, and doubles the number of series.
+# No alert or panel uses the creation times of series, which double the number of series.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Seconds. A download takes up to MATCH_FETCH_TIMEOUT_S, decoding takes milliseconds, a write waits for the store.
@@ -96,13 +96,13 @@ class Instrumentation:
         self._outcomes.labels(state.value, code).inc()
 
     def serve(self, host: str, port: int) -> WSGIServer | None:
-        """Serve the metrics over HTTP, unless the port is 0; a worker whose port is in use works without."""
+        """Serve the metrics over HTTP, unless the port is 0; an unavailable port is logged, and the worker runs."""
         if not port:
             return None
         try:
             server, _ = start_http_server(port, host, self.registry)
         except OSError as error:
-            log.error("cannot serve /metrics on %s port %d: %s", host, port, error.strerror)  # noqa: TRY400 - no fault
+            log.error("cannot serve /metrics on %s port %d: %s", host, port, error.strerror)  # noqa: TRY400 - a traceback adds nothing
             return None
         return server
 

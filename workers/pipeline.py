@@ -50,7 +50,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Does the work of tasks; `run` is called from many threads at once."""
+    """Runs tasks; many threads call `run` at once."""
 
     ledger: Ledger
     decode_attempts: DecodeAttempts
@@ -65,7 +65,7 @@ class Pipeline:
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
-        """Do the work of one task and finish it, stored or failed with its reason.
+        """Run one task to its end: stored, or failed with an error code.
 
         Raises StoreUnavailable or QueueError when it cannot be finished now; the task stays open.
         """
@@ -86,7 +86,7 @@ class Pipeline:
             self.ledger.give_back(claim.task_id)
             raise
         except Exception:
-            # Our own error: the sender reads that the task failed, the log has the reason, the message is not repeated.
+            # A bug: the client gets an internal error, and the log has the traceback. A retry would fail again.
             log.exception("unexpected error in task %s", claim.task_id)
             self._fail(claim, INTERNAL_ERROR, "internal error")
             self._report(span, State.FAILED, INTERNAL_ERROR)
@@ -95,7 +95,7 @@ class Pipeline:
         self.finisher.finish([claim.result(State.FAILED, code=code, error=error)])
 
     def _report(self, span: Span, state: State, code: str = "", error: str = "") -> None:
-        """Report how the task ended: failures in a log line each, others only at debug level."""
+        """Report the final state to metrics, span and log; only failures are logged at info level."""
         self.instrumentation.count_finished(state, code)
         if state is State.FAILED:
             span.set_status(StatusCode.ERROR, code)
@@ -106,8 +106,8 @@ class Pipeline:
     def _record(self, claim: Claim) -> Record:
         data = self._bytes(claim)
         with self.slot.hold():
-            # The last image was decoded. That is noted at once: its record may wait long to be written, and a crash
-            # meanwhile is not its fault.
+            # This process decoded the last image completely. Its attempts are cleared now: its record may wait long to
+            # be written, and a crash during that time has another cause.
             attempts = self.decode_attempts.start(claim.task_id, decoded=self.decoding.task_id)
             if attempts > MAX_CRASHES:
                 message = f"{MAX_CRASHES} workers crashed while they decoded this image"

@@ -1,4 +1,4 @@
-"""The order in which a worker consumes its queues."""
+"""The queue order strategy of a worker."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,11 +6,11 @@ from common.queue.jobs import BATCH_QUEUE
 
 
 class QueueOrder:
-    """The queues in the order in which they are named, without that of batches while the process holds enough of them.
+    """The queues in their listed order; without the batch queue while `is_full` returns True.
 
-    A message of a single task takes a thread of the pool, so the pool's size limits how many a process takes. A message
-    of a batch would exceed that limit many times over, and leave nothing to workers that start later. This is one of
-    kombu's queue order strategies (`kombu.utils.scheduling`).
+    Celery's prefetch limit counts messages. A message of a batch has up to CHUNK tasks, so a worker would reserve far
+    more tasks than it can run, and leave none to workers that start later. The interface is that of kombu's queue order
+    strategies (`kombu.utils.scheduling`).
     """
 
     def __init__(self, is_full: Callable[[], bool]) -> None:
@@ -22,28 +22,28 @@ class QueueOrder:
         self._names = list(names)
 
     def consume(self, n: int) -> list[str]:
-        """Return at most `n` names of queues to take the next message from."""
+        """Return at most `n` names of queues, in the order of consumption."""
         names = self._names[:n]
         return [name for name in names if name != BATCH_QUEUE] if self._is_full() else names
 
     def rotate(self, last_used: str) -> str:
-        """Keep the order, whichever queue a message was taken from."""
+        """Do nothing: the order is fixed."""
         return last_used
 
 
 class QueueOrderStrategy:
-    """Makes the queue order of each of a worker's connections; it is one of the transport's options.
+    """The factory of queue orders, one of the transport's options; each connection has its own queue order.
 
-    A worker reports its options to flower and to `celery inspect`: there it is its name.
+    A worker reports its options as JSON to flower and `celery inspect`.
     """
 
     def __init__(self, is_full: Callable[[], bool]) -> None:
         self._is_full = is_full
 
     def __call__(self) -> QueueOrder:
-        """Return the queue order of one more connection."""
+        """Return a queue order for a new connection."""
         return QueueOrder(self._is_full)
 
     def __json__(self) -> str:
-        """Return what kombu writes in its place."""
+        """Return the option's value in reports."""
         return QueueOrder.__name__

@@ -1,4 +1,4 @@
-"""Retention: deletes what was kept long enough, and evicts uploads early when space runs out."""
+"""Retention: deletes failures, uploads and tombstones after their time, and evicts uploads when space runs out."""
 
 from dataclasses import dataclass, field
 
@@ -10,18 +10,18 @@ from common.redis.clock import now_ms
 from common.store.base import Store
 from common.uploads import Uploads
 
-# Passes are ten minutes apart: at this rate 720,000 deletions a day leave no growing heap of tombstones. Elasticsearch
-# takes some seconds for them, and accepts at most 10,000 at once.
+# With a pass every ten minutes, 720,000 deletions a day are purged in time. Elasticsearch takes some seconds for this
+# number of tombstones, and accepts at most 10,000 at once.
 TOMBSTONES_PER_PASS = 5000
 UPLOADS_PER_PASS = 500
-# A failed task may be retried until just before its retention ends, and then waits and runs: the tombstone of a newer
-# deletion has to exist until then.
-TOMBSTONES_LONGER_MS = 86_400_000
+# A failed task can be retried until its retention ends, and then waits and runs. The tombstone of a newer deletion must
+# exist until then.
+TOMBSTONE_MARGIN_MS = 86_400_000
 
 
 @dataclass(slots=True)
 class Retention:
-    """Bounds what is kept of ended tasks; many workers may call it, each a bounded step."""
+    """Limits the data of ended tasks; each call is a bounded step, and several workers may call it."""
 
     redis: Redis
     ledger: Ledger
@@ -32,27 +32,27 @@ class Retention:
     _evicted_until: int = field(default=0, init=False)
 
     def purge(self) -> None:
-        """Delete failures, tombstones and uploads whose retention has ended."""
+        """Delete the failures, uploads and tombstones whose retention has ended."""
         before = now_ms(self.redis) - self.failed_keep_s * 1000
-        self.failures.forget_before(before)
-        # The store last: while it is unavailable, uploads still have to be deleted, or their space runs out.
+        self.failures.remove_before(before)
+        # The store is last: while it is unavailable, uploads must be deleted anyway, or their space runs out.
         self.uploads.purge()
-        self.store.purge(before=before - TOMBSTONES_LONGER_MS, limit=TOMBSTONES_PER_PASS)
+        self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)
 
     def evict_uploads(self) -> int:
-        """Delete uploads of the oldest failures when little space is left for new ones; return of how many tasks.
+        """Delete uploads of the oldest failures when little space is left; return the number of tasks.
 
-        Otherwise failures, for instance those of a hostile client, could keep new work out until their retention ends.
+        Otherwise failed tasks, for instance of a hostile client, could block new work until their retention ends.
         """
         if not self.uploads.is_nearly_full():
             return 0
         failed = self.failures.after(self._evicted_until, limit=UPLOADS_PER_PASS)
         if not failed:
-            # All were seen, but another worker's pass may have failed half-way: start over.
+            # The end of the list. A pass of another worker may have failed half-way: start again.
             self._evicted_until = 0
             return 0
         uploads = self.ledger.uploads_of([task_id for task_id, _ in failed])
-        # The ledger decides, because any of them may have been opened again since.
+        # The script decides atomically: a task may have been opened again since.
         evicted = self.failures.evict_uploads(list(uploads))
         self.uploads.drop([uploads[task_id] for task_id in evicted])
         self._evicted_until = failed[-1][1]

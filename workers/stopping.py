@@ -1,4 +1,4 @@
-"""A deadline for the shutdown of a worker."""
+"""The deadline of a worker's shutdown."""
 
 import logging
 import os
@@ -10,10 +10,10 @@ UNFINISHED = 1
 
 
 def end_within(seconds: float) -> None:
-    """End this process after so many seconds, if it has not ended by then.
+    """End this process after `seconds`, if it has not ended by then.
 
-    A regular shutdown requeues the messages that the worker holds. That may wait long for a Redis that does not answer,
-    and the service manager would kill the worker. Its messages are then restored as after any other crash.
+    A regular shutdown requeues the unacknowledged messages. If Redis does not answer, that may take so long that the
+    service manager kills the worker. After this deadline, messages are redelivered as after a crash.
     """
     timer = Timer(seconds, _end, args=(seconds,))
     timer.daemon = True
@@ -21,6 +21,6 @@ def end_within(seconds: float) -> None:
 
 
 def _end(seconds: float) -> None:
-    log.warning("shutdown not finished after %g s: exiting, messages held by this worker will be restored", seconds)
+    log.warning("shutdown not finished after %g s: exiting, unacknowledged messages will be redelivered", seconds)
     logging.shutdown()
     os._exit(UNFINISHED)

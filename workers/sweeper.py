@@ -1,4 +1,4 @@
-"""Enqueues stale tasks again: those that are open although their message must be lost."""
+"""The sweeper: enqueues open tasks again whose message is lost."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import Any, cast
 from redis import Redis
 
 from common.errors import MatchError
-from common.queue.jobs import QUEUES, SENT_HEADER, front_of
+from common.queue.jobs import ENQUEUED_AT_HEADER, QUEUES, front_queue
 from common.queue.keys import UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
@@ -23,11 +23,11 @@ from workers.retention import Retention
 
 log = logging.getLogger(__name__)
 
-# Tasks in one step.
+# Tasks per step.
 PAGE = 500
-# Steps in one pass: the next pass continues where this one ended.
+# Maximum number of steps in one pass; the next pass continues at the same offset.
 MAX_PAGES = 20
-# Messages, oldest first, in which to look for one with the time at which it was enqueued.
+# The oldest messages of a queue, of which one should have the header with the time of enqueueing.
 MAX_PEEKS = 10
 
 PURGE_EVERY_S = 600.0
@@ -36,11 +36,10 @@ PURGE_EVERY_S = 600.0
 def lost(
     open_tasks: Iterable[QueuedTask], waiting_since: Mapping[str, int | None], unacked: Collection[str] = frozenset()
 ) -> list[QueuedTask]:
-    """Return the tasks whose message is neither in its queue nor `unacked`, held by a worker.
+    """Return the tasks whose message is neither in its queue nor unacknowledged, which `unacked` lists.
 
-    `waiting_since` is when the oldest message of each queue was enqueued (ms), None where the queue is empty. A queue
-    is consumed in order, so a task that was enqueued before its oldest message is not in it any more. A long backlog is
-    not a loss.
+    `waiting_since` is the time at which the oldest message of each queue was enqueued (ms), None for an empty queue. A
+    queue is consumed in order, so it does not contain a task that was enqueued before its oldest message.
     """
     return [
         task
@@ -51,13 +50,13 @@ def lost(
 
 
 class Sweeper:
-    """One pass every `every_s` seconds by one of all workers.
+    """Makes a pass every `every_s` seconds in one of all workers.
 
-    It looks for the messages of open tasks that were enqueued `lost_after_s` ago. `batch` is the most that one pass
-    enqueues. Two passes at once enqueue nothing twice.
+    A pass checks the messages of open tasks that were enqueued at least `lost_after_s` ago. It enqueues at most `batch`
+    tasks. Concurrent passes do not enqueue a task twice.
     """
 
-    def __init__(  # noqa: PLR0913 - the options are named at every call
+    def __init__(  # noqa: PLR0913 - the options are keyword arguments
         self,
         redis: Redis,
         stale: StaleTasks,
@@ -94,7 +93,7 @@ class Sweeper:
             self._thread.join()
 
     def sweep(self) -> int:
-        """Enqueue lost tasks again, and return how many."""
+        """Enqueue lost tasks again, and return their number."""
         while self._stale.reset_future_timestamps(limit=PAGE) == PAGE:
             pass
         now = now_ms(self._redis)
@@ -106,28 +105,28 @@ class Sweeper:
             missing = lost(old, waiting_since)
             missing = lost(missing, waiting_since, self._unacked()) if missing else []
             sent += self._enqueue(missing, now)
-            # What was enqueued again is not in this place of the list any more.
+            # Tasks that were enqueued again have left this part of the list.
             self._offset = self._offset + len(old) - len(missing) if len(old) == limit else 0
             if len(old) < limit or sent >= self._batch:
                 break
         return sent
 
     def _enqueue(self, tasks: Sequence[QueuedTask], now: int) -> int:
-        # Touched first: a crash in between delays these tasks, in the other order it would enqueue them twice.
+        # Touch first: a crash in between delays these tasks, while the other order would enqueue them twice.
         touched = self._stale.touch(tasks, at=now)
         for task in touched:
             self._send([task.task_id], task.queue, now)
         return len(touched)
 
     def _oldest(self, queue: str, now: int) -> int | None:
-        """Return when the oldest message of the queue and its front queue was enqueued (ms); None if both are empty.
+        """Return the time at which the oldest message of the queue and its front queue was enqueued (ms).
 
-        0 where that is unknown: the message has no time, or one later than now.
+        None if both are empty; 0 if the time is missing or in the future.
         """
         with redis_errors():
             messages = [
                 message
-                for name in (queue, front_of(queue))
+                for name in (queue, front_queue(queue))
                 for message in cast("list[bytes]", self._redis.lrange(name, -MAX_PEEKS, -1))
             ]
         times = [at for message in messages if (at := _enqueued_at(message)) is not None]
@@ -136,9 +135,9 @@ class Sweeper:
         return min(times)
 
     def _unacked(self) -> set[str]:
-        """Return the ids of the tasks whose message a worker holds; kombu restores them if it died.
+        """Return the ids of the tasks with an unacknowledged message; kombu redelivers it if its worker died.
 
-        kombu does not restore a message that only the hash has, left by an incomplete acknowledgement.
+        An incomplete acknowledgement leaves a message in the hash but not in the index; kombu does not redeliver it.
         """
         with redis_errors():
             tags = cast("list[bytes]", self._redis.zrange(UNACKED_INDEX, 0, -1))
@@ -155,7 +154,7 @@ class Sweeper:
                     self._retention.purge()
 
     def _pass(self) -> None:
-        # First: it works with a full Redis, and everything else may need the space.
+        # First, because it works with a full Redis, and the other steps may need the space.
         with _continuing():
             if evicted := self._retention.evict_uploads():
                 log.warning("evicted the uploads of %d old failures: little space is left", evicted)
@@ -167,7 +166,7 @@ class Sweeper:
 
 @contextmanager
 def _continuing() -> Iterator[None]:
-    """Log any error, so that the other steps run: without them lost tasks stay lost."""
+    """Log any error, so that the other steps run."""
     try:
         yield
     except MatchError as error:
@@ -177,17 +176,17 @@ def _continuing() -> Iterator[None]:
 
 
 def _enqueued_at(message: bytes) -> int | None:
-    """Return when a queued message was enqueued, None where it does not have that or is not a task's."""
+    """Return the time at which a message was enqueued; None if it has no time or is not a message of a task."""
     try:
-        return int(json.loads(message)["headers"][SENT_HEADER])
+        return int(json.loads(message)["headers"][ENQUEUED_AT_HEADER])
     except (ValueError, TypeError, LookupError):
         return None
 
 
 def _tasks_of(message: bytes) -> list[str]:
-    """Return the tasks of a message that a worker holds; none where it is not a task's."""
+    """Return the task ids of an unacknowledged message; empty if it is not a message of tasks."""
     try:
-        # [message, exchange, routing key]; the message's body is [positional arguments, named ones, options].
+        # [message, exchange, routing key]; the message's body is [args, kwargs, options].
         body: Any = json.loads(b64decode(json.loads(message)[0]["body"]))
         task_ids = body[0][0]
     except (ValueError, TypeError, LookupError):

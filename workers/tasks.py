@@ -14,14 +14,13 @@ from workers.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-# Before a message is requeued that a store or queue could not take: it must not spin.
+# Pause before a message is requeued because the store or the queue is unavailable; without it the message would spin.
 PAUSE_S = 1.0
 
 
 def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[], Chunks]) -> None:
-    """Register the tasks with `app`; pipeline and chunks are looked up at each run: they open after the start."""
+    """Register the tasks with `app`; the callables are called at each run, since the worker opens both at its start."""
 
-    @app.task(name=ADD_TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def add(task_id: str) -> None:
         try:
             pipeline().run(task_id)
@@ -29,7 +28,6 @@ def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[],
             sleep(PAUSE_S)
             raise Reject(str(error), requeue=True) from error
 
-    @app.task(name=ADD_MANY_TASK)  # type: ignore[untyped-decorator]
     def add_many(task_ids: Sequence[str], at: int) -> None:
         try:
             chunks().run(task_ids, at=at)
@@ -37,3 +35,6 @@ def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[],
             log.warning("a message of %d tasks is requeued: %s", len(task_ids), error)
             sleep(PAUSE_S)
             raise Reject(str(error), requeue=True) from error
+
+    app.task(add, name=ADD_TASK)
+    app.task(add_many, name=ADD_MANY_TASK)

@@ -1,20 +1,21 @@
-"""Tells senders that their tasks have ended: what the outbox has goes out as signed webhooks, and never in work's way.
+"""The deliverer: sends the callbacks in the outbox as signed webhooks.
 
-One thread claims what is due, and each delivery has a thread of its own, a few at once; all end with the process. What
-a process leaves behind is another's when its claim is over.
+One thread claims deliveries that are due, and each delivery has its own thread, a few at once. All these threads are
+daemons. When a process ends, the claims of its unfinished deliveries expire, and other processes deliver them.
 """
 
 import json
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from threading import BoundedSemaphore, Event, Thread
 from time import monotonic, time
 
 from common.errors import FetchError, MatchError
 from common.net.addresses import read_url
 from common.net.webhook_signing import signed_headers
-from common.queue.callbacks import CallState, Delivery, DeliveryResult, Outbox
+from common.queue.callbacks import CallbackState, Delivery, DeliveryResult, Outbox
 from common.queue.task_json import task_json
 from common.queue.tasks import task_of
 from common.times import iso
@@ -22,75 +23,74 @@ from common.times import iso
 log = logging.getLogger(__name__)
 
 EVENT = "tasks.ended"
-# Deliveries under way in a process: receivers that hang hold a few of these, one each.
-MOST_AT_ONCE = 8
-LOOK_EVERY_S = 1.0
-# Without Redis.
+# Concurrent deliveries of a process, over all receivers.
+MAX_DELIVERIES = 8
+POLL_EVERY_S = 1.0
+# Pause after an error, for instance while Redis is unavailable.
 PAUSE_S = 5.0
-# A process that ends waits so long for answers that would soon be there: else these deliveries are made twice.
+# Time that a shutdown waits for running deliveries: an unfinished one is sent again.
 GRACE_S = 2.0
-# Pauses differ by so much: what failed together does not come back together.
+# Range of the factor of retry pauses, which spreads retries of deliveries that failed at the same time.
 JITTER = (0.8, 1.2)
-GONE = 410
 
 Post = Callable[[str, bytes, Mapping[str, str]], int]
 
 
 class Deliverer:
-    """Sends what the outbox has by `post`, which returns the status of an answer, and raises FetchError without one."""
+    """Delivers callbacks with `post`, which returns the status of the response or raises FetchError without one."""
 
     def __init__(self, outbox: Outbox, post: Post, *, secrets: Sequence[str]) -> None:
         self._outbox = outbox
         self._post = post
         self._secrets = secrets
         self._stop = Event()
-        self._look = Event()
-        self._places = BoundedSemaphore(MOST_AT_ONCE)
+        self._changed = Event()
+        self._slots = BoundedSemaphore(MAX_DELIVERIES)
         self._thread = Thread(target=self._run, name="webhooks", daemon=True)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start the thread."""
         self._thread.start()
 
-    def hurry(self) -> None:
-        """Begin no more deliveries: the process is to end."""
+    def begin_shutdown(self) -> None:
+        """Begin no more deliveries: the process is shutting down."""
         self._stop.set()
-        self._look.set()
+        self._changed.set()
 
     def close(self) -> None:
-        """End the thread, and wait a moment for the deliveries that are under way."""
-        self.hurry()
+        """End the thread, and wait up to GRACE_S for running deliveries."""
+        self.begin_shutdown()
         self._thread.join()
         deadline = monotonic() + GRACE_S
-        for _ in range(MOST_AT_ONCE):
-            if not self._places.acquire(timeout=max(0.0, deadline - monotonic())):
+        for _ in range(MAX_DELIVERIES):
+            if not self._slots.acquire(timeout=max(0.0, deadline - monotonic())):
                 return
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            # The place is given back by the delivery's own thread.
-            if not self._places.acquire(timeout=LOOK_EVERY_S):
+            # The delivery's thread releases the slot.
+            if not self._slots.acquire(timeout=POLL_EVERY_S):
                 continue
-            self._look.clear()
+            self._changed.clear()
             if pause_s := self._begin():
-                self._places.release()
-                # DeliveryResult to stop before the event was cleared, it is not waited for.
+                self._slots.release()
+                # A shutdown may have set the event before it was cleared.
                 if not self._stop.is_set():
-                    self._look.wait(pause_s)
+                    self._changed.wait(pause_s)
 
     def _begin(self) -> float:
-        """Begin a delivery that is due; return how long to wait where there is none, else 0."""
+        """Begin a delivery that is due, and return 0; return the seconds to wait if none is due."""
         try:
             delivery = self._outbox.claim()
             if delivery is None:
-                return LOOK_EVERY_S
+                return POLL_EVERY_S
             Thread(target=self._deliver, args=(delivery,), name="webhook", daemon=True).start()
         except MatchError as error:
-            log.warning("callbacks wait: %s", error)
+            log.warning("cannot claim callbacks: %s", error)
             return PAUSE_S
         except Exception:
-            # Without this thread nobody would be called back: whatever broke, it goes on.
-            log.exception("callbacks wait")
+            # Continue: without this thread no callback of this process is sent.
+            log.exception("unexpected error while claiming callbacks")
             return PAUSE_S
         return 0
 
@@ -98,56 +98,57 @@ class Deliverer:
         try:
             result, problem, responded = self._call(delivery)
             jitter = random.uniform(*JITTER)  # noqa: S311 - spreads load
-            came_to = self._outbox.report(delivery, result, problem=problem, responded=responded, jitter=jitter)
-            _log(delivery, came_to, problem)
+            state = self._outbox.report(delivery, result, problem=problem, responded=responded, jitter=jitter)
+            _log(delivery, state, problem)
         except MatchError as error:
-            log.warning("a delivery of %d callbacks may come twice: %s", len(delivery.ends), error)
+            log.warning(
+                "cannot record a delivery of %d callbacks, it may be sent twice: %s", len(delivery.tasks), error
+            )
         except Exception:
-            log.exception("a delivery of %d callbacks broke", len(delivery.ends))
+            log.exception("unexpected error in a delivery of %d callbacks", len(delivery.tasks))
         finally:
-            self._places.release()
-            # Another may have waited for this one's place at its receiver.
-            self._look.set()
+            self._slots.release()
+            # Another delivery may have waited for the slot of this receiver.
+            self._changed.set()
 
     def _call(self, delivery: Delivery) -> tuple[DeliveryResult, str, bool]:
-        """Send the delivery; return how that ended, what went wrong, and whether the receiver answered."""
+        """Send the delivery; return the result, the reason for a failure, and whether the receiver responded."""
         body = body_of(delivery)
         headers = signed_headers(self._secrets, id_=delivery.id, timestamp=int(time()), body=body)
         try:
             status = self._post(delivery.url, body, {"Content-Type": "application/json", **headers})
         except FetchError as error:
             return DeliveryResult.FAILED, str(error), False
-        result = judged(status)
-        problem = (
-            "" if result is DeliveryResult.ACCEPTED else f"{read_url(delivery.url).host} answered with status {status}"
-        )
-        return result, problem, True
+        result = result_of(status)
+        if result is DeliveryResult.ACCEPTED:
+            return result, "", True
+        return result, f"{read_url(delivery.url).host} answered with status {status}", True
 
 
-def judged(status: int) -> DeliveryResult:
-    """Return what an answer with this status means.
+def result_of(status: int) -> DeliveryResult:
+    """Return the result of an attempt by the status of the response.
 
-    >>> [judged(status).value for status in (200, 204, 302, 410, 500)]
+    >>> [result_of(status).value for status in (200, 204, 302, 410, 500)]
     ['accepted', 'accepted', 'failed', 'gone', 'failed']
     """
-    if 200 <= status <= 299:  # noqa: PLR2004 - HTTP statuses
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return DeliveryResult.ACCEPTED
-    return DeliveryResult.GONE if status == GONE else DeliveryResult.FAILED
+    return DeliveryResult.GONE if status == HTTPStatus.GONE else DeliveryResult.FAILED
 
 
 def body_of(delivery: Delivery) -> bytes:
-    """Return the delivery as JSON, the same in every attempt: each task as it was when it ended."""
-    told = {
+    """Return the JSON body, the same in every attempt: each task in its state at its end."""
+    body = {
         "type": EVENT,
-        "timestamp": iso(max(ended.ended_at for ended in delivery.ends)),
-        "tasks": [task_json(task_of(ended.task_id, ended.fields)) for ended in delivery.ends],
+        "timestamp": iso(max(ended.ended_at for ended in delivery.tasks)),
+        "tasks": [task_json(task_of(ended.task_id, ended.fields)) for ended in delivery.tasks],
     }
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _log(delivery: Delivery, came_to: CallState | None, problem: str) -> None:
-    told = f"{len(delivery.ends)} callback{'s are' if len(delivery.ends) > 1 else ' is'}"
-    if came_to is CallState.FAILED:
-        log.warning("%s given up: %s", told, problem)
-    elif came_to is CallState.PENDING:
-        log.info("%s tried again, attempt %d failed: %s", told, delivery.attempt, problem)
+def _log(delivery: Delivery, state: CallbackState | None, problem: str) -> None:
+    callbacks = f"{len(delivery.tasks)} callback{'s' if len(delivery.tasks) > 1 else ''}"
+    if state is CallbackState.FAILED:
+        log.warning("%s failed and will not be retried: %s", callbacks, problem)
+    elif state is CallbackState.PENDING:
+        log.info("%s will be retried, attempt %d failed: %s", callbacks, delivery.attempt, problem)

@@ -19,7 +19,7 @@ from workers.instrumentation import Instrumentation
 
 log = logging.getLogger(__name__)
 
-# Pauses between two attempts at an unavailable store: long enough to cost nothing, short enough to notice its return.
+# Pauses between two attempts at an unavailable store: long enough to be cheap, short enough to resume soon.
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 
@@ -36,19 +36,19 @@ class _Waiting:
 
 
 class Writer:
-    """A thread that writes the records of the process's tasks, and finishes each task in the ledger.
+    """A thread that writes the records of all tasks of the process, and finishes each task in the ledger.
 
-    `linger_s` is the longest wait for a write to fill up to `most` records, `hold_s` how long a record waits for an
+    A write waits at most `linger_s` to fill up to `max_records` records. A record waits at most `hold_s` for an
     unavailable store.
     """
 
-    def __init__(  # noqa: PLR0913 - the options are named at every call
+    def __init__(  # noqa: PLR0913 - the options are keyword arguments
         self,
         store: Store,
         finisher: TaskFinisher,
         decode_attempts: DecodeAttempts,
         *,
-        most: int,
+        max_records: int,
         linger_s: float,
         hold_s: float,
         instrumentation: Instrumentation | None = None,
@@ -57,30 +57,30 @@ class Writer:
         self._finisher = finisher
         self._decode_attempts = decode_attempts
         self._instrumentation = instrumentation or Instrumentation()
-        self._most = most
+        self._max_records = max_records
         self._linger_s = linger_s
         self._hold_s = hold_s
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._hurry = Event()
+        self._stopping = Event()
         self._thread = Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     def write(self, claim: Claim, record: Record) -> State:
-        """Return the final state of the task, once the store and the ledger have confirmed it.
+        """Write the record and finish its task; return the final state once store and ledger have confirmed it.
 
-        Raises StoreUnavailable when the store stayed unavailable, QueueError when the ledger did not confirm.
+        Raises StoreUnavailable if the store stays unavailable, QueueError if the ledger does not confirm.
         """
         entry = _Waiting(claim, record, due=monotonic() + self._hold_s, span=get_current_span().get_span_context())
         self._waiting.put(entry)
         return entry.outcome.result()
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Stop waiting for an unavailable store: the process is shutting down."""
-        self._hurry.set()
+        self._stopping.set()
 
     def close(self) -> None:
-        """Write what is waiting, then end the thread."""
-        self.hurry()
+        """Write the pending records, then end the thread."""
+        self.begin_shutdown()
         self._waiting.put(None)
         self._thread.join()
 
@@ -92,17 +92,17 @@ class Writer:
             group, open_ = self._gather(pending) if open_ else (pending, False)
             pending = self._still_pending(self._commit_or_fail(group))
             if len(pending) < len(group):
-                # Pauses grow only while the store takes nothing at all.
+                # Pauses grow only while the store accepts no record.
                 pause = FIRST_PAUSE_S
             if pending:
-                self._hurry.wait(pause)
+                self._stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _gather(self, pending: list[_Waiting]) -> tuple[list[_Waiting], bool]:
-        """Return the next group, pending records first, and whether more may follow."""
+        """Return the next group, pending records first, and whether the queue is still open."""
         group = list(pending)
         deadline = monotonic() + self._linger_s
-        while len(group) < self._most:
+        while len(group) < self._max_records:
             try:
                 entry = self._waiting.get(timeout=max(0.0, deadline - monotonic()) if group else None)
             except Empty:
@@ -115,11 +115,11 @@ class Writer:
         return group, True
 
     def _commit_or_fail(self, group: list[_Waiting]) -> list[_Waiting]:
-        """Write the group. Report any error to its tasks, so that the thread they all wait for goes on."""
+        """Write the group; any error is reported to its tasks, so that the thread continues."""
         try:
             return self._commit(group)
         except MatchError as error:
-            # The records may be stored all the same: their messages are repeated, which changes nothing.
+            # The records may be stored. Their messages are redelivered, and a second write changes nothing.
             log.warning("%d records were not confirmed: %s", len(group), error)
             _fail(group, error)
         except Exception as error:
@@ -128,8 +128,8 @@ class Writer:
         return []
 
     def _commit(self, group: list[_Waiting]) -> list[_Waiting]:
-        """Write the group, finish the tasks that have an outcome, and return what the store could not take now."""
-        # Whatever ends this process from here on, it was not the decoder.
+        """Write the group, finish the tasks with a final outcome, and return the records to write again later."""
+        # The images are decoded: a later crash of this process has another cause.
         self._decode_attempts.clear([entry.claim.task_id for entry in group])
         outcomes = self._put(group)
         decided = [(entry, STATE_OF[done.verdict], done) for entry, done in outcomes if done.verdict in STATE_OF]
@@ -148,15 +148,15 @@ class Writer:
         except StoreError as error:
             if len(group) == 1:
                 return [(group[0], Written(Verdict.REJECTED, str(error)))]
-            # One record may have made the write fail for all: write each by itself.
+            # One record may have failed the write of all: write each separately.
             return [outcome for entry in group for outcome in self._put([entry])]
 
     def _still_pending(self, entries: Sequence[_Waiting]) -> list[_Waiting]:
-        """Fail what has waited too long, and return the rest."""
+        """Fail the records that have waited for too long, and return the others."""
         now = monotonic()
-        late = [entry for entry in entries if self._hurry.is_set() or entry.due <= now]
+        late = [entry for entry in entries if self._stopping.is_set() or entry.due <= now]
         for entry in late:
-            entry.outcome.set_exception(StoreUnavailable("the store did not take the record in time"))
+            entry.outcome.set_exception(StoreUnavailable("the store was unavailable for too long"))
         return [entry for entry in entries if entry not in late]
 
 

@@ -8,8 +8,9 @@ from common.net.webhook_signing import signed_headers
 from common.queue.callbacks import DELIVERY_SIZE, FIRST_PAUSE_S, LINGER_BATCH_MS, LINGER_MS, LONGEST_PAUSE_S
 
 TEXT = """\
-Reports ended tasks to the `callback_url` of their add or batch. One request reports up to {together} tasks that end \
-within {linger:g} s of each other, or {linger_batch:g} s for a batch. A failed task that is retried is reported again.
+Reports ended tasks to the `callback_url` of their add or batch. One request reports up to {max_tasks} tasks that end \
+within {linger:g} s of each other, in a batch within {linger_batch:g} s. A failed task that is retried is reported \
+again.
 
 Headers and signatures follow Standard Webhooks 1.0.0, so its libraries can verify them. The signed content is \
 `webhook-id`, a dot, `webhook-timestamp`, a dot, and the bytes of the body. The signature is an HMAC with SHA-256; its \
@@ -20,7 +21,7 @@ the signature for each secret of the service, separated by spaces; one valid sig
 - A request may be repeated with the same `webhook-id` and body: ignore the second one. Requests may arrive in any \
 order.
 - Answer 2xx within {timeout:g} s. Otherwise the request is repeated after about {first:g} s, then with doubled pauses \
-up to {longest:g} s, until {keep:g} s after the end of the task; 410 stops this at once. Redirects are not followed.
+up to {longest:g} s, until {keep:g} s after the end of the task. 410 stops this at once. Redirects are not followed.
 
 The example's signature is made with the secret `{secret}` for the body `{body}`.\
 """
@@ -40,7 +41,7 @@ def call(schemas: Schemas, settings: Settings) -> Json:
         "description": TEXT.format(
             linger=LINGER_MS / 1000,
             linger_batch=LINGER_BATCH_MS / 1000,
-            together=DELIVERY_SIZE,
+            max_tasks=DELIVERY_SIZE,
             timeout=settings.webhook_timeout_s,
             first=FIRST_PAUSE_S,
             longest=LONGEST_PAUSE_S,

@@ -19,7 +19,7 @@ class File(str):
 class Example:
     """A request to an endpoint and its reply; without a `method`, one for each method of the endpoint.
 
-    `form` are parameters of the form, or of the query for other methods and beside JSON `lines`. `added` are keys of
+    `form` are parameters of the form, or of the query for other methods and beside JSON `lines`. `extra` are keys of
     the reply beside the four of the envelope.
     """
 
@@ -29,23 +29,23 @@ class Example:
     form: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     lines: Sequence[Mapping[str, Any]] = ()
-    status: int = 200
-    says: str = "ok"
+    http_status: int = 200
+    status: str = "ok"
     error: Sequence[str] = ()
     result: Sequence[Any] = ()
-    added: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, method: str) -> dict[str, Any]:
         """Return the reply's body."""
-        return {"method": method, "status": self.says, "error": self.error, "result": self.result, **self.added}
+        return {"method": method, "status": self.status, "error": self.error, "result": self.result, **self.extra}
 
     def has_files(self) -> bool:
-        """Say whether it needs a multipart form."""
+        """Return whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failing:
+class FailureExample:
     """A request that fails; without a path, the failure does not depend on the request only.
 
     `error` is the message, by default the text of the code.
@@ -59,16 +59,16 @@ class Failing:
     path: str = ""
     form: Mapping[str, Any] = field(default_factory=dict)
     mimetype: str = ""
-    names: str | None = None
+    parameter: str | None = None
 
     @property
-    def status(self) -> int:
-        """The reply's status."""
+    def http_status(self) -> int:
+        """The reply's HTTP status."""
         return ERRORS[self.code].status
 
     def body(self) -> dict[str, Any]:
         """Return the reply's body."""
-        field = {} if self.names is None else {"field": self.names}
+        field = {} if self.parameter is None else {"field": self.parameter}
         message = self.error or ERRORS[self.code].text
         return {"method": self.endpoint, "status": "fail", "error": [message], "result": [], "code": self.code, **field}
 
@@ -79,7 +79,7 @@ URL = "https://images.example.org/chelsea.jpg"
 HOOK = "https://hooks.example.org/match"
 
 
-def _task(state: str, *, filepath: str = CAT, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _task(state: str, *, filepath: str = CAT, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     times = {"accepted": "2026-03-01T09:30:00.000Z", "started": None, "finished": None}
     request = {"request_id": "b1946ac92492d2347c6235b4d2611184"}
     return {
@@ -90,7 +90,7 @@ def _task(state: str, *, filepath: str = CAT, **more: Any) -> dict[str, Any]:  #
         "attempts": 0,
         **times,
         **request,
-    } | more
+    } | extra
 
 
 _BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", "finished": "2026-03-01T09:30:00.061Z"}
@@ -114,21 +114,21 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(
             title="Upload and wait",
             form={"image": File("chelsea.jpg"), "filepath": CAT, "metadata": '{"album": "cats"}', "wait": 10},
-            added={"task": _STORED},
+            extra={"task": _STORED},
         ),
-        Example(title="By URL", form={"url": URL, "filepath": CAT}, status=202, added={"task": _PENDING}),
+        Example(title="By URL", form={"url": URL, "filepath": CAT}, http_status=202, extra={"task": _PENDING}),
         Example(
             title="With a callback and an idempotency key",
             form={"url": URL, "filepath": CAT, "callback_url": HOOK},
             headers={"Idempotency-Key": "import-2026-03-01/17"},
-            status=202,
-            added={"task": _task("pending", callback=_CALLBACK)},
+            http_status=202,
+            extra={"task": _task("pending", callback=_CALLBACK)},
         ),
         Example(
             title="Two images, one without a filepath",
             form={"filepaths[0]": "coffee.jpg", "images[0]": File("coffee.jpg"), "images[1]": File("moose.jpg")},
-            status=202,
-            says="warn",
+            http_status=202,
+            status="warn",
             error=["item 1: filepaths[1] is required"],
             result=[
                 {"item": 0, "status": "ok", "error": [], "task": _task("pending", filepath="coffee.jpg")},
@@ -190,12 +190,12 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(title="One album", form={"filter[album]": "cats"}, result=[1]),
     ),
     "list": (
-        Example(title="First page", form={"limit": 1}, result=[CAT], added={"cursor": "PxsBcxTIMQ=="}),
+        Example(title="First page", form={"limit": 1}, result=[CAT], extra={"cursor": "PxsBcxTIMQ=="}),
         Example(
             title="At an offset, beyond the end",
             form={"limit": 2, "offset": 1},
             result=[],
-            added={"cursor": None},
+            extra={"cursor": None},
         ),
     ),
     "images": (
@@ -215,15 +215,15 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ),
     ),
     "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
-    "tasks": (Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], added={"cursor": None}),),
-    "retry_task": (Example(title="One", path={"id": TASK_ID}, status=202, result=[_RETRIED]),),
+    "tasks": (Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], extra={"cursor": None}),),
+    "retry_task": (Example(title="One", path={"id": TASK_ID}, http_status=202, result=[_RETRIED]),),
     "retry_tasks": (
         Example(
             title="All with the same code",
             form={"state": "failed", "code": "http_status"},
-            status=202,
+            http_status=202,
             result=[{"retried": 1, "left": {}}],
-            added={"cursor": None},
+            extra={"cursor": None},
         ),
     ),
     "cancel_task": (
@@ -235,7 +235,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "readyz": (
         Example(
             title="Ready",
-            added={
+            extra={
                 "checks": {
                     "store": {"reads": True, "writes": True, "detail": ""},
                     "redis": {"ok": True, "detail": ""},
@@ -245,65 +245,65 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
 }
 
-FAILURES: Sequence[Failing] = (
-    Failing(
+FAILURES: Sequence[FailureExample] = (
+    FailureExample(
         title="Missing parameter",
         endpoint="add",
         path="/add",
         form={"url": URL},
         code="missing_parameter",
         error="filepath is required",
-        names="filepath",
+        parameter="filepath",
     ),
-    Failing(
+    FailureExample(
         title="Misspelled parameter",
         endpoint="add",
         path="/add",
         form={"url": URL, "file_path": CAT},
         code="unknown_parameter",
         error="file_path is not a parameter of this endpoint; did you mean filepath?",
-        names="file_path",
+        parameter="file_path",
     ),
-    Failing(
+    FailureExample(
         title="Out of range",
         endpoint="search",
         path="/search",
         form={"filepath": CAT, "limit": 0},
         code="wrong_parameter",
         error="limit must be a whole number from 1 to 1000",
-        names="limit",
+        parameter="limit",
     ),
-    Failing(
+    FailureExample(
         title="No API key",
         endpoint="add",
         code="key_required",
         error="API key required: send the header Authorization: Bearer KEY",
     ),
-    Failing(
+    FailureExample(
         title="Missing scope",
         endpoint="add",
         code="missing_scope",
         error='API key "website" lacks the scope write',
     ),
-    Failing(
+    FailureExample(
         title="Unknown filepath",
         endpoint="images",
         method="GET",
         path="/images",
         form={"filepath": "nowhere.jpg"},
         code="unknown_filepath",
-        error="filepath: no image is stored under this name",
-        names="filepath",
+        error="filepath: no image is stored under this filepath",
+        parameter="filepath",
     ),
-    Failing(
+    FailureExample(
         title="Unknown task",
         endpoint="task",
         method="GET",
         path="/tasks/nobody",
         code="unknown_task",
-        names="id",
+        parameter="id",
     ),
-    Failing(
+    FailureExample(
         title="Wrong method",
         endpoint="add",
         method="GET",
@@ -311,70 +311,70 @@ FAILURES: Sequence[Failing] = (
         code="method_not_allowed",
         error="/add accepts POST, not GET",
     ),
-    Failing(
+    FailureExample(
         title="Task already started",
         endpoint="cancel_task",
         code="not_pending",
         error="the task is running; only a pending task can be cancelled",
-        names="id",
+        parameter="id",
     ),
-    Failing(
+    FailureExample(
         title="Reused idempotency key",
         endpoint="add",
         code="idempotency_conflict",
         error="Idempotency-Key was already used with a different request",
-        names="Idempotency-Key",
+        parameter="Idempotency-Key",
     ),
-    Failing(
+    FailureExample(
         title="Image too large",
         endpoint="add",
         code="too_large",
         error="image is larger than 16777216 bytes",
-        names="image",
+        parameter="image",
     ),
-    Failing(
+    FailureExample(
         title="URL too long",
         endpoint="",
         code="uri_too_long",
     ),
-    Failing(
+    FailureExample(
         title="Wrong media type",
         endpoint="add",
         path="/add",
         mimetype="application/json",
         code="unsupported_media_type",
         error="Content-Type must be multipart/form-data or application/x-www-form-urlencoded",
-        names="Content-Type",
+        parameter="Content-Type",
     ),
-    Failing(
+    FailureExample(
         title="Not an image",
         endpoint="search",
         code="not_an_image",
         error="the data is text, such as a web page, not an image",
-        names="image",
+        parameter="image",
     ),
-    Failing(
+    FailureExample(
         title="Rate limit exceeded",
         endpoint="search",
         code="too_many_requests",
         error="too many requests: at most 100 per 1 second",
     ),
-    Failing(
+    FailureExample(
         title="Headers too large",
         endpoint="",
         code="headers_too_large",
     ),
-    Failing(
+    FailureExample(
         title="Internal error",
         endpoint="search",
         code="internal_error",
     ),
-    Failing(
+    FailureExample(
         title="Unsupported transfer encoding",
         endpoint="",
         code="unsupported_transfer_coding",
     ),
-    Failing(
+    FailureExample(
         title="Overloaded",
         endpoint="add",
         code="overloaded",

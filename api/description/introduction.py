@@ -19,8 +19,8 @@ no `Content-Encoding`.
 ## Replies
 
 Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (a list of texts), `method` (the name of \
-the endpoint) and `result` (a list); only `/add/batch` (one JSON object per line), `/metrics` and `/docs` reply with \
-something else. `warn` is a success with warnings in `error`. A failure has a `code` and, if a parameter caused it, a \
+the endpoint) and `result` (a list). The exceptions are `/add/batch` (one JSON object per line), `/metrics` and \
+`/docs`. `warn` is a success with warnings in `error`. A failure has a `code` and, if a parameter caused it, a \
 `field`. Clients must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 \
 letters, digits and `._:-`, else a new one. Times are ISO 8601, in UTC.
 

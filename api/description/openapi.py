@@ -10,9 +10,10 @@ from api.description.code_samples import code_sample
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
 from api.description.schemas import Json, Schemas, is_file
-from api.endpoints import Endpoint
+from api.endpoints import JSON_TYPE, Endpoint
 from api.errors import BY_STATUS, ERRORS, SUMMARIES
 from api.forms.reading import FORM_TYPES, LINE_TYPES
+from api.forms.requests import Enqueuing
 from common.config import Settings
 
 VERSION = "0.1.0"
@@ -90,14 +91,14 @@ def _security(endpoint: Endpoint, settings: Settings) -> list[Json]:
 def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, security: Sequence[Json]) -> Json:
     examples = [example for example in EXAMPLES[endpoint.name] if example.method in {"", method}]
     parameters = [
-        *schemas.parameters(endpoint.takes, where="path"),
-        *schemas.parameters(endpoint.takes, where="header"),
+        *schemas.parameters(endpoint.parameters, location="path"),
+        *schemas.parameters(endpoint.parameters, location="header"),
     ]
     content: Json = {}
     if method == "POST":
         content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
     if method != "POST" or endpoint.line:
-        parameters += schemas.parameters(endpoint.takes, where="query")
+        parameters += schemas.parameters(endpoint.parameters, location="query")
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
     description = " ".join(more.split())
     if endpoint.scope is not None:
@@ -131,7 +132,7 @@ def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) ->
     content: Json = {}
     for media_type in FORM_TYPES:
         files = media_type == FORM_TYPES[0]
-        schema = schemas.form(endpoint.takes, files=files)
+        schema = schemas.form(endpoint.parameters, files=files)
         if not schema["properties"] and "patternProperties" not in schema:
             return {}
         shown = {one.title: {"value": one.form} for one in examples if one.form and (files or not one.has_files())}
@@ -142,7 +143,7 @@ def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) ->
 
 
 def _requires(schema: Json) -> bool:
-    """Say whether a body is required."""
+    """Return whether a body is required."""
     return any(name in schema for name in ("required", "oneOf", "allOf"))
 
 
@@ -162,10 +163,10 @@ def _value(example: Example, name: str) -> Any:  # noqa: ANN401 - JSON
 def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
     responses: Json = {}
     for status in endpoint.reply.statuses:
-        shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.status == status}
+        shown = {one.title: {"value": _shown(one, endpoint)} for one in examples if one.http_status == status}
         media_type, schema = _body(endpoint, schemas)
         headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
-        headers += ["Idempotency-Replayed"] * endpoint.reply.keyed
+        headers += ["Idempotency-Replayed"] * any(issubclass(kind, Enqueuing) for kind in endpoint.parameters)
         responses[f"{status}"] = {
             "description": HTTPStatus(status).phrase,
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
@@ -177,15 +178,15 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
 
 def _body(endpoint: Endpoint, schemas: Schemas) -> tuple[str, Json]:
     """Return the media type and the schema of a successful reply."""
-    if endpoint.reply.text is not None:
-        return endpoint.reply.text, {"type": "string"}
     if endpoint.line:
         return LINE_TYPES[0], schemas.reply(endpoint.reply.result)
-    return "application/json", _envelope(endpoint, schemas)
+    if endpoint.reply.media_type != JSON_TYPE:
+        return endpoint.reply.media_type, {"type": "string"}
+    return JSON_TYPE, _envelope(endpoint, schemas)
 
 
 def _access_errors(endpoint: Endpoint) -> tuple[int, ...]:
-    return (401, 403) * (endpoint.scope is not None) + (429,) * endpoint.limited
+    return (401, 403) * (endpoint.scope is not None) + (429,) * endpoint.is_rate_limited
 
 
 def _shown(example: Example, endpoint: Endpoint) -> Any:  # noqa: ANN401 - JSON, or lines of it
@@ -204,7 +205,7 @@ def _envelope(endpoint: Endpoint, schemas: Schemas) -> Json:
             "error": {"type": "array", "items": {"type": "string"}},
             "method": {"const": endpoint.name},
             "result": {"type": "array", **result},
-            **{name: schemas.reply(kind) for name, kind in reply.added.items()},
+            **{name: schemas.reply(kind) for name, kind in reply.extra.items()},
         },
         "required": [*FOUR_KEYS],
     }
@@ -238,7 +239,7 @@ def _failure(status: int) -> Json:
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/Failure"},
-                "examples": {one.title: {"value": one.body()} for one in FAILURES if one.status == status},
+                "examples": {one.title: {"value": one.body()} for one in FAILURES if one.http_status == status},
             }
         },
     }

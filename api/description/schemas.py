@@ -52,7 +52,7 @@ class Schemas:
         schema: Json = self._plain(kind.model_json_schema())
         return schema | {"additionalProperties": False}
 
-    def parameters(self, types: Sequence[type[Parameters]], *, where: str) -> list[Json]:
+    def parameters(self, types: Sequence[type[Parameters]], *, location: str) -> list[Json]:
         """Return OpenAPI's parameters in the `path`, the `query` or the `header`.
 
         If an endpoint accepts several forms of a request, no parameter is required.
@@ -60,11 +60,11 @@ class Schemas:
         parameters: dict[str, Json] = {}
         for kind in types:
             for field_name, field, schema in self._fields(kind):
-                if where == _place(field):
+                if location == _location(field):
                     name = kind.headers.get(field_name, field_name)
-                    required = where == "path" or (field.is_required() and len(types) == 1)
+                    required = location == "path" or (field.is_required() and len(types) == 1)
                     parameters[name] = _parameter(
-                        name, where, schema, required=required, by_key=_is(field, Keyed, Indexed)
+                        name, location, schema, required=required, by_key=_is(field, Keyed, Indexed)
                     )
         return list(parameters.values())
 
@@ -86,7 +86,7 @@ class Schemas:
         patterns: Json = {}
         for name, field, schema in self._fields(kind):
             each = schema.get("additionalProperties", schema)
-            if _place(field) != "query" or (is_file(each) and not files):
+            if _location(field) != "query" or (is_file(each) and not files):
                 continue
             about = {"description": schema["description"]} if "description" in schema else {}
             if _is(field, Keyed):
@@ -128,10 +128,10 @@ class Schemas:
         return plain
 
 
-def _parameter(name: str, where: str, schema: Json, *, required: bool, by_key: bool) -> Json:
+def _parameter(name: str, location: str, schema: Json, *, required: bool, by_key: bool) -> Json:
     about = {"description": schema.pop("description")} if "description" in schema else {}
     style = {"style": "deepObject", "explode": True} if by_key else {}
-    return {"name": name, "in": where, "required": required, **about, "schema": schema, **style}
+    return {"name": name, "in": location, "required": required, **about, "schema": schema, **style}
 
 
 def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
@@ -148,12 +148,12 @@ def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
 
 def _beyond_the_first(field: FieldInfo) -> str:
     """Return a pattern of the indices from 1; the maximum is a power of ten."""
-    [most] = [mark.most for mark in field.metadata if isinstance(mark, Indexed)]
-    return f"[1-9][0-9]{{0,{len(str(most - 1)) - 1}}}"
+    [max_count] = [mark.max_count for mark in field.metadata if isinstance(mark, Indexed)]
+    return f"[1-9][0-9]{{0,{len(str(max_count - 1)) - 1}}}"
 
 
-def _place(field: FieldInfo) -> str:
-    """Return the place of the field; parameters of the query may also be in a form."""
+def _location(field: FieldInfo) -> str:
+    """Return where OpenAPI lists the field (`in`); parameters of the query may also be in a form."""
     return "path" if _is(field, InPath) else "header" if _is(field, InHeader) else "query"
 
 
@@ -162,7 +162,7 @@ def _is(field: FieldInfo, *marks: type) -> bool:
 
 
 def is_file(schema: Any) -> bool:  # noqa: ANN401 - JSON
-    """Say whether the schema is that of a file."""
+    """Return whether the schema is that of a file."""
     return isinstance(schema, dict) and schema.get("contentMediaType") == "application/octet-stream"
 
 

@@ -18,8 +18,8 @@ class Line:
     data: bytes | None
 
 
-def blocks(body: IO[bytes], *, content_length: int | None, most_bytes: int) -> Iterator[list[Line]]:
-    """Yield the lines of the body that are not blank; memory holds at most `most_bytes` of a line.
+def blocks(body: IO[bytes], *, content_length: int | None, max_bytes: int) -> Iterator[list[Line]]:
+    """Yield the lines of the body that are not blank; memory holds at most `max_bytes` of a line.
 
     Raises ClientDisconnected for a body that ends early: the rest of it is not a line.
     """
@@ -32,12 +32,12 @@ def blocks(body: IO[bytes], *, content_length: int | None, most_bytes: int) -> I
         block = []
         for text in complete:
             number += 1
-            if too_long or len(text) > most_bytes:
+            if too_long or len(text) > max_bytes:
                 block.append(Line(number, None))
             elif text.strip():
                 block.append(Line(number, text))
             too_long = False
-        if len(partial) > most_bytes:
+        if len(partial) > max_bytes:
             too_long, partial = True, b""
         yield block
     if left:

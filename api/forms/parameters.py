@@ -1,4 +1,4 @@
-"""Types of single parameters. Each parses the text or file of a form, or raises an error that says what it accepts."""
+"""Types of single parameters. Each parses the text or file of a form, or raises an error with the accepted values."""
 
 import base64
 import hashlib
@@ -35,14 +35,14 @@ METADATA_DEPTH = 20
 # so a key contains none.
 REQUEST_KEY = re.compile(r"[!-+\--~]|[!-+\--~][ -+\--~]{0,253}[!-+\--~]")
 # Each filter is a lookup in the store.
-MOST_FILTERS = 16
+MAX_FILTERS = 16
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # In a decoded name it replaces bytes that were not UTF-8.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # The suggestion of a similar word compares this many characters of the client's word: the time grows with its length.
 COMPARED = 80
 # Twenty digits exceed every bound; int() of thousands raises an error of its own.
-MOST_DIGITS = 20
+MAX_DIGITS = 20
 # A truncated cursor, or one of another list, passes the check once in 2^48 times.
 CHECK_BYTES = 6
 
@@ -95,12 +95,12 @@ class Keyed:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """Marks a dictionary by index whose items are parameters `name[0]=value`, with indices below `most`.
+    """Marks a dictionary by index whose items are parameters `name[0]=value`, with indices below `max_count`.
 
     `each` is the type of the values in the documentation, for values that are validated one by one elsewhere.
     """
 
-    most: int
+    max_count: int
     each: Any = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's interface
@@ -110,24 +110,29 @@ class Indexed:
     def _sort(self, values: Mapping[str, object], info: core_schema.ValidationInfo) -> dict[int, object]:
         for key in values:
             # Without leading zeros: 7 and 07 would be two names of one item.
-            if not is_whole(key, 0, self.most - 1) or key != f"{int(key)}":
-                field = f"{info.field_name}[{key[:MOST_DIGITS]}]"
-                raise wrong(f"must have an index from 0 to {self.most - 1} without leading zeros", field=field)
+            if not is_whole(key, 0, self.max_count - 1) or key != f"{int(key)}":
+                field = f"{info.field_name}[{key[:MAX_DIGITS]}]"
+                raise wrong(f"must have an index from 0 to {self.max_count - 1} without leading zeros", field=field)
         by_index = {int(key): value for key, value in values.items()}
         return dict(sorted(by_index.items()))
 
 
-def wrong(what: str, *, field: str = "", code: str = "wrong_parameter") -> PydanticCustomError:
-    """Return an error of a parameter; `what` is its text after the name, such as "is empty".
+def wrong(problem: str, *, field: str = "", code: str = "wrong_parameter") -> PydanticCustomError:
+    """Return an error of a parameter; `problem` is its text after the name, such as "is empty".
 
     `field` is the name of the parameter, by default that of the field which is validated.
     """
-    return PydanticCustomError(code, "{what}", {"what": what, "field": field})
+    return PydanticCustomError(code, "{problem}", {"problem": problem, "field": field})
 
 
-def wrong_together(names: Sequence[str], word: str, what: str, *, code: str = "wrong_parameter") -> PydanticCustomError:
-    """Return an error of several parameters, such as "image or url is required"; its field is the first of `names`."""
-    return PydanticCustomError(code, "{what}", {"what": what, "field": names[0], "names": names, "word": word})
+def wrong_together(
+    names: Sequence[str], word: str, problem: str, *, code: str = "wrong_parameter"
+) -> PydanticCustomError:
+    """Return an error of several parameters, such as "image or url is required"; `word` joins their names.
+
+    The error's field is the first of `names`.
+    """
+    return PydanticCustomError(code, "{problem}", {"problem": problem, "field": names[0], "names": names, "word": word})
 
 
 def nearest(word: str, known: Collection[str]) -> str | None:
@@ -141,15 +146,15 @@ def nearest(word: str, known: Collection[str]) -> str | None:
 
 
 def text(value: object) -> str:
-    """Return the value if it is text."""
+    """Return the value; raises an error if it is not text."""
     if isinstance(value, str):
         return value
     raise wrong("must be text, not a file" if isinstance(value, FileStorage) else "must be text")
 
 
 def is_whole(digits: str, low: int, high: int) -> bool:
-    """Say whether the text is a whole number from `low` to `high`, in ASCII digits only."""
-    return digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS and low <= int(digits) <= high
+    """Return whether the text is a whole number from `low` to `high`, in ASCII digits only."""
+    return digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS and low <= int(digits) <= high
 
 
 def _boolean(value: object) -> bool:
@@ -229,9 +234,9 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A position in the list `kind`, as a reply contained it (see `cursor`); an empty one is the beginning.
+    """A position in the list `kind`, encoded by `cursor`; an empty text is the beginning.
 
-    `position` is the pattern of its positions: clients can forge a text that passes the check.
+    `position` is the pattern of its positions, since clients can forge a text that passes the check.
     """
 
     kind: str
@@ -304,7 +309,7 @@ RequestKey = Annotated[
 
 
 def valid_metadata(value: object) -> dict[str, Any] | None:
-    """Parse a JSON object within the limits on size, strings and depth; the text `null` is None, as no metadata."""
+    """Parse a JSON object within the limits on size, strings and depth; `null` means no metadata."""
     source = text(value)
     if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
         raise wrong(f"is larger than {METADATA_BYTES} bytes")
@@ -404,8 +409,8 @@ Upload = Annotated[
 
 
 def _filter(filters: Mapping[str, object]) -> Mapping[str, object]:
-    if len(filters) > MOST_FILTERS:
-        raise wrong(f"has more than {MOST_FILTERS} keys")
+    if len(filters) > MAX_FILTERS:
+        raise wrong(f"has more than {MAX_FILTERS} keys")
     return filters
 
 
@@ -419,5 +424,5 @@ Filters = Annotated[
     dict[str, Annotated[str, BeforeValidator(_filter_value)]],
     Keyed(),
     BeforeValidator(_filter),
-    Field(json_schema_extra={"maxProperties": MOST_FILTERS}),
+    Field(json_schema_extra={"maxProperties": MAX_FILTERS}),
 ]

@@ -15,9 +15,9 @@ from common.config import Settings
 from common.errors import InputError
 
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
-# The first is the usual one.
+# The first is documented and used in replies.
 LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-# Most parts of a form, without those that have an index.
+# The maximum number of parts of a form, not counting those with an index.
 FORM_PARTS = 64
 CHUNK_BYTES = 64 * 1024
 # Characters of an unknown name in an error text.
@@ -49,11 +49,11 @@ class BoundedParser(FormDataParser):
         return super().parse(stream, mimetype, content_length, options)
 
     def _read(self, stream: IO[bytes]) -> bytes:
-        data, most = bytearray(), self.max_form_memory_size or 0
+        data, max_bytes = bytearray(), self.max_form_memory_size or 0
         # In chunks: one read of everything would be cut off silently at the limit of the body.
-        while len(data) <= most and (chunk := stream.read(CHUNK_BYTES)):
+        while len(data) <= max_bytes and (chunk := stream.read(CHUNK_BYTES)):
             data += chunk
-        if len(data) > most or data.count(b"&") >= (self.max_form_parts or 0):
+        if len(data) > max_bytes or data.count(b"&") >= (self.max_form_parts or 0):
             raise RequestEntityTooLarge
         return bytes(data)
 
@@ -63,7 +63,7 @@ class StrictRequest(Request):
 
     form_data_parser_class = BoundedParser
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on as they are
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
         super().__init__(*args, **kwargs)
         self._opened: list[IO[bytes]] = []
 
@@ -80,7 +80,7 @@ class StrictRequest(Request):
         for file in self._opened:
             file.close()
 
-    def _open_file(self, *args: Any, **kwargs: Any) -> IO[bytes]:  # noqa: ANN401 - passed on as they are
+    def _open_file(self, *args: Any, **kwargs: Any) -> IO[bytes]:  # noqa: ANN401 - passed on unchanged
         self._opened.append(default_stream_factory(*args, **kwargs))
         return self._opened[-1]
 
@@ -136,7 +136,7 @@ def input_error(error: ValidationError, shown: Callable[[str], str]) -> InputErr
         return InputError(f"{field} is required", field=field, code="missing_parameter")
     *others, last = [shown(name) for name in context.get("names", ())] or [field]
     about = f"{', '.join(others)} {context['word']} {last}" if others else last
-    message = f"{about} {context.get('what', 'is invalid')}"
+    message = f"{about} {context.get('problem', 'is invalid')}"
     return InputError(message, field=field, code=first["type"] if "field" in context else None)
 
 
@@ -146,7 +146,7 @@ def _field(location: tuple[str | int, ...]) -> str:
 
 
 def knows(kind: type[Parameters], name: str) -> bool:
-    """Say whether the type has a parameter of this name."""
+    """Return whether the type has a parameter of this name."""
     return name in kind.plain or (name.endswith("]") and name.partition("[")[0] in kind.keyed)
 
 
@@ -211,7 +211,7 @@ def _read_body(request: Request) -> None:
 
 
 def _holds_bytes(file: FileStorage) -> bool:
-    """Say whether a part without a file name is not the empty file field of a browser."""
+    """Return whether a part without a file name is not the empty file field of a browser."""
     is_filled = bool(file.stream.read(1))
     file.stream.seek(0)
     return is_filled

@@ -32,12 +32,12 @@ from common.config import Settings
 # The kind of the list's cursors, and their positions: sequence numbers.
 LIST = "list"
 POSITION = re.compile(r"[0-9]{1,18}")
-LIST_LIMIT = 10_000
-LIST_OFFSET_LIMIT = 2**53
-SEARCH_LIMIT = 1000
-SEARCH_OFFSET_LIMIT = 9000
-DELETE_MOST = 1000
-ADD_MOST = 100
+MAX_LIST_LIMIT = 10_000
+MAX_LIST_OFFSET = 2**53
+MAX_SEARCH_LIMIT = 1000
+MAX_SEARCH_OFFSET = 9000
+MAX_DELETES = 1000
+MAX_ADDS = 100
 
 
 class Nothing(Parameters):
@@ -58,7 +58,7 @@ class Waiting(Parameters):
     ] = None
 
 
-class Ordered(Parameters):
+class Enqueuing(Parameters):
     """Parameters of a request that enqueues tasks: callback and idempotency key."""
 
     callback_url: Annotated[
@@ -92,34 +92,34 @@ class Item(WithImage):
     metadata: Annotated[Metadata | None, Field(description="A JSON object that every match contains.")] = None
 
 
-class Add(Waiting, Ordered, Item):
+class Add(Waiting, Enqueuing, Item):
     """An image to store."""
 
 
-class AddMany(Ordered, Waiting):
+class AddMany(Enqueuing, Waiting):
     """Images to store; parameters with the same index belong to one image."""
 
     filepaths: Annotated[
         dict[int, Any],
-        Indexed(ADD_MOST, Filepath),
+        Indexed(MAX_ADDS, Filepath),
         Field(
             description="The name of the image with this index; required for each image. Indices are 0 to "
-            f"{ADD_MOST - 1}."
+            f"{MAX_ADDS - 1}."
         ),
     ] = Field(default_factory=dict)
     urls: Annotated[
         dict[int, Any],
-        Indexed(ADD_MOST, Url),
+        Indexed(MAX_ADDS, Url),
         Field(description="The URL of the image with this index; required if it has no file."),
     ] = Field(default_factory=dict)
     images: Annotated[
         dict[int, Any],
-        Indexed(ADD_MOST, Upload),
+        Indexed(MAX_ADDS, Upload),
         Field(description="The file of the image with this index; required if it has no URL."),
     ] = Field(default_factory=dict)
     metadata: Annotated[
         dict[int, Any],
-        Indexed(ADD_MOST, Metadata),
+        Indexed(MAX_ADDS, Metadata),
         Field(description="The metadata of the image with this index: a JSON object that every match contains."),
     ] = Field(default_factory=dict)
 
@@ -150,7 +150,7 @@ class AddMany(Ordered, Waiting):
         return f"{self.names[field]}[{number}]"
 
 
-class Batch(Ordered):
+class Batch(Enqueuing):
     """Parameters of all lines of a batch."""
 
 
@@ -180,7 +180,7 @@ class DeleteMany(Parameters):
 
     filepaths: Annotated[
         dict[int, Filepath],
-        Indexed(DELETE_MOST),
+        Indexed(MAX_DELETES),
         Field(description="The names of the images. Unknown names are not errors. Required without `filepath`."),
     ]
 
@@ -214,9 +214,9 @@ class Search(WithImage, Filtered):
             json_schema_extra={"x-default": "all_orientations"},
         ),
     ] = None
-    limit: Annotated[int, Whole(1, SEARCH_LIMIT), Field(description="Maximum number of matches.")] = 100
+    limit: Annotated[int, Whole(1, MAX_SEARCH_LIMIT), Field(description="Maximum number of matches.")] = 100
     offset: Annotated[
-        int, Whole(0, SEARCH_OFFSET_LIMIT), Field(description="Number of matches to skip, from the best.")
+        int, Whole(0, MAX_SEARCH_OFFSET), Field(description="Number of matches to skip, from the best.")
     ] = 0
     min_score: Annotated[
         Annotated[float, Number(0, 100)] | None, Field(description="Minimum score of a match in any orientation.")
@@ -280,10 +280,10 @@ class List(Filtered):
     ] = None
     offset: Annotated[
         int,
-        Whole(0, LIST_OFFSET_LIMIT),
+        Whole(0, MAX_LIST_OFFSET),
         Field(description="Number of filepaths to skip."),
     ] = 0
-    limit: Annotated[int, Whole(1, LIST_LIMIT), Field(description="Maximum number of filepaths.")] = 20
+    limit: Annotated[int, Whole(1, MAX_LIST_LIMIT), Field(description="Maximum number of filepaths.")] = 20
 
     @model_validator(mode="after")
     def _choose(self) -> Self:

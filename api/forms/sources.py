@@ -62,10 +62,10 @@ def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Sourc
     return Source(field, url=value.strip())
 
 
-def _read(upload: FileStorage, field: str, most: int) -> bytes:
-    data = upload.stream.read(most + 1)
+def _read(upload: FileStorage, field: str, max_bytes: int) -> bytes:
+    data = upload.stream.read(max_bytes + 1)
     if not data:
         raise wrong("is an empty file", field=field, code="empty_image")
-    if len(data) > most:
-        raise wrong(f"is larger than {most} bytes", field=field, code="too_large")
+    if len(data) > max_bytes:
+        raise wrong(f"is larger than {max_bytes} bytes", field=field, code="too_large")
     return data

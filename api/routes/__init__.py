@@ -8,7 +8,7 @@ from api.routes import add, batch, collection, health, metrics, search, tasks
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Adding": (*add.ENDPOINTS, *batch.ENDPOINTS),
     "Searching": search.ENDPOINTS,
-    "Stored pictures": collection.ENDPOINTS,
+    "Stored images": collection.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
     "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
 }

@@ -15,7 +15,6 @@ from api.forms.reading import parse
 from api.outcomes import Outcome, outcome_of
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
-from api.use_cases.idempotency import IdempotencyKey
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
 from common.queue.items import AddItem
@@ -40,9 +39,7 @@ def _add_one(services: Services, params: requests.Add) -> Response:
         request_id=g.request_id, form="one", callback_url=callbacks.validated(services, params.callback_url)
     )
     key = idempotency_key(params.idempotency_key)
-    items = services.add_images.enqueue(
-        [_item(params, task_id=key.task_id(0))], context, queue=SINGLE_QUEUE, task_ids=key.task_ids([0])
-    )
+    items = services.add_images.enqueue([_item(params)], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
     [item] = items
     if item.error is not None:
         raise item.error
@@ -61,7 +58,7 @@ def _add_many(services: Services, params: requests.AddMany) -> Response:
     key = idempotency_key(params.idempotency_key)
     with services.batch_limit.acquire():
         items = services.add_images.enqueue(
-            _items(params, services.settings, key), context, queue=SINGLE_QUEUE, task_ids=key.task_ids(params.items())
+            _items(params, services.settings), context, queue=SINGLE_QUEUE, key=key, numbers=params.items()
         )
     searchable = _wait(services, items, params)
     outcomes = {item.number: outcome_of(item, searchable=searchable, among_others=True) for item in items}
@@ -69,7 +66,7 @@ def _add_many(services: Services, params: requests.AddMany) -> Response:
     return mark_replay(_summary(outcomes), replayed=bool(accepted) and all(item.is_replay for item in accepted))
 
 
-def _items(params: requests.AddMany, settings: Settings, key: IdempotencyKey) -> Iterator[AddItem]:
+def _items(params: requests.AddMany, settings: Settings) -> Iterator[AddItem]:
     """Parse the items one after another, so that one upload is in memory at a time."""
     for number, values in params.items().items():
         parameter = params.source_of(number)
@@ -78,10 +75,10 @@ def _items(params: requests.AddMany, settings: Settings, key: IdempotencyKey) ->
         except InputError as error:
             yield AddItem(number=number, parameter=parameter, error=error)
         else:
-            yield _item(item, number=number, parameter=parameter, task_id=key.task_id(number))
+            yield _item(item, number=number, parameter=parameter)
 
 
-def _item(params: requests.Item, *, task_id: str, number: int = 0, parameter: str = "") -> AddItem:
+def _item(params: requests.Item, *, number: int = 0, parameter: str = "") -> AddItem:
     return AddItem(
         number=number,
         parameter=parameter or params.source.field,
@@ -89,7 +86,6 @@ def _item(params: requests.Item, *, task_id: str, number: int = 0, parameter: st
         url=params.source.url,
         data=params.source.data,
         metadata=params.metadata,
-        task_id=task_id,
     )
 
 
@@ -107,9 +103,10 @@ def _summary(outcomes: Mapping[int, Outcome]) -> Response:
 def _wait(services: Services, items: Sequence[AddItem], params: requests.Waiting) -> bool:
     """Wait for the items' tasks as long as the request asks for; return whether searches find what they stored."""
     accepted = [item for item in items if item.error is None]
-    wait_s = params.wait or _preferred_s(params.prefer or "", services.settings.max_wait_s)
+    preferred_s = _preferred_s(params.prefer or "", services.settings.max_wait_s)
+    wait_s = preferred_s if params.wait is None else params.wait
     if wait_s:
-        # The tasks are accepted whatever becomes of the wait: the client gets a 202.
+        # The tasks are accepted even if the wait fails: the client gets a 202.
         with suppress(MatchError), services.wait_limit.acquire():
             tasks = services.task_waiter.wait_each([item.task for item in accepted], timeout_s=wait_s)
             for item, task in zip(accepted, tasks, strict=True):
@@ -123,12 +120,12 @@ def _wait(services: Services, items: Sequence[AddItem], params: requests.Waiting
     return True
 
 
-def _preferred_s(preferences: str, most_s: float) -> float:
-    """Return the seconds of `Prefer: wait=N`, at most `most_s`; an invalid preference is ignored (RFC 7240)."""
+def _preferred_s(preferences: str, max_s: float) -> float:
+    """Return the seconds of `Prefer: wait=N`, at most `max_s`; an invalid preference is ignored (RFC 7240)."""
     for preference in preferences.split(","):
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), most_s)
+            return min(float(value), max_s)
     return 0.0
 
 
@@ -139,16 +136,15 @@ ENDPOINTS = (
         scope=Scope.WRITE,
         methods=("POST",),
         view=add,
-        takes=(requests.Add, requests.AddMany),
+        parameters=(requests.Add, requests.AddMany),
         reply=Reply(
             result=replies.ItemOutcome,
-            added={"task": replies.OneTask},
+            extra={"task": replies.OneTask},
             statuses=(200, 202),
             errors=(409, 422, 503),
-            keyed=True,
         ),
         # Capacity for a hundred small images, or four of the largest.
-        pictures=4,
-        items=requests.ADD_MOST,
+        images=4,
+        items=requests.MAX_ADDS,
     ),
 )

@@ -39,7 +39,7 @@ READ_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What all lines of a request share."""
+    """The context that all lines of a request share."""
 
     services: Services
     context: RequestContext
@@ -50,7 +50,7 @@ class _Batch:
         last = 0
         try:
             for block in blocks:
-                # Lines above the limit are read all the same: most clients read the reply only after their last line.
+                # Lines above the limit are read too: most clients read the reply only after they sent their last line.
                 if lines := [line for line in block if line.number <= LINES]:
                     yield b"".join(self._block(lines))
                 last = block[-1].number if block else last
@@ -70,7 +70,8 @@ class _Batch:
             (self._item(line) for line in lines),
             self.context,
             queue=BATCH_QUEUE,
-            task_ids=self.key.task_ids(_item_number(line) for line in lines),
+            key=self.key,
+            numbers=[_item_number(line) for line in lines],
         )
         return (_encode(item.number + 1, outcome_of(item, among_others=True)) for item in items)
 
@@ -86,7 +87,6 @@ class _Batch:
             filepath=values.filepath,
             url=values.source.url,
             metadata=values.metadata,
-            task_id=self.key.task_id(number),
         )
 
 
@@ -108,7 +108,7 @@ def batch(services: Services, params: requests.Batch) -> Response:
         # Sent earlier, outcomes would fill the buffers of a client that reads nothing before its last line is sent.
         outcomes = resources.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
         replayed = _is_replay(services, key)
-        lines = blocks(request.stream, content_length=request.content_length, most_bytes=LINE_BYTES)
+        lines = blocks(request.stream, content_length=request.content_length, max_bytes=LINE_BYTES)
         outcomes.writelines(_Batch(services, context, key).outcomes(lines))
         size = outcomes.tell()
         outcomes.seek(0)
@@ -124,7 +124,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _is_replay(services: Services, key: IdempotencyKey) -> bool:
-    """Say whether the key was used before; False while Redis does not answer, as the outcomes will show."""
+    """Return whether the key was used before; False while Redis does not answer, as the outcomes will show."""
     try:
         return key.is_replay(services.leases)
     except MatchError:
@@ -170,8 +170,8 @@ ENDPOINTS = (
         scope=Scope.WRITE,
         methods=("POST",),
         view=batch,
-        reply=Reply(result=replies.LineOutcome, errors=(503,), keyed=True),
-        takes=(requests.Batch,),
+        reply=Reply(result=replies.LineOutcome, errors=(503,)),
+        parameters=(requests.Batch,),
         line=requests.Line,
         body_bytes=BODY_BYTES,
     ),

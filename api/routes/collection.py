@@ -16,8 +16,8 @@ from common.times import iso
 def delete(services: Services, params: requests.Delete | requests.DeleteMany) -> Response:
     """Delete exactly these filepaths.
 
-    An add that was accepted earlier and is stored later does not bring the image back. A filepath under which no image
-    is stored is no error. The parameters may also come as a form.
+    An add that was accepted earlier and is stored later does not restore the image. An unknown filepath is not an
+    error. The parameters may also be in a form.
     """
     filepaths = [params.filepath] if isinstance(params, requests.Delete) else params.filepaths.values()
     services.delete_images.delete(filepaths)
@@ -30,10 +30,10 @@ def count(services: Services, params: requests.Count) -> Response:
 
 
 def list_(services: Services, params: requests.List) -> Response:
-    """List filepaths in the order of the requests that stored them.
+    """List filepaths, oldest request first.
 
-    Each reply has the cursor of the next page. A walk from cursor to cursor returns every image that does not change
-    exactly once, whatever is written in the meantime.
+    Each reply has the cursor of the next page. The pages together contain every image that does not change in the
+    meantime exactly once.
     """
     if params.offset:
         page = services.store.filepaths(offset=params.offset, limit=params.limit, where=params.filter)
@@ -68,8 +68,8 @@ ENDPOINTS = (
         methods=("DELETE",),
         view=delete,
         reply=Reply(errors=(503,)),
-        takes=(requests.Delete, requests.DeleteMany),
-        items=requests.DELETE_MOST,
+        parameters=(requests.Delete, requests.DeleteMany),
+        items=requests.MAX_DELETES,
     ),
     Endpoint(
         name="count",
@@ -78,7 +78,7 @@ ENDPOINTS = (
         methods=("GET", "POST"),
         view=count,
         reply=Reply(result=replies.Count, errors=(503,)),
-        takes=(requests.Count,),
+        parameters=(requests.Count,),
     ),
     Endpoint(
         name="list",
@@ -86,8 +86,8 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET", "POST"),
         view=list_,
-        reply=Reply(result=replies.Filepath, added={"cursor": replies.Cursor}, errors=(503,)),
-        takes=(requests.List,),
+        reply=Reply(result=replies.Filepath, extra={"cursor": replies.Cursor}, errors=(503,)),
+        parameters=(requests.List,),
     ),
     Endpoint(
         name="images",
@@ -96,6 +96,6 @@ ENDPOINTS = (
         methods=("GET",),
         view=images,
         reply=Reply(result=replies.Image, errors=(404, 503)),
-        takes=(requests.Image,),
+        parameters=(requests.Image,),
     ),
 )

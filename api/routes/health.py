@@ -54,15 +54,15 @@ def _redis_error(services: Services) -> str | None:
 
 
 ENDPOINTS = (
-    Endpoint(name="ping", path="/ping", scope=None, methods=("GET", "POST"), view=ping, limited=False),
-    Endpoint(name="livez", path="/livez", scope=None, methods=("GET",), view=ping, limited=False),
+    Endpoint(name="ping", path="/ping", scope=None, methods=("GET", "POST"), view=ping, is_rate_limited=False),
+    Endpoint(name="livez", path="/livez", scope=None, methods=("GET",), view=ping, is_rate_limited=False),
     Endpoint(
         name="readyz",
         path="/readyz",
         scope=None,
         methods=("GET",),
         view=readyz,
-        limited=False,
-        reply=Reply(added={"checks": replies.Checks}, errors=(503,)),
+        is_rate_limited=False,
+        reply=Reply(extra={"checks": replies.Checks}, errors=(503,)),
     ),
 )

@@ -24,7 +24,7 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET",),
         view=metrics,
-        limited=False,
-        reply=Reply(text="text/plain"),
+        is_rate_limited=False,
+        reply=Reply(media_type="text/plain"),
     ),
 )

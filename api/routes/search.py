@@ -57,8 +57,8 @@ ENDPOINTS = (
         methods=("POST",),
         view=search,
         reply=Reply(result=replies.Match, errors=(404, 422, 503)),
-        takes=(requests.Search,),
-        pictures=1,
+        parameters=(requests.Search,),
+        images=1,
     ),
     Endpoint(
         name="compare",
@@ -67,7 +67,7 @@ ENDPOINTS = (
         methods=("POST",),
         view=compare,
         reply=Reply(result=replies.Comparison, errors=(404, 422, 503)),
-        takes=(requests.Compare,),
-        pictures=2,
+        parameters=(requests.Compare,),
+        images=2,
     ),
 )

@@ -1,4 +1,4 @@
-"""What became of accepted work; failed work again, and waiting work no more."""
+"""Tasks: their states, lists, retries and cancellation."""
 
 from collections import Counter
 from typing import Annotated, Self
@@ -20,106 +20,113 @@ from common.queue.tasks import RetryRejected, State, Task
 
 # The kind of their cursors.
 TASKS = "tasks"
-LIST_LIMIT = 1000
-# Each is read, opened and sent: about a second's work.
-RETRY_LIMIT = 1000
+MAX_LISTED = 1000
+# About a second's work: each task is read, reopened and published.
+MAX_RETRIED = 1000
 
 
-class Chosen(Parameters):
-    """Some of the tasks that failed."""
+class TaskFilter(Parameters):
+    """Parameters that filter tasks, and the cursor of their list."""
 
     code: Annotated[
-        Annotated[str, OneOf(TASK_CODES)] | None,
-        Field(description="Keep to those that failed with this code, as their `error` has it."),
+        Annotated[str, OneOf(TASK_CODES)] | None, Field(description="Only tasks that failed with this code.")
     ] = None
     filepath_prefix: Annotated[
-        Annotated[str, BeforeValidator(text)] | None, Field(description="Keep to those whose filepath starts so.")
+        Annotated[str, BeforeValidator(text)] | None,
+        Field(description="Only tasks whose filepath begins with this text."),
     ] = None
     cursor: Annotated[
         Annotated[str, Cursor(TASKS, CURSOR)] | None,
-        Field(description="The `cursor` of the reply before; empty at the start."),
+        Field(description="The `cursor` of the previous reply; empty at the start."),
     ] = None
 
 
-class Tasks(Chosen):
-    """A part of the tasks that are in one state, the newest first."""
+class Tasks(TaskFilter):
+    """A page of the tasks in one state."""
 
-    state: Annotated[str, OneOf(tuple(LISTED)), Field(description="The state; those that ended well are not listed.")]
+    state: Annotated[str, OneOf(tuple(LISTED)), Field(description="The state. Successful tasks are not listed.")]
     limit: Annotated[
-        int, Whole(1, LIST_LIMIT), Field(description="Most tasks in the reply; there may be fewer before the end.")
+        int, Whole(1, MAX_LISTED), Field(description="Maximum number of tasks. A page before the last may have fewer.")
     ] = 100
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.code is not None and self.state != State.FAILED:
-            raise wrong("can be asked of failed tasks alone", field="code")
+            raise wrong("requires state=failed", field="code")
         return self
 
 
-class Retry(Chosen):
-    """Which failed tasks are to be sent again."""
+class Retry(TaskFilter):
+    """The failed tasks to retry."""
 
-    state: Annotated[str, OneOf((State.FAILED,)), Field(description="Failed ones alone can be.")]
-    limit: Annotated[int, Whole(1, RETRY_LIMIT), Field(description="Most tasks that this request sends again.")] = 500
-
-
-def task(services: Services, given: requests.Task) -> Response:
-    """Tell what became of accepted work."""
-    found = services.ledger.task(given.id)
-    if found is None:
-        return _refused(RetryRejected.UNKNOWN)
-    return ok([task_json(found)])
+    state: Annotated[str, OneOf((State.FAILED,)), Field(description="Only failed tasks can be retried.")]
+    limit: Annotated[int, Whole(1, MAX_RETRIED), Field(description="Maximum number of tasks to retry.")] = 500
 
 
-def tasks(services: Services, given: Tasks) -> Response:
-    """List tasks of one state, the newest first, with the cursor to go on from."""
-    page = _page(services, given, State(given.state), given.limit)
-    return ok([task_json(found) for found in page.tasks], cursor=_cursor(page))
+def task(services: Services, params: requests.Task) -> Response:
+    """Return a task.
 
-
-def retry_task(services: Services, given: requests.Task) -> Response:
-    """Send a failed task again; it keeps its place in the order of requests.
-
-    A 409 has the `task` beside its reason.
+    Its `state` and `error` are the outcome of the add.
     """
-    [refusal] = services.manage_tasks.retry([given.id])
-    found = services.ledger.task(given.id)
-    if refusal is not None or found is None:
-        return _refused(refusal or RetryRejected.UNKNOWN, found)
-    response = ok([task_json(found)], http_status=202)
-    response.headers["Location"] = f"/tasks/{given.id}"
+    existing = services.ledger.task(params.id)
+    if existing is None:
+        return _rejected(RetryRejected.UNKNOWN)
+    return ok([task_json(existing)])
+
+
+def tasks(services: Services, params: Tasks) -> Response:
+    """List tasks in one state, newest first.
+
+    The `cursor` of the reply is that of the next page.
+    """
+    page = _page(services, params, State(params.state), params.limit)
+    return ok([task_json(listed) for listed in page.tasks], cursor=_cursor(page))
+
+
+def retry_task(services: Services, params: requests.Task) -> Response:
+    """Retry a failed task.
+
+    It keeps its sequence number: a newer add or deletion of its filepath still wins. A 409 has the `task` as well.
+    """
+    [rejection] = services.manage_tasks.retry([params.id])
+    existing = services.ledger.task(params.id)
+    if rejection is not None or existing is None:
+        return _rejected(rejection or RetryRejected.UNKNOWN, existing)
+    response = ok([task_json(existing)], http_status=202)
+    response.headers["Location"] = f"/tasks/{params.id}"
     return response
 
 
-def retry_tasks(services: Services, given: Retry) -> Response:
-    """Send many failed tasks again; the reply's cursor goes on to those that this request did not come to."""
-    page = _page(services, given, State.FAILED, given.limit)
-    refusals = services.manage_tasks.retry([found.id for found in page.tasks])
-    left = Counter(refusal.value for refusal in refusals if refusal is not None)
-    result = {"retried": len(refusals) - left.total(), "left": dict(left)}
+def retry_tasks(services: Services, params: Retry) -> Response:
+    """Retry many failed tasks.
+
+    The `cursor` of the reply continues with the tasks beyond `limit`.
+    """
+    page = _page(services, params, State.FAILED, params.limit)
+    rejections = services.manage_tasks.retry([listed.id for listed in page.tasks])
+    left = Counter(rejection.value for rejection in rejections if rejection is not None)
+    result = {"retried": len(rejections) - left.total(), "left": dict(left)}
     return ok([result], http_status=202, cursor=_cursor(page))
 
 
-def cancel_task(services: Services, given: requests.Task) -> Response:
-    """Cancel a task that nobody works on yet.
+def cancel_task(services: Services, params: requests.Task) -> Response:
+    """Cancel a pending task.
 
-    One that was cancelled before is cancelled all the same. A 409 has the `task` beside its reason.
+    Cancelling a cancelled task succeeds. A 409 has the `task` as well.
     """
-    was = services.manage_tasks.cancel(given.id)
-    found = services.ledger.task(given.id)
-    if was is None or found is None:
-        return _refused(RetryRejected.UNKNOWN)
-    # Asked for twice, it is cancelled all the same.
-    if was not in {State.PENDING, State.CANCELLED}:
-        return fail(
-            "not_pending", f"the task is {was}; only a pending task can be cancelled", field="id", task=task_json(found)
-        )
-    return ok([task_json(found)])
+    previous = services.manage_tasks.cancel(params.id)
+    existing = services.ledger.task(params.id)
+    if previous is None or existing is None:
+        return _rejected(RetryRejected.UNKNOWN)
+    if previous not in {State.PENDING, State.CANCELLED}:
+        message = f"the task is {previous}; only a pending task can be cancelled"
+        return fail("not_pending", message, field="id", task=task_json(existing))
+    return ok([task_json(existing)])
 
 
-def _page(services: Services, given: Chosen, state: State, limit: int) -> Page:
+def _page(services: Services, params: TaskFilter, state: State, limit: int) -> Page:
     return services.task_pages.page(
-        state, limit=limit, cursor=given.cursor or None, code=given.code, prefix=given.filepath_prefix or ""
+        state, limit=limit, cursor=params.cursor or None, code=params.code, prefix=params.filepath_prefix or ""
     )
 
 
@@ -127,13 +134,13 @@ def _cursor(page: Page) -> str | None:
     return None if page.cursor is None else cursor(TASKS, page.cursor)
 
 
-def _refused(refusal: RetryRejected, found: Task | None = None) -> Response:
-    """Return why a task stays as it is, and the task where there is one."""
-    known = {} if found is None else {"task": task_json(found)}
+def _rejected(reason: RetryRejected, existing: Task | None = None) -> Response:
+    """Return the failed reply, with the task if it exists."""
     message = ""
-    if refusal is RetryRejected.NOT_FAILED and found is not None:
-        message = f"the task is {found.state}; only a failed task can be retried"
-    return fail(refusal.value, message, field="id", **known)
+    if reason is RetryRejected.NOT_FAILED and existing is not None:
+        message = f"the task is {existing.state}; only a failed task can be retried"
+    extra = {} if existing is None else {"task": task_json(existing)}
+    return fail(reason.value, message, field="id", **extra)
 
 
 ENDPOINTS = (
@@ -143,8 +150,8 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET",),
         view=tasks,
-        reply=Reply(result=replies.Task, added={"cursor": replies.Cursor}, errors=(503,)),
-        takes=(Tasks,),
+        reply=Reply(result=replies.Task, extra={"cursor": replies.Cursor}, errors=(503,)),
+        parameters=(Tasks,),
     ),
     Endpoint(
         name="retry_tasks",
@@ -152,8 +159,8 @@ ENDPOINTS = (
         scope=Scope.ADMIN,
         methods=("POST",),
         view=retry_tasks,
-        reply=Reply(result=replies.Retried, added={"cursor": replies.Cursor}, statuses=(202,), errors=(503,)),
-        takes=(Retry,),
+        reply=Reply(result=replies.Retried, extra={"cursor": replies.Cursor}, statuses=(202,), errors=(503,)),
+        parameters=(Retry,),
     ),
     Endpoint(
         name="task",
@@ -162,7 +169,7 @@ ENDPOINTS = (
         methods=("GET",),
         view=task,
         reply=Reply(result=replies.Task, errors=(404, 503)),
-        takes=(requests.Task,),
+        parameters=(requests.Task,),
     ),
     Endpoint(
         name="cancel_task",
@@ -171,7 +178,7 @@ ENDPOINTS = (
         methods=("DELETE",),
         view=cancel_task,
         reply=Reply(result=replies.Task, errors=(404, 409, 503)),
-        takes=(requests.Task,),
+        parameters=(requests.Task,),
     ),
     Endpoint(
         name="retry_task",
@@ -180,6 +187,6 @@ ENDPOINTS = (
         methods=("POST",),
         view=retry_task,
         reply=Reply(result=replies.Task, statuses=(202,), errors=(404, 409, 503)),
-        takes=(requests.Task,),
+        parameters=(requests.Task,),
     ),
 )

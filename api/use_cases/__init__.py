@@ -1,1 +1,1 @@
-"""What the service does for a request, without HTTP: add images, manage tasks, wait for tasks, read query images."""
+"""Use cases, without HTTP: add, delete and search images, manage tasks, wait for tasks."""

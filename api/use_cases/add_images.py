@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 
 from api.publisher import Publisher
 from api.sources import naming, validate_url
-from api.use_cases.idempotency import IdempotencyConflict
+from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
 from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.images.formats import check_format
 from common.net.fetch import Fetcher
@@ -42,43 +42,51 @@ class AddImages:
     fetcher: Fetcher
 
     def enqueue(
-        self, items: Iterable[AddItem], context: RequestContext, *, queue: str, task_ids: Sequence[str] = ()
+        self,
+        items: Iterable[AddItem],
+        context: RequestContext,
+        *,
+        queue: str,
+        key: IdempotencyKey,
+        numbers: Iterable[int],
     ) -> list[AddItem]:
         """Return the items in order, each with a `result` or an `error`; one bad item does not fail the others.
 
-        The items are consumed one at a time, so that the bytes of one upload are in memory. An item with an error keeps
-        it. `task_ids` are the ids that an idempotency key gives to these items: an item whose task exists needs no
-        capacity.
+        The items are consumed one at a time, so that the bytes of only one upload are in memory. An item with an error
+        keeps it. `numbers` are the items' numbers, known before the items are: with an idempotency key, an item whose
+        task exists needs no capacity.
 
-        Errors of an item: InputError or ImageError where it can never be stored, IdempotencyConflict where its id
-        belongs to a different item, Overloaded or QueueUnavailable where it cannot be accepted now.
+        An item that can never be stored has an InputError or an ImageError. One whose id belongs to a different item
+        has an IdempotencyConflict. Overloaded or QueueUnavailable: the item cannot be accepted now.
         """
+        task_ids = key.task_ids(numbers)
         try:
             existing = self.ledger.existing(task_ids) if task_ids else {}
         except MatchError as error:
             return [_failed(item, item.error or error) for item in items]
-        rows = [self._prepare(item, context, existing) for item in items]
-        new = [row for row in rows if row.error is None and row.result is None]
-        attributes = {"messaging.batch.message_count": len(new)}
-        with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
-            self._write(new, replace(context, traceparent=tracing.inject()), queue)
-            self._finish_uploads(new)
-            self.publisher.send([row.task for row in new if _is_unsent(row)], queue=queue)
-        for row in rows:
-            if row.result is not None and row.result.status is EnqueueStatus.CONFLICT:
-                _failed(row, IdempotencyConflict())
+        rows = [self._prepare(item, context, key, existing) for item in items]
+        if new := [row for row in rows if row.error is None and row.result is None]:
+            attributes = {"messaging.batch.message_count": len(new)}
+            with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
+                self._write(new, replace(context, traceparent=tracing.inject()), queue)
+                self._finish_uploads(new)
+                # An existing task may be sent twice, which changes nothing.
+                pending = [row.task for row in new if row.error is None and row.task.state is State.PENDING]
+                self.publisher.send(pending, queue=queue)
         return rows
 
-    def _prepare(self, item: AddItem, context: RequestContext, existing: Mapping[str, EnqueueResult]) -> AddItem:
+    def _prepare(
+        self, item: AddItem, context: RequestContext, key: IdempotencyKey, existing: Mapping[str, EnqueueResult]
+    ) -> AddItem:
         """Validate the item and keep its upload, or find the task that it created before."""
         if item.error is not None:
             return item
+        item.task_id = key.task_id(item.number)
         try:
             if item.task_id:
                 item.fingerprint = fingerprint(item, context)
             if item.task_id in existing:
-                item.result = existing[item.task_id].compared(item.fingerprint)
-                return item
+                return _with_result(item, existing[item.task_id].compared(item.fingerprint))
             item.host = self._host(item)
             self.admission.check()
             if item.data is not None:
@@ -98,9 +106,7 @@ class AddImages:
         return ""
 
     def _write(self, new: Sequence[AddItem], context: RequestContext, queue: str) -> None:
-        """Write the tasks to the ledger: as many of the first as there is room for."""
-        if not new:
-            return
+        """Write the tasks to the ledger, in order, until `max_open` tasks are open."""
         try:
             results = self.ledger.enqueue(new, queue=queue, context=context)
         except MatchError as error:
@@ -108,9 +114,10 @@ class AddImages:
                 _failed(item, error)
             return
         for item, result in zip(new, results, strict=True):
-            item.result = result
             if result is None:
                 _failed(item, Overloaded("too many tasks are waiting", retry_after=RETRY_AFTER_S))
+            else:
+                _with_result(item, result)
 
     def _finish_uploads(self, new: Sequence[AddItem]) -> None:
         """Keep the uploads of accepted items until their tasks end, and drop the others.
@@ -143,8 +150,13 @@ def fingerprint(item: AddItem, context: RequestContext) -> str:
 
 
 def _failed(item: AddItem, error: MatchError) -> AddItem:
-    item.error = error
+    item.error, item.data = error, None
     return item
+
+
+def _with_result(item: AddItem, result: EnqueueResult) -> AddItem:
+    item.result = result
+    return _failed(item, IdempotencyConflict()) if result.status is EnqueueStatus.CONFLICT else item
 
 
 def _is_created(item: AddItem) -> bool:
@@ -152,14 +164,8 @@ def _is_created(item: AddItem) -> bool:
 
 
 def _has_no_task(item: AddItem) -> bool:
-    """Say whether no task can need the item's upload.
+    """Return whether no task can need the item's upload.
 
-    Without a reply from Redis a task with an id of the client's may have been written: its upload stays for the day.
+    Without a reply from Redis the task of an item with a known id may exist; its upload is kept until it expires.
     """
     return not _is_created(item) and not (item.task_id and isinstance(item.error, QueueUnavailable))
-
-
-def _is_unsent(item: AddItem) -> bool:
-    """Say whether the task's message is to be published; a message that is sent twice changes nothing."""
-    result = item.result
-    return result is not None and result.status is not EnqueueStatus.CONFLICT and result.task.state is State.PENDING

@@ -17,7 +17,7 @@ class DeleteImages:
     store: Store
 
     def delete(self, filepaths: Iterable[str]) -> None:
-        """Delete these filepaths; one under which no image is stored is no error.
+        """Delete these filepaths; an unknown one is not an error.
 
         Raises StoreUnavailable when the store cannot take a tombstone now, StoreError when it rejects one.
         """

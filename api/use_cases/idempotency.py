@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from common.errors import InputError
 from common.queue.leases import Leases
-from common.queue.ledger import REMEMBERED_S
+from common.queue.ledger import IDEMPOTENCY_KEEP_S
 
 HEADER = "Idempotency-Key"
 # As many as random task ids have.
@@ -46,8 +46,8 @@ class IdempotencyKey:
         return [] if self.value is None else [self.task_id(number) for number in numbers]
 
     def is_replay(self, leases: Leases) -> bool:
-        """Say whether the key was used before, and record that it is used now."""
-        return self.value is not None and not leases.acquire(f"key:{self._digest('')}", for_s=REMEMBERED_S)
+        """Return whether the key was used before, and record that it is used now."""
+        return self.value is not None and not leases.acquire(f"key:{self._digest('')}", for_s=IDEMPOTENCY_KEEP_S)
 
     def _digest(self, suffix: str) -> str:
         return hashlib.sha256(f"{self.owner}\0{self.value}\0{suffix}".encode()).hexdigest()[:ID_DIGITS]

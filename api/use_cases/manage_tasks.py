@@ -8,7 +8,7 @@ from api.publisher import Publisher
 from common.errors import MatchError
 from common.queue.ledger import Ledger
 from common.queue.tasks import QueuedTask, RetryRejected, State
-from common.uploads import UNKEPT_S, Uploads
+from common.uploads import UPLOAD_TTL_S, Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,15 @@ class ManageTasks:
     def retry(self, task_ids: Sequence[str]) -> list[RetryRejected | None]:
         """Publish failed tasks again, each with its old sequence number.
 
-        Returns, in order, why a task was rejected; None for a task that was published.
+        Return a reason for each rejected task, in order, and None for each published one.
         """
         upload_of = self.ledger.uploads_of(task_ids)
         available = self.uploads.existing(list(upload_of.values()))
         retryable = [task_id for task_id in task_ids if upload_of.get(task_id) in available | {None}]
         outcomes = dict(zip(retryable, self.ledger.retry(retryable), strict=True))
         reopened = [outcome for outcome in outcomes.values() if isinstance(outcome, QueuedTask)]
-        # The tasks are open from here on, whatever fails. Uploads are kept before the tasks are published, so that no
-        # worker finishes one of them in between.
+        # The tasks are open from here on, even if a later step fails. Uploads are kept before the tasks are published,
+        # so that no worker finishes one of them in between.
         with suppress(MatchError):
             self.uploads.keep(*(upload_of[sent.task_id] for sent in reopened if sent.task_id in upload_of))
         self.publisher.send_again(reopened)
@@ -48,7 +48,7 @@ class ManageTasks:
         uploads = list(self.ledger.uploads_of([task_id]).values())
         # The uploads expire even if this process dies before it drops them. They are not kept again when the cancel
         # comes too late: the worker has a day to finish the task, and uploads of a finished task would never expire.
-        self.uploads.drop(uploads, after_s=UNKEPT_S)
+        self.uploads.drop(uploads, after_s=UPLOAD_TTL_S)
         previous = self.ledger.cancel(task_id)
         # CANCELLED: the first reply to our own cancel was lost.
         if previous in {State.PENDING, State.CANCELLED}:

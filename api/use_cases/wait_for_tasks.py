@@ -27,7 +27,7 @@ PAUSE_S = 0.5
 
 
 class TaskWaiter:
-    """Lets requests wait for tasks; the ledger's notifications wake them."""
+    """Lets requests wait for tasks; the ledger's notifications end their waits."""
 
     def __init__(self, redis: Redis, ledger: Ledger) -> None:
         self._redis = redis
@@ -39,7 +39,7 @@ class TaskWaiter:
         self._thread: Thread | None = None
 
     def wait_each(self, tasks: Iterable[Task], *, timeout_s: float) -> Iterator[Task]:
-        """Yield the tasks, in order, each when it has ended or `timeout_s` seconds after the first was asked for.
+        """Yield the tasks, in order, each when it has ended; `timeout_s` limits the time of all of them together.
 
         Raises QueueUnavailable when Redis does not answer.
         """
@@ -114,7 +114,7 @@ class TaskWaiter:
             received = monotonic()
             self._listening.set()
             if message["type"] == "message":
-                self._wake(message["data"].decode())
+                self._notify(message["data"].decode())
 
     @staticmethod
     def _check_connection(channel: PubSub, silent_s: float) -> None:
@@ -124,7 +124,7 @@ class TaskWaiter:
         if silent_s > QUIET_S:
             channel.ping()
 
-    def _wake(self, task_id: str) -> None:
+    def _notify(self, task_id: str) -> None:
         with self._lock:
             for ended in self._events.get(task_id, ()):
                 ended.set()

@@ -1,13 +1,15 @@
-"""A collection of signatures for benchmarks of the index, and altered photographs that ask for their originals.
+"""A collection of signatures for benchmarks of the index, and altered photographs as queries for their originals.
 
-Signatures other than the photographs' are synthetic. A photograph's grey levels, at a contrast of one, are a mix of the
-patterns that photographs have in common (principal components): a synthetic one takes the 15 strongest patterns from
-one photograph and how much there is of each of the others from a photograph of its own. How much of it is even, where
-values are 0, it takes from yet another. So neighbours go together as in photographs, values have the same shares, and
-unrelated pairs are as far apart (both are printed). What that can mislead about: there are no near copies, series or
-drawings, even regions do not hang together, and what is alike in the 15 patterns is so in all of them. A few hundred
-photographs know few themes: a graph over millions of real pictures may be walked better or worse, and words that in
-real life come again and again (skies, frames, white grounds) make image-match's searches longer than here.
+Signatures other than the photographs' are synthetic. The grey levels of a photograph, normalized to a contrast of one,
+are a sum of principal components. A synthetic signature has the weights of the 15 strongest components of one
+photograph. The weight of each other component is from another random photograph, and so is its share of zeros.
+
+So neighbouring values correlate as in photographs, values have the same distribution, and unrelated pairs have the same
+distances. The script prints both. The collection differs from real ones: it has no near-duplicates, series or drawings,
+and its flat regions are scattered. Signatures that are similar in 15 components are similar in all of them. A few
+hundred photographs have few subjects: an HNSW graph of millions of real images may have a better or a worse recall.
+Words that are frequent in real collections (skies, frames, white backgrounds) make image-match's searches slower than
+here.
 """
 
 import json
@@ -27,8 +29,8 @@ from common.images.signature import FIRST, SECOND, _levels, distances, sign
 from common.search import CUTOFF
 
 BLOCK = 10_000
-# Patterns that a synthetic signature has from one photograph: with 15, pairs as near as .47 are as rare as in reality.
-TOGETHER = 15
+# Components from the same photograph: with 15, pairs with a distance of .47 are as rare as among photographs.
+SHARED_COMPONENTS = 15
 METADATA_BYTES = 200
 
 Rows = NDArray[np.int8]
@@ -36,7 +38,7 @@ Rows = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Queries:
-    """Altered photographs, the row of each one's original, and all rows below the cutoff."""
+    """Altered photographs, the row of the original of each, and all rows within the cutoff."""
 
     signatures: Rows
     originals: list[int]
@@ -44,7 +46,7 @@ class Queries:
 
 
 def collection(rng: np.random.Generator, paths: Sequence[Path], count: int) -> tuple[Rows, list[NDArray[np.uint8]]]:
-    """Return `count` signatures, first those of the photographs, and the photographs."""
+    """Return `count` signatures, those of the photographs first, and the pixels of the photographs."""
     pixels = [decode(path.read_bytes()).pixels for path in paths]
     photos = np.array([sign(one) for one in pixels])
     levels = np.array([_levels(one) for one in pixels])
@@ -52,7 +54,7 @@ def collection(rng: np.random.Generator, paths: Sequence[Path], count: int) -> t
     some = made[:1500]
     print(f"{'':14} {'mean':>6} {'sd':>6} {'1 in 1,000':>11} {'1 in 100,000':>13}   shares of -2 … 2")
     for name, one in (("photographs", photos), ("synthetic", some)):
-        apart = np.concatenate([distances(row, one[place + 1 :]) for place, row in enumerate(one[:-1])])
+        apart = np.concatenate([distances(row, one[index + 1 :]) for index, row in enumerate(one[:-1])])
         near, nearest = np.quantile(apart, [1e-3, 1e-5])
         shares = " ".join(f"{(one == value).mean():.3f}" for value in range(-2, 3))
         print(f"{name:14} {apart.mean():6.3f} {apart.std():6.3f} {near:11.3f} {nearest:13.3f}   {shares}")
@@ -60,44 +62,44 @@ def collection(rng: np.random.Generator, paths: Sequence[Path], count: int) -> t
 
 
 def synthetic(rng: np.random.Generator, photos: Rows, levels: NDArray[np.float64], count: int) -> Iterator[Rows]:
-    """Yield `count` signatures in blocks; the first lines of this file say how they are made."""
-    kept = photos.any(axis=1)
-    centred = levels[kept] - levels[kept].mean(axis=1, keepdims=True)
-    even = (photos[kept] == 0).mean(axis=1)
+    """Yield `count` signatures in blocks; the docstring of this file describes their construction."""
+    has_contrast = photos.any(axis=1)
+    centred = levels[has_contrast] - levels[has_contrast].mean(axis=1, keepdims=True)
+    zeros = (photos[has_contrast] == 0).mean(axis=1)
     contrasts = centred / centred.std(axis=1, keepdims=True)
     mean = contrasts.mean(axis=0)
-    patterns = np.linalg.svd(contrasts - mean, full_matrices=False)[2]
-    amounts = (contrasts - mean) @ patterns.T
+    components = np.linalg.svd(contrasts - mean, full_matrices=False)[2]
+    weights = (contrasts - mean) @ components.T
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
-        mixed = np.stack([rng.choice(column, size) for column in amounts.T], axis=1)
-        mixed[:, :TOGETHER] = amounts[rng.integers(0, len(amounts), size), :TOGETHER]
-        grey = mean + mixed @ patterns
-        yield ranked(grey[:, FIRST] - grey[:, SECOND], rng.choice(even, size)[:, np.newaxis])
+        mixed = np.stack([rng.choice(column, size) for column in weights.T], axis=1)
+        mixed[:, :SHARED_COMPONENTS] = weights[rng.integers(0, len(weights), size), :SHARED_COMPONENTS]
+        grey = mean + mixed @ components
+        yield ranked(grey[:, FIRST] - grey[:, SECOND], rng.choice(zeros, size)[:, np.newaxis])
 
 
-def ranked(differences: NDArray[np.float64], even: NDArray[np.float64]) -> Rows:
-    """Return 0 for the smallest differences, a share `even` of each row; of the others the greater half is 2."""
-    places = np.abs(differences).argsort(axis=1).argsort(axis=1) / differences.shape[1]
-    sizes = (places >= even).astype(np.int8) + (places >= (1 + even) / 2)
+def ranked(differences: NDArray[np.float64], zeros: NDArray[np.float64]) -> Rows:
+    """Return 0 for the smallest differences, a share `zeros` of each row; the greater half of the others is 2 or -2."""
+    ranks = np.abs(differences).argsort(axis=1).argsort(axis=1) / differences.shape[1]
+    sizes = (ranks >= zeros).astype(np.int8) + (ranks >= (1 + zeros) / 2)
     return (sizes * np.sign(differences)).astype(np.int8)
 
 
 def altered(pixels: Sequence[NDArray[np.uint8]], count: int, rows: Rows) -> Queries:
-    """Return seven alterations of photographs from all over the collection."""
-    places = np.linspace(0, len(pixels) - 1, min(count, len(pixels))).astype(int).tolist()
-    made = [(place, sign(np.array(one))) for place in places for one in alterations(Image.fromarray(pixels[place]))]
+    """Return seven alterations of each of `count` photographs."""
+    originals = np.linspace(0, len(pixels) - 1, min(count, len(pixels))).astype(int).tolist()
+    made = [(index, sign(np.array(one))) for index in originals for one in alterations(Image.fromarray(pixels[index]))]
     signatures = np.array([signature for _, signature in made])
     near: list[set[int]] = [set() for _ in made]
     for start in range(0, len(rows), BLOCK):
-        below = nearer(signatures, rows[start : start + BLOCK], CUTOFF)
+        below = is_nearer(signatures, rows[start : start + BLOCK], CUTOFF)
         for query, row in zip(*(axis.tolist() for axis in below.nonzero()), strict=True):
             near[query].add(start + row)
-    return Queries(signatures, [place for place, _ in made], near)
+    return Queries(signatures, [index for index, _ in made], near)
 
 
-def nearer(queries: Rows, rows: Rows, cutoff: float) -> NDArray[np.bool_]:
-    """Say of each query and row whether they are nearer than the cutoff: one product for all."""
+def is_nearer(queries: Rows, rows: Rows, cutoff: float) -> NDArray[np.bool_]:
+    """Return for each query and row whether their distance is below the cutoff, with one matrix product."""
     one, many = queries.astype(np.float32), rows.astype(np.float32)
     squared = [np.einsum("ij,ij->i", side, side).astype(np.float64) for side in (one, many)]
     apart = squared[0][:, np.newaxis] + squared[1] - 2 * (one @ many.T).astype(np.float64)
@@ -106,36 +108,36 @@ def nearer(queries: Rows, rows: Rows, cutoff: float) -> NDArray[np.bool_]:
     return near
 
 
-def alterations(picture: Image.Image) -> Iterator[Image.Image]:
-    wide, high = picture.size
-    yield picture.resize((max(1, wide // 2), max(1, high // 2)), Image.Resampling.BICUBIC)
+def alterations(image: Image.Image) -> Iterator[Image.Image]:
+    wide, high = image.size
+    yield image.resize((max(1, wide // 2), max(1, high // 2)), Image.Resampling.BICUBIC)
     for percent in (3, 5):
         right, down = wide * percent // 100, high * percent // 100
-        yield picture.crop((right, down, wide - right, high - down))
-    captioned = picture.copy()
+        yield image.crop((right, down, wide - right, high - down))
+    captioned = image.copy()
     draw = ImageDraw.Draw(captioned)
     draw.rectangle((0, high * 9 // 10, wide, high), fill="white")
     draw.text((wide // 20, high * 92 // 100), "when you see it at last", fill="black", font_size=max(8, high // 18))
     yield captioned
-    yield ImageOps.expand(picture, border=max(wide, high) * 3 // 100, fill="black")
-    yield picture.rotate(2, Image.Resampling.BICUBIC)
+    yield ImageOps.expand(image, border=max(wide, high) * 3 // 100, fill="black")
+    yield image.rotate(2, Image.Resampling.BICUBIC)
     file = BytesIO()
-    picture.save(file, "JPEG", quality=30)
+    image.save(file, "JPEG", quality=30)
     yield Image.open(file).convert("RGB")
 
 
 def filepath(row: int) -> str:
-    return f"albums/{row % 997:03}/picture-{row:08}.jpg"
+    return f"albums/{row % 997:03}/image-{row:08}.jpg"
 
 
 def metadata(row: int) -> dict[str, Any]:
-    """Return 200 bytes of JSON, of which the row's own numbers compress badly and the rest well."""
+    """Return 200 bytes of JSON: the row's own numbers compress badly, the rest compresses well."""
     rng = random.Random(row)
-    told = {
+    fields = {
         "album": {"name": f"album {row % 997}", "owner": f"user-{rng.randrange(5_000)}"},
         "tags": [f"tag-{rng.randrange(300)}" for _ in range(4)],
         "sha1": rng.randbytes(20).hex(),
         "year": rng.randrange(1990, 2026),
         "note": "",
     }
-    return told | {"note": ("a picture like many others " * 5)[: METADATA_BYTES - len(json.dumps(told))]}
+    return fields | {"note": ("an image like many others " * 5)[: METADATA_BYTES - len(json.dumps(fields))]}

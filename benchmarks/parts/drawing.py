@@ -1,4 +1,4 @@
-"""Pictures of what benchmarks measured, as SVG for docs/."""
+"""Plots of benchmark results, as SVG files for docs/."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.ticker import ScalarFormatter
 from parts.growth import Size
 
 mpl.use("svg")
-# The same file for the same figures, and text as text.
+# A reproducible file with selectable text.
 mpl.rcParams["svg.hashsalt"] = "match"
 mpl.rcParams["svg.fonttype"] = "none"
 mpl.rcParams["font.family"] = "sans-serif"
@@ -26,7 +26,7 @@ STATES = {"p50": "merged", "overwritten_p50": "half added\nagain", "merged_p50":
 
 
 def draw_growth(sizes: Sequence[Size], file: Path) -> None:
-    """Draw the time of a search by the number of images, and beside it what overwriting half of them does."""
+    """Draw the latency of a search by the number of images, and next to it the effect of overwriting half of them."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     _draw_lines(left, sizes)
@@ -36,10 +36,10 @@ def draw_growth(sizes: Sequence[Size], file: Path) -> None:
 
 def _draw_lines(axes: Axes, sizes: Sequence[Size]) -> None:
     for name, (label, colour, style) in LINES.items():
-        there = [size for size in sizes if getattr(size, name)]
-        times = [getattr(size, name) for size in there]
-        axes.plot([size.images for size in there], times, style, color=colour, marker="o", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms a search", title="A search by size")
+        measured = [size for size in sizes if getattr(size, name)]
+        times = [getattr(size, name) for size in measured]
+        axes.plot([size.images for size in measured], times, style, color=colour, marker="o", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms per search", title="Latency of a search by size")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.grid(visible=True, which="both", alpha=0.25)
@@ -50,7 +50,7 @@ def _draw_states(axes: Axes, sizes: Sequence[Size]) -> None:
     for size in sizes:
         axes.plot(list(STATES.values()), [getattr(size, name) for name in STATES], marker="o", label=f"{size.images:,}")
     axes.set(
-        ylabel="ms a search, p50",
+        ylabel="ms per search, p50",
         title="Half overwritten",
         ylim=(0, 1.5 * max([size.overwritten_p50 for size in sizes], default=1.0)),
     )

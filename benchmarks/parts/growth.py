@@ -1,4 +1,4 @@
-"""What was measured of collections of several sizes: kept in a file of JSON, and as a table."""
+"""The measurements of collections of several sizes: in a JSON file, and as a table."""
 
 import json
 from collections.abc import Sequence
@@ -8,31 +8,31 @@ from pathlib import Path
 
 @dataclass
 class Size:
-    """What is drawn of one size; milliseconds and bytes, 0 where it was not measured."""
+    """The measurements of one size, in milliseconds and bytes; 0 is not measured."""
 
     images: int
     p50: float
     p95: float
     flat_p50: float
     peer_p50: float
-    found: float
-    bytes_an_image: float
+    recall: float
+    bytes_per_image: float
     peer_bytes: float
     heap_mib: float
     vectors_mib: float
     overwritten_p50: float = 0.0
-    overwritten_found: float = 0.0
+    overwritten_recall: float = 0.0
     merged_p50: float = 0.0
-    merged_found: float = 0.0
+    merged_recall: float = 0.0
 
 
-def keep(file: Path, size: Size) -> None:
-    """Put the size in the place of what stands there for as many images."""
-    sizes = [one for one in kept(file) if one.images != size.images]
+def save(file: Path, size: Size) -> None:
+    """Write the measurements to the file; earlier ones of the same size are replaced."""
+    sizes = [one for one in load(file) if one.images != size.images]
     file.write_text(json.dumps([asdict(one) for one in sorted([*sizes, size], key=lambda one: one.images)], indent=1))
 
 
-def kept(file: Path) -> list[Size]:
+def load(file: Path) -> list[Size]:
     return [Size(**one) for one in json.loads(file.read_text())] if file.exists() else []
 
 
@@ -43,6 +43,6 @@ def growth(sizes: Sequence[Size]) -> list[str]:
     lines = [f"\n{'images':>9}  {names}"]
     for one in sizes:
         times = f"{one.p50:7.1f} {one.p95:7.1f} {one.flat_p50:7.1f} {one.peer_p50:7.1f}"
-        sizes_told = f"{one.bytes_an_image:6.0f} {one.peer_bytes:6.0f}  {one.vectors_mib:8.0f} {one.heap_mib:6.0f}"
-        lines.append(f"{one.images:9,}  {times}  {sizes_told}")
+        sizes_text = f"{one.bytes_per_image:6.0f} {one.peer_bytes:6.0f}  {one.vectors_mib:8.0f} {one.heap_mib:6.0f}"
+        lines.append(f"{one.images:9,}  {times}  {sizes_text}")
     return lines

@@ -1,4 +1,4 @@
-"""image-match's own index and search on a present Elasticsearch, to be measured against."""
+"""image-match's own index and search on a current Elasticsearch, as the baseline."""
 
 import json
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from parts.collection import Rows, filepath, metadata
 from common.images.signature import expand
 from common.search import CUTOFF
 
-# image-match's own numbers: letters of a word, words of a signature, candidates of a search.
+# image-match's defaults: values in a word, words in a signature, hits of a search.
 WORD, WORDS, SIZE = 16, 63, 100
 TIMEOUT_S = 3600.0
 
 
 class Peer:
-    """image-match's index and search (its driver asks for Elasticsearch 2.3: this is what it sends)."""
+    """image-match's index and search. Its driver needs Elasticsearch 2.3; this class sends the same requests."""
 
     def __init__(self, url: str, mapping: str) -> None:
         self.client = Elasticsearch(url, request_timeout=TIMEOUT_S)
@@ -36,10 +36,10 @@ class Peer:
         )
 
     def put(self, records: Sequence[dict[str, Any]]) -> None:
-        answer = self.client.bulk(
+        response = self.client.bulk(
             index="peer", operations=[f'{{"index":{{}}}}\n{json.dumps(one)}\n' for one in records]
         )
-        assert not answer["errors"]
+        assert not response["errors"]
 
     def put_one(self, record: dict[str, Any]) -> None:
         self.client.index(index="peer", document=record)
@@ -51,31 +51,34 @@ class Peer:
         should = [
             {"term": {f"simple_word_{n}": word}} for n, word in enumerate(words(signature[np.newaxis])[0].tolist())
         ]
-        found = self.client.search(
+        hits = self.client.search(
             index="peer", query={"bool": {"should": should}}, source_excludes="simple_word_*", size=SIZE
         )["hits"]["hits"]
-        if not found:
+        if not hits:
             return []
-        rows = np.array([hit["_source"]["signature"] for hit in found], np.int8)
-        apart = peer_distances(rows, expand(signature))
-        return [hit["_source"]["path"] for hit, far in zip(found, apart, strict=True) if far < CUTOFF]
+        rows = np.array([hit["_source"]["signature"] for hit in hits], np.int8)
+        distances = peer_distances(rows, expand(signature))
+        return [hit["_source"]["path"] for hit, distance in zip(hits, distances, strict=True) if distance < CUTOFF]
 
 
 def words(signatures: Rows) -> NDArray[np.int64]:
-    """Return (n, 63), what image-match's `get_words`, `max_contrast` and `words_to_int` make of each signature."""
+    """Return the words of each signature, an array of (n, 63).
+
+    The same as image-match's `get_words`, `max_contrast` and `words_to_int`.
+    """
     values = np.stack([expand(signature) for signature in signatures])
     starts = np.linspace(0, values.shape[1], WORDS, endpoint=False).astype(int)
     padded = np.pad(np.sign(values), ((0, 0), (0, WORD)))
-    found: NDArray[np.int64] = (padded[:, starts[:, np.newaxis] + np.arange(WORD)] + 1) @ 3 ** np.arange(WORD)
-    return found
+    numbers: NDArray[np.int64] = (padded[:, starts[:, np.newaxis] + np.arange(WORD)] + 1) @ 3 ** np.arange(WORD)
+    return numbers
 
 
-def require_image_matchs_words(signatures: Rows) -> None:
-    """Stop where ours are not the words that image-match itself makes."""
-    for signature, ours in zip(signatures, words(signatures), strict=True):
-        theirs = get_words(expand(signature), WORD, WORDS)
-        max_contrast(theirs)
-        assert (words_to_int(theirs) == ours).all()
+def verify_words(signatures: Rows) -> None:
+    """Compare `words` with image-match's own functions."""
+    for signature, numbers in zip(signatures, words(signatures), strict=True):
+        expected = get_words(expand(signature), WORD, WORDS)
+        max_contrast(expected)
+        assert (words_to_int(expected) == numbers).all()
 
 
 def peer_distances(rows: Rows, one: Rows) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""Clients that send the same request over and over, each by a connection of its own, and what they are answered.
+"""Clients that repeat requests on connections of their own, and the responses.
 
-Not locust: its clients take a millisecond of CPU a request, as much as the API itself, and both share the machine's
-cores here. These write prepared bytes and read as much as a reply has: about a twentieth of that.
+locust's clients would take a millisecond of CPU per request, as much as the API, and share its cores. These clients
+write prepared bytes and parse only status and length of a response: about a twentieth of that.
 """
 
 import socket
@@ -16,33 +16,33 @@ from threading import Barrier
 from time import monotonic
 from typing import BinaryIO
 
-GIVE_UP_S = 10.0
-# In place of a status.
+TIMEOUT_S = 10.0
+# Instead of a status.
 TIMED_OUT, BROKEN = 0, -1
-CLIENTS_A_PROCESS = 32
+CLIENTS_PER_PROCESS = 32
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came back in so many seconds: status and seconds of each request."""
+    """The responses of a measurement that lasted `seconds`: status and seconds of each request."""
 
     seconds: float
-    answers: Sequence[tuple[int, float]]
+    responses: Sequence[tuple[int, float]]
     statuses: Counter[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "statuses", Counter(status for status, _ in self.answers))
+        object.__setattr__(self, "statuses", Counter(status for status, _ in self.responses))
 
     def rate(self, *statuses: int) -> float:
-        """Return how many a second were answered so."""
+        """Return the responses a second with one of the statuses."""
         return sum(self.statuses[status] for status in statuses) / self.seconds
 
     def share(self, *statuses: int) -> float:
-        return sum(self.statuses[status] for status in statuses) / max(1, len(self.answers))
+        return sum(self.statuses[status] for status in statuses) / max(1, len(self.responses))
 
     def ms(self, quantile: float, *statuses: int) -> float:
-        """Return the quantile of the times of those answers, in milliseconds; nan where there are none."""
-        times = sorted(seconds for status, seconds in self.answers if status in statuses)
+        """Return the quantile of their response times in milliseconds; nan without responses."""
+        times = sorted(seconds for status, seconds in self.responses if status in statuses)
         return 1000 * times[min(len(times) - 1, int(quantile * len(times)))] if times else float("nan")
 
 
@@ -65,39 +65,37 @@ def upload(path: str, data: bytes, field_name: str = "image", **fields: str) -> 
     return request("POST", path, body, "multipart/form-data; boundary=x")
 
 
-def load(port: int, sent: Sequence[bytes], *, clients: int, seconds: float) -> Load:
-    """Send these requests in turns, from so many clients at once, for so long."""
-    if clients <= CLIENTS_A_PROCESS:
-        return Load(seconds, _clients(port, sent, seconds, clients))
-    shares = [CLIENTS_A_PROCESS] * (clients // CLIENTS_A_PROCESS)
+def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float) -> Load:
+    """Send the requests round-robin from concurrent clients for some seconds."""
+    if clients <= CLIENTS_PER_PROCESS:
+        return Load(seconds, _clients(port, mix, seconds, clients))
+    shares = [CLIENTS_PER_PROCESS] * (clients // CLIENTS_PER_PROCESS)
     with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-        return Load(seconds, list(chain(*pool.map(partial(_clients, port, sent, seconds), shares))))
+        return Load(seconds, list(chain(*pool.map(partial(_clients, port, mix, seconds), shares))))
 
 
-def _clients(port: int, sent: Sequence[bytes], seconds: float, clients: int) -> list[tuple[int, float]]:
-    together = Barrier(clients)
+def _clients(port: int, mix: Sequence[bytes], seconds: float, clients: int) -> list[tuple[int, float]]:
+    barrier = Barrier(clients)
     with ThreadPoolExecutor(clients) as pool:
-        found = pool.map(lambda number: _client(port, sent, seconds, number, together), range(clients))
-        return list(chain(*found))
+        results = pool.map(lambda number: _client(port, mix, seconds, number, barrier), range(clients))
+        return list(chain(*results))
 
 
-def _client(
-    port: int, sent: Sequence[bytes], seconds: float, number: int, together: Barrier
-) -> list[tuple[int, float]]:
+def _client(port: int, mix: Sequence[bytes], seconds: float, number: int, barrier: Barrier) -> list[tuple[int, float]]:
     connection = Connection(port)
-    answers = []
-    together.wait()
+    responses = []
+    barrier.wait()
     until = monotonic() + seconds
-    turn = number
-    while (began := monotonic()) < until:
-        answers.append((connection.send(sent[turn % len(sent)]), monotonic() - began))
-        turn += 1
+    index = number
+    while (started := monotonic()) < until:
+        responses.append((connection.send(mix[index % len(mix)]), monotonic() - started))
+        index += 1
     connection.close()
-    return answers
+    return responses
 
 
 class Connection:
-    """A client's connection, opened when it is needed."""
+    """A client's connection, opened at the first request."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -105,22 +103,22 @@ class Connection:
         self._file: BinaryIO | None = None
 
     def send(self, data: bytes) -> int:
-        """Return the status of the reply, TIMED_OUT or BROKEN."""
-        fresh = self._socket is None
+        """Return the status of the response, TIMED_OUT or BROKEN."""
+        is_new = self._socket is None
         try:
             if self._socket is None:
-                self._socket = socket.create_connection(("127.0.0.1", self._port), GIVE_UP_S)
+                self._socket = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._file = self._socket.makefile("rb")
             self._socket.sendall(data)
-            return self._reply()
+            return self._read_status()
         except TimeoutError:
             self.close()
             return TIMED_OUT
         except (OSError, ValueError):
             self.close()
-            # A kept connection may end at any time: only a new one has to answer.
-            return BROKEN if fresh else self.send(data)
+            # The server may close an idle connection at any time: only a new one must get a response.
+            return BROKEN if is_new else self.send(data)
 
     def close(self) -> None:
         if self._socket is not None and self._file is not None:
@@ -128,18 +126,18 @@ class Connection:
             self._socket.close()
         self._socket = self._file = None
 
-    def _reply(self) -> int:
+    def _read_status(self) -> int:
         assert self._file is not None
         start = self._file.readline(65_536).split()
         if len(start) < 2:
             raise ConnectionError
-        length, closes = 0, False
+        length, is_last = 0, False
         while (header := self._file.readline(65_536)) not in {b"\r\n", b""}:
             name, _, value = header.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
-            closes |= name.lower() == b"connection" and value.strip().lower() == b"close"
+            is_last |= name.lower() == b"connection" and value.strip().lower() == b"close"
         if len(self._file.read(length)) < length:
             raise ConnectionError
-        if closes:
+        if is_last:
             self.close()
         return int(start[1])

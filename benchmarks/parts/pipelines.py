@@ -1,4 +1,4 @@
-"""A pipeline under measurement: a service as processes, the pictures sent to it, and what storing them took."""
+"""A pipeline under measurement: its processes, the images sent to it, and the time and CPU until all are stored."""
 
 import argparse
 import json
@@ -30,14 +30,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 WORKERS = os.cpu_count() or 1
 CLIENTS = 16
-GIVE_UP_S = 600
+TIMEOUT_S = 600
+WARM_UP = 64
 
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline's figures: images a second, CPU milliseconds an image by process, images missing at the end.
+    """The results of a pipeline: images a second, CPU milliseconds per image by process, and missing images.
 
-    `busy_cores` are those of the whole machine, whoever kept them busy.
+    `busy_cores` counts all work on the machine.
     """
 
     name: str
@@ -56,8 +57,11 @@ class Run:
 
 
 @contextmanager
-def place(store: str) -> Iterator[dict[str, str]]:
-    """Yield the settings that name the store: a real Elasticsearch node, or a file."""
+def store_settings(store: str) -> Iterator[dict[str, str]]:
+    """Start an Elasticsearch node or make a folder, and yield the settings of that store.
+
+    The values contain NAME for the pipeline and ROUND for the round.
+    """
     if store == "elasticsearch":
         with Node(heap_mib=1024) as node:
             yield {"ELASTICSEARCH_URL": node.url, "ELASTICSEARCH_INDEX": "NAME-ROUND"}
@@ -67,13 +71,13 @@ def place(store: str) -> Iterator[dict[str, str]]:
 
 
 def named(store: Mapping[str, str], name: str) -> dict[str, str]:
-    """Return the settings of a pipeline's own part of the store."""
+    """Return the settings of a pipeline's own index or file."""
     return {key: value.replace("NAME", name) for key, value in store.items()}
 
 
 def match(
     urls: Mapping[str, str],
-    place: Mapping[str, str],
+    store: Mapping[str, str],
     name: str,
     add: Callable[[str, Mapping[str, str]], None],
     *,
@@ -82,7 +86,7 @@ def match(
 ) -> Run:
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
         port = free_port()
-        environment = named(place, name.lower().replace(", ", "-").replace(" ", "-")) | {
+        environment = named(store, name.lower().replace(", ", "-").replace(" ", "-")) | {
             "REDIS_URL": redis.url,
             "MATCH_FETCH_ALLOW": "127.0.0.1",
             "MATCH_API_HOST": "127.0.0.1",
@@ -99,17 +103,17 @@ def match(
 
 
 class Count(Protocol):
-    """What a pipeline has stored."""
+    """Counter of the images that a pipeline has stored."""
 
     def count(self) -> int:
-        """Return how many pictures are stored."""
+        """Return the number of stored images."""
 
     def missing(self, filepaths: Collection[str]) -> int:
-        """Return how many of these are not stored."""
+        """Return the number of filepaths that are not stored."""
 
 
 class Counter:
-    """What a pipeline on one of our stores has stored."""
+    """Counter of the images in one of Match's stores."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.store = build_dependencies(Settings.from_env(environment)).store
@@ -133,8 +137,8 @@ def measure(
     pids: Mapping[str, int],
     send: Callable[[Mapping[str, str]], None],
 ) -> Run:
-    """Send all, wait until all are stored, and read the store for what is missing."""
-    warm = dict(list(urls.items())[:64])
+    """Send all images, wait until all are stored, and count the missing ones."""
+    warm = dict(list(urls.items())[: min(WARM_UP, len(urls) // 4)])
     send(warm)
     wait_for_count(counter, len(warm))
     before = {process: cpu_s(pid) for process, pid in pids.items()}
@@ -163,14 +167,14 @@ def add_all(url: str, items: Mapping[str, str]) -> None:
 def add_batch(url: str, items: Mapping[str, str]) -> None:
     lines = "".join(json.dumps({"filepath": filepath, "url": source}) + "\n" for filepath, source in items.items())
     headers = {"Content-Type": "application/x-ndjson"}
-    with requests.post(f"{url}/add/batch", data=lines.encode(), headers=headers, timeout=600, stream=True) as answer:
-        answer.raise_for_status()
-        outcomes = [json.loads(line)["status"] for line in answer.iter_lines()]
-    assert outcomes.count("fail") == 0, f"{outcomes.count('fail')} lines were refused"
+    with requests.post(f"{url}/add/batch", data=lines.encode(), headers=headers, timeout=600, stream=True) as response:
+        response.raise_for_status()
+        outcomes = [json.loads(line)["status"] for line in response.iter_lines()]
+    assert outcomes.count("fail") == 0, f"{outcomes.count('fail')} lines were rejected"
 
 
 def wait_for_count(counter: Count, count: int) -> None:
-    deadline = monotonic() + GIVE_UP_S
+    deadline = monotonic() + TIMEOUT_S
     while counter.count() < count and monotonic() < deadline:
         sleep(0.2)
 
@@ -178,7 +182,7 @@ def wait_for_count(counter: Count, count: int) -> None:
 def wait_for_workers(client: Celery, count: int) -> None:
     deadline = monotonic() + 60
     while len(client.control.ping(timeout=0.5)) < count:
-        assert monotonic() < deadline, "the workers do not answer"
+        assert monotonic() < deadline, "the workers do not reply to pings"
 
 
 def wait_for(url: str) -> None:
@@ -195,9 +199,9 @@ def wait_for(url: str) -> None:
 
 
 @contextmanager
-def picture_server(folder: Path) -> Iterator[str]:
+def image_server(folder: Path) -> Iterator[str]:
     port = free_port()
-    with running({"pictures": ["benchmarks/peers/pictures.py", str(folder), str(port)]}, {}):
+    with running({"images": ["benchmarks/peers/images.py", str(folder), str(port)]}, {}):
         wait_for(f"http://127.0.0.1:{port}/{next(folder.glob('*.jpg')).name}")
         yield f"http://127.0.0.1:{port}"
 
@@ -208,7 +212,7 @@ def running(
 ) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks" / "peers")])
     processes = {
-        name: subprocess.Popen(  # noqa: S603 - our own programs
+        name: subprocess.Popen(  # noqa: S603 - programs of this project
             [sys.executable, *command],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | environment,
@@ -234,15 +238,15 @@ def cpu_s(pid: int) -> float:
 
 
 def busy_s() -> float:
-    """Return the CPU seconds that the machine's cores have been busy, since its start."""
+    """Return the CPU seconds that the cores have been busy since boot."""
     user, nice, system, _idle, _waiting, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + sum(interrupts)) / TICKS
 
 
 def arguments(description: str | None, *, images: int) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     photos = ROOT.parent / "shared" / "data" / "photos"
-    parser.add_argument("--pictures", type=Path, default=photos if photos.is_dir() else ROOT / "examples" / "images")
+    parser.add_argument("--photos", type=Path, default=photos if photos.is_dir() else ROOT / "examples" / "images")
     parser.add_argument("--images", type=int, default=images)
     parser.add_argument("--rounds", type=int, default=3)
     stores = ("elasticsearch", "embedded")

@@ -1,4 +1,4 @@
-"""What indices weigh on a node, once their merges are done."""
+"""The size of indices on a node, after their merges."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from parts.writing import put
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 
-# Elasticsearch looks every half minute whether it still needs its copies.
+# Elasticsearch renews the retention leases of its shard copies every 30 s.
 LEASES_S = 90.0
 
 
@@ -18,8 +18,8 @@ def drop(client: Elasticsearch, *names: str) -> None:
         client.indices.delete(index=list(client.indices.get(index=name)))
 
 
-def settle(client: Elasticsearch) -> None:
-    """Wait until merges in the background have ended: they are not to touch what comes next."""
+def await_merges(client: Elasticsearch) -> None:
+    """Wait until background merges have ended: they would disturb the next measurement."""
     quiet = 0
     while quiet < 3:
         running = client.indices.stats(metric="merge")["_all"]["total"]["merges"]["current"]
@@ -38,34 +38,35 @@ def stored_bytes(client: Elasticsearch, index: str) -> int:
     return int(client.indices.stats(index=index, metric="store")["_all"]["primaries"]["store"]["size_in_bytes"])
 
 
-def forget_copies(store: ElasticStore, client: Elasticsearch, few: Sequence[Record]) -> None:
-    """Have the next merge drop the copies of what `_source` leaves out, kept for replicas that might ask for them.
+def release_copies(store: ElasticStore, client: Elasticsearch, records: Sequence[Record]) -> None:
+    """Let the next merge drop the recovery source.
 
-    A single segment would not be merged, so a few pictures are written again; twice, because a commit counts only once
-    the next one knows that all before it has arrived.
+    Elasticsearch keeps a copy of the fields that `_source` excludes, for the recovery of replicas. A single segment is
+    not merged, so some records are written again. They are written twice, because a global checkpoint is committed only
+    by the next flush.
     """
     await_leases(client, store.index)
     for _ in range(2):
-        put(store, few)
+        put(store, records)
         client.indices.flush(index=store.index)
 
 
 def await_leases(client: Elasticsearch, index: str) -> None:
-    """Wait until Elasticsearch needs its copies no more: every half minute it looks."""
+    """Wait until no retention lease needs the recovery source."""
     deadline = time.monotonic() + LEASES_S
     while time.monotonic() < deadline:
-        (told,) = client.indices.stats(index=index, level="shards")["indices"].values()
-        ((shard,),) = told["shards"].values()
-        done = shard["seq_no"]["global_checkpoint"]
-        if all(lease["retaining_seq_no"] > done for lease in shard["retention_leases"]["leases"]):
+        (stats,) = client.indices.stats(index=index, level="shards")["indices"].values()
+        ((shard,),) = stats["shards"].values()
+        checkpoint = shard["seq_no"]["global_checkpoint"]
+        if all(lease["retaining_seq_no"] > checkpoint for lease in shard["retention_leases"]["leases"]):
             return
         time.sleep(0.5)
-    print(f"{index}: its recovery copies are still kept and counted")
+    print(f"{index}: the size includes the recovery source")
 
 
 def memory(client: Elasticsearch) -> tuple[float, float]:
-    """Return MiB: the node's heap in use, and what vectors and graph want to have in the page cache."""
+    """Return MiB: the used heap of the node, and the size of vectors and graph, which the page cache should hold."""
     (node,) = client.nodes.stats(metric="jvm")["nodes"].values()
-    vectors = client.indices.stats(index="ours", metric="dense_vector")["_all"]["total"]["dense_vector"]
+    vectors = client.indices.stats(index="match", metric="dense_vector")["_all"]["total"]["dense_vector"]
     off_heap = vectors.get("off_heap", {}).get("total_size_bytes", 0)
     return node["jvm"]["mem"]["heap_used_in_bytes"] / 2**20, off_heap / 2**20

@@ -1,4 +1,4 @@
-"""Memory of processes over time, with kills, as SVG for docs/."""
+"""Memory of processes over time, with kills, as an SVG file for docs/."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,18 +7,18 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 mpl.use("svg")
-# The same file for the same figures, and text as text.
+# A reproducible file with selectable text.
 mpl.rcParams["svg.hashsalt"] = "match"
 mpl.rcParams["svg.fonttype"] = "none"
 mpl.rcParams["font.family"] = "sans-serif"
 
-OTHERS = {"keys in Redis": "keys in Redis", "accepted a second": "pictures accepted a second, on average so far"}
+OTHERS = {"keys in Redis": "keys in Redis", "accepted a second": "images accepted a second, average since the start"}
 
 
 def draw_timeline(
     samples: Mapping[str, Sequence[tuple[float, float]]], kills: Sequence[tuple[float, str]], file: Path
 ) -> None:
-    """Draw series of (seconds, value): those named in OTHERS below, the rest, in MiB, above; a line at each kill."""
+    """Draw series of (seconds, value): memory in MiB on top, the series of OTHERS below, and a line at each kill."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     memory, keys, rate = figure.subplots(3, 1, sharex=True, height_ratios=[2, 1, 1])
     for name, series in samples.items():

@@ -1,4 +1,4 @@
-"""How long calls take, one alone or two in turns."""
+"""The duration of calls, single or two alternately."""
 
 import time
 from collections.abc import Callable
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 def timed(call: Callable[[], T]) -> tuple[float, T]:
-    begun = time.perf_counter()
-    answer = call()
-    return time.perf_counter() - begun, answer
+    started = time.perf_counter()
+    result = call()
+    return time.perf_counter() - started, result
 
 
-def in_turns(place: int, one: Callable[[], T], other: Callable[[], T]) -> tuple[tuple[float, T], tuple[float, T]]:
-    """Time both; who comes second changes from call to call."""
-    if place % 2:
+def alternately(index: int, one: Callable[[], T], other: Callable[[], T]) -> tuple[tuple[float, T], tuple[float, T]]:
+    """Time both calls; their order changes with each index."""
+    if index % 2:
         second, first = timed(other), timed(one)
         return first, second
     return timed(one), timed(other)

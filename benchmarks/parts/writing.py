@@ -1,4 +1,4 @@
-"""A collection of signatures as our records, and how fast records of any kind are written."""
+"""A collection of signatures as Match's records, and the rate at which records of any kind are written."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +13,13 @@ from common.store.elastic import ElasticStore
 
 REQUEST = 500
 THREADS = 4
-# Requests take their places from a clock in microseconds: a far offset is sought in such a range.
+# Sequence numbers come from a clock in microseconds: `/list` searches a large offset in a range of that kind.
 FIRST_SEQ, STEP_SEQ = 1_700_000_000_000_000, 1_700
 
 T = TypeVar("T")
 
 
-def our_records(start: int, rows: Rows) -> list[Record]:
+def match_records(start: int, rows: Rows) -> list[Record]:
     return [
         Record(
             filepath=filepath(row),
@@ -35,7 +35,7 @@ def our_records(start: int, rows: Rows) -> list[Record]:
 
 
 def newer(record: Record, count: int) -> Record:
-    """Return the record as a later request has it, behind `count` others."""
+    """Return the record with a higher sequence number, as of a request after `count` others."""
     return replace(record, seq=record.seq + STEP_SEQ * count)
 
 
@@ -49,11 +49,11 @@ def rate(
     write: Callable[[Sequence[T]], None],
     refresh: Callable[[], object],
 ) -> float:
-    """Return images a second, all blocks and the refresh at the end; a block's records are made while nobody waits."""
+    """Return images a second, including the final refresh; the creation of the records is not timed."""
     spent = 0.0
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(rows), BLOCK):
             block = make(start, rows[start : start + BLOCK])
-            requests = [block[at : at + REQUEST] for at in range(0, len(block), REQUEST)]
+            requests = [block[first : first + REQUEST] for first in range(0, len(block), REQUEST)]
             spent += timed(lambda requests=requests: list(pool.map(write, requests)))[0]
     return len(rows) / (spent + timed(refresh)[0])

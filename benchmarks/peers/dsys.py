@@ -1,7 +1,7 @@
-"""dsys/match's own way: download, image-match's signature and record, and one index write, all inside the request.
+"""The pipeline of dsys/match: download, image-match's signature and record, and one index write, all in the request.
 
-What it searches for before each write (the old ids of the filepath) is left out, in its favour. On the embedded store,
-where an image-match record has no place, it writes one of our rows instead.
+Its search for earlier ids of the filepath before each write is left out, in its favour. The embedded store cannot hold
+image-match's records, so one row of Match's is written instead.
 """
 
 import os
@@ -40,7 +40,7 @@ def row(record: dict) -> Record:
     return Record(
         filepath=record["path"],
         seq=time_ns() // 1000,
-        # Any 272 of the 648 values: what is stored does not matter here, that one row is written does.
+        # Any 272 of the 648 values: only the write of one row matters here.
         signatures=(np.asarray(record["signature"][:272], np.int8),),
         added=time_ns() // 1_000_000,
         width=1,

@@ -1,6 +1,6 @@
-"""A naive port of the same pipeline: prefork, one task an image, a new connection a download, one write an image.
+"""A naive port of the pipeline: prefork, a task, a connection and a store write per image.
 
-The signature, the decoder and the store are Match's own, so that the difference is the pipeline's alone.
+Decoder, signature and store are Match's own, so that only the pipeline differs.
 """
 
 from time import time_ns
@@ -22,16 +22,16 @@ store = build_dependencies(settings).store
 
 @app.task(name="naive.add")
 def add(filepath: str, url: str) -> None:
-    picture = decode(requests.get(url, timeout=15).content, Limits())
+    image = decode(requests.get(url, timeout=15).content, Limits())
     store.put(
         [
             Record(
                 filepath=filepath,
                 seq=time_ns() // 1000,
-                signatures=(sign(picture.pixels),),
+                signatures=(sign(image.pixels),),
                 added=time_ns() // 1_000_000,
-                width=picture.width,
-                height=picture.height,
+                width=image.width,
+                height=image.height,
             )
         ]
     )

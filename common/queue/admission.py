@@ -1,4 +1,4 @@
-"""Admission control: refuses new work before Redis is full, because a full one could not even be emptied."""
+"""Admission control: rejects new work before Redis is full, because workers need memory to finish the accepted work."""
 
 from threading import Lock
 from time import monotonic
@@ -10,18 +10,18 @@ from common.redis.client import RETRY_AFTER_S, redis_errors
 
 # The longest time between two measurements of Redis's memory.
 MEASURE_EVERY_S = 1.0
-# Measured sooner when this share of the free memory was used up since: other processes admit work, too.
+# Memory is measured earlier when this share of the free memory was used since: other processes accept work too.
 MEASURE_AFTER_SHARE = 1 / 16
-# A task, its message and their entries in sets and lists, without metadata: about three times what was measured.
+# A task, its message and their entries in sets and lists, without metadata: about three times the measured size.
 TASK_BYTES = 4096
-# Below the limit, in percentage points: from here on uploads of older failures are evicted.
+# Percentage points below the limit at which the eviction of uploads of older failures begins.
 NEARLY_FULL_PERCENT = 5
 
 
 class Admission:
-    """Admission to one Redis by its memory.
+    """Admission control by the memory of one Redis.
 
-    `max_percent` is the share of its maxmemory that may be used; without a maxmemory nothing is refused.
+    `max_percent` is the share of its maxmemory that may be used; without a maxmemory nothing is rejected.
     """
 
     def __init__(self, redis: Redis, *, max_percent: int) -> None:
@@ -34,17 +34,17 @@ class Admission:
         self._admitted = 0.0
 
     def check(self, new_bytes: int = TASK_BYTES) -> None:
-        """Raise Overloaded when Redis is too full for work that needs so much memory."""
+        """Raise Overloaded when Redis lacks the memory for `new_bytes` more."""
         due = self._admitted + new_bytes > MEASURE_AFTER_SHARE * self._free()
         if due or monotonic() - self._measured_at >= MEASURE_EVERY_S:
             self._measure()
         if self._admitted + new_bytes > self._free():
             raise Overloaded(f"Redis has used {self._percent():.0f} % of its memory", retry_after=RETRY_AFTER_S)
-        # Two threads may lose an addition: then a little more is admitted than counted, which a sixteenth allows for.
+        # Two threads may lose an addition. The next measurement corrects the sum.
         self._admitted += new_bytes
 
     def is_nearly_full(self) -> bool:
-        """Return whether new work is refused, or soon will be."""
+        """Return whether new work is rejected, or soon will be."""
         self._measure()
         return self._percent() > self._max_percent - NEARLY_FULL_PERCENT
 
@@ -55,7 +55,7 @@ class Admission:
         return 100 * (self._used + self._admitted) / self._max if self._max else 0.0
 
     def _measure(self) -> None:
-        """Measure, unless another thread does: no thread waits for another one's call to a slow Redis."""
+        """Measure, unless another thread is measuring: threads do not wait for each other's call to a slow Redis."""
         if not self._measuring.acquire(blocking=False):
             return
         try:

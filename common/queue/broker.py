@@ -7,14 +7,14 @@ from urllib.parse import quote
 from common.redis.client import ANSWER_WITHIN_S, sentinel_options
 from common.redis.sentinels import SCHEME, Sentinels
 
-# Seconds of silence before the first TCP keep-alive probe, seconds between probes, and how many. They also keep a
-# firewall from dropping the connection.
+# Seconds of silence before the first TCP keep-alive probe, seconds between probes, and the number of probes. Probes
+# also prevent a firewall from dropping the connection.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 TRANSPORT_OPTIONS: dict[str, Any] = {
     # The default of 10 loses acknowledgements under many threads.
     "max_connections": 200,
-    # Detects half-open connections; each one blocks a worker's main thread for so long.
+    # Detects half-open connections; each one blocks a worker's main thread for this time.
     "socket_timeout": ANSWER_WITHIN_S,
     "socket_connect_timeout": ANSWER_WITHIN_S,
     "socket_keepalive": True,
@@ -22,7 +22,7 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
         getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
     },
     "health_check_interval": 10,
-    # Consume the queues in the order in which they are named, not in turn.
+    # Consume the queues in their listed order, not round-robin.
     "queue_order_strategy": "priority",
 }
 
@@ -31,7 +31,7 @@ QUEUE_SETTINGS: dict[str, Any] = {
     "broker_transport_options": TRANSPORT_OPTIONS,
     "task_serializer": "json",
     "accept_content": ["json"],
-    # The ledger holds the outcome: a result backend reports unknown tasks as pending.
+    # The ledger stores the outcome; a result backend would report unknown tasks as pending.
     "task_ignore_result": True,
 }
 

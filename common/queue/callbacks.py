@@ -1,8 +1,9 @@
-"""The outbox of callbacks: ended tasks whose senders are to be called, and their deliveries.
+"""The outbox: callbacks of ended tasks, and their deliveries.
 
-The script that ends a task adds its callback (`Ledger.finish`), so no crash in between loses it. Callbacks to one URL
-are delivered together, in order. A deliverer claims a delivery; a claim is a lease, and what its holder does not report
-can be claimed by another when it ends. A delivery keeps its id and its entries until it succeeds or is given up.
+The script that ends a task adds its callback in the same step (`Ledger.finish`), so no crash in between loses it.
+Callbacks to one URL are delivered together, in order. A deliverer claims a delivery with a lease. If it reports no
+result, another deliverer can claim the delivery when the lease ends. A delivery keeps its id and its entries until it
+succeeds or is given up.
 """
 
 import json
@@ -19,25 +20,25 @@ from common.redis.client import redis_errors
 
 # The fields of a task's hash that its callback reports.
 ENDED_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
-# How long a callback waits for others to the same URL: those of a batch longer, so that they fill a delivery.
+# Time that a callback waits for others to the same URL. Callbacks of a batch wait longer, so that they fill a delivery.
 LINGER_MS = 1000
 LINGER_BATCH_MS = 5000
-# Most tasks in a delivery.
+# Maximum number of tasks in a delivery.
 DELIVERY_SIZE = 100
-# Concurrent deliveries to one receiver, over all workers: one that hangs occupies no more of them.
+# Concurrent deliveries to one receiver, over all workers. A receiver that hangs occupies no more than these.
 MAX_CONCURRENT = 4
-# URLs looked at in one step.
+# URLs that one step checks.
 MAX_SCANNED = 100
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 3600.0
-# How long a claim lasts beyond the longest call.
-LEASED_LONGER_S = 20.0
+# Duration of a claim beyond the time-out of the HTTP request.
+LEASE_MARGIN_S = 20.0
 
 
-class CallState(StrEnum):
+class CallbackState(StrEnum):
     """The state of a callback: pending → one of the others.
 
-    Failed: the receiver did not accept it in time, or is gone. Dropped: too many were waiting.
+    FAILED: the receiver did not accept it in time, or answered 410 Gone. DROPPED: too many callbacks were waiting.
     """
 
     PENDING = "pending"
@@ -48,20 +49,20 @@ class CallState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """The callback of a task, as clients see it.
+    """The state of a task's callback.
 
     `next` is the time of the next attempt, in milliseconds since 1970.
     """
 
-    state: CallState = CallState.PENDING
+    state: CallbackState = CallbackState.PENDING
     attempts: int = 0
     next: int | None = None
     error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """A task that has ended: when, in milliseconds since 1970, and the fields of its hash then."""
+class EndedTask:
+    """A task that has ended at `ended_at` (ms since 1970), with the fields that its hash had at that time."""
 
     task_id: str
     ended_at: int
@@ -75,11 +76,11 @@ class Delivery:
     url: str
     id: str
     attempt: int
-    ends: Sequence[Ended]
+    tasks: Sequence[EndedTask]
 
 
 class DeliveryResult(StrEnum):
-    """The result of an attempt: the receiver accepted the delivery, is gone for good, or neither."""
+    """The result of an attempt. GONE: the receiver answered 410 Gone. FAILED: a retry may succeed."""
 
     ACCEPTED = "accepted"
     GONE = "gone"
@@ -87,10 +88,10 @@ class DeliveryResult(StrEnum):
 
 
 class Outbox:
-    """The outbox, for many deliverers at once.
+    """The outbox; any number of deliverers may use it at once.
 
-    `lease_s` is how long a claim lasts, `keep_s` how long after its task's end a callback is sent. Both methods raise
-    QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    `lease_s` is the duration of a claim. A callback is sent up to `keep_s` after its task's end. Both methods raise
+    QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis, *, lease_s: float, keep_s: float) -> None:
@@ -109,7 +110,7 @@ class Outbox:
         )
 
     def claim(self) -> Delivery | None:
-        """Claim and return a delivery that is due; None where there is none."""
+        """Claim and return a delivery that is due; None if no delivery is due."""
         while True:
             new_id = f"msg_{secrets.token_hex(16)}"
             with redis_errors():
@@ -119,7 +120,7 @@ class Outbox:
             if reply:
                 url, id_, attempt, entries = cast("tuple[bytes, bytes, int, list[bytes]]", reply)
                 return Delivery(
-                    url=url.decode(), id=id_.decode(), attempt=int(attempt), ends=[_ended(entry) for entry in entries]
+                    url=url.decode(), id=id_.decode(), attempt=int(attempt), tasks=[_ended(entry) for entry in entries]
                 )
 
     def report(
@@ -130,11 +131,11 @@ class Outbox:
         problem: str = "",
         responded: bool = True,
         jitter: float = 1.0,
-    ) -> CallState | None:
-        """End the attempt, and return the state of its callbacks; None where the claim had ended.
+    ) -> CallbackState | None:
+        """End the attempt, and return the state of its callbacks; None if the claim had ended.
 
-        `responded` is whether the receiver responded at all: otherwise all its URLs wait. Pauses double from
-        FIRST_PAUSE_S to LONGEST_PAUSE_S, times `jitter`.
+        `responded` is False if the receiver did not respond at all; then deliveries to all its URLs pause. Pauses
+        double from FIRST_PAUSE_S to LONGEST_PAUSE_S, times `jitter`.
         """
         with redis_errors():
             reply = self._report(
@@ -146,21 +147,21 @@ class Outbox:
                 responded=int(responded),
                 jitter=jitter,
             )
-        return CallState(cast("bytes", reply).decode()) if reply else None
+        return CallbackState(cast("bytes", reply).decode()) if reply else None
 
 
-def callback_of(called: str) -> Callback:
-    """Read a task's field `called`; it is empty for a callback that was not tried yet.
+def callback_of(text: str) -> Callback:
+    """Parse a task's field `called`; it is empty before the first attempt.
 
     >>> callback_of("pending 2 1700000000000 the host answered with status 500").attempts
     2
     """
-    if not called:
+    if not text:
         return Callback()
-    state, attempts, next_ms, problem = called.split(" ", 3)
-    return Callback(CallState(state), int(attempts), int(next_ms) or None, problem or None)
+    state, attempts, next_ms, problem = text.split(" ", 3)
+    return Callback(CallbackState(state), int(attempts), int(next_ms) or None, problem or None)
 
 
-def _ended(entry: bytes) -> Ended:
+def _ended(entry: bytes) -> EndedTask:
     _, at, task_id, fields = entry.decode().split(" ", 3)
-    return Ended(task_id=task_id, ended_at=int(at), fields=json.loads(fields))
+    return EndedTask(task_id=task_id, ended_at=int(at), fields=json.loads(fields))

@@ -1,4 +1,4 @@
-"""Attempts to decode a task's image, counted to find images that crash the decoder and with it their worker."""
+"""Counts of attempts to decode an image, which detect poison images: those that crash the worker."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,9 +11,9 @@ from common.redis.client import redis_errors
 
 
 class DecodeAttempts:
-    """Counts the attempts that never ended, by task.
+    """Counts the attempts that did not finish, by task.
 
-    Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Each method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -21,15 +21,15 @@ class DecodeAttempts:
         self._start = script(redis, "start_decode")
 
     def start(self, task_id: str, *, decoded: str = "") -> int:
-        """Count one more attempt, and return how many did not end, this one included.
+        """Count one more attempt, and return the number of unfinished ones, including this one.
 
-        `decoded` is the task whose image the same process has decoded before: its attempts are cleared.
+        `decoded` is the task whose image the same process decoded last: its attempts are cleared.
         """
         with redis_errors():
             return int(cast("int", self._start(id=task_id, decoded_id=decoded)))
 
     def clear(self, task_ids: Sequence[str]) -> None:
-        """Forget the attempts of these tasks: their images were decoded."""
+        """Clear the attempts of these tasks: their images were decoded."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:

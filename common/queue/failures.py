@@ -1,4 +1,4 @@
-"""Failed tasks, for retention: how long they and their uploads are kept."""
+"""The list of failed tasks, for the retention of tasks and uploads."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,9 +11,9 @@ from common.redis.client import redis_errors
 
 
 class Failures:
-    """The list of failed tasks, by when they failed.
+    """Failed tasks by the time of their failure.
 
-    Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Each method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -21,7 +21,7 @@ class Failures:
         self._evict_uploads = script(redis, "evict_uploads")
 
     def after(self, at: int, *, limit: int) -> list[tuple[str, int]]:
-        """Return ids of tasks that failed after `at` and when they did (ms since 1970), the oldest first."""
+        """Return ids and times of failures after `at` (ms since 1970), the oldest first."""
         with redis_errors():
             rows = cast(
                 "list[tuple[bytes, float]]",
@@ -30,13 +30,13 @@ class Failures:
         return [(task_id.decode(), int(failed_at)) for task_id, failed_at in rows]
 
     def evict_uploads(self, task_ids: Sequence[str]) -> list[str]:
-        """Mark those of these tasks that have failed as without an upload, so that none is retried; return them."""
+        """Mark the failed ones among these tasks as without an upload, which excludes a retry; return their ids."""
         if not task_ids:
             return []
         with redis_errors():
             return [task_id.decode() for task_id in cast("list[bytes]", self._evict_uploads(*task_ids))]
 
-    def forget_before(self, at: int) -> None:
-        """Remove from the list what failed before `at` (ms since 1970); the tasks themselves expire."""
+    def remove_before(self, at: int) -> None:
+        """Remove failures before `at` (ms since 1970) from the list; the tasks themselves expire."""
         with redis_errors():
             self._redis.zremrangebyscore(keys.FAILED, "-inf", f"({at}")

@@ -1,4 +1,4 @@
-"""Heartbeats: which workers are alive, by Redis's clock."""
+"""Heartbeats of the workers, by Redis's clock."""
 
 from redis import Redis
 
@@ -14,7 +14,7 @@ ALIVE_FOR_S = 30.0
 class Heartbeats:
     """The heartbeats of all workers.
 
-    Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Each method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -22,11 +22,11 @@ class Heartbeats:
         self._beat = script(redis, "heartbeat", alive_ms=int(ALIVE_FOR_S * 1000))
 
     def beat(self, name: str) -> None:
-        """Note that the worker of this name is alive."""
+        """Record that the worker of this name is alive."""
         with redis_errors():
             self._beat(name=name)
 
     def end(self, name: str) -> None:
-        """Note that it has stopped."""
+        """Remove the worker of this name: it has stopped."""
         with redis_errors():
             self._redis.zrem(keys.WORKERS, name)

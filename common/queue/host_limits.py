@@ -1,4 +1,4 @@
-"""Per-host concurrency limit: download slots of each host, over all workers, and the tasks that wait for one."""
+"""Per-host concurrency limit: the download slots of each host, over all workers, and the tasks that wait for a slot."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -11,15 +11,15 @@ from common.queue.scripts import script
 from common.queue.tasks import QueuedTask
 from common.redis.client import redis_errors
 
-# Tasks enqueued at once for a host whose limit was removed.
+# Waiting tasks to enqueue at once for a host after its limit was removed from the settings.
 MAX_UNLIMITED = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLimit:
-    """How many downloads from one host may run at once, over all workers; 0 for no limit.
+    """Maximum number of concurrent downloads from one host, over all workers; 0 for no limit.
 
-    `lease_s` is how long a slot is kept for a worker that died: more than the longest download.
+    A slot is a lease of `lease_s`, which must exceed the longest download; the slot of a dead worker expires.
     """
 
     slots: int
@@ -35,9 +35,9 @@ NO_LIMIT = HostLimit(slots=0, lease_s=1.0)
 
 
 class HostSlots:
-    """The slots of all hosts. `Ledger.begin` takes one for a task, or lets the task wait.
+    """The slots of all hosts. `Ledger.begin` acquires one for a task, or lets the task wait.
 
-    Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Each method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis, limit: HostLimit) -> None:
@@ -51,7 +51,7 @@ class HostSlots:
         )
 
     def release(self, host: str, task_id: str) -> list[QueuedTask]:
-        """Release the task's slot; return the waiting tasks that hold one now, to be enqueued."""
+        """Release the task's slot; return the waiting tasks that acquired one now, to be enqueued."""
         with redis_errors():
             reply = self._release(*QUEUES, host=host, id=task_id)
         now, admitted = cast("tuple[int, list[bytes]]", reply)
@@ -61,11 +61,11 @@ class HostSlots:
         ]
 
     def admit(self, host: str) -> list[QueuedTask]:
-        """Return the waiting tasks, to be enqueued, for which slots are free although nobody released one."""
+        """Acquire free slots for waiting tasks, and return these tasks, to be enqueued."""
         return self.release(host, "")
 
     def waiting_hosts(self, *, limit: int) -> list[str]:
-        """Return some of the hosts that tasks wait for."""
+        """Return at most `limit` hosts with waiting tasks, chosen at random."""
         with redis_errors():
             hosts = cast("list[bytes]", self._redis.srandmember(keys.WAITING_HOSTS, limit))
         return [host.decode() for host in hosts]

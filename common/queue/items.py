@@ -11,7 +11,7 @@ from common.queue.tasks import Task
 
 
 class EnqueueStatus(StrEnum):
-    """Whether an item created its task, or found it under the same id, for the same or for a different item."""
+    """CREATED: a new task. EXISTING: the same item created the task before. CONFLICT: a different item created it."""
 
     CREATED = "created"
     EXISTING = "existing"
@@ -20,9 +20,9 @@ class EnqueueStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnqueueResult:
-    """An item's task, and whether it existed before.
+    """An item's task, new or existing.
 
-    `fingerprint` is that of the item which created an existing task.
+    `fingerprint` is that of the item that created an existing task.
     """
 
     task: Task
@@ -31,7 +31,7 @@ class EnqueueResult:
 
     @property
     def is_replay(self) -> bool:
-        """Say whether the task existed before."""
+        """Return whether the task existed before."""
         return self.status is not EnqueueStatus.CREATED
 
     def compared(self, fingerprint: str) -> "EnqueueResult":
@@ -44,9 +44,9 @@ class AddItem:
     """An image to be stored under `filepath`, from `url` or from `data`, and its state on the way to the ledger.
 
     `number` is the item's position in its request, counted from 0, and `parameter` the one that named the image.
-    `task_id` is set where the client's idempotency key determines it; `fingerprint` then tells equal items from others.
-    `host` is the one that the image is downloaded from, as `common.net.addresses.Target.host` has it; empty for an
-    upload. `upload_id` names the bytes in `common.uploads` and replaces `data`.
+    `task_id` is set if the client's idempotency key determines it; `fingerprint` is then equal for equal items. `host`
+    is the host of the download in the form of `common.net.addresses.Target.host`; empty for an upload. `upload_id` is
+    the id of the bytes in `common.uploads` and replaces `data`.
 
     An item ends with a `result` or an `error`.
     """
@@ -78,16 +78,16 @@ class AddItem:
 
     @property
     def is_replay(self) -> bool:
-        """Say whether the item's task existed before."""
+        """Return whether the item's task existed before."""
         return self.result is not None and self.result.is_replay
 
     def job_json(self) -> str:
-        """Return what a worker needs to know of the item, as one JSON object; `job_of` reads it."""
+        """Return the fields that a worker needs as one JSON object; `job_of` parses it."""
         job = {"filepath": self.filepath, "url": self.url, "upload": self.upload_id, "metadata": self.metadata}
         return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
 
 
 def job_of(text: str | bytes) -> dict[str, Any]:
-    """Return the fields of a job by the names that `AddItem` and `Claim` give them."""
+    """Parse the result of `AddItem.job_json`; the fields have the names of `AddItem` and `Claim`."""
     job = json.loads(text)
     return {"filepath": job["filepath"], "url": job["url"], "upload_id": job["upload"], "metadata": job["metadata"]}

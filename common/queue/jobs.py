@@ -1,15 +1,16 @@
-"""Names of the queue's tasks and queues, and what the tasks of one request share."""
+"""Names of the Celery tasks and queues, and the context that all tasks of one request share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 ADD_TASK = "match.add"
-# A message costs about as much as a signature, so the tasks of a batch, for which nobody waits, share messages.
+# A message costs about as much CPU as a signature. No client waits for a single image of a batch, so these share
+# messages.
 ADD_MANY_TASK = "match.add_many"
 CHUNK = 50
-# When the message was enqueued, in milliseconds since 1970 by Redis's clock.
-SENT_HEADER = "match_sent"
+# Header with the time of enqueueing, in milliseconds since 1970 by Redis's clock.
+ENQUEUED_AT_HEADER = "match_sent"
 
 SINGLE_QUEUE = "match"
 BATCH_QUEUE = "match-batch"
@@ -17,23 +18,23 @@ BATCH_QUEUE = "match-batch"
 QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
 
 
-def front_of(queue: str) -> str:
-    """Return the queue that is consumed just before this one, for tasks that have waited in it once already."""
+def front_queue(queue: str) -> str:
+    """Return the queue that is consumed just before this one, for tasks that have waited in this one already."""
     return f"{queue}-front"
 
 
-# In this order.
-WORKED_QUEUES = tuple(name for queue in QUEUES for name in (front_of(queue), queue))
+# In the order of consumption.
+CONSUMED_QUEUES = tuple(name for queue in QUEUES for name in (front_queue(queue), queue))
 
 Metadata = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """What the items of one request have in common: ids of request and trace, form, and callback URL; empty for none.
+    """The context that all items of one request share; an empty string stands for an absent value.
 
     `traceparent` is a W3C traceparent. `form` names the form of the request; it is part of the items' fingerprints.
-    `callback_url` is in the form that `common.net.addresses.Target.url` has.
+    `callback_url` is in the form of `common.net.addresses.Target.url`.
     """
 
     request_id: str = ""

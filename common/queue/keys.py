@@ -1,67 +1,68 @@
-"""The names of all keys in Redis. Persisted: older and newer versions use them side by side during an upgrade.
+"""The names of all keys in Redis. They never change: during an upgrade, older and newer versions use the same keys.
 
-Those that end in a colon are prefixes. Times are in milliseconds since 1970, by Redis's clock.
+A name that ends in a colon is a prefix. Times are in milliseconds since 1970, by Redis's clock.
 """
 
 # Hash: the task itself.
 TASK = "match:task:"
-# Sorted set of the open tasks, by when they were last enqueued.
+# Sorted set of the open tasks, by the time at which they were last enqueued.
 OPEN = "match:open"
-# Sorted set of the open tasks that a worker has begun, by when it did.
+# Sorted set of the running tasks, by the time at which a worker began them.
 RUNNING = "match:running"
-# Sorted set of the failed tasks, by when they failed.
+# Sorted set of the failed tasks, by the time of the failure.
 FAILED = "match:failed"
 # The last sequence number.
 SEQ = "match:seq"
-# Hash of how many tasks ended in each way, `state:code`, for ever.
+# Hash of the number of ended tasks by `state:code`, since Redis was empty.
 ENDED = "match:ended"
 # Channel on which the id of each closed task is published.
 CLOSED_CHANNEL = "match:closed"
-# By host, a sorted set of the tasks that hold a slot of it, by the time until which they hold it.
+# By host, a sorted set of the tasks that hold a slot, by the time at which the slot expires.
 SLOTS = "match:fetching:"
 # By `<queue>:<host>`, a sorted set of the tasks that wait for a slot, by sequence number.
 WAITING = "match:parked:"
-# Set of the hosts that tasks wait for.
+# Set of the hosts with waiting tasks.
 WAITING_HOSTS = "match:crowded"
 # By name, a lease.
 LEASE = "match:lease:"
 # Sorted set of the workers, by their last heartbeat.
 WORKERS = "match:workers"
-# Prefix of the counts of requests; the rest of the name is flask-limiter's.
+# Prefix of the counters of rate limits; flask-limiter chooses the rest of the name.
 RATES = "match:rates"
 
-# By id, an upload's bytes; they expire unless they were kept.
+# By id, an upload's bytes; the key expires until `keep` persists it.
 UPLOAD = "match:upload:"
-# How many bytes of uploads are held.
+# Number of bytes of all uploads.
 UPLOAD_BYTES = "match:upload-bytes"
-# Sorted set of `<id>:<size>` of the uploads that expire, by when they do: what Redis has expired is subtracted by this.
+# Sorted set of `<id>:<size>` of the uploads that expire, by the time of expiry. After Redis has deleted an upload, its
+# size is subtracted from the sum.
 UPLOAD_ENDS = "match:upload-ends"
 
-# Sorted set of the URLs for which callbacks wait, by when the next delivery is due.
+# Sorted set of the URLs with waiting callbacks, by the time at which the next delivery is due.
 CALLBACK_DUE = "match:callbacks:due"
-# By URL, a list of the ended tasks that wait, the oldest first; the delivery under way is its head.
+# By URL, a list of the ended tasks to report, the oldest first; the current delivery is its head.
 CALLBACK_ENDS = "match:callbacks:ends:"
-# By URL, a hash of the delivery under way: its id, number of entries, attempts, and failures since the last success.
+# By URL, a hash of the current delivery: its id, number of entries, attempts, and failures since the last success.
 CALLBACK_DELIVERY = "match:callbacks:delivery:"
-# Hash of how many bytes wait for each receiver (host and port) and, under an empty name, in all.
+# Hash of the bytes that wait for each receiver (host and port); the empty name has the sum.
 CALLBACK_BYTES = "match:callbacks:bytes"
-# By receiver, a hash of one that did not respond: how often, and until when no delivery begins.
+# By receiver that did not respond, a hash of the number of failures and the time until which deliveries pause.
 CALLBACK_RECEIVER = "match:callbacks:receiver:"
-# By receiver, a sorted set of the URLs that a delivery is being sent to, by when that ends at the latest.
+# By receiver, a sorted set of the URLs with a running delivery, by the time at which its claim expires.
 CALLBACK_SLOTS = "match:callbacks:at:"
-# By receiver, a sorted set of the URLs that wait for a slot, by when they began to.
+# By receiver, a sorted set of the URLs that wait for a slot, by the time at which they began to wait.
 CALLBACK_WAITING = "match:callbacks:parked:"
-# Sorted set of the URLs for which callbacks wait, by when the oldest of their tasks ended.
+# Sorted set of the URLs with waiting callbacks, by the end of the oldest of their tasks.
 CALLBACK_OLDEST = "match:callbacks:oldest"
-# Hash of how many callbacks wait, under `pending`, and how many ended in each other state.
+# Hash of the number of callbacks by state: `pending` is the current number, the others are counters.
 CALLBACK_COUNTS = "match:callbacks:counts"
 
-# kombu's own: the messages that workers hold, and the sorted set by which they are restored.
+# kombu's keys: the unacknowledged messages, and the sorted set by which they are restored.
 UNACKED = "unacked"
 UNACKED_INDEX = "unacked_index"
 
-# What scripts call them.
-IN_SCRIPTS = {
+# The keys by their names in Lua scripts.
+SCRIPT_KEYS = {
     "task_prefix": TASK,
     "open_key": OPEN,
     "running_key": RUNNING,

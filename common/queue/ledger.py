@@ -1,11 +1,11 @@
-"""Accepted work in Redis: the state of each task, and which tasks are still open.
+"""The ledger: the state of every accepted task, in Redis.
 
-The queue alone may lose a message (a worker that dies between taking it and noting it); the ledger never does. A task
-is written here before its message is sent and closed here after the store has confirmed it, so a task that stays open
-too long is enqueued again (`workers.sweeper`).
+The queue may lose a message, for instance if a worker dies between taking it and recording it as unacknowledged. The
+ledger loses nothing: a task is written before its message is sent, and closed after the store has confirmed the record.
+The sweeper (`workers.sweeper`) enqueues tasks again that stay open for too long.
 
-The step that ends a task also adds its callback to the outbox (`common.queue.callbacks`). The names of all keys are in
-`common.queue.keys`.
+The script that ends a task also adds its callback to the outbox (`common.queue.callbacks`). `common.queue.keys` has the
+names of all keys.
 """
 
 import secrets
@@ -33,22 +33,22 @@ from common.queue.tasks import (
 )
 from common.redis.client import redis_errors
 
-# How long a task whose id follows from its sender's key is kept at least, from when it was accepted.
-REMEMBERED_S = 86_400
+# Minimum retention of a task whose id is derived from an idempotency key, from its acceptance.
+IDEMPOTENCY_KEEP_S = 86_400
 
 REJECTION_OF = {"unknown": RetryRejected.UNKNOWN, "late": RetryRejected.TOO_LATE, "emptied": RetryRejected.UPLOAD_LOST}
 
-# Outcomes of the script `enqueue` that are no fingerprints.
+# Outcomes of the script `enqueue`; any other outcome is the fingerprint of an existing task.
 CREATED, FULL = b"", b"full"
 
 
 class Ledger:
-    """Which tasks were accepted, and the state of each.
+    """The accepted tasks and their states.
 
-    Every method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Every method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
-    def __init__(  # noqa: PLR0913 - every limit is the caller's to set, each by name
+    def __init__(  # noqa: PLR0913 - the limits are keyword arguments
         self,
         redis: Redis,
         *,
@@ -68,7 +68,7 @@ class Ledger:
             "batch_queue": BATCH_QUEUE,
             "ended_fields": " ".join(ENDED_FIELDS),
         }
-        self._enqueue = script(redis, "enqueue", max_open=max_open, remember_ms=REMEMBERED_S * 1000)
+        self._enqueue = script(redis, "enqueue", max_open=max_open, remember_ms=IDEMPOTENCY_KEEP_S * 1000)
         self._begin = script(redis, "begin", max_slots=host_limit.slots, slot_lease_ms=host_limit.lease_ms)
         self._give_back = script(redis, "give_back")
         self._finish = script(
@@ -80,10 +80,10 @@ class Ledger:
     def enqueue(
         self, items: Sequence[AddItem], *, queue: str, context: RequestContext = NO_REQUEST
     ) -> list[EnqueueResult | None]:
-        """Add a pending task for each item, in order, and return the results; None for an item without room.
+        """Add a pending task for each item, in order, and return the results; None once `max_open` tasks are open.
 
-        There is room for `max_open` open tasks. An item whose task exists already gets that task, as it is now. Several
-        processes may enqueue the same items at once: each task is CREATED for exactly one of them.
+        The result of an item whose task exists has the current state of that task. Several processes may enqueue the
+        same items at once: each task is CREATED for exactly one of them.
         """
         ids = [item.task_id or secrets.token_hex(16) for item in items]
         words = [
@@ -115,7 +115,7 @@ class Ledger:
         return results
 
     def existing(self, task_ids: Sequence[str]) -> dict[str, EnqueueResult]:
-        """Return those of these tasks that exist and whose id follows from an idempotency key."""
+        """Return the existing ones among these tasks, without those whose id is random."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:
@@ -128,9 +128,9 @@ class Ledger:
         }
 
     def begin(self, task_id: str) -> Claim | None:
-        """Mark the task as running and return its claim; None where it cannot run now.
+        """Mark the task as running and return its claim; None if it cannot run now.
 
-        It cannot if it is closed or unknown, nor if its host has no free slot: then it waits, pending, without a
+        It cannot run if it is closed or unknown. If its host has no free slot, it becomes pending and waits without a
         message, until `HostSlots` returns it.
         """
         with redis_errors():
@@ -147,15 +147,15 @@ class Ledger:
         )
 
     def give_back(self, task_id: str) -> None:
-        """Mark a running task as pending again: its worker could not finish it now."""
+        """Mark a running task as pending again, because its worker cannot finish it now."""
         with redis_errors():
             self._give_back(id=task_id)
 
     def finish(self, results: Sequence[TaskResult]) -> int:
-        """Close tasks and publish that; return how many callbacks were dropped because too many are waiting.
+        """Close tasks and publish their ids; return the number of callbacks dropped because too many are waiting.
 
-        A task that is closed already keeps its first result, except a failure where another delivery of its message
-        succeeded.
+        A closed task keeps its first result. The only exception is a failed task that another delivery of its message
+        has stored.
         """
         if not results:
             return 0
@@ -164,18 +164,18 @@ class Ledger:
             return int(cast("int", self._finish(*items)))
 
     def cancel(self, task_id: str) -> State | None:
-        """Cancel the task if it is pending, publish that, and return the state that it had.
+        """Cancel the task if it is pending, publish its id, and return its state before the call.
 
-        None for a task that is unknown or has expired.
+        Returns None for a task that is unknown or has expired.
         """
         with redis_errors():
-            was = cast("bytes | None", self._cancel(id=task_id))
-        return State(was.decode()) if was else None
+            previous = cast("bytes | None", self._cancel(id=task_id))
+        return State(previous.decode()) if previous else None
 
     def retry(self, task_ids: Sequence[str]) -> list[QueuedTask | RetryRejected]:
         """Open failed tasks again, each with its old sequence number.
 
-        Returns for each task what is to be enqueued now, or why it stays as it is.
+        Returns, in order, the tasks to be enqueued now, or the reason why a task was rejected.
         """
         if not task_ids:
             return []
@@ -184,19 +184,19 @@ class Ledger:
         now, outcomes = cast("tuple[int, list[bytes]]", reply)
         return [
             QueuedTask(task_id=task_id, queue=queue.decode(), enqueued_at=now)
-            if was == State.FAILED.value.encode()
-            else REJECTION_OF.get(was.decode(), RetryRejected.NOT_FAILED)
-            for task_id, was, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
+            if previous == State.FAILED.value.encode()
+            else REJECTION_OF.get(previous.decode(), RetryRejected.NOT_FAILED)
+            for task_id, previous, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
         ]
 
     def task(self, task_id: str) -> Task | None:
-        """Return the task, or None where it is unknown or has expired."""
+        """Return the task, or None if it is unknown or has expired."""
         with redis_errors():
             values = cast("list[bytes | None]", self._redis.hmget(keys.TASK + task_id, FIELDS))
         return None if values[0] is None else task_from(task_id, values)
 
     def uploads_of(self, task_ids: Sequence[str]) -> dict[str, str]:
-        """Return, by task id, the ids of uploads that these tasks may still need."""
+        """Return the ids of the uploads that these tasks may still need, by task id."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:
@@ -206,12 +206,12 @@ class Ledger:
         return {task_id: upload_id for task_id, upload_id in upload_ids.items() if upload_id}
 
     def open_count(self) -> int:
-        """Return how many tasks are open: pending or running."""
+        """Return the number of open tasks: pending or running."""
         with redis_errors():
             return int(self._redis.zcard(keys.OPEN))
 
     def check(self) -> None:
-        """Return when Redis answers."""
+        """Ping Redis."""
         with redis_errors():
             self._redis.ping()
 

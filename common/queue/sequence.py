@@ -1,4 +1,4 @@
-"""Sequence numbers: the order of all requests that change what is stored."""
+"""Sequence numbers of the requests that change the store."""
 
 from typing import cast
 
@@ -9,7 +9,7 @@ from common.redis.client import redis_errors
 
 
 class SequenceNumbers:
-    """Numbers that rise from request to request, also after a loss of data and after the clock was set back."""
+    """Strictly increasing numbers, also after Redis has lost data or the clock was set back."""
 
     def __init__(self, redis: Redis) -> None:
         self._next = script(redis, "next_sequence_number")
@@ -17,7 +17,7 @@ class SequenceNumbers:
     def next(self) -> int:
         """Return the next sequence number.
 
-        Raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+        Raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
         """
         with redis_errors():
             return int(cast("int", self._next()))

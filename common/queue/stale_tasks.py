@@ -1,4 +1,4 @@
-"""Open tasks by when they were last enqueued, for the sweeper."""
+"""Open tasks by the time at which they were last enqueued, for the sweeper."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from common.redis.client import redis_errors
 class StaleTasks:
     """Finds open tasks that were enqueued long ago.
 
-    Each method raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Each method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -41,9 +41,9 @@ class StaleTasks:
         ]
 
     def touch(self, tasks: Sequence[QueuedTask], *, at: int) -> list[QueuedTask]:
-        """Note that these tasks are enqueued again at `at`, and return those that the caller has to enqueue.
+        """Set the time of enqueueing to `at`, and return the tasks that the caller must enqueue.
 
-        The others were closed meanwhile, or another caller was first.
+        The other tasks were closed meanwhile, touched by another caller, or wait for a slot of their host.
         """
         if not tasks:
             return []
@@ -53,6 +53,6 @@ class StaleTasks:
         return [replace(task, enqueued_at=at) for task in tasks if task.task_id in touched]
 
     def reset_future_timestamps(self, *, limit: int) -> int:
-        """Set to now what was enqueued after now, and return how many: Redis's clock was set back."""
+        """Set future times of enqueueing to now, because Redis's clock was set back; return the number of tasks."""
         with redis_errors():
             return int(cast("int", self._reset_future_timestamps(limit=limit)))

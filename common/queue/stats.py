@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from common.queue.callbacks import CallState
+from common.queue.callbacks import CallbackState
 from common.queue.heartbeats import ALIVE_FOR_S
-from common.queue.jobs import WORKED_QUEUES
+from common.queue.jobs import CONSUMED_QUEUES
 from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, ENDED, FAILED, OPEN, RUNNING, TASK, WORKERS
 from common.redis.client import redis_errors
 
-# Open tasks are sorted by the time at which they were last enqueued. The oldest is among the first, also when all of
-# them were enqueued again because the store was unavailable: then any of the first may be the oldest.
+# Open tasks are sorted by the time at which they were last enqueued, not by their age. After all of them were enqueued
+# again, because the store was unavailable, any of the first may be the oldest.
 CANDIDATES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """State of the queue at one moment.
+    """State of the queue at one time.
 
     `queues` is the number of messages by queue, `ended` the number of finished tasks by state and error code since
     Redis was empty, `callbacks` the number of callbacks by state. An age is 0 without open tasks or pending callbacks.
@@ -31,14 +31,14 @@ class QueueStats:
     workers: int
     oldest_age_s: float
     ended: Mapping[tuple[str, str], int]
-    callbacks: Mapping[CallState, int]
+    callbacks: Mapping[CallbackState, int]
     oldest_callback_age_s: float
 
 
 def read_stats(redis: Redis) -> QueueStats:
     """Read the statistics in two round trips.
 
-    Raises QueueError when Redis does not answer or refuses.
+    Raises QueueError when Redis does not answer or rejects a command.
     """
     with redis_errors():
         pipe = redis.pipeline(transaction=False)
@@ -51,7 +51,7 @@ def read_stats(redis: Redis) -> QueueStats:
         pipe.zrange(WORKERS, 0, -1, withscores=True)
         pipe.hgetall(CALLBACK_COUNTS)
         pipe.zrange(CALLBACK_OLDEST, 0, 0, withscores=True)
-        for queue in WORKED_QUEUES:
+        for queue in CONSUMED_QUEUES:
             pipe.llen(queue)
         (seconds, micros), opened, running, failed, ended, oldest, workers, calls, pending, *lengths = pipe.execute()
         now_ms = seconds * 1000 + micros // 1000
@@ -59,14 +59,14 @@ def read_stats(redis: Redis) -> QueueStats:
             pipe.hget(TASK + task_id.decode(), "accepted")
         accepted = [int(at) for at in pipe.execute() if at is not None]
     return QueueStats(
-        queues=dict(zip(WORKED_QUEUES, lengths, strict=True)),
+        queues=dict(zip(CONSUMED_QUEUES, lengths, strict=True)),
         open=opened,
         in_flight=running,
         failed=failed,
         workers=sum(beat > now_ms - ALIVE_FOR_S * 1000 for _, beat in workers),
         oldest_age_s=_age_s(accepted, now_ms),
         ended={_split(name.decode()): int(count) for name, count in ended.items()},
-        callbacks={state: int(calls.get(state.encode(), 0)) for state in CallState},
+        callbacks={state: int(calls.get(state.encode(), 0)) for state in CallbackState},
         oldest_callback_age_s=_age_s([ended_at for _, ended_at in pending], now_ms),
     )
 

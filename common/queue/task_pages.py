@@ -12,18 +12,18 @@ from common.queue.scripts import script
 from common.queue.tasks import FIELDS, FORMER_CODES, NEW_CODES, State, Task, task_from
 from common.redis.client import redis_errors
 
-# Tasks looked at for one page: a filter that matches few costs each request no more than that.
+# Tasks that one page scans. It limits the cost of a filter that matches few tasks.
 MAX_SCANNED = 1000
 CURSOR = re.compile(r"([0-9]{1,16})-([0-9a-f]{32})")
-# The states that are listed; tasks that ended well are kept, but not listed.
+# The states that can be listed. No index of successful tasks exists.
 LISTED = {State.FAILED: keys.FAILED, State.PENDING: keys.OPEN, State.RUNNING: keys.RUNNING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some tasks of one state, the newest first, and the cursor to go on from; None at the end.
+    """Tasks of one state, the newest first, and the cursor of the next page; None at the end.
 
-    With a filter a page may be short or empty although others follow.
+    With a filter a page may be short or empty although more pages follow.
     """
 
     tasks: list[Task]
@@ -39,13 +39,14 @@ class TaskPages:
     def page(
         self, state: State, *, limit: int, cursor: str | None = None, code: str | None = None, prefix: str = ""
     ) -> Page:
-        """Return tasks of a state that is LISTED, the newest first, from `cursor` on.
+        """Return tasks of one of the LISTED states, the newest first, after `cursor`.
 
-        `code` and `prefix` keep those that failed with this code, and whose filepath starts so. The newest are those
-        that failed last or, of open ones, were last begun or enqueued. At most MAX_SCANNED are looked at.
+        `code` and `prefix` filter by error code and by the start of the filepath. Failed tasks are ordered by the time
+        of the failure, running ones by their start, pending ones by the time of enqueueing. A call scans at most
+        MAX_SCANNED tasks.
 
         Raises InputError for a cursor that no page returned, QueueUnavailable when Redis does not answer and QueueError
-        when it refuses.
+        when it rejects the command.
         """
         score, after = _read_cursor(cursor)
         code = NEW_CODES.get(code or "", code or "")
@@ -70,7 +71,7 @@ class TaskPages:
 
 
 def _read_cursor(cursor: str | None) -> tuple[str, str]:
-    """Return the score and the id after which a page begins; both are empty for the first."""
+    """Return the score and the id of the last task before the page; both are empty for the first page."""
     if cursor is None:
         return "", ""
     match = CURSOR.fullmatch(cursor)

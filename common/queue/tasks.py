@@ -1,4 +1,4 @@
-"""What a task is: its states, what the ledger knows of it, and what workers report of it."""
+"""Tasks: their states, their fields in the ledger, and the results that workers report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from common.queue.jobs import NO_REQUEST, Metadata, RequestContext
 
 
 class State(StrEnum):
-    """The life of a task: pending → running → one of the rest."""
+    """The states of a task: pending → running → one of the others."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -19,7 +19,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-# Error codes that earlier versions wrote, and workers of an earlier version still write during an upgrade.
+# Error codes that earlier versions wrote; workers of an earlier version still write them during an upgrade.
 FORMER_CODES = {"decoder_crashed": "image_ends_worker"}
 NEW_CODES = {former: code for code, former in FORMER_CODES.items()}
 # The fields of a task's hash that `task_from` reads, in order.
@@ -29,11 +29,11 @@ CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, Stat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as a client sees it.
+    """The public state of a task.
 
-    `seq` is its sequence number. Times are in milliseconds since 1970 (UTC). `attempts` counts how often a worker began
-    it. `request_id` is the id of the request that created it. `callback` is the state of its callback, where its sender
-    wants one.
+    `seq` is its sequence number. Times are in milliseconds since 1970 (UTC). `attempts` is the number of times that a
+    worker began the task. `request_id` is the id of the request that created it. `callback` is None for a request
+    without a callback URL.
     """
 
     id: str
@@ -52,9 +52,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a worker needs for one task: an image from `url` or from `upload_id`, exactly one of them.
+    """The job of one running task: an image from `url` or from `upload_id`, exactly one of them.
 
-    `host` has a slot for this task, which is released after the download; None without a limit.
+    The task holds a slot of `host`, which is released after the download; None without a limit.
     """
 
     task_id: str
@@ -73,7 +73,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """How a task ended; a failed one has a `code` and an `error`. `upload_id` names its upload, if any."""
+    """The final state of a task; a failed one has a `code` and an `error`. `upload_id` names its upload, if any."""
 
     task_id: str
     state: State
@@ -84,7 +84,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedTask:
-    """An open task, its queue, and when it was last enqueued (ms since 1970)."""
+    """An open task, its queue, and the time at which it was last enqueued (ms since 1970)."""
 
     task_id: str
     queue: str
@@ -92,9 +92,9 @@ class QueuedTask:
 
 
 class RetryRejected(StrEnum):
-    """Why a task is not retried.
+    """The reason why a task is not retried.
 
-    `TOO_LATE`: it was accepted so long ago that the tombstone of a newer deletion may have been purged.
+    TOO_LATE: the tombstone of a deletion that is newer than the task may be purged already.
     """
 
     UNKNOWN = "unknown_task"

@@ -1,4 +1,4 @@
-"""Redis's clock: the one by which all processes set timestamps."""
+"""Redis's clock, by which all processes set timestamps."""
 
 from redis import Redis
 
@@ -8,7 +8,7 @@ from common.redis.client import redis_errors
 def now_ms(redis: Redis) -> int:
     """Return the time in milliseconds since 1970.
 
-    Raises QueueUnavailable when Redis does not answer and QueueError when it refuses.
+    Raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
     with redis_errors():
         seconds, micros = redis.time()

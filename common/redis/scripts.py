@@ -1,17 +1,17 @@
-"""Lua scripts in files: their includes resolved, their keys and arguments passed by name.
+"""Lua scripts in files, with includes, and with keys and arguments by name.
 
-A script names its keys and arguments in its first lines, which are the only place that knows their order:
+A script names its keys and arguments in its first lines, the only place that defines their order:
 
     local open_key = KEYS[1]
     local task_prefix = ARGV[1]
     local max_open = tonumber(ARGV[2])
     local ids_from = 3
 
-The last line is for scripts that take any number of further arguments. A line `--- @include "other.lua"` stands for
-that file, once in a script; its path is relative to the file with the line.
+The last line is for scripts with any number of further arguments. A line `--- @include "other.lua"` is replaced by that
+file, once in a script; its path is relative to the including file.
 
-Scripts compute some keys from a prefix and an id that they read from Redis, so not every key is declared in KEYS: Redis
-Cluster is not supported.
+Scripts compute some keys from a prefix and an id that they read from Redis. KEYS therefore does not declare every key,
+and Redis Cluster is not supported.
 """
 
 import re
@@ -28,9 +28,9 @@ _FURTHER = re.compile(r"^local \w+_from = (\d+)\b", re.MULTILINE)
 
 
 class Script:
-    """A script of one Redis, with the values of some of its keys and arguments; a call gives the others.
+    """A script of one Redis with some of its keys and arguments bound; a call passes the others.
 
-    `values` may hold more than the script names.
+    `values` may contain names that the script does not use.
     """
 
     def __init__(self, redis: Redis, path: Path, values: Mapping[str, str | float] | None = None) -> None:
@@ -40,24 +40,24 @@ class Script:
         self._takes_more = _takes_more(self.text, len(self._args))
         named = {*self._keys, *self._args}
         self._values = {name: value for name, value in (values or {}).items() if name in named}
-        self._missing = named - self._values.keys()
+        self._unbound = named - self._values.keys()
         self._run = redis.register_script(self.text)
 
-    def __call__(self, *further: str | float, **values: str | float) -> Any:  # noqa: ANN401 - a script's own reply
+    def __call__(self, *further: str | float, **values: str | float) -> Any:  # noqa: ANN401 - each script has its own type of reply
         """Run the script and return its reply."""
-        keys, args = self._given(further, values)
+        keys, args = self._params(further, values)
         return self._run(keys=keys, args=args)
 
     def queue_in(self, pipe: Pipeline, *further: str | float, **values: str | float) -> None:
-        """Add the script to a pipeline by its text: by its hash, the pipeline would ask for that first."""
-        keys, args = self._given(further, values)
+        """Add the script to a pipeline by its text: with its hash, the pipeline would first ask Redis for it."""
+        keys, args = self._params(further, values)
         pipe.eval(self.text, len(keys), *keys, *args)
 
-    def _given(
+    def _params(
         self, further: tuple[str | float, ...], values: Mapping[str, str | float]
     ) -> tuple[list[str], list[str | float]]:
-        if values.keys() != self._missing:
-            message = f"the script takes {sorted(self._missing)}, not {sorted(values)}"
+        if values.keys() != self._unbound:
+            message = f"the script takes {sorted(self._unbound)}, not {sorted(values)}"
             raise TypeError(message)
         if further and not self._takes_more:
             raise TypeError("the script takes no further arguments")
@@ -66,7 +66,7 @@ class Script:
 
 
 def read(path: Path) -> str:
-    """Return the script's text with its includes."""
+    """Return the text of a script with its includes."""
     return _read(path, set())
 
 

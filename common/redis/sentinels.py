@@ -8,9 +8,9 @@ from urllib.parse import unquote, unquote_plus
 
 SCHEME = "sentinel"
 PORT = 26379
-TOP_PORT = 65_535
+MAX_PORT = 65_535
 
-# Not by urlsplit(): with the fix of CVE-2025-0938 it rejects a bracketed address that another host precedes.
+# Not with urlsplit(): since the fix of CVE-2025-0938 it rejects a bracketed address after another host.
 _URL = re.compile(
     rf"""{SCHEME}://
     (?: (?P<username>[^/?#:]*) (?: : (?P<password>[^/?#]*) )? @ )?
@@ -25,7 +25,7 @@ _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """The Sentinels that know where the Redis named `service` is; username and password are that Redis's own.
+    """The Sentinels that watch the Redis named `service`; `username` and `password` are for that Redis.
 
     >>> Sentinels.parse("sentinel://:s%40fe@one.lan,[2001:db8::2]:26380/main/1")
     Sentinels(hosts=(('one.lan', 26379), ('2001:db8::2', 26380)), service='main', db=1, username=None)
@@ -57,6 +57,6 @@ class Sentinels:
 def _parse_host(text: str) -> tuple[str, int]:
     match = _HOST.fullmatch(text)
     port = int(match["port"] or PORT) if match else 0
-    if match is None or not 0 < port <= TOP_PORT:
+    if match is None or not 0 < port <= MAX_PORT:
         raise ValueError("must name Sentinels as host:port, separated by commas")
     return match["name"] or str(IPv6Address(match["ipv6"])), port

@@ -9,7 +9,7 @@ from common.store.sqlite import SqliteStore
 
 
 def open_store(settings: Settings) -> Store:
-    """Return the store that the settings choose; it connects before its first use, not now."""
+    """Return the store that the settings choose; it connects at its first use."""
     if settings.store_url is not None:
         return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
     return ElasticStore(

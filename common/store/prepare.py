@@ -1,4 +1,4 @@
-"""`python -m common.store.prepare`: prepares the store before a rollout, or reports why it cannot be used."""
+"""`python -m common.store.prepare`: prepares the store before a rollout, or reports the reason for a failure."""
 
 import sys
 from contextlib import closing
@@ -9,12 +9,12 @@ from common.errors import ConfigError, StoreError
 from common.store.factory import open_store
 from common.store.preparing import prepare_within
 
-# A cluster that starts at the same time needs some minutes.
+# A cluster that starts at the same time takes some minutes.
 WITHIN_S = 600.0
 
 
 def main() -> int:
-    """Prepare the store, waiting until it is available; return the exit status."""
+    """Wait for the store, prepare it, and return the exit status."""
     description = "Create or check the index or database that the settings name, and wait until it can be used."
     command_line.parser("common.store.prepare", description).parse_args()
     try:

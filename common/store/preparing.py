@@ -14,15 +14,15 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 
 
-def prepare_soon(store: Store) -> None:
-    """Prepare the store in a thread of its own, retrying until it answers."""
+def prepare_in_background(store: Store) -> None:
+    """Prepare the store in a new thread, with retries until it responds."""
     Thread(target=_prepare, args=(store,), name="prepare-store", daemon=True).start()
 
 
 def prepare_within(store: Store, seconds: float) -> None:
-    """Prepare the store, retrying while it does not answer.
+    """Prepare the store, with retries while it is unavailable.
 
-    Raises StoreUnavailable when it does not answer within so many seconds, and StoreError when it refuses.
+    Raises StoreUnavailable when it is unavailable for `seconds`, and StoreError when it cannot be used.
     """
     deadline = monotonic() + seconds
     pause = FIRST_PAUSE_S
@@ -43,5 +43,5 @@ def _prepare(store: Store) -> None:
     try:
         prepare_within(store, math.inf)
     except StoreError as error:
-        # Only an operator can repair this. Until then the store refuses requests, and /readyz reports it.
+        # An operator must repair this. Until then requests fail, and /readyz reports it.
         log.error("the store cannot be used: %s", error)  # noqa: TRY400 - a traceback adds nothing

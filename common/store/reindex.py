@@ -13,7 +13,7 @@ from common.store.factory import shape
 
 
 def main() -> int:
-    """Copy the index, or continue where an earlier run ended; return the exit status."""
+    """Copy the index, or resume an earlier run; return the exit status."""
     description = "Copy Elasticsearch's index into a new one that has the shards, replicas and vectors of the settings."
     command_line.parser("common.store.reindex", description).parse_args()
     try:
@@ -24,7 +24,7 @@ def main() -> int:
     if settings.store_url is not None:
         _print("the embedded store needs no reindex")
         return 2
-    # As Ctrl-C: a run that blocks writes then unblocks them.
+    # SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a run unblocks writes before it ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     client = connect(
         settings.elasticsearch_url,

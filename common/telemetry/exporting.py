@@ -39,7 +39,7 @@ def _close(provider: TracerProvider) -> None:
 
 
 class RedactingExporter(SpanExporter):
-    """Passes spans to another exporter without secrets; a span processor could not change an ended span."""
+    """Exports redacted copies of spans by another exporter; a span processor cannot change an ended span."""
 
     def __init__(self, exporter: SpanExporter, redactor: Redactor) -> None:
         self._exporter = exporter

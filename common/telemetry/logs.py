@@ -1,7 +1,7 @@
-"""The log: one line an event, in one format for our code and all libraries, with secrets redacted.
+"""The log: one line per event, in one format for our code and all libraries, with secrets redacted.
 
-All code logs by the standard library; every field of a line passes a `Redactor`. `bound` adds fields to the lines of
-the current thread until the end of the `with`.
+All code uses the standard library's loggers. A `Redactor` redacts every field of a line. `bound` adds fields to the
+lines of the current thread until the end of the `with`.
 """
 
 import logging
@@ -38,15 +38,15 @@ FIELDS = {
     "code": "error code of the failed task, as in its `error`",
     "exception": "traceback of an unexpected error",
 }
-# They log a line for each image; for failures our code logs one.
+# These loggers write a line for each image; our code logs the failures.
 _VERBOSE = ("celery.app.trace", "celery.worker.strategy", "elastic_transport.transport")
 STDERR = 2
-# Control characters, and the line ends of Unicode.
+# Control characters, and Unicode's line separators.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(settings: Settings) -> None:
-    """Make all loggers of this process write to stderr, in the format and from the level of the settings."""
+    """Make all loggers of this process write to stderr, with the format and the level of the settings."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(settings))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
@@ -60,7 +60,7 @@ def configure(settings: Settings) -> None:
 
 
 def formatter(settings: Settings) -> logging.Formatter:
-    """Return the formatter that makes a line of each record."""
+    """Return the formatter of log records."""
     redactor = Redactor(secrets_of(settings))
 
     def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -82,8 +82,8 @@ def formatter(settings: Settings) -> logging.Formatter:
     )
 
 
-def say(logger: str, message: str) -> None:
-    """Write a line from a signal handler, in which a lock of a stream or logger may be held already."""
+def write_from_signal_handler(logger: str, message: str) -> None:
+    """Write a line without a lock: in a signal handler, the thread may hold the lock of the stream already."""
     [handler, *_] = logging.getLogger().handlers
     record = logging.makeLogRecord({"name": logger, "msg": message, "levelno": logging.INFO, "levelname": "INFO"})
     with suppress(OSError):
@@ -92,18 +92,18 @@ def say(logger: str, message: str) -> None:
 
 @contextmanager
 def bound(**values: str) -> Iterator[None]:
-    """Add these fields to each line that this thread logs inside the `with`; empty ones are left out."""
+    """Add these fields, unless they are empty, to each line that this thread logs inside the `with`."""
     with structlog.contextvars.bound_contextvars(**{name: value for name, value in values.items() if value}):
         yield
 
 
 class _Formatter(ProcessorFormatter):
-    """structlog's formatter, but it never fails: Python would print the record without redaction."""
+    """structlog's formatter, but without exceptions: after one, Python would print the record without redaction."""
 
     def format(self, record: logging.LogRecord) -> str:
         try:
             return super().format(record)
-        except Exception as error:  # noqa: BLE001 - after any error, the next records are written
+        except Exception as error:  # noqa: BLE001 - the log continues after any error
             replacement = {
                 "msg": f"a line of {record.pathname}:{record.lineno} cannot be written: {type(error).__name__}",
                 "args": (),
@@ -113,7 +113,7 @@ class _Formatter(ProcessorFormatter):
 
 
 def _with_origin(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Put time, level, logger and message first."""
+    """Add time, level, logger and message as the first fields."""
     record: logging.LogRecord = event["_record"]
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     first = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": event.pop("event")}

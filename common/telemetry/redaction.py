@@ -10,21 +10,21 @@ from urllib.parse import parse_qsl, unquote
 from common.config import Settings
 
 REDACTED = "[...]"
-# Shorter ones would redact ordinary words.
+# A shorter secret may be an ordinary word.
 _SHORTEST_SECRET = 5
-# Characters of a line and of a text: the search for secrets takes quadratic time on a crafted line.
+# Maximum characters of a line and of a text: the search for secrets takes quadratic time on a crafted line.
 _LONGEST_LINE = 2_000
 _LONGEST_TEXT = 32_000
 
-# Up to the next space: a URL may contain any other character.
+# A URL extends to the next space: it may contain any other character.
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*)", re.IGNORECASE)
-_PLACE = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@\[\]]*)(:\d*)?\W*", re.IGNORECASE)
+_HOST_PORT = re.compile(r"(\[[0-9a-f:.%]+\]|[^:@\[\]]*)(:\d*)?\W*", re.IGNORECASE)
 _ENCODED_URL = re.compile(r"\S*%3a%2f%2f\S*", re.IGNORECASE)
 _LOGIN = re.compile(r"[^\s/@:'\"]*:[^\s/@]+@(?=[\w\[])")
-# Of a setting; urlsplit() rejects lists of hosts (common/redis/sentinels.py).
+# The login in the URL of a setting; urlsplit() rejects lists of hosts (common/redis/sentinels.py).
 _USERINFO = re.compile(r"[^/?#]+://([^/?#]*)@")
 _QUERY = re.compile(r"(/[^\s?]*)\?\S+|(?<=[^\s?])\?[^\s?]*=\S*")
-# API keys of Match, for instance in a path by mistake.
+# API keys of Match: a client may put one into a path by mistake.
 _KEY = re.compile(r"\bmatch_[\w-]{43}(?![\w-])")
 _CREDENTIAL = re.compile(r"\b(bearer|basic|apikey) +[\w.~+/=-]{12,}", re.IGNORECASE)
 
@@ -59,7 +59,7 @@ def redact_urls(text: str) -> str:
     'GET http://a.org/cat.jpg?[...] and /list?[...]'
     """
     if "://" in text:
-        text = _URL.sub(_shown, text)
+        text = _URL.sub(_without_secrets, text)
     if "?" in text:
         text = _QUERY.sub(lambda match: f"{match[1] or ''}?{REDACTED}", text)
     if "%" in text:
@@ -78,21 +78,21 @@ def secrets_of(settings: Settings) -> list[str]:
     urls = [settings.redis_url, settings.uploads_url or "", *settings.elasticsearch_url.split(",")]
     logins = [match[1] for url in urls if (match := _USERINFO.match(url))]
     passwords = [login.partition(":")[2] for login in logins]
-    # As it travels in a header.
+    # HTTP Basic authentication.
     encoded = [b64encode(unquote(login).encode()).decode() for login in logins]
-    # A Sentinel's password.
-    asked = [value for url in urls for _, value in parse_qsl(url.partition("?")[2])]
-    found = {text for text in [*hidden, *passwords, *encoded, *asked] if isinstance(text, str)}
-    found |= {unquote(text) for text in found}
-    return sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
+    # Passwords of Sentinels.
+    parameters = [value for url in urls for _, value in parse_qsl(url.partition("?")[2])]
+    secrets = {text for text in [*hidden, *passwords, *encoded, *parameters] if isinstance(text, str)}
+    secrets |= {unquote(text) for text in secrets}
+    return sorted((text for text in secrets if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
-def _shown(url: re.Match[str]) -> str:
+def _without_secrets(url: re.Match[str]) -> str:
     scheme, rest = url[1], url[2]
     kept = re.split(r"[?#]", rest, maxsplit=1)
-    place, slash, path = kept[0].partition("/")
-    place = place.rpartition("@")[2]
-    # No host and port: what was cut in the middle may be a password.
-    if not _PLACE.fullmatch(place) or ("@" in rest and "@" not in kept[0].partition("/")[0]):
+    authority, slash, path = kept[0].partition("/")
+    host_port = authority.rpartition("@")[2]
+    # A password may contain the delimiters of a URL: the text before them is then part of the password.
+    if not _HOST_PORT.fullmatch(host_port) or ("@" in rest and "@" not in authority):
         return f"{scheme}{REDACTED}"
-    return f"{scheme}{place}{slash}{path}" + (f"?{REDACTED}" if len(kept) > 1 else "")
+    return f"{scheme}{host_port}{slash}{path}" + (f"?{REDACTED}" if len(kept) > 1 else "")

@@ -1,7 +1,7 @@
 """Tracing with OpenTelemetry, whose API does nothing until `configure` has installed its SDK.
 
-Code creates spans with `trace.get_tracer(__name__)`. Between processes a span is named by its W3C `traceparent`: a
-header of a request, a field of a task.
+Code creates spans with `trace.get_tracer(__name__)`. A W3C `traceparent`, in a header of a request or a field of a
+task, identifies the parent span in another process.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ from common.config import Settings
 from common.errors import ConfigError
 
 TRACEPARENT = "traceparent"
-# Not the global propagator: only a traceparent fits into a task, and baggage of clients is not passed on.
+# Not the global propagator: a task stores only a traceparent, and baggage of clients is not forwarded.
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -46,5 +46,5 @@ def inject() -> str:
 
 
 def active(span: Span) -> AbstractContextManager[Span]:
-    """Make the span current inside the `with`, then end it; without a trace this skips the cost of `use_span`."""
+    """Make the span current inside the `with`, then end it; without a trace, avoid the cost of `use_span`."""
     return use_span(span, end_on_exit=True) if span.get_span_context().is_valid else nullcontext(span)

@@ -1,4 +1,4 @@
-"""Uploads in a folder that API and workers share; a file's modification time is when it expires."""
+"""Uploads in a folder that API and workers share; a file's modification time is the time of its expiry."""
 
 import errno
 import os
@@ -10,35 +10,35 @@ from threading import Lock
 from time import monotonic, time
 
 from common.errors import QueueUnavailable
-from common.uploads.base import NEARLY_FULL_SHARE, UNKEPT_S, is_upload_id, new_upload_id, out_of_space
+from common.uploads.base import NEARLY_FULL_SHARE, UPLOAD_TTL_S, is_upload_id, new_upload_id, out_of_space
 
-# 2100-01-01: when kept uploads expire.
+# 2100-01-01: the expiry of kept uploads.
 NEVER = 4_102_444_800
-# How long a count of the folder is used; until the next one this process adds only its own uploads.
+# Time between two counts of the folder; meanwhile this process adds only its own uploads.
 COUNTED_FOR_S = 5.0
-# The suffix of a file that is being written; its modification time is the usual one.
+# Suffix of a file that is being written; its modification time is that of the last write.
 PART = ".part"
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class FolderUploads:
-    """Uploads as files; those that are being written, and those that have expired, do not count.
+    """Uploads as files; files that are being written and expired files are not uploads.
 
-    `max_bytes` is the most that may be stored; several processes may exceed it by what they put within COUNTED_FOR_S.
-    `unkept_s` is how long bytes exist that are never kept.
+    `max_bytes` limits the stored bytes; several processes may exceed it by their uploads within COUNTED_FOR_S. `ttl_s`
+    is the time to live before `keep`.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, unkept_s: float = UNKEPT_S) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, ttl_s: float = UPLOAD_TTL_S) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._unkept_s = unkept_s
+        self._ttl_s = ttl_s
         self._lock = Lock()
         self._counted = float("-inf")
         self._bytes = 0
 
     def put(self, data: bytes) -> str:
-        """Store `data` for a day and return its id, once it is on disk."""
-        if self.held_bytes() + len(data) > self._max_bytes:
+        """Store `data` durably for `ttl_s` and return its id."""
+        if self.stored_bytes() + len(data) > self._max_bytes:
             raise out_of_space()
         upload_id = new_upload_id()
         with _errors():
@@ -53,7 +53,7 @@ class FolderUploads:
         self._expire_at(self.existing(upload_ids), NEVER)
 
     def get(self, upload_id: str) -> bytes | None:
-        """Return the bytes, or None where they do not exist."""
+        """Return the bytes, or None if they do not exist."""
         if not self.existing([upload_id]):
             return None
         with _errors(), suppress(FileNotFoundError):
@@ -61,7 +61,7 @@ class FolderUploads:
         return None
 
     def existing(self, upload_ids: Sequence[str]) -> set[str]:
-        """Return those of the ids whose bytes exist."""
+        """Return the ids whose bytes exist."""
         now = time()
         return {upload_id for upload_id in upload_ids if is_upload_id(upload_id) and self._expires_at(upload_id) > now}
 
@@ -74,8 +74,8 @@ class FolderUploads:
             with _errors():
                 self._path(upload_id).unlink(missing_ok=True)
 
-    def held_bytes(self) -> int:
-        """Return how many bytes were stored at some time within the last COUNTED_FOR_S."""
+    def stored_bytes(self) -> int:
+        """Return the number of stored bytes, counted at most COUNTED_FOR_S ago."""
         with self._lock:
             if monotonic() - self._counted > COUNTED_FOR_S:
                 self._bytes = sum(status.st_size for _, status in self._files())
@@ -84,13 +84,13 @@ class FolderUploads:
 
     def is_nearly_full(self) -> bool:
         """Return whether the space has run out, or soon will."""
-        return self.held_bytes() > NEARLY_FULL_SHARE * self._max_bytes
+        return self.stored_bytes() > NEARLY_FULL_SHARE * self._max_bytes
 
     def purge(self) -> None:
-        """Delete what has expired, and what a process left behind that died while it wrote."""
+        """Delete expired files, and unfinished files of dead processes."""
         now = time()
         for path, status in self._files():
-            lives_s = self._unkept_s if path.suffix == PART else 0
+            lives_s = self._ttl_s if path.suffix == PART else 0
             if status.st_mtime + lives_s <= now:
                 with _errors():
                     path.unlink(missing_ok=True)
@@ -102,12 +102,12 @@ class FolderUploads:
         path = self._path(upload_id)
         part = path.with_suffix(PART)
         try:
-            # Readable only by this user, and never through a name that exists already.
+            # O_EXCL and 0600: a new file that only this user can read.
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
                 file.flush()
-                ends = time() + self._unkept_s
-                os.utime(file.fileno(), (ends, ends))
+                expires_at = time() + self._ttl_s
+                os.utime(file.fileno(), (expires_at, expires_at))
                 os.fsync(file.fileno())
             part.replace(path)
         except OSError:
@@ -116,7 +116,7 @@ class FolderUploads:
         self._sync_folder()
 
     def _sync_folder(self) -> None:
-        """Make the new name durable: a file's own fsync does not."""
+        """Make the new name durable; the fsync of the file does not."""
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -124,9 +124,9 @@ class FolderUploads:
             os.close(folder)
 
     def _expires_at(self, upload_id: str) -> float:
-        """Return when the file expires, in seconds since 1970; 0 for one that does not exist.
+        """Return the expiry of the file, in seconds since 1970; 0 for a file that does not exist.
 
-        Raises QueueUnavailable where the folder itself does not exist, for instance a share that is not mounted.
+        Raises QueueUnavailable if the folder itself does not exist, for instance because a share is not mounted.
         """
         with _errors(), suppress(FileNotFoundError):
             return self._path(upload_id).stat().st_mtime
@@ -140,7 +140,7 @@ class FolderUploads:
                 os.utime(self._path(upload_id), (at, at))
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield the uploads' files and the status of each."""
+        """Yield the files of uploads, each with its status."""
         with _errors(), suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
                 name = entry.name.removesuffix(PART)
@@ -155,7 +155,7 @@ class FolderUploads:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raise the file system's errors as ours, except FileNotFoundError."""
+    """Raise the file system's errors as QueueError, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:

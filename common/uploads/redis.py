@@ -1,4 +1,4 @@
-"""Uploads in a Redis: the queue's own, or one beside it."""
+"""Uploads in Redis: that of the queue, or a separate one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,35 +10,35 @@ from common.queue import keys
 from common.queue.admission import Admission
 from common.redis.client import redis_errors
 from common.redis.scripts import Script
-from common.uploads.base import NEARLY_FULL_SHARE, UNKEPT_S, is_upload_id, new_upload_id, out_of_space
+from common.uploads.base import NEARLY_FULL_SHARE, UPLOAD_TTL_S, is_upload_id, new_upload_id, out_of_space
 
 FOLDER = Path(__file__).parent / "lua"
 
 
 class RedisUploads:
-    """Uploads in Redis; `admission` checks its memory, `max_bytes` is the most that may be stored.
+    """Uploads in Redis; `admission` checks its memory, and `max_bytes` limits the stored bytes.
 
-    `unkept_s` is how long bytes exist that are never kept.
+    `ttl_s` is the time to live before `keep`.
     """
 
-    def __init__(self, redis: Redis, *, admission: Admission, max_bytes: int, unkept_s: float = UNKEPT_S) -> None:
+    def __init__(self, redis: Redis, *, admission: Admission, max_bytes: int, ttl_s: float = UPLOAD_TTL_S) -> None:
         self._redis = redis
         self._admission = admission
         self._max_bytes = max_bytes
-        self._unkept_ms = int(unkept_s * 1000)
-        self._count = Script(redis, FOLDER / "count.lua", {**keys.IN_SCRIPTS, "max_bytes": max_bytes})
-        self._keep = Script(redis, FOLDER / "keep.lua", keys.IN_SCRIPTS)
-        self._drop = Script(redis, FOLDER / "drop.lua", keys.IN_SCRIPTS)
-        self._held = Script(redis, FOLDER / "held_bytes.lua", keys.IN_SCRIPTS)
+        self._ttl_ms = int(ttl_s * 1000)
+        self._count = Script(redis, FOLDER / "count.lua", {**keys.SCRIPT_KEYS, "max_bytes": max_bytes})
+        self._keep = Script(redis, FOLDER / "keep.lua", keys.SCRIPT_KEYS)
+        self._drop = Script(redis, FOLDER / "drop.lua", keys.SCRIPT_KEYS)
+        self._stored_bytes = Script(redis, FOLDER / "stored_bytes.lua", keys.SCRIPT_KEYS)
 
     def put(self, data: bytes) -> str:
-        """Store `data` for a day and return its id."""
+        """Store `data` for `ttl_s` and return its id."""
         self._admission.check(len(data))
         upload_id = new_upload_id()
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            pipe.set(_key(upload_id), data, px=self._unkept_ms)
-            self._count.queue_in(pipe, upload_id=upload_id, keep_ms=self._unkept_ms)
+            pipe.set(_key(upload_id), data, px=self._ttl_ms)
+            self._count.queue_in(pipe, upload_id=upload_id, keep_ms=self._ttl_ms)
             fits = pipe.execute()[-1]
         if not fits:
             raise out_of_space()
@@ -50,13 +50,13 @@ class RedisUploads:
             self._keep(*upload_ids)
 
     def get(self, upload_id: str) -> bytes | None:
-        """Return the bytes, or None where they do not exist."""
+        """Return the bytes, or None if they do not exist."""
         with redis_errors():
             data = self._redis.get(_key(upload_id))
         return data if isinstance(data, bytes) else None
 
     def existing(self, upload_ids: Sequence[str]) -> set[str]:
-        """Return those of the ids whose bytes exist."""
+        """Return the ids whose bytes exist."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for upload_id in upload_ids:
@@ -71,17 +71,17 @@ class RedisUploads:
         with redis_errors():
             self._drop(*upload_ids, after_ms=int(after_s * 1000))
 
-    def held_bytes(self) -> int:
-        """Return how many bytes are stored."""
+    def stored_bytes(self) -> int:
+        """Return the number of stored bytes."""
         with redis_errors():
-            return cast("int", self._held())
+            return cast("int", self._stored_bytes())
 
     def is_nearly_full(self) -> bool:
         """Return whether the space has run out, or soon will."""
-        return self._admission.is_nearly_full() or self.held_bytes() > NEARLY_FULL_SHARE * self._max_bytes
+        return self._admission.is_nearly_full() or self.stored_bytes() > NEARLY_FULL_SHARE * self._max_bytes
 
     def purge(self) -> None:
-        """Do nothing: Redis expires them by itself."""
+        """Do nothing: Redis deletes expired keys."""
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,1 +1,1 @@
-"""A real Kubernetes control plane on loopback, without Docker and without containers: for tests, never for data."""
+"""A real Kubernetes control plane on loopback, without containers, for tests."""

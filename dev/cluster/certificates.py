@@ -1,4 +1,4 @@
-"""A certificate authority that lives for a test run, and the one certificate that every server of a cluster shows."""
+"""A certificate authority for one test run, and the certificate of all servers and clients of a cluster."""
 
 import shutil
 import subprocess
@@ -11,44 +11,44 @@ KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days"
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files in one folder, under the names that KEDA's programs look for."""
+    """PEM files in one folder, under the names that KEDA expects."""
 
     folder: Path
 
     @property
     def authority(self) -> Path:
-        """Return what clients and servers trust."""
+        """Return the certificate of the authority."""
         return self.folder / "ca.crt"
 
     @property
     def certificate(self) -> Path:
-        """Return who every server and client is."""
+        """Return the certificate of all servers and clients."""
         return self.folder / "tls.crt"
 
     @property
     def key(self) -> Path:
-        """Return the private key of the certificate; it signs service accounts' tokens as well."""
+        """Return the private key of the certificate; it also signs the tokens of service accounts."""
         return self.folder / "tls.key"
 
 
 def make_certificates(folder: Path, *, names: Sequence[str] = ()) -> Certificates:
-    """Write an authority, and by it a certificate for localhost and other `names`, for servers and clients."""
+    """Create an authority, and a certificate for localhost and the other `names`."""
     folder.mkdir()
-    made = Certificates(folder)
+    certificates = Certificates(folder)
     authority_key = folder / "ca.key"
-    known_as = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in ("localhost", *names))])
+    alternative_names = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in ("localhost", *names))])
     _openssl(
-        # Python 3.13 and later trust no authority without its key usage.
+        # Python 3.13 and later reject an authority without a key usage.
         *("-subj", "/CN=match-cluster", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        *("-keyout", str(authority_key), "-out", str(made.authority)),
+        *("-keyout", str(authority_key), "-out", str(certificates.authority)),
     )
     _openssl(
-        *("-subj", "/CN=localhost", "-addext", f"subjectAltName={known_as}"),
+        *("-subj", "/CN=localhost", "-addext", f"subjectAltName={alternative_names}"),
         *("-addext", "extendedKeyUsage=serverAuth,clientAuth", "-addext", "basicConstraints=critical,CA:FALSE"),
-        *("-CA", str(made.authority), "-CAkey", str(authority_key)),
-        *("-keyout", str(made.key), "-out", str(made.certificate)),
+        *("-CA", str(certificates.authority), "-CAkey", str(authority_key)),
+        *("-keyout", str(certificates.key), "-out", str(certificates.certificate)),
     )
-    return made
+    return certificates
 
 
 def _openssl(*arguments: str) -> None:

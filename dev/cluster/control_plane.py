@@ -1,10 +1,9 @@
-"""A Kubernetes cluster of real programs whose nodes do not exist: etcd, API server, controllers, scheduler, kwok.
+"""A Kubernetes cluster of real programs with simulated nodes: etcd, API server, controllers, scheduler, kwok.
 
-    python -m dev.cluster.control_plane      prints how to reach it, runs until Ctrl-C
+    python -m dev.cluster.control_plane      prints the kubectl command, runs until Ctrl-C
 
-Everything that decides is real: admission, validation, controllers, the scheduler. No container is started: kwok says
-of each pod that it runs and is ready (`stages.yaml`). All listen on loopback, with certificates and a token of their
-own, in a folder that is gone at the end.
+Admission, validation, controllers and scheduler are real. No container is started: kwok reports each pod as running and
+ready (`stages.yaml`). All programs listen on loopback. Certificates, token and data are in a temporary folder.
 """
 
 import contextlib
@@ -22,32 +21,32 @@ from typing import Any, Self
 
 from dev.cluster import programs
 from dev.cluster.certificates import Certificates, make_certificates
-from dev.cluster.processes import ASK_EVERY_S, NotStarted, Running, running, wait_until
+from dev.cluster.processes import POLL_S, NotStarted, Running, running, wait_until
 from dev.ports import free_port
 
-# A Kubernetes object as its JSON says it.
+# The JSON of a Kubernetes object.
 Object = dict[str, Any]
 
 STAGES = Path(__file__).parent / "stages.yaml"
-# Ten times what each takes on two quiet cores.
+# Ten times the start of each program on two idle cores.
 START_TIMEOUT_S = 120.0
-# Above the longest that kubectl itself is told to wait.
+# Longer than the longest --timeout of a kubectl command.
 KUBECTL_TIMEOUT_S = 300.0
 ZONES = ("north", "south", "west")
-# What a middling machine offers, so that requests which fit nowhere are found.
+# A common machine size, so that pods with larger requests cannot be scheduled.
 NODE_SIZE = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
-# By this name the API server asks KEDA for metrics, and expects it in the certificate.
+# The API server queries KEDA's metrics under this name and verifies it in the certificate.
 METRICS_HOST = "keda-metrics-apiserver.keda.svc"
-# A busy machine must not make nodes look dead.
+# Long, so that nodes stay ready on a busy machine.
 NODE_LEASE_S = 600
 
 
-class Refused(Exception):
-    """The API server, or kubectl, said no; the text is what it said."""
+class KubectlFailed(Exception):
+    """kubectl or the API server reported an error; the text is that error."""
 
 
 class Cluster:
-    """One cluster with data of its own, ended and forgotten at the end of the `with`."""
+    """A cluster, stopped and deleted at the end of the `with`."""
 
     def __init__(self) -> None:
         self.folder = Path()
@@ -60,7 +59,7 @@ class Cluster:
             self.folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="match-cluster-")))
             self.certificates = make_certificates(self.folder / "certificates", names=[METRICS_HOST])
             self._start()
-            # All went well: what was started ends with us, not with this block.
+            # All programs started: they now end with this object, not with this block.
             self._exit = self._exit.pop_all()
         return self
 
@@ -69,43 +68,43 @@ class Cluster:
 
     @property
     def kubeconfig(self) -> Path:
-        """Return the file by which any Kubernetes client reaches the cluster as its administrator."""
+        """Return the kubeconfig file of the cluster's administrator."""
         return self.folder / "kubeconfig.json"
 
     @property
     def command(self) -> list[str]:
-        """Return how a shell would call kubectl for this cluster."""
+        """Return the kubectl command of this cluster, without arguments."""
         return [str(programs.KUBECTL.path), "--kubeconfig", str(self.kubeconfig)]
 
-    def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """Return what kubectl prints; `given` goes to its standard input. Raises Refused where it fails."""
-        return self._kubectl(*arguments, given=given).stdout
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return its output. Raises KubectlFailed."""
+        return self._kubectl(*arguments, stdin=stdin).stdout
 
     def answers(self, path: str) -> bool:
-        """Say whether the API server has an answer at a path."""
-        with contextlib.suppress(Refused):
+        """Return whether a GET of the API server's path succeeds."""
+        with contextlib.suppress(KubectlFailed):
             return self.kubectl("get", "--raw", path) != ""
         return False
 
     def apply(self, objects: Iterable[Object], *options: str) -> str:
-        """Apply objects in the strictest form; return the warnings. Raises Refused."""
+        """Apply objects with strict validation; return the warnings. Raises KubectlFailed."""
         strict = ("--server-side", "--force-conflicts", "--validate=strict", "-f", "-")
-        return self._kubectl("apply", *strict, *options, given=_listed(objects)).stderr
+        return self._kubectl("apply", *strict, *options, stdin=_list(objects)).stderr
 
     def define(self, files: Iterable[Path]) -> None:
-        """Add kinds of objects, which files define."""
-        # Applied by the client they would not fit into the annotation that remembers them.
+        """Apply files of custom resource definitions, and wait until their kinds are served."""
+        # Server-side: they are too large for the annotation of a client-side apply.
         self.kubectl("apply", "--server-side", *(f"--filename={file}" for file in files))
         self._wait_for_kinds()
 
     def read(self, *arguments: str) -> Object:
-        """Return what `kubectl get` finds."""
-        found: Object = json.loads(self.kubectl("get", "-o", "json", *arguments))
-        return found
+        """Return the JSON of `kubectl get`."""
+        result: Object = json.loads(self.kubectl("get", "-o", "json", *arguments))
+        return result
 
     @contextlib.contextmanager
     def watching(self, *arguments: str) -> Iterator[list[str]]:
-        """Collect the lines that `kubectl get --watch` prints during the `with`, the last of them at its end."""
+        """Collect the output lines of `kubectl get --watch` during the `with`."""
         command = [*self.command, "get", "--watch", *arguments]
         lines: list[str] = []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -119,17 +118,17 @@ class Cluster:
                 process.terminate()
                 reader.join()
 
-    def _kubectl(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    def _kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*self.command, *arguments],
             check=False,
             capture_output=True,
             text=True,
-            input=given,
+            input=stdin,
             timeout=KUBECTL_TIMEOUT_S,
         )
         if done.returncode:
-            raise Refused(done.stderr.strip())
+            raise KubectlFailed(done.stderr.strip())
         return done
 
     def _start(self) -> None:
@@ -141,12 +140,12 @@ class Cluster:
         self._add_nodes()
 
     def _wait_for_kinds(self) -> None:
-        # Not `kubectl wait`: it fails where there are no conditions yet.
+        # Not `kubectl wait`: it fails for an object without conditions.
         deadline = monotonic() + START_TIMEOUT_S
         while not all(_is_established(kind) for kind in self.read("crd")["items"]):
             if monotonic() > deadline:
-                raise NotStarted("the API server does not take the kinds that were defined")
-            sleep(ASK_EVERY_S)
+                raise NotStarted("the API server does not serve the defined kinds")
+            sleep(POLL_S)
 
     def _write_access(self, *, token: str) -> None:
         (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
@@ -179,34 +178,34 @@ class Cluster:
             f"--listen-peer-urls={peers}",
             f"--initial-advertise-peer-urls={peers}",
             f"--initial-cluster=default={peers}",
-            # What is lost in a power cut is forgotten at the end anyway.
+            # The data is temporary, so a power cut may lose it.
             "--unsafe-no-fsync",
             "--log-level=warn",
         )
         return clients
 
     def _start_api_server(self, etcd: str) -> None:
-        shown = self.certificates
+        certificates = self.certificates
         server = self._run(
             programs.API_SERVER,
             f"--etcd-servers={etcd}",
             "--bind-address=127.0.0.1",
             f"--secure-port={self._port}",
-            # The Service `kubernetes` would send pods to it, and there are none that run; loopback it does not take.
+            # The endpoint of the Service `kubernetes`: it must not be a loopback address, and no pod uses it.
             "--advertise-address=192.0.2.1",
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
-            f"--tls-cert-file={shown.certificate}",
-            f"--tls-private-key-file={shown.key}",
+            f"--tls-cert-file={certificates.certificate}",
+            f"--tls-private-key-file={certificates.key}",
             f"--token-auth-file={self.folder / 'tokens.csv'}",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://localhost",
-            f"--service-account-key-file={shown.certificate}",
-            f"--service-account-signing-key-file={shown.key}",
-            # By these it proves to the servers behind it who asks: KEDA's of external metrics.
-            f"--proxy-client-cert-file={shown.certificate}",
-            f"--proxy-client-key-file={shown.key}",
-            f"--requestheader-client-ca-file={shown.authority}",
+            f"--service-account-key-file={certificates.certificate}",
+            f"--service-account-signing-key-file={certificates.key}",
+            # Credentials for aggregated API servers, here KEDA's metrics server.
+            f"--proxy-client-cert-file={certificates.certificate}",
+            f"--proxy-client-key-file={certificates.key}",
+            f"--requestheader-client-ca-file={certificates.authority}",
             "--requestheader-username-headers=X-Remote-User",
             "--requestheader-group-headers=X-Remote-Group",
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
@@ -214,17 +213,17 @@ class Cluster:
         wait_until(lambda: self.answers("/readyz"), server, within_s=START_TIMEOUT_S)
 
     def _start_controllers(self) -> None:
-        alone = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false")
+        common = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false")
         self._run(
             programs.CONTROLLERS,
-            *alone,
+            *common,
             "--secure-port=0",
             f"--service-account-private-key-file={self.certificates.key}",
-            # Every 15 s in a real cluster: what it does with what it sees stays the same.
+            # 15 s by default; a shorter period does not change the decisions.
             "--horizontal-pod-autoscaler-sync-period=2s",
             f"--node-monitor-grace-period={NODE_LEASE_S}s",
         )
-        self._run(programs.SCHEDULER, *alone, "--secure-port=0")
+        self._run(programs.SCHEDULER, *common, "--secure-port=0")
         self._run(
             programs.KWOK,
             f"--kubeconfig={self.kubeconfig}",
@@ -235,11 +234,11 @@ class Cluster:
 
     def _add_nodes(self) -> None:
         names = [f"{zone}-{number}" for zone in ZONES for number in (1, 2)]
-        given = _listed([_node(name) for name in names])
-        # Created, not applied: that alone takes the status with it.
-        self.kubectl("create", "-f", "-", given=given)
-        patiently = f"--timeout={START_TIMEOUT_S:g}s"
-        self.kubectl("wait", "--for=condition=Ready", patiently, *(f"node/{name}" for name in names))
+        nodes = _list([_node(name) for name in names])
+        # `create`, because `apply` ignores the status.
+        self.kubectl("create", "-f", "-", stdin=nodes)
+        timeout = f"--timeout={START_TIMEOUT_S:g}s"
+        self.kubectl("wait", "--for=condition=Ready", timeout, *(f"node/{name}" for name in names))
 
     def _run(self, program: programs.Program, *arguments: str) -> Running:
         return self._exit.enter_context(running(program, arguments, logs=self.folder))
@@ -267,7 +266,7 @@ def _is_established(kind: Object) -> bool:
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
-def _listed(objects: Iterable[Object]) -> str:
+def _list(objects: Iterable[Object]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
 
 
@@ -276,10 +275,10 @@ def main() -> None:
     if reason := programs.why_not():
         raise SystemExit(reason)
     stop = threading.Event()
-    for how in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(how, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with Cluster() as cluster:
-        print(f"{shlex.join(cluster.command)} reaches it; Ctrl-C ends it", flush=True)
+        print(f"kubectl: {shlex.join(cluster.command)} (Ctrl-C stops the cluster)", flush=True)
         stop.wait()
 
 

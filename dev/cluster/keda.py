@@ -1,4 +1,4 @@
-"""KEDA beside a cluster: its operator, and the server of external metrics by which an autoscaler asks it."""
+"""KEDA for a cluster: its operator, and the metrics server that autoscalers query."""
 
 import base64
 import contextlib
@@ -16,7 +16,7 @@ GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
 
 @contextlib.contextmanager
 def keda(cluster: Cluster) -> Iterator[None]:
-    """Run KEDA during the `with`; its kinds are defined before."""
+    """Run KEDA during the `with`. Its custom resources have to be defined before."""
     port, inner_port = free_port(), free_port()
     _register(cluster, port)
     environment = {
@@ -25,9 +25,9 @@ def keda(cluster: Cluster) -> Iterator[None]:
         "KEDA_CLUSTER_OBJECT_NAMESPACE": NAMESPACE,
         "WATCH_NAMESPACE": "",
     }
-    shown = cluster.certificates
+    certificates = cluster.certificates
     operator = [
-        f"--cert-dir={shown.folder}",
+        f"--cert-dir={certificates.folder}",
         f"--metrics-service-bind-address=127.0.0.1:{inner_port}",
         "--metrics-bind-address=0",
         "--health-probe-bind-address=0",
@@ -35,12 +35,12 @@ def keda(cluster: Cluster) -> Iterator[None]:
     adapter = [
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",
-        f"--cert-dir={shown.folder}",
-        f"--tls-cert-file={shown.certificate}",
-        f"--tls-private-key-file={shown.key}",
+        f"--cert-dir={certificates.folder}",
+        f"--tls-cert-file={certificates.certificate}",
+        f"--tls-private-key-file={certificates.key}",
         f"--metrics-service-address=127.0.0.1:{inner_port}",
         *(f"--{client}-kubeconfig={cluster.kubeconfig}" for client in ("lister", "authentication", "authorization")),
-        # Metrics about itself, which it can only show on every address.
+        # Its own metrics; this port has no option for an address.
         f"--port={free_port()}",
     ]
     with (
@@ -58,7 +58,7 @@ def _listens(port: int) -> bool:
 
 
 def _register(cluster: Cluster, port: int) -> None:
-    """Tell the API server that external metrics are asked for at a port of loopback."""
+    """Register KEDA's metrics server, at a port of loopback, with the API server."""
     authority = base64.b64encode(cluster.certificates.authority.read_bytes()).decode()
     objects: list[Object] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
@@ -66,7 +66,7 @@ def _register(cluster: Cluster, port: int) -> None:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": SERVICE, "namespace": NAMESPACE},
-            # No pod runs it: the Service leads to loopback by a name.
+            # No pod runs it: the Service is an alias of localhost.
             "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
         },
         {

@@ -1,4 +1,4 @@
-"""During rollouts of the API and drains of nodes, the required number of pods is ready."""
+"""While the API is rolled out, or nodes are drained, as many pods are ready as its manifests promise."""
 
 import shlex
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from checks.render import Combination, render
-from dev.cluster.control_plane import Cluster, Refused
-from dev.cluster.namespaces import PATIENCE_S, Namespace
+from dev.cluster.control_plane import Cluster, KubectlFailed
+from dev.cluster.namespaces import TIMEOUT_S, Namespace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PODS = 4
 API = "deployment/match"
 API_PODS = "--selector=app.kubernetes.io/component=api"
-PATIENTLY = f"--timeout={PATIENCE_S}s"
+PATIENTLY = f"--timeout={TIMEOUT_S}s"
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def api(namespace: Namespace) -> Namespace:
 
 
 def fewest_ready(events: list[str]) -> int:
-    """Return the lowest number of ready pods that do not terminate; the first events list all pods."""
+    """Return how many pods were ready and not about to end when they were fewest; the first events list all."""
     ready: set[str] = set()
     counts = []
     for event in events:
-        kind, name, deleted_at, is_ready = event.rstrip("\n").split("|")
-        if is_ready == "True" and not deleted_at and kind != "DELETED":
+        kind, name, ending, is_ready = event.rstrip("\n").split("|")
+        if is_ready == "True" and not ending and kind != "DELETED":
             ready.add(name)
         else:
             ready.discard(name)
@@ -43,24 +43,26 @@ def fewest_ready(events: list[str]) -> int:
     return min(counts[PODS - 1 :])
 
 
-def terminating(events: list[str]) -> set[str]:
-    """Return the names of the pods that terminate."""
+def told_to_end(events: list[str]) -> set[str]:
+    """Return the names of the pods that were told to."""
     return {event.split("|")[1] for event in events if event.split("|")[2]}
 
 
-def test_a_rolling_update_keeps_all_pods_ready(api: Namespace, wait_for: Callable[[Callable[[], bool]], None]) -> None:
+def test_a_rolling_update_keeps_every_promised_pod_ready(
+    api: Namespace, wait_for: Callable[[Callable[[], bool]], None]
+) -> None:
     before = api.names("pod", API_PODS)
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
         api.kubectl("rollout", "status", API, PATIENTLY)
-        # The watch may lag behind.
-        wait_for(lambda: terminating(events) == before)
+        # The watch may be behind what is so already.
+        wait_for(lambda: told_to_end(events) == before)
 
     assert fewest_ready(events) == PODS
 
 
-def test_an_unavailable_pod_during_an_update_is_counted(api: Namespace) -> None:
+def test_missing_pods_are_seen_during_an_update(api: Namespace) -> None:
     strategy = '{"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}'
     api.kubectl("patch", API, "--type=merge", "--patch", strategy)
 
@@ -77,7 +79,7 @@ def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("patch", API, "--type=merge", "--patch", broken)
-        with pytest.raises(Refused, match="exceeded its progress deadline"):
+        with pytest.raises(KubectlFailed, match="exceeded its progress deadline"):
             api.kubectl("rollout", "status", API, PATIENTLY)
         api.kubectl("rollout", "undo", API)
         api.kubectl("rollout", "status", API, PATIENTLY)
@@ -86,7 +88,7 @@ def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None
     assert fewest_ready(events) == PODS
 
 
-def test_drained_nodes_evict_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
+def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
     nodes = "--selector=topology.kubernetes.io/zone!=west"
     try:
         with api.watching_pods(API_PODS) as events:
@@ -95,35 +97,35 @@ def test_drained_nodes_evict_one_pod_at_a_time(api: Namespace, cluster: Cluster)
     finally:
         cluster.kubectl("uncordon", nodes)
 
-    nodes_used = {pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS) if pod["status"]["phase"] == "Running"}
-    assert {node.partition("-")[0] for node in nodes_used} == {"west"}
+    places = {pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"}
+    assert {place.partition("-")[0] for place in places} == {"west"}
     assert fewest_ready(events) == PODS - 1
 
 
 def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
-    nodes = [pod["spec"]["nodeName"] for pod in api.all("pod", API_PODS)]
+    nodes = [pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS)]
 
     assert len(set(nodes)) == PODS
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
 
 
-def test_k8s_rollout_prepares_the_index_before_the_deployments(namespace: Namespace) -> None:
+def test_rollout_updates_services_after_the_index_is_prepared(namespace: Namespace) -> None:
     make_rollout(namespace)
-    [first] = namespace.all("job")
+    [first] = namespace.objects("job")
 
     make_rollout(namespace)
 
-    [second] = namespace.all("job")
+    [second] = namespace.objects("job")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    deployments = namespace.all("deployment")
-    assert {thing["metadata"]["name"] for thing in deployments} == {"match", "match-worker", "match-flower"}
-    # Both have a resolution of a second, in UTC.
-    assert min(thing["metadata"]["creationTimestamp"] for thing in deployments) >= first["status"]["completionTime"]
+    doors = namespace.objects("deployment")
+    assert {door["metadata"]["name"] for door in doors} == {"match", "match-worker", "match-flower"}
+    # Both are to the second, and in UTC.
+    assert min(door["metadata"]["creationTimestamp"] for door in doors) >= first["status"]["completionTime"]
 
 
 def make_rollout(namespace: Namespace) -> None:
-    """Run the command of the operator's guide."""
+    """Run what the operator's guide says."""
     kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
     command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S * 3)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S * 3)
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ def test_each_upload_has_its_own_id(uploads: Uploads) -> None:
 
 
 def test_uploads_expire_unless_they_are_kept(make: Make) -> None:
-    uploads = make(unkept_s=0.3)
+    uploads = make(ttl_s=0.3)
     unclaimed, kept = uploads.put(b"a"), uploads.put(b"b")
     uploads.keep(kept)
 
@@ -59,7 +59,7 @@ def test_uploads_expire_unless_they_are_kept(make: Make) -> None:
 
     uploads.purge()
     assert uploads.get(kept) == b"b"
-    wait_until(lambda: make().held_bytes() == 1)
+    wait_until(lambda: make().stored_bytes() == 1)
 
 
 def test_dropped_bytes_are_gone_for_every_process(uploads: Uploads, make: Make) -> None:
@@ -68,7 +68,7 @@ def test_dropped_bytes_are_gone_for_every_process(uploads: Uploads, make: Make) 
     uploads.drop(upload_ids)
 
     assert [make().get(upload_id) for upload_id in upload_ids] == [None, None]
-    assert make().held_bytes() == 0
+    assert make().stored_bytes() == 0
 
 
 def test_a_delayed_drop_keeps_bytes_until_then(uploads: Uploads) -> None:
@@ -106,7 +106,7 @@ def test_bytes_of_all_processes_are_counted(make: Make) -> None:
     upload_id = second.put(b"b" * 20)
     second.keep(upload_id)
 
-    assert make().held_bytes() == 120
+    assert make().stored_bytes() == 120
 
 
 def test_bytes_dropped_twice_are_subtracted_once(uploads: Uploads, make: Make) -> None:
@@ -116,7 +116,7 @@ def test_bytes_dropped_twice_are_subtracted_once(uploads: Uploads, make: Make) -
     uploads.drop([upload_id], after_s=60)
     uploads.drop([upload_id])
 
-    assert make().held_bytes() == 5
+    assert make().stored_bytes() == 5
 
 
 def test_uploads_over_the_limit_are_rejected_and_not_stored(make: Make) -> None:
@@ -127,7 +127,7 @@ def test_uploads_over_the_limit_are_rejected_and_not_stored(make: Make) -> None:
         uploads.put(b"b" * 41)
 
     assert refused.value.retry_after > 0
-    assert make().held_bytes() == 60
+    assert make().stored_bytes() == 60
 
 
 def test_dropped_bytes_free_space(make: Make) -> None:
@@ -181,7 +181,7 @@ def test_unreachable_uploads_are_unavailable(tmp_path: Path) -> None:
 
 
 def test_partial_files_are_hidden_and_purged_when_old(tmp_path: Path) -> None:
-    uploads = FolderUploads(tmp_path, max_bytes=100, unkept_s=60)
+    uploads = FolderUploads(tmp_path, max_bytes=100, ttl_s=60)
     upload_id = new_upload_id()
     part = tmp_path / f"{upload_id}.part"
     part.write_bytes(b"half")
@@ -221,7 +221,7 @@ def test_files_of_other_programs_are_not_touched(tmp_path: Path) -> None:
     uploads.purge()
 
     assert foreign.exists()
-    assert uploads.held_bytes() == 0
+    assert uploads.stored_bytes() == 0
 
 
 def test_only_the_owner_may_read_upload_files(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_only_the_owner_may_read_upload_files(tmp_path: Path) -> None:
 
 def test_expired_uploads_are_subtracted_from_the_sum(real_redis: Redis) -> None:
     admission = Admission(real_redis, max_percent=80)
-    uploads = RedisUploads(real_redis, admission=admission, max_bytes=100, unkept_s=0.1)
+    uploads = RedisUploads(real_redis, admission=admission, max_bytes=100, ttl_s=0.1)
     uploads.put(b"a" * 100)
 
-    wait_until(lambda: uploads.held_bytes() == 0)
+    wait_until(lambda: uploads.stored_bytes() == 0)
 
     assert uploads.put(b"b" * 100)
     assert real_redis.zcard(UPLOAD_ENDS) == 1

@@ -1,4 +1,4 @@
-"""The stack that `make dev` runs, and a web server with pictures."""
+"""The stack that `make dev` runs, and a web server with images."""
 
 import os
 import signal
@@ -24,14 +24,14 @@ STOP_WITHIN_S = 90
 
 
 class Stack:
-    """A running `make dev` and how to talk to it."""
+    """A running `make dev`, and requests to it."""
 
     def __init__(self, process: subprocess.Popen[str], url: str, home: Path) -> None:
         self.process = process
         self.url = url
         self.home = home
-        # The lines that it has printed until it was ready.
-        self.told: list[str] = []
+        # The lines that it printed until it was ready.
+        self.output: list[str] = []
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         return requests.request(method, self.url + path, timeout=60, **options)
@@ -50,7 +50,7 @@ class Stack:
     def search(self, data: bytes, **fields: str) -> list[dict[str, Any]]:
         return self.ok("POST", "/search", data=fields, files={"image": data})
 
-    def empty(self) -> None:
+    def delete_all(self) -> None:
         for filepath in self.ok("GET", "/list", params={"limit": "10000"}):
             self.ok("DELETE", "/delete", data={"filepath": filepath})
 
@@ -90,32 +90,32 @@ def start_stack() -> Iterator[Callable[..., Stack]]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would choose another store or Redis."""
-    ours = ("MATCH_", "ELASTICSEARCH_", "REDIS_URL", "PORT", "WORKER_COUNT")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    """Return this process's environment without settings that choose another store or Redis."""
+    prefixes = ("MATCH_", "ELASTICSEARCH_", "REDIS_URL", "PORT", "WORKER_COUNT")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
 def wait_until_ready(stack: Stack) -> None:
     for line in stack.process.stdout or ():
-        stack.told.append(line)
+        stack.output.append(line)
         if line.strip() == "ready":
             return
     logs = "".join(path.read_text() for path in sorted((stack.home / "logs").glob("*.log")))
-    pytest.fail(f"the stack did not get ready:\n{''.join(stack.told)}\n{logs}")
+    pytest.fail(f"the stack did not get ready:\n{''.join(stack.output)}\n{logs}")
 
 
 @pytest.fixture(scope="session")
 def shared_stack(
-    start_stack: Callable[..., Stack], picture_server: str, tmp_path_factory: pytest.TempPathFactory
+    start_stack: Callable[..., Stack], image_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Stack:
-    allowed = picture_server.removeprefix("http://")
+    allowed = image_server.removeprefix("http://")
     return start_stack(tmp_path_factory.mktemp("home"), MATCH_FETCH_ALLOW=allowed, MATCH_FETCH_TIMEOUT_S="3")
 
 
 @pytest.fixture
 def stack(shared_stack: Stack) -> Stack:
     """An empty collection."""
-    shared_stack.empty()
+    shared_stack.delete_all()
     return shared_stack
 
 
@@ -123,7 +123,7 @@ def stack(shared_stack: Stack) -> Stack:
 def elastic_stack(
     start_stack: Callable[..., Stack],
     elasticsearch_url: str,
-    picture_server: str,
+    image_server: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Stack:
     return start_stack(
@@ -131,12 +131,12 @@ def elastic_stack(
         ELASTICSEARCH_URL=elasticsearch_url,
         ELASTICSEARCH_INDEX=f"e2e-{uuid.uuid4().hex[:12]}",
         ELASTICSEARCH_DOC_TYPE="images",
-        MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"),
+        MATCH_FETCH_ALLOW=image_server.removeprefix("http://"),
     )
 
 
-class Pictures(Handler, SimpleHTTPRequestHandler):
-    """Serves the example pictures, and redirects `/to/...` to where it is told."""
+class ExampleImages(Handler, SimpleHTTPRequestHandler):
+    """Serves the example images, and redirects `/to/URL` to the URL."""
 
     protocol_version = "HTTP/1.1"
 
@@ -148,12 +148,12 @@ class Pictures(Handler, SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def picture_server() -> Iterator[str]:
-    with serving(LocalServer(partial(Pictures, directory=str(EXAMPLES)))) as server:
+def image_server() -> Iterator[str]:
+    with serving(LocalServer(partial(ExampleImages, directory=str(EXAMPLES)))) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def photographs() -> dict[str, bytes]:
-    """The example pictures by name."""
+    """The example images by name."""
     return {path.name: path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+from support.images import encode
 from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
@@ -14,20 +15,17 @@ Bytes = dict[str, bytes]
 @pytest.fixture
 def stack(elastic_stack: Any) -> Any:
     """An empty collection."""
-    elastic_stack.empty()
+    elastic_stack.delete_all()
     return elastic_stack
 
 
 def changed(data: bytes) -> bytes:
-    """Return the picture shrunken, turned, mirrored, inverted and recompressed."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
-    picture = ImageOps.invert(ImageOps.mirror(picture.reduce(2)).rotate(90, expand=True))
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=40)
-    return out.getvalue()
+    """Return the image shrunken, rotated, mirrored, inverted and recompressed."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    return encode(ImageOps.invert(ImageOps.mirror(image.reduce(2)).rotate(90, expand=True)), "JPEG", quality=40)
 
 
-def test_what_wait_reported_as_stored_is_found_at_once_by_a_changed_copy(stack: Any, photographs: Bytes) -> None:
+def test_stored_image_is_found_at_once_by_copies(stack: Any, photographs: Bytes) -> None:
     for name, data in photographs.items():
         stack.add(name, data)
 
@@ -36,7 +34,7 @@ def test_what_wait_reported_as_stored_is_found_at_once_by_a_changed_copy(stack: 
         assert matches[0]["filepath"] == name
 
 
-def test_the_newest_picture_replaces_the_older_and_a_deleted_one_is_gone(stack: Any, photographs: Bytes) -> None:
+def test_newest_image_replaces_the_older_and_deletion_removes_it(stack: Any, photographs: Bytes) -> None:
     first, second, third = list(photographs.values())[:3]
     stack.add("replaced", first)
     stack.add("replaced", second, metadata='{"version": 2}')
@@ -49,7 +47,7 @@ def test_the_newest_picture_replaces_the_older_and_a_deleted_one_is_gone(stack: 
     assert stack.search(second)[0]["metadata"] == {"version": 2}
 
 
-def test_it_says_that_it_is_ready(stack: Any) -> None:
+def test_readiness_reports_store_and_redis(stack: Any) -> None:
     checks = stack.call("GET", "/readyz").json()["checks"]
 
     assert (checks["store"]["reads"], checks["store"]["writes"], checks["redis"]["ok"]) == (True, True, True)

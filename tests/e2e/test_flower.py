@@ -1,4 +1,4 @@
-"""flower beside the service: what it shows, what it keeps to itself, and that it changes nothing."""
+"""flower beside the service: its pages, its password, and its read-only mode."""
 
 import re
 from collections.abc import Callable
@@ -11,8 +11,7 @@ import requests
 from dev.ports import free_port
 from support.waiting import wait_until
 
-WITHIN_S = 60
-WHO = ("somebody", "password-of-a-minute")
+LOGIN = ("somebody", "password-of-a-minute")
 
 
 class Flower:
@@ -25,12 +24,12 @@ class Flower:
         return requests.get(self.url + path, timeout=30, **options)
 
     def shows(self, path: str, text: str) -> bool:
-        """Say whether the page has the text in time; it is updated by events, and asks the workers now and then."""
+        """Return whether the page has the text in time; events and periodic inspections update it."""
 
         def is_shown() -> bool:
-            # It starts when all others are ready.
+            # flower starts after all other processes are ready.
             with suppress(requests.ConnectionError):
-                return text in self.get(path, auth=WHO).text
+                return text in self.get(path, auth=LOGIN).text
             return False
 
         return wait_until(is_shown, f"{path} shows {text}", every_s=0.2)
@@ -40,7 +39,7 @@ class Flower:
 def stack(start_stack: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     port = free_port()
     stack = start_stack(
-        tmp_path_factory.mktemp("flower"), FLOWER_PORT=str(port), FLOWER_BASIC_AUTH=":".join(WHO), WORKER_COUNT="1"
+        tmp_path_factory.mktemp("flower"), FLOWER_PORT=str(port), FLOWER_BASIC_AUTH=":".join(LOGIN), WORKER_COUNT="1"
     )
     stack.flower = Flower(f"http://127.0.0.1:{port}")
     return stack
@@ -54,20 +53,20 @@ def test_flower_shows_workers_and_tasks_by_name(stack: Any, photographs: dict[st
     assert stack.flower.shows("/metrics", 'task="match.add",type="task-succeeded"')
 
 
-def test_a_worker_tells_flower_about_itself(stack: Any) -> None:
+def test_flower_shows_the_queues_of_a_worker(stack: Any) -> None:
     assert stack.flower.shows("/workers", "worker-1@")
-    [name] = re.findall(r"<td>(worker-1@[^<]+)</td>", stack.flower.get("/workers", auth=WHO).text)
+    [name] = re.findall(r"<td>(worker-1@[^<]+)</td>", stack.flower.get("/workers", auth=LOGIN).text)
 
     assert stack.flower.shows(f"/worker/{name}", "match-batch")
 
 
-def test_flower_starts_when_the_workers_can_tell_it_of_themselves(stack: Any) -> None:
+def test_flower_starts_after_the_workers(stack: Any) -> None:
     assert stack.flower.shows("/workers", "worker-1@")
 
     assert "Inspect method" not in (stack.home / "logs" / "flower.log").read_text()
 
 
-def test_a_password_shuts_flower_but_not_its_metrics_and_health(stack: Any) -> None:
+def test_password_protects_flower_except_metrics_and_health(stack: Any) -> None:
     statuses = {
         path: stack.flower.get(path).status_code
         for path in ("/workers", "/tasks", "/broker", "/api/workers", "/metrics", "/healthcheck")
@@ -85,6 +84,6 @@ def test_a_password_shuts_flower_but_not_its_metrics_and_health(stack: Any) -> N
 
 @pytest.mark.parametrize("path", ["/api/worker/shutdown/worker-1", "/api/task/send-task/match.add"])
 def test_flower_changes_nothing(stack: Any, path: str) -> None:
-    answer = requests.post(stack.flower.url + path, auth=WHO, json={"args": []}, timeout=30)
+    answer = requests.post(stack.flower.url + path, auth=LOGIN, json={"args": []}, timeout=30)
 
     assert (answer.status_code, answer.text) == (403, "Read only mode is enabled")

@@ -1,4 +1,4 @@
-"""`make dev` and `make demo`: what a new user meets first."""
+"""`make dev` and `make demo`, the first commands of a new user."""
 
 import json
 import os
@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from api.new_key import table
+from dev.asking import answers
 from dev.ports import free_port
 from support.waiting import wait_until
 
@@ -33,6 +34,13 @@ def run(module_or_file: list[str], environment: Mapping[str, str]) -> subprocess
         timeout=WITHIN_S,
         check=False,
     )
+
+
+def failed_start(environment: Mapping[str, str], module: str = "dev.stack") -> str:
+    """Start the module, which must report a setting in one line and exit with 2; return that line."""
+    stopped = run(["-m", module], environment)
+    assert (stopped.returncode, stopped.stderr.count("\n")) == (2, 1), stopped.stderr
+    return stopped.stderr
 
 
 def port(stack: Any) -> str:
@@ -57,43 +65,42 @@ def test_the_demo_finds_the_changed_copy(stack: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port that is taken, as the next one is."""
+def used_port() -> Iterator[int]:
+    """A port in use; the next port is in use too."""
     with ExitStack() as opened:
         while True:
             first = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
             port: int = first.getsockname()[1]
-            # A connection of somebody's may have it, and that may end at any time.
+            # A connection of another process may have the next port.
             with suppress(OSError):
                 opened.enter_context(socket.create_server(("127.0.0.1", port + 1)))
                 break
         yield port
 
 
-def test_a_port_that_is_taken_is_told_in_one_line_with_one_that_is_free(taken: int, tmp_path: Path) -> None:
-    stopped = run(["-m", "dev.stack"], {"PORT": str(taken), "FLOWER_PORT": str(taken + 2), "MATCH_HOME": str(tmp_path)})
+def test_port_in_use_is_reported_with_a_free_one(used_port: int, tmp_path: Path) -> None:
+    line = failed_start({"PORT": str(used_port), "FLOWER_PORT": str(used_port + 2), "MATCH_HOME": str(tmp_path)})
 
-    told, _, suggestion = stopped.stderr.partition("; to use another: PORT=")
-    assert (stopped.returncode, told) == (2, f"make dev: port {taken} is in use")
+    error, _, suggestion = line.partition("; to use another: PORT=")
+    assert error == f"make dev: port {used_port} is in use"
     suggested = int(suggestion.removesuffix(" make dev\n"))
-    assert suggested not in {taken, taken + 1, taken + 2}
+    assert suggested not in {used_port, used_port + 1, used_port + 2}
     with socket.create_server(("127.0.0.1", suggested)):
         pass
 
 
-def test_the_api_listens_where_it_is_told_to_and_says_how_to_try_it(
-    start_stack: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_api_listens_on_the_configured_host(start_stack: Callable[..., Any], tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     keys.write_text(table("demo", ["read", "write"], "match_demo"))
     stack = start_stack(tmp_path, MATCH_API_HOST="127.0.0.2", MATCH_API_KEYS_FILE=str(keys), WORKER_COUNT="1")
-    where = {"MATCH_API_HOST": "127.0.0.2", "PORT": port(stack), "MATCH_HOME": str(tmp_path)}
+    environment = {"MATCH_API_HOST": "127.0.0.2", "PORT": port(stack), "MATCH_HOME": str(tmp_path)}
+    suggestion = f": MATCH_API_HOST=127.0.0.2 PORT={port(stack)} KEY=… make demo\n"
 
-    keyless = run(["examples/demo.py"], where)
-    demo = run(["examples/demo.py"], where | {"KEY": "match_demo"})
+    keyless = run(["examples/demo.py"], environment)
+    demo = run(["examples/demo.py"], environment | {"KEY": "match_demo"})
 
-    assert not answers(f"http://127.0.0.1:{port(stack)}/ping")
-    assert any(line.endswith(f": MATCH_API_HOST=127.0.0.2 PORT={port(stack)} KEY=… make demo\n") for line in stack.told)
+    assert not answers(f"http://127.0.0.1:{port(stack)}/ping", within_s=5)
+    assert any(line.endswith(suggestion) for line in stack.output)
     assert keyless.returncode == 1
     assert "KEY=… make demo" in keyless.stderr
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -101,68 +108,51 @@ def test_the_api_listens_where_it_is_told_to_and_says_how_to_try_it(
     assert "match_demo" not in demo.stdout
 
 
-def test_keys_that_cannot_be_read_stop_it_in_one_line(tmp_path: Path) -> None:
+def test_unreadable_keys_stop_the_start_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_text("[[keys")
 
-    stopped = run(
-        ["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path), "MATCH_API_KEYS_FILE": str(tmp_path / "keys.toml")}
-    )
+    line = failed_start({"MATCH_HOME": str(tmp_path), "MATCH_API_KEYS_FILE": str(tmp_path / "keys.toml")})
 
-    assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: invalid TOML")
-    assert stopped.stderr.count("\n") == 1
+    assert line.startswith(f"make dev: MATCH_API_KEYS_FILE {tmp_path / 'keys.toml'}: invalid TOML")
 
 
 @pytest.mark.parametrize("home", ["/proc/x", "a-file", "a-file/below"])
-def test_a_home_that_cannot_be_one_is_told_in_one_line(tmp_path: Path, home: str) -> None:
+def test_unusable_home_is_reported_in_one_line(tmp_path: Path, home: str) -> None:
     (tmp_path / "a-file").touch()
 
-    stopped = run(["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path / home), "PORT": str(free_port())})
+    line = failed_start({"MATCH_HOME": str(tmp_path / home), "PORT": str(free_port())})
 
-    assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: MATCH_HOME {tmp_path / home} is not a usable folder: ")
-    assert stopped.stderr.count("\n") == 1
+    assert line.startswith(f"make dev: MATCH_HOME {tmp_path / home} is not a usable folder: ")
 
 
-def test_an_address_of_another_machine_is_told_in_one_line(tmp_path: Path) -> None:
-    stopped = run(
-        ["-m", "dev.stack"],
-        {"MATCH_HOME": str(tmp_path), "MATCH_API_HOST": "192.0.2.1", "PORT": str(free_port())},
-    )
+def test_foreign_address_is_reported_in_one_line(tmp_path: Path) -> None:
+    line = failed_start({"MATCH_HOME": str(tmp_path), "MATCH_API_HOST": "192.0.2.1", "PORT": str(free_port())})
 
-    assert stopped.returncode == 2
-    assert stopped.stderr.startswith("make dev: MATCH_API_HOST and PORT: cannot listen on 192.0.2.1, port ")
-    assert stopped.stderr.count("\n") == 1
+    assert line.startswith("make dev: MATCH_API_HOST and PORT: cannot listen on 192.0.2.1, port ")
 
 
-def test_a_home_that_is_in_use_is_told_in_one_line(stack: Any) -> None:
-    second = run(["-m", "dev.stack"], {"MATCH_HOME": str(stack.home)})
+def test_home_in_use_is_reported_in_one_line(stack: Any) -> None:
+    line = failed_start({"MATCH_HOME": str(stack.home)})
 
-    assert second.returncode == 2
-    assert second.stderr.startswith(f"make dev: {stack.home} is in use by another stack")
-    assert second.stderr.count("\n") == 1
+    assert line.startswith(f"make dev: {stack.home} is in use by another stack")
 
 
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("FLOWER_PORT", "0"), ("MATCH_MAX_BACKLOG", "many")])
-def test_a_wrong_setting_is_told_in_one_line_by_its_name(tmp_path: Path, name: str, value: str) -> None:
-    stopped = run(["-m", "dev.stack"], {"MATCH_HOME": str(tmp_path), name: value})
+def test_wrong_setting_is_reported_in_one_line(tmp_path: Path, name: str, value: str) -> None:
+    line = failed_start({"MATCH_HOME": str(tmp_path), name: value})
 
-    assert stopped.returncode == 2
-    assert stopped.stderr.startswith(f"make dev: {name} must be")
-    assert stopped.stderr.count("\n") == 1
+    assert line.startswith(f"make dev: {name} must be")
 
 
-@pytest.mark.parametrize("door", ["api", "workers"])
-def test_each_door_tells_a_wrong_setting_in_one_line(door: str) -> None:
-    stopped = run(["-m", door], {"MATCH_STORE_URL": "postgres://localhost"})
+@pytest.mark.parametrize("service", ["api", "workers"])
+def test_each_service_reports_a_wrong_setting_in_one_line(service: str) -> None:
+    line = failed_start({"MATCH_STORE_URL": "postgres://localhost"}, module=service)
 
-    assert stopped.returncode == 2
-    assert "MATCH_STORE_URL must look like sqlite:///" in stopped.stderr
-    assert stopped.stderr.count("\n") == 1
+    assert "MATCH_STORE_URL must look like sqlite:///" in line
 
 
-def test_a_worker_that_dies_is_started_again(stack: Any, photographs: dict[str, bytes]) -> None:
-    before = {pid for pid, command in children(stack.process.pid).items() if "workers" in command}
+def test_dead_worker_is_restarted(stack: Any, photographs: dict[str, bytes]) -> None:
+    before = workers(stack)
 
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -185,13 +175,11 @@ def test_flower_answers(stack: Any) -> None:
     [flower] = [command for command in children(stack.process.pid).values() if "flower" in command]
     address = "http://127.0.0.1:" + flower.rpartition("--port=")[2].split()[0]
 
-    wait_until(lambda: answers(f"{address}/healthcheck"))
+    wait_until(lambda: answers(f"{address}/healthcheck", within_s=5))
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
-def test_nothing_is_left_running_when_it_stops(
-    start_stack: Callable[..., Any], tmp_path: Path, how: signal.Signals
-) -> None:
+def test_stopped_stack_leaves_no_process(start_stack: Callable[..., Any], tmp_path: Path, how: signal.Signals) -> None:
     stack = start_stack(tmp_path)
     pids = children(stack.process.pid)
 
@@ -204,10 +192,3 @@ def test_nothing_is_left_running_when_it_stops(
 
 def workers(stack: Any) -> set[int]:
     return {pid for pid, command in children(stack.process.pid).items() if "workers" in command}
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
-        return False

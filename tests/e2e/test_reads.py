@@ -1,4 +1,4 @@
-"""What is stored is searched, compared, listed and told by filepath and metadata, on both stores, over HTTP."""
+"""Searches, comparisons, lists and records by filepath and metadata, on both stores, over HTTP."""
 
 import json
 from typing import Any
@@ -12,18 +12,18 @@ Bytes = dict[str, bytes]
 
 @pytest.fixture(scope="module", params=["shared_stack", "elastic_stack"])
 def filled(request: pytest.FixtureRequest, photographs: Bytes) -> Any:
-    """All the example pictures are stored, the metadata tell their name and whether it is short."""
+    """All example images are stored; the metadata contain their name and whether it is short."""
     stack = request.getfixturevalue(request.param)
-    stack.empty()
+    stack.delete_all()
     for name, data in photographs.items():
         about = {"name": name, "file": {"short": len(name) < 10, "size": len(data)}}
         stack.add(name, data, metadata=json.dumps(about))
-    # On Elasticsearch a deletion shows within the refresh interval.
+    # On Elasticsearch a deletion is visible after the refresh interval.
     wait_until(lambda: stack.ok("GET", "/count") == [len(photographs)])
     return stack
 
 
-def test_what_was_just_added_is_searched_by_its_filepath(filled: Any, photographs: Bytes) -> None:
+def test_just_added_image_is_searched_by_its_filepath(filled: Any, photographs: Bytes) -> None:
     name, data = next(iter(photographs.items()))
     added = filled.call("POST", "/add", data={"filepath": "copy"}, files={"image": data})
     wait_until(lambda: filled.ok("GET", added.headers["Location"])[0]["state"] == "succeeded")
@@ -35,7 +35,7 @@ def test_what_was_just_added_is_searched_by_its_filepath(filled: Any, photograph
     assert [(match["filepath"], match["score"]) for match in matches[:2]] == [(name, 100.0), ("copy", 100.0)]
 
 
-def test_a_filepath_finds_what_its_picture_finds(filled: Any, photographs: Bytes) -> None:
+def test_search_by_filepath_equals_search_by_upload(filled: Any, photographs: Bytes) -> None:
     name, data = next(iter(photographs.items()))
     options = {"min_score": "0", "limit": "5"}
 
@@ -44,7 +44,7 @@ def test_a_filepath_finds_what_its_picture_finds(filled: Any, photographs: Bytes
     assert by_filepath == filled.search(data, **options)
 
 
-def test_stored_pictures_are_compared_as_uploads_are(filled: Any, photographs: Bytes) -> None:
+def test_stored_images_are_compared_like_uploads(filled: Any, photographs: Bytes) -> None:
     (name, data), (other, other_data) = list(photographs.items())[:2]
 
     stored = filled.ok("POST", "/compare", data={"filepath1": name, "filepath2": other})
@@ -53,31 +53,31 @@ def test_stored_pictures_are_compared_as_uploads_are(filled: Any, photographs: B
     assert stored == mixed == filled.ok("POST", "/compare", files={"image1": data, "image2": other_data})
 
 
-def test_a_filter_keeps_searches_lists_and_counts_to_what_fits(filled: Any, photographs: Bytes) -> None:
+def test_filter_applies_to_searches_lists_and_counts(filled: Any, photographs: Bytes) -> None:
     short = [name for name in photographs if len(name) < 10]
     only = {"filter[file.short]": "true"}
 
-    found = filled.ok("POST", "/search", data={"filepath": next(iter(photographs)), "min_score": "0", **only})
+    matches = filled.ok("POST", "/search", data={"filepath": next(iter(photographs)), "min_score": "0", **only})
 
-    assert sorted(match["filepath"] for match in found) == sorted(short)
+    assert sorted(match["filepath"] for match in matches) == sorted(short)
     assert filled.ok("GET", "/list", params=only) == short
     assert filled.ok("GET", "/list", params=only | {"offset": "1"}) == short[1:]
     assert filled.ok("GET", "/count", params=only) == [len(short)]
     assert filled.ok("GET", "/count", params=only | {"filter[name]": short[0]}) == [1]
 
 
-def test_a_walk_by_cursor_meets_every_picture_once(filled: Any, photographs: Bytes) -> None:
-    met, cursor = [], ""
+def test_pages_by_cursor_list_every_image_once(filled: Any, photographs: Bytes) -> None:
+    listed, cursor = [], ""
 
     while cursor is not None:
         page = filled.call("GET", "/list", params={"cursor": cursor, "limit": "4"}).json()
-        met += page["result"]
+        listed += page["result"]
         cursor = page["cursor"]
 
-    assert met == list(photographs)
+    assert listed == list(photographs)
 
 
-def test_a_record_is_told_by_its_filepath(filled: Any, photographs: Bytes) -> None:
+def test_record_is_returned_by_its_filepath(filled: Any, photographs: Bytes) -> None:
     name, data = next(iter(photographs.items()))
 
     [record] = filled.ok("GET", "/images", params={"filepath": name})
@@ -90,7 +90,7 @@ def test_a_record_is_told_by_its_filepath(filled: Any, photographs: Bytes) -> No
     ("method", "path", "field"),
     [("POST", "/search", "filepath"), ("POST", "/compare", "filepath1"), ("GET", "/images", "filepath")],
 )
-def test_what_is_not_stored_is_told(filled: Any, method: str, path: str, field: str) -> None:
+def test_unknown_filepath_is_404(filled: Any, method: str, path: str, field: str) -> None:
     where = "params" if method == "GET" else "data"
     other = {"filepath2": "absent"} if path == "/compare" else {}
 

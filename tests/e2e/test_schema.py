@@ -1,4 +1,4 @@
-"""The service against its own description: what fits it is answered as it says, and what does not is refused."""
+"""The service against its own description: valid requests are answered as described, others are refused."""
 
 import base64
 import json
@@ -16,23 +16,23 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from api.routes import ENDPOINTS
 
-PICTURES = ("chelsea.jpg", "coffee.jpg", "rocket.jpg")
-# Where the examples of the description have their pictures; some of the cases are such examples.
+IMAGES = ("chelsea.jpg", "coffee.jpg", "rocket.jpg")
+# The host of the images in the description's examples, which are also among the cases.
 EXAMPLES_AT = "https://images.example.org"
 EACH = 60
-# gunicorn answers longer ones itself.
+# gunicorn refuses longer ones itself.
 URL_LENGTH = 8000
 OPERATIONS = [
     (endpoint.path.replace("<id>", "{id}"), method, mode)
     for endpoint in ENDPOINTS
     for method in endpoint.methods
     for mode in GenerationMode
-    # Nothing can be wrong with what takes nothing, or any text.
-    if mode.is_positive or endpoint.line or any(kind.plain or kind.keyed for kind in endpoint.takes)
+    # A request without parameters, or with any text, cannot be invalid.
+    if mode.is_positive or endpoint.line or any(kind.plain or kind.keyed for kind in endpoint.parameters)
 ]
-# What a parameter of the query needs, or cannot stand beside, no schema says.
+# Endpoints whose parameters require or exclude each other, which a schema cannot express.
 RULES_BESIDE = [("/delete", "DELETE"), ("/list", "GET"), ("/list", "POST"), ("/tasks", "GET")]
-# What is null or a list in a schema's eyes is text in a form or query; a wrong line is told in its own outcome.
+# A form or query has text where a schema has null or a list. A wrong line of a batch has an outcome of its own.
 TEXT_OR_LINES = [("/delete", "DELETE"), ("/add/batch", "POST"), ("/search", "POST")]
 TEXT_OR_LINES += [(path, method) for path in ("/count", "/list") for method in ("GET", "POST")]
 LEFT_OUT = {(*one, GenerationMode.POSITIVE): [positive_data_acceptance] for one in RULES_BESIDE}
@@ -43,26 +43,26 @@ LEFT_OUT |= {(*one, GenerationMode.NEGATIVE): [negative_data_rejection] for one 
 def schema(
     start_stack: Callable[..., Any],
     photographs: dict[str, bytes],
-    picture_server: str,
+    image_server: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
-    """The description of a service of its own; real pictures are where it, or an example of its, asks for one."""
+    """The description of a service of this module; generated requests and its examples use real images."""
     stack = start_stack(
         tmp_path_factory.mktemp("schema"),
-        MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"),
+        MATCH_FETCH_ALLOW=image_server.removeprefix("http://"),
         MATCH_WEBHOOK_SECRET=f"whsec_{base64.b64encode(bytes(32)).decode()}",
     )
-    schemathesis.openapi.media_type("image/jpeg", st.sampled_from([photographs[name] for name in PICTURES]))
-    schemathesis.openapi.format("uri", st.sampled_from([f"{picture_server}/{name}" for name in PICTURES]))
-    schemathesis.openapi.format("filepath", st.sampled_from([*PICTURES, "dir/ä 猫.jpg"]))
+    schemathesis.openapi.media_type("image/jpeg", st.sampled_from([photographs[name] for name in IMAGES]))
+    schemathesis.openapi.format("uri", st.sampled_from([f"{image_server}/{name}" for name in IMAGES]))
+    schemathesis.openapi.format("filepath", st.sampled_from([*IMAGES, "dir/ä 猫.jpg"]))
     schemathesis.openapi.format("json-object", st.sampled_from(['{"a": [1, null]}', "{}"]))
     schemathesis.openapi.format("cursor", st.just(""))
     schemathesis.serializer("application/x-ndjson")(as_line)
-    for name in PICTURES:
+    for name in IMAGES:
         stack.add(name, photographs[name], metadata=json.dumps({"name": name}))
     described = requests.get(f"{stack.url}/openapi.json", timeout=30).text
     assert EXAMPLES_AT in described
-    schema = schemathesis.openapi.from_dict(json.loads(described.replace(EXAMPLES_AT, picture_server)))
+    schema = schemathesis.openapi.from_dict(json.loads(described.replace(EXAMPLES_AT, image_server)))
     schema.config.update(base_url=stack.url)
     return schema
 
@@ -77,19 +77,19 @@ def url_of(case: Case) -> str:
 
 
 def is_sent(case: Case) -> bool:
-    """Say whether what the case has in its form reaches the service: an empty list there is nothing at all."""
+    """Return whether the case's form reaches the service: an empty list has no fields."""
     return not isinstance(case.body, dict) or [] not in case.body.values()
 
 
 def is_broken(case: Case) -> bool:
-    """Say whether a case has what it is said to break: a rule for numbered names breaks nothing where there is none."""
+    """Return whether a negative case is invalid: a rule for numbered names needs a field with a number."""
     data = case.meta.phase.data if case.meta else None
     _, _, pattern = (getattr(data, "location", None) or "").partition("/patternProperties/")
     return not pattern or any(re.search(pattern, name) for name in case.body)
 
 
 @pytest.mark.timeout(300)
-def test_every_operation_keeps_to_its_description(schema: Any, subtests: pytest.Subtests) -> None:
+def test_every_operation_matches_its_description(schema: Any, subtests: pytest.Subtests) -> None:
     statuses: list[int] = []
 
     for path, method, mode in OPERATIONS:
@@ -101,7 +101,7 @@ def test_every_operation_keeps_to_its_description(schema: Any, subtests: pytest.
 
 
 def try_out(operation: Any, mode: GenerationMode, *, left_out: list[Any]) -> list[int]:
-    """Send requests that fit the description, or do not, and return the statuses of the replies."""
+    """Send valid or invalid requests by the description, and return the statuses of the replies."""
     statuses = []
 
     @seed(1)

@@ -1,4 +1,4 @@
-"""The service with keys against its own description: each operation asks for the key that it says it needs."""
+"""The service with keys against its own description: each operation requires the key that it declares."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +13,10 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from api.new_key import new_key, table
 from api.routes import ENDPOINTS
 
-# Each is sent three times: with the key, without one, and with one that is not known.
+# Each is sent three times: with the key, without a key, and with an unknown one.
 EACH = 3
 KEY = new_key()
-# The lines of a batch need a serializer of their own, and are asked for their key in tests/integration.
+# The lines of a batch need a serializer of their own; tests/integration has their keys.
 OPERATIONS = [
     (endpoint.path.replace("<id>", "{id}"), method)
     for endpoint in ENDPOINTS
@@ -33,7 +33,7 @@ def schema(start_stack: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
     return schemathesis.openapi.from_url(f"{stack.url}/openapi.json")
 
 
-def test_every_operation_asks_for_the_key_that_it_says_it_needs(schema: Any, subtests: pytest.Subtests) -> None:
+def test_every_operation_requires_the_key_that_it_declares(schema: Any, subtests: pytest.Subtests) -> None:
     statuses: list[int] = []
 
     for path, method in OPERATIONS:
@@ -45,14 +45,14 @@ def test_every_operation_asks_for_the_key_that_it_says_it_needs(schema: Any, sub
 
 
 def try_out(operation: Any) -> list[int]:
-    """Send requests that fit the description; return the statuses of the replies to those with the key."""
+    """Send valid requests by the description; return the statuses of the replies to those with the key."""
     statuses = []
 
     @seed(1)
     @settings(max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
     def every_case(case: Case) -> None:
-        # Whether what fits is taken is told elsewhere; here there is nothing that it could be about.
+        # test_schema checks that valid requests are accepted; the collection of this service is empty.
         answer = case.call_and_validate(
             headers={"Authorization": f"Bearer {KEY}"}, excluded_checks=[positive_data_acceptance]
         )

@@ -1,4 +1,4 @@
-"""What nobody may read in a log: keys, passwords, and what signs a URL; at the level that tells most."""
+"""Logs at debug level contain no key, no password and no signature of a URL."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from dev.redis_server import RedisServer
 from support.http_servers import Handler, LocalServer, serving
 from support.processes import running, serving_api
 
-REDIS_PASSWORD = "r3dis-Pa55word"  # noqa: S105 - what must not be found
+REDIS_PASSWORD = "r3dis-Pa55word"  # noqa: S105 - a secret of this test only
 ELASTIC_PASSWORD = "3lastic-Pa55word"  # noqa: S105 - the same
 SIGNATURE = "s1gnature0fAUrl"
 LOGIN = "us3rs-Pa55word"
@@ -26,8 +26,8 @@ SECRETS = (REDIS_PASSWORD, SIGNATURE, LOGIN, KEY, UNKNOWN_KEY)
 
 
 @pytest.fixture(scope="module")
-def stack(start_stack: Callable[..., Any], picture_server: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A service at debug level, with keys, on a Redis with a password; everything it does not like was sent to it."""
+def stack(start_stack: Callable[..., Any], image_server: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A service at debug level, with keys, on a Redis with a password, after many refused requests."""
     folder = tmp_path_factory.mktemp("secrets")
     (folder / "keys.toml").write_text(table("importer", ["read", "write", "admin"], KEY))
     with RedisServer(folder / "redis") as server:
@@ -37,31 +37,31 @@ def stack(start_stack: Callable[..., Any], picture_server: str, tmp_path_factory
             folder / "home",
             REDIS_URL=server.url.replace("redis://", f"redis://:{REDIS_PASSWORD}@"),
             MATCH_API_KEYS_FILE=str(folder / "keys.toml"),
-            MATCH_FETCH_ALLOW=picture_server.removeprefix("http://"),
+            MATCH_FETCH_ALLOW=image_server.removeprefix("http://"),
             MATCH_LOG_LEVEL="debug",
             MATCH_LOG_FORMAT="json",
         )
-        misuse(stack, picture_server)
+        misuse(stack, image_server)
         stack.stop()
     return stack
 
 
-def misuse(stack: Any, picture_server: str) -> None:
-    host = picture_server.removeprefix("http://")
+def misuse(stack: Any, image_server: str) -> None:
+    host = image_server.removeprefix("http://")
     signed = f"?X-Amz-Signature={SIGNATURE}"
     urls = [
-        f"{picture_server}/chelsea.jpg{signed}",
-        f"{picture_server}/nowhere.jpg{signed}",
-        f"{picture_server}/to/{picture_server}/chelsea.jpg{signed}",
-        f"{picture_server}/to/http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
+        f"{image_server}/chelsea.jpg{signed}",
+        f"{image_server}/nowhere.jpg{signed}",
+        f"{image_server}/to/{image_server}/chelsea.jpg{signed}",
+        f"{image_server}/to/http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
         f"http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
         f"http://10.0.0.1/chelsea.jpg{signed}",
         f"http://nowhere.invalid/chelsea.jpg{signed}",
         f"//me:{LOGIN}@nowhere{signed}",
     ]
     for number, url in enumerate(urls):
-        told = {"url": url, "filepath": f"{number}.jpg", "wait": "30"}
-        stack.call("POST", "/add", data=told, headers=AUTHORIZED)
+        fields = {"url": url, "filepath": f"{number}.jpg", "wait": "30"}
+        stack.call("POST", "/add", data=fields, headers=AUTHORIZED)
         stack.call("POST", "/search", data={"url": url}, headers=AUTHORIZED)
         stack.call("GET", "/search", params={"url": url}, headers=AUTHORIZED)
         stack.call("POST", "/add", params={url: url}, headers=AUTHORIZED)
@@ -77,7 +77,7 @@ def misuse(stack: Any, picture_server: str) -> None:
         sleep(0.1)
 
 
-def test_no_log_of_the_service_holds_a_secret(stack: Any) -> None:
+def test_no_log_contains_a_secret(stack: Any) -> None:
     logs = {path.name: path.read_text() for path in sorted((stack.home / "logs").glob("*.log"))}
 
     assert {"api.log", "worker-1.log", "flower.log"} <= logs.keys()
@@ -86,17 +86,17 @@ def test_no_log_of_the_service_holds_a_secret(stack: Any) -> None:
         assert [secret for secret in SECRETS if secret in text] == [], name
 
 
-def test_the_log_says_whose_key_it_was(stack: Any) -> None:
+def test_log_names_the_key_of_a_request(stack: Any) -> None:
     lines = [json.loads(line) for line in (stack.home / "logs" / "api.log").read_text().splitlines()]
 
-    told = {(line["endpoint"], line.get("key"), line["status"]) for line in lines if "endpoint" in line}
+    requests_by_key = {(line["endpoint"], line.get("key"), line["status"]) for line in lines if "endpoint" in line}
 
-    assert ("add", "importer", 200) in told
-    assert ("count", None, 401) in told
+    assert ("add", "importer", 200) in requests_by_key
+    assert ("count", None, 401) in requests_by_key
 
 
 class Refusing(Handler):
-    """An Elasticsearch that knows nobody, and says to whom."""
+    """An Elasticsearch that refuses every login and repeats it in the error."""
 
     def answer(self) -> None:
         body = json.dumps({"error": self.headers.get("Authorization"), "status": 401}).encode()
@@ -109,7 +109,7 @@ def refusing() -> Iterator[str]:
         yield f"http://elastic:{ELASTIC_PASSWORD}@{server.address}"
 
 
-def test_no_log_holds_the_password_of_an_elasticsearch_that_refuses_it(
+def test_no_log_contains_the_password_of_elasticsearch(
     refusing: str, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     environment = {

@@ -1,4 +1,4 @@
-"""The whole service over HTTP: an image that is added is found again, whatever was done to it."""
+"""The whole service over HTTP: an added image is found again by changed copies."""
 
 import io
 import json
@@ -8,43 +8,42 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+from support.images import encode
 from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
 
-def changed(data: bytes, *changes: Callable[[Image.Image], Image.Image], quality: int = 30) -> bytes:
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
+def changed(data: bytes, *changes: Callable[[Image.Image], Image.Image]) -> bytes:
+    image = Image.open(io.BytesIO(data)).convert("RGB")
     for change in changes:
-        picture = change(picture)
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality)
-    return out.getvalue()
+        image = change(image)
+    return encode(image, "JPEG", quality=30)
 
 
-def shrink(picture: Image.Image) -> Image.Image:
-    return picture.resize((picture.width // 2, picture.height // 2))
+def shrink(image: Image.Image) -> Image.Image:
+    return image.resize((image.width // 2, image.height // 2))
 
 
-def turn(degrees: int) -> Callable[[Image.Image], Image.Image]:
-    return lambda picture: picture.rotate(degrees, expand=True)
+def rotate(degrees: int) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.rotate(degrees, expand=True)
 
 
 CHANGES = {
     "recompressed": (),
     "shrunken": (shrink,),
-    "rotated": (turn(90),),
-    "upside down": (turn(180),),
+    "rotated": (rotate(90),),
+    "upside down": (rotate(180),),
     "mirrored": (ImageOps.mirror,),
     "inverted": (ImageOps.invert,),
-    "rotated, mirrored, inverted and shrunken": (turn(270), ImageOps.mirror, ImageOps.invert, shrink),
+    "rotated, mirrored, inverted and shrunken": (rotate(270), ImageOps.mirror, ImageOps.invert, shrink),
 }
 
 
 @pytest.fixture(scope="module")
 def filled(shared_stack: Any, photographs: Bytes) -> Any:
-    """All the example pictures are stored."""
-    shared_stack.empty()
+    """All example images are stored."""
+    shared_stack.delete_all()
     for name, data in photographs.items():
         shared_stack.add(name, data, metadata=json.dumps({"name": name}))
     return shared_stack
@@ -60,23 +59,23 @@ def test_a_changed_copy_finds_its_original_first(filled: Any, photographs: Bytes
     assert matches[0]["score"] > 57.1
 
 
-def test_a_turned_copy_is_not_found_where_orientations_are_not_asked_for(filled: Any, photographs: Bytes) -> None:
+def test_rotated_copy_needs_all_orientations(filled: Any, photographs: Bytes) -> None:
     name, data = next(iter(photographs.items()))
 
-    matches = filled.search(changed(data, turn(90)), all_orientations="false")
+    matches = filled.search(changed(data, rotate(90)), all_orientations="false")
 
     assert name not in [match["filepath"] for match in matches]
 
 
-def test_a_search_takes_a_url(filled: Any, photographs: Bytes, picture_server: str) -> None:
+def test_search_accepts_a_url(filled: Any, photographs: Bytes, image_server: str) -> None:
     name = next(iter(photographs))
 
-    matches = filled.ok("POST", "/search", data={"url": f"{picture_server}/{name}"})
+    matches = filled.ok("POST", "/search", data={"url": f"{image_server}/{name}"})
 
     assert (matches[0]["filepath"], matches[0]["score"], matches[0]["orientation"]) == (name, 100.0, "original")
 
 
-def test_a_search_by_limit_offset_and_min_score_returns_that_part(filled: Any, photographs: Bytes) -> None:
+def test_limit_and_offset_select_a_part_of_the_matches(filled: Any, photographs: Bytes) -> None:
     data = next(iter(photographs.values()))
     whole = filled.search(data, min_score="0", limit="8")
 
@@ -86,15 +85,15 @@ def test_a_search_by_limit_offset_and_min_score_returns_that_part(filled: Any, p
     assert part == whole[2:5]
 
 
-def test_a_url_that_is_added_is_downloaded_and_found(stack: Any, photographs: Bytes, picture_server: str) -> None:
+def test_added_url_is_downloaded_and_found(stack: Any, photographs: Bytes, image_server: str) -> None:
     name, data = next(iter(photographs.items()))
 
-    stack.ok("POST", "/add", data={"url": f"{picture_server}/{name}", "filepath": "by url", "wait": "30"})
+    stack.ok("POST", "/add", data={"url": f"{image_server}/{name}", "filepath": "by url", "wait": "30"})
 
     assert stack.search(data)[0]["filepath"] == "by url"
 
 
-def test_an_add_without_wait_is_accepted_and_its_task_tells_the_rest(stack: Any, photographs: Bytes) -> None:
+def test_add_without_wait_reports_by_its_task(stack: Any, photographs: Bytes) -> None:
     data = next(iter(photographs.values()))
 
     accepted = stack.call("POST", "/add", data={"filepath": "cat.jpg"}, files={"image": data})
@@ -106,7 +105,7 @@ def test_an_add_without_wait_is_accepted_and_its_task_tells_the_rest(stack: Any,
     assert stack.search(data)[0]["filepath"] == "cat.jpg"
 
 
-def test_prefer_wait_is_granted(stack: Any, photographs: Bytes) -> None:
+def test_prefer_wait_is_applied(stack: Any, photographs: Bytes) -> None:
     data = next(iter(photographs.values()))
 
     answer = stack.call(
@@ -116,7 +115,7 @@ def test_prefer_wait_is_granted(stack: Any, photographs: Bytes) -> None:
     assert (answer.status_code, answer.json()["task"]["state"]) == (200, "succeeded")
 
 
-def test_the_newest_picture_of_a_filepath_replaces_the_older(stack: Any, photographs: Bytes) -> None:
+def test_newest_image_of_a_filepath_replaces_the_older(stack: Any, photographs: Bytes) -> None:
     first, second = list(photographs.values())[:2]
     stack.add("same", first)
 
@@ -127,7 +126,7 @@ def test_the_newest_picture_of_a_filepath_replaces_the_older(stack: Any, photogr
     assert stack.search(second)[0]["metadata"] == {"version": 2}
 
 
-def test_a_deleted_picture_is_gone_and_its_neighbours_stay(stack: Any, photographs: Bytes) -> None:
+def test_deletion_removes_only_its_filepath(stack: Any, photographs: Bytes) -> None:
     data = next(iter(photographs.values()))
     names = ["cat.jpg", "CAT.jpg", "dir/cat.jpg", "http://a.com/x/cat.jpg?v=1"]
     for name in names:
@@ -139,7 +138,7 @@ def test_a_deleted_picture_is_gone_and_its_neighbours_stay(stack: Any, photograp
     assert sorted(match["filepath"] for match in stack.search(data)) == sorted(names[1:])
 
 
-def test_an_absent_picture_is_deleted_without_complaint(stack: Any) -> None:
+def test_deleting_an_absent_image_succeeds(stack: Any) -> None:
     assert stack.ok("DELETE", "/delete", params={"filepath": "never there"}) == []
 
 
@@ -157,7 +156,7 @@ def test_add_add_delete_without_waiting_leaves_nothing(stack: Any, photographs: 
     assert stack.ok("GET", "/count") == [0]
 
 
-def test_list_and_count_go_by_the_order_of_requests(stack: Any, photographs: Bytes) -> None:
+def test_list_is_in_order_of_sequence_numbers(stack: Any, photographs: Bytes) -> None:
     names = [f"{number:02}" for number in range(7)]
     for name, data in zip(names, photographs.values(), strict=False):
         stack.add(name, data)
@@ -167,18 +166,18 @@ def test_list_and_count_go_by_the_order_of_requests(stack: Any, photographs: Byt
     assert stack.ok("POST", "/list", data={"offset": "5"}) == names[5:]
 
 
-def test_compare_scores_copies_high_and_strangers_low(stack: Any, photographs: Bytes, picture_server: str) -> None:
+def test_compare_scores_copies_high_and_unrelated_images_low(stack: Any, photographs: Bytes, image_server: str) -> None:
     (name, data), (_, other) = list(photographs.items())[:2]
 
-    [same] = stack.ok("POST", "/compare", data={"url1": f"{picture_server}/{name}"}, files={"image2": changed(data)})
-    [strange] = stack.ok("POST", "/compare", files={"image1": data, "image2": other})
+    [same] = stack.ok("POST", "/compare", data={"url1": f"{image_server}/{name}"}, files={"image2": changed(data)})
+    [unrelated] = stack.ok("POST", "/compare", files={"image1": data, "image2": other})
 
     assert same["score"] > 85
-    assert strange["score"] < 55
+    assert unrelated["score"] < 55
 
 
-def test_a_featureless_picture_is_stored_and_never_found(stack: Any) -> None:
-    blank = png(Image.new("RGB", (64, 64), "white"))
+def test_featureless_image_is_stored_and_never_found(stack: Any) -> None:
+    blank = encode(Image.new("RGB", (64, 64), "white"))
 
     stack.add("blank", blank)
 
@@ -187,9 +186,7 @@ def test_a_featureless_picture_is_stored_and_never_found(stack: Any) -> None:
     assert stack.ok("POST", "/compare", files={"image1": blank, "image2": blank}) == [{"score": 100.0}]
 
 
-def test_what_was_stored_is_there_after_a_restart(
-    start_stack: Callable[..., Any], photographs: Bytes, tmp_path: Any
-) -> None:
+def test_stored_images_survive_a_restart(start_stack: Callable[..., Any], photographs: Bytes, tmp_path: Any) -> None:
     name, data = next(iter(photographs.items()))
     before = start_stack(tmp_path)
     before.add(name, data)
@@ -206,9 +203,3 @@ def wait_for_end(stack: Any, location: str) -> dict[str, Any]:
 
     [task] = wait_until(ended, f"{location} ends")
     return task
-
-
-def png(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()

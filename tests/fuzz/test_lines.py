@@ -21,7 +21,7 @@ def test_bodies_as_lines(fuzz: Fuzz) -> None:
     def check(body: bytes) -> None:
         lines = [
             line
-            for block in blocks(BytesIO(body), content_length=len(body), most_bytes=MAX_LINE_BYTES)
+            for block in blocks(BytesIO(body), content_length=len(body), max_bytes=MAX_LINE_BYTES)
             for line in block
         ]
 

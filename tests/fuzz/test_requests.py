@@ -22,8 +22,8 @@ Sound = Callable[[Any], dict[str, Any]]
 IMAGE = (Path(__file__).resolve().parents[2] / "examples" / "images" / "chelsea.jpg").read_bytes()
 # /metrics replies with text, not with JSON.
 PATHS = sorted({endpoint.path for endpoint in ENDPOINTS} - {"/metrics"})
-PLAIN = sorted({name for endpoint in ENDPOINTS for kind in endpoint.takes for name in kind.plain})
-KEYED = sorted({name for endpoint in ENDPOINTS for kind in endpoint.takes for name in kind.keyed})
+PLAIN = sorted({name for endpoint in ENDPOINTS for kind in endpoint.parameters for name in kind.plain})
+KEYED = sorted({name for endpoint in ENDPOINTS for kind in endpoint.parameters for name in kind.keyed})
 METHODS = ("GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "PATCH")
 # Values at the edges of common parsers.
 EDGES = (

@@ -1,4 +1,4 @@
-"""The API on its own around a store in memory, and workers as processes; both on a real Redis."""
+"""The API with a store in memory, and workers as processes, on a real Redis."""
 
 import os
 import subprocess

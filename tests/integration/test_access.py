@@ -1,4 +1,4 @@
-"""What a key opens, and what stays shut without one."""
+"""API keys and their scopes at every endpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,26 +19,26 @@ EVERY = (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))
 CALLS = [
     pytest.param(endpoint, method, id=f"{method} {endpoint.path}") for endpoint in EVERY for method in endpoint.methods
 ]
-REFUSALS = {401, 403}
+FORBIDDEN = {401, 403}
 
 
 @pytest.fixture
 def client(make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path) -> FlaskClient:
-    """The API with a key for each scope, named like it, and one that opens everything."""
+    """The API with a key for each scope, named like it, and one key with all scopes."""
     file = tmp_path / "keys.toml"
     tables = [table(scope, [scope], f"the {scope} key") for scope in Scope]
     file.write_text("".join([*tables, table("all", [*Scope], "the key to all")]))
     return make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
 
 
-def ask(client: FlaskClient, endpoint: Endpoint, method: str, key: str | None = None) -> Any:
+def send(client: FlaskClient, endpoint: Endpoint, method: str, key: str | None = None) -> Any:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     return client.open(endpoint.path.replace("<id>", "nobody"), method=method, headers=headers)
 
 
 @pytest.mark.parametrize(("endpoint", "method"), CALLS)
-def test_without_a_key_only_what_needs_none_is_answered(client: FlaskClient, endpoint: Endpoint, method: str) -> None:
-    answer = ask(client, endpoint, method)
+def test_without_a_key_only_public_endpoints_answer(client: FlaskClient, endpoint: Endpoint, method: str) -> None:
+    answer = send(client, endpoint, method)
 
     assert (answer.status_code == 401) == (endpoint.scope is not None)
     if answer.status_code == 401:
@@ -47,13 +47,15 @@ def test_without_a_key_only_what_needs_none_is_answered(client: FlaskClient, end
 
 
 @pytest.mark.parametrize(("endpoint", "method"), CALLS)
-def test_each_scope_opens_what_needs_it_and_nothing_else(client: FlaskClient, endpoint: Endpoint, method: str) -> None:
-    opened = {scope for scope in Scope if ask(client, endpoint, method, f"the {scope} key").status_code not in REFUSALS}
+def test_each_scope_allows_its_own_endpoints_only(client: FlaskClient, endpoint: Endpoint, method: str) -> None:
+    allowed = {
+        scope for scope in Scope if send(client, endpoint, method, f"the {scope} key").status_code not in FORBIDDEN
+    }
 
-    assert opened == ({*Scope} if endpoint.scope is None else {endpoint.scope})
+    assert allowed == ({*Scope} if endpoint.scope is None else {endpoint.scope})
 
 
-def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
+def test_forbidden_reply_names_the_missing_scope(client: FlaskClient) -> None:
     answer = client.post("/add", headers={"Authorization": "Bearer the read key"})
 
     assert (answer.status_code, answer.json["code"]) == (403, "missing_scope")
@@ -62,7 +64,7 @@ def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "authorization",
     [
         "Bearer unknown",
         "Bearer ",
@@ -75,30 +77,31 @@ def test_a_key_without_the_scope_is_told_which_one(client: FlaskClient) -> None:
         "Bearer \xe4",
     ],
 )
-def test_what_is_no_key_opens_nothing(client: FlaskClient, given: str) -> None:
-    answer = client.get("/count", headers={"Authorization": given})
+def test_invalid_key_is_refused(client: FlaskClient, authorization: str) -> None:
+    answer = client.get("/count", headers={"Authorization": authorization})
 
     assert answer.status_code == 401
     assert answer.json["code"] in {"unknown_key", "key_required"}
     assert "the read key" not in answer.text
 
 
-@pytest.mark.parametrize("given", ["Basic dGhlIHJlYWQga2V5", "Token the read key", "match_abc"])
-def test_another_scheme_is_told_which_one_it_has_to_be(client: FlaskClient, given: str) -> None:
-    answer = client.get("/count", headers={"Authorization": given})
+@pytest.mark.parametrize("authorization", ["Basic dGhlIHJlYWQga2V5", "Token the read key", "match_abc"])
+def test_another_scheme_is_refused_with_the_accepted_one(client: FlaskClient, authorization: str) -> None:
+    answer = client.get("/count", headers={"Authorization": authorization})
 
     assert (answer.status_code, answer.json["code"]) == (401, "key_required")
-    [told] = answer.json["error"]
-    assert "must be Bearer" in told
-    assert given.rsplit(maxsplit=1)[-1] not in told
+    [error] = answer.json["error"]
+    assert "must be Bearer" in error
+    assert authorization.rsplit(maxsplit=1)[-1] not in error
 
 
-def test_a_key_is_taken_whatever_the_case_of_bearer(client: FlaskClient) -> None:
-    assert client.get("/count", headers={"Authorization": "bEARER the read key"}).status_code == 200
-
-
-def test_an_unknown_key_costs_nothing_where_none_is_needed(client: FlaskClient) -> None:
-    assert client.get("/livez", headers={"Authorization": "Bearer unknown"}).status_code == 200
+@pytest.mark.parametrize(
+    ("path", "authorization"),
+    [("/count", "bEARER the read key"), ("/livez", "Bearer unknown")],
+    ids=["case-insensitive", "public endpoint"],
+)
+def test_authorization_is_accepted(client: FlaskClient, path: str, authorization: str) -> None:
+    assert client.get(path, headers={"Authorization": authorization}).status_code == 200
 
 
 def test_unknown_path_names_the_description(client: FlaskClient) -> None:
@@ -108,17 +111,17 @@ def test_unknown_path_names_the_description(client: FlaskClient) -> None:
     assert answer.json["error"] == ["not found: /; the API is described at /docs"]
 
 
-def test_a_key_is_no_parameter(client: FlaskClient) -> None:
+def test_key_in_the_query_is_not_accepted(client: FlaskClient) -> None:
     assert client.get("/count?key=the+read+key").status_code == 401
 
 
-def test_without_keys_everything_is_open(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+def test_without_keys_every_endpoint_is_public(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     answer = make_client(real_redis).get("/count", headers={"Authorization": "Bearer whatever"})
 
     assert answer.status_code == 200
 
 
-def test_the_description_says_which_scope_opens_what(client: FlaskClient) -> None:
+def test_description_names_the_scope_of_each_endpoint(client: FlaskClient) -> None:
     described = client.get("/openapi.json").json
 
     assert described["paths"]["/add"]["post"]["security"] == [{"key": ["write"]}]
@@ -128,9 +131,7 @@ def test_the_description_says_which_scope_opens_what(client: FlaskClient) -> Non
     assert "scope `write`" in described["paths"]["/add"]["post"]["description"]
 
 
-def test_where_there_are_no_keys_the_description_asks_for_none(
-    make_client: Callable[..., FlaskClient], real_redis: Redis
-) -> None:
+def test_without_keys_the_description_requires_none(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     described = make_client(real_redis).get("/openapi.json").json
 
     assert described["paths"]["/add"]["post"]["security"] == [{}, {"key": ["write"]}]

@@ -1,4 +1,4 @@
-"""Many pictures in one request: an outcome each, whatever is wrong with the others."""
+"""Many images in one request: each has an outcome of its own."""
 
 import io
 import json
@@ -10,18 +10,27 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from api.publisher import Publisher
+from api.use_cases.add_images import AddImages
+from api.use_cases.idempotency import IdempotencyKey
+from api.use_cases.wait_for_tasks import TaskWaiter
+from common.errors import QueueUnavailable
+from common.net.fetch import Fetcher
+from common.queue.admission import Admission
 from common.queue.host_limits import HostLimit
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.items import AddItem
+from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK, UPLOAD
+from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
+from common.uploads import RedisUploads
 from support.images import upload
-from support.tasks import end
-from support.waiting import wait_until
+from support.tasks import end, wait_for_open
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
-NOWHERE = "redis://127.0.0.1:1/0"
+UNAVAILABLE_REDIS = "redis://127.0.0.1:1/0"
 
 
 def by_url(*numbers: int) -> dict[str, Any]:
@@ -44,13 +53,13 @@ def line(filepath: str, **fields: Any) -> dict[str, Any]:
 
 
 def jobs(redis: Redis, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the ledger holds of the accepted ones: the job and its queue."""
+    """Return the ledger's job and queue of each accepted item."""
     ids = [outcome["task"]["id"] for outcome in outcomes if "task" in outcome]
-    found = [redis.hmget(TASK + task_id, "job", "queue") for task_id in ids]
-    return [json.loads(job) | {"queue": queue.decode()} for job, queue in found]
+    rows = [redis.hmget(TASK + task_id, "job", "queue") for task_id in ids]
+    return [json.loads(job) | {"queue": queue.decode()} for job, queue in rows]
 
 
-def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis: Redis) -> None:
+def test_many_images_are_added_by_one_request(client: FlaskClient, real_redis: Redis) -> None:
     data = by_url(0, 2) | {"images[1]": upload(), "filepaths[1]": "one", "metadata[1]": '{"album": "cats"}'}
 
     answer = add_many(client, data)
@@ -68,9 +77,7 @@ def test_many_pictures_are_added_by_one_request(client: FlaskClient, real_redis:
     assert [real_redis.ttl(UPLOAD + job["upload"]) for job in kept if job["upload"]] == [-1]
 
 
-def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
-    make_client: Callable[..., FlaskClient], real_redis: Redis
-) -> None:
+def test_host_limit_ignores_the_spelling_of_the_url(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     client = make_client(real_redis, host_limit=HostLimit(slots=1, lease_s=20))
 
     answer = client.post("/add", data={"url": "http://Busy.Example.:80/a.jpg", "filepath": "a"})
@@ -91,7 +98,9 @@ def test_a_picture_takes_a_place_at_its_host_however_the_url_spells_that(
         ({"filepaths[1]": "a", "urls[1]": URL, "metadata[1]": "[]"}, "metadata[1]", "wrong_parameter"),
     ],
 )
-def test_one_bad_item_never_costs_the_others(client: FlaskClient, wrong: dict[str, Any], field: str, code: str) -> None:
+def test_one_bad_item_does_not_fail_the_others(
+    client: FlaskClient, wrong: dict[str, Any], field: str, code: str
+) -> None:
     answer = add_many(client, by_url(0, 2) | wrong)
 
     assert (answer.status_code, answer.json["status"]) == (202, "warn")
@@ -101,7 +110,7 @@ def test_one_bad_item_never_costs_the_others(client: FlaskClient, wrong: dict[st
     assert answer.json["error"] == [f"item 1: {bad['error'][0]}"]
 
 
-def test_the_picture_of_an_item_is_told_by_the_items_own_parameters(client: FlaskClient) -> None:
+def test_item_error_names_the_parameters_of_the_item(client: FlaskClient) -> None:
     twice = {"filepaths[1]": "b", "urls[1]": URL, "images[1]": upload()}
 
     answer = add_many(client, {"filepaths[0]": "a", **twice})
@@ -112,7 +121,7 @@ def test_the_picture_of_an_item_is_told_by_the_items_own_parameters(client: Flas
     ]
 
 
-def test_where_nothing_is_accepted_the_request_has_failed(client: FlaskClient) -> None:
+def test_request_fails_when_no_item_is_accepted(client: FlaskClient) -> None:
     data = {"filepaths[0]": "a", "filepaths[1]": "b", "images[1]": (io.BytesIO(b"text"), "a")}
 
     answer = add_many(client, data)
@@ -130,7 +139,7 @@ def test_where_nothing_is_accepted_the_request_has_failed(client: FlaskClient) -
         (by_url(0) | {"wait": "soon"}, "wait"),
     ],
 )
-def test_what_is_wrong_with_the_request_itself_is_told_before_anything_is_accepted(
+def test_wrong_request_is_refused_before_any_item_is_accepted(
     client: FlaskClient, real_redis: Redis, data: dict[str, str], field: str
 ) -> None:
     answer = add_many(client, data)
@@ -139,7 +148,7 @@ def test_what_is_wrong_with_the_request_itself_is_told_before_anything_is_accept
     assert real_redis.zcard(OPEN) == 0
 
 
-def test_a_hundred_items_with_metadata_are_taken(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+def test_hundred_items_with_metadata_are_accepted(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     client = make_client(real_redis, max_open=1000)
     data = by_url(*range(100)) | {f"metadata[{number}]": json.dumps({"x": "y" * 1000}) for number in range(100)}
 
@@ -148,9 +157,7 @@ def test_a_hundred_items_with_metadata_are_taken(make_client: Callable[..., Flas
     assert [one["status"] for one in answer.json["result"]] == ["ok"] * 100
 
 
-def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_back(
-    client: FlaskClient, real_redis: Redis
-) -> None:
+def test_items_beyond_the_backlog_are_refused_with_retry_after(client: FlaskClient, real_redis: Redis) -> None:
     data = {f"images[{number}]": upload() for number in range(13)}
 
     answer = add_many(client, data | {f"filepaths[{number}]": f"{number}" for number in range(13)})
@@ -162,19 +169,19 @@ def test_as_many_are_accepted_as_there_is_room_for_and_the_rest_is_told_to_come_
     assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 10
 
 
-def test_without_redis_many_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
-    answer = add_many(make_client(connect(NOWHERE)), by_url(0, 1))
+def test_items_without_redis_are_refused_with_retry_after(make_client: Callable[..., FlaskClient]) -> None:
+    answer = add_many(make_client(connect(UNAVAILABLE_REDIS)), by_url(0, 1))
 
     assert (answer.status_code, answer.json["code"]) == (503, "queue_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_many_are_waited_for_together(client: FlaskClient, real_redis: Redis) -> None:
+def test_one_wait_covers_all_items(client: FlaskClient, real_redis: Redis) -> None:
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1, 2) | {"wait": "30"})
         first, second, third = wait_for_open(real_redis, 3)
         end(real_redis, first, State.SUCCEEDED)
-        end(real_redis, second, State.FAILED, code="http_status", error="it was not there")
+        end(real_redis, second, State.FAILED, code="http_status", error="404")
         end(real_redis, third, State.SUPERSEDED)
 
     answer = waiting.result()
@@ -187,7 +194,7 @@ def test_many_are_waited_for_together(client: FlaskClient, real_redis: Redis) ->
     assert answer.json["result"][1]["field"] == "urls[1]"
 
 
-def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: FlaskClient, real_redis: Redis) -> None:
+def test_expired_wait_reports_the_items_that_ended(client: FlaskClient, real_redis: Redis) -> None:
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "0.5"})
         _, second = wait_for_open(real_redis, 2)
@@ -198,14 +205,34 @@ def test_those_that_ended_in_time_are_told_so_when_the_time_runs_out(client: Fla
     assert [one["task"]["state"] for one in answer.json["result"]] == ["pending", "succeeded"]
 
 
-def wait_for_open(redis: Redis, count: int) -> list[str]:
-    """Return the ids of open tasks, in the order of their requests."""
-    wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
-    ids = [task_id.decode() for task_id in redis.zrange(OPEN, 0, -1)]
-    return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
+def test_wait_of_zero_overrides_the_preferred_wait(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait_each(*_: Any, **__: Any) -> None:
+        raise AssertionError("the request waited")
+
+    monkeypatch.setattr(TaskWaiter, "wait_each", wait_each)
+    data = {"url": URL, "filepath": "a", "wait": "0"}
+
+    answer = client.post("/add", data=data, headers={"Prefer": "wait=20"})
+
+    assert (answer.status_code, answer.json["task"]["state"]) == (202, "pending")
 
 
-def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskClient, real_redis: Redis) -> None:
+def test_items_that_are_not_accepted_release_their_bytes() -> None:
+    redis = connect(UNAVAILABLE_REDIS)
+    admission = Admission(redis, max_percent=80)
+    ledger = Ledger(redis, max_open=1, finished_keep_s=1, failed_keep_s=1)
+    uploads = RedisUploads(redis, admission=admission, max_bytes=1)
+    items = [AddItem(filepath="a", data=b"an upload")]
+
+    with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
+        add_images = AddImages(admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher)
+        [item] = add_images.enqueue(items, NO_REQUEST, queue=SINGLE_QUEUE, key=IdempotencyKey("a key"), numbers=[0])
+
+    assert isinstance(item.error, QueueUnavailable)
+    assert item.data is None
+
+
+def test_lines_are_added_in_order_with_an_outcome_each(client: FlaskClient, real_redis: Redis) -> None:
     outcomes = batch(client, line("a", metadata={"album": "cats"}), b"", line("b"))
 
     assert [(one["line"], one["status"], one["task"]["filepath"]) for one in outcomes] == [
@@ -250,7 +277,7 @@ def test_lines_are_added_in_their_order_and_each_has_its_outcome(client: FlaskCl
         (line("a", metadata={"x": [{"y": float("-inf")}]}), "metadata", "wrong_parameter"),
     ],
 )
-def test_a_wrong_line_never_costs_the_others(client: FlaskClient, wrong: Any, field: str, code: str) -> None:
+def test_wrong_line_does_not_fail_the_others(client: FlaskClient, wrong: Any, field: str, code: str) -> None:
     first, bad, last = batch(client, line("first"), wrong, line("last"))
 
     assert (first["status"], last["status"]) == ("ok", "ok")
@@ -258,7 +285,7 @@ def test_a_wrong_line_never_costs_the_others(client: FlaskClient, wrong: Any, fi
     assert len(bad["error"]) == 1
 
 
-def test_lines_beyond_the_room_are_told_to_come_back(client: FlaskClient, real_redis: Redis) -> None:
+def test_lines_beyond_the_backlog_are_refused_with_retry_after(client: FlaskClient, real_redis: Redis) -> None:
     outcomes = batch(client, *[line(f"{number}") for number in range(25)])
 
     assert [one["status"] for one in outcomes] == ["ok"] * 10 + ["fail"] * 15
@@ -266,13 +293,13 @@ def test_lines_beyond_the_room_are_told_to_come_back(client: FlaskClient, real_r
     assert real_redis.zcard(OPEN) == 10
 
 
-def test_lines_without_redis_are_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
-    outcomes = batch(make_client(connect(NOWHERE)), line("a"), line("b"))
+def test_lines_without_redis_are_refused_with_retry_after(make_client: Callable[..., FlaskClient]) -> None:
+    outcomes = batch(make_client(connect(UNAVAILABLE_REDIS)), line("a"), line("b"))
 
     assert {(one["code"], one["retry_after"] > 0) for one in outcomes} == {("queue_unavailable", True)}
 
 
-def test_lines_beyond_the_most_are_told_and_not_accepted(
+def test_lines_beyond_the_limit_are_refused(
     make_client: Callable[..., FlaskClient], real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.routes.batch.LINES", 3)
@@ -284,19 +311,19 @@ def test_lines_beyond_the_most_are_told_and_not_accepted(
     assert real_redis.zcard(OPEN) == 3
 
 
-def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
+def test_internal_error_of_a_line_hides_its_cause(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("secret of the inside")
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("secret cause")
 
-    monkeypatch.setattr("api.routes.batch.outcome_of", broken)
+    monkeypatch.setattr("api.routes.batch.outcome_of", fail)
 
     [outcome] = batch(client, line("a"))
 
     assert (outcome["line"], outcome["code"]) == (1, "internal_error")
     assert "secret" not in str(outcome)
-    assert "secret of the inside" in caplog.text
+    assert "secret cause" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -308,21 +335,23 @@ def test_a_fault_of_ours_in_the_middle_tells_nothing_of_the_inside(
         ({"data": b"", "headers": NDJSON, "query_string": {"wait": "1"}}, 400, "wait"),
     ],
 )
-def test_a_body_that_is_no_lines_is_told(client: FlaskClient, options: dict[str, Any], status: int, field: str) -> None:
+def test_body_that_is_not_ndjson_is_refused(
+    client: FlaskClient, options: dict[str, Any], status: int, field: str
+) -> None:
     answer = client.post("/add/batch", **options)
 
     assert (answer.status_code, answer.json["field"], answer.json["method"]) == (status, field, "batch")
 
 
-def test_batches_beyond_the_gate_are_refused_and_their_places_come_back(
+def test_batches_beyond_the_limit_are_refused_until_one_ends(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
     client = make_client(real_redis, concurrency=1)
-    open_one = client.post("/add/batch", data=b"", headers=NDJSON, buffered=False)
+    unread = client.post("/add/batch", data=b"", headers=NDJSON, buffered=False)
 
     refused = client.post("/add/batch", data=b"", headers=NDJSON)
-    open_one.close()
-    passed = client.post("/add/batch", data=b"", headers=NDJSON)
+    unread.close()
+    accepted = client.post("/add/batch", data=b"", headers=NDJSON)
 
     assert (refused.status_code, refused.json["code"]) == (503, "overloaded")
-    assert passed.status_code == 200
+    assert accepted.status_code == 200

@@ -1,4 +1,4 @@
-"""Whether a server of this machine is there is asked of itself, not of a proxy."""
+"""Readiness checks of local servers bypass proxies."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def url() -> Iterator[str]:
         yield server.url
 
 
-def test_a_proxy_for_the_outside_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_not_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -28,6 +28,6 @@ def test_a_proxy_for_the_outside_is_not_asked(url: str, monkeypatch: pytest.Monk
     assert answers(f"{url}/readyz", within_s=20)
 
 
-def test_a_failure_and_nobody_there_are_no_answers(url: str) -> None:
+def test_error_status_and_closed_port_are_not_answers(url: str) -> None:
     assert not answers(f"{url}/elsewhere", within_s=20)
     assert not answers(f"http://127.0.0.1:{free_port()}/readyz", within_s=20)

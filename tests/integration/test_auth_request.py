@@ -1,4 +1,4 @@
-"""`/_authorize`, where a proxy asks whether a request is allowed before it reads the request's body."""
+"""`/_authorize`, which a proxy requests before it reads the body of a request."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from redis import Redis
 from api.access.keys import Keyring, Scope
 from api.endpoints import Endpoint
 from api.new_key import table
-from api.rates import Rates
+from api.rate_limits import RateLimiter
 from api.routes import ENDPOINTS, SUBJECTS
 from api.routes.docs import endpoints
 from common.config import Settings
@@ -64,14 +64,14 @@ def test_authorize_leaves_unknown_paths_and_methods_to_the_api(client: FlaskClie
 
 
 @pytest.mark.parametrize(("key", "status"), [(None, 401), ("unknown", 401), ("the read key", 403)])
-def test_refusal_carries_the_reply_of_the_endpoint(client: FlaskClient, key: str | None, status: int) -> None:
+def test_rejection_carries_the_reply_of_the_endpoint(client: FlaskClient, key: str | None, status: int) -> None:
     own = client.post("/add", headers={"Authorization": f"Bearer {key}"} if key else {})
 
-    refusal = authorize(client, "POST", "/add", key=key)
+    rejection = authorize(client, "POST", "/add", key=key)
 
-    assert refusal.status_code == own.status_code == status
-    assert refusal.headers["WWW-Authenticate"] == own.headers["WWW-Authenticate"]
-    assert json.loads(refusal.headers["X-Match-Reply"]) == own.json
+    assert rejection.status_code == own.status_code == status
+    assert rejection.headers["WWW-Authenticate"] == own.headers["WWW-Authenticate"]
+    assert json.loads(rejection.headers["X-Match-Reply"]) == own.json
 
 
 @pytest.mark.parametrize("missing", ["X-Original-Method", "X-Original-URI"])
@@ -89,6 +89,6 @@ def test_without_keys_authorize_allows_everything(make_client: Callable[..., Fla
 
 
 def test_authorize_does_not_count_for_rate_limits(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
-    client = make_client(real_redis, rates=Rates("1/hour", real_redis))
+    client = make_client(real_redis, rate_limiter=RateLimiter("1/hour", real_redis))
 
     assert [authorize(client, "POST", "/add").status_code for _ in range(3)] == [204] * 3

@@ -1,4 +1,4 @@
-"""What docs/operations.md says of backups: each is taken while the service works, and brings back what was there."""
+"""The backups of docs/operations.md: each is taken while the service works and restores the data."""
 
 import json
 import shutil
@@ -20,15 +20,15 @@ from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 from common.store.elastic import ElasticStore
 from common.store.sqlite import SqliteStore
-from dev.elasticsearch_node import ALONE, Node, why_not
+from dev.elasticsearch_node import SINGLE_NODE, Node, why_not
 from dev.redis_server import RedisServer, find_program
 from support import records
 from support.tasks import enqueue
 from support.waiting import wait_until
 
 WITHIN_S = 60.0
-# Some batches before the copy is taken, so that there is something to copy.
-FEW = 200
+# The records that exist before a copy is taken.
+EXISTING = 200
 BATCH = 20
 
 
@@ -40,7 +40,7 @@ def record(number: int) -> Record:
 
 
 class Writing:
-    """A writer that adds picture after picture until it is told to stop; `done` is how many are acknowledged."""
+    """A thread that adds images until the `with` ends; `done` is the number of acknowledged ones."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.done = 0
@@ -50,7 +50,7 @@ class Writing:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        wait_until(lambda: self.done >= FEW, "pictures are written")
+        wait_until(lambda: self.done >= EXISTING, "images are written")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +73,7 @@ def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 command on PATH")
 @pytest.mark.parametrize("command", [".backup '{copy}'", "VACUUM INTO '{copy}'"])
-def test_a_copy_of_the_embedded_store_taken_while_it_is_written_holds_all_that_was_acknowledged(
+def test_sqlite_copy_during_writes_has_all_acknowledged_records(
     command: str, sqlite_store: SqliteStore, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.db"
@@ -87,8 +87,8 @@ def test_a_copy_of_the_embedded_store_taken_while_it_is_written_holds_all_that_w
     restored.prepare()
 
     assert acknowledged <= restored.count() <= at_most
-    [[found]] = restored.candidates(records.signature(7)[None], limit=1)
-    assert found.filepath == "000007"
+    [[match]] = restored.candidates(records.signature(7)[None], limit=1)
+    assert match.filepath == "000007"
     assert restored.records(["000007"])["000007"].metadata == {"number": 7}
     restored.close()
 
@@ -101,7 +101,7 @@ def ledger_of(server: RedisServer) -> Ledger:
 
 
 def accept_some(ledger: Ledger) -> tuple[list[str], str]:
-    """Return the ids of tasks that are open, and that of one that failed."""
+    """Return the ids of open tasks and the id of a failed one."""
     jobs = [AddItem(filepath=f"{number}.jpg", url=f"https://example.com/{number}.jpg") for number in range(30)]
     tasks = enqueue(ledger, jobs, queue=SINGLE_QUEUE)
     failed = tasks.pop().id
@@ -117,21 +117,21 @@ def redis_cli(server: RedisServer, *words: str) -> str:
     return subprocess.run(call, check=True, capture_output=True, text=True, timeout=WITHIN_S).stdout
 
 
-def test_a_redis_restored_from_a_copy_over_the_network_knows_all_that_was_open(tmp_path: Path) -> None:
+def test_redis_restored_from_a_remote_dump_has_all_tasks(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "before") as server:
         waiting, failed = accept_some(ledger_of(server))
         redis_cli(server, "--rdb", str(tmp_path / "redis.rdb"))
     (tmp_path / "after").mkdir()
     shutil.copy(tmp_path / "redis.rdb", tmp_path / "after" / "dump.rdb")
 
-    # The files that it starts from ever after are not there yet.
+    # Redis writes its append-only files from the dump; later starts read only those files.
     with RedisServer(tmp_path / "after", appendonly="no") as once:
         redis_cli(once, "config", "set", "appendonly", "yes")
         wait_until(
             lambda: (
-                "aof_rewrite_in_progress:0" in (told := redis_cli(once, "info", "persistence"))
-                and "aof_rewrite_scheduled:0" in told
-                and "aof_enabled:1" in told
+                "aof_rewrite_in_progress:0" in (status := redis_cli(once, "info", "persistence"))
+                and "aof_rewrite_scheduled:0" in status
+                and "aof_enabled:1" in status
             ),
             "the append-only files are written",
         )
@@ -139,11 +139,11 @@ def test_a_redis_restored_from_a_copy_over_the_network_knows_all_that_was_open(t
         ledger, pages = ledger_of(restored), TaskPages(Redis.from_url(restored.url))
 
         assert ledger.open_count() == len(waiting)
-        assert {found.id for found in pages.page(State.PENDING, limit=100).tasks} == set(waiting)
-        assert [(found.id, found.code) for found in pages.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
+        assert {task.id for task in pages.page(State.PENDING, limit=100).tasks} == set(waiting)
+        assert [(task.id, task.code) for task in pages.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
 
 
-def test_a_redis_with_append_only_files_does_not_look_at_a_copy(tmp_path: Path) -> None:
+def test_redis_with_append_only_files_ignores_a_dump(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "before") as server:
         accept_some(ledger_of(server))
         redis_cli(server, "--rdb", str(tmp_path / "redis.rdb"))
@@ -154,7 +154,7 @@ def test_a_redis_with_append_only_files_does_not_look_at_a_copy(tmp_path: Path) 
         assert ledger_of(restored).open_count() == 0
 
 
-def test_a_redis_restored_from_its_append_only_files_knows_all_that_was_open(tmp_path: Path) -> None:
+def test_redis_restored_from_append_only_files_has_open_tasks(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "before") as server:
         redis_cli(server, "config", "set", "auto-aof-rewrite-percentage", "0")
         waiting, _ = accept_some(ledger_of(server))
@@ -169,7 +169,7 @@ def test_a_redis_restored_from_its_append_only_files_knows_all_that_was_open(tmp
 # --- Elasticsearch -----------------------------------------------------------
 
 
-def ask(url: str, method: str, body: dict[str, Any] | None = None) -> Any:
+def request(url: str, method: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(  # noqa: S310 - always http to loopback
         url, method=method, data=data, headers={"Content-Type": "application/json"}
@@ -180,31 +180,31 @@ def ask(url: str, method: str, body: dict[str, Any] | None = None) -> Any:
 
 @pytest.fixture
 def node(give_up: Callable[[str], NoReturn], tmp_path: Path) -> Iterator[Node]:
-    """A node with a folder for snapshots; one that ELASTICSEARCH_URL names may have none."""
+    """A node with a folder for snapshots. ELASTICSEARCH_URL may name a node without one."""
     if reason := why_not():
         give_up(reason)
-    with Node(membership={**ALONE, "path.repo": str(tmp_path)}) as node:
+    with Node(membership={**SINGLE_NODE, "path.repo": str(tmp_path)}) as node:
         yield node
 
 
 @pytest.mark.timeout(300)
-def test_an_index_restored_from_a_snapshot_is_searched_under_its_alias(node: Node, tmp_path: Path) -> None:
+def test_index_restored_from_a_snapshot_is_searched_by_alias(node: Node, tmp_path: Path) -> None:
     snapshots = f"{node.url}/_snapshot/match"
-    ask(snapshots, "PUT", {"type": "fs", "settings": {"location": str(tmp_path / "snapshots")}})
+    request(snapshots, "PUT", {"type": "fs", "settings": {"location": str(tmp_path / "snapshots")}})
     store = ElasticStore(node.url, index="images", timeout_s=WITHIN_S)
     store.prepare()
-    store.put([record(number) for number in range(FEW)])
-    what = {"indices": "images-*", "include_global_state": False}
-    told = ask(f"{snapshots}/monday?wait_for_completion=true", "PUT", what)
-    assert (told["snapshot"]["state"], told["snapshot"]["shards"]["failed"]) == ("SUCCESS", 0)
-    ask(f"{node.url}/images-1", "DELETE")
+    store.put([record(number) for number in range(EXISTING)])
+    indices = {"indices": "images-*", "include_global_state": False}
+    status = request(f"{snapshots}/monday?wait_for_completion=true", "PUT", indices)
+    assert (status["snapshot"]["state"], status["snapshot"]["shards"]["failed"]) == ("SUCCESS", 0)
+    request(f"{node.url}/images-1", "DELETE")
 
-    ask(f"{snapshots}/monday/_restore?wait_for_completion=true", "POST", {**what, "include_aliases": True})
+    request(f"{snapshots}/monday/_restore?wait_for_completion=true", "POST", {**indices, "include_aliases": True})
 
     store.prepare()
-    assert store.count() == FEW
-    [[found]] = store.candidates(records.signature(7)[None], limit=1)
-    assert found.filepath == "000007"
-    store.put([record(FEW)])
-    assert store.records([f"{FEW:06}"])
+    assert store.count() == EXISTING
+    [[match]] = store.candidates(records.signature(7)[None], limit=1)
+    assert match.filepath == "000007"
+    store.put([record(EXISTING)])
+    assert store.records([f"{EXISTING:06}"])
     store.close()

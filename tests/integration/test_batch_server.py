@@ -1,4 +1,4 @@
-"""Batches of lines against a real server: their size, broken bodies, and clients that vanish."""
+"""Batches of lines against a real server: large ones, malformed bodies, and clients that disconnect."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 50_000
-# What Python and its libraries take besides: the request's lines are ten times as much, their outcomes forty times.
+# The margin of Python and its libraries. The request has ten times as many bytes, its outcomes forty times.
 GROWTH_KB = 24_000
 
 
@@ -34,13 +34,13 @@ def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def api(served: Api, real_redis: Redis) -> Api:
-    """Nothing is open."""
+    """The API without open tasks."""
     assert real_redis.zcard(OPEN) == 0
     return served
 
 
 def most_memory_kb(api: Api) -> int:
-    """Return the most that its serving process has held."""
+    """Return the peak memory of the serving process."""
     [child] = Path(f"/proc/{api.pid}/task/{api.pid}/children").read_text().split()
     lines = Path(f"/proc/{child}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -51,10 +51,10 @@ def connect(api: Api) -> socket.socket:
 
 
 def sent(redis: Redis) -> set[str]:
-    """Return the tasks in the queue's messages; a message holds one or a list of them."""
+    """Return the tasks in the queue's messages; a message has one task or a list of them."""
     bodies = [b64decode(json.loads(message)["body"]) for message in redis.lrange(BATCH_QUEUE, 0, -1)]
-    told = [json.loads(body)[0][0] for body in bodies]
-    return {task for tasks in told for task in (tasks if isinstance(tasks, list) else [tasks])}
+    ids = [json.loads(body)[0][0] for body in bodies]
+    return {task for tasks in ids for task in (tasks if isinstance(tasks, list) else [tasks])}
 
 
 def line(number: int) -> bytes:
@@ -70,9 +70,9 @@ def post(api: Api, body: Any) -> requests.Response:
     return requests.post(f"{api.url}/add/batch", data=body, headers=headers, stream=True, timeout=60)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the most memory that a process has held is told by /proc")
-def test_batch_of_50_000_lines_is_never_held_in_memory(api: Api, real_redis: Redis) -> None:
-    post(api, lines(1000)).content  # noqa: B018 - what serving takes once is taken
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_batch_of_50_000_lines_needs_little_memory(api: Api, real_redis: Redis) -> None:
+    post(api, lines(1000)).content  # noqa: B018 - the first request loads what every later one needs
     real_redis.flushall()
     before = most_memory_kb(api)
 
@@ -92,7 +92,7 @@ def test_accepted_lines_stay_when_the_client_vanishes(api: Api, real_redis: Redi
         connection.sendall(head("Transfer-Encoding: chunked") + chunk(b"".join(lines(5000)) + b'{"url": "htt'))
         wait_until(lambda: real_redis.zcard(OPEN) > 0)
 
-    # There is one place for such requests: it is free when the server knows that the client has gone.
+    # The API serves one batch at a time: the next one is accepted when the server notices the disconnect.
     wait_until(lambda: post(api, line(0)).status_code == 200)
     assert 1 < real_redis.zcard(OPEN) == len(sent(real_redis)) <= 5001
 
@@ -109,10 +109,10 @@ def test_body_that_ends_early_is_reported_after_its_lines(api: Api) -> None:
     assert outcomes[-1]["code"] == "truncated_body"
 
 
-@pytest.mark.parametrize("chunk_of_none", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\n12345xx"])
-def test_malformed_chunks_are_reported(api: Api, chunk_of_none: bytes) -> None:
+@pytest.mark.parametrize("malformed", [b"zz\r\n", b"0\r\nno trailer\r\n\r\n", b"5\r\n12345xx"])
+def test_malformed_chunks_are_reported(api: Api, malformed: bytes) -> None:
     with connect(api) as connection:
-        connection.sendall(head("Transfer-Encoding: chunked") + chunk(line(0)) + chunk_of_none)
+        connection.sendall(head("Transfer-Encoding: chunked") + chunk(line(0)) + malformed)
         connection.shutdown(socket.SHUT_WR)
         reply = HTTPResponse(connection)
         reply.begin()

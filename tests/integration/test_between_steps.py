@@ -1,6 +1,5 @@
-"""Between two steps: an answer that is lost, somebody who is quicker, half an acknowledgement."""
+"""Races and lost replies between two steps of a task."""
 
-import io
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +7,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from PIL import Image
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
@@ -33,7 +31,8 @@ from common.redis.client import connect
 from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
-from support.tasks import enqueue
+from support.images import gradient
+from support.tasks import enqueue, ledger_in
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_CRASHES, Pipeline
@@ -48,12 +47,12 @@ LEASE_S = 20.0
 
 
 class Lossy:
-    """Loses the next answer on its way when `loses` is set: what was asked for has been done by then."""
+    """A client that loses the next reply when `loses` is set; Redis has executed the command by then."""
 
     def __init__(self, url: str) -> None:
         self.loses = False
         self.client = connect(url)
-        # Connected, so that no answer to a greeting is the next one.
+        # The first command also exchanges a greeting, whose reply must not be the lost one.
         self.client.ping()
         self._wrap(self.client.connection_pool.get_connection())
 
@@ -61,12 +60,12 @@ class Lossy:
         read = connection.read_response
 
         def read_or_lose(*args: Any, **kwargs: Any) -> Any:
-            answer = read(*args, **kwargs)
+            reply = read(*args, **kwargs)
             if self.loses:
                 self.loses = False
                 connection.disconnect()
                 raise ConnectionError("lost")
-            return answer
+            return reply
 
         connection.read_response = read_or_lose
         self.client.connection_pool.release(connection)
@@ -83,23 +82,13 @@ def lossy(redis_server: RedisServer, real_redis: Redis) -> Iterator[Lossy]:
 HOST_LIMIT = HostLimit(slots=1, lease_s=LEASE_S)
 
 
-def ledger_in(redis: Redis, *, max_open: int = 1000) -> Ledger:
-    return Ledger(
-        redis,
-        max_open=max_open,
-        finished_keep_s=KEEP_S,
-        failed_keep_s=KEEP_S,
-        host_limit=HOST_LIMIT,
-    )
-
-
 def uploads_in(redis: Redis, *, max_bytes: int = 1000) -> Uploads:
     return RedisUploads(redis, admission=Admission(redis, max_percent=80), max_bytes=max_bytes)
 
 
 @pytest.fixture
 def ledger(real_redis: Redis) -> Ledger:
-    return ledger_in(real_redis)
+    return ledger_in(real_redis, keep_s=KEEP_S, host_limit=HOST_LIMIT)
 
 
 @pytest.fixture
@@ -118,11 +107,11 @@ def recovery(ledger: Ledger, uploads: Uploads, publisher: Publisher) -> ManageTa
 
 
 def accept(ledger: Ledger, uploads: Uploads, data: bytes = b"bytes") -> tuple[str, str]:
-    """Accept an upload, and return its task and its claim check."""
-    claim = uploads.put(data)
-    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=claim)], queue=SINGLE_QUEUE)
-    uploads.keep(claim)
-    return task.id, claim
+    """Accept an upload, and return the ids of its task and its bytes."""
+    upload_id = uploads.put(data)
+    [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)], queue=SINGLE_QUEUE)
+    uploads.keep(upload_id)
+    return task.id, upload_id
 
 
 def fail(ledger: Ledger, uploads: Uploads, task_id: str) -> None:
@@ -138,17 +127,17 @@ def state(ledger: Ledger, task_id: str) -> State:
     return task.state
 
 
-def test_an_upload_whose_answer_was_lost_counts_once(lossy: Lossy, uploads: Uploads, room: Any) -> None:
+def test_upload_counts_once_when_the_reply_is_lost(lossy: Lossy, uploads: Uploads, room: Any) -> None:
     lossy.loses = True
 
     upload_id = RedisUploads(lossy.client, admission=room, max_bytes=1000).put(b"a" * 100)
 
-    held = uploads.held_bytes()
+    held_bytes = uploads.stored_bytes()
     uploads.drop([upload_id])
-    assert (lossy.loses, held, uploads.held_bytes()) == (False, 100, 0)
+    assert (lossy.loses, held_bytes, uploads.stored_bytes()) == (False, 100, 0)
 
 
-def test_an_upload_that_just_fits_fits_also_when_its_answer_was_lost(lossy: Lossy, uploads: Uploads, room: Any) -> None:
+def test_upload_at_the_limit_survives_a_lost_reply(lossy: Lossy, uploads: Uploads, room: Any) -> None:
     lossy.loses = True
 
     upload_id = RedisUploads(lossy.client, admission=room, max_bytes=100).put(b"a" * 100)
@@ -156,30 +145,30 @@ def test_an_upload_that_just_fits_fits_also_when_its_answer_was_lost(lossy: Loss
     assert uploads.get(upload_id) == b"a" * 100
 
 
-def test_a_cancel_whose_answer_was_lost_leaves_no_upload(
+def test_cancel_with_a_lost_reply_leaves_no_upload(
     lossy: Lossy, ledger: Ledger, uploads: Uploads, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, upload_id = accept(ledger, uploads)
-    unheard = ledger_in(lossy.client)
-    cancel = unheard.cancel
-    # The script is known to Redis by then.
+    lossy_ledger = ledger_in(lossy.client)
+    cancel = lossy_ledger.cancel
+    # Redis caches the script now, so that the lost reply is the script's own.
     cancel("nobody")
 
-    def cancel_unheard(task_id: str) -> State | None:
+    def cancel_without_reply(task_id: str) -> State | None:
         lossy.loses = True
         return cancel(task_id)
 
-    monkeypatch.setattr(unheard, "cancel", cancel_unheard)
+    monkeypatch.setattr(lossy_ledger, "cancel", cancel_without_reply)
 
-    ManageTasks(unheard, uploads, publisher).cancel(task_id)
+    ManageTasks(lossy_ledger, uploads, publisher).cancel(task_id)
 
     assert lossy.loses is False
     assert state(ledger, task_id) is State.CANCELLED
     assert uploads.get(upload_id) is None
-    assert uploads.held_bytes() == 0
+    assert uploads.stored_bytes() == 0
 
 
-def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
+def test_task_that_fails_during_cancel_leaves_an_expiring_upload(
     recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, upload_id = accept(ledger, uploads)
@@ -191,13 +180,13 @@ def test_a_worker_that_fails_what_is_being_cancelled_leaves_no_upload_for_ever(
 
     monkeypatch.setattr(ledger, "cancel", cancel_too_late)
 
-    was = recovery.cancel(task_id)
+    previous = recovery.cancel(task_id)
 
-    assert was is State.FAILED
+    assert previous is State.FAILED
     assert 0 < real_redis.ttl(UPLOAD + upload_id) <= KEEP_S
 
 
-def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
+def test_task_that_begins_during_cancel_keeps_its_upload(
     recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, upload_id = accept(ledger, uploads)
@@ -209,14 +198,14 @@ def test_a_worker_that_begins_what_is_being_cancelled_has_its_upload_for_a_day(
 
     monkeypatch.setattr(ledger, "cancel", cancel_too_late)
 
-    was = recovery.cancel(task_id)
+    previous = recovery.cancel(task_id)
 
-    assert was is State.RUNNING
+    assert previous is State.RUNNING
     assert uploads.get(upload_id) == b"bytes"
     assert real_redis.ttl(UPLOAD + upload_id) > KEEP_S
 
 
-def test_what_is_retried_while_room_is_made_keeps_its_upload(
+def test_task_retried_during_eviction_keeps_its_upload(
     recovery: ManageTasks,
     ledger: Ledger,
     uploads: Uploads,
@@ -228,22 +217,22 @@ def test_what_is_retried_while_room_is_made_keeps_its_upload(
     task_id, upload_id = accept(ledger, uploads, b"a" * 990)
     fail(ledger, uploads, task_id)
     failed_after = failures.after
-    refusals = []
+    rejections = []
 
-    def failed_until_now(at: int, *, limit: int) -> list[tuple[str, int]]:
-        found = failed_after(at, limit=limit)
-        refusals.extend(recovery.retry([task_id]))
-        return found
+    def retry_after_read(at: int, *, limit: int) -> list[tuple[str, int]]:
+        page = failed_after(at, limit=limit)
+        rejections.extend(recovery.retry([task_id]))
+        return page
 
-    monkeypatch.setattr(failures, "after", failed_until_now)
+    monkeypatch.setattr(failures, "after", retry_after_read)
 
-    emptied = Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).evict_uploads()
+    evicted = Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).evict_uploads()
 
-    assert (refusals, emptied) == ([None], 0)
+    assert (rejections, evicted) == ([None], 0)
     assert uploads.get(upload_id) == b"a" * 990
 
 
-def test_what_is_retried_after_its_upload_made_room_says_so(
+def test_retry_after_eviction_reports_the_lost_upload(
     recovery: ManageTasks,
     ledger: Ledger,
     uploads: Uploads,
@@ -256,21 +245,21 @@ def test_what_is_retried_after_its_upload_made_room_says_so(
     fail(ledger, uploads, task_id)
     existing = uploads.existing
 
-    def existing_until_now(upload_ids: Sequence[str]) -> set[str]:
-        found = existing(upload_ids)
+    def evict_after_read(upload_ids: Sequence[str]) -> set[str]:
+        ids = existing(upload_ids)
         Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).evict_uploads()
-        return found
+        return ids
 
-    monkeypatch.setattr(uploads, "existing", existing_until_now)
+    monkeypatch.setattr(uploads, "existing", evict_after_read)
 
-    refusals = recovery.retry([task_id])
+    rejections = recovery.retry([task_id])
 
-    assert refusals == [RetryRejected.UPLOAD_LOST]
+    assert rejections == [RetryRejected.UPLOAD_LOST]
     assert state(ledger, task_id) is State.FAILED
     assert uploads.get(upload_id) is None
 
 
-def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload(
+def test_eviction_spares_a_new_task_with_a_failed_id(
     ledger: Ledger, uploads: Uploads, memory_store: Any, real_redis: Redis, failures: Failures
 ) -> None:
     task_id, upload_id = accept(ledger, uploads, b"a" * 990)
@@ -285,7 +274,7 @@ def test_an_old_failures_place_in_the_list_costs_a_new_task_of_that_id_no_upload
 def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[Pipeline]:
     uploads = uploads_in(real_redis, max_bytes=1_000_000)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=KEEP_S)
-    writer = Writer(memory_store, finisher, DecodeAttempts(real_redis), most=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, DecodeAttempts(real_redis), max_records=10, linger_s=0, hold_s=0)
     fetcher = Fetcher(max_bytes=1000, timeout_s=1)
     yield Pipeline(
         ledger=ledger,
@@ -302,31 +291,29 @@ def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[P
     writer.close()
 
 
-def test_a_picture_that_ends_workers_is_not_decoded_again_when_its_end_could_not_be_written(
+def test_poison_message_is_not_decoded_again_after_failed_finish(
     pipeline: Pipeline, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = io.BytesIO()
-    Image.linear_gradient("L").save(out, "PNG")
-    deadly, other = (accept(ledger, pipeline.uploads, out.getvalue())[0] for _ in range(2))
+    poison, other = (accept(ledger, pipeline.uploads, gradient())[0] for _ in range(2))
     for _ in range(MAX_CRASHES):
-        pipeline.decode_attempts.start(deadly)
+        pipeline.decode_attempts.start(poison)
 
-    def unanswered(_closings: Sequence[TaskResult]) -> int:
+    def fail_to_finish(_results: Sequence[TaskResult]) -> int:
         raise QueueUnavailable("Redis does not answer")
 
-    with monkeypatch.context() as away:
-        away.setattr(ledger, "finish", unanswered)
+    with monkeypatch.context() as outage:
+        outage.setattr(ledger, "finish", fail_to_finish)
         with pytest.raises(QueueUnavailable):
-            pipeline.run(deadly)
+            pipeline.run(poison)
     pipeline.run(other)
 
-    pipeline.run(deadly)
+    pipeline.run(poison)
 
-    assert [state(ledger, task_id) for task_id in (other, deadly)] == [State.SUCCEEDED, State.FAILED]
+    assert [state(ledger, task_id) for task_id in (other, poison)] == [State.SUCCEEDED, State.FAILED]
 
 
 class Queue:
-    """What the sweeper sends to; `arrived` is set at the first message."""
+    """The queue to which the sweeper sends; `arrived` is set at the first message."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -371,12 +358,12 @@ def accept_long_ago(ledger: Ledger, redis: Redis) -> str:
 def test_half_an_acknowledgement_hides_no_loss(
     make_sweeper: Callable[..., Sweeper], ledger: Ledger, uploads: Uploads, real_redis: Redis, queue: Queue
 ) -> None:
-    held, retried = (accept_long_ago(ledger, real_redis) for _ in range(2))
-    for task_id in (held, retried):
+    unacknowledged, retried = (accept_long_ago(ledger, real_redis) for _ in range(2))
+    for task_id in (unacknowledged, retried):
         body = b64encode(json.dumps([[task_id], {}, {}]).encode()).decode()
         real_redis.hset(UNACKED, task_id, json.dumps([{"body": body, "headers": {}}, "", SINGLE_QUEUE]))
         real_redis.zadd(UNACKED_INDEX, {task_id: 1})
-    # What stands first in an acknowledgement, and Redis ended after it.
+    # The first command of an acknowledgement; Redis ended before the second.
     real_redis.zrem(UNACKED_INDEX, retried)
 
     make_sweeper(uploads).sweep()
@@ -384,7 +371,7 @@ def test_half_an_acknowledgement_hides_no_loss(
     assert queue.sent == [retried]
 
 
-def test_uploads_that_are_away_hold_up_no_sweep(
+def test_unavailable_uploads_do_not_delay_a_sweep(
     make_sweeper: Callable[..., Sweeper], ledger: Ledger, real_redis: Redis, queue: Queue
 ) -> None:
     task_id = accept_long_ago(ledger, real_redis)
@@ -398,7 +385,7 @@ def test_uploads_that_are_away_hold_up_no_sweep(
     assert queue.sent == [task_id]
 
 
-def test_a_store_that_is_away_keeps_no_ended_upload(
+def test_unavailable_store_does_not_delay_the_upload_purge(
     ledger: Ledger,
     memory_store: Any,
     uploads: Uploads,
@@ -408,11 +395,11 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
 ) -> None:
     purged = Event()
 
-    def away(*, before: int, limit: int) -> int:
-        raise StoreUnavailable(f"away, with {limit} from before {before}")
+    def fail_to_purge(*, before: int, limit: int) -> int:
+        raise StoreUnavailable(f"unavailable for {limit} from before {before}")
 
     monkeypatch.setattr(uploads, "purge", purged.set)
-    monkeypatch.setattr(memory_store, "purge", away)
+    monkeypatch.setattr(memory_store, "purge", fail_to_purge)
 
     with pytest.raises(StoreUnavailable):
         Retention(real_redis, ledger, failures, memory_store, uploads, KEEP_S).purge()
@@ -420,11 +407,9 @@ def test_a_store_that_is_away_keeps_no_ended_upload(
     assert purged.is_set()
 
 
-def test_a_place_at_a_host_from_before_the_clock_was_set_back_holds_nobody_up(
-    ledger: Ledger, real_redis: Redis
-) -> None:
+def test_slot_from_before_a_clock_change_blocks_no_task(ledger: Ledger, real_redis: Redis) -> None:
     [task] = enqueue(ledger, [AddItem(filepath="a", url="http://example.org/a")], queue=SINGLE_QUEUE)
-    # Its worker died in the hour that comes again now.
+    # The other worker died in the hour that the clock now repeats.
     real_redis.zadd(SLOTS + "example.org", {"another": now_ms(real_redis) + LONG_AGO_MS})
 
     begun = ledger.begin(task.id)

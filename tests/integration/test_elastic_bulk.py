@@ -1,4 +1,4 @@
-"""Writes to an Elasticsearch that takes them in part, late or not at all: a small server that keeps what it takes."""
+"""Writes to an Elasticsearch that accepts them partly, late or not at all, played by a small server."""
 
 import json
 import threading
@@ -27,9 +27,9 @@ from workers.writer import Writer
 
 MIB = 1024 * 1024
 INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}}
-# How a body is answered: as a whole with a status, not at all, or by item.
+# The reply to a body: TAKEN has a status for each item, UNANSWERED closes the connection, others refuse the body.
 TAKEN, UNANSWERED = 200, 0
-# How an item is answered, by its filepath and how often it has come.
+# The status of an item, by its filepath and the number of times that it was received.
 ByItem = Callable[[str, int], int]
 HEADERS = {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"}
 
@@ -37,14 +37,14 @@ HEADERS = {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsear
 class Cluster(LocalServer):
     """Keeps the newest version of each document, as Elasticsearch does.
 
-    `whole`, `by_item` and `largest`, in bytes, are its troubles.
+    `whole` and `by_item` set the replies; `largest` is the size of the largest accepted body in bytes.
     """
 
     def __init__(self) -> None:
         super().__init__(_Handler)
         self.lock = threading.Lock()
         self.kept: dict[str, tuple[int, str]] = {}
-        self.came: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self.bodies: list[int] = []
         self.whole: Iterator[int] = repeat(TAKEN)
         self.by_item: ByItem = lambda _path, _times: TAKEN
@@ -58,12 +58,12 @@ class Cluster(LocalServer):
                 return status, {"error": {"type": "busy", "reason": "too much at once"}, "status": status}
             lines = [json.loads(line) for line in body.splitlines()]
             pairs = zip(lines[::2], lines[1::2], strict=True)
-            return status, {"items": [{"index": self._index(action["index"], told)} for action, told in pairs]}
+            return status, {"items": [{"index": self._index(action["index"], document)} for action, document in pairs]}
 
     def _index(self, action: Any, document: Any) -> Any:
         path, version = document["path"], action["version"]
-        self.came[path] += 1
-        status = self.by_item(path, self.came[path])
+        self.received[path] += 1
+        status = self.by_item(path, self.received[path])
         if status == TAKEN and self.kept.get(action["_id"], (0, ""))[0] > version:
             status = 409
         if status != TAKEN:
@@ -105,7 +105,7 @@ def store(cluster: Cluster) -> Iterator[ElasticStore]:
 
 
 def large(count: int) -> list[Record]:
-    """Return records with as much metadata as a request may bring."""
+    """Return records with the most metadata that a request may have."""
     return [record(f"{seq}.jpg", seq, metadata={"text": ["x" * 8_000] * 8}) for seq in range(1, count + 1)]
 
 
@@ -119,18 +119,18 @@ def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticS
 
     written = store.put([record(path, seq) for seq, path in enumerate(answers, 1)])
 
-    held = [Verdict.RETRY] * 3
-    assert verdicts(written) == [Verdict.SUPERSEDED, *held, Verdict.REJECTED, Verdict.STORED]
+    deferred = [Verdict.RETRY] * 3
+    assert verdicts(written) == [Verdict.SUPERSEDED, *deferred, Verdict.REJECTED, Verdict.STORED]
     assert [one.reason for one in written] == ["", "trouble 429", "trouble 503", "trouble 500", "trouble 400", ""]
 
 
-def test_no_body_is_larger_than_its_bound(cluster: Cluster, store: ElasticStore) -> None:
+def test_no_body_exceeds_the_limit(cluster: Cluster, store: ElasticStore) -> None:
     written = store.put(large(400))
 
     assert set(verdicts(written)) == {Verdict.STORED}
     assert len(cluster.kept) == 400
     assert max(cluster.bodies) <= BULK_BYTES
-    # Nor are they so small that each costs a round trip for little.
+    # Smaller bodies would need more round trips.
     assert len(cluster.bodies) == 4
 
 
@@ -145,9 +145,7 @@ def test_the_largest_record_fits_into_a_body(cluster: Cluster, store: ElasticSto
 
 
 @pytest.mark.parametrize("status", [429, 503, UNANSWERED])
-def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
-    cluster: Cluster, store: ElasticStore, status: int
-) -> None:
+def test_overload_ends_a_write_and_keeps_its_stored_part(cluster: Cluster, store: ElasticStore, status: int) -> None:
     cluster.whole = iter([TAKEN, TAKEN, status])
 
     written = store.put(large(400))
@@ -159,7 +157,7 @@ def test_what_was_taken_before_an_overload_counts_and_nothing_more_is_sent(
     assert all(one.reason for one in written[stored:])
 
 
-def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, store: ElasticStore) -> None:
+def test_unserializable_record_does_not_fail_the_others(cluster: Cluster, store: ElasticStore) -> None:
     odd = record("odd.jpg", 2, metadata={"a": float("nan")})
 
     written = store.put([record("cat.jpg", 1), odd, record("dog.jpg", 3)])
@@ -171,7 +169,7 @@ def test_a_record_without_a_form_costs_no_other_its_outcome(cluster: Cluster, st
 @pytest.mark.parametrize(
     ("status", "error"), [(429, StoreUnavailable), (503, StoreUnavailable), (413, StoreError), (400, StoreError)]
 )
-def test_a_write_of_which_nothing_is_taken_is_an_error(
+def test_write_that_stores_nothing_is_an_error(
     cluster: Cluster, store: ElasticStore, status: int, error: type[StoreError]
 ) -> None:
     cluster.whole = iter([status])
@@ -185,10 +183,10 @@ def test_a_write_of_which_nothing_is_taken_is_an_error(
 
 @pytest.fixture
 def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callable[[int], list[State]]]:
-    """Write so many pictures as a worker does, 32 at once; each filepath comes twice, its two soon after each other."""
+    """Write images as a worker does, 32 at once; each filepath has two adds, one soon after the other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, finisher, DecodeAttempts(fake_redis), most=20, linger_s=0.01, hold_s=60)
+    writer = Writer(store, finisher, DecodeAttempts(fake_redis), max_records=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
@@ -204,10 +202,8 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     writer.close()
 
 
-def test_a_record_that_is_not_taken_comes_again_and_costs_no_other(
-    cluster: Cluster, write: Callable[[int], list[State]]
-) -> None:
-    # Every third filepath is busy at first, every fifth moves to another node.
+def test_busy_records_are_sent_again_without_the_others(cluster: Cluster, write: Callable[[int], list[State]]) -> None:
+    # Every third filepath is busy at first; the shard of every fifth moves to another node.
     def answer(path: str, times: int) -> int:
         number = int(path.removesuffix(".jpg"))
         if times > 2:
@@ -220,12 +216,10 @@ def test_a_record_that_is_not_taken_comes_again_and_costs_no_other(
 
     assert set(states) <= {State.SUCCEEDED, State.SUPERSEDED}
     assert sorted(path for _, path in cluster.kept.values()) == sorted(f"{number}.jpg" for number in range(50))
-    assert {cluster.came[f"{number}.jpg"] for number in range(50) if number % 3 and number % 5} == {2}
+    assert {cluster.received[f"{number}.jpg"] for number in range(50) if number % 3 and number % 5} == {2}
 
 
-def test_a_write_that_is_refused_or_unanswered_as_a_whole_comes_again(
-    cluster: Cluster, write: Callable[[int], list[State]]
-) -> None:
+def test_write_that_fails_as_a_whole_is_sent_again(cluster: Cluster, write: Callable[[int], list[State]]) -> None:
     cluster.whole = chain([429, UNANSWERED, 503, TAKEN, UNANSWERED], repeat(TAKEN))
 
     states = write(100)
@@ -235,22 +229,18 @@ def test_a_write_that_is_refused_or_unanswered_as_a_whole_comes_again(
     assert len(newest) == 50
 
 
-def test_the_newer_request_stands_whatever_is_written_twice(
-    cluster: Cluster, write: Callable[[int], list[State]]
-) -> None:
+def test_newer_request_wins_over_repeated_writes(cluster: Cluster, write: Callable[[int], list[State]]) -> None:
     cluster.whole = chain.from_iterable(repeat([TAKEN, UNANSWERED, 429]))
 
     states = write(100)
 
-    # The second of each pair is the newer one: it succeeds, whenever the first was written.
+    # The second of each pair is newer: it succeeds no matter when the first was written.
     assert set(states[1::2]) == {State.SUCCEEDED}
     assert set(states[::2]) <= {State.SUCCEEDED, State.SUPERSEDED}
 
 
-def test_a_body_that_a_proxy_calls_too_large_is_sent_in_parts(
-    cluster: Cluster, write: Callable[[int], list[State]]
-) -> None:
-    # What one record fits into, and two do not.
+def test_body_too_large_for_a_proxy_is_split(cluster: Cluster, write: Callable[[int], list[State]]) -> None:
+    # The size of one record, but not of two.
     cluster.largest = 1500
 
     states = write(100)

@@ -1,4 +1,4 @@
-"""What a cluster of several nodes can show: nodes die under load, nothing is lost, nothing is answered by half."""
+"""A cluster of several nodes: when nodes die under load, no write is lost and no reply is partial."""
 
 import random
 import threading
@@ -29,14 +29,14 @@ from support.waiting import wait_until
 from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
-# Three nodes start, two of them twice, on a machine that may be busy.
+# Three nodes start, two of them twice, perhaps on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 SHARDS = 2
-# Written once and searched for all the time.
-STILL = 200
-# Written over and over, by all writers, so that the next request for a filepath often overtakes the last.
-MOVING = 40
+# Records that are written once and searched all the time.
+STATIC = 200
+# Filepaths that all writers overwrite, so that a newer request for one often overtakes an older one.
+CHANGING = 40
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def leader(cluster: Cluster) -> Iterator[Elasticsearch]:
 
 @pytest.fixture
 def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
-    """An index of which each data node holds all, as every index has it on several nodes unless a setting says else."""
+    """An index with a complete copy on each data node, the default on several nodes."""
     shape = Shape(shards=SHARDS, vectors="flat")
     store = ElasticStore(cluster.url, index=f"test-{uuid.uuid4().hex[:12]}", timeout_s=10, shape=shape)
     store.prepare()
@@ -71,12 +71,12 @@ def store(cluster: Cluster, leader: Elasticsearch) -> Iterator[ElasticStore]:
 
 
 def copies(client: Elasticsearch, store: ElasticStore) -> int:
-    """Return how many copies of shards answer, of the primaries and their replicas."""
+    """Return the number of active shards, primaries and replicas."""
     return int(client.cluster.health(index=store.index)["active_shards"])
 
 
 def until_it_answers(call: Callable[[], Any], *, within_s: float = 40) -> Any:
-    """Call as our callers do: an outage is no answer, so they come back."""
+    """Repeat the call until the store is available, as workers do."""
     deadline = time.monotonic() + within_s
     while True:
         try:
@@ -94,30 +94,30 @@ def put(store: ElasticStore, item: Record | Tombstone) -> Verdict:
 
 
 def record(filepath: str, seq: int) -> Record:
-    """Return a record all of whose parts tell its seq."""
+    """Return a record whose fields all follow from its seq."""
     return records.record(filepath, seq, metadata={"seq": seq}, width=seq % 1000)
 
 
-def told(found: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
+def contents(stored: dict[str, Record]) -> dict[str, tuple[int, Any, bytes, int]]:
     return {
-        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(found.items())
+        path: (one.seq, one.metadata, one.signatures[0].tobytes(), one.width) for path, one in sorted(stored.items())
     }
 
 
 class Load:
-    """Threads that add, delete and search until `stop`, which raises what they met that must not be.
+    """Threads that add, delete and search until `stop`, which raises their first failed assertion.
 
-    `newest` is what was acknowledged: for each filepath the greatest seq, and whether that was a deletion.
+    `newest` has the acknowledged writes: for each filepath the greatest seq, and whether that was a deletion.
     """
 
     def __init__(
-        self, store: ElasticStore, ledger: Ledger, sequence: SequenceNumbers, writer: Writer, still: list[Record]
+        self, store: ElasticStore, ledger: Ledger, sequence: SequenceNumbers, writer: Writer, static: list[Record]
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._sequence = sequence
         self._writer = writer
-        self.still = still
+        self.static = static
         self.newest: dict[str, tuple[int, bool]] = {}
         self._written = self._searched = 0
         self._lock = threading.Lock()
@@ -128,8 +128,8 @@ class Load:
             self._pool.submit(self._repeat, loop, random.Random(number)) for number, loop in enumerate(loops)
         ]
 
-    def goes_on(self) -> None:
-        """Return when many more pictures were written, and found, than now."""
+    def wait_for_progress(self) -> None:
+        """Return when many more images have been written and found than now."""
         written, searched = self._written, self._searched
         wait_until(lambda: self._broke() or (self._written > written + 300 and self._searched > searched + 30))
 
@@ -151,38 +151,38 @@ class Load:
             once(rng)
 
     def _add(self, rng: random.Random) -> None:
-        name = f"moving/{rng.randrange(MOVING)}.jpg" if rng.random() < 0.5 else f"once/{rng.getrandbits(64):x}.jpg"
+        name = f"moving/{rng.randrange(CHANGING)}.jpg" if rng.random() < 0.5 else f"once/{rng.getrandbits(64):x}.jpg"
         job = AddItem(filepath=name, url="http://example.org")
         (task,) = enqueue(self._ledger, [job], queue=SINGLE_QUEUE)
         claim = self._ledger.begin(task.id)
         assert claim is not None
-        # The download: those that began later often end earlier.
+        # The download: a later one often ends earlier.
         time.sleep(rng.random() * 0.2)
         assert self._writer.write(claim, record(job.filepath, claim.seq)) in {State.SUCCEEDED, State.SUPERSEDED}
         self._acknowledged(job.filepath, claim.seq, deleted=False)
 
     def _delete(self, rng: random.Random) -> None:
-        tombstone = Tombstone(filepath=f"moving/{rng.randrange(MOVING)}.jpg", seq=self._sequence.next(), added=1)
+        tombstone = Tombstone(filepath=f"moving/{rng.randrange(CHANGING)}.jpg", seq=self._sequence.next(), added=1)
 
         time.sleep(rng.random() * 0.2)
         assert until_it_answers(lambda: put(self._store, tombstone)) in {Verdict.STORED, Verdict.SUPERSEDED}
         self._acknowledged(tombstone.filepath, tombstone.seq, deleted=True)
 
     def _search(self, rng: random.Random) -> None:
-        wanted = rng.choice(self.still)
+        expected = rng.choice(self.static)
         try:
-            (near,) = self._store.candidates(wanted.signatures[0][None], limit=10)
-            found = self._store.records([wanted.filepath])
+            (near,) = self._store.candidates(expected.signatures[0][None], limit=10)
+            stored = self._store.records([expected.filepath])
             count = self._store.count()
-            listed = self._store.filepaths(offset=0, limit=STILL).filepaths
+            listed = self._store.filepaths(offset=0, limit=STATIC).filepaths
         except StoreUnavailable:
-            # An outage may be told. A part of the answer must not be.
+            # An outage may be reported. A partial reply must not be.
             time.sleep(0.05)
             return
-        assert near[0].filepath == wanted.filepath
-        assert told(found) == told({wanted.filepath: wanted})
-        assert count >= STILL
-        assert listed == [one.filepath for one in self.still]
+        assert near[0].filepath == expected.filepath
+        assert contents(stored) == contents({expected.filepath: expected})
+        assert count >= STATIC
+        assert listed == [one.filepath for one in self.static]
         with self._lock:
             self._searched += 1
 
@@ -194,25 +194,25 @@ class Load:
 
 @pytest.fixture
 def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]:
-    still = [record(f"still/{seq}.jpg", seq) for seq in range(1, STILL + 1)]
-    assert {written.verdict for written in store.put(still)} == {Verdict.STORED}
+    static = [record(f"still/{seq}.jpg", seq) for seq in range(1, STATIC + 1)]
+    assert {written.verdict for written in store.put(static)} == {Verdict.STORED}
     store.refresh()
     ledger = Ledger(real_redis, max_open=10_000, finished_keep_s=600, failed_keep_s=600)
     writer = Writer(
         store,
         TaskFinisher(ledger, uploads, failed_keep_s=600),
         DecodeAttempts(real_redis),
-        most=200,
+        max_records=200,
         linger_s=0.05,
         hold_s=60,
     )
-    load = Load(store, ledger, SequenceNumbers(real_redis), writer, still)
+    load = Load(store, ledger, SequenceNumbers(real_redis), writer, static)
     yield load
     load.end()
     writer.close()
 
 
-def test_while_no_master_leads_searches_go_on_and_writes_wait(
+def test_without_a_master_searches_answer_and_writes_wait(
     cluster: Cluster, store: ElasticStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.store.elastic.bulk.SHARD_WITHIN_S", 1)
@@ -233,34 +233,34 @@ def test_while_no_master_leads_searches_go_on_and_writes_wait(
     assert (health.reads, health.writes) == (True, False)
     assert "master_not_discovered" in health.detail
     assert [one.filepath for one in near] == ["cat.jpg"]
-    assert (told(records), count) == (told({"cat.jpg": cat}), 1)
+    assert (contents(records), count) == (contents({"cat.jpg": cat}), 1)
     assert verdict is Verdict.STORED
 
 
-def test_data_nodes_die_one_after_the_other_and_nothing_is_lost(
+def test_deaths_of_data_nodes_lose_nothing(
     cluster: Cluster, leader: Elasticsearch, store: ElasticStore, load: Load
 ) -> None:
     first, second = cluster.data
-    load.goes_on()
+    load.wait_for_progress()
 
     first.kill()
-    load.goes_on()
-    alone = store.health()
+    load.wait_for_progress()
+    with_one_node = store.health()
     first.start()
     wait_until(lambda: copies(leader, store) == 2 * SHARDS)
-    together = leader.cluster.health(index=store.index)["status"]
-    load.goes_on()
+    with_both_nodes = leader.cluster.health(index=store.index)["status"]
+    load.wait_for_progress()
     load.stop()
     moving = {path: record(path, seq) for path, (seq, deleted) in load.newest.items() if not deleted}
-    acknowledged = told(moving | {one.filepath: one for one in load.still})
+    acknowledged = contents(moving | {one.filepath: one for one in load.static})
     paths = [*acknowledged, *load.newest]
-    with_both = told(until_it_answers(lambda: store.records(paths)))
+    from_both = contents(until_it_answers(lambda: store.records(paths)))
     second.kill()
-    with_the_first = told(until_it_answers(lambda: store.records(paths)))
+    from_the_first = contents(until_it_answers(lambda: store.records(paths)))
     until_it_answers(store.refresh)
 
-    assert alone == Health(reads=True, writes=True)
-    assert together == "green"
-    assert with_both == acknowledged
-    assert with_the_first == acknowledged
+    assert with_one_node == Health(reads=True, writes=True)
+    assert with_both_nodes == "green"
+    assert from_both == acknowledged
+    assert from_the_first == acknowledged
     assert until_it_answers(store.count) == len(acknowledged)

@@ -1,4 +1,4 @@
-"""What only a real Elasticsearch can show: creation by several processes, outages, restarts, limits."""
+"""A real Elasticsearch node: concurrent creation of the index, outages, restarts, limits."""
 
 import contextlib
 import socket
@@ -17,12 +17,12 @@ from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
 from common.store.base import Health, Verdict
 from common.store.elastic import ElasticStore, Shape
-from common.store.preparing import prepare_soon
+from common.store.preparing import prepare_in_background
 from dev.elasticsearch_node import Node, why_not
 from support.records import deletion, record
 from support.waiting import wait_until
 
-# It starts a node, and restarts it, on a machine that may be busy.
+# The node starts and restarts, perhaps on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
 PREPARE = """
@@ -37,7 +37,7 @@ print(store.count())
 
 @pytest.fixture(scope="module")
 def node(give_up: Callable[[str], NoReturn]) -> Iterator[Node]:
-    """A node of our own, also where ELASTICSEARCH_URL names another: it is stopped and started here."""
+    """A node of this module, even when ELASTICSEARCH_URL names another: the tests stop and start it."""
     if reason := why_not():
         give_up(reason)
     with Node() as node:
@@ -76,8 +76,8 @@ def test_several_processes_may_create_the_index_at_once(node: Node, index: str, 
 FOREIGN = {"properties": {"path": {"type": "text"}, "seq": {"type": "long"}}}
 
 
-def stand(client: Elasticsearch, index: str, how: str) -> None:
-    """Put something that is not ours, or not of this version, under the name."""
+def create_misfit(client: Elasticsearch, index: str, how: str) -> None:
+    """Give the name to an index that is foreign, or of another version."""
     if how == "an index":
         client.indices.create(index=index)
     elif how == "an empty alias":
@@ -104,10 +104,10 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("how", list(MISFITS))
-def test_what_stands_under_our_name_is_told_and_left_alone(
+def test_foreign_index_under_the_name_is_reported_and_unchanged(
     node: Node, index: str, client: Elasticsearch, how: str
 ) -> None:
-    stand(client, index, how)
+    create_misfit(client, index, how)
     before = client.indices.get(index=index).body
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
@@ -128,8 +128,8 @@ def test_what_stands_under_our_name_is_told_and_left_alone(
     client.indices.delete(index=list(before))
 
 
-def test_a_store_serves_as_soon_as_what_was_wrong_is_mended(node: Node, index: str, client: Elasticsearch) -> None:
-    stand(client, index, "an older mapping")
+def test_store_serves_as_soon_as_the_index_is_repaired(node: Node, index: str, client: Elasticsearch) -> None:
+    create_misfit(client, index, "an older mapping")
     store = ElasticStore(node.url, index=index, timeout_s=30)
     assert not store.health().reads
 
@@ -142,19 +142,19 @@ def test_a_store_serves_as_soon_as_what_was_wrong_is_mended(node: Node, index: s
     store.close()
 
 
-def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index: str, client: Elasticsearch) -> None:
-    nowhere = {"index.routing.allocation.require._name": "nobody"}
+def test_prepare_waits_for_the_shards_of_the_index(node: Node, index: str, client: Elasticsearch) -> None:
+    unassignable = {"index.routing.allocation.require._name": "nobody"}
     client.indices.create(
         index=f"{index}-1",
         aliases={index: {}},
         mappings=Shape().mappings(),
-        settings=nowhere,
+        settings=unassignable,
         wait_for_active_shards="0",
     )
     store = ElasticStore(node.url, index=index, timeout_s=30)
     before = store.health()
 
-    client.indices.put_settings(index=index, settings=dict.fromkeys(nowhere))
+    client.indices.put_settings(index=index, settings=dict.fromkeys(unassignable))
     store.prepare()
 
     assert before == Health(reads=False, writes=False, detail="Elasticsearch returned 503: all shards failed")
@@ -163,13 +163,13 @@ def test_an_index_whose_shards_are_not_there_yet_is_waited_for(node: Node, index
     store.close()
 
 
-def test_what_cannot_be_mended_by_waiting_is_logged_once(
+def test_permanent_error_is_logged_once(
     node: Node, index: str, client: Elasticsearch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stand(client, index, "an index")
+    create_misfit(client, index, "an index")
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
-    prepare_soon(store)
+    prepare_in_background(store)
     wait_until(lambda: not any(thread.name == "prepare-store" for thread in threading.enumerate()))
 
     (line,) = [entry for entry in caplog.records if entry.name == "common.store.preparing"]
@@ -178,7 +178,7 @@ def test_what_cannot_be_mended_by_waiting_is_logged_once(
     store.close()
 
 
-def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str, client: Elasticsearch) -> None:
+def test_index_is_created_in_the_configured_shape(node: Node, index: str, client: Elasticsearch) -> None:
     shape = Shape(shards=3, replicas="0", refresh_interval_s=2.5, vectors="flat")
     store = ElasticStore(node.url, index=index, timeout_s=30, shape=shape)
 
@@ -193,19 +193,19 @@ def test_an_index_is_made_in_the_shape_that_was_asked_for(node: Node, index: str
     store.refresh()
     (near,) = store.candidates(record("", 7).signatures[0][None], limit=3)
     assert near[0].filepath == "7.jpg"
-    # Another shape makes it no less usable: it is that of the next index.
+    # Another configured shape is valid too: the next index will have it.
     ElasticStore(node.url, index=index, timeout_s=30).prepare()
     store.close()
 
 
 @pytest.fixture(params=["refuses", "is silent"])
-def away(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A host that is away: its machine says so, or is away with it and says nothing at all."""
+def unavailable(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A host that refuses connections, or does not respond at all."""
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
         if request.param == "is silent":
             listener.listen(0)
-            # Nobody accepts these: once the queue is full, nobody is answered any more.
+            # The listener does not accept: once its queue is full, new connections get no response.
             for _ in range(4):
                 caller = waiting.enter_context(socket.socket())
                 caller.setblocking(False)  # noqa: FBT003 - the standard library's signature
@@ -213,12 +213,12 @@ def away(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_host_that_is_away_is_passed_over(
-    node: Node, store: ElasticStore, away: str, monkeypatch: pytest.MonkeyPatch
+def test_unavailable_host_is_skipped(
+    node: Node, store: ElasticStore, unavailable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.store.elastic.connection.CONNECT_WITHIN_S", 0.5)
-    # Asked in turn.
-    several = ElasticStore(f"{away},{node.url}", index=store.index, timeout_s=30)
+    # The client alternates between the hosts.
+    several = ElasticStore(f"{unavailable},{node.url}", index=store.index, timeout_s=30)
 
     (written,) = several.put([record("cat.jpg", 1)])
     health = several.health()
@@ -230,7 +230,7 @@ def test_a_host_that_is_away_is_passed_over(
     several.close()
 
 
-def test_a_copy_that_is_missing_is_no_trouble(node: Node, index: str, client: Elasticsearch) -> None:
+def test_missing_replica_does_not_impair_health(node: Node, index: str, client: Elasticsearch) -> None:
     store = ElasticStore(node.url, index=index, timeout_s=30, shape=Shape(replicas="1"))
 
     store.prepare()
@@ -242,7 +242,7 @@ def test_a_copy_that_is_missing_is_no_trouble(node: Node, index: str, client: El
 
 @pytest.fixture
 def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore]:
-    """An index of two shards, one of which is nowhere."""
+    """An index of two shards, one of which is unassigned."""
     client.indices.create(
         index=f"{index}-1",
         aliases={index: {}},
@@ -269,16 +269,14 @@ def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore
     ],
     ids=["candidates", "records", "count", "count of some", "filepaths", "filepaths after", "purge"],
 )
-def test_an_index_that_misses_a_part_answers_nothing_rather_than_a_part(
-    torn: ElasticStore, read: Callable[[ElasticStore], Any]
-) -> None:
+def test_index_with_a_missing_shard_refuses_reads(torn: ElasticStore, read: Callable[[ElasticStore], Any]) -> None:
     with pytest.raises(StoreUnavailable):
         read(torn)
 
     assert torn.health() == Health(reads=False, writes=False, detail="Elasticsearch: some shards did not respond")
 
 
-def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_theirs_is(
+def test_records_wait_only_for_their_own_shard(
     torn: ElasticStore, client: Elasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.store.elastic.bulk.SHARD_WITHIN_S", 1)
@@ -287,8 +285,8 @@ def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_
     first = torn.put(records)
     client.indices.put_settings(index=torn.index, settings={"index.routing.allocation.total_shards_per_node": None})
     torn.prepare()
-    held = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.RETRY]
-    second = torn.put(held)
+    deferred = [one for one, written in zip(records, first, strict=True) if written.verdict is Verdict.RETRY]
+    second = torn.put(deferred)
 
     assert {written.verdict for written in first} == {Verdict.STORED, Verdict.RETRY}
     reasons = {one.reason for one in first if one.verdict is Verdict.RETRY}
@@ -298,7 +296,7 @@ def test_records_of_the_part_that_is_there_are_stored_and_the_others_held_until_
     assert torn.count() == 40
 
 
-def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticStore, client: Elasticsearch) -> None:
+def test_deleted_index_defers_writes_and_is_not_recreated(store: ElasticStore, client: Elasticsearch) -> None:
     (concrete,) = client.indices.get_alias(name=store.index)
     client.indices.delete(index=concrete)
 
@@ -312,7 +310,7 @@ def test_an_index_that_is_gone_holds_writes_and_is_not_made_up(store: ElasticSto
     assert not store.health().reads
 
 
-def test_a_read_only_index_holds_writes_and_serves_reads(store: ElasticStore, client: Elasticsearch) -> None:
+def test_read_only_index_defers_writes_and_serves_reads(store: ElasticStore, client: Elasticsearch) -> None:
     store.put([record("cat.jpg", 1)])
     client.indices.put_settings(index=store.index, settings={"index.blocks.write": True})
 
@@ -324,7 +322,7 @@ def test_a_read_only_index_holds_writes_and_serves_reads(store: ElasticStore, cl
     assert (health.reads, health.writes, health.detail) == (True, False, "index.blocks.write")
 
 
-def test_a_document_that_cannot_be_indexed_is_refused_with_the_reason(store: ElasticStore) -> None:
+def test_document_that_cannot_be_indexed_is_rejected_with_reason(store: ElasticStore) -> None:
     bad = record("bad.jpg", 2, width=2**31)
 
     written = store.put([record("cat.jpg", 1), bad, record("dog.jpg", 3)])
@@ -347,7 +345,7 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
     assert store.filepaths(offset=0, limit=9, where={"2-key-999.nested": "999"}).filepaths == ["2.jpg"]
 
 
-def test_a_large_write_is_cut_into_bodies(store: ElasticStore) -> None:
+def test_large_write_is_split_into_bodies(store: ElasticStore) -> None:
     items = [record(f"{seq}.jpg", seq, metadata={"text": ["x" * 8000] * 8}) for seq in range(1, 301)]
 
     written = store.put(items)
@@ -387,9 +385,7 @@ def test_a_deletion_outlives_elasticsearchs_own_memory_of_it(store: ElasticStore
     assert store.records(["cat.jpg"]) == {}
 
 
-def test_deletions_hold_off_older_adds_across_a_restart_until_they_are_purged(
-    node: Node, store: ElasticStore, client: Elasticsearch
-) -> None:
+def test_tombstones_outrank_older_adds_until_purged(node: Node, store: ElasticStore, client: Elasticsearch) -> None:
     client.indices.put_settings(index=store.index, settings={"index.gc_deletes": "0s"})
     store.put([record("1.jpg", 1), record("2.jpg", 2), record("3.jpg", 3)])
     store.put([deletion("1.jpg", 11), deletion("2.jpg", 12), deletion("3.jpg", 13)])
@@ -408,7 +404,7 @@ def test_deletions_hold_off_older_adds_across_a_restart_until_they_are_purged(
     assert store.count() == 0
 
 
-def test_no_credentials_are_told(node: Node) -> None:
+def test_credentials_are_never_shown(node: Node) -> None:
     store = ElasticStore(node.url.replace("http://", "http://someone:geheim@"), index="images", timeout_s=30)
 
     with pytest.raises(StoreUnavailable) as raised:

@@ -1,10 +1,8 @@
-"""Servers that are no Elasticsearch for us, and the ways to one that is: told by small servers that pretend."""
+"""Servers that Match does not support, credentials and TLS, against small servers in the role of Elasticsearch."""
 
 import base64
 import json
-import shutil
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from common.errors import StoreError, StoreUnavailable
 from common.store.base import Tombstone, Verdict
 from common.store.elastic import ElasticStore
+from support.certificates import self_signed
 from support.http_servers import Handler, LocalServer, serving
 
 PRODUCT = {"X-Elastic-Product": "Elasticsearch"}
@@ -22,25 +21,25 @@ ELASTIC_9 = {"version": {"number": "9.1.0", "build_flavor": "default"}, "tagline
 ELASTIC_8 = {"version": {"number": "8.14.3", "build_flavor": "default"}, "tagline": "You Know, for Search"}
 ELASTIC_7 = {"version": {"number": "7.10.2", "build_flavor": "oss"}, "tagline": "You Know, for Search"}
 OPENSEARCH = {"version": {"distribution": "opensearch", "number": "2.19.1"}, "tagline": "The OpenSearch Project"}
-# OpenSearch can be told to give Elasticsearch's number, for old clients.
+# OpenSearch can be configured to report a version number of Elasticsearch, for old clients.
 OPENSEARCH_POSING = {"version": {"distribution": "opensearch", "number": "7.10.2"}}
 
 
 class Pretender(LocalServer):
-    """Answers GET / with `root`, and all else as an empty cluster would, or as an old server refuses our client."""
+    """Answers GET / with `root`, and other requests as an empty cluster or as a server too old for the client."""
 
     def __init__(self, root: Any, headers: dict[str, str]) -> None:
         super().__init__(_Handler)
         self.root = root
         self.headers = headers
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.requests: list[tuple[str, str, str | None]] = []
 
 
 class _Handler(Handler):
     server: Pretender
 
     def answer(self) -> None:
-        self.server.asked.append((self.command, self.path, self.headers["Authorization"]))
+        self.server.requests.append((self.command, self.path, self.headers["Authorization"]))
         if self.path == "/":
             self._answer(200, self.server.root)
         elif "compatible-with" in self.headers["Accept"] and self.server.root != ELASTIC_9:
@@ -87,20 +86,11 @@ def connect() -> Iterator[Callable[..., ElasticStore]]:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl command to make a certificate with")
-    path = tmp_path / "server.pem"
-    command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    extra = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(path), "-out", str(tmp_path / "cert.pem")]
-    subprocess.run([openssl, *command, *extra, *files], check=True, capture_output=True)
-    path.write_text(path.read_text() + (tmp_path / "cert.pem").read_text())
-    return path
+    return self_signed(tmp_path, "127.0.0.1", "IP:127.0.0.1")
 
 
 @pytest.mark.parametrize(
-    ("root", "headers", "told"),
+    ("root", "headers", "message"),
     [
         (OPENSEARCH, {}, "the server is opensearch 2.19.1: Match needs Elasticsearch 9 or later"),
         (OPENSEARCH_POSING, {}, "the server is opensearch 7.10.2: Match needs Elasticsearch 9 or later"),
@@ -112,12 +102,12 @@ def certificate(tmp_path: Path) -> Path:
     ],
     ids=["opensearch", "opensearch posing", "7", "8", "html", "couchdb", "list"],
 )
-def test_a_server_that_cannot_serve_us_is_told_in_one_line_and_gets_nothing(
+def test_unsupported_server_is_reported_and_receives_no_data(
     pretend: Callable[..., Pretender],
     connect: Callable[..., ElasticStore],
     root: Any,
     headers: dict[str, str],
-    told: str,
+    message: str,
 ) -> None:
     server = pretend(root, headers)
     store = connect(server.url)
@@ -127,12 +117,12 @@ def test_a_server_that_cannot_serve_us_is_told_in_one_line_and_gets_nothing(
     (written,) = store.put([Tombstone(filepath="cat.jpg", seq=1, added=1)])
 
     assert not isinstance(raised.value, StoreUnavailable)
-    assert (str(raised.value), store.health().detail, written.reason) == (told, told, told)
+    assert (str(raised.value), store.health().detail, written.reason) == (message, message, message)
     assert written.verdict is Verdict.RETRY
-    assert {(method, path) for method, path, _ in server.asked} == {("GET", "/")}
+    assert {(method, path) for method, path, _ in server.requests} == {("GET", "/")}
 
 
-def test_an_index_that_is_not_there_yet_is_no_misfit(
+def test_missing_index_is_reported_as_missing(
     pretend: Callable[..., Pretender], connect: Callable[..., ElasticStore]
 ) -> None:
     store = connect(pretend(ELASTIC_9, PRODUCT).url)
@@ -160,17 +150,17 @@ def test_credentials_are_sent_with_every_request(
 
     connect(server.url.replace("//", f"//{login}"), **options).health()
 
-    assert {authorization for *_, authorization in server.asked} == {sent}
-    assert len(server.asked) > 1
+    assert {authorization for *_, authorization in server.requests} == {sent}
+    assert len(server.requests) > 1
 
 
 def test_https_is_checked_against_the_ca_file(
     pretend: Callable[..., Pretender], connect: Callable[..., ElasticStore], certificate: Path
 ) -> None:
     url = pretend(ELASTIC_9, PRODUCT, certificate=certificate).url.replace("http://", "https://")
-    ca_file = certificate.with_name("cert.pem")
+    ca_file = certificate.with_suffix(".crt")
 
-    trusting, doubting = connect(url, ca_file=ca_file).health(), connect(url).health()
+    trusted, untrusted = connect(url, ca_file=ca_file).health(), connect(url).health()
 
-    assert trusting.detail == "Elasticsearch: index images does not exist yet"
-    assert "certificate verify failed" in doubting.detail
+    assert trusted.detail == "Elasticsearch: index images does not exist yet"
+    assert "certificate verify failed" in untrusted.detail

@@ -1,4 +1,4 @@
-"""The examples of the documentation, run against the real app."""
+"""The examples of the documentation, sent to the real app."""
 
 import json
 import shlex
@@ -16,16 +16,14 @@ from PIL import Image
 from redis import Redis
 
 from api.description.code_samples import ORIGIN
-from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, Failing, File
+from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, FailureExample, File
 from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
 from common.images.signature import sign
-from common.queue.keys import OPEN
 from common.queue.tasks import State
 from common.store.base import Record
-from support.tasks import end, ledger_in
-from support.waiting import wait_until
+from support.tasks import end, ledger_in, wait_for_open
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
 RUNS = [
@@ -35,20 +33,20 @@ RUNS = [
     for method in endpoint.methods
     if example.method in {"", method}
 ]
-# What a task has come to before the example asks about it.
-CAME_TO = {"task": State.SUCCEEDED, "tasks": State.FAILED, "retry_task": State.FAILED, "retry_tasks": State.FAILED}
+# The state of the task before the example's request.
+ENDED_AS = {"task": State.SUCCEEDED, "tasks": State.FAILED, "retry_task": State.FAILED, "retry_tasks": State.FAILED}
 ENDS = {"code": "http_status", "error": "the host answered with status 404"}
 
 
 @pytest.fixture
 def described(client: FlaskClient) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/openapi.json").json
-    return found
+    document: dict[str, Any] = client.get("/openapi.json").json
+    return document
 
 
 @pytest.fixture
 def prepared(client: FlaskClient, memory_store: Any) -> FlaskClient:
-    """The cat of the examples is stored, nothing else."""
+    """Only the cat of the examples is stored."""
     pixels = np.asarray(Image.open(IMAGES / Path(CAT).name).convert("RGB"))
     about = {"metadata": {"album": "cats"}, "added": 1_772_357_400_061, "width": 451, "height": 300}
     memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), **about)])
@@ -57,29 +55,28 @@ def prepared(client: FlaskClient, memory_store: Any) -> FlaskClient:
 
 @pytest.fixture
 def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureRequest) -> str:
-    """A task that has come to what the example is about."""
+    """A task in the state that the example needs."""
     name = request.getfixturevalue("endpoint").name
     if not name.endswith(("task", "tasks")):
         return TASK_ID
     added = client.post("/add", data={"url": "https://images.example.org/a.jpg", "filepath": CAT}).json["task"]["id"]
-    if name in CAME_TO:
+    if name in ENDED_AS:
         ledger_in(real_redis).begin(added)
-        end(real_redis, added, CAME_TO[name], **(ENDS if CAME_TO[name] is State.FAILED else {}))
+        end(real_redis, added, ENDED_AS[name], **(ENDS if ENDED_AS[name] is State.FAILED else {}))
     return str(added)
 
 
-def end_what_opens(redis: Redis) -> None:
-    """Store, as it were, the first picture that is added."""
-    found = wait_until(lambda: redis.zrange(OPEN, 0, -1), "a task is open")
-    ledger_in(redis).begin(found[0].decode())
-    end(redis, found[0].decode())
+def end_first_task(redis: Redis) -> None:
+    task_id, *_ = wait_for_open(redis)
+    ledger_in(redis).begin(task_id)
+    end(redis, task_id)
 
 
 @contextmanager
 def ending(redis: Redis, example: Example) -> Iterator[None]:
-    """Let what is waited for end."""
+    """End the task for which the example waits."""
     with ThreadPoolExecutor() as pool:
-        ends = pool.submit(end_what_opens, redis) if "wait" in example.form else None
+        ends = pool.submit(end_first_task, redis) if "wait" in example.form else None
         yield
         if ends is not None:
             ends.result()
@@ -103,7 +100,7 @@ def sent(value: Any) -> Any:
 
 
 def typed(client: FlaskClient, command: str, task_id: str) -> Any:
-    """Send what curl would send, given this command."""
+    """Send the request of this curl command."""
     line, _, lines = command.partition(" <<'END'\n")
     program, *words, url = shlex.split(line)
     flags = list(zip(words[::2], words[1::2], strict=True))
@@ -115,7 +112,7 @@ def typed(client: FlaskClient, command: str, task_id: str) -> Any:
         "data": lines.removesuffix("END") or {name: sent(file_or_text(value)) for name, value in form.items()},
     }
     assert (program, {flag for flag, _ in flags} - {"-F", "-X", "-H", "--data-binary"}) == ("curl", set())
-    assert not set(url) & set("[]{}"), "curl would take these for a pattern"
+    assert not set(url) & set("[]{}"), "curl would read these as a URL pattern"
     return client.open(url.replace(TASK_ID, task_id).removeprefix(ORIGIN), **options)
 
 
@@ -124,7 +121,7 @@ def file_or_text(value: str) -> str:
 
 
 def shape(value: Any) -> Any:
-    """Return what a client relies on: the names, and the types of what they stand for."""
+    """Return the names and the types of their values, on which clients rely."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -141,14 +138,14 @@ def answer(
 
 
 @pytest.mark.parametrize(("endpoint", "method", "example"), RUNS)
-def test_an_example_is_answered_as_it_says(
+def test_example_is_answered_as_documented(
     answer: Any, endpoint: Endpoint, method: str, example: Example, described: dict[str, Any]
 ) -> None:
     expected = list(example.result) if endpoint.line else example.body(endpoint.name)
 
     got = [json.loads(line) for line in answer.data.splitlines()] if endpoint.line else answer.json
 
-    assert answer.status_code == example.status
+    assert answer.status_code == example.http_status
     assert shape(got) == shape(expected)
     operation = described["paths"][endpoint.path.replace("<id>", "{id}")][method.lower()]
     [media] = operation["responses"][f"{answer.status_code}"]["content"].values()
@@ -158,7 +155,7 @@ def test_an_example_is_answered_as_it_says(
 
 
 @pytest.mark.parametrize(("endpoint", "method", "example"), RUNS)
-def test_code_sample_is_answered_as_its_example_says(
+def test_code_sample_is_answered_as_documented(
     prepared: FlaskClient,
     described: dict[str, Any],
     endpoint: Endpoint,
@@ -174,7 +171,7 @@ def test_code_sample_is_answered_as_its_example_says(
         answer = typed(prepared, command, task_id)
 
     expected = list(example.result) if endpoint.line else [example.body(endpoint.name)]
-    assert answer.status_code == example.status
+    assert answer.status_code == example.http_status
     assert [shape(json.loads(one)) for one in documents(answer.get_data(as_text=True), endpoint)] == shape(expected)
 
 
@@ -183,7 +180,7 @@ def documents(text: str, endpoint: Endpoint) -> list[str]:
 
 
 @pytest.mark.parametrize("failure", [one for one in FAILURES if one.path], ids=lambda one: one.title)
-def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: Failing) -> None:
+def test_failure_is_answered_as_documented(prepared: FlaskClient, failure: FailureExample) -> None:
     where = "data" if failure.method == "POST" else "query_string"
     options: dict[str, Any] = {where: failure.form}
     if failure.mimetype:
@@ -191,7 +188,7 @@ def test_a_failure_is_told_as_its_example_says(prepared: FlaskClient, failure: F
 
     answer = prepared.open(failure.path, method=failure.method, **options)
 
-    assert (answer.status_code, answer.json) == (failure.status, failure.body())
+    assert (answer.status_code, answer.json) == (failure.http_status, failure.body())
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])

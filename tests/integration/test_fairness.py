@@ -1,4 +1,4 @@
-"""Nobody waits for others' work: a flood of batch work, a host that hangs, a long backlog."""
+"""Fairness between tasks: a flood of batch tasks, a host that hangs, a long backlog."""
 
 import json
 from base64 import b64decode, b64encode
@@ -15,42 +15,37 @@ from redis import Redis
 from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
 from common.config import Settings
-from common.queue.failures import Failures
-from common.queue.host_limits import HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE, WORKED_QUEUES
+from common.queue.jobs import BATCH_QUEUE, CONSUMED_QUEUES, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
-from common.queue.leases import Leases
-from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
-from common.wiring import Dependencies, build_dependencies, host_limit
+from common.wiring import Dependencies, build_dependencies
 from support.http_servers import Handler, LocalServer, serving
 from support.images import gradient, noise
+from support.sweeping import make_sweeper
 from support.tasks import accept_images, accept_upload, enqueue, fail, task_of, wait_for_ends
 from support.waiting import wait_until
-from workers.host_limiter import HostLimiter
-from workers.retention import Retention
 from workers.sweeper import Sweeper
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
 LONG_AGO_MS = 20 * 60 * 1000
-# Accepted at once.
+# The tasks that one request accepts.
 BLOCK = 1000
 
 
 def finished(parts: Dependencies, task: Task) -> int:
-    found = task_of(parts.ledger, task.id)
-    assert found.finished is not None
-    return found.finished
+    finished_ms = task_of(parts.ledger, task.id).finished
+    assert finished_ms is not None
+    return finished_ms
 
 
 def seq_of(parts: Dependencies, filepath: str) -> int:
     return parts.store.records([filepath])[filepath].seq
 
 
-def test_a_flood_of_batch_work_starves_no_single_add(
+def test_flood_of_batch_tasks_does_not_delay_single_adds(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     flood = accept_images(parts, 500, queue=BATCH_QUEUE)
@@ -70,7 +65,7 @@ def test_a_flood_of_batch_work_starves_no_single_add(
 
 @pytest.mark.parametrize("newer", [SINGLE_QUEUE, BATCH_QUEUE])
 @pytest.mark.parametrize("worked_first", [SINGLE_QUEUE, BATCH_QUEUE])
-def test_the_newer_of_a_single_and_a_batch_add_wins_in_either_order_of_arrival(
+def test_newer_add_wins_across_queues(
     parts: Dependencies, publisher: Publisher, start_worker: Any, newer: str, worked_first: str
 ) -> None:
     older = SINGLE_QUEUE if newer == BATCH_QUEUE else BATCH_QUEUE
@@ -91,10 +86,10 @@ def test_a_retry_loses_against_a_newer_request(parts: Dependencies, publisher: P
     publisher.send([new], queue=SINGLE_QUEUE)
     wait_for_ends(parts.ledger, [new])
 
-    refusals = ManageTasks(parts.ledger, parts.uploads, publisher).retry([old.id])
+    rejections = ManageTasks(parts.ledger, parts.uploads, publisher).retry([old.id])
     wait_for_ends(parts.ledger, [old])
 
-    assert refusals == [None]
+    assert rejections == [None]
     assert task_of(parts.ledger, old.id).state is State.SUPERSEDED
     assert seq_of(parts, "same") == new.seq
 
@@ -110,22 +105,22 @@ def test_a_cancelled_task_is_acknowledged_without_work(
     wait_for_ends(parts.ledger, [other])
     wait_until(lambda: not real_redis.llen(SINGLE_QUEUE) and not real_redis.hlen(UNACKED), "no message is left")
 
-    found = task_of(parts.ledger, cancelled.id)
-    assert (found.state, found.attempts) == (State.CANCELLED, 0)
+    ended = task_of(parts.ledger, cancelled.id)
+    assert (ended.state, ended.attempts) == (State.CANCELLED, 0)
     assert parts.store.filepaths(offset=0, limit=9).filepaths == ["other"]
 
 
-@pytest.mark.parametrize("place", ["folder", "redis"])
-def test_uploads_may_wait_elsewhere(
-    environment: dict[str, str], publisher: Publisher, start_worker: Any, place: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["folder", "redis"])
+def test_uploads_are_kept_in_the_configured_place(
+    environment: dict[str, str], publisher: Publisher, start_worker: Any, kind: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "uploads"
     own = environment["REDIS_URL"].removesuffix("0") + "1"
-    environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if place == "folder" else own
+    environment["MATCH_UPLOADS_URL"] = f"file://{folder}" if kind == "folder" else own
     parts = build_dependencies(Settings.from_env(environment))
     parts.store.prepare()
     tasks = accept_images(parts, 10)
-    before = parts.uploads.held_bytes()
+    before = parts.uploads.stored_bytes()
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
     start_worker()
@@ -133,15 +128,15 @@ def test_uploads_may_wait_elsewhere(
     assert before == sum(len(noise(n)) for n in range(10))
     assert parts.store.count() == 10
     # The last drop follows the end of its task.
-    if place == "folder":
+    if kind == "folder":
         wait_until(lambda: list(folder.iterdir()) == [], "the folder is empty")
     else:
-        wait_until(lambda: parts.uploads.held_bytes() == 0, "nothing is held")
+        wait_until(lambda: parts.uploads.stored_bytes() == 0, "no upload is left")
     parts.close()
 
 
 class Web(LocalServer):
-    """A server whose `/slow/…` pages are answered when `go_on` is set; it counts who is served at once."""
+    """A server whose `/slow/…` pages are answered when `go_on` is set; it counts concurrent requests."""
 
     def __init__(self) -> None:
         super().__init__(Pages)
@@ -180,7 +175,7 @@ def web() -> Iterator[Web]:
         web.go_on.set()
 
 
-def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
+def test_hanging_host_has_few_downloads_and_delays_no_other(
     environment: dict[str, str], publisher: Publisher, start_worker: Any, web: Web, real_redis: Redis
 ) -> None:
     environment |= {
@@ -200,7 +195,7 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     wait_for_ends(parts.ledger, others)
     running = TaskPages(parts.redis).page(State.RUNNING, limit=100).tasks
     waiting = TaskPages(parts.redis).page(State.PENDING, limit=100).tasks
-    messages = {queue: real_redis.llen(queue) for queue in WORKED_QUEUES}
+    messages = {queue: real_redis.llen(queue) for queue in CONSUMED_QUEUES}
     web.go_on.set()
     wait_for_ends(parts.ledger, hanging)
 
@@ -214,9 +209,7 @@ def test_a_host_that_hangs_holds_up_no_other_and_is_asked_by_few_at_once(
     parts.close()
 
 
-def test_a_backlog_of_50_000_makes_no_message_twice(
-    parts: Dependencies, publisher: Publisher, real_redis: Redis
-) -> None:
+def test_backlog_of_50_000_repeats_no_message(parts: Dependencies, publisher: Publisher, real_redis: Redis) -> None:
     tasks = waiting_long(parts, publisher, real_redis, count=50_000)
     hold(real_redis, count=64)
     sent: list[str] = []
@@ -225,7 +218,7 @@ def test_a_backlog_of_50_000_makes_no_message_twice(
     for one in sweepers[:1] * 6 + sweepers[1:]:
         one.sweep()
     twice = list(sent)
-    # All else that was accepted within the same millisecond: stamps tell no more.
+    # Lose the rest of the block: its tasks were accepted at once, and equal timestamps cannot distinguish them.
     real_redis.ltrim(SINGLE_QUEUE, 0, -(BLOCK - 64) - 1)
     for one in sweepers:
         one.sweep()
@@ -235,7 +228,7 @@ def test_a_backlog_of_50_000_makes_no_message_twice(
 
 
 def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, count: int) -> list[Task]:
-    """Accept so much work as if that had been long ago, each with its message as it is really sent."""
+    """Accept tasks as if that had been long ago, each with a message in the publisher's form."""
     tasks: list[Task] = []
     for start in range(0, count, BLOCK):
         jobs = [AddItem(filepath=f"{n}", url="http://example.org/") for n in range(start, start + BLOCK)]
@@ -246,7 +239,7 @@ def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, cou
     pipe = redis.pipeline(transaction=False)
     for task in tasks:
         at = task.accepted - LONG_AGO_MS
-        headers = {**like["headers"], SENT_HEADER: at, "argsrepr": f"('{task.id}',)"}
+        headers = {**like["headers"], ENQUEUED_AT_HEADER: at, "argsrepr": f"('{task.id}',)"}
         body = b64encode(json.dumps([[task.id], named, rest]).encode()).decode()
         pipe.lpush(SINGLE_QUEUE, json.dumps({**like, "headers": headers, "body": body}))
         pipe.zadd(OPEN, {task.id: at})
@@ -255,7 +248,7 @@ def waiting_long(parts: Dependencies, publisher: Publisher, redis: Redis, *, cou
 
 
 def hold(redis: Redis, *, count: int) -> None:
-    """Take so many messages as a worker does."""
+    """Reserve so many messages as a worker does."""
     for tag in range(count):
         message = json.loads(redis.rpop(SINGLE_QUEUE) or b"")
         redis.zadd(UNACKED_INDEX, {f"{tag}": tag})
@@ -266,14 +259,4 @@ def sweeper(parts: Dependencies, sent: list[str]) -> Sweeper:
     def send(task_ids: Sequence[str], _queue: str, _at: int) -> None:
         sent.extend(task_ids)
 
-    return Sweeper(
-        parts.redis,
-        StaleTasks(parts.redis),
-        Leases(parts.redis),
-        send,
-        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),
-        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
-        every_s=VISIBILITY_TIMEOUT_S / 10,
-        lost_after_s=2 * VISIBILITY_TIMEOUT_S,
-        batch=1000,
-    )
+    return make_sweeper(parts, send, lost_after_s=2 * VISIBILITY_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A Redis with little memory: new work is refused in time, all else goes on, and what was accepted is stored."""
+"""A Redis with little memory: adds are refused in time, other requests work, and accepted tasks are stored."""
 
 import random
 import subprocess
@@ -39,7 +39,7 @@ def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
         "WORKER_COUNT": "2",
         "MATCH_API_THREADS": "8",
         "MATCH_WORKER_THREADS": "8",
-        # What is lost is missed soon.
+        # Lost messages are noticed soon.
         "MATCH_VISIBILITY_TIMEOUT_S": "5",
         "MATCH_FETCH_TIMEOUT_S": "1",
         "MATCH_DECODE_TIMEOUT_S": "1",
@@ -69,17 +69,17 @@ def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
         yield api.url
 
 
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     """Return a PNG of about 50 KB."""
     return encode(Image.frombytes("RGB", (130, 130), random.Random(number).randbytes(130 * 130 * 3)))
 
 
 def add(url: str, number: int) -> requests.Response:
-    return requests.post(f"{url}/add", data={"filepath": f"{number:03}"}, files={"image": picture(number)}, timeout=30)
+    return requests.post(f"{url}/add", data={"filepath": f"{number:03}"}, files={"image": image(number)}, timeout=30)
 
 
 def fill(url: str) -> tuple[list[str], requests.Response]:
-    """Add until it is refused; return the ids of what was accepted, and the refusal."""
+    """Add until an add is refused; return the ids of the accepted tasks, and the refusing response."""
     accepted: list[str] = []
     while (answer := add(url, len(accepted))).ok:
         accepted.append(answer.json()["task"]["id"])
@@ -87,9 +87,9 @@ def fill(url: str) -> tuple[list[str], requests.Response]:
     return accepted, answer
 
 
-def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
+def other_requests(url: str, *, cancel: str, retry: str) -> dict[str, int]:
     calls: dict[str, tuple[str, str, dict[str, Any]]] = {
-        "search": ("POST", "/search", {"files": {"image": picture(1)}}),
+        "search": ("POST", "/search", {"files": {"image": image(1)}}),
         "list": ("GET", "/list", {}),
         "task": ("GET", f"/tasks/{cancel}", {}),
         "delete": ("DELETE", "/delete", {"data": {"filepath": "other"}}),
@@ -102,47 +102,43 @@ def all_else(url: str, *, cancel: str, retry: str) -> dict[str, int]:
     }
 
 
-def test_adds_are_refused_before_redis_is_full_and_all_is_well_again_by_itself(
-    url: str, parts: Dependencies, start_worker: START
-) -> None:
+def test_adds_are_refused_until_redis_has_memory_again(url: str, parts: Dependencies, start_worker: START) -> None:
     accepted, refused = fill(url)
     memory = parts.redis.info("memory")
     fail(parts.ledger, accepted[1])
-    went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
+    statuses = other_requests(url, cancel=accepted[0], retry=accepted[1])
 
     start_worker()
-    wait_until(lambda: parts.ledger.open_count() == 0, "the backlog is worked off")
-    wait_until(lambda: add(url, 999).ok, "adds are taken again")
-    wait_until(lambda: parts.ledger.open_count() == 0, "that one is stored")
+    wait_until(lambda: parts.ledger.open_count() == 0, "the backlog is empty")
+    wait_until(lambda: add(url, 999).ok, "adds are accepted again")
+    wait_until(lambda: parts.ledger.open_count() == 0, "the last add is stored")
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
     assert int(refused.headers["Retry-After"]) > 0
     assert memory["used_memory"] < 0.9 * memory["maxmemory"]
-    assert set(went_on.values()) <= {200, 202}, went_on
+    assert set(statuses.values()) <= {200, 202}, statuses
     assert {task_of(parts.ledger, task_id).state for task_id in accepted[1:]} == {State.SUCCEEDED}
     assert parts.store.count() == len(accepted)
 
 
-def test_a_redis_that_others_filled_up_is_emptied_all_the_same(
-    url: str, parts: Dependencies, start_worker: START
-) -> None:
+def test_workers_empty_a_completely_full_redis(url: str, parts: Dependencies, start_worker: START) -> None:
     accepted = [add(url, number).json()["task"]["id"] for number in range(60)]
     fail(parts.ledger, accepted[1])
     fill_up(parts.redis)
     refused = add(url, 100)
-    went_on = all_else(url, cancel=accepted[0], retry=accepted[1])
+    statuses = other_requests(url, cancel=accepted[0], retry=accepted[1])
     fill_up(parts.redis)
 
     worker = start_worker()
-    wait_until(lambda: parts.store.count() == len(accepted) - 1, "what was accepted is stored")
+    wait_until(lambda: parts.store.count() == len(accepted) - 1, "all accepted tasks are stored")
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
-    assert set(went_on.values()) <= {200, 202}, went_on
+    assert set(statuses.values()) <= {200, 202}, statuses
     assert worker.poll() is None
 
 
 def fill_up(redis: Redis) -> None:
-    """Take all the memory that is left, down to the last small key."""
+    """Fill the remaining memory, down to the last small key."""
     for size in (100_000, 1000, 10):
         number = 0
         try:

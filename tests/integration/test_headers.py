@@ -1,4 +1,4 @@
-"""What replies tell browsers: to do as little as possible with them, and whom to let read them."""
+"""Headers for browsers: the restrictive ones of every reply, and CORS."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,18 +9,18 @@ from redis import Redis
 
 from common.config import Settings
 
-OURS = "https://app.example.org"
-ASKING = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+ALLOWED = "https://app.example.org"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
 
 
 @pytest.fixture
 def shared(make_client: Callable[..., FlaskClient], real_redis: Redis) -> FlaskClient:
-    """The API, for pages of one other origin."""
-    return make_client(real_redis, settings=Settings(cors_origins=(OURS, "http://localhost:3000")))
+    """The API with CORS for pages of two origins."""
+    return make_client(real_redis, settings=Settings(cors_origins=(ALLOWED, "http://localhost:3000")))
 
 
 @pytest.mark.parametrize("path", ["/ping", "/count", "/nowhere", "/add", "/docs", "/openapi.json", "/metrics", "//"])
-def test_every_reply_tells_browsers_to_do_nothing_with_it(client: FlaskClient, path: str) -> None:
+def test_every_reply_has_restrictive_browser_headers(client: FlaskClient, path: str) -> None:
     headers = client.get(path).headers
 
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -40,34 +40,34 @@ def test_only_the_reference_page_may_run_scripts(client: FlaskClient) -> None:
     assert "script-src" not in client.get("/ping").headers["Content-Security-Policy"]
 
 
-def test_a_page_of_a_named_origin_may_ask_and_read(shared: FlaskClient) -> None:
-    asked = shared.options("/add", headers={"Origin": OURS, **ASKING})
-    answer = shared.post("/add", headers={"Origin": OURS})
+def test_allowed_origin_may_send_and_read(shared: FlaskClient) -> None:
+    preflight = shared.options("/add", headers={"Origin": ALLOWED, **PREFLIGHT})
+    answer = shared.post("/add", headers={"Origin": ALLOWED})
 
-    assert (asked.status_code, asked.data) == (204, b"")
-    assert asked.headers["Access-Control-Allow-Origin"] == OURS
-    assert asked.headers["Access-Control-Allow-Methods"] == "POST"
+    assert (preflight.status_code, preflight.data) == (204, b"")
+    assert preflight.headers["Access-Control-Allow-Origin"] == ALLOWED
+    assert preflight.headers["Access-Control-Allow-Methods"] == "POST"
     assert {"Authorization", "Idempotency-Key", "X-Request-ID", "Content-Type"} <= {
-        *asked.headers["Access-Control-Allow-Headers"].split(", ")
+        *preflight.headers["Access-Control-Allow-Headers"].split(", ")
     }
     assert answer.status_code == 400
-    assert answer.headers["Access-Control-Allow-Origin"] == OURS
+    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
     assert {"Location", "Retry-After", "X-Request-ID"} <= {*answer.headers["Access-Control-Expose-Headers"].split(", ")}
 
 
-def test_all_methods_of_a_path_are_told(shared: FlaskClient) -> None:
-    asked = shared.options("/tasks/nobody", headers={"Origin": OURS, **ASKING})
+def test_preflight_lists_all_methods_of_a_path(shared: FlaskClient) -> None:
+    preflight = shared.options("/tasks/nobody", headers={"Origin": ALLOWED, **PREFLIGHT})
 
-    assert asked.headers["Access-Control-Allow-Methods"] == "DELETE, GET, HEAD"
+    assert preflight.headers["Access-Control-Allow-Methods"] == "DELETE, GET, HEAD"
 
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example.org", "http://app.example.org", f"{OURS}:444", f"{OURS}.evil.org", "null", "*", ""],
+    ["https://evil.example.org", "http://app.example.org", f"{ALLOWED}:444", f"{ALLOWED}.evil.org", "null", "*", ""],
 )
-def test_a_page_of_another_origin_may_nothing(shared: FlaskClient, origin: str) -> None:
+def test_other_origins_get_no_cors_headers(shared: FlaskClient, origin: str) -> None:
     answers: list[Any] = [
-        shared.options("/add", headers={"Origin": origin, **ASKING}),
+        shared.options("/add", headers={"Origin": origin, **PREFLIGHT}),
         shared.get("/count", headers={"Origin": origin}),
     ]
 
@@ -75,20 +75,20 @@ def test_a_page_of_another_origin_may_nothing(shared: FlaskClient, origin: str) 
     assert not [name for answer in answers for name, _ in answer.headers if name.startswith("Access-Control")]
 
 
-def test_caches_are_told_that_replies_differ_by_origin(shared: FlaskClient, client: FlaskClient) -> None:
+def test_replies_vary_by_origin(shared: FlaskClient, client: FlaskClient) -> None:
     assert shared.get("/ping").headers["Vary"] == "Origin"
     assert "Vary" not in client.get("/ping").headers
 
 
-def test_no_login_of_the_browsers_own_is_ever_sent(shared: FlaskClient) -> None:
-    asked = shared.options("/add", headers={"Origin": OURS, **ASKING})
+def test_credentials_are_not_allowed_cross_origin(shared: FlaskClient) -> None:
+    preflight = shared.options("/add", headers={"Origin": ALLOWED, **PREFLIGHT})
 
-    assert "Access-Control-Allow-Credentials" not in asked.headers
-
-
-def test_where_no_origin_is_named_a_page_may_not_ask(client: FlaskClient) -> None:
-    assert client.options("/add", headers={"Origin": OURS, **ASKING}).status_code == 405
+    assert "Access-Control-Allow-Credentials" not in preflight.headers
 
 
-def test_what_is_not_there_is_told_to_a_page_that_asks(shared: FlaskClient) -> None:
-    assert shared.options("/nowhere", headers={"Origin": OURS, **ASKING}).status_code == 404
+def test_without_allowed_origins_preflight_is_refused(client: FlaskClient) -> None:
+    assert client.options("/add", headers={"Origin": ALLOWED, **PREFLIGHT}).status_code == 405
+
+
+def test_preflight_for_an_unknown_path_is_404(shared: FlaskClient) -> None:
+    assert shared.options("/nowhere", headers={"Origin": ALLOWED, **PREFLIGHT}).status_code == 404

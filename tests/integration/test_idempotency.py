@@ -1,4 +1,4 @@
-"""A request sent twice is done once: the same key has the same tasks, whoever sends it, at whatever moment."""
+"""A request sent twice is done once: the same key has the same tasks for every client at every moment."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def test_an_upload_sent_again_is_held_once(client: FlaskClient, real_redis: Redi
     assert len(uploads(real_redis)) == 1
 
 
-def test_other_keys_and_requests_without_one_are_other_tasks(client: FlaskClient) -> None:
+def test_other_keys_and_no_key_are_other_tasks(client: FlaskClient) -> None:
     answers = [add(client), add(client, **{"Idempotency-Key": "import 18"}), client.post("/add", data=ONE)]
 
     assert len({answer.json["task"]["id"] for answer in answers}) == 3
@@ -90,7 +90,7 @@ def test_other_keys_and_requests_without_one_are_other_tasks(client: FlaskClient
         {"image": upload(), "filepath": "one"},
     ],
 )
-def test_the_same_key_for_something_else_is_a_conflict(
+def test_same_key_for_a_different_request_is_a_conflict(
     client: FlaskClient, real_redis: Redis, other: dict[str, Any]
 ) -> None:
     add(client)
@@ -115,7 +115,7 @@ def test_other_bytes_under_the_same_key_are_a_conflict(client: FlaskClient, real
     assert len(uploads(real_redis)) == 1
 
 
-def test_metadata_are_the_same_in_whatever_order_they_come(client: FlaskClient) -> None:
+def test_order_of_metadata_does_not_matter(client: FlaskClient) -> None:
     first = add(client, ONE | {"metadata": '{"a": 1, "b": 2}'})
 
     second = add(client, ONE | {"metadata": '{"b":2,"a":1}'})
@@ -136,7 +136,7 @@ def one_line(client: FlaskClient) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("first", "second"), [*permutations([one, one_of_many, one_line], 2)])
-def test_the_same_key_for_another_form_of_the_same_add_is_a_conflict(
+def test_same_key_for_another_form_is_a_conflict(
     client: FlaskClient, real_redis: Redis, first: Any, second: Any
 ) -> None:
     [accepted] = first(client)
@@ -147,7 +147,7 @@ def test_the_same_key_for_another_form_of_the_same_add_is_a_conflict(
     assert real_redis.zcard(OPEN) == 1
 
 
-def test_two_keys_of_one_request_are_told(client: FlaskClient, real_redis: Redis) -> None:
+def test_two_keys_in_one_request_are_refused(client: FlaskClient, real_redis: Redis) -> None:
     headers = Headers([("Idempotency-Key", "import 17"), ("Idempotency-Key", "import 18")])
 
     answer = client.post("/add", data=ONE, headers=headers)
@@ -157,18 +157,18 @@ def test_two_keys_of_one_request_are_told(client: FlaskClient, real_redis: Redis
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb", "a,b"])
-def test_a_key_that_is_none_is_told(client: FlaskClient, real_redis: Redis, key: str) -> None:
+def test_invalid_key_is_refused_with_its_field(client: FlaskClient, real_redis: Redis, key: str) -> None:
     answer = add(client, **{"Idempotency-Key": key})
 
     assert (answer.status_code, answer.json["field"]) == (400, "Idempotency-Key")
     assert real_redis.zcard(OPEN) == 0
 
 
-def test_a_key_of_the_longest_is_taken(client: FlaskClient) -> None:
+def test_key_of_maximum_length_is_accepted(client: FlaskClient) -> None:
     assert add(client, **{"Idempotency-Key": "~" * 255}).status_code == 202
 
 
-def test_what_is_wrong_is_not_remembered(client: FlaskClient) -> None:
+def test_refused_request_is_not_remembered(client: FlaskClient) -> None:
     wrong = add(client, {"url": "http://10.0.0.1/", "filepath": "one"})
 
     right = add(client)
@@ -176,7 +176,7 @@ def test_what_is_wrong_is_not_remembered(client: FlaskClient) -> None:
     assert (wrong.status_code, right.status_code) == (400, 202)
 
 
-def test_requests_at_one_moment_have_one_task(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+def test_concurrent_requests_have_one_task(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     clients = [make_client(real_redis) for _ in range(8)]
     for round_ in range(10):
         together = Barrier(len(clients))
@@ -198,7 +198,7 @@ def test_requests_at_one_moment_have_one_task(make_client: Callable[..., FlaskCl
         real_redis.delete(*uploads(real_redis))
 
 
-def test_different_requests_at_one_moment_have_one_winner(
+def test_different_concurrent_requests_have_one_winner(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
     clients = [make_client(real_redis) for _ in range(8)]
@@ -215,7 +215,7 @@ def test_different_requests_at_one_moment_have_one_winner(
     assert real_redis.zcard(OPEN) == 1
 
 
-def test_a_task_is_remembered_for_a_day_whenever_it_ends(client: FlaskClient, real_redis: Redis) -> None:
+def test_task_is_remembered_for_a_day_after_its_end(client: FlaskClient, real_redis: Redis) -> None:
     task_id = add(client).json["task"]["id"]
 
     end(real_redis, task_id, State.SUCCEEDED)
@@ -226,7 +226,7 @@ def test_a_task_is_remembered_for_a_day_whenever_it_ends(client: FlaskClient, re
     assert answer.headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_cancelled_task_is_remembered_as_well(client: FlaskClient, real_redis: Redis) -> None:
+def test_cancelled_task_is_remembered(client: FlaskClient, real_redis: Redis) -> None:
     task_id = add(client).json["task"]["id"]
 
     client.delete(f"/tasks/{task_id}")
@@ -235,16 +235,16 @@ def test_a_cancelled_task_is_remembered_as_well(client: FlaskClient, real_redis:
     assert add(client).json["task"]["state"] == "cancelled"
 
 
-def test_a_failure_is_told_again_with_its_reason(client: FlaskClient, real_redis: Redis) -> None:
+def test_failure_is_replayed_with_its_reason(client: FlaskClient, real_redis: Redis) -> None:
     task_id = add(client).json["task"]["id"]
-    end(real_redis, task_id, State.FAILED, code="http_status", error="it was not there")
+    end(real_redis, task_id, State.FAILED, code="http_status", error="404")
 
     answer = add(client)
 
     assert (answer.status_code, answer.json["code"], answer.json["task"]["id"]) == (422, "http_status", task_id)
 
 
-def test_a_task_without_a_key_is_kept_no_longer_than_before(client: FlaskClient, real_redis: Redis) -> None:
+def test_task_without_a_key_has_the_usual_retention(client: FlaskClient, real_redis: Redis) -> None:
     task_id = client.post("/add", data=ONE).json["task"]["id"]
 
     end(real_redis, task_id, State.SUCCEEDED)
@@ -252,7 +252,7 @@ def test_a_task_without_a_key_is_kept_no_longer_than_before(client: FlaskClient,
     assert int(real_redis.ttl(TASK + task_id)) <= 60
 
 
-def test_what_is_accepted_is_told_when_there_is_no_room_for_more(
+def test_replay_is_answered_while_the_backlog_is_full(
     make_client: Callable[..., FlaskClient], real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_client(real_redis, max_open=1)
@@ -263,12 +263,12 @@ def test_what_is_accepted_is_told_when_there_is_no_room_for_more(
 
     assert (refused.status_code, again.status_code) == (503, 202)
     assert again.json["task"]["id"] == first.json["task"]["id"]
-    monkeypatch.setattr("common.queue.admission.Admission.check", full)
+    monkeypatch.setattr("common.queue.admission.Admission.check", refuse)
     assert add(client, {"image": upload(), "filepath": "one"}).status_code == 202
 
 
-def full(*_: object) -> None:
-    raise QueueUnavailable("no room")
+def refuse(*_: object) -> None:
+    raise QueueUnavailable("no memory left")
 
 
 def test_a_replay_waits_for_the_same_task(client: FlaskClient, real_redis: Redis) -> None:
@@ -290,7 +290,7 @@ def many(*filepaths: str) -> dict[str, str]:
     }
 
 
-def test_many_sent_again_have_the_same_tasks_and_add_what_is_new(client: FlaskClient) -> None:
+def test_repeated_items_are_replayed_and_new_ones_added(client: FlaskClient) -> None:
     first = add(client, many("a", "b"))
 
     again, more = add(client, many("a", "b")), add(client, many("a", "other", "c"))
@@ -306,7 +306,7 @@ def test_many_sent_again_have_the_same_tasks_and_add_what_is_new(client: FlaskCl
     assert "Idempotency-Replayed" not in more.headers
 
 
-def test_a_batch_sent_again_after_half_of_it_has_the_same_tasks_and_adds_the_rest(
+def test_repeated_batch_replays_its_half_and_adds_the_rest(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
     client = make_client(real_redis, max_open=1000)
@@ -323,7 +323,7 @@ def test_a_batch_sent_again_after_half_of_it_has_the_same_tasks_and_adds_the_res
     assert sorted(sent(real_redis, BATCH_QUEUE)) == sorted(one["task"]["id"] for one in whole)
 
 
-def test_the_header_of_a_batch_says_that_a_batch_had_the_key_whatever_was_accepted_of_it(client: FlaskClient) -> None:
+def test_replay_header_of_a_batch_ignores_its_outcomes(client: FlaskClient) -> None:
     add(client, **{"Idempotency-Key": "one key"})
 
     first, second = (batch(client, "", key="one key") for _ in range(2))
@@ -332,10 +332,10 @@ def test_the_header_of_a_batch_says_that_a_batch_had_the_key_whatever_was_accept
     assert (first.headers.get("Idempotency-Replayed"), second.headers["Idempotency-Replayed"]) == (None, "true")
 
 
-def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient, real_redis: Redis) -> None:
+def test_batch_with_a_broken_connection_is_sent_again(client: FlaskClient, real_redis: Redis) -> None:
     lines = b"".join(json.dumps({"url": URL, "filepath": name}).encode() + b"\n" for name in "abcd")
-    cut, told = lines[: len(lines) // 2 + 9], {"CONTENT_LENGTH": f"{len(lines)}"}
-    broken = client.post("/add/batch", data=cut, headers=NDJSON | KEY, environ_overrides=told)
+    cut, declared = lines[: len(lines) // 2 + 9], {"CONTENT_LENGTH": f"{len(lines)}"}
+    broken = client.post("/add/batch", data=cut, headers=NDJSON | KEY, environ_overrides=declared)
 
     whole = outcomes(batch(client, *"abcd"))
 
@@ -348,11 +348,11 @@ def test_a_batch_whose_connection_broke_is_sent_again_whole(client: FlaskClient,
 
 def sent(redis: Redis, queue: str) -> list[str]:
     """Return the tasks of all messages in the queue."""
-    found = [json.loads(b64decode(json.loads(message)["body"]))[0][0] for message in redis.lrange(queue, 0, -1)]
-    return [task_id for told in found for task_id in (told if isinstance(told, list) else [told])]
+    bodies = [json.loads(b64decode(json.loads(message)["body"]))[0][0] for message in redis.lrange(queue, 0, -1)]
+    return [task_id for ids in bodies for task_id in (ids if isinstance(ids, list) else [ids])]
 
 
-def test_a_line_that_differs_is_that_lines_conflict(client: FlaskClient) -> None:
+def test_different_line_is_a_conflict_of_that_line(client: FlaskClient) -> None:
     batch(client, "a", "b", "c")
 
     first, second, third = outcomes(batch(client, "a", "other", "c"))
@@ -361,7 +361,7 @@ def test_a_line_that_differs_is_that_lines_conflict(client: FlaskClient) -> None
     assert (second["line"], second["code"], second["field"]) == (2, "idempotency_conflict", "Idempotency-Key")
 
 
-def test_a_batch_sent_again_while_there_is_no_room_tells_what_was_accepted(
+def test_repeated_batch_replays_while_the_backlog_is_full(
     make_client: Callable[..., FlaskClient], real_redis: Redis
 ) -> None:
     client = make_client(real_redis, max_open=2)
@@ -373,24 +373,24 @@ def test_a_batch_sent_again_while_there_is_no_room_tells_what_was_accepted(
     assert (second[2]["code"], real_redis.zcard(OPEN)) == ("overloaded", 2)
 
 
-def test_without_redis_a_key_is_told_to_come_back(make_client: Callable[..., FlaskClient]) -> None:
+def test_without_redis_requests_with_a_key_are_refused(make_client: Callable[..., FlaskClient]) -> None:
     client = make_client(connect("redis://127.0.0.1:1/0"))
 
     assert add(client).status_code == 503
     assert {one["code"] for one in outcomes(batch(client, "a", "b"))} == {"queue_unavailable"}
 
 
-def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_sent_again(
+def test_upload_survives_an_enqueue_without_a_reply(
     client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue = Ledger.enqueue
 
-    def unheard(*args: Any, **options: Any) -> Any:
+    def enqueue_without_reply(*args: Any, **options: Any) -> Any:
         enqueue(*args, **options)
         raise QueueUnavailable("Redis does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Ledger, "enqueue", unheard)
+        broken.setattr(Ledger, "enqueue", enqueue_without_reply)
         lost = add(client, {"image": upload(), "filepath": "one"})
 
     again = add(client, {"image": upload(), "filepath": "one"})
@@ -401,16 +401,16 @@ def test_what_the_ledger_took_without_an_answer_still_has_its_upload_when_it_is_
     assert kept.decode().endswith(job["upload"])
 
 
-def test_an_answer_that_was_lost_on_the_way_costs_neither_task_nor_upload(
+def test_enqueue_repeated_by_the_client_keeps_task_and_upload(
     client: FlaskClient, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue = Ledger.enqueue
 
-    def asked_twice(*args: Any, **options: Any) -> Any:
+    def enqueue_twice(*args: Any, **options: Any) -> Any:
         enqueue(*args, **options)
         return enqueue(*args, **options)
 
-    monkeypatch.setattr(Ledger, "enqueue", asked_twice)
+    monkeypatch.setattr(Ledger, "enqueue", enqueue_twice)
 
     answer = add(client, {"image": upload(), "filepath": "one"})
 
@@ -450,9 +450,7 @@ def test_each_api_key_has_keys_of_its_own(
         ("https://example.org/" + "ä" * 700, "bad_url"),
     ],
 )
-def test_a_callback_that_could_not_be_called_is_told_at_the_door(
-    client: FlaskClient, real_redis: Redis, url: str, code: str
-) -> None:
+def test_invalid_callback_url_is_refused(client: FlaskClient, real_redis: Redis, url: str, code: str) -> None:
     answers = [
         client.post("/add", data=ONE | {"callback_url": url}),
         client.post("/add", data=many("a") | {"callback_url": url}),
@@ -464,7 +462,7 @@ def test_a_callback_that_could_not_be_called_is_told_at_the_door(
 
 
 @pytest.mark.parametrize("field", ["callback_url", "url"])
-def test_a_url_of_another_scheme_is_told_how_it_must_start(client: FlaskClient, field: str) -> None:
+def test_another_scheme_is_refused_with_the_accepted_ones(client: FlaskClient, field: str) -> None:
     answer = client.post("/add", data=ONE | {field: "ftp://example.org/"})
 
     assert answer.json["error"] == [f"{field}: the URL must start with http:// or https://, not with ftp:"]
@@ -483,18 +481,19 @@ def test_without_a_secret_there_are_no_callbacks(make_client: Callable[..., Flas
     assert "MATCH_WEBHOOK_SECRET" in answer.json["error"][0]
 
 
-def test_a_callback_is_kept_with_each_task_and_shown_without_its_url(client: FlaskClient, real_redis: Redis) -> None:
+def test_callback_is_shown_without_its_url(client: FlaskClient, real_redis: Redis) -> None:
     hook = "HTTPS://Hooks.Example.org/a?token=1"
-    told = [
+    tasks = [
         client.post("/add", data=ONE | {"callback_url": hook}).json["task"],
         *(one["task"] for one in client.post("/add", data=many("a", "b") | {"callback_url": hook}).json["result"]),
         *(one["task"] for one in outcomes(batch(client, "a", "b", query={"callback_url": hook}))),
     ]
 
-    kept = {real_redis.hget(TASK + task["id"], "callback") for task in told}
+    kept = {real_redis.hget(TASK + task["id"], "callback") for task in tasks}
 
     assert kept == {b"https://hooks.example.org:443/a?token=1"}
-    assert [task["callback"] for task in told] == [{"state": "pending", "attempts": 0, "error": None, "next": None}] * 5
-    [shown] = client.get(f"/tasks/{told[0]['id']}").json["result"]
-    assert shown == told[0]
+    pending = {"state": "pending", "attempts": 0, "error": None, "next": None}
+    assert [task["callback"] for task in tasks] == [pending] * 5
+    [shown] = client.get(f"/tasks/{tasks[0]['id']}").json["result"]
+    assert shown == tasks[0]
     assert "token" not in json.dumps(shown)

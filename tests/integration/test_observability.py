@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +20,44 @@ from common.queue.keys import TASK
 from common.redis.client import connect
 from dev.ports import free_port
 from dev.redis_server import RedisServer
+from support.http_servers import Handler, LocalServer, serving
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURE = ROOT / "examples" / "images" / "chelsea.jpg"
+IMAGE = ROOT / "examples" / "images" / "chelsea.jpg"
 WITHIN_S = 90
-NOWHERE = "redis://127.0.0.1:1/0"
-SECRET = "geheim-geheim"  # noqa: S105 - to be looked for
+UNAVAILABLE_REDIS = "redis://127.0.0.1:1/0"
+SECRET = "geheim-geheim"  # noqa: S105 - a secret of this test only
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-class Collector:
+class Collector(LocalServer):
     """Collects spans by OTLP over HTTP, by their names."""
 
     def __init__(self) -> None:
+        super().__init__(Traces)
         self.spans: dict[str, list[Any]] = defaultdict(list)
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                assert self.path == "/v1/traces"
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    for scope in resource.scope_spans:
-                        for span in scope.spans:
-                            collector.spans[span.name].append(span)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def of_trace(self, trace: str) -> dict[str, list[Any]]:
-        found = {name: [one for one in spans if one.trace_id.hex() == trace] for name, spans in self.spans.items()}
-        return {name: spans for name, spans in found.items() if spans}
+        spans = [span for named in self.spans.values() for span in named if span.trace_id.hex() == trace]
+        return {name: [span for span in spans if span.name == name] for name in {span.name for span in spans}}
 
     def counts(self, trace: str) -> set[tuple[str, int]]:
         return {(name, len(spans)) for name, spans in self.of_trace(trace).items()}
+
+
+class Traces(Handler):
+    server: Collector
+
+    def answer(self) -> None:
+        assert (self.command, self.path) == ("POST", "/v1/traces")
+        for resource in ExportTraceServiceRequest.FromString(self.body()).resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    self.server.spans[span.name].append(span)
+        self.reply()
 
 
 class Served:
@@ -105,7 +98,7 @@ class Served:
         return samples(answer.text)
 
     def add(self, filepath: str, **options: Any) -> dict[str, Any]:
-        files = {} if "url" in options.get("data", {}) else {"image": PICTURE.read_bytes()}
+        files = {} if "url" in options.get("data", {}) else {"image": IMAGE.read_bytes()}
         data = {"filepath": filepath, "wait": "60"} | options.pop("data", {})
         answer = requests.post(f"{self.url}/add", data=data, files=files or None, timeout=90, **options)
         task: dict[str, Any] = answer.json()["task"]
@@ -133,16 +126,14 @@ PINGS = of("match_http_requests_total", endpoint="ping", method="GET", status="2
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("observed")
-    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
-        collector = Collector()
+    with RedisServer(tmp_path_factory.mktemp("redis")) as redis, serving(Collector()) as collector:
         served = Served(folder, redis.url, collector)
         wait_until(lambda: is_ready(served))
         yield served
         for program in served.programs.values():
             program.terminate()
         ends = [program.wait(WITHIN_S) for program in served.programs.values()]
-        collector.server.shutdown()
-        collector.server.server_close()
+
         assert ends == [0, 0]
 
 
@@ -154,7 +145,7 @@ def is_ready(served: Served) -> bool:
 
 
 def answers_with(served: Served, pings: int) -> bool:
-    """Return whether the API counts so many; a connection that a dead process had accepted is lost."""
+    """Return whether the API counts so many pings. A connection that a dead process had accepted is lost."""
     try:
         return served.scrape()[PINGS] == pings
     except (requests.ConnectionError, requests.Timeout):
@@ -274,7 +265,7 @@ def test_tasks_of_a_batch_continue_its_trace(served: Served) -> None:
 
 
 def test_metrics_of_unavailable_redis_are_left_out(make_client: Callable[..., FlaskClient], memory_store: Any) -> None:
-    client = make_client(connect(NOWHERE))
+    client = make_client(connect(UNAVAILABLE_REDIS))
     memory_store.away = True
 
     scraped = samples(client.get("/metrics").text)

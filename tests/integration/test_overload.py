@@ -1,4 +1,4 @@
-"""A real server with more clients than threads: each is answered in time, with a result or a refusal."""
+"""A real server with more clients than threads: each is answered in time, with matches or with 503."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ from dev.redis_server import RedisServer
 from support.processes import ROOT, serving_api
 
 THREADS = 4
-# Usual clients give up after that time.
+# The timeout of common clients.
 GIVE_UP_S = 20
-PICTURE = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
+IMAGE = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def url(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_many_searches_at_once_are_answered_or_refused(url: str) -> None:
     def search(_: int) -> requests.Response:
-        return requests.post(f"{url}/search", files={"image": PICTURE}, timeout=GIVE_UP_S)
+        return requests.post(f"{url}/search", files={"image": IMAGE}, timeout=GIVE_UP_S)
 
     with ThreadPoolExecutor(150) as pool:
         answers = list(pool.map(search, range(150)))

@@ -10,13 +10,13 @@ from redis import Redis
 
 from api.access.keys import Keyring, Scope
 from api.new_key import table
-from api.rates import Rates
+from api.rate_limits import RateLimiter
 from common.config import Settings
 from common.queue.keys import RATES
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 
-NOWHERE = "redis://127.0.0.1:1/0"
+UNAVAILABLE_REDIS = "redis://127.0.0.1:1/0"
 FREE = ("/ping", "/livez", "/readyz", "/metrics")
 
 
@@ -25,7 +25,7 @@ def limited(
     make_client: Callable[..., FlaskClient], real_redis: Redis, redis_server: RedisServer
 ) -> Callable[..., FlaskClient]:
     def make(limits: str = "3/day", *, url: str = redis_server.url, **more: Any) -> FlaskClient:
-        return make_client(real_redis, rates=Rates(limits, connect(url, answer_within_s=0.25)), **more)
+        return make_client(real_redis, rate_limiter=RateLimiter(limits, connect(url, answer_within_s=0.25)), **more)
 
     return make
 
@@ -34,7 +34,7 @@ def statuses(client: FlaskClient, count: int, **options: Any) -> list[int]:
     return [client.get("/count", **options).status_code for _ in range(count)]
 
 
-def test_requests_beyond_the_limit_are_told_when_to_come_back(limited: Callable[..., FlaskClient]) -> None:
+def test_requests_beyond_the_limit_get_retry_after(limited: Callable[..., FlaskClient]) -> None:
     client = limited("2/hour")
 
     first = statuses(client, 2)
@@ -49,9 +49,9 @@ def test_requests_beyond_the_limit_are_told_when_to_come_back(limited: Callable[
 def test_a_limit_holds_over_all_processes_and_endpoints(limited: Callable[..., FlaskClient]) -> None:
     one, other = limited(), limited()
 
-    found = [*statuses(one, 2), other.get("/list").status_code, one.post("/search").status_code]
+    results = [*statuses(one, 2), other.get("/list").status_code, one.post("/search").status_code]
 
-    assert found == [200, 200, 200, 429]
+    assert results == [200, 200, 200, 429]
 
 
 def test_of_several_limits_each_holds(limited: Callable[..., FlaskClient]) -> None:
@@ -61,13 +61,13 @@ def test_of_several_limits_each_holds(limited: Callable[..., FlaskClient]) -> No
 def test_every_address_has_its_own_count(limited: Callable[..., FlaskClient]) -> None:
     client = limited("1/day")
 
-    found = {
+    results = {
         address: statuses(client, 1, environ_overrides={"REMOTE_ADDR": address})[0]
         for address in ("192.0.2.1", "192.0.2.2", "2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:2::1")
     }
 
-    # One who has an IPv6 address has its whole network.
-    assert [address for address, status in found.items() if status == 429] == ["2001:db8:0:1::2"]
+    # The owner of an IPv6 address usually owns its whole /64 network.
+    assert [address for address, status in results.items() if status == 429] == ["2001:db8:0:1::2"]
 
 
 @pytest.mark.parametrize(
@@ -75,30 +75,30 @@ def test_every_address_has_its_own_count(limited: Callable[..., FlaskClient]) ->
     [(0, [200, 429, 429]), (1, [200, 200, 200]), (2, [200, 429, 429])],
     ids=["none is trusted", "one", "two"],
 )
-def test_only_what_trusted_proxies_say_of_an_address_is_believed(
+def test_only_trusted_proxies_set_the_client_address(
     limited: Callable[..., FlaskClient], proxies: int, expected: list[int]
 ) -> None:
     client = limited("1/day", settings=Settings(trusted_proxies=proxies))
 
-    found = [
+    results = [
         client.get("/count", headers={"X-Forwarded-For": f"192.0.2.9, 192.0.2.{number}"}).status_code
         for number in (1, 2, 3)
     ]
 
-    assert found == expected
+    assert results == expected
 
 
-def test_keys_are_counted_apart_wherever_they_come_from(limited: Callable[..., FlaskClient], tmp_path: Path) -> None:
+def test_each_key_has_its_own_count_across_addresses(limited: Callable[..., FlaskClient], tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     file.write_text(table("one", [Scope.READ], "first") + table("two", [Scope.READ], "second"))
     client = limited("1/day", keyring=Keyring(file))
 
-    found = [
+    results = [
         statuses(client, 1, headers={"Authorization": f"Bearer {key}"}, environ_overrides={"REMOTE_ADDR": address})[0]
         for key, address in [("first", "192.0.2.1"), ("second", "192.0.2.1"), ("first", "192.0.2.2")]
     ]
 
-    assert found == [200, 200, 429]
+    assert results == [200, 200, 429]
 
 
 def test_guesses_at_keys_are_counted_by_address(limited: Callable[..., FlaskClient], tmp_path: Path) -> None:
@@ -106,38 +106,38 @@ def test_guesses_at_keys_are_counted_by_address(limited: Callable[..., FlaskClie
     file.write_text(table("one", [Scope.READ], "first"))
     client = limited(keyring=Keyring(file))
 
-    found = [statuses(client, 1, headers={"Authorization": f"Bearer {number}"})[0] for number in range(4)]
+    results = [statuses(client, 1, headers={"Authorization": f"Bearer {number}"})[0] for number in range(4)]
 
-    assert found == [401, 401, 401, 429]
+    assert results == [401, 401, 401, 429]
 
 
 @pytest.mark.parametrize("path", FREE)
-def test_who_asks_for_health_is_never_refused(limited: Callable[..., FlaskClient], path: str) -> None:
+def test_health_endpoints_are_never_limited(limited: Callable[..., FlaskClient], path: str) -> None:
     client = limited("1/day")
 
     assert [client.get(path).status_code for _ in range(3)] == [200, 200, 200]
 
 
-def test_a_redis_that_is_away_turns_nobody_away_and_each_process_counts_for_itself(
+def test_without_redis_each_process_counts_for_itself(
     limited: Callable[..., FlaskClient],
 ) -> None:
-    one, other = limited(url=NOWHERE), limited(url=NOWHERE)
+    one, other = limited(url=UNAVAILABLE_REDIS), limited(url=UNAVAILABLE_REDIS)
 
     assert statuses(one, 4) == [200, 200, 200, 429]
     assert statuses(other, 3) == [200, 200, 200]
 
 
-def test_a_redis_without_room_turns_nobody_away(limited: Callable[..., FlaskClient], real_redis: Redis) -> None:
+def test_full_redis_refuses_no_request(limited: Callable[..., FlaskClient], real_redis: Redis) -> None:
     real_redis.config_set("maxmemory", 1)
     try:
-        found = statuses(limited(), 3)
+        results = statuses(limited(), 3)
     finally:
         real_redis.config_set("maxmemory", 0)
 
-    assert found == [200, 200, 200]
+    assert results == [200, 200, 200]
 
 
-def test_counts_are_forgotten(limited: Callable[..., FlaskClient], real_redis: Redis) -> None:
+def test_counts_expire(limited: Callable[..., FlaskClient], real_redis: Redis) -> None:
     statuses(limited("5/minute"), 1)
 
     keys = list(real_redis.scan_iter(f"{RATES}*"))

@@ -1,4 +1,4 @@
-"""Readiness and metrics while a dependency is silent: told in time, and searches stay where only Redis is away."""
+"""Readiness and metrics while a dependency is silent: both answer in time, and searches need no Redis."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def silent(redis: RedisServer) -> Iterator[None]:
 
 @pytest.fixture
 def silent_store(memory_store: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
-    """A store that tells nothing of itself until the event is set."""
+    """A store whose health check blocks until the event is set."""
     may = Event()
 
     def health() -> Health:
@@ -48,7 +48,7 @@ def gauges(client: FlaskClient) -> dict[str, float]:
     return {name: float(value) for name, value in lines if "{" not in name}
 
 
-def test_a_silent_redis_is_named_and_the_instance_stays_ready(make_client: Any, redis_server: RedisServer) -> None:
+def test_silent_redis_is_reported_and_the_api_stays_ready(make_client: Any, redis_server: RedisServer) -> None:
     client = make_client(connect(redis_server.url))
 
     with silent(redis_server):
@@ -62,9 +62,7 @@ def test_a_silent_redis_is_named_and_the_instance_stays_ready(make_client: Any, 
     assert "match_tasks_open" not in seen
 
 
-def test_what_waits_is_told_where_everything_answers(
-    make_client: Any, redis_server: RedisServer, real_redis: Redis
-) -> None:
+def test_queue_length_is_reported(make_client: Any, redis_server: RedisServer, real_redis: Redis) -> None:
     client = make_client(connect(redis_server.url))
     real_redis.lpush("match-batch", "message")
     before = gauges(client)
@@ -76,7 +74,7 @@ def test_what_waits_is_told_where_everything_answers(
     assert after.json["status"] == "ok"
 
 
-def test_a_silent_store_is_not_ready_and_the_queue_is_still_told(
+def test_silent_store_is_not_ready_and_queue_metrics_remain(
     make_client: Any, redis_server: RedisServer, silent_store: Event
 ) -> None:
     client = make_client(connect(redis_server.url))
@@ -90,9 +88,7 @@ def test_a_silent_store_is_not_ready_and_the_queue_is_still_told(
     assert not silent_store.is_set()
 
 
-def test_a_store_that_answers_again_is_ready_again(
-    make_client: Any, redis_server: RedisServer, silent_store: Event
-) -> None:
+def test_store_that_answers_again_is_ready(make_client: Any, redis_server: RedisServer, silent_store: Event) -> None:
     client = make_client(connect(redis_server.url))
     assert client.get("/readyz").status_code == 503
 

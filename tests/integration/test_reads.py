@@ -1,4 +1,4 @@
-"""What the API tells of stored pictures: searches and comparisons by filepath, filters, lists, single records."""
+"""Stored images: searches and comparisons by filepath, filters, lists, single records."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
 
 
 def store(memory_store: Any, **signatures: Signature) -> None:
-    """Store signatures by filepath; the metadata hold the filepath and its length."""
+    """Store signatures by filepath; the metadata contain the filepath and its length."""
     about = {name: {"name": name, "inside": {"size": len(name), "tags": ["a", name]}} for name in signatures}
     memory_store.put(
         [record(name, seq, one, metadata=about[name]) for seq, (name, one) in enumerate(signatures.items(), start=1)]
@@ -27,7 +27,7 @@ def failure(answer: Any) -> tuple[int, str, str]:
     return answer.status_code, answer.json["code"], answer.json["field"]
 
 
-def test_a_stored_picture_is_searched_by_its_filepath(client: FlaskClient, memory_store: Any) -> None:
+def test_stored_image_is_searched_by_its_filepath(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), same=signature(1), other=signature(2))
 
     answer = client.post("/search", data={"filepath": "same"})
@@ -35,7 +35,7 @@ def test_a_stored_picture_is_searched_by_its_filepath(client: FlaskClient, memor
     assert [(match["filepath"], match["score"]) for match in answer.json["result"]] == [("a", 100.0), ("same", 100.0)]
 
 
-def test_a_search_by_a_filepath_that_is_not_stored_is_told(client: FlaskClient) -> None:
+def test_search_by_an_unknown_filepath_is_404(client: FlaskClient) -> None:
     assert failure(client.post("/search", data={"filepath": "a"})) == (404, "unknown_filepath", "filepath")
 
 
@@ -47,13 +47,13 @@ def test_a_search_by_a_filepath_that_is_not_stored_is_told(client: FlaskClient) 
         ({}, "image"),
     ],
 )
-def test_a_search_takes_one_picture(client: FlaskClient, data: dict[str, str], field: str) -> None:
+def test_search_accepts_exactly_one_image(client: FlaskClient, data: dict[str, str], field: str) -> None:
     answer = client.post("/search", data=data)
 
     assert (answer.status_code, answer.json["field"]) == (400, field)
 
 
-def test_a_search_keeps_to_pictures_with_certain_metadata(client: FlaskClient, memory_store: Any) -> None:
+def test_search_is_filtered_by_metadata(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), b=signature(1), cc=signature(1))
 
     by_name = client.post("/search", data={"filepath": "a", "filter[name]": "b"})
@@ -63,7 +63,7 @@ def test_a_search_keeps_to_pictures_with_certain_metadata(client: FlaskClient, m
     assert [match["filepath"] for match in by_both.json["result"]] == ["a", "b"]
 
 
-def test_a_given_score_takes_the_place_of_the_cutoffs(client: FlaskClient, memory_store: Any) -> None:
+def test_min_score_replaces_the_cutoff(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), far=signature(2))
 
     by_default = client.post("/search", data={"filepath": "a"})
@@ -73,7 +73,7 @@ def test_a_given_score_takes_the_place_of_the_cutoffs(client: FlaskClient, memor
     assert [match["filepath"] for match in all_of_them.json["result"]] == ["a", "far"]
 
 
-def test_stored_pictures_are_compared_with_each_other(client: FlaskClient, memory_store: Any) -> None:
+def test_stored_images_are_compared_with_each_other(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), same=signature(1), opposite=-signature(1))
 
     same = client.post("/compare", data={"filepath1": "a", "filepath2": "same"})
@@ -83,7 +83,7 @@ def test_stored_pictures_are_compared_with_each_other(client: FlaskClient, memor
     assert opposite.json["result"] == [{"score": 0.0}]
 
 
-def test_a_stored_picture_is_compared_with_an_upload(client: FlaskClient, memory_store: Any) -> None:
+def test_stored_image_is_compared_with_an_upload(client: FlaskClient, memory_store: Any) -> None:
     pixels = np.asarray(Image.linear_gradient("L").convert("RGB"))
     store(memory_store, gradient=sign(pixels))
 
@@ -92,7 +92,7 @@ def test_a_stored_picture_is_compared_with_an_upload(client: FlaskClient, memory
     assert answer.json["result"] == [{"score": 100.0}]
 
 
-def test_a_featureless_stored_picture_is_like_itself_alone(client: FlaskClient, memory_store: Any) -> None:
+def test_featureless_image_matches_only_itself(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, white=FEATURELESS, black=FEATURELESS, photo=signature(1))
 
     scores = [
@@ -104,7 +104,7 @@ def test_a_featureless_stored_picture_is_like_itself_alone(client: FlaskClient, 
 
 
 @pytest.mark.parametrize("field", ["filepath1", "filepath2"])
-def test_a_comparison_with_a_filepath_that_is_not_stored_names_it(
+def test_comparison_with_an_unknown_filepath_names_its_field(
     client: FlaskClient, memory_store: Any, field: str
 ) -> None:
     store(memory_store, a=signature(1))
@@ -114,7 +114,7 @@ def test_a_comparison_with_a_filepath_that_is_not_stored_names_it(
     assert failure(answer) == (404, "unknown_filepath", field)
 
 
-def test_a_record_is_told_whole(client: FlaskClient, memory_store: Any) -> None:
+def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), plain=FEATURELESS)
 
     [record] = client.get("/images", query_string={"filepath": "a"}).json["result"]
@@ -131,7 +131,7 @@ def test_a_record_is_told_whole(client: FlaskClient, memory_store: Any) -> None:
     assert plain["featureless"] is True
 
 
-def test_a_record_that_is_not_stored_or_was_deleted_is_told(client: FlaskClient, memory_store: Any) -> None:
+def test_unknown_or_deleted_record_is_404(client: FlaskClient, memory_store: Any) -> None:
     memory_store.put([Tombstone(filepath="gone", seq=1, added=0)])
 
     for filepath in ("never", "gone"):
@@ -149,20 +149,20 @@ def test_lists_and_counts_keep_to_a_filter(client: FlaskClient, memory_store: An
     assert client.post("/count", data=only | {"filter[name]": "a"}).json["result"] == [1]
 
 
-def test_a_walk_by_cursor_meets_every_picture_once(client: FlaskClient, memory_store: Any) -> None:
-    names = [f"picture {number}" for number in range(7)]
+def test_pages_by_cursor_list_every_image_once(client: FlaskClient, memory_store: Any) -> None:
+    names = [f"image {number}" for number in range(7)]
     store(memory_store, **{name: signature(1) for name in names})
-    met, cursor = [], ""
+    listed, cursor = [], ""
 
     while cursor is not None:
         answer = client.get("/list", query_string={"cursor": cursor, "limit": "3"}).json
-        met += answer["result"]
+        listed += answer["result"]
         cursor = answer["cursor"]
 
-    assert met == names
+    assert listed == names
 
 
-def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient, memory_store: Any) -> None:
+def test_list_without_an_offset_returns_a_cursor(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), b=signature(1), c=signature(1))
 
     first = client.get("/list", query_string={"limit": "2"}).json
@@ -171,7 +171,7 @@ def test_a_list_without_an_offset_has_a_cursor_to_go_on_from(client: FlaskClient
     assert (first["result"], rest["result"], rest["cursor"]) == (["a", "b"], ["c"], None)
 
 
-def test_a_list_goes_on_from_any_offset_and_an_offset_of_0_is_none(client: FlaskClient, memory_store: Any) -> None:
+def test_cursor_continues_a_list_from_any_offset(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), b=signature(1), c=signature(1))
 
     first = client.get("/list", query_string={"limit": "2", "offset": "0"}).json
@@ -193,7 +193,7 @@ def test_a_list_goes_on_from_any_offset_and_an_offset_of_0_is_none(client: Flask
         ({f"filter[{number}]": "x" for number in range(17)}, "filter"),
     ],
 )
-def test_a_list_names_what_is_wrong(client: FlaskClient, query: dict[str, str], field: str) -> None:
+def test_wrong_list_parameter_is_named(client: FlaskClient, query: dict[str, str], field: str) -> None:
     answer = client.get("/list", query_string=query)
 
     assert (answer.status_code, answer.json["field"]) == (400, field)
@@ -208,7 +208,7 @@ def test_many_are_deleted_in_one_request(client: FlaskClient, memory_store: Any)
     assert client.get("/list").json["result"] == ["1000"]
 
 
-def test_filepaths_to_delete_may_come_by_query_and_twice(client: FlaskClient, memory_store: Any) -> None:
+def test_filepaths_to_delete_may_repeat_in_the_query(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, a=signature(1), b=signature(1))
 
     client.delete("/delete", query_string={"filepaths[0]": "a", "filepaths[7]": "a"})

@@ -1,4 +1,4 @@
-"""API and workers with a Redis that speaks TLS alone: its certificate is checked, for the queue as for all else."""
+"""API and workers with a Redis that accepts only TLS: every connection checks its certificate."""
 
 import asyncio
 import shutil
@@ -36,25 +36,25 @@ def certificates(tmp_path: Path) -> Certificates:
 
 @pytest.fixture
 def tls_url(certificates: Certificates, redis_server: RedisServer) -> Iterator[str]:
-    """The Redis behind a door that speaks TLS: the one from a wheel does not."""
+    """The Redis behind a TLS proxy: the Redis of the wheel is built without TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates.certificate, certificates.key)
-    door: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    thread = Thread(target=lambda: asyncio.run(serve(redis_server.port, context, door)))
+    started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = Thread(target=lambda: asyncio.run(serve(redis_server.port, context, started)))
     thread.start()
-    port, loop, stop = door.result(WITHIN_S)
+    port, loop, stop = started.result(WITHIN_S)
     yield f"rediss://127.0.0.1:{port}/0"
     loop.call_soon_threadsafe(stop.set)
     thread.join()
 
 
-async def serve(redis_port: int, context: ssl.SSLContext, door: Future[Any]) -> None:
-    """Pass on what comes by TLS until the event is set that `door` tells, with the port."""
+async def serve(redis_port: int, context: ssl.SSLContext, started: Future[Any]) -> None:
+    """Forward TLS connections until the event is set; `started` receives the port, the loop and the event."""
 
     async def serve_one(reader: StreamReader, writer: StreamWriter) -> None:
         plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", redis_port)
         try:
-            # Cancelled at the end of the test.
+            # asyncio cancels it at the end of the test.
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(pump(reader, plain_writer), pump(plain_reader, writer))
         finally:
@@ -63,7 +63,7 @@ async def serve(redis_port: int, context: ssl.SSLContext, door: Future[Any]) -> 
 
     stop = asyncio.Event()
     server = await asyncio.start_server(serve_one, "127.0.0.1", 0, ssl=context)
-    door.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
+    started.set_result((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), stop))
     await stop.wait()
     server.close()
 
@@ -76,10 +76,10 @@ async def pump(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
-def test_a_picture_goes_through_a_queue_that_speaks_tls(
+def test_image_passes_through_a_queue_over_tls(
     parts: Dependencies, start_worker: Any, tls_url: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What OpenSSL trusts beside what the system does.
+    # OpenSSL trusts this certificate in addition to the system's.
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
     task = accept_upload(parts, "cat.png", gradient())
     publisher = Publisher(tls_url)
@@ -91,9 +91,7 @@ def test_a_picture_goes_through_a_queue_that_speaks_tls(
     assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
-def test_a_redis_whose_certificate_nobody_vouches_for_is_sent_nothing(
-    parts: Dependencies, tls_url: str, real_redis: Redis
-) -> None:
+def test_untrusted_redis_certificate_receives_nothing(parts: Dependencies, tls_url: str, real_redis: Redis) -> None:
     task = accept_upload(parts, "cat.png", gradient())
     publisher = Publisher(tls_url)
 

@@ -1,4 +1,4 @@
-"""A new index in place of the old one, on a real Elasticsearch: while the service writes, and however runs end."""
+"""Reindexing on a real Elasticsearch: while the service writes, and after runs that ended early."""
 
 import base64
 import itertools
@@ -26,7 +26,7 @@ from common.store.elastic.copying import Copying
 from common.store.elastic.documents import identity
 from support.records import deletion, record, signature
 
-# A run that stops at each line that it reports, until it is told to go on.
+# A run that waits for a line of input after each line that it reports.
 RUN = """
 import sys
 from elasticsearch import Elasticsearch
@@ -64,7 +64,7 @@ def store(elasticsearch_url: str, index: str) -> Iterator[ElasticStore]:
 
 @pytest.fixture
 def run(index: str, client: Elasticsearch) -> Run:
-    """Copy to the end, and return how many documents that took."""
+    """Copy to the end, and return the number of copied documents."""
 
     def run(**options: Any) -> int:
         return Copying(client, index, **{"shape": Shape(), "batch": 10, "grace_s": 0} | options).run()
@@ -85,7 +85,7 @@ def indices(client: Elasticsearch, index: str) -> list[str]:
 
 
 def raising(at: str) -> Callable[[str], None]:
-    """Report nothing, and end the run when it comes to a line that begins so."""
+    """Return a report that ends the run at the first line that begins so."""
 
     def report(line: str) -> None:
         if line.startswith(at):
@@ -94,7 +94,7 @@ def raising(at: str) -> Callable[[str], None]:
     return report
 
 
-def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
+def test_new_index_replaces_the_old_one_completely(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run
 ) -> None:
     blank = record("blank.jpg", 200, np.zeros(LENGTH, np.int8))
@@ -119,7 +119,7 @@ def test_a_new_index_takes_the_place_of_the_old_one_and_holds_all_of_it(
     assert settings["index.refresh_interval"] == "1000ms"
 
 
-def test_it_may_be_done_again_and_again(client: Elasticsearch, index: str, store: ElasticStore, run: Run) -> None:
+def test_reindex_may_be_repeated(client: Elasticsearch, index: str, store: ElasticStore, run: Run) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
 
     for _ in range(3):
@@ -129,15 +129,15 @@ def test_it_may_be_done_again_and_again(client: Elasticsearch, index: str, store
     assert store.count() == 30
 
 
-def test_adds_and_deletes_go_on_and_none_is_lost(
+def test_adds_and_deletes_during_reindex_are_kept(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run
 ) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 601)])
     seqs, ended = itertools.count(1_000), threading.Event()
-    held: list[str] = []
+    reasons: list[str] = []
 
     def write(worker: int) -> dict[str, Record | Tombstone]:
-        """Write to filepaths of our own until the end, each item until it is confirmed; return the last of each."""
+        """Write to this worker's filepaths, each item until it is stored; return the last item of each."""
         chance, last = random.Random(worker), {}
         while not ended.is_set():
             paths = chance.sample([f"{n}.jpg" for n in range(1, 900) if n % 4 == worker], 5)
@@ -148,7 +148,7 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
                 for path in paths
             ]
             while not stored(outcomes := store.put(items)):
-                held.extend(written.reason for written in outcomes if written.verdict is Verdict.RETRY)
+                reasons.extend(written.reason for written in outcomes if written.verdict is Verdict.RETRY)
                 time.sleep(0.01)
             last |= {item.filepath: item for item in items}
         return last
@@ -163,19 +163,19 @@ def test_adds_and_deletes_go_on_and_none_is_lost(
         last = {path: item for writer in writers for path, item in writer.result().items()}
 
     expected = {f"{seq}.jpg": seq for seq in range(1, 601)} | {path: item.seq for path, item in last.items()}
-    gone = {path for path, item in last.items() if isinstance(item, Tombstone)}
-    found = store.records([f"{n}.jpg" for n in range(1, 900)])
+    deleted = {path for path, item in last.items() if isinstance(item, Tombstone)}
+    existing = store.records([f"{n}.jpg" for n in range(1, 900)])
     assert behind(client, index) == [f"{index}-4"]
-    assert {path: item.seq for path, item in found.items()} == {
-        path: seq for path, seq in expected.items() if path not in gone
+    assert {path: item.seq for path, item in existing.items()} == {
+        path: seq for path, seq in expected.items() if path not in deleted
     }
-    late = store.put([record(path, 999) for path in sorted(gone)])
+    late = store.put([record(path, 999) for path in sorted(deleted)])
     assert {written.verdict for written in late} == {Verdict.SUPERSEDED}
-    assert all("blocked" in reason for reason in held)
+    assert all("blocked" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("at", ["copied", "blocks writes"])
-def test_a_run_that_was_killed_is_taken_up_where_it_ended(
+def test_killed_run_is_resumed(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, elasticsearch_url: str, at: str
 ) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 1_001)])
@@ -184,7 +184,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
         assert killed.stdin is not None
         assert killed.stdout is not None
         while not killed.stdout.readline().startswith(at):
-            killed.stdin.write("go on\n")
+            killed.stdin.write("continue\n")
             killed.stdin.flush()
         killed.kill()
     changes = [record("1.jpg", 2_000), deletion("2.jpg", 2_001), record("new.jpg", 2_002)]
@@ -202,7 +202,7 @@ def test_a_run_that_was_killed_is_taken_up_where_it_ended(
 
 
 @pytest.mark.parametrize("at", ["copied", "blocks writes"])
-def test_a_run_gives_way_to_one_that_was_started_later(
+def test_earlier_run_yields_to_a_later_one(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, at: str
 ) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 301)])
@@ -222,9 +222,7 @@ def test_a_run_gives_way_to_one_that_was_started_later(
     assert store.count() == 301
 
 
-def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
-    store: ElasticStore, client: Elasticsearch, index: str, run: Run
-) -> None:
+def test_failed_run_releases_blocked_writes(store: ElasticStore, client: Elasticsearch, index: str, run: Run) -> None:
     store.put([record("cat.jpg", 1)])
 
     with pytest.raises(InterruptedError):
@@ -236,7 +234,7 @@ def test_a_run_that_fails_while_writes_are_held_lets_them_go_on(
     assert store.filepaths(offset=0, limit=9).filepaths == ["cat.jpg", "dog.jpg"]
 
 
-def test_a_run_that_ended_after_the_swap_leaves_only_the_old_index_to_drop(
+def test_run_after_the_swap_only_drops_the_old_index(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run
 ) -> None:
     store.put([record("cat.jpg", 1)])
@@ -251,9 +249,7 @@ def test_a_run_that_ended_after_the_swap_leaves_only_the_old_index_to_drop(
     assert store.count() == 1
 
 
-def test_nothing_is_swapped_when_a_picture_is_missing(
-    store: ElasticStore, client: Elasticsearch, index: str, run: Run
-) -> None:
+def test_incomplete_copy_is_not_swapped_in(store: ElasticStore, client: Elasticsearch, index: str, run: Run) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 31)])
 
     def lose_one(line: str) -> None:
@@ -268,23 +264,19 @@ def test_nothing_is_swapped_when_a_picture_is_missing(
     assert [written.verdict for written in store.put([record("new.jpg", 40)])] == [Verdict.STORED]
 
 
-def test_an_index_that_was_begun_in_another_form_is_begun_anew(
-    store: ElasticStore, client: Elasticsearch, index: str, run: Run
-) -> None:
+def test_copy_in_another_shape_starts_again(store: ElasticStore, client: Elasticsearch, index: str, run: Run) -> None:
     store.put([record("cat.jpg", 1)])
     with pytest.raises(InterruptedError):
         run(report=raising("copied"))
 
     run(shape=Shape(vectors="flat"))
 
-    mapping = client.indices.get_mapping(index=index).body
-    assert [told["mappings"]["properties"]["bits_0"]["index_options"] for told in mapping.values()] == [
-        {"type": "flat"}
-    ]
+    [mapping] = client.indices.get_mapping(index=index).body.values()
+    assert mapping["mappings"]["properties"]["bits_0"]["index_options"] == {"type": "flat"}
     assert indices(client, index) == behind(client, index)
 
 
-def test_an_index_of_an_older_version_is_taken_over(
+def test_index_of_an_older_version_is_converted(
     elasticsearch_url: str, client: Elasticsearch, index: str, store: ElasticStore, run: Run
 ) -> None:
     store.put([record("cat.jpg", 1, metadata={"colour": "red"})])
@@ -307,19 +299,19 @@ def test_an_index_of_an_older_version_is_taken_over(
 
 
 @pytest.mark.parametrize("alias", ["next", "old"])
-def test_what_is_not_ours_is_not_dropped(
+def test_foreign_index_is_not_dropped(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, alias: str
 ) -> None:
     store.put([record("cat.jpg", 1)])
-    client.indices.create(index=f"{index}-theirs", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
+    client.indices.create(index=f"{index}-foreign", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
 
     with pytest.raises(StoreError, match="is not an alias of Match"):
         run()
 
-    assert indices(client, index) == [f"{index}-1", f"{index}-theirs"]
+    assert indices(client, index) == [f"{index}-1", f"{index}-foreign"]
 
 
-def test_there_is_nothing_to_copy_before_the_service_has_made_an_index(run: Run) -> None:
+def test_reindex_without_an_index_is_an_error(run: Run) -> None:
     with pytest.raises(StoreError, match="there is no index"):
         run()
 
@@ -330,7 +322,7 @@ def reindex(**environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=mute | environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_command_makes_an_index_as_the_settings_ask_for(
+def test_command_creates_the_index_by_the_settings(
     store: ElasticStore, client: Elasticsearch, index: str, elasticsearch_url: str
 ) -> None:
     store.put([record("cat.jpg", 1)])
@@ -343,13 +335,13 @@ def test_the_command_makes_an_index_as_the_settings_ask_for(
     assert f"{index} is {index}-2 now" in done.stderr
 
 
-def test_the_command_says_in_one_line_what_is_wrong() -> None:
-    away = reindex(ELASTICSEARCH_URL="http://127.0.0.1:9")
+def test_command_reports_an_error_in_one_line() -> None:
+    unreachable = reindex(ELASTICSEARCH_URL="http://127.0.0.1:9")
     wrong = reindex(MATCH_INDEX_VECTORS="tree")
     embedded = reindex(MATCH_STORE_URL="sqlite:///match.db")
 
-    assert (away.returncode, wrong.returncode, embedded.returncode) == (1, 2, 2)
-    assert away.stderr.startswith("match reindex: Elasticsearch cannot be reached")
+    assert (unreachable.returncode, wrong.returncode, embedded.returncode) == (1, 2, 2)
+    assert unreachable.stderr.startswith("match reindex: Elasticsearch cannot be reached")
     assert wrong.stderr == "match reindex: MATCH_INDEX_VECTORS must be hnsw or flat\n"
     assert embedded.stderr == "match reindex: the embedded store needs no reindex\n"
-    assert "Traceback" not in away.stderr + wrong.stderr + embedded.stderr
+    assert "Traceback" not in unreachable.stderr + wrong.stderr + embedded.stderr

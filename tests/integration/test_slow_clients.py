@@ -27,7 +27,7 @@ from support.waiting import wait_until
 IMAGE = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
 THREADS = 4
 CLIENTS = 1000
-# The proxy admits 256 requests at once from one address.
+# The proxy accepts 256 requests at once from one address.
 ADDRESSES = [f"127.0.1.{number}" for number in range(1, 9)]
 # The reply that lists them has 300 KB: more than the buffers of a connection hold.
 STORED, FILEPATH_BYTES = 150, 2000
@@ -45,7 +45,7 @@ class Service:
         self._port = proxy.port
 
     def send(self, data: bytes, *, source: str = "127.0.0.1", buffer_bytes: int | None = None) -> socket.socket:
-        """Return a connection on which this was sent; `buffer_bytes` bounds what it takes of a reply unread."""
+        """Return a connection on which this was sent; `buffer_bytes` bounds the unread part of a reply."""
         connection = socket.socket()
         connection.settimeout(60)
         if buffer_bytes is not None:
@@ -166,7 +166,7 @@ def test_1000_slow_clients_leave_the_api_to_others(service: Service, sent: bytes
         for number in range(CLIENTS):
             source = ADDRESSES[number % len(ADDRESSES)]
             opened.enter_context(service.send(sent, source=source, buffer_bytes=4096))
-            # The proxy admits 256 requests at once to an API.
+            # The proxy forwards 256 requests at once to an API.
             if sent == SLOW["no reading"] and number % 100 == 99:
                 wait_until(lambda expected=number: len(service.requests_of("/list")) > expected)
 
@@ -301,7 +301,7 @@ def chunked(body: bytes) -> bytes:
     return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
 
-# In each, one reading of the request's end makes HIDDEN a part of its body, another one a request of its own.
+# Each request's end is ambiguous: HIDDEN is a part of its body by one reading, and a request by another.
 AMBIGUOUS = {
     "a length and chunks": head("/count", FORM, f"Content-Length: {len(HIDDEN) + 5}", CHUNKED) + b"0\r\n\r\n" + HIDDEN,
     "chunks and a length": head("/count", FORM, CHUNKED, "Content-Length: 4") + chunked(HIDDEN),

@@ -1,4 +1,4 @@
-"""What the embedded store promises to processes: nothing acknowledged is lost, what one wrote another finds."""
+"""The embedded store with several processes: no acknowledged write is lost, and every process finds it."""
 
 import sqlite3
 import subprocess
@@ -16,7 +16,7 @@ from common.store.base import Tombstone
 from common.store.sqlite import SqliteStore
 from support.records import record, signature
 
-# Each line that it prints is a seq that was acknowledged.
+# It prints the sequence numbers of each acknowledged write on a line.
 WRITER = """
 import sys
 from pathlib import Path
@@ -51,14 +51,14 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 
 def write_until_killed(path: Path, name: str, seq: int, *, lines: int) -> set[str]:
-    """Run a writer, kill it after some lines, and return the filepaths that it was told are stored."""
+    """Run a writer, kill it after some lines, and return the filepaths that it reported as stored."""
     command = [sys.executable, "-c", WRITER, str(path), name, str(seq)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
-        told = [writer.stdout.readline() for _ in range(lines)]
+        reported = [writer.stdout.readline() for _ in range(lines)]
         writer.kill()
-        told += [line for line in writer.stdout if line.endswith("\n")]
-    return {f"{name}/{seq}.jpg" for line in told for seq in line.split()}
+        reported += [line for line in writer.stdout if line.endswith("\n")]
+    return {f"{name}/{seq}.jpg" for line in reported for seq in line.split()}
 
 
 @pytest.mark.slow
@@ -84,29 +84,29 @@ def test_searches_follow_what_other_processes_write(path: Path, store: SqliteSto
     store.prepare()
     assert store.candidates(np.ones((1, LENGTH), np.int8), limit=10) == [[]]
 
-    told = write_until_killed(path, "one", 1, lines=20)
+    acknowledged = write_until_killed(path, "one", 1, lines=20)
 
     rows = np.random.default_rng(1).integers(-2, 3, (5, LENGTH)).astype(np.int8)
-    found = store.candidates(rows, limit=1)
-    assert [row[0].filepath for row in found] == [f"one/{seq}.jpg" for seq in range(1, 6)]
-    assert store.count() >= len(told)
+    candidates = store.candidates(rows, limit=1)
+    assert [row[0].filepath for row in candidates] == [f"one/{seq}.jpg" for seq in range(1, 6)]
+    assert store.count() >= len(acknowledged)
 
 
 def test_several_processes_may_prepare_at_once(path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
-        told = list(pool.map(lambda n: write_until_killed(path, f"w{n}", n * 1_000 + 1, lines=1), range(6)))
+        written = list(pool.map(lambda n: write_until_killed(path, f"w{n}", n * 1_000 + 1, lines=1), range(6)))
 
-    assert all(len(paths) >= 5 for paths in told)
+    assert all(len(paths) >= 5 for paths in written)
 
 
-def test_a_copy_that_is_mostly_overwritten_is_built_anew(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_with_many_overwritten_rows_is_rebuilt(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.store.sqlite.scan.BLOCK", 16)
     store.prepare()
     for seq in range(1, 201):
         store.put([record(f"{seq % 20}.jpg", seq)])
-        found = store.candidates(signature(seq)[None], limit=20)[0]
-        assert found[0].filepath == f"{seq % 20}.jpg"
-        assert len(found) == min(seq, 20)
+        candidates = store.candidates(signature(seq)[None], limit=20)[0]
+        assert candidates[0].filepath == f"{seq % 20}.jpg"
+        assert len(candidates) == min(seq, 20)
 
     assert store._mirror.current().rows < 100
 
@@ -123,7 +123,7 @@ def test_an_older_request_that_commits_later_is_found(path: Path, store: SqliteS
     other.close()
 
 
-def test_a_purged_deletion_that_nobody_saw_is_noticed(path: Path, store: SqliteStore) -> None:
+def test_purged_tombstone_of_another_process_is_noticed(path: Path, store: SqliteStore) -> None:
     store.prepare()
     store.put([record("cat.jpg", 1)])
     query = signature(1)[None]
@@ -138,7 +138,7 @@ def test_a_purged_deletion_that_nobody_saw_is_noticed(path: Path, store: SqliteS
     other.close()
 
 
-def test_a_writer_that_waits_too_long_is_told_to_come_back(path: Path) -> None:
+def test_writer_that_waits_too_long_is_an_outage(path: Path) -> None:
     store = SqliteStore(path, busy_timeout_s=0.05)
     store.prepare()
     blocker = sqlite3.connect(path, isolation_level=None)
@@ -154,7 +154,7 @@ def test_a_writer_that_waits_too_long_is_told_to_come_back(path: Path) -> None:
     store.close()
 
 
-def test_a_full_disk_is_an_outage_and_leaves_nothing_behind(store: SqliteStore) -> None:
+def test_full_disk_is_an_outage_and_stores_nothing(store: SqliteStore) -> None:
     store.prepare()
     with store._connections.lend() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
@@ -177,7 +177,7 @@ def test_a_damaged_file_is_an_error(path: Path, store: SqliteStore) -> None:
     assert not store.health().reads
 
 
-def test_a_file_from_a_newer_match_is_left_alone(path: Path, store: SqliteStore) -> None:
+def test_file_of_a_newer_version_is_refused(path: Path, store: SqliteStore) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -186,7 +186,7 @@ def test_a_file_from_a_newer_match_is_left_alone(path: Path, store: SqliteStore)
         store.prepare()
 
 
-def test_a_closed_store_says_so(store: SqliteStore) -> None:
+def test_closed_store_reports_that_it_is_closed(store: SqliteStore) -> None:
     store.prepare()
     store.count()
 

@@ -12,7 +12,7 @@ from redis import Redis
 from common.config import Settings
 from common.queue.transport import Channel
 from dev.redis_server import RedisServer
-from workers.app import taking_options
+from workers.app import redelivery_options
 
 
 @pytest.fixture
@@ -54,25 +54,25 @@ def test_taking_and_acknowledging_a_message_needs_no_transaction(channel: Any, r
     real_redis.config_resetstat()
 
     message = channel.basic_get("transport-test")
-    held = real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)
+    unacknowledged = real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)
     channel.basic_ack(message.delivery_tag)
 
-    assert held == (1, 1)
+    assert unacknowledged == (1, 1)
     assert (real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)) == (0, 0)
     assert "cmdstat_multi" not in cast("dict[str, object]", real_redis.info("commandstats"))
 
 
-def test_a_worker_killed_while_it_looks_for_lost_messages_keeps_nobody_from_looking_for_long(
+def test_lock_of_a_killed_restore_expires_soon(
     redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings.from_env({"REDIS_URL": redis_server.url})
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(
-        broker_transport="common.queue.transport:Transport", broker_transport_options=taking_options(settings)
+        broker_transport="common.queue.transport:Transport", broker_transport_options=redelivery_options(settings)
     )
     left_ms: list[int] = []
     with app.connection() as connection, connection.channel() as channel:
-        real_redis.zadd(channel.unacked_index_key, {"held by a dead worker": 1})
+        real_redis.zadd(channel.unacked_index_key, {"of a dead worker": 1})
         monkeypatch.setattr(
             channel.qos,
             "restore_by_tag",
@@ -82,12 +82,12 @@ def test_a_worker_killed_while_it_looks_for_lost_messages_keeps_nobody_from_look
         channel.qos.restore_visible()
     app.close()
 
-    # Were this worker killed now, the others could look again when the lock's time is over.
+    # If this worker were killed now, the others could restore messages after the lock expires.
     [left] = left_ms
     assert 0 < left <= 10_000
 
 
-def test_a_connection_lost_with_messages_in_hand_can_be_closed(tmp_path: Path) -> None:
+def test_lost_connection_with_unacknowledged_messages_can_be_closed(tmp_path: Path) -> None:
     app = Celery(set_as_current=False)
     app.conf.broker_transport = "common.queue.transport:Transport"
     with RedisServer(tmp_path) as server, app.connection(server.url) as connection:
@@ -99,7 +99,7 @@ def test_a_connection_lost_with_messages_in_hand_can_be_closed(tmp_path: Path) -
         connection.transport.cycle.on_poll_start()
         server.kill()
 
-        # As Celery does it; what it does not ignore here ends the worker.
+        # Celery does the same; an error that it does not ignore here ends the worker.
         connection.collect()
         ignore_errors(connection, connection.close)
 

@@ -1,8 +1,7 @@
-"""Waiting for tasks on a real Redis: woken at once, by nobody else's task, and never for ever."""
+"""Waiting for tasks on a real Redis: a wait ends at once with its own task, or at its timeout."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from time import sleep
 from typing import Any
 
@@ -16,7 +15,7 @@ from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 from support.proxy import Proxy
-from support.tasks import accept_urls, succeed
+from support.tasks import accept_urls, ledger_in, succeed
 from support.waiting import wait_until
 
 LONG_S = 30
@@ -24,7 +23,7 @@ LONG_S = 30
 
 @pytest.fixture
 def ledger(real_redis: Redis) -> Ledger:
-    return Ledger(real_redis, max_open=1000, finished_keep_s=60, failed_keep_s=60)
+    return ledger_in(real_redis)
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def waiters(real_redis: Redis, ledger: Ledger) -> Iterator[TaskWaiter]:
     waiters.close()
 
 
-def test_a_hundred_who_wait_are_all_woken(waiters: TaskWaiter, ledger: Ledger) -> None:
+def test_hundred_waiters_are_all_notified(waiters: TaskWaiter, ledger: Ledger) -> None:
     tasks = accept_urls(ledger, 100)
     with ThreadPoolExecutor(100) as pool:
         waits = [pool.submit(waiters.wait, task.id, timeout_s=LONG_S) for task in tasks]
@@ -46,7 +45,7 @@ def test_a_hundred_who_wait_are_all_woken(waiters: TaskWaiter, ledger: Ledger) -
     assert [(task.id, task.state) for task in ended if task] == [(task.id, State.SUCCEEDED) for task in tasks]
 
 
-def test_a_task_that_ended_before_is_told_at_once(waiters: TaskWaiter, ledger: Ledger) -> None:
+def test_ended_task_is_returned_at_once(waiters: TaskWaiter, ledger: Ledger) -> None:
     [task] = accept_urls(ledger, 1)
     succeed(ledger, task.id)
 
@@ -56,11 +55,11 @@ def test_a_task_that_ended_before_is_told_at_once(waiters: TaskWaiter, ledger: L
     assert ended.state is State.SUCCEEDED
 
 
-def test_a_wait_ends_with_its_time_although_others_end(waiters: TaskWaiter, ledger: Ledger) -> None:
-    mine, other = accept_urls(ledger, 2)
+def test_wait_times_out_while_other_tasks_end(waiters: TaskWaiter, ledger: Ledger) -> None:
+    awaited, other = accept_urls(ledger, 2)
     succeed(ledger, other.id)
 
-    ended = waiters.wait(mine.id, timeout_s=0.3)
+    ended = waiters.wait(awaited.id, timeout_s=0.3)
 
     assert ended is not None
     assert ended.state is State.PENDING
@@ -70,13 +69,12 @@ def test_an_unknown_task_is_not_waited_for(waiters: TaskWaiter) -> None:
     assert waiters.wait("nobody", timeout_s=LONG_S) is None
 
 
-def test_an_announcement_that_is_lost_is_made_up_for(
+def test_lost_announcement_is_replaced_by_polling(
     waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", POLL_EVERY_S / 50)
     [task] = accept_urls(ledger, 1)
-    deaf = Event()
-    monkeypatch.setattr(waiters, "_wake", lambda _task_id: deaf.set())
+    monkeypatch.setattr(waiters, "_wake", lambda _task_id: None)
 
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)
@@ -87,13 +85,13 @@ def test_an_announcement_that_is_lost_is_made_up_for(
     assert ended.state is State.SUCCEEDED
 
 
-def test_the_listener_comes_back_when_its_connection_is_cut(
+def test_listener_reconnects_when_its_connection_is_closed(
     waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = accept_urls(ledger, 2)
     waiters.wait(first.id, timeout_s=0.01)
     listen(real_redis)
-    # From here on only an announcement wakes it.
+    # From now on only an announcement ends a wait.
     monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", LONG_S)
     real_redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     listen(real_redis)
@@ -107,7 +105,7 @@ def test_the_listener_comes_back_when_its_connection_is_cut(
     assert ended.state is State.SUCCEEDED
 
 
-def test_a_connection_that_died_unnoticed_is_replaced(
+def test_silent_connection_is_replaced(
     ledger: Ledger, redis_server: RedisServer, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.use_cases.wait_for_tasks.QUIET_S", 0.5)
@@ -117,14 +115,14 @@ def test_a_connection_that_died_unnoticed_is_replaced(
         waiters.wait(accept_urls(ledger, 1)[0].id, timeout_s=0.01)
         listen(real_redis)
 
-        # Neither end hears of it: Redis goes on to count it.
+        # Neither end notices it: Redis still counts the connection.
         proxy.forget()
 
         listen(real_redis, listeners=2)
         waiters.close()
 
 
-def test_a_quiet_connection_that_lives_is_kept(
+def test_idle_connection_is_kept(
     waiters: TaskWaiter, ledger: Ledger, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.use_cases.wait_for_tasks.QUIET_S", 0.0)
@@ -143,6 +141,8 @@ def wait_for_ping(redis: Redis, client: str) -> None:
 
 
 def listen(redis: Redis, *, listeners: int = 1) -> None:
-    """Return when somebody listens to announcements."""
+    """Return when so many connections listen to announcements."""
     channel = CLOSED_CHANNEL
-    wait_until(lambda: dict(redis.pubsub_numsub(channel))[channel.encode()] >= listeners, "somebody listens")
+    wait_until(
+        lambda: dict(redis.pubsub_numsub(channel))[channel.encode()] >= listeners, f"{listeners} connections listen"
+    )

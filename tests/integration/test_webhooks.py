@@ -1,4 +1,4 @@
-"""Real workers and a real receiver: every end of a task is told, whatever dies, and nothing else is called."""
+"""Real workers and a real receiver: every end of a task is delivered even when processes die."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ import requests
 from flask.testing import FlaskClient
 
 from api.publisher import Publisher
-from common.queue.callbacks import Callback, CallState
+from common.queue.callbacks import Callback, CallbackState
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.tasks import Task
@@ -26,7 +26,7 @@ from common.wiring import Dependencies
 from dev.ports import free_port
 from support.http_servers import Handler, LocalServer, serving
 from support.processes import running
-from support.tasks import enqueue, wait_for_ends
+from support.tasks import enqueue, task_of, wait_for_ends
 from support.waiting import wait_until
 
 SECRET = base64.b64encode(b"a secret of thirty-two bytes ...").decode()
@@ -50,7 +50,10 @@ class Calls(Handler):
 
 
 class Receiver(LocalServer):
-    """Answers with `statuses`, the last one for ever, and keeps what it took; `/hang` has no answer until the end."""
+    """Answers with `statuses`, of which the last repeats, and keeps the accepted tasks.
+
+    `/hang` is answered when `end_hanging` is set.
+    """
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(Calls, port)
@@ -72,11 +75,11 @@ class Receiver(LocalServer):
         return status
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: that workers die is the point here."""
+        """Log nothing: workers are expected to die."""
 
 
 def verified(headers: Any, body: bytes) -> bool:
-    """Verify a signature as the specification says, by nothing of ours."""
+    """Verify a signature by the specification, without code of the service."""
     content = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
     expected = hmac.new(base64.b64decode(SECRET), content, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(expected).decode()}" in headers["webhook-signature"].split(" ")
@@ -96,8 +99,8 @@ def start_receiver() -> Iterator[Callable[..., Receiver]]:
 
 @pytest.fixture
 def receiver(start_receiver: Any) -> Receiver:
-    found: Receiver = start_receiver()
-    return found
+    receiver: Receiver = start_receiver()
+    return receiver
 
 
 @pytest.fixture
@@ -106,10 +109,10 @@ def start(start_worker: Any) -> Callable[..., subprocess.Popen[bytes]]:
 
     def start(*receivers: Receiver, **more: str) -> subprocess.Popen[bytes]:
         allowed = ",".join(receiver.address for receiver in receivers)
-        found: subprocess.Popen[bytes] = start_worker(
+        worker: subprocess.Popen[bytes] = start_worker(
             **{"MATCH_WEBHOOK_SECRET": f"whsec_{SECRET}", "MATCH_FETCH_ALLOW": allowed, **SHORT, **more}
         )
-        return found
+        return worker
 
     return start
 
@@ -128,25 +131,24 @@ def send(parts: Dependencies, publisher: Publisher) -> Callable[..., list[Task]]
 
 
 def callback(parts: Dependencies, task: Task) -> Callback:
-    found = parts.ledger.task(task.id)
-    assert found is not None
-    assert found.callback is not None
-    return found.callback
+    result = task_of(parts.ledger, task.id).callback
+    assert result is not None
+    return result
 
 
 def wait_for(parts: Dependencies, tasks: Sequence[Task], fits: Callable[[Callback], bool]) -> None:
     wait_until(lambda: all(fits(callback(parts, task)) for task in tasks), "the callbacks get so far")
 
 
-def delivered(found: Callback) -> bool:
-    return found.state is CallState.DELIVERED
+def delivered(call: Callback) -> bool:
+    return call.state is CallbackState.DELIVERED
 
 
-def failed_once(found: Callback) -> bool:
-    return found.attempts >= 1 and found.error is not None
+def failed_once(call: Callback) -> bool:
+    return call.attempts >= 1 and call.error is not None
 
 
-def test_every_end_is_told(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
+def test_every_end_is_delivered(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     cancelled = send(f"{receiver.url}/", count=1)
     parts.ledger.cancel(cancelled[0].id)
     failed = send(f"{receiver.url}/other?token=1", count=3)
@@ -171,7 +173,7 @@ def test_a_batch_makes_few_calls(parts: Dependencies, receiver: Receiver, start:
     assert len(receiver.calls) <= 20
 
 
-def test_what_is_not_taken_comes_again_the_same(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
+def test_failed_delivery_is_repeated_unchanged(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     receiver.statuses = [503, 204]
     tasks = send(f"{receiver.url}/", count=2)
 
@@ -207,7 +209,7 @@ def test_a_private_address_is_not_called(parts: Dependencies, receiver: Receiver
     assert receiver.calls == []
 
 
-def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
+def test_metrics_count_waiting_and_ended_callbacks(
     parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any, client: FlaskClient
 ) -> None:
     gone, broken = start_receiver(), start_receiver()
@@ -218,9 +220,11 @@ def test_what_waits_and_what_has_become_of_the_rest_is_in_the_metrics(
     wait_for(parts, taken, delivered)
     wait_for(parts, unwanted + waiting, failed_once)
 
-    told = {name.removeprefix("match_callbacks"): value for name, value in scraped(client, "match_callbacks").items()}
-    assert 0 < told.pop("_oldest_age_seconds") < WITHIN_S
-    assert told == {
+    samples = {
+        name.removeprefix("match_callbacks"): value for name, value in scraped(client, "match_callbacks").items()
+    }
+    assert 0 < samples.pop("_oldest_age_seconds") < WITHIN_S
+    assert samples == {
         "_waiting": 1,
         '_total{outcome="delivered"}': 3,
         '_total{outcome="failed"}': 2,
@@ -234,7 +238,7 @@ def scraped(client: FlaskClient, start: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def test_a_receiver_that_hangs_holds_up_no_other(
+def test_hanging_receiver_delays_no_other(
     parts: Dependencies, receiver: Receiver, start_receiver: Any, start: Any, send: Any
 ) -> None:
     hanging = start_receiver()
@@ -248,9 +252,7 @@ def test_a_receiver_that_hangs_holds_up_no_other(
     assert callback(parts, stuck[0]) == Callback()
 
 
-def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
-    parts: Dependencies, receiver: Receiver, start: Any, send: Any
-) -> None:
+def test_delivery_without_a_response_times_out(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     tasks = send(f"{receiver.url}/hang")
 
     start(receiver)
@@ -259,7 +261,7 @@ def test_an_answer_that_does_not_come_is_waited_for_so_long_and_no_longer(
     assert callback(parts, tasks[0]).error == "127.0.0.1 sent no complete response within 2 s"
 
 
-def test_a_receiver_that_was_dead_hears_when_it_lives_again(
+def test_dead_receiver_gets_its_callbacks_after_a_restart(
     parts: Dependencies, start_receiver: Any, start: Any, send: Any
 ) -> None:
     dead = start_receiver()
@@ -275,7 +277,7 @@ def test_a_receiver_that_was_dead_hears_when_it_lives_again(
     assert [task["id"] for task in alive.taken] == [tasks[0].id]
 
 
-def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
+def test_worker_killed_before_the_delivery_loses_no_callback(
     parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(f"{receiver.url}/", count=20)
@@ -292,7 +294,7 @@ def test_a_worker_killed_between_the_end_and_the_call_takes_no_callback_along(
     assert sorted(task["id"] for task in receiver.taken) == sorted(task.id for task in tasks)
 
 
-def test_a_worker_killed_during_the_call_leaves_it_to_another(
+def test_worker_killed_during_a_delivery_leaves_it_to_another(
     parts: Dependencies, receiver: Receiver, start: Any, send: Any
 ) -> None:
     tasks = send(f"{receiver.url}/hang")
@@ -308,19 +310,19 @@ def test_a_worker_killed_during_the_call_leaves_it_to_another(
     assert len({(id_, body) for _, id_, body in receiver.calls}) == 1
 
 
-def test_a_worker_that_is_told_to_stop_does_not_wait_for_a_receiver(receiver: Receiver, start: Any, send: Any) -> None:
+def test_stopping_worker_does_not_wait_for_a_receiver(receiver: Receiver, start: Any, send: Any) -> None:
     send(f"{receiver.url}/hang")
     worker = start(receiver, MATCH_WEBHOOK_TIMEOUT_S="60")
     wait_until(lambda: bool(receiver.calls), "the receiver is called")
 
     worker.send_signal(signal.SIGTERM)
 
-    # Held up, it would end with 1 after MATCH_STOP_WITHIN_S.
+    # A worker that waited would exit with 1 after MATCH_STOP_WITHIN_S.
     assert worker.wait(WITHIN_S) == 0
     assert not receiver.end_hanging.is_set()
 
 
-def test_the_receiver_of_the_guide_takes_what_is_ours_and_nothing_else(
+def test_receiver_of_the_guide_accepts_only_signed_callbacks(
     parts: Dependencies, start: Any, send: Any, tmp_path: Path
 ) -> None:
     port, log = free_port(), tmp_path / "receiver.log"

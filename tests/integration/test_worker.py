@@ -1,38 +1,32 @@
-"""Real workers on a real Redis: what was accepted is stored, in the right order, whoever dies."""
+"""Real workers on a real Redis: accepted tasks are stored in the right order, even when workers die."""
 
 import random
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
 from redis import Redis
 
 from api.publisher import Publisher
-from common.config import Settings
 from common.queue.broker import QUEUE_SETTINGS
-from common.queue.failures import Failures
-from common.queue.host_limits import HostSlots
-from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, SENT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
-from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
-from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import State, Task
 from common.store.base import Tombstone, Verdict
-from common.wiring import Dependencies, host_limit
+from common.wiring import Dependencies
 from dev.redis_server import RedisServer
 from support.images import noise
-from support.tasks import accept_images, accept_upload, wait_for_ends
+from support.sweeping import make_sweeper
+from support.tasks import accept_images, accept_upload, task_of, wait_for_ends
 from support.waiting import wait_until
-from workers.host_limiter import HostLimiter
-from workers.retention import Retention
-from workers.sweeper import Sweeper
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
 
-DEADLY = b"\x89PNG\r\n\x1a\n deadly"
-# Stands for a decoder that never returns from C code, for which no harmless picture is known.
+POISON_IMAGE = b"\x89PNG\r\n\x1a\n poison"
+# In place of a decoder that never returns from C code: no harmless image is known that causes it.
 DECODER_THAT_HANGS = f"""
 import sys, time
 from common.images.decode import decode
@@ -40,14 +34,14 @@ from workers import pipeline
 from workers.__main__ import main
 
 def decode_or_hang(data, limits):
-    while data == {DEADLY!r}:
+    while data == {POISON_IMAGE!r}:
         time.sleep(1)
     return decode(data, limits)
 
 pipeline.decode = decode_or_hang
 sys.exit(main(sys.argv[1:]))
 """
-# Stands for whatever ends Celery's own loop.
+# In place of an error that ends Celery's own loop.
 STEP_THAT_BREAKS = """
 import sys
 from workers.events import EventsOnceASecond
@@ -65,7 +59,7 @@ def stored(parts: Dependencies) -> list[str]:
     return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
 
-def test_what_was_accepted_is_stored(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
+def test_accepted_tasks_are_stored(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     tasks = accept_images(parts, 40)
     publisher.send(tasks, queue=SINGLE_QUEUE)
 
@@ -76,7 +70,7 @@ def test_what_was_accepted_is_stored(parts: Dependencies, publisher: Publisher, 
     assert parts.ledger.open_count() == 0
 
 
-def test_uploads_and_messages_are_gone_when_their_work_is_done(
+def test_finished_tasks_leave_no_upload_and_no_message(
     parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     tasks = accept_images(parts, 5)
@@ -122,7 +116,7 @@ def test_the_newest_request_wins_in_any_order_of_arrival(
     }
 
 
-def test_add_add_delete_leaves_nothing_whichever_comes_last(
+def test_add_add_delete_leaves_nothing_in_any_order(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     tasks = [accept_upload(parts, "same", noise(number)) for number in range(2)]
@@ -161,14 +155,14 @@ def test_sigterm_loses_nothing_and_repeats_nothing(
     assert status == 0
     assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
-    assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
+    assert [task_of(parts.ledger, task.id).attempts for task in tasks] == [1] * len(tasks)
 
 
-def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
+def test_batch_is_sent_in_chunks_with_an_outcome_each(
     parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis
 ) -> None:
     tasks = accept_images(parts, 2 * CHUNK + 1, queue=BATCH_QUEUE)
-    broken = accept_upload(parts, "broken", b"\x89PNG\r\n\x1a\n no picture", queue=BATCH_QUEUE)
+    broken = accept_upload(parts, "broken", b"\x89PNG\r\n\x1a\n not an image", queue=BATCH_QUEUE)
     publisher.send([*tasks, broken], queue=BATCH_QUEUE)
     messages = real_redis.llen(BATCH_QUEUE)
 
@@ -179,9 +173,7 @@ def test_a_batch_travels_many_to_a_message_and_each_picture_ends_by_itself(
     assert stored(parts) == [task.filepath for task in tasks]
 
 
-def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
-    parts: Dependencies, publisher: Publisher, start_worker: Any
-) -> None:
+def test_sigterm_returns_the_rest_of_a_chunk(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
     tasks = accept_images(parts, 8 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker()
@@ -196,10 +188,10 @@ def test_sigterm_gives_the_rest_of_a_message_back_and_nothing_is_done_twice(
     assert 0 < left < len(tasks)
     assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
-    assert [found.attempts for task in tasks if (found := parts.ledger.task(task.id))] == [1] * len(tasks)
+    assert [task_of(parts.ledger, task.id).attempts for task in tasks] == [1] * len(tasks)
 
 
-def test_a_message_of_a_killed_worker_is_worked_again(
+def test_message_of_a_killed_worker_is_delivered_again(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
@@ -216,13 +208,13 @@ def test_a_message_of_a_killed_worker_is_worked_again(
     assert stored(parts) == [task.filepath for task in tasks]
 
 
-def test_a_worker_that_breaks_says_so_by_its_status(start_worker: Any) -> None:
+def test_broken_worker_exits_with_status_1(start_worker: Any) -> None:
     worker = start_worker(code=STEP_THAT_BREAKS)
 
     assert worker.wait(WITHIN_S) == 1
 
 
-def test_what_a_killed_worker_held_is_swept_up(
+def test_tasks_of_a_killed_worker_are_swept(
     parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     tasks = accept_images(parts, 150)
@@ -240,7 +232,7 @@ def test_what_a_killed_worker_held_is_swept_up(
     assert stored(parts) == [task.filepath for task in tasks]
 
 
-def test_a_task_whose_message_was_never_sent_is_swept_up(
+def test_task_without_a_message_is_swept(
     parts: Dependencies, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
     task = accept_upload(parts, "unsent", noise(1))
@@ -252,28 +244,26 @@ def test_a_task_whose_message_was_never_sent_is_swept_up(
     assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
-def test_a_picture_that_kills_its_worker_is_given_up_and_its_neighbours_are_stored(
+def test_poison_message_fails_and_other_images_are_stored(
     parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
 ) -> None:
-    deadly = accept_upload(parts, "deadly", DEADLY)
-    neighbours = accept_images(parts, 5)
-    publisher.send([deadly], queue=SINGLE_QUEUE)
+    poison = accept_upload(parts, "poison", POISON_IMAGE)
+    others = accept_images(parts, 5)
+    publisher.send([poison], queue=SINGLE_QUEUE)
     for _ in range(3):
         worker = start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
         assert worker.wait(WITHIN_S) == -signal.SIGALRM
         lose_messages(real_redis)
-        sweep(parts, redis_server, only=deadly)
-    publisher.send(neighbours, queue=SINGLE_QUEUE)
+        sweep(parts, redis_server, only=poison)
+    publisher.send(others, queue=SINGLE_QUEUE)
     start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
 
-    assert wait_for_ends(parts.ledger, [deadly, *neighbours]) == [State.FAILED] + [State.SUCCEEDED] * 5
-    task = parts.ledger.task(deadly.id)
-    assert task is not None
-    assert task.code == "decoder_crashed"
+    assert wait_for_ends(parts.ledger, [poison, *others]) == [State.FAILED] + [State.SUCCEEDED] * 5
+    assert task_of(parts.ledger, poison.id).code == "decoder_crashed"
 
 
 def lose_messages(redis: Redis) -> None:
-    """Lose what a worker that died may lose, and let enough time pass for it to be noticed."""
+    """Delete the messages that a dead worker may lose, and make the open tasks old enough to be swept."""
     redis.delete(SINGLE_QUEUE, UNACKED, UNACKED_INDEX)
     long_ago = int(redis.time()[0]) * 1000 - 2 * VISIBILITY_TIMEOUT_S * 1000 - 1000
     for task_id in redis.zrange(OPEN, 0, -1):
@@ -284,21 +274,11 @@ def sweep(parts: Dependencies, redis_server: RedisServer, *, only: Task | None =
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS)
 
-    def send(task_ids: list[str], queue: str, at: int) -> None:
+    def send(task_ids: Sequence[str], queue: str, at: int) -> None:
         for task_id in task_ids:
             if only is None or task_id == only.id:
-                app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={SENT_HEADER: at})
+                app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
 
-    found = Sweeper(
-        parts.redis,
-        StaleTasks(parts.redis),
-        Leases(parts.redis),
-        send,  # type: ignore[arg-type]
-        host_limiter=HostLimiter(HostSlots(parts.redis, host_limit(Settings())), send),  # type: ignore[arg-type]
-        retention=Retention(parts.redis, parts.ledger, Failures(parts.redis), parts.store, parts.uploads, 60),
-        every_s=VISIBILITY_TIMEOUT_S / 10,
-        lost_after_s=2 * VISIBILITY_TIMEOUT_S,
-        batch=1000,
-    ).sweep()
+    swept = make_sweeper(parts, send, lost_after_s=2 * VISIBILITY_TIMEOUT_S).sweep()
     app.close()
-    return found
+    return swept

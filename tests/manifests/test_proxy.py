@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from api.access.headers import SECURITY
-from api.endpoints import Endpoint, form_bytes
+from api.endpoints import Endpoint, max_body_bytes
 from api.errors import ERRORS
 from api.routes import ENDPOINTS
 from common.config import Settings
@@ -88,7 +88,7 @@ def test_body_limits_equal_the_apis(endpoint: Endpoint) -> None:
 
     limit = next((limit for pattern, limit in limits if re.match(pattern, endpoint.path)), int(size) * UNITS[unit])
 
-    assert limit == (endpoint.body_bytes or form_bytes(endpoint, Settings()))
+    assert limit == max_body_bytes(endpoint, Settings())
 
 
 def test_errors_of_nginx_have_the_apis_headers() -> None:
@@ -115,7 +115,7 @@ def test_errors_of_nginx_are_declared_by_the_api() -> None:
 
 def test_the_ingress_accepts_the_largest_body() -> None:
     ingress = (PROXY.parent / "k8s/components/ingress/ingress.yaml").read_text()
-    largest = max(endpoint.body_bytes or form_bytes(endpoint, Settings()) for endpoint in ENDPOINTS)
+    largest = max(max_body_bytes(endpoint, Settings()) for endpoint in ENDPOINTS)
 
     [(size, unit)] = re.findall(r"proxy-body-size: (\d+)(\w)", ingress)
 

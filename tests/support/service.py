@@ -91,7 +91,7 @@ class Service:
         while not self._stop.wait(POLL_S):
             with self._lock:
                 for running in self._supervised:
-                    running.look()
+                    running.restart_if_exited()
                     self._pids[running].add(running.pid)
 
 

@@ -9,6 +9,7 @@ from common.errors import FetchError
 from common.net.addresses import read_url
 from common.queue.items import AddItem
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
+from common.queue.keys import OPEN, TASK
 from common.queue.ledger import Ledger
 from common.queue.tasks import CLOSED_STATES, Claim, State, Task, TaskResult
 from common.wiring import Dependencies
@@ -95,6 +96,13 @@ def task_of(ledger: Ledger, task_id: str) -> Task:
     task = ledger.task(task_id)
     assert task is not None
     return task
+
+
+def wait_for_open(redis: Redis, count: int = 1) -> list[str]:
+    """Return the ids of open tasks, in the order of their sequence numbers, when there are so many."""
+    wait_until(lambda: redis.zcard(OPEN) >= count, f"{count} tasks are open")
+    ids = [str(task_id, "ascii") for task_id in redis.zrange(OPEN, 0, -1) if isinstance(task_id, bytes)]
+    return sorted(ids, key=lambda task_id: int(redis.hget(TASK + task_id, "seq") or 0))
 
 
 def have_ended(ledger: Ledger, tasks: Sequence[Task]) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 from redis import Redis
 
-from common.queue.callbacks import Callback, CallState, Delivery, DeliveryResult, Outbox
+from common.queue.callbacks import Callback, CallbackState, Delivery, DeliveryResult, Outbox
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import (
@@ -73,7 +73,9 @@ def callback(ledger: Ledger, task_id: str) -> Callback:
 
 def is_outbox_empty(redis: Redis) -> bool:
     kept = {key for key in redis.scan_iter("match:callbacks:*") if not key.startswith(CALLBACK_RECEIVER.encode())}
-    counted = redis.hget(CALLBACK_COUNTS, CallState.PENDING) == b"0" and redis.hgetall(CALLBACK_BYTES) == {b"": b"0"}
+    counted = redis.hget(CALLBACK_COUNTS, CallbackState.PENDING) == b"0" and redis.hgetall(CALLBACK_BYTES) == {
+        b"": b"0"
+    }
     return kept <= {CALLBACK_BYTES.encode(), CALLBACK_COUNTS.encode()} and counted
 
 
@@ -82,7 +84,7 @@ def test_callbacks_report_tasks_as_they_ended(ledger: Ledger, outbox: Outbox, fa
     [task_id] = enqueue_callbacks(ledger)
     end(ledger, [task_id], state)
 
-    [ended] = claim(fake_redis, outbox).ends
+    [ended] = claim(fake_redis, outbox).tasks
 
     reported, current = task_of_fields(task_id, ended.fields), task_of(ledger, task_id)
     assert (reported.id, reported.state, reported.filepath, reported.finished) == (
@@ -99,7 +101,7 @@ def test_a_cancelled_task_has_a_callback(ledger: Ledger, outbox: Outbox, fake_re
 
     ledger.cancel(task_id)
 
-    [ended] = claim(fake_redis, outbox).ends
+    [ended] = claim(fake_redis, outbox).tasks
     assert (ended.task_id, ended.fields["state"]) == (task_id, "cancelled")
 
 
@@ -118,7 +120,7 @@ def test_a_repeated_end_has_no_callback(ledger: Ledger, outbox: Outbox, fake_red
 
     end(ledger, ids, State.FAILED)
 
-    assert [ended.fields["state"] for ended in claim(fake_redis, outbox).ends] == ["succeeded"]
+    assert [ended.fields["state"] for ended in claim(fake_redis, outbox).tasks] == ["succeeded"]
 
 
 def test_callbacks_to_one_url_are_delivered_together(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -130,10 +132,10 @@ def test_callbacks_to_one_url_are_delivered_together(ledger: Ledger, outbox: Out
         deliveries.append(claim(fake_redis, outbox))
         outbox.report(deliveries[-1], DeliveryResult.ACCEPTED)
 
-    assert [len(delivery.ends) for delivery in deliveries] == [100, 100, 50]
-    assert [ended.task_id for delivery in deliveries for ended in delivery.ends] == ids
+    assert [len(delivery.tasks) for delivery in deliveries] == [100, 100, 50]
+    assert [ended.task_id for delivery in deliveries for ended in delivery.tasks] == ids
     assert len({delivery.id for delivery in deliveries}) == 3
-    assert {callback(ledger, task_id).state for task_id in ids} == {CallState.DELIVERED}
+    assert {callback(ledger, task_id).state for task_id in ids} == {CallbackState.DELIVERED}
     assert is_outbox_empty(fake_redis)
 
 
@@ -147,7 +149,7 @@ def test_a_full_delivery_does_not_linger(ledger: Ledger, outbox: Outbox) -> None
     delivery = outbox.claim()
     assert early is None
     assert delivery is not None
-    assert len(delivery.ends) == 100
+    assert len(delivery.tasks) == 100
 
 
 def test_a_claimed_delivery_has_one_holder(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -158,9 +160,9 @@ def test_a_claimed_delivery_has_one_holder(ledger: Ledger, outbox: Outbox, fake_
     second = claim(fake_redis, outbox)
 
     assert meanwhile is None
-    assert (second.id, second.ends, second.attempt) == (first.id, first.ends, 2)
+    assert (second.id, second.tasks, second.attempt) == (first.id, first.tasks, 2)
     assert outbox.report(first, DeliveryResult.FAILED) is None
-    assert outbox.report(second, DeliveryResult.ACCEPTED) is CallState.DELIVERED
+    assert outbox.report(second, DeliveryResult.ACCEPTED) is CallbackState.DELIVERED
 
 
 def test_a_failed_delivery_is_repeated_unchanged(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -173,17 +175,17 @@ def test_a_failed_delivery_is_repeated_unchanged(ledger: Ledger, outbox: Outbox,
 
     reported = callback(ledger, first)
     assert (reported.state, reported.attempts, reported.error) == (
-        CallState.PENDING,
+        CallbackState.PENDING,
         1,
         "hooks.example.org answered with status 500",
     )
     assert reported.next is not None
     assert 0 < reported.next - now_ms(fake_redis) <= 5000
     again = claim(fake_redis, outbox)
-    assert (again.id, again.ends) == (delivery.id, delivery.ends)
+    assert (again.id, again.tasks) == (delivery.id, delivery.tasks)
     outbox.report(again, DeliveryResult.ACCEPTED)
-    assert callback(ledger, first) == Callback(CallState.DELIVERED, 2)
-    assert [ended.task_id for ended in claim(fake_redis, outbox).ends] == [second]
+    assert callback(ledger, first) == Callback(CallbackState.DELIVERED, 2)
+    assert [ended.task_id for ended in claim(fake_redis, outbox).tasks] == [second]
 
 
 def test_pauses_double_up_to_an_hour(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -205,8 +207,8 @@ def test_a_gone_receiver_gets_no_more_deliveries(ledger: Ledger, outbox: Outbox,
 
     state = outbox.report(claim(fake_redis, outbox), DeliveryResult.GONE, problem="gone")
 
-    assert state is CallState.FAILED
-    assert callback(ledger, task_id) == Callback(CallState.FAILED, 1, None, "gone")
+    assert state is CallbackState.FAILED
+    assert callback(ledger, task_id) == Callback(CallbackState.FAILED, 1, None, "gone")
     assert is_outbox_empty(fake_redis)
 
 
@@ -219,8 +221,8 @@ def test_deliveries_are_given_up_in_time(ledger: Ledger, fake_redis: Redis) -> N
     let_time_pass(fake_redis)
     next_delivery = impatient.claim()
 
-    assert (state, next_delivery) == (CallState.FAILED, None)
-    assert {callback(ledger, task_id).state for task_id in ids} == {CallState.FAILED}
+    assert (state, next_delivery) == (CallbackState.FAILED, None)
+    assert {callback(ledger, task_id).state for task_id in ids} == {CallbackState.FAILED}
     assert is_outbox_empty(fake_redis)
 
 
@@ -315,7 +317,7 @@ def test_the_outbox_is_bounded_and_counts_drops(fake_redis: Redis) -> None:
     dropped = end(small, ids)
 
     states = [callback(small, task_id).state for task_id in ids]
-    assert 0 < dropped == states.count(CallState.DROPPED) < 250
+    assert 0 < dropped == states.count(CallbackState.DROPPED) < 250
     assert int(fake_redis.hget(CALLBACK_BYTES, "") or 0) <= 100_000
     assert end(small, enqueue_callbacks(small, url=ELSEWHERE)) == 0
 
@@ -335,10 +337,10 @@ def test_callbacks_are_counted_by_state(fake_redis: Redis) -> None:
     callbacks = read_stats(fake_redis).callbacks
 
     assert callbacks == {
-        CallState.PENDING: 250 - dropped,
-        CallState.DELIVERED: 2,
-        CallState.FAILED: 7,
-        CallState.DROPPED: dropped,
+        CallbackState.PENDING: 250 - dropped,
+        CallbackState.DELIVERED: 2,
+        CallbackState.FAILED: 7,
+        CallbackState.DROPPED: dropped,
     }
 
 
@@ -383,7 +385,7 @@ def test_a_retried_task_has_another_callback(ledger: Ledger, outbox: Outbox, fak
     end(ledger, ids)
 
     assert in_between == Callback()
-    assert [ended.fields["state"] for ended in claim(fake_redis, outbox).ends] == ["succeeded"]
+    assert [ended.fields["state"] for ended in claim(fake_redis, outbox).tasks] == ["succeeded"]
 
 
 def test_an_expired_task_still_has_its_callback(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
@@ -394,5 +396,5 @@ def test_an_expired_task_still_has_its_callback(ledger: Ledger, outbox: Outbox, 
     delivery = claim(fake_redis, outbox)
     outbox.report(delivery, DeliveryResult.ACCEPTED)
 
-    assert [ended.fields["filepath"] for ended in delivery.ends] == ["dir/ä 0"]
+    assert [ended.fields["filepath"] for ended in delivery.tasks] == ["dir/ä 0"]
     assert fake_redis.exists(TASK + ids[0]) == 0

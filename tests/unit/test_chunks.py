@@ -76,8 +76,8 @@ def queue() -> Queue:
 def chunks_of(work: Work, queue: Queue) -> Iterator[Callable[..., Chunks]]:
     made: list[Chunks] = []
 
-    def chunks_of(*, threads: int = 4, patience_s: float = WITHIN_S) -> Chunks:
-        made.append(Chunks(work, queue, threads=threads, patience_s=patience_s))
+    def chunks_of(*, threads: int = 4, begin_within_s: float = WITHIN_S) -> Chunks:
+        made.append(Chunks(work, queue, threads=threads, begin_within_s=begin_within_s))
         return made[-1]
 
     yield chunks_of
@@ -121,7 +121,7 @@ def test_an_error_in_one_task_does_not_affect_others(
 
 def test_tasks_not_begun_in_time_are_requeued(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
     work.waits = {"slow"}
-    chunks = chunks_of(threads=1, patience_s=0.01)
+    chunks = chunks_of(threads=1, begin_within_s=0.01)
     chunks._threads = threads = Threads(1)
     running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
 
@@ -141,7 +141,7 @@ def test_a_stopping_process_begins_no_more_tasks(chunks_of: Callable[..., Chunks
     running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
 
     running.start()
-    chunks.hurry()
+    chunks.begin_shutdown()
     threads.await_cancelled(2)
     work.go.set()
     running.join(WITHIN_S)
@@ -155,8 +155,8 @@ def test_a_failed_requeue_raises_to_the_caller(work: Work) -> None:
     def refuse(*_: object) -> None:
         raise QueueUnavailable("away")
 
-    chunks = Chunks(work, refuse, threads=1, patience_s=WITHIN_S)
-    chunks.hurry()
+    chunks = Chunks(work, refuse, threads=1, begin_within_s=WITHIN_S)
+    chunks.begin_shutdown()
     work.errors = {"a": StoreUnavailable("away")}
 
     with pytest.raises(QueueUnavailable):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.cluster.keda_source import copy_with_redis_alone
+from dev.cluster.keda_source import copy_with_redis_only
 from dev.cluster.programs import PROGRAMS, why_not
 
 BUILDER = """package scaling
@@ -57,7 +57,7 @@ def test_keda_source_keeps_only_redis_scalers(tmp_path: Path) -> None:
         (module / "pkg/scalers" / name).touch()
     (module / "pkg/scaling/scalers_builder.go").write_text(BUILDER)
 
-    copy_with_redis_alone(module, tmp_path / "copy")
+    copy_with_redis_only(module, tmp_path / "copy")
 
     kept = {path.name for path in (tmp_path / "copy/pkg/scalers").glob("*.go")}
     assert kept == {"scaler.go", "redis_scaler.go", "shared.go"}

@@ -55,7 +55,7 @@ def test_every_endpoint_is_documented_with_its_parameters(endpoint: Endpoint) ->
     named = {f"{method} {endpoint.path}`" for method in endpoint.methods}
     rows = "".join(row for row in API.splitlines() if row.startswith("| `") and any(name in row for name in named))
 
-    parameters = {name for taken in endpoint.takes for name, about in taken.model_fields.items() if is_shown(about)}
+    parameters = {name for kind in endpoint.parameters for name, about in kind.model_fields.items() if is_shown(about)}
     assert rows
     assert all(f"`{name}" in rows for name in parameters)
 

@@ -52,6 +52,13 @@ def test_codes_that_fail_tasks_are_task_codes() -> None:
     assert raised <= {*TASK_CODES}
 
 
+def test_errors_of_a_url_have_a_status_for_parameters() -> None:
+    codes = codes_in(ROOT / "common" / "net" / "addresses.py")
+
+    assert len(codes) >= 4
+    assert codes <= {spec.code for spec in BY_STATUS[400]}
+
+
 def test_failed_tasks_can_be_listed_by_every_task_code() -> None:
     [code] = [
         parameter

@@ -12,7 +12,7 @@ MAX_BYTES = 100
 
 
 def lines(data: bytes, **options: Any) -> list[tuple[int, bytes | None]]:
-    read = blocks(io.BytesIO(data), **{"content_length": None, "most_bytes": MAX_BYTES} | options)
+    read = blocks(io.BytesIO(data), **{"content_length": None, "max_bytes": MAX_BYTES} | options)
     return [(line.number, line.data) for block in read for line in block]
 
 
@@ -46,13 +46,13 @@ def test_a_line_of_the_maximum_length_is_accepted() -> None:
 def test_each_read_is_one_block() -> None:
     body = b"".join(b"%d\n" % number for number in range(10_000))
 
-    read: list[list[Line]] = list(blocks(io.BytesIO(body), content_length=None, most_bytes=MAX_BYTES))
+    read: list[list[Line]] = list(blocks(io.BytesIO(body), content_length=None, max_bytes=MAX_BYTES))
 
     assert len(read) == -(-len(body) // READ_BYTES)
 
 
 def test_a_truncated_body_raises_after_its_whole_lines() -> None:
-    read = blocks(io.BytesIO(b"one\ntw"), content_length=20, most_bytes=MAX_BYTES)
+    read = blocks(io.BytesIO(b"one\ntw"), content_length=20, max_bytes=MAX_BYTES)
 
     assert next(read) == [Line(1, b"one")]
     with pytest.raises(ClientDisconnected):

@@ -22,7 +22,7 @@ from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
 from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
-from common.queue.callbacks import Delivery, Ended
+from common.queue.callbacks import Delivery, EndedTask
 from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,10 +128,10 @@ def call_of(described: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_callback_fits_its_description(described: dict[str, Any]) -> None:
     fields = {"state": "failed", "filepath": "a.jpg", "seq": "1", "accepted": "1", "code": "timeout", "error": "slow"}
-    ends = [Ended(task_id="a" * 32, ended_at=2, fields=fields)]
+    ends = [EndedTask(task_id="a" * 32, ended_at=2, fields=fields)]
     [media] = call_of(described)["requestBody"]["content"].values()
 
-    sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, ends=ends)))
+    sent = json.loads(body_of(Delivery(url="https://hooks.example.org/", id="msg_1", attempt=1, tasks=ends)))
 
     Draft202012Validator({**media["schema"], "components": described["components"]}).validate(sent)
     assert sent.keys() == media["example"].keys()
@@ -185,7 +185,7 @@ def test_every_endpoint_has_an_example() -> None:
 def test_every_failure_has_its_codes_and_an_example(described: dict[str, Any]) -> None:
     responses = described["components"]["responses"]
 
-    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.status for failure in FAILURES}
+    assert BY_STATUS.keys() == SUMMARIES.keys() == {failure.http_status for failure in FAILURES}
     assert {int(status) for status in responses} == BY_STATUS.keys()
     for status, specs in BY_STATUS.items():
         assert all(f"- `{spec.code}`: {spec.text}" in responses[f"{status}"]["description"] for spec in specs)

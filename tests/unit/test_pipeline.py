@@ -53,7 +53,7 @@ def web() -> Web:
 @pytest.fixture
 def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), most=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), max_records=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
         decode_attempts=DecodeAttempts(fake_redis),

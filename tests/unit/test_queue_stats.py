@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 
 from common.errors import QueueUnavailable
-from common.queue.callbacks import CallState
+from common.queue.callbacks import CallbackState
 from common.queue.heartbeats import ALIVE_FOR_S, Heartbeats
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
@@ -31,7 +31,7 @@ def test_empty_redis_has_no_counts(fake_redis: Redis) -> None:
     assert (stats.open, stats.in_flight, stats.failed, stats.workers, stats.oldest_age_s, stats.ended) == (
         *(0, 0, 0, 0, 0.0, {}),
     )
-    assert (stats.callbacks, stats.oldest_callback_age_s) == (dict.fromkeys(CallState, 0), 0.0)
+    assert (stats.callbacks, stats.oldest_callback_age_s) == (dict.fromkeys(CallbackState, 0), 0.0)
     assert set(stats.queues.values()) == {0}
 
 

@@ -13,7 +13,7 @@ from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
 from support.tasks import enqueue, fail
-from workers.retention import TOMBSTONES_LONGER_MS, Retention
+from workers.retention import TOMBSTONE_MARGIN_MS, Retention
 from workers.sweeper import PURGE_EVERY_S
 
 KEEP_S = 600
@@ -78,7 +78,7 @@ def test_tombstones_outlive_the_failures_that_they_supersede(
 ) -> None:
     too_old = now_ms(fake_redis) - KEEP_S * 1000
     memory_store.put([Tombstone(filepath="kept", seq=1, added=too_old - 1)])
-    memory_store.put([Tombstone(filepath="gone", seq=2, added=too_old - TOMBSTONES_LONGER_MS - 1)])
+    memory_store.put([Tombstone(filepath="gone", seq=2, added=too_old - TOMBSTONE_MARGIN_MS - 1)])
 
     retention.purge()
 

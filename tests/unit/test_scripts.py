@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from common.queue.keys import IN_SCRIPTS
+from common.queue.keys import SCRIPT_KEYS
 from common.redis.scripts import Script, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,4 +100,4 @@ def test_key_names_stay_out_of_the_scripts() -> None:
 def test_every_name_of_a_key_is_used() -> None:
     text = "".join(path.read_text() for path in FILES)
 
-    assert [name for name in IN_SCRIPTS if name not in text] == []
+    assert [name for name in SCRIPT_KEYS if name not in text] == []

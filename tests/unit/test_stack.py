@@ -34,7 +34,7 @@ def look_until_restarted(running: Running) -> None:
     first = running.pid
 
     def is_another() -> bool:
-        running.look()
+        running.restart_if_exited()
         return running.pid != first
 
     wait_until(is_another, "the program is restarted")

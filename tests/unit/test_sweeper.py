@@ -12,7 +12,7 @@ from redis import Redis
 from common.queue.failures import Failures
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
-from common.queue.jobs import BATCH_QUEUE, SENT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import BATCH_QUEUE, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -172,7 +172,7 @@ def test_lost_tasks_are_found_behind_a_long_backlog(
     for _ in range(5):
         [task] = enqueue(ledger, [JOB], queue=BATCH_QUEUE)
         fake_redis.zadd(OPEN, {task.id: 10})
-    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {SENT_HEADER: 5}}))
+    fake_redis.lpush(BATCH_QUEUE, json.dumps({"headers": {ENQUEUED_AT_HEADER: 5}}))
     task_id = accept_long_ago()
 
     for _ in range(4):
@@ -201,8 +201,8 @@ def test_recent_tasks_are_not_enqueued_again(sweeper: Sweeper, ledger: Ledger, q
 @pytest.mark.parametrize(
     "messages",
     [
-        [json.dumps({"headers": {SENT_HEADER: 1}})],
-        [json.dumps({"headers": {SENT_HEADER: 10**14}})],
+        [json.dumps({"headers": {ENQUEUED_AT_HEADER: 1}})],
+        [json.dumps({"headers": {ENQUEUED_AT_HEADER: 10**14}})],
         [json.dumps({"headers": {}})],
         ["no json", "[]", '{"headers": null}'],
     ],

@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from common.errors import FetchError
-from common.queue.callbacks import Callback, CallState, Outbox
+from common.queue.callbacks import Callback, CallbackState, Outbox
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
 from common.queue.keys import CALLBACK_DELIVERY, CALLBACK_DUE, CALLBACK_RECEIVER
@@ -97,7 +97,7 @@ def wait_for(ledger: Ledger, task_id: str, fits: Callable[[Callback], bool]) -> 
 
 
 def is_delivered(callback: Callback) -> bool:
-    return callback.state is CallState.DELIVERED
+    return callback.state is CallbackState.DELIVERED
 
 
 @pytest.mark.usefixtures("deliverer")
@@ -159,7 +159,7 @@ def test_a_rejected_delivery_is_repeated_unchanged(
 
     assert problem in (failed.error or "")
     assert failed.next is not None
-    assert taken == Callback(CallState.DELIVERED, 2)
+    assert taken == Callback(CallbackState.DELIVERED, 2)
     (_, first, first_headers), (_, second, second_headers) = receivers.calls
     assert (first, first_headers["webhook-id"]) == (second, second_headers["webhook-id"])
 
@@ -174,7 +174,7 @@ def test_a_receiver_that_is_gone_is_called_once(
 
     reported = wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
 
-    assert (reported.state, reported.next) == (CallState.FAILED, None)
+    assert (reported.state, reported.next) == (CallbackState.FAILED, None)
     assert fake_redis.zcard(CALLBACK_DUE) == 0
 
 
@@ -207,7 +207,7 @@ def test_a_stopping_process_releases_its_deliveries(
     let_time_pass(fake_redis)
     again = Outbox(fake_redis, lease_s=30, keep_s=3600).claim()
     assert again is not None
-    assert [ended.task_id for ended in again.ends] == [task_id]
+    assert [ended.task_id for ended in again.tasks] == [task_id]
     assert again.attempt == 2
 
 
@@ -227,7 +227,7 @@ def test_neither_url_nor_secret_is_logged(
     wait_for(ledger, task_id, lambda callback: callback.attempts == 1)
     deliverer.close()
 
-    assert "1 callback is tried again, attempt 1 failed: " in caplog.text
+    assert "1 callback will be retried, attempt 1 failed: " in caplog.text
     assert "hooks.example.org answered with status 500" in caplog.text
     assert "SECRET" not in caplog.text
     assert SECRET not in caplog.text

@@ -34,7 +34,7 @@ def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Itera
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
-        options = {"most": 10, "linger_s": 0.05, "hold_s": 30.0} | options
+        options = {"max_records": 10, "linger_s": 0.05, "hold_s": 30.0} | options
         writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
         return writers[-1]
 
@@ -61,7 +61,7 @@ def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
 def test_tasks_that_arrive_together_share_a_write(
     start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
 ) -> None:
-    writer = start(linger_s=2.0, most=len(claims))
+    writer = start(linger_s=2.0, max_records=len(claims))
 
     states = [outcome.result() for outcome in write_all(writer, claims)]
 
@@ -164,7 +164,7 @@ def test_pauses_grow_while_the_store_accepts_nothing(
 
     writer.write(claims[0], record(claims[0]))
 
-    assert writer._hurry.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
+    assert writer._stopping.waits == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]  # type: ignore[attr-defined]
 
 
 def test_pauses_stay_short_while_the_store_accepts_some(
@@ -175,12 +175,12 @@ def test_pauses_stay_short_while_the_store_accepts_some(
     monkeypatch.setattr(
         memory_store, "put", lambda items: [next(some), *[Written(Verdict.RETRY, "429")] * (len(items) - 1)]
     )
-    writer = start(linger_s=0.3, most=7)
+    writer = start(linger_s=0.3, max_records=7)
 
     outcomes = write_all(writer, claims[:7])
 
     assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED] * 7
-    assert set(writer._hurry.waits) == {0.2}  # type: ignore[attr-defined]
+    assert set(writer._stopping.waits) == {0.2}  # type: ignore[attr-defined]
 
 
 def test_a_task_stays_open_while_the_store_is_unavailable(
@@ -199,7 +199,7 @@ def test_a_stopping_process_does_not_wait_for_the_store(
 ) -> None:
     memory_store.away = True
     writer = start()
-    writer.hurry()
+    writer.begin_shutdown()
 
     with pytest.raises(StoreUnavailable):
         writer.write(claims[0], record(claims[0]))

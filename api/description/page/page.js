@@ -15,7 +15,7 @@ const codeSamples = (Parameters, { React: { createElement: element, Fragment } }
 };
 
 // Leaves fields empty that have no default: a form with a made-up value in each field is never a valid request. A body
-// that is not a form, which has a media type here, is the example as it is.
+// that is not a form, which has a media type here, is the unchanged example.
 const emptyFields = (Component, { React }) => (props) => {
   const getSampleSchema = (schema, mediaType, config, example) => {
     if (mediaType) {

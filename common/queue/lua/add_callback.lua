@@ -1,8 +1,8 @@
--- Adds a task's end to the outbox, in the script that ends the task, for the URL that its sender gave. Returns how many
--- callbacks were dropped: 1 where too many bytes wait.
+-- Adds the callback of an ended task to the outbox, within the script that ends the task. Returns the number of dropped
+-- callbacks: 1 if too many bytes wait, else 0.
 --- @include "callback_entries.lua"
 
--- Of all bytes that may wait a receiver gets a fourth: a dead one leaves room for others.
+-- One receiver may use a quarter of the bytes, so that a dead one leaves space for others.
 local function fits(bytes, receiver)
   local all, its = unpack(redis.call('HMGET', callback_bytes_key, '', receiver))
   return (tonumber(all) or 0) + bytes <= max_callback_bytes and (tonumber(its) or 0) + bytes <= max_callback_bytes / 4
@@ -11,15 +11,15 @@ end
 local function add_callback(id, url, now)
   local key, ended, names = task_prefix .. id, {}, {}
   for name in string.gmatch(ended_fields, '%S+') do names[#names + 1] = name end
-  for place, value in ipairs(redis.call('HMGET', key, unpack(names))) do
-    if value then ended[names[place]] = value end
+  for index, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+    if value then ended[names[index]] = value end
   end
   local wait_ms = redis.call('HGET', key, 'queue') == batch_queue and batch_linger_ms or linger_ms
   local head = string.format('%.0f %.0f ', now + wait_ms, now)
   local entry, receiver = head .. id .. ' ' .. cjson.encode(ended), receiver_of(url)
   local bytes = entry_bytes(entry, url)
   if not fits(bytes, receiver) then
-    redis.call('HSET', key, 'called', called('dropped', 0, 0, 'too many callbacks were waiting'))
+    redis.call('HSET', key, 'called', callback_field('dropped', 0, 0, 'too many callbacks were waiting'))
     redis.call('HINCRBY', callback_counts_key, 'dropped', 1)
     return 1
   end

@@ -1,6 +1,6 @@
--- Marks a task as running, with a slot of its host where the number of slots is limited. Returns sequence number, job,
--- host ('' where it holds no slot), request id and traceparent; false for a task that is closed or unknown; an empty
--- list for one that now waits for a slot.
+-- Marks a task as running, and acquires a slot of its host if the slots are limited. Returns sequence number, job, host
+-- ('' without a slot), request id and traceparent; false for a closed or unknown task; an empty list for a task that
+-- now waits for a slot.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local waiting_hosts_key = KEYS[3]

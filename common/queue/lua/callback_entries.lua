@@ -1,7 +1,7 @@
--- What the outbox's steps share. An entry is a text: when it is to be sent (ms), when the task ended (ms), its id, and
--- what the ledger held of it then as JSON, separated by spaces.
+-- Functions that the outbox's scripts share. An entry is a text of four parts, separated by spaces: the time at which
+-- it is due (ms), the time of the task's end (ms), the task's id, and the task's fields at its end as JSON.
 
--- What an entry costs beside its own bytes: its URL is in three keys where no other entry has the same.
+-- The memory of an entry: its bytes, an overhead, and its URL, which three keys contain.
 local function entry_bytes(entry, url)
   return #entry + 3 * #url + 512
 end
@@ -11,7 +11,7 @@ local function receiver_of(url)
   return string.match(url, '^%a+://([^/]*)')
 end
 
--- The text of a task's field `called`: state, attempts, when the next is (ms, 0 for none), and the last error.
-local function called(state, attempts, next_ms, problem)
+-- The text of a task's field `called`: state, attempts, time of the next attempt (ms, 0 for none), and the last error.
+local function callback_field(state, attempts, next_ms, problem)
   return state .. ' ' .. attempts .. ' ' .. string.format('%.0f', next_ms) .. ' ' .. (problem or '')
 end

@@ -1,4 +1,4 @@
--- Cancels a task that is pending. Returns the state that it had, false where it is unknown.
+-- Cancels a pending task. Returns its state before the call; false if it is unknown.
 local open_key = KEYS[1]
 local ended_key = KEYS[2]
 local callback_due_key = KEYS[3]

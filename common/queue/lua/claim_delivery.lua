@@ -1,5 +1,6 @@
--- Claims a delivery that is due. Returns its URL, id, number of the attempt and entries; an empty list where there may
--- be another one at once; false where there is none now.
+-- Claims a delivery that is due. Returns its URL, id, number of the attempt and entries; false if no delivery is due;
+-- an empty list if the caller has to repeat the call, because this one only failed old entries or reached
+-- `max_scanned`.
 local callback_due_key = KEYS[1]
 local callback_bytes_key = KEYS[2]
 local callback_counts_key = KEYS[3]
@@ -11,11 +12,11 @@ local callback_receiver_prefix = ARGV[4]
 local callback_slots_prefix = ARGV[5]
 local callback_waiting_prefix = ARGV[6]
 local delivery_size = tonumber(ARGV[7])
-local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver
+local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver at once
 local max_scanned = tonumber(ARGV[9]) -- URLs
 local claim_ms = tonumber(ARGV[10])
-local keep_ms = tonumber(ARGV[11]) -- how long after its task's end a callback is sent
-local new_id = ARGV[12] -- of a delivery that is new
+local keep_ms = tonumber(ARGV[11]) -- maximum age of a callback, from its task's end
+local new_id = ARGV[12] -- for a new delivery
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -41,14 +42,14 @@ for _, url in ipairs(urls) do
   else
     local id, count, failed = unpack(redis.call('HMGET', delivery_key, 'id', 'count', 'fails'))
     if failed and not id then
-      -- The last delivery was given up: entries that have waited as long are not tried any more.
+      -- The last delivery was given up: fail the entries that have reached the maximum age too.
       local old = {}
       for _, entry in ipairs(redis.call('LRANGE', ends_key, 0, delivery_size - 1)) do
         local _, ended = read_entry(entry)
         if ended + keep_ms > now then break end
         old[#old + 1] = entry
       end
-      note(old, called('failed', 0, 0, 'the receiver took nothing in time'))
+      set_callback_field(old, callback_field('failed', 0, 0, 'the receiver accepted no delivery in time'))
       remove(url, old, 'failed')
       if #old > 0 then
         if schedule(url, now, 0) then redis.call('ZADD', callback_due_key, now, url) else admit(receiver, 1, now) end

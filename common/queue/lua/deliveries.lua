@@ -1,4 +1,4 @@
--- What claiming a delivery and reporting on it share.
+-- Functions that claim_delivery.lua and report_delivery.lua share.
 --- @include "callback_entries.lua"
 
 local function read_entry(entry)
@@ -6,8 +6,8 @@ local function read_entry(entry)
   return tonumber(due), tonumber(ended), id
 end
 
--- Writes into the tasks of these entries how far their callbacks are, except those retried since.
-local function note(entries, text)
+-- Writes the field `called` of these entries' tasks, except tasks that were retried since.
+local function set_callback_field(entries, text)
   for _, entry in ipairs(entries) do
     local _, ended, id = read_entry(entry)
     if tonumber(redis.call('HGET', task_prefix .. id, 'finished') or 0) == ended then
@@ -16,7 +16,7 @@ local function note(entries, text)
   end
 end
 
--- Removes these entries, which end in this state.
+-- Removes these entries, the first of their URL, and counts them under `state`.
 local function remove(url, entries, state)
   local bytes, receiver = 0, receiver_of(url)
   for _, entry in ipairs(entries) do bytes = bytes + entry_bytes(entry, url) end
@@ -29,7 +29,7 @@ local function remove(url, entries, state)
   end
 end
 
--- Schedules the next delivery to a URL, not before `soonest`; false where nothing waits for it.
+-- Schedules the next delivery to a URL, not before `soonest`; returns false if no callback waits for the URL.
 local function schedule(url, now, soonest)
   local waiting = redis.call('LLEN', callback_ends_prefix .. url)
   if waiting == 0 then
@@ -44,8 +44,8 @@ local function schedule(url, now, soonest)
   return true
 end
 
--- Makes URLs due that wait for a slot at the receiver, the longest waiting first. Each URL that leaves admits another,
--- so that those that wait are never looked at in vain, and never forgotten.
+-- Makes `count` URLs due that wait for a slot of the receiver, in order of their waiting. Each released slot makes
+-- another URL due, so a waiting URL costs no scans and is never lost.
 local function admit(receiver, count, now)
   for _ = 1, count do
     local url = redis.call('ZPOPMIN', callback_waiting_prefix .. receiver)[1]

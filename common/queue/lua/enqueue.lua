@@ -1,5 +1,6 @@
--- Adds pending tasks, the first of them if there is no room for all. Returns the sequence number of the first item, the
--- time and, unless all were added, of each item '' if it was added, 'full' if not, or the fingerprint of its existing task.
+-- Adds pending tasks until `max_open` tasks are open. Returns the sequence number of the first item and the time.
+-- Unless all tasks were added, it also returns an outcome for each item: '' if it was added, 'full' if it was not, or
+-- the fingerprint of its existing task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
 local task_prefix = ARGV[1]
@@ -7,23 +8,23 @@ local max_open = tonumber(ARGV[2])
 local queue = ARGV[3]
 local request_id = ARGV[4] -- '' for none
 local traceparent = ARGV[5] -- '' for none
-local remember_ms = tonumber(ARGV[6]) -- how long a task with a fingerprint is kept, from when it was accepted
--- Of each task: id, filepath, job, host ('' where it needs no slot), callback URL ('' for none), fingerprint ('' for
--- one whose id is new in any case).
+local remember_ms = tonumber(ARGV[6]) -- minimum retention of a task with a fingerprint, from its acceptance
+-- Of each task: id, filepath, job, host ('' if it needs no slot), callback URL ('' for none), fingerprint ('' for a
+-- task with a random id).
 local tasks_from = 7
 
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "next_seq.lua"
 
 local count = (#ARGV - tasks_from + 1) / 6
-local room = max_open - redis.call('ZCARD', open_key)
+local capacity = max_open - redis.call('ZCARD', open_key)
 local first, now, outcomes, added = next_seq(seq_key, count), now_ms(), {}, 0
 for i = 1, count do
   local at = tasks_from + 6 * (i - 1)
   local id, filepath, job, host, callback, fingerprint = unpack(ARGV, at, at + 5)
   local key = task_prefix .. id
   outcomes[i] = fingerprint ~= '' and redis.call('HGET', key, 'fingerprint') or ''
-  if outcomes[i] == '' and added >= room then
+  if outcomes[i] == '' and added >= capacity then
     outcomes[i] = 'full'
   elseif outcomes[i] == '' then
     added = added + 1

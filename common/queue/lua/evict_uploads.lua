@@ -1,4 +1,4 @@
--- Marks those of these tasks that have failed as without an upload: none of them is opened again. Returns their ids.
+-- Marks the failed ones among these tasks as without an upload, so that they are not opened again. Returns their ids.
 local task_prefix = ARGV[1]
 local ids_from = 2
 

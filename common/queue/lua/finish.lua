@@ -1,5 +1,5 @@
--- Ends tasks. A task keeps its first end, except a failure that another delivery of its message made good. Returns how
--- many callbacks were dropped because too many bytes wait.
+-- Closes tasks. A closed task keeps its first result, except a failed task that another delivery of its message has
+-- stored. Returns the number of callbacks dropped because too many bytes wait.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local failed_key = KEYS[3]
@@ -31,13 +31,13 @@ local now, ended, dropped = now_ms(), {}, 0
 for i = results_from, #ARGV, 4 do
   local id, state, code, error_text = unpack(ARGV, i, i + 3)
   local key = task_prefix .. id
-  local was, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
-  local stored_after_all = was == 'failed' and (state == 'succeeded' or state == 'superseded')
-  if stored_after_all then
+  local previous, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
+  local is_stored_now = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
+  if is_stored_now then
     redis.call('HDEL', key, 'code', 'error')
     redis.call('ZREM', failed_key, id)
   end
-  if was == 'pending' or was == 'running' or stored_after_all then
+  if previous == 'pending' or previous == 'running' or is_stored_now then
     local outcome = state .. ':' .. code
     ended[outcome] = (ended[outcome] or 0) + 1
     redis.call('HSET', key, 'state', state, 'finished', now)
@@ -46,7 +46,7 @@ for i = results_from, #ARGV, 4 do
       redis.call('ZADD', failed_key, now, id)
       expire(key, failed_keep_s, remembered, now)
     else
-      -- It may hold much metadata, and is not needed any more.
+      -- The job may contain much metadata, and no retry needs it.
       redis.call('HDEL', key, 'job')
       expire(key, finished_keep_s, remembered, now)
     end

@@ -12,5 +12,5 @@ if redis.call('HGET', key, 'state') ~= 'running' then return end
 redis.call('HSET', key, 'state', 'pending')
 redis.call('HDEL', key, 'started')
 redis.call('ZREM', running_key, id)
--- Its message goes to the end of the queue now.
+-- Its message is requeued at the end of the queue.
 redis.call('ZADD', open_key, 'XX', now_ms(), id)

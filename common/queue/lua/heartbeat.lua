@@ -1,6 +1,6 @@
--- Notes that a worker is alive, and forgets those that are not. Its first write frees memory, so a full Redis runs it.
+-- Records the heartbeat of a worker, and removes dead workers. Its first write frees memory, so a full Redis runs it.
 local workers_key = KEYS[1]
-local alive_ms = tonumber(ARGV[1]) -- how long a worker counts as alive after a heartbeat
+local alive_ms = tonumber(ARGV[1]) -- time after a heartbeat during which a worker counts as alive
 local name = ARGV[2]
 
 --- @include "../../redis/lua/now_ms.lua"

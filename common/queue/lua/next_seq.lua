@@ -1,6 +1,6 @@
--- Takes the next `count` sequence numbers and returns the first. They are the microseconds of a clock that never goes
--- back: after a loss of data they are still above every earlier number, where a plain counter would start again at 1,
--- and after the clock was set back they count on from the last one.
+-- Allocates `count` sequence numbers and returns the first. A number is the time in microseconds, or the last number
+-- plus one if the clock was set back. After a loss of data, new numbers are above all earlier ones; a plain counter
+-- would start again at 1.
 local function next_seq(seq_key, count)
   local time = redis.call('TIME')
   local now = time[1] * 1000000 + time[2]

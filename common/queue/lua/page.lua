@@ -1,14 +1,14 @@
--- Lists tasks of one state, the newest first. Returns rows of an id and the values of its fields, and the score and id
--- to go on after, none at the end.
+-- Lists tasks of one state, the newest first. Returns rows of an id and the values of its fields. Unless it is the last
+-- page, it also returns the score and the id of the last scanned task.
 local state_key = KEYS[1]
 local task_prefix = ARGV[1]
 local state = ARGV[2]
-local score = ARGV[3] -- after which to go on; '' to begin
-local id = ARGV[4] -- after which to go on; '' to begin
+local score = ARGV[3] -- of the last scanned task; '' for the first page
+local id = ARGV[4] -- of the last scanned task; '' for the first page
 local limit = tonumber(ARGV[5])
 local max_scanned = tonumber(ARGV[6])
 local code = ARGV[7] -- '' for any
-local former_code = ARGV[8] -- of tasks that an earlier version ended; '' for none
+local former_code = ARGV[8] -- the name of `code` in earlier versions; '' for none
 local filepath_prefix = ARGV[9] -- '' for any
 local fields_from = 10
 
@@ -18,7 +18,7 @@ if id ~= '' then
   if rank and tonumber(redis.call('ZSCORE', state_key, id)) == tonumber(score) then
     start = rank + 1
   else
-    -- It has left, or moved up: on from those of its time.
+    -- The task has another state or score now: continue at its former score.
     start = redis.call('ZCOUNT', state_key, '(' .. score, '+inf')
   end
 end
@@ -26,9 +26,9 @@ local ids = redis.call('ZREVRANGE', state_key, start, start + max_scanned - 1, '
 for i = 1, #ids, 2 do
   id, score = ids[i], ids[i + 1]
   start = start + 1
-  local its_state, its_code, filepath = unpack(redis.call('HMGET', task_prefix .. id, 'state', 'code', 'filepath'))
-  local has_code = code == '' or its_code == code or (former_code ~= '' and its_code == former_code)
-  if its_state == state and has_code and string.sub(filepath, 1, #filepath_prefix) == filepath_prefix then
+  local task_state, task_code, filepath = unpack(redis.call('HMGET', task_prefix .. id, 'state', 'code', 'filepath'))
+  local has_code = code == '' or task_code == code or (former_code ~= '' and task_code == former_code)
+  if task_state == state and has_code and string.sub(filepath, 1, #filepath_prefix) == filepath_prefix then
     rows[#rows + 1] = {id, redis.call('HMGET', task_prefix .. id, unpack(ARGV, fields_from))}
     if #rows == limit then break end
   end

@@ -1,13 +1,13 @@
--- Releases a task's slot of its host and gives the free slots to waiting tasks, those of the first queue before those
--- of the second and the lowest sequence number first. Each holds its slot from now on, so that none is enqueued in
--- vain. Returns the time, and the id and queue of each task to be enqueued.
+-- Releases a task's slot of its host, and acquires the free slots for waiting tasks: in the order of the queues, then
+-- of the sequence numbers. A task holds its slot before it is enqueued, so that it does not have to wait again. Returns
+-- the time, and the id and queue of each task to be enqueued.
 local open_key = KEYS[1]
 local waiting_hosts_key = KEYS[2]
 local slots_prefix = ARGV[1]
 local waiting_prefix = ARGV[2]
 local max_slots = tonumber(ARGV[3]) -- 0 for no limit
 local slot_lease_ms = tonumber(ARGV[4])
-local max_unlimited = tonumber(ARGV[5]) -- how many tasks to enqueue where there is no limit
+local max_unlimited = tonumber(ARGV[5]) -- maximum number of tasks to enqueue if there is no limit
 local host = ARGV[6]
 local id = ARGV[7] -- '' to release none
 local queues_from = 8

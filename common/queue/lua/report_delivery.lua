@@ -1,5 +1,5 @@
--- Ends an attempt at a delivery. Returns what the delivery came to: 'delivered', 'failed' or 'pending'; false where it
--- is not the caller's any more.
+-- Ends an attempt of a delivery. Returns the state of its callbacks: 'delivered', 'failed' or 'pending'; false if the
+-- caller's claim had ended.
 local callback_due_key = KEYS[1]
 local callback_bytes_key = KEYS[2]
 local callback_counts_key = KEYS[3]
@@ -11,8 +11,8 @@ local callback_receiver_prefix = ARGV[4]
 local callback_slots_prefix = ARGV[5]
 local callback_waiting_prefix = ARGV[6]
 local delivery_size = tonumber(ARGV[7])
-local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver
-local keep_ms = tonumber(ARGV[9]) -- how long after its task's end a callback is sent
+local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver at once
+local keep_ms = tonumber(ARGV[9]) -- maximum age of a callback, from its task's end
 local first_pause_ms = tonumber(ARGV[10])
 local longest_pause_ms = tonumber(ARGV[11])
 local url = ARGV[12]
@@ -21,7 +21,7 @@ local attempt = ARGV[14]
 local result = ARGV[15] -- 'accepted', 'gone' or 'failed'
 local problem = ARGV[16]
 local responded = ARGV[17] == '1'
-local jitter = tonumber(ARGV[18]) -- what to multiply a pause by
+local jitter = tonumber(ARGV[18]) -- factor of each pause
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -47,14 +47,14 @@ else
 end
 local entries = redis.call('LRANGE', callback_ends_prefix .. url, 0, count - 1)
 if result == 'accepted' then
-  note(entries, called('delivered', attempts, 0))
+  set_callback_field(entries, callback_field('delivered', attempts, 0))
   remove(url, entries, 'delivered')
   redis.call('DEL', delivery_key)
   schedule(url, now, 0)
   return 'delivered'
 end
 if result == 'gone' then
-  note(entries, called('failed', attempts, 0, problem))
+  set_callback_field(entries, callback_field('failed', attempts, 0, problem))
   remove(url, entries, 'failed')
   redis.call('DEL', delivery_key)
   schedule(url, now, 0)
@@ -63,11 +63,11 @@ end
 local next_ms = now + pause_ms(redis.call('HINCRBY', delivery_key, 'fails', 1))
 local _, ended = read_entry(entries[#entries])
 if ended + keep_ms > now then
-  note(entries, called('pending', attempts, next_ms, problem))
+  set_callback_field(entries, callback_field('pending', attempts, next_ms, problem))
   redis.call('ZADD', callback_due_key, next_ms, url)
   return 'pending'
 end
-note(entries, called('failed', attempts, 0, problem))
+set_callback_field(entries, callback_field('failed', attempts, 0, problem))
 remove(url, entries, 'failed')
 redis.call('HDEL', delivery_key, 'id', 'count', 'attempts')
 schedule(url, now, next_ms)

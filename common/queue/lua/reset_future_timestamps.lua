@@ -1,5 +1,5 @@
--- Sets to now the time of open tasks that were enqueued after now: the clock was set back since, and until it has
--- caught up they would never be stale. Returns how many.
+-- Sets future times of enqueueing of open tasks to now, because the clock was set back: with a future time a task would
+-- not become stale. Returns the number of tasks.
 local open_key = KEYS[1]
 local limit = tonumber(ARGV[1])
 

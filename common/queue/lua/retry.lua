@@ -1,5 +1,5 @@
--- Opens failed tasks again. Returns the time, and of each task its outcome and its queue. The outcome is the state that
--- it had, 'unknown', 'late' or 'emptied'; only those that were 'failed' are open now.
+-- Opens failed tasks again. Returns the time, and the outcome and the queue of each task. An outcome is the state
+-- before the call, 'unknown', 'late' or 'emptied'. Only tasks with the outcome 'failed' are open now.
 local open_key = KEYS[1]
 local failed_key = KEYS[2]
 local task_prefix = ARGV[1]

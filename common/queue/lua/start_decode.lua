@@ -1,8 +1,8 @@
--- Counts one more attempt to decode a task's image. Returns the number of attempts that did not end, this one included;
--- 0 for an unknown task.
+-- Counts one more attempt to decode a task's image. Returns the number of unfinished attempts, including this one; 0
+-- for an unknown task.
 local task_prefix = ARGV[1]
 local id = ARGV[2]
-local decoded_id = ARGV[3] -- the task whose image this process has decoded before, '' for none
+local decoded_id = ARGV[3] -- the task whose image this process decoded last; '' for none
 
 --- @include "../../redis/lua/allow_oom.lua"
 

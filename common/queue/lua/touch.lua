@@ -1,10 +1,10 @@
--- Sets the time at which open tasks were enqueued, where nobody else has changed it. Returns the ids of those that the
--- caller has to enqueue: a task that waits for a slot of its host has no message, and needs none yet.
+-- Sets the time of enqueueing of open tasks, unless another caller has changed it. Returns the ids of the tasks that
+-- the caller must enqueue: all except those that wait for a slot of their host, which need no message yet.
 local open_key = KEYS[1]
 local task_prefix = ARGV[1]
 local waiting_prefix = ARGV[2]
 local enqueued_at = ARGV[3]
-local tasks_from = 4 -- of each task: id, when it was enqueued as far as the caller knows
+local tasks_from = 4 -- of each task: id, time of enqueueing that the caller has read
 
 local touched = {}
 for i = tasks_from, #ARGV, 2 do

@@ -1,4 +1,4 @@
--- Exempts a script from maxmemory. Redis refuses a script whose first write may need memory; after a first write that
--- cannot, it lets the script run to its end. No key has this name. (`#!lua flags=allow-oom` does the same, from Redis 7
--- on only.)
+-- Exempts a script from maxmemory. A full Redis rejects a script at its first write, unless that write cannot need
+-- memory; then it runs the whole script. No key has this name. (`#!lua flags=allow-oom` has the same effect, but needs
+-- Redis 7.)
 redis.call('DEL', 'match:nothing')

@@ -1,4 +1,4 @@
--- The time by Redis's clock, the same for every process: milliseconds since 1970.
+-- Returns the time by Redis's clock in milliseconds since 1970.
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,5 +1,5 @@
 -- Runs commands, exempt from maxmemory. Returns their replies.
-local commands_from = 1 -- of each command the number of its words, then the words
+local commands_from = 1 -- of each command: the number of its words, then the words
 
 --- @include "allow_oom.lua"
 

@@ -30,7 +30,7 @@ Nibbles: TypeAlias = NDArray[np.uint8]
 Owners: TypeAlias = NDArray[np.int64]
 Squares: TypeAlias = NDArray[np.uint16]
 Dots: TypeAlias = NDArray[np.int32]
-_Found: TypeAlias = tuple[Owners, Squares, Dots]
+_KeptRows: TypeAlias = tuple[Owners, Squares, Dots]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +149,7 @@ class _Nearest:
         self._least = np.where(SQUARES == FORGOTTEN, NEVER, -NEVER)
         self._lowest = -NEVER
         self._bounded = False
-        self._kept: list[_Found] = []
+        self._kept: list[_KeptRows] = []
 
     def offer(self, block: _Block, dots: Dots) -> None:
         """Keep the few rows of `block` that may be among the best."""
@@ -158,7 +158,7 @@ class _Nearest:
             # A few rows determine a first bound; without it, a whole block would be kept and sorted.
             part = slice(SAMPLE * self._limit)
             self._tighten(np.sort(self._scores(block.squares[part], dots[part])))
-        # The lowest bound first: looking up the bound of each row takes as long as the rest of this method.
+        # The lowest bound first: the lookup of each row's bound takes as long as the rest of this method.
         near = np.flatnonzero(dots >= self._lowest)
         squares = block.squares[near]
         near = near[dots[near] >= self._least[squares]]
@@ -172,7 +172,7 @@ class _Nearest:
         best: list[int] = self._best()[0].tolist() if self._kept else []
         return best
 
-    def _best(self) -> _Found:
+    def _best(self) -> _KeptRows:
         """Return the best of the kept rows, in order."""
         owners, squares, dots = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
         order = np.argsort(self._scores(squares, dots), kind="stable")[: self._limit]
@@ -184,7 +184,7 @@ class _Nearest:
         return np.where(squares == FORGOTTEN, np.inf, scores)
 
     def _tighten(self, scores: NDArray[np.float64]) -> None:
-        """Take the limit-th of these sorted scores as a bound, and work out what dot product it asks for."""
+        """Use the limit-th of these sorted scores as a bound, and derive the least dot product for each |a|²."""
         if scores.size < self._limit or not np.isfinite(scores[self._limit - 1]):
             return
         bound = scores[self._limit - 1]

@@ -1,5 +1,5 @@
--- Counts an upload that was just written: a script that got the bytes as an argument would hold them twice. Returns 0,
--- and deletes it, where it is too large for what may be held.
+-- Adds the size of a new upload to the sum. SET has written its bytes before: as an argument of this script they would
+-- be in memory twice. Deletes the upload and returns 0 if the sum would exceed `max_bytes`.
 local upload_bytes_key = KEYS[1]
 local upload_ends_key = KEYS[2]
 local upload_prefix = ARGV[1]
@@ -16,7 +16,7 @@ local upload_id = ARGV[4]
 local key = upload_prefix .. upload_id
 local size = redis.call('STRLEN', key)
 subtract_expired()
--- redis-py repeats a call whose first reply was lost: then it is counted already.
+-- redis-py repeats a call whose reply was lost: then the upload is counted already.
 if not redis.call('ZSCORE', upload_ends_key, upload_id .. ':' .. size) then
   if (tonumber(redis.call('GET', upload_bytes_key)) or 0) + size > max_bytes then
     redis.call('DEL', key)

@@ -1,4 +1,4 @@
--- Deletes uploads, at once or after some time.
+-- Deletes uploads, at once or after `after_ms`.
 local upload_bytes_key = KEYS[1]
 local upload_ends_key = KEYS[2]
 local upload_prefix = ARGV[1]

@@ -1,4 +1,4 @@
--- Lets uploads stay until they are deleted.
+-- Removes the expiry of uploads.
 local upload_ends_key = KEYS[1]
 local upload_prefix = ARGV[1]
 local ids_from = 2

@@ -4,7 +4,7 @@ go 1.26.0
 
 require k8s.io/kubernetes v1.34.4
 
-// Kubernetes requires these at v0.0.0 and finds them in its own tree, which is no part of its module.
+// Kubernetes requires these at v0.0.0 from its own source tree, which its module does not contain.
 replace (
 	k8s.io/api => k8s.io/api v0.34.4
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.34.4

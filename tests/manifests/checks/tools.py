@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from dev.cluster.programs import KEDA_OPERATOR
 from dev.go_builds import find_go, kept
-from dev.locks import alone
+from dev.locks import locked
 
 
 class MissingTool(Exception):
@@ -71,7 +71,7 @@ def build(program: Program | Source) -> Path:
         return built
     go = _go(program.name)
     built.parent.mkdir(parents=True, exist_ok=True)
-    with alone(cache() / "lock"), TemporaryDirectory(dir=built.parent) as work:
+    with locked(cache() / "lock"), TemporaryDirectory(dir=built.parent) as work:
         if not built.exists():
             if isinstance(program, Source):
                 _run([go, "build", "-C", str(program.folder), "-o", work, "."])

@@ -1,4 +1,4 @@
--- Returns how many bytes are held.
+-- Returns the sum of all uploads' bytes.
 local upload_bytes_key = KEYS[1]
 local upload_ends_key = KEYS[2]
 

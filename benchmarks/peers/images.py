@@ -1,4 +1,4 @@
-"""A web server that answers each picture 50 ms late: `python benchmarks/peers/pictures.py FOLDER PORT`."""
+"""A web server of images with 50 ms latency: `python benchmarks/peers/images.py FOLDER PORT`."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ LATENCY_S = 0.05
 
 
 async def serve(bodies: dict[str, bytes], port: int) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await reader.readuntil(b"\r\n\r\n"):
                 name = request.split(b" ", 2)[1].decode().rpartition("/")[2].partition("?")[0]
@@ -20,9 +20,9 @@ async def serve(bodies: dict[str, bytes], port: int) -> None:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port, backlog=512)
+    server = await asyncio.start_server(respond, "127.0.0.1", port, backlog=512)
     await server.serve_forever()
 
 
-pictures = {path.name: path.read_bytes() for path in Path(sys.argv[1]).glob("*.jpg")}
-asyncio.run(serve(pictures, int(sys.argv[2])))
+images = {path.name: path.read_bytes() for path in Path(sys.argv[1]).glob("*.jpg")}
+asyncio.run(serve(images, int(sys.argv[2])))

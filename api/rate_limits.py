@@ -1,0 +1,68 @@
+"""Rate limits by API key, or by address for a request without a key; counted in Redis for all processes.
+
+While Redis is unavailable no request is rejected for that: each process counts its own requests, and tries Redis again
+from time to time.
+"""
+
+import ipaddress
+from collections.abc import Collection
+from math import ceil
+from time import time
+
+from flask import Flask, Response, g, request
+from flask_limiter import Limiter, RateLimitExceeded
+from redis import Redis
+from redis.exceptions import RedisError
+
+from api.envelope import fail
+from common.queue.keys import RATES
+
+# More than a Redis on the same network takes, and little enough for requests to wait when it does not answer.
+ANSWER_WITHIN_S = 0.25
+# One customer of a network provider usually has a whole network of this size, so its addresses share a limit.
+IPV6_BITS = 64
+
+
+class RateLimiter:
+    """Enforces limits such as `100/second;5000/hour`, all of them at once."""
+
+    def __init__(self, limits: str, redis: Redis) -> None:
+        self._limiter = Limiter(
+            client_of_request,
+            application_limits=[limits],
+            strategy="sliding-window-counter",
+            storage_uri="redis://",
+            storage_options={"connection_pool": redis.connection_pool, "key_prefix": RATES},  # type: ignore[dict-item]  # any option of the storage is accepted
+            in_memory_fallback_enabled=True,
+        )
+
+    def init_app(self, app: Flask, *, exempt: Collection[str]) -> None:
+        """Count the app's requests, except those of `exempt` endpoints; earlier handlers must set `g.key`."""
+        self._limiter.request_filter(lambda: request.endpoint in exempt)
+        self._limiter.init_app(app)
+        app.register_error_handler(RateLimitExceeded, self._reject)
+
+    def _reject(self, error: RateLimitExceeded) -> Response:
+        response = fail("too_many_requests", f"too many requests: at most {error.limit.limit}")
+        response.headers["Retry-After"] = f"{self._retry_after_s()}"
+        return response
+
+    def _retry_after_s(self) -> int:
+        limit = self._limiter.current_limit
+        try:
+            return max(1, ceil(limit.reset_at - time())) if limit else 1
+        except RedisError:
+            return 1
+
+
+def client_of_request() -> str:
+    """Return the client that a request counts for: the name of its API key, else its address or IPv6 network."""
+    if g.get("key") is not None:
+        return f"key:{g.key.name}"
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return "address:unknown"
+    if address.version == 4:  # noqa: PLR2004 - the version of the Internet Protocol
+        return f"address:{address}"
+    return f"address:{ipaddress.ip_network((int(address), IPV6_BITS), strict=False)}"
