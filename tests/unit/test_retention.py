@@ -9,11 +9,10 @@ from common.queue.failures import Failures
 from common.queue.items import AddItem
 from common.queue.keys import FAILED
 from common.queue.ledger import Ledger
-from common.queue.tasks import State, TaskResult
 from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
-from support.tasks import enqueue
+from support.tasks import enqueue, fail
 from workers.retention import TOMBSTONE_MARGIN_MS, Retention
 from workers.sweeper import PURGE_EVERY_S
 
@@ -28,7 +27,7 @@ def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Upl
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
     upload_id = uploads.put(b"bytes")
     [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
-    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="x", error="y")])
+    fail(ledger, task.id, code="x", error="y")
     redis.zadd(FAILED, {task.id: at})
     return upload_id
 
