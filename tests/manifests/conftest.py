@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from checks.objects import Object
-from checks.render import Combination, combinations, render
+from checks.render import Rendered, combinations, render
 from checks.tools import MissingTool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +46,6 @@ def require(give_up: Callable[[str], NoReturn]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def rendered(require: Callable[..., Any]) -> Mapping[Combination, Sequence[Object]]:
+def rendered(require: Callable[..., Any]) -> Rendered:
     """Every supported combination of overlay and components."""
     return {combination: require(render, combination) for combination in combinations()}

@@ -1,7 +1,7 @@
 """The network policies allow the required connections, and no others."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import pytest
@@ -9,21 +9,16 @@ import pytest
 from api.routes import ENDPOINTS
 from checks.network import NAME, Peer, between, may_receive, may_send
 from checks.objects import ECK, Object, Pod, of_kind, one, pods
-from checks.render import Combination, overlays
+from checks.render import DEV, FULL, PROD, Combination, Rendered, overlays
 from common.net.addresses import DEFAULT_PORTS, is_public
 
 # The first run on a machine builds and fetches tools.
 pytestmark = pytest.mark.timeout(1200)
 
-Rendered = Mapping[Combination, Sequence[Object]]
-
-DEV = Combination("dev")
-PROD = Combination("prod")
 ECK_NODES = Combination("prod", ("eck",))
 DNS = Peer({"k8s-app": "kube-dns"}, namespace="kube-system")
 WEB = "93.184.215.14"
 PRIVATE = ("10.1.2.3", "172.16.0.1", "192.168.1.1", "100.100.100.200", "169.254.169.254", "127.0.0.1", "fd00::1", "::1")
-ALL = Combination("prod", ("keda", "eck", "gateway", "ingress", "prometheus", "real-ip", "api-keys"))
 # The label with which an operator permits calls to the API (k8s/README.md).
 CLIENT = {"match-client": "allowed"}
 
@@ -221,7 +216,7 @@ def test_without_the_default_policy_flower_is_open(rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute"])
 def test_routes_lead_to_client_endpoints_only(rendered: Rendered, kind: str) -> None:
-    (route,) = of_kind(rendered[ALL], kind)
+    (route,) = of_kind(rendered[FULL], kind)
     paths = list(paths_of(route))
     internal = {"/metrics", "/livez", "/readyz"}
 

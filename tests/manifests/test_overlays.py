@@ -16,7 +16,7 @@ import yaml
 
 from checks.definitions import is_custom, wrong_fields
 from checks.objects import Object, named, of_kind, one
-from checks.render import MANIFESTS, Combination, RenderFailed, combinations, overlays, render
+from checks.render import DEV, MANIFESTS, PROD, Combination, Rendered, RenderFailed, combinations, overlays, render
 from checks.rules import RULES, Rule, keys_of_secrets, unread_keys
 from checks.tools import KUBE_SCORE, POD_SECURITY, build
 from common.queue.keys import OPEN
@@ -26,8 +26,6 @@ VERSIONS = ("1.31", "1.34", "1.37")
 COMBINATIONS = list(combinations())
 # The first run on a machine builds and fetches tools.
 pytestmark = pytest.mark.timeout(1200)
-
-Rendered = Mapping[Combination, Sequence[Object]]
 
 # Findings of kube-score that were decided otherwise, by their comment.
 EXCEPTIONS = {
@@ -148,7 +146,7 @@ def test_every_pod_meets_the_restricted_standard(
 def test_an_unrestricted_pod_is_found(
     rendered: Rendered, require: Callable[..., Any], tmp_path: Path, change: Mapping[str, Any], reason: str
 ) -> None:
-    flower = deepcopy(one(rendered[Combination("prod")], "Deployment", "match-flower"))
+    flower = deepcopy(one(rendered[PROD], "Deployment", "match-flower"))
     flower["spec"]["template"]["spec"] |= change
 
     assert reason in rejected_pods(require(build, POD_SECURITY), [flower], tmp_path)
@@ -163,7 +161,7 @@ def rejected_pods(program: Path, objects: Sequence[Object], folder: Path) -> str
 
 
 def test_names_of_dsys_match_still_work(rendered: Rendered) -> None:
-    objects = rendered[Combination("prod")]
+    objects = rendered[PROD]
 
     service = one(objects, "Service", "match")
     api = one(objects, "Deployment", "match")
@@ -181,7 +179,7 @@ def test_names_of_dsys_match_still_work(rendered: Rendered) -> None:
 
 
 def test_workers_are_scaled_by_the_ledgers_open_tasks(rendered: Rendered) -> None:
-    (scaler,) = of_kind(rendered[Combination("prod")], "ScaledObject")
+    (scaler,) = of_kind(rendered[PROD], "ScaledObject")
     (trigger,) = scaler["spec"]["triggers"]
 
     assert (trigger["type"], trigger["metadata"]["listName"]) == ("redis", OPEN)
@@ -191,14 +189,14 @@ def test_workers_are_scaled_by_the_ledgers_open_tasks(rendered: Rendered) -> Non
 
 @pytest.mark.parametrize("name", ["match", "match-worker"])
 def test_a_rollout_adds_a_pod_before_removing_one(rendered: Rendered, name: str) -> None:
-    strategy = one(rendered[Combination("prod")], "Deployment", name)["spec"]["strategy"]["rollingUpdate"]
+    strategy = one(rendered[PROD], "Deployment", name)["spec"]["strategy"]["rollingUpdate"]
 
     assert (strategy["maxSurge"], strategy["maxUnavailable"]) == (1, 0)
 
 
 @pytest.mark.parametrize("name", ["match", "match-worker"])
 def test_pods_are_spread_over_zones_and_nodes(rendered: Rendered, name: str) -> None:
-    spec = one(rendered[Combination("prod")], "Deployment", name)["spec"]["template"]["spec"]
+    spec = one(rendered[PROD], "Deployment", name)["spec"]["template"]["spec"]
 
     keys = [spread["topologyKey"] for spread in spec["topologySpreadConstraints"]]
 
@@ -206,7 +204,7 @@ def test_pods_are_spread_over_zones_and_nodes(rendered: Rendered, name: str) -> 
 
 
 def test_a_changed_setting_rolls_the_pods(rendered: Rendered) -> None:
-    names = {thing["metadata"]["name"] for thing in of_kind(rendered[Combination("prod")], "ConfigMap")}
+    names = {thing["metadata"]["name"] for thing in of_kind(rendered[PROD], "ConfigMap")}
 
     assert all(name.startswith("match-") and len(name) > len("match-") for name in names)
 
@@ -220,7 +218,7 @@ def test_no_overlay_contains_a_password(rendered: Rendered) -> None:
 
 
 def test_dev_uses_its_own_redis_and_elasticsearch(rendered: Rendered) -> None:
-    objects = rendered[Combination("dev")]
+    objects = rendered[DEV]
     services = [(service["metadata"]["name"], service["spec"]["ports"]) for service in of_kind(objects, "Service")]
 
     secret = one(objects, "Secret", "match")["stringData"]
@@ -231,7 +229,7 @@ def test_dev_uses_its_own_redis_and_elasticsearch(rendered: Rendered) -> None:
 
 
 def test_redis_of_dev_is_durable_and_evicts_nothing(rendered: Rendered) -> None:
-    redis = one(rendered[Combination("dev")], "StatefulSet", "redis")
+    redis = one(rendered[DEV], "StatefulSet", "redis")
     (container,) = redis["spec"]["template"]["spec"]["containers"]
 
     options = dict(zip(container["args"][1::2], container["args"][2::2], strict=True))

@@ -1,6 +1,6 @@
 """Each rule finds its fault in a broken manifest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,14 +10,10 @@ import pytest
 from checks import rules
 from checks.definitions import wrong_fields
 from checks.objects import Object, one
-from checks.render import Combination
+from checks.render import DEV, FULL, Rendered
 
-ALL = Combination("prod", ("keda", "eck", "gateway", "ingress", "prometheus", "real-ip", "api-keys"))
-DEV = Combination("dev")
 # The first run on a machine builds and fetches tools.
 pytestmark = pytest.mark.timeout(1200)
-
-Rendered = Mapping[Combination, Sequence[Object]]
 
 
 def drop(objects: list[Object], kind: str, name: str) -> None:
@@ -202,7 +198,7 @@ BROKEN: dict[str, tuple[Callable[[Sequence[Object]], list[str]], Callable[[list[
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_rule_finds_its_fault(rendered: Rendered, name: str) -> None:
     rule, break_it, expected = BROKEN[name]
-    objects = deepcopy(list(rendered[ALL]))
+    objects = deepcopy(list(rendered[FULL]))
 
     break_it(objects)
 
@@ -233,7 +229,7 @@ def test_an_unread_key_is_found(rendered: Rendered) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("Deployment", "match"), ("NetworkPolicy", "match-internet")])
 def test_a_field_unknown_to_kubernetes_is_found(rendered: Rendered, kind: str, name: str) -> None:
-    thing = deepcopy(one(rendered[ALL], kind, name))
+    thing = deepcopy(one(rendered[FULL], kind, name))
     thing["spec"]["polictyTypes"] = ["Egress"]
 
     with pytest.raises(kubernetes_validate.ValidationError, match="polictyTypes"):
@@ -246,14 +242,14 @@ def test_a_field_unknown_to_kubernetes_is_found(rendered: Rendered, kind: str, n
 def test_a_field_unknown_to_its_operator_is_found(
     rendered: Rendered, require: Callable[..., Any], kind: str, name: str
 ) -> None:
-    thing = deepcopy(one(rendered[ALL], kind, name))
+    thing = deepcopy(one(rendered[FULL], kind, name))
     thing["spec"]["maxReplicas"] = 5
 
     assert any("maxReplicas" in fault for fault in require(wrong_fields, thing))
 
 
 def test_a_value_of_a_wrong_type_is_found(rendered: Rendered, require: Callable[..., Any]) -> None:
-    thing = deepcopy(one(rendered[ALL], "ScaledObject", "match-worker"))
+    thing = deepcopy(one(rendered[FULL], "ScaledObject", "match-worker"))
     thing["spec"]["triggers"][0]["metadata"]["listLength"] = 500
 
     assert any("500 is not of type 'string'" in fault for fault in require(wrong_fields, thing))

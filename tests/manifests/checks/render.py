@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -35,6 +35,13 @@ class Combination:
 
     def __str__(self) -> str:
         return self.overlay if self.components is None else "+".join((self.overlay, *self.components))
+
+
+Rendered = Mapping[Combination, Sequence[Object]]
+DEV = Combination("dev")
+PROD = Combination("prod")
+# All components that one deployment may have.
+FULL = Combination("prod", ("keda", "eck", "gateway", "ingress", "prometheus", "real-ip", "api-keys"))
 
 
 def overlays() -> list[str]:
