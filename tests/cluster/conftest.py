@@ -38,7 +38,7 @@ def namespace(cluster: Cluster) -> Iterator[Namespace]:
 
 @pytest.fixture
 def disks(cluster: Cluster, namespace: Namespace) -> Iterator[None]:
-    """Disks for those who ask for some: nobody makes any here."""
+    """Persistent volumes for claims: the cluster has no provisioner."""
     names = [f"{namespace.name}-{number}" for number in range(DISKS)]
     spec = {"capacity": {"storage": "100Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}}
     cluster.apply(

@@ -1,4 +1,4 @@
-"""What stands in `k8s/` is taken by a real API server, and comes up under the strictest rules for pods."""
+"""A real API server accepts the manifests of `k8s/`, and their pods start under the strictest pod security."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -50,9 +50,9 @@ def test_what_is_applied_again_stays_as_it_is(namespace: Namespace) -> None:
 
 
 def generations(namespace: Namespace) -> dict[str, int]:
-    """Return how often what each object is to be was changed."""
-    found = namespace.objects("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
-    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["generation"] for one in found}
+    """Return the generation of each object: the number of changes of its specification."""
+    objects = namespace.objects("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
+    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["generation"] for one in objects}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_careless_pod_is_refused(
     warning = namespace.apply([flower])
 
     assert reason in warning
-    wait_for(lambda: reason in why_no_pods(namespace))
+    wait_for(lambda: reason in pod_errors(namespace))
     assert namespace.names("pod", FLOWER) == set()
 
 
@@ -86,8 +86,8 @@ def flower_alone() -> Object:
     return flower
 
 
-def why_no_pods(namespace: Namespace) -> str:
-    """Return what was said to who wanted to create flower's pods."""
+def pod_errors(namespace: Namespace) -> str:
+    """Return the messages of the replica sets that create flower's pods."""
     conditions = [one["status"].get("conditions", []) for one in namespace.objects("replicaset", FLOWER)]
     return " ".join(condition.get("message", "") for condition in chain.from_iterable(conditions))
 

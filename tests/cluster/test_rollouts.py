@@ -43,8 +43,8 @@ def fewest_ready(events: list[str]) -> int:
     return min(counts[PODS - 1 :])
 
 
-def told_to_end(events: list[str]) -> set[str]:
-    """Return the names of the pods that were told to."""
+def ending_pods(events: list[str]) -> set[str]:
+    """Return the names of the pods that were asked to end."""
     return {event.split("|")[1] for event in events if event.split("|")[2]}
 
 
@@ -57,7 +57,7 @@ def test_a_rolling_update_keeps_every_promised_pod_ready(
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
         api.kubectl("rollout", "status", API, PATIENTLY)
         # The watch may be behind what is so already.
-        wait_for(lambda: told_to_end(events) == before)
+        wait_for(lambda: ending_pods(events) == before)
 
     assert fewest_ready(events) == PODS
 
@@ -97,8 +97,8 @@ def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluste
     finally:
         cluster.kubectl("uncordon", nodes)
 
-    places = {pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"}
-    assert {place.partition("-")[0] for place in places} == {"west"}
+    nodes = {pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"}
+    assert {node.partition("-")[0] for node in nodes} == {"west"}
     assert fewest_ready(events) == PODS - 1
 
 
@@ -117,14 +117,17 @@ def test_rollout_updates_services_after_the_index_is_prepared(namespace: Namespa
 
     [second] = namespace.objects("job")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    doors = namespace.objects("deployment")
-    assert {door["metadata"]["name"] for door in doors} == {"match", "match-worker", "match-flower"}
+    deployments = namespace.objects("deployment")
+    assert {deployment["metadata"]["name"] for deployment in deployments} == {"match", "match-worker", "match-flower"}
     # Both are to the second, and in UTC.
-    assert min(door["metadata"]["creationTimestamp"] for door in doors) >= first["status"]["completionTime"]
+    assert (
+        min(deployment["metadata"]["creationTimestamp"] for deployment in deployments)
+        >= first["status"]["completionTime"]
+    )
 
 
 def make_rollout(namespace: Namespace) -> None:
-    """Run what the operator's guide says."""
+    """Run the command of the operator's guide."""
     kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
     command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S * 3)

@@ -1,4 +1,4 @@
-"""KEDA's own programs, and Kubernetes' autoscaler, follow the ledger of a real Redis as the manifests tell them to."""
+"""KEDA and Kubernetes' autoscaler follow the ledger of a real Redis as the manifests configure them."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ WORKERS = "deployment/match-worker"
 AUTOSCALER = "hpa/keda-hpa-match-worker"
 RULE = "scaledobject/match-worker"
 PATIENTLY = f"--timeout={TIMEOUT_S}s"
-# Thrice the time after which fewer may be wanted.
+# Three times the period after which the autoscaler may remove workers.
 STILL = "--timeout=15s"
 WaitFor = Callable[[Callable[[], bool]], None]
 
@@ -75,8 +75,8 @@ def workers(service: Namespace) -> int:
     return int(service.field(WORKERS, ".spec.replicas"))
 
 
-def wanted(service: Namespace, open_tasks: int) -> int:
-    """Return how many workers the manifest asks for."""
+def required_workers(service: Namespace, open_tasks: int) -> int:
+    """Return the number of workers that the manifest asks for."""
     spec = json.loads(service.field(RULE, ".spec"))
     [trigger] = spec["triggers"]
     many = ceil(open_tasks / int(trigger["metadata"]["listLength"]))
@@ -84,12 +84,12 @@ def wanted(service: Namespace, open_tasks: int) -> int:
 
 
 def test_workers_scale_with_open_tasks(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
-    least, most = wanted(service, 0), wanted(service, 10**9)
+    least, most = required_workers(service, 0), required_workers(service, 10**9)
     wait_for(lambda: workers(service) == least)
 
     with service.watching(WORKERS, ".spec.replicas") as seen:
         some = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
-        wait_for(lambda: workers(service) == wanted(service, 2_900))
+        wait_for(lambda: workers(service) == required_workers(service, 2_900))
         more = [task.id for task in accept_urls(work, 20_000, queue=BATCH_QUEUE)]
         wait_for(lambda: workers(service) == most)
         succeed(work, *some, *more)
@@ -97,13 +97,13 @@ def test_workers_scale_with_open_tasks(service: Namespace, work: Ledger, wait_fo
 
     numbers = [int(line) for line in seen]
     top = numbers.index(most)
-    assert least < wanted(service, 2_900) < most
+    assert least < required_workers(service, 2_900) < most
     assert numbers[:top] == sorted(numbers[:top])
     assert numbers[top:] == sorted(numbers[top:], reverse=True)
 
 
 def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
-    least, busy = wanted(service, 0), wanted(service, 2_900)
+    least, busy = required_workers(service, 0), required_workers(service, 2_900)
     tasks = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
     wait_for(lambda: workers(service) == busy)
 
@@ -122,18 +122,18 @@ def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work:
 def test_workers_are_not_scaled_while_redis_is_unavailable(
     service: Namespace, work: Ledger, queue: RedisServer, wait_for: WaitFor
 ) -> None:
-    busy = wanted(service, 2_900)
+    busy = required_workers(service, 2_900)
     tasks = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
     wait_for(lambda: workers(service) == busy)
 
     queue.stop()
-    # KEDA cannot make its scaler anew then, and never reaches its own fallback: the autoscaler sees nothing and waits.
+    # KEDA cannot create its scaler again, and does not use its own fallback: the autoscaler has no metric and waits.
     service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", PATIENTLY)
     with pytest.raises(KubectlFailed, match="timed out"):
-        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={wanted(service, 0)}", STILL)
+        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={required_workers(service, 0)}", STILL)
     stayed = workers(service)
     queue.start()
     succeed(work, *tasks)
-    wait_for(lambda: workers(service) == wanted(service, 0))
+    wait_for(lambda: workers(service) == required_workers(service, 0))
 
     assert stayed == busy

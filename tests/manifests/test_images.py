@@ -1,4 +1,4 @@
-"""What the images hold and do, as far as that can be seen without a container engine (checks/image.py)."""
+"""Contents and behaviour of the images, without a container engine (checks/image.py)."""
 
 import ctypes
 import fcntl
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 import requests
 import yaml
-from PIL import Image as Picture
+from PIL import Image as PillowImage
 
 from checks.dockerfile import read_dockerfile
 from checks.image import ROOT, Bind, Container, Image, why_not
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1200)
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
-# A machine that does much else takes a minute to start all of it.
+# All services take a minute to start on a busy machine.
 PATIENCE_S = 240.0
 API_PORT = 8888
 API = f"http://127.0.0.1:{API_PORT}"
@@ -34,13 +34,13 @@ API = f"http://127.0.0.1:{API_PORT}"
 
 @pytest.fixture(scope="module")
 def network(give_up: Callable[[str], NoReturn]) -> Iterator[None]:
-    """A network for this thread and what it starts: every port is free in it, and nobody else reaches it."""
+    """A network namespace for this thread and its child processes: every port is free in it."""
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/thread-self/ns/net").open("rb") as before:
         if libc.unshare(CLONE_NEWNET):
             give_up(f"no network of one's own here: {os.strerror(ctypes.get_errno())}")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
-            fcntl.ioctl(wire, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as interface:
+            fcntl.ioctl(interface, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
         yield
         assert libc.setns(before.fileno(), CLONE_NEWNET) == 0
 
@@ -65,7 +65,7 @@ def containers(
 ) -> Iterator[dict[str, Container]]:
     """The service, with a Redis beside it and the embedded store on a volume that API and worker share."""
     folder = tmp_path_factory.mktemp("containers")
-    # Whoever the images run as must get there.
+    # The images' user must be able to enter the folder.
     for parent in (folder, folder.parent):
         parent.chmod(0o755)
     data = folder / "data"
@@ -73,12 +73,17 @@ def containers(
     os.chown(data, 10001, 10001)
     volumes = [Bind(data, "/data", read_only=False)]
     with RedisServer(folder / "redis", port=6379) as redis:
-        given = {"REDIS_URL": redis.url, "MATCH_STORE_URL": "sqlite:////data/match.db", "WORKER_COUNT": "2"}
+        environment = {"REDIS_URL": redis.url, "MATCH_STORE_URL": "sqlite:////data/match.db", "WORKER_COUNT": "2"}
         dashboard = {"CELERY_BROKER_URL": redis.url, "FLOWER_BASIC_AUTH": "somebody:secret"}
         running = {
-            # There gunicorn would put a socket by which it is controlled.
-            "api": Container(images["api"], folder / "api", {**given, "XDG_RUNTIME_DIR": "/tmp"}, volumes=volumes),  # noqa: S108 - inside of it
-            "worker": Container(images["worker"], folder / "worker", given, volumes=volumes),
+            # gunicorn creates its control socket there.
+            "api": Container(
+                images["api"],
+                folder / "api",
+                {**environment, "XDG_RUNTIME_DIR": "/tmp"},
+                volumes=volumes,  # noqa: S108 - in the container
+            ),
+            "worker": Container(images["worker"], folder / "worker", environment, volumes=volumes),
             "flower": Container(images["flower"], folder / "flower", dashboard),
         }
         try:
@@ -88,7 +93,7 @@ def containers(
                 container.kill()
 
 
-def picture() -> bytes:
+def image_bytes() -> bytes:
     return (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
 
 
@@ -101,20 +106,20 @@ def test_an_image_becomes_healthy(containers: dict[str, Container], name: str) -
     assert container.running(), container.log.read_text()
 
 
-def test_a_picture_is_added_and_found(containers: dict[str, Container]) -> None:
+def test_an_image_is_added_and_found(containers: dict[str, Container]) -> None:
     wait_until(lambda: answers(f"{API}/readyz", within_s=5), "the API is ready", within_s=PATIENCE_S)
 
     added = requests.post(
-        f"{API}/add", files={"image": picture()}, data={"filepath": "chelsea.jpg", "wait": "60"}, timeout=PATIENCE_S
+        f"{API}/add", files={"image": image_bytes()}, data={"filepath": "chelsea.jpg", "wait": "60"}, timeout=PATIENCE_S
     )
-    found = requests.post(f"{API}/search", files={"image": smaller(picture())}, timeout=PATIENCE_S)
+    searched = requests.post(f"{API}/search", files={"image": smaller(image_bytes())}, timeout=PATIENCE_S)
 
     assert added.status_code == 200, added.text + containers["worker"].log.read_text()
-    assert [match["filepath"] for match in found.json()["result"]] == ["chelsea.jpg"]
+    assert [match["filepath"] for match in searched.json()["result"]] == ["chelsea.jpg"]
 
 
 def smaller(data: bytes) -> bytes:
-    with Picture.open(io.BytesIO(data)) as opened, io.BytesIO() as out:
+    with PillowImage.open(io.BytesIO(data)) as opened, io.BytesIO() as out:
         opened.resize((opened.width // 2, opened.height // 2)).save(out, "JPEG")
         return out.getvalue()
 
