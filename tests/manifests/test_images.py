@@ -29,6 +29,8 @@ IFF_UP = 1
 # All services take a minute to start on a busy machine.
 PATIENCE_S = 240.0
 API_PORT = 8888
+# gunicorn creates its control socket there.
+SOCKETS = {"XDG_RUNTIME_DIR": "/tmp"}  # noqa: S108 - in the container
 API = f"http://127.0.0.1:{API_PORT}"
 
 
@@ -76,11 +78,10 @@ def containers(
         environment = {"REDIS_URL": redis.url, "MATCH_STORE_URL": "sqlite:////data/match.db", "WORKER_COUNT": "2"}
         dashboard = {"CELERY_BROKER_URL": redis.url, "FLOWER_BASIC_AUTH": "somebody:secret"}
         running = {
-            # gunicorn creates its control socket there.
             "api": Container(
                 images["api"],
                 folder / "api",
-                {**environment, "XDG_RUNTIME_DIR": "/tmp"},
+                environment | SOCKETS,
                 volumes=volumes,  # noqa: S108 - in the container
             ),
             "worker": Container(images["worker"], folder / "worker", environment, volumes=volumes),
