@@ -82,7 +82,7 @@ def containers(
                 images["api"],
                 folder / "api",
                 environment | SOCKETS,
-                volumes=volumes,  # noqa: S108 - in the container
+                volumes=volumes,
             ),
             "worker": Container(images["worker"], folder / "worker", environment, volumes=volumes),
             "flower": Container(images["flower"], folder / "flower", dashboard),
