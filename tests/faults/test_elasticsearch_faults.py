@@ -16,6 +16,8 @@ from support.proxy import Proxy
 from support.service import cpu_s
 from support.waiting import wait_until
 
+# The first test starts Elasticsearch twice, which takes a minute each on a busy machine.
+pytestmark = pytest.mark.timeout(size(300, 1800))
 # Share of a core while a worker only waits.
 IDLE_SHARE = 0.2
 

@@ -1,4 +1,4 @@
-"""A worker whose decoder crashes or hangs on marked images: no real image is known to do so."""
+"""A worker whose decoder crashes or hangs at certain images. No real images with these effects are known."""
 
 import os
 import re
@@ -11,15 +11,15 @@ from common.images.decode import DecodedImage, decode
 from workers import pipeline
 from workers.__main__ import main
 
-KILLS = b" this image kills its decoder"
-HANGS = b" this image hangs its decoder"
+KILLS = b" the decoder of this image crashes"
+HANGS = b" the decoder of this image hangs"
 
 
 def decode_or_fail(data: bytes, *arguments: Any) -> DecodedImage:
     if data.endswith(KILLS):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.endswith(HANGS):
-        # In C code that never releases the interpreter's lock: no thread of the process runs any more.
+        # The C code of this match never releases the interpreter's lock: every thread of the process stops.
         re.match(r"(a+)+$", "a" * 64 + "b")
     return decode(data, *arguments)
 
