@@ -47,12 +47,12 @@ def test_uploads_of_the_oldest_failures_are_evicted_first(
     ledger: Ledger,
     uploads: Uploads,
     retention: Retention,
-    room: Any,
+    fake_admission: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("workers.retention.UPLOADS_PER_PASS", 1)
     young, old = (fail_with_upload(fake_redis, ledger, uploads, at=at) for at in (20, 10))
-    room.nearly_full = True
+    fake_admission.nearly_full = True
 
     first = [retention.evict_uploads(), uploads.existing([young, old])]
     second = [retention.evict_uploads(), uploads.existing([young, old])]
@@ -62,11 +62,11 @@ def test_uploads_of_the_oldest_failures_are_evicted_first(
 
 
 def test_uploads_of_open_tasks_are_never_evicted(
-    ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
+    ledger: Ledger, uploads: Uploads, retention: Retention, fake_admission: Any
 ) -> None:
     upload_id = uploads.put(b"bytes")
     enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
-    room.nearly_full = True
+    fake_admission.nearly_full = True
 
     retention.evict_uploads()
 
