@@ -71,7 +71,7 @@ def ledger(fake_redis: Redis) -> Ledger:
     return Ledger(fake_redis, max_open=10, finished_keep_s=60, failed_keep_s=600)
 
 
-class Room:
+class FakeAdmission:
     """Admission to a Redis in memory, which reports no memory use; `nearly_full` is set by tests."""
 
     def __init__(self) -> None:
@@ -85,13 +85,13 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def fake_admission() -> FakeAdmission:
+    return FakeAdmission()
 
 
 @pytest.fixture
-def uploads(fake_redis: Redis, room: Any) -> Uploads:
-    return RedisUploads(fake_redis, admission=room, max_bytes=10_000_000)
+def uploads(fake_redis: Redis, fake_admission: Any) -> Uploads:
+    return RedisUploads(fake_redis, admission=fake_admission, max_bytes=10_000_000)
 
 
 @pytest.fixture(scope="session")

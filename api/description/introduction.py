@@ -31,7 +31,7 @@ An image is a file or an http or https URL, of at most {image_bytes:,} bytes and
 public addresses and use port 80 or 443, unless the service allows others.
 
 An image is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. \
-Adding to a filepath again replaces the image, and the newest request wins, in whatever order tasks are processed. \
+Adding to a filepath again replaces the image, and the newest request wins, in any order of processing. \
 `metadata` is a JSON object of at most {metadata_bytes:,} bytes and {depth} levels. A string in it, or the keys on the \
 path to a value, have at most {string_bytes:,} bytes.
 

@@ -27,8 +27,8 @@ ACCEPTED = 202
 def add(services: Services, params: requests.Add | requests.AddMany) -> Response:
     """Accept images to be stored; with `wait`, answer when they are stored.
 
-    One image comes by `image` or `url`. Many are numbered: parameters with the same number belong together, the result
-    has one outcome per item, in order, and an invalid item does not fail the others. The reply is 202 while a task is
+    One image is in `image` or `url`. Many are indexed: parameters with the same index belong together. The result has
+    one outcome per item, in order, and an invalid item does not fail the others. The reply is 202 while a task is
     open, and 200 when all accepted tasks have ended: searches find the stored images then.
     """
     return _add_one(services, params) if isinstance(params, requests.Add) else _add_many(services, params)

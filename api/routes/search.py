@@ -13,7 +13,7 @@ from api.services import Services
 def search(services: Services, params: requests.Search) -> Response:
     """Find near-duplicates of an image, best first.
 
-    The image comes by `image`, `url` or `filepath`. Without `min_score` matches score above 55 in the image's own
+    The image is in `image`, `url` or `filepath`. Without `min_score` matches score above 55 in the image's own
     orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does.
     """
     all_orientations = params.all_orientations
@@ -42,7 +42,7 @@ def search(services: Services, params: requests.Search) -> Response:
 def compare(services: Services, params: requests.Compare) -> Response:
     """Score how similar two images are.
 
-    Each comes by `image`, `url` or `filepath`, with its number. If either has no features to compare, such as a plain
+    Each is in `image`, `url` or `filepath`, with its number. If either has no features to compare, such as a plain
     area, the score is 100 for equal pixels, else 0; the pixels of a stored image are not known.
     """
     with services.search_limit.acquire():

@@ -11,7 +11,7 @@ from common.store.base import Store, Tombstone, Verdict
 
 @dataclass(frozen=True, slots=True)
 class DeleteImages:
-    """Deletes images; an add that was accepted earlier and is stored later does not bring one back."""
+    """Deletes images; an add that was accepted earlier and is stored later does not restore one."""
 
     sequence: SequenceNumbers
     store: Store

@@ -22,7 +22,9 @@ COVERED = (
     "benchmarks",
     "common",
     "dev",
+    "docs/glossary.md",
     "examples",
+    "tests",
     "workers",
 )
 # Contains sentences and names that break the rules.

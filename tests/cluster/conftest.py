@@ -1,11 +1,11 @@
-"""A control plane of real programs for the whole run, and places in it."""
+"""A control plane of real programs for the whole run, and namespaces in it."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 
-from checks.definitions import PLACES
+from checks.definitions import DEFINITIONS
 from checks.tools import MissingTool, fetch
 from dev.cluster.control_plane import Cluster
 from dev.cluster.namespaces import TIMEOUT_S, Namespace
@@ -17,11 +17,11 @@ DISKS = 4
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    # In CI as well: half an hour of compiling is more than a test run may ask for.
+    # In CI as well: a test run must not compile for half an hour.
     if reason := why_not():
         pytest.skip(reason)
     try:
-        kinds = [file for module, pattern in PLACES.values() for file in sorted(fetch(module).glob(pattern))]
+        kinds = [file for module, pattern in DEFINITIONS.values() for file in sorted(fetch(module).glob(pattern))]
     except MissingTool as missing:
         pytest.skip(str(missing))
     with Cluster() as cluster:
@@ -31,14 +31,14 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[Namespace]:
-    made = Namespace(cluster)
-    yield made
-    made.delete()
+    namespace = Namespace(cluster)
+    yield namespace
+    namespace.delete()
 
 
 @pytest.fixture
 def disks(cluster: Cluster, namespace: Namespace) -> Iterator[None]:
-    """Disks for those who ask for some: nobody makes any here."""
+    """Persistent volumes for the claims of the namespace: this cluster has no provisioner."""
     names = [f"{namespace.name}-{number}" for number in range(DISKS)]
     spec = {"capacity": {"storage": "100Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"}}
     cluster.apply(
@@ -50,5 +50,5 @@ def disks(cluster: Cluster, namespace: Namespace) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def wait_for() -> Callable[[Callable[[], bool]], bool]:
-    """Wait for an effect as long as a busy machine may need."""
+    """Wait for an effect, with a deadline for busy machines."""
     return partial(wait_until, within_s=TIMEOUT_S, every_s=0.2)

@@ -1,4 +1,4 @@
-"""What stands in `k8s/` is taken by a real API server, and comes up under the strictest rules for pods."""
+"""A real API server accepts the manifests of `k8s/`, and their pods start under the restricted standard."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -19,7 +19,7 @@ FLOWER = "--selector=app.kubernetes.io/component=flower"
 
 
 @pytest.mark.parametrize("combination", ALL, ids=str)
-def test_a_combination_is_taken_without_a_warning(combination: Combination, namespace: Namespace) -> None:
+def test_each_combination_is_accepted_without_a_warning(combination: Combination, namespace: Namespace) -> None:
     warnings = namespace.apply(render(combination), "--dry-run=server")
 
     assert warnings == ""
@@ -27,7 +27,7 @@ def test_a_combination_is_taken_without_a_warning(combination: Combination, name
 
 @pytest.mark.usefixtures("disks")
 @pytest.mark.parametrize("combination", FULLEST, ids=str)
-def test_everything_comes_up_where_pods_must_be_restricted(combination: Combination, namespace: Namespace) -> None:
+def test_all_pods_start_under_the_restricted_standard(combination: Combination, namespace: Namespace) -> None:
     namespace.apply(render(combination))
 
     namespace.wait_until_up()
@@ -38,7 +38,7 @@ def test_everything_comes_up_where_pods_must_be_restricted(combination: Combinat
 
 
 @pytest.mark.usefixtures("disks")
-def test_what_is_applied_again_stays_as_it_is(namespace: Namespace) -> None:
+def test_applying_again_changes_nothing(namespace: Namespace) -> None:
     objects = render(Combination("dev"))
     namespace.apply(objects)
     namespace.wait_until_up()
@@ -50,9 +50,9 @@ def test_what_is_applied_again_stays_as_it_is(namespace: Namespace) -> None:
 
 
 def generations(namespace: Namespace) -> dict[str, int]:
-    """Return how often what each object is to be was changed."""
-    found = namespace.objects("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
-    return {f"{one['kind']}/{one['metadata']['name']}": one["metadata"]["generation"] for one in found}
+    """Return the generation of each object, which counts the changes of its specification."""
+    things = namespace.objects("deployment,statefulset,networkpolicy,poddisruptionbudget,job")
+    return {f"{thing['kind']}/{thing['metadata']['name']}": thing["metadata"]["generation"] for thing in things}
 
 
 @pytest.mark.parametrize(
@@ -63,32 +63,32 @@ def generations(namespace: Namespace) -> dict[str, int]:
         ({"volumes": [{"name": "tmp", "hostPath": {"path": "/"}}]}, "restricted volume types"),
     ],
 )
-def test_a_careless_pod_is_refused(
+def test_an_unrestricted_pod_is_rejected(
     pod: dict[str, Any], reason: str, namespace: Namespace, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
-    flower = flower_alone()
+    flower = flower_deployment()
     flower["spec"]["template"]["spec"] |= pod
 
     warning = namespace.apply([flower])
 
     assert reason in warning
-    wait_for(lambda: reason in why_no_pods(namespace))
+    wait_for(lambda: reason in pod_errors(namespace))
     assert namespace.names("pod", FLOWER) == set()
 
 
-def flower_alone() -> Object:
-    """Return flower's Deployment, the simplest there is."""
+def flower_deployment() -> Object:
+    """Return flower's Deployment, the simplest one."""
     [flower] = [
-        one
-        for one in render(Combination("dev"))
-        if one["metadata"]["name"] == "match-flower" and "template" in one["spec"]
+        thing
+        for thing in render(Combination("dev"))
+        if thing["metadata"]["name"] == "match-flower" and "template" in thing["spec"]
     ]
     return flower
 
 
-def why_no_pods(namespace: Namespace) -> str:
-    """Return what was said to who wanted to create flower's pods."""
-    conditions = [one["status"].get("conditions", []) for one in namespace.objects("replicaset", FLOWER)]
+def pod_errors(namespace: Namespace) -> str:
+    """Return the errors of the replica sets that create flower's pods."""
+    conditions = [replicas["status"].get("conditions", []) for replicas in namespace.objects("replicaset", FLOWER)]
     return " ".join(condition.get("message", "") for condition in chain.from_iterable(conditions))
 
 
@@ -101,8 +101,8 @@ def why_no_pods(namespace: Namespace) -> str:
         ({"replicaCount": 3}, "replicaCount"),
     ],
 )
-def test_an_illegal_manifest_is_refused(spec: dict[str, Any], reason: str, namespace: Namespace) -> None:
-    flower = flower_alone()
+def test_an_invalid_manifest_is_rejected(spec: dict[str, Any], reason: str, namespace: Namespace) -> None:
+    flower = flower_deployment()
     flower["spec"] |= spec
 
     with pytest.raises(KubectlFailed, match=reason):

@@ -1,4 +1,4 @@
-"""While the API is rolled out, or nodes are drained, as many pods are ready as its manifests promise."""
+"""During rollouts of the API and drains of nodes, the required number of pods is ready."""
 
 import shlex
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PODS = 4
 API = "deployment/match"
 API_PODS = "--selector=app.kubernetes.io/component=api"
-PATIENTLY = f"--timeout={TIMEOUT_S}s"
+TIMEOUT = f"--timeout={TIMEOUT_S}s"
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def api(namespace: Namespace) -> Namespace:
 
 
 def fewest_ready(events: list[str]) -> int:
-    """Return how many pods were ready and not about to end when they were fewest; the first events list all."""
+    """Return the lowest number of ready pods that do not terminate; the first events list all pods."""
     ready: set[str] = set()
     counts = []
     for event in events:
-        kind, name, ending, is_ready = event.rstrip("\n").split("|")
-        if is_ready == "True" and not ending and kind != "DELETED":
+        kind, name, deleted_at, is_ready = event.rstrip("\n").split("|")
+        if is_ready == "True" and not deleted_at and kind != "DELETED":
             ready.add(name)
         else:
             ready.discard(name)
@@ -43,32 +43,30 @@ def fewest_ready(events: list[str]) -> int:
     return min(counts[PODS - 1 :])
 
 
-def told_to_end(events: list[str]) -> set[str]:
-    """Return the names of the pods that were told to."""
+def terminating(events: list[str]) -> set[str]:
+    """Return the names of the pods that terminate."""
     return {event.split("|")[1] for event in events if event.split("|")[2]}
 
 
-def test_a_rolling_update_keeps_every_promised_pod_ready(
-    api: Namespace, wait_for: Callable[[Callable[[], bool]], None]
-) -> None:
+def test_a_rolling_update_keeps_all_pods_ready(api: Namespace, wait_for: Callable[[Callable[[], bool]], None]) -> None:
     before = api.names("pod", API_PODS)
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
-        api.kubectl("rollout", "status", API, PATIENTLY)
-        # The watch may be behind what is so already.
-        wait_for(lambda: told_to_end(events) == before)
+        api.kubectl("rollout", "status", API, TIMEOUT)
+        # The watch may lag behind.
+        wait_for(lambda: terminating(events) == before)
 
     assert fewest_ready(events) == PODS
 
 
-def test_missing_pods_are_seen_during_an_update(api: Namespace) -> None:
+def test_an_unavailable_pod_during_an_update_is_counted(api: Namespace) -> None:
     strategy = '{"spec": {"strategy": {"rollingUpdate": {"maxUnavailable": 1}}}}'
     api.kubectl("patch", API, "--type=merge", "--patch", strategy)
 
     with api.watching_pods(API_PODS) as events:
         api.kubectl("set", "env", API, "MATCH_LOG_LEVEL=debug")
-        api.kubectl("rollout", "status", API, PATIENTLY)
+        api.kubectl("rollout", "status", API, TIMEOUT)
 
     assert fewest_ready(events) == PODS - 1
 
@@ -80,15 +78,15 @@ def test_a_version_that_never_gets_ready_replaces_no_pod(api: Namespace) -> None
     with api.watching_pods(API_PODS) as events:
         api.kubectl("patch", API, "--type=merge", "--patch", broken)
         with pytest.raises(KubectlFailed, match="exceeded its progress deadline"):
-            api.kubectl("rollout", "status", API, PATIENTLY)
+            api.kubectl("rollout", "status", API, TIMEOUT)
         api.kubectl("rollout", "undo", API)
-        api.kubectl("rollout", "status", API, PATIENTLY)
+        api.kubectl("rollout", "status", API, TIMEOUT)
 
     assert len(events) > PODS
     assert fewest_ready(events) == PODS
 
 
-def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
+def test_drained_nodes_evict_one_pod_at_a_time(api: Namespace, cluster: Cluster) -> None:
     nodes = "--selector=topology.kubernetes.io/zone!=west"
     try:
         with api.watching_pods(API_PODS) as events:
@@ -97,8 +95,10 @@ def test_drained_nodes_give_up_one_pod_at_a_time(api: Namespace, cluster: Cluste
     finally:
         cluster.kubectl("uncordon", nodes)
 
-    places = {pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"}
-    assert {place.partition("-")[0] for place in places} == {"west"}
+    nodes_used = {
+        pod["spec"]["nodeName"] for pod in api.objects("pod", API_PODS) if pod["status"]["phase"] == "Running"
+    }
+    assert {node.partition("-")[0] for node in nodes_used} == {"west"}
     assert fewest_ready(events) == PODS - 1
 
 
@@ -109,7 +109,7 @@ def test_pods_are_spread_over_zones_and_nodes(api: Namespace) -> None:
     assert {node.partition("-")[0] for node in nodes} == {"north", "south", "west"}
 
 
-def test_rollout_updates_services_after_the_index_is_prepared(namespace: Namespace) -> None:
+def test_k8s_rollout_prepares_the_index_before_the_deployments(namespace: Namespace) -> None:
     make_rollout(namespace)
     [first] = namespace.objects("job")
 
@@ -117,14 +117,14 @@ def test_rollout_updates_services_after_the_index_is_prepared(namespace: Namespa
 
     [second] = namespace.objects("job")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    doors = namespace.objects("deployment")
-    assert {door["metadata"]["name"] for door in doors} == {"match", "match-worker", "match-flower"}
-    # Both are to the second, and in UTC.
-    assert min(door["metadata"]["creationTimestamp"] for door in doors) >= first["status"]["completionTime"]
+    deployments = namespace.objects("deployment")
+    assert {thing["metadata"]["name"] for thing in deployments} == {"match", "match-worker", "match-flower"}
+    # Both have a resolution of a second, in UTC.
+    assert min(thing["metadata"]["creationTimestamp"] for thing in deployments) >= first["status"]["completionTime"]
 
 
 def make_rollout(namespace: Namespace) -> None:
-    """Run what the operator's guide says."""
+    """Run the command of the operator's guide."""
     kubectl = f"KUBECTL={shlex.join(namespace.cluster.command)}"
     command = ["make", "-C", str(ROOT), "k8s-rollout", kubectl, f"NAMESPACE={namespace.name}", "OVERLAY=prod"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S * 3)

@@ -1,4 +1,4 @@
-"""KEDA's own programs, and Kubernetes' autoscaler, follow the ledger of a real Redis as the manifests tell them to."""
+"""KEDA and the autoscaler of Kubernetes scale the workers by the ledger in a real Redis."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,119 +21,123 @@ from support.tasks import accept_urls, succeed
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WORKERS = "deployment/match-worker"
-# KEDA makes it of the rule.
+# KEDA creates it from the ScaledObject.
 AUTOSCALER = "hpa/keda-hpa-match-worker"
-RULE = "scaledobject/match-worker"
-PATIENTLY = f"--timeout={TIMEOUT_S}s"
-# Thrice the time after which fewer may be wanted.
-STILL = "--timeout=15s"
+SCALED_OBJECT = "scaledobject/match-worker"
+TIMEOUT = f"--timeout={TIMEOUT_S}s"
+# Three times the stabilization window of a scale-down.
+NO_CHANGE = "--timeout=15s"
 WaitFor = Callable[[Callable[[], bool]], None]
 
 
 @pytest.fixture(scope="module")
-def scaler(cluster: Cluster) -> Iterator[None]:
+def running_keda(cluster: Cluster) -> Iterator[None]:
     with keda(cluster):
         yield
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[RedisServer]:
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with RedisServer(tmp_path / "redis") as server:
         yield server
 
 
 @pytest.fixture
-def work(queue: RedisServer) -> Iterator[Ledger]:
-    with Redis.from_url(queue.url) as client:
+def ledger(redis: RedisServer) -> Iterator[Ledger]:
+    with Redis.from_url(redis.url) as client:
         yield Ledger(client, max_open=1_000_000, finished_keep_s=60, failed_keep_s=600)
 
 
 @pytest.fixture
-def service(scaler: None, namespace: Namespace, queue: RedisServer) -> Iterator[Namespace]:
-    """The service as in production, with a Redis of the test's, once KEDA watches it."""
-    assert scaler is None
-    secret = {"redis.address": f"127.0.0.1:{queue.port}", "redis.url": queue.url}
+def service(running_keda: None, namespace: Namespace, redis: RedisServer) -> Iterator[Namespace]:
+    """The service as in production, with the test's Redis, after KEDA has begun to watch it."""
+    assert running_keda is None
+    secret = {"redis.address": f"127.0.0.1:{redis.port}", "redis.url": redis.url}
     literals = [f"--from-literal={key}={value}" for key, value in secret.items()]
     namespace.kubectl("create", "secret", "generic", "match", *literals)
-    namespace.apply(hastened(render(Combination("prod", ("keda",)))))
+    namespace.apply(with_short_intervals(render(Combination("prod", ("keda",)))))
     namespace.wait_until_up()
-    namespace.kubectl("wait", "--for=condition=Ready", RULE, PATIENTLY)
+    namespace.kubectl("wait", "--for=condition=Ready", SCALED_OBJECT, TIMEOUT)
     yield namespace
-    # While KEDA is there to let go of it: the namespace could not end else.
-    namespace.kubectl("delete", RULE, PATIENTLY)
+    # KEDA must remove its finalizer, else the namespace is never deleted.
+    namespace.kubectl("delete", SCALED_OBJECT, TIMEOUT)
 
 
-def hastened(objects: list[Object]) -> list[Object]:
-    """Shorten how often KEDA looks and how long fewer must do: seconds where production takes 15 and 300."""
-    [rule] = [one["spec"] for one in objects if one["kind"] == "ScaledObject"]
-    rule["pollingInterval"] = 1
-    rule["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 5
+def with_short_intervals(objects: list[Object]) -> list[Object]:
+    """Shorten KEDA's polling interval and stabilization window, which are 15 s and 300 s in production."""
+    [spec] = [thing["spec"] for thing in objects if thing["kind"] == "ScaledObject"]
+    spec["pollingInterval"] = 1
+    spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 5
     return objects
+
+
+def accept(ledger: Ledger, count: int) -> list[str]:
+    return [task.id for task in accept_urls(ledger, count, queue=BATCH_QUEUE)]
 
 
 def workers(service: Namespace) -> int:
     return int(service.field(WORKERS, ".spec.replicas"))
 
 
-def wanted(service: Namespace, open_tasks: int) -> int:
-    """Return how many workers the manifest asks for."""
-    spec = json.loads(service.field(RULE, ".spec"))
+def required_workers(service: Namespace, open_tasks: int) -> int:
+    """Return the number of workers by the manifest."""
+    spec = json.loads(service.field(SCALED_OBJECT, ".spec"))
     [trigger] = spec["triggers"]
-    many = ceil(open_tasks / int(trigger["metadata"]["listLength"]))
-    return int(max(spec["minReplicaCount"], min(spec["maxReplicaCount"], many)))
+    count = ceil(open_tasks / int(trigger["metadata"]["listLength"]))
+    return int(max(spec["minReplicaCount"], min(spec["maxReplicaCount"], count)))
 
 
-def test_workers_scale_with_open_tasks(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
-    least, most = wanted(service, 0), wanted(service, 10**9)
+def test_the_number_of_workers_follows_the_open_tasks(service: Namespace, ledger: Ledger, wait_for: WaitFor) -> None:
+    least, most = required_workers(service, 0), required_workers(service, 10**9)
     wait_for(lambda: workers(service) == least)
 
     with service.watching(WORKERS, ".spec.replicas") as seen:
-        some = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
-        wait_for(lambda: workers(service) == wanted(service, 2_900))
-        more = [task.id for task in accept_urls(work, 20_000, queue=BATCH_QUEUE)]
+        some = accept(ledger, 2_900)
+        wait_for(lambda: workers(service) == required_workers(service, 2_900))
+        more = accept(ledger, 20_000)
         wait_for(lambda: workers(service) == most)
-        succeed(work, *some, *more)
+        succeed(ledger, *some, *more)
         wait_for(lambda: workers(service) == least)
 
     numbers = [int(line) for line in seen]
     top = numbers.index(most)
-    assert least < wanted(service, 2_900) < most
+    assert least < required_workers(service, 2_900) < most
     assert numbers[:top] == sorted(numbers[:top])
     assert numbers[top:] == sorted(numbers[top:], reverse=True)
 
 
-def test_workers_stay_while_what_they_took_is_not_done(service: Namespace, work: Ledger, wait_for: WaitFor) -> None:
-    least, busy = wanted(service, 0), wanted(service, 2_900)
-    tasks = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
+def test_workers_stay_while_tasks_are_running(service: Namespace, ledger: Ledger, wait_for: WaitFor) -> None:
+    least, busy = required_workers(service, 0), required_workers(service, 2_900)
+    tasks = accept(ledger, 2_900)
     wait_for(lambda: workers(service) == busy)
 
-    # All of it is running now, none waits: the queue's own list would be empty.
+    # All tasks are running, so that the queue's list would be empty.
     for task in tasks:
-        work.begin(task)
+        ledger.begin(task)
     with pytest.raises(KubectlFailed, match="timed out"):
-        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={least}", STILL)
+        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={least}", NO_CHANGE)
     stayed = workers(service)
-    succeed(work, *tasks)
+    succeed(ledger, *tasks)
     wait_for(lambda: workers(service) == least)
 
     assert stayed == busy
 
 
-def test_workers_are_not_scaled_while_redis_is_unavailable(
-    service: Namespace, work: Ledger, queue: RedisServer, wait_for: WaitFor
+def test_workers_stay_while_redis_is_down(
+    service: Namespace, ledger: Ledger, redis: RedisServer, wait_for: WaitFor
 ) -> None:
-    busy = wanted(service, 2_900)
-    tasks = [task.id for task in accept_urls(work, 2_900, queue=BATCH_QUEUE)]
+    busy = required_workers(service, 2_900)
+    tasks = accept(ledger, 2_900)
     wait_for(lambda: workers(service) == busy)
 
-    queue.stop()
-    # KEDA cannot make its scaler anew then, and never reaches its own fallback: the autoscaler sees nothing and waits.
-    service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", PATIENTLY)
+    redis.stop()
+    # KEDA cannot build its scaler and never uses its own fallback. The autoscaler has no metric and waits.
+    service.kubectl("wait", AUTOSCALER, "--for=condition=ScalingActive=false", TIMEOUT)
     with pytest.raises(KubectlFailed, match="timed out"):
-        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={wanted(service, 0)}", STILL)
+        service.kubectl("wait", WORKERS, f"--for=jsonpath={{.spec.replicas}}={required_workers(service, 0)}", NO_CHANGE)
     stayed = workers(service)
-    queue.start()
-    succeed(work, *tasks)
-    wait_for(lambda: workers(service) == wanted(service, 0))
+    redis.start()
+    succeed(ledger, *tasks)
+    wait_for(lambda: workers(service) == required_workers(service, 0))
 
     assert stayed == busy

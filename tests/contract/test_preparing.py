@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import StoreError, StoreUnavailable
 from common.store import preparing
-from common.store.preparing import prepare_soon, prepare_within
+from common.store.preparing import prepare_in_background, prepare_within
 from support.commands import run_python
 from support.waiting import wait_until
 
@@ -34,7 +34,7 @@ def test_unavailable_store_is_prepared_once_it_is_available(
     monkeypatch.setattr(preparing, "sleep", pause)
     memory_store.away = True
 
-    prepare_soon(memory_store)
+    prepare_in_background(memory_store)
     wait_for_the_thread()
 
     assert pauses == [0.5, 1, 2, 4, 8, 10, 10, 10]
@@ -49,7 +49,7 @@ def test_unusable_store_is_logged_once_without_a_traceback(
 
     monkeypatch.setattr(memory_store, "prepare", prepare)
 
-    prepare_soon(memory_store)
+    prepare_in_background(memory_store)
     wait_for_the_thread()
 
     assert [(line.levelname, line.getMessage(), line.exc_info) for line in caplog.records] == [

@@ -41,7 +41,7 @@ def test_workers_publish_tasks_that_a_killed_api_accepted(deployment: Deployment
 
     outcomes = deployment.finish(f"API killed {kills} times between accept and publish", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (kills, kills)
+    assert (outcomes.accepted, outcomes.stored) == (kills, kills), outcomes
 
 
 def test_adds_answered_before_an_api_kill_are_stored(deployment: Deployment) -> None:
@@ -60,7 +60,7 @@ def test_adds_answered_before_an_api_kill_are_stored(deployment: Deployment) -> 
 
     outcomes = deployment.finish(f"API killed {kills} times during adds", accepted, since=restarted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
 
 
 def wait_for_restart(client: Client) -> None:

@@ -70,7 +70,7 @@ def test_killed_workers_lose_no_callback(deployment: Deployment, receiver: Recei
     outcomes = deployment.finish(f"worker killed {kills} times with callbacks", accepted, since=killed)
     wait_until(lambda: len(receiver.reports) == count, "every end is reported", within_s=180)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
     assert receiver.reports.keys() == {add.task_id for add in accepted}
     # A repeated callback has the same id as the first attempt.
     assert {len(ids) for ids in receiver.reports.values()} == {1}

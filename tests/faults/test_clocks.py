@@ -19,7 +19,7 @@ def test_request_order_survives_a_backward_redis_clock(deployment: Deployment) -
     newest = {add.item.filepath: add.item.number for add in second}
     outcomes = deployment.finish("Redis's clock set back by an hour, then newer adds", first + second, newest=newest)
 
-    assert (outcomes.accepted, outcomes.stored) == (2 * count, 2 * count)
+    assert (outcomes.accepted, outcomes.stored) == (2 * count, 2 * count), outcomes
 
 
 def test_lost_messages_are_resent_after_a_backward_redis_clock(deployment: Deployment) -> None:
@@ -31,7 +31,7 @@ def test_lost_messages_are_resent_after_a_backward_redis_clock(deployment: Deplo
 
     outcomes = deployment.finish("messages lost, then Redis's clock set back by an hour", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
 
 
 def set_clock_back(deployment: Deployment) -> None:

@@ -32,7 +32,7 @@ def test_newest_request_wins_despite_late_or_repeated_messages(deployment: Deplo
     outcomes = deployment.finish(scenario, accepted, newest=newest)
 
     assert len(newest) == paths
-    assert (outcomes.stored, outcomes.lost) == (len(accepted), 0)
+    assert (outcomes.stored, outcomes.lost) == (len(accepted), 0), outcomes
 
 
 def shuffle_queue(deployment: Deployment, dice: random.Random) -> None:
@@ -60,5 +60,5 @@ def test_a_message_delivered_four_times_is_stored_once(deployment: Deployment) -
 
     outcomes = deployment.finish("every message four times, to two workers", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
     assert deployment.dependencies.store.count() == count

@@ -16,6 +16,8 @@ from support.proxy import Proxy
 from support.service import cpu_s
 from support.waiting import wait_until
 
+# The first test starts Elasticsearch twice, which takes a minute each on a busy machine.
+pytestmark = pytest.mark.timeout(size(300, 1800))
 # Share of a core while a worker only waits.
 IDLE_SHARE = 0.2
 
@@ -56,7 +58,7 @@ def test_an_elasticsearch_crash_loses_nothing(deployment: Deployment, node: Node
 
     outcomes = deployment.finish(f"Elasticsearch down for {down_s} s, worker's CPU {share:.0%} of a core", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
     assert share < IDLE_SHARE
     assert deployment.service.starts(worker) == 1
 
@@ -75,7 +77,7 @@ def test_a_read_only_index_loses_nothing_and_rejects_deletes(deployment: Deploym
 
     outcomes = deployment.finish(f"index read-only for {blocked_s} s, worker's CPU {share:.0%} of a core", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
     assert deletion.status_code == 503
     assert int(deletion.headers["Retry-After"]) > 0
     assert share < IDLE_SHARE
@@ -94,7 +96,7 @@ def test_a_stalled_network_to_elasticsearch_loses_nothing(deployment: Deployment
 
         outcomes = deployment.finish(f"network between workers and Elasticsearch stalled for {stall_s} s", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
     assert deployment.service.starts(worker) == 1
 
 
@@ -124,7 +126,7 @@ def test_a_stalled_elasticsearch_delays_no_short_request(deployment: Deployment,
     # The first requests wait. Then the circuit breaker rejects all but one at once.
     assert sum(ping.ok for ping in pings) > 0.9 * len(pings)
     assert ping_s[len(ping_s) // 2] < 1
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
 
 
 def get_until(url: str, deadline: float) -> list[requests.Response]:

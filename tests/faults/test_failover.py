@@ -39,6 +39,6 @@ def test_adds_accepted_before_a_failover_are_stored_afterwards(
     outcomes = deployment.finish(SCENARIOS[type(redis)], before + after, since=failed_over)
 
     assert during.status_code in {202, 503}
-    assert (outcomes.accepted, outcomes.stored) == (2 * count, 2 * count)
+    assert (outcomes.accepted, outcomes.stored) == (2 * count, 2 * count), outcomes
     assert deployment.service.starts(worker) == 1
     assert not [secret for secret in SECRETS if secret in deployment.service.log(worker)]

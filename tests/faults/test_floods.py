@@ -25,5 +25,5 @@ def test_an_upload_flood_is_rejected_before_redis_is_full(deployment: Deployment
     assert client.rejected
     assert {response.status_code for response in client.rejected} == {503}
     assert all(int(response.headers["Retry-After"]) > 0 for response in client.rejected)
-    assert (outcomes.accepted, outcomes.stored) == (len(accepted), len(accepted))
+    assert (outcomes.accepted, outcomes.stored) == (len(accepted), len(accepted)), outcomes
     assert len(after) == 10

@@ -37,7 +37,7 @@ def test_poison_images_fail_and_other_images_are_stored(
     kind = "in a batch" if batch else "among single adds"
     outcomes = deployment.finish(f"{victims} images {kind} that {effect} their decoder", accepted)
 
-    assert (outcomes.stored, outcomes.failed) == (bystanders, victims)
+    assert (outcomes.stored, outcomes.failed) == (bystanders, victims), outcomes
     for add in accepted:
         if "+" in add.item.url:
             assert client.task(add.task_id)["error"]["code"] == "decoder_crashed"
@@ -55,7 +55,7 @@ def test_decompression_bombs_fail_with_too_many_pixels(deployment: Deployment) -
 
     outcomes = deployment.finish(f"{bombs} images of 400 megapixels in a few kilobytes", accepted)
 
-    assert (outcomes.stored, outcomes.failed) == (bystanders, bombs)
+    assert (outcomes.stored, outcomes.failed) == (bystanders, bombs), outcomes
     assert {client.task(add.task_id)["error"]["code"] for add in accepted[:bombs]} == {"too_many_pixels"}
     assert peak_mib(worker.pid) < 400
     assert deployment.service.starts(worker) == 1

@@ -170,7 +170,7 @@ def test_a_rolling_update_of_the_api_fails_no_request(
     assert load.failed == []
     assert set(load.succeeded) == {name for name, *_ in clients}
     assert statuses == [0] * 2 * rounds
-    assert (outcomes.stored, outcomes.repeated) == (len(load.accepted), 0)
+    assert (outcomes.stored, outcomes.repeated) == (len(load.accepted), 0), outcomes
 
 
 def test_a_rolling_update_of_the_workers_repeats_nothing(deployment: Deployment) -> None:
@@ -190,4 +190,4 @@ def test_a_rolling_update_of_the_workers_repeats_nothing(deployment: Deployment)
     outcomes = deployment.finish(f"{2 * rounds} workers replaced during a batch", accepted)
 
     assert statuses == [0] * 2 * rounds
-    assert (outcomes.stored, outcomes.repeated) == (images, 0)
+    assert (outcomes.stored, outcomes.repeated) == (images, 0), outcomes

@@ -40,7 +40,7 @@ def test_killed_workers_lose_nothing(
 
     outcomes = deployment.finish(scenario.format(kills), accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
 
 
 def test_a_message_lost_with_its_worker_is_resent(deployment: Deployment) -> None:
@@ -64,7 +64,7 @@ def test_a_message_lost_with_its_worker_is_resent(deployment: Deployment) -> Non
 
         outcomes = deployment.finish(f"worker killed {kills} times just after it received a message", accepted)
 
-    assert (outcomes.accepted, outcomes.stored) == (kills + 20, kills + 20)
+    assert (outcomes.accepted, outcomes.stored) == (kills + 20, kills + 20), outcomes
 
 
 def test_sigterm_during_work_repeats_nothing(deployment: Deployment) -> None:
@@ -80,7 +80,7 @@ def test_sigterm_during_work_repeats_nothing(deployment: Deployment) -> None:
     outcomes = deployment.finish(f"worker stopped by SIGTERM {stops} times", accepted)
 
     assert statuses == [0] * stops
-    assert (outcomes.stored, outcomes.repeated) == (count, 0)
+    assert (outcomes.stored, outcomes.repeated) == (count, 0), outcomes
 
 
 def test_sigterm_ends_a_worker_whose_redis_is_silent(deployment: Deployment) -> None:
@@ -100,4 +100,4 @@ def test_sigterm_ends_a_worker_whose_redis_is_silent(deployment: Deployment) -> 
     outcomes = deployment.finish(f"SIGTERM while Redis is silent: worker exits in {took_s:.0f} s", accepted)
 
     assert status != 0
-    assert (outcomes.accepted, outcomes.stored) == (count, count)
+    assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes

@@ -127,20 +127,20 @@ def state(ledger: Ledger, task_id: str) -> State:
     return task.state
 
 
-def test_upload_counts_once_when_the_reply_is_lost(lossy: Lossy, uploads: Uploads, room: Any) -> None:
+def test_upload_counts_once_when_the_reply_is_lost(lossy: Lossy, uploads: Uploads, fake_admission: Any) -> None:
     lossy.loses = True
 
-    upload_id = RedisUploads(lossy.client, admission=room, max_bytes=1000).put(b"a" * 100)
+    upload_id = RedisUploads(lossy.client, admission=fake_admission, max_bytes=1000).put(b"a" * 100)
 
     held_bytes = uploads.stored_bytes()
     uploads.drop([upload_id])
     assert (lossy.loses, held_bytes, uploads.stored_bytes()) == (False, 100, 0)
 
 
-def test_upload_at_the_limit_survives_a_lost_reply(lossy: Lossy, uploads: Uploads, room: Any) -> None:
+def test_upload_at_the_limit_survives_a_lost_reply(lossy: Lossy, uploads: Uploads, fake_admission: Any) -> None:
     lossy.loses = True
 
-    upload_id = RedisUploads(lossy.client, admission=room, max_bytes=100).put(b"a" * 100)
+    upload_id = RedisUploads(lossy.client, admission=fake_admission, max_bytes=100).put(b"a" * 100)
 
     assert uploads.get(upload_id) == b"a" * 100
 

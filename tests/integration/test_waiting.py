@@ -74,7 +74,7 @@ def test_lost_announcement_is_replaced_by_polling(
 ) -> None:
     monkeypatch.setattr("api.use_cases.wait_for_tasks.POLL_EVERY_S", POLL_EVERY_S / 50)
     [task] = accept_urls(ledger, 1)
-    monkeypatch.setattr(waiters, "_wake", lambda _task_id: None)
+    monkeypatch.setattr(waiters, "_notify", lambda _task_id: None)
 
     with ThreadPoolExecutor() as pool:
         wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)

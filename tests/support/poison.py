@@ -15,7 +15,7 @@ KILLS = b" the decoder of this image crashes"
 HANGS = b" the decoder of this image hangs"
 
 
-def decode_or_suffer(data: bytes, *arguments: Any) -> DecodedImage:
+def decode_or_fail(data: bytes, *arguments: Any) -> DecodedImage:
     if data.endswith(KILLS):
         os.kill(os.getpid(), signal.SIGKILL)
     if data.endswith(HANGS):
@@ -25,5 +25,5 @@ def decode_or_suffer(data: bytes, *arguments: Any) -> DecodedImage:
 
 
 if __name__ == "__main__":
-    with patch.object(pipeline, "decode", decode_or_suffer):
+    with patch.object(pipeline, "decode", decode_or_fail):
         sys.exit(main(sys.argv[1:]))

@@ -100,7 +100,7 @@ def test_only_unfinished_tasks_are_requeued(
     chunks_of: Callable[..., Chunks], work: Work, queue: Queue, error: Exception
 ) -> None:
     chunks = chunks_of()
-    chunks.hurry()  # without a pause
+    chunks.begin_shutdown()  # without a pause
     work.errors = {"b": error}
 
     chunks.run(["b"], at=7)

@@ -216,22 +216,20 @@ SCHEMES = [
     "gopher://127.0.0.1:6379/_INFO",
     "ftp://127.0.0.1/",
     "dict://x:11211/",
-]
-SCHEMES += [
     "data:image/png;base64,AAAA",
     "javascript:alert(1)",
     "jar:http://x!/",
     "localhost:8888/",
     "unix:///run/x.sock",
+    "ws://images.example/",
+    "httpx://images.example/",
+    "blob:http://images.example/1",
 ]
-SCHEMES += ["ws://images.example/", "httpx://images.example/", "blob:http://images.example/1"]
 USERINFO = [
     "http://a@127.0.0.1/",
     "http://images.example@127.0.0.1/",
     "http://a:b@images.example/",
     "http://@images.example/",
-]
-USERINFO += [
     "http://images.example:80@127.0.0.1:80/",
     "http://a@b@images.example/",
     "http://127.0.0.1:80@images.example",

@@ -19,7 +19,7 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
-from support.tasks import accept, begin, enqueue, fail, task_of
+from support.tasks import accept, begin, enqueue, fail, succeed, task_of
 
 JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metadata={"kind": ["cat", 1]})
 
@@ -59,7 +59,7 @@ def test_a_task_keeps_its_request_and_trace(ledger: Ledger) -> None:
     claim = begin(ledger, accepted.id)
 
     assert claim.context == context
-    ledger.finish([TaskResult(task_id=accepted.id, state=State.SUCCEEDED)])
+    succeed(ledger, accepted.id)
     task = task_of(ledger, accepted.id)
     assert accepted.request_id == task.request_id == "r-1"
 
@@ -130,7 +130,7 @@ def test_the_first_result_of_a_task_is_kept(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
     ledger.finish([TaskResult(task_id=task_id, state=State.CANCELLED)])
 
-    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
+    succeed(ledger, task_id)
 
     task = task_of(ledger, task_id)
     assert task.state is State.CANCELLED
@@ -138,9 +138,9 @@ def test_the_first_result_of_a_task_is_kept(ledger: Ledger) -> None:
 
 def test_success_of_another_delivery_replaces_a_failure(fake_redis: Redis, ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
-    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="http_status", error="404")])
+    fail(ledger, task_id, code="http_status", error="404")
 
-    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
+    succeed(ledger, task_id)
 
     task = task_of(ledger, task_id)
     assert (task.state, task.code, task.error) == (State.SUCCEEDED, None, None)
@@ -150,7 +150,7 @@ def test_success_of_another_delivery_replaces_a_failure(fake_redis: Redis, ledge
 def test_a_failure_keeps_its_reason(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    ledger.finish([TaskResult(task_id=task_id, state=State.FAILED, code="not_an_image", error="a page of text")])
+    fail(ledger, task_id, code="not_an_image", error="a page of text")
 
     task = task_of(ledger, task_id)
     assert (task.state, task.code, task.error) == (State.FAILED, "not_an_image", "a page of text")
@@ -198,7 +198,7 @@ def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
 
 def test_closed_tasks_do_not_count_as_open(ledger: Ledger) -> None:
     ids = accept(ledger, *[JOB] * 10)
-    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED) for task_id in ids])
+    succeed(ledger, *ids)
 
     accept(ledger, *[JOB] * 10)
 
@@ -240,7 +240,7 @@ def test_an_unknown_task_is_none(ledger: Ledger) -> None:
 
 def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
     [task] = enqueue(ledger, [JOB])
-    ledger.finish([TaskResult(task_id=task.id, state=State.SUCCEEDED)])
+    succeed(ledger, task.id)
 
     touched = stale_tasks.touch(
         [QueuedTask(task_id=task.id, queue=SINGLE_QUEUE, enqueued_at=task.accepted)], at=now_ms(fake_redis)
@@ -288,7 +288,7 @@ def test_a_retry_clears_decode_attempts(ledger: Ledger, decode_attempts: DecodeA
 def test_only_failed_tasks_are_retried(ledger: Ledger) -> None:
     pending, running, done, twice = accept(ledger, *[JOB] * 4)
     ledger.begin(running)
-    ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
+    succeed(ledger, done)
     fail(ledger, twice)
 
     outcomes = ledger.retry([pending, running, done, "nobody", twice, twice])
@@ -423,7 +423,7 @@ def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
     with_upload, done, without = accept(
         ledger, AddItem(filepath="a", upload_id="one"), AddItem(filepath="b", upload_id="two"), JOB
     )
-    ledger.finish([TaskResult(task_id=done, state=State.SUCCEEDED)])
+    succeed(ledger, done)
 
     assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
 

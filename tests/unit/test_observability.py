@@ -22,10 +22,10 @@ from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from common.queue.items import AddItem
 from common.queue.ledger import Ledger
-from common.queue.tasks import State, TaskResult
+from common.queue.tasks import State
 from common.store.base import Health, Store
 from dev.promtool import PROMTOOL
-from support.tasks import enqueue
+from support.tasks import enqueue, fail
 from workers.instrumentation import Instrumentation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def exposed() -> Mapping[str, set[str]]:
     redis = fakeredis.FakeRedis()
     ledger = Ledger(redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
     [task] = enqueue(ledger, [AddItem(filepath="a.jpg", url="https://example.com/a.jpg")])
-    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="timeout", error="too slow")])
+    fail(ledger, task.id, code="timeout", error="too slow")
     api = Metrics(DependencyChecks(cast("Store", HealthyStore()), ledger, redis))
     api.observe(method="POST", endpoint="add", status=202, seconds=0.1)
     worker = Instrumentation()

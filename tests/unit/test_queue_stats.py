@@ -13,10 +13,9 @@ from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import CALLBACK_OLDEST, OPEN, TASK, WORKERS
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
-from common.queue.tasks import State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
-from support.tasks import enqueue
+from support.tasks import enqueue, fail, succeed
 
 JOB = AddItem(filepath="a", url="http://example.org/a.jpg")
 
@@ -39,8 +38,8 @@ def test_empty_redis_has_no_counts(fake_redis: Redis) -> None:
 def test_tasks_are_counted_by_state(fake_redis: Redis, ledger: Ledger, accept: Callable[..., list[str]]) -> None:
     ids = accept(6)
     ledger.begin(ids[0])
-    ledger.finish([TaskResult(task_id=ids[1], state=State.FAILED, code="too_large", error="too large")])
-    ledger.finish([TaskResult(task_id=ids[2], state=State.SUCCEEDED)])
+    fail(ledger, ids[1], code="too_large", error="too large")
+    succeed(ledger, ids[2])
     fake_redis.lpush(BATCH_QUEUE, "one", "two")
 
     stats = read_stats(fake_redis)

@@ -9,11 +9,10 @@ from common.queue.failures import Failures
 from common.queue.items import AddItem
 from common.queue.keys import FAILED
 from common.queue.ledger import Ledger
-from common.queue.tasks import State, TaskResult
 from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
-from support.tasks import enqueue
+from support.tasks import enqueue, fail
 from workers.retention import TOMBSTONE_MARGIN_MS, Retention
 from workers.sweeper import PURGE_EVERY_S
 
@@ -28,7 +27,7 @@ def retention(fake_redis: Redis, ledger: Ledger, memory_store: Any, uploads: Upl
 def fail_with_upload(redis: Redis, ledger: Ledger, uploads: Uploads, *, at: int) -> str:
     upload_id = uploads.put(b"bytes")
     [task] = enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
-    ledger.finish([TaskResult(task_id=task.id, state=State.FAILED, code="x", error="y")])
+    fail(ledger, task.id, code="x", error="y")
     redis.zadd(FAILED, {task.id: at})
     return upload_id
 
@@ -48,12 +47,12 @@ def test_uploads_of_the_oldest_failures_are_evicted_first(
     ledger: Ledger,
     uploads: Uploads,
     retention: Retention,
-    room: Any,
+    fake_admission: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("workers.retention.UPLOADS_PER_PASS", 1)
     young, old = (fail_with_upload(fake_redis, ledger, uploads, at=at) for at in (20, 10))
-    room.nearly_full = True
+    fake_admission.nearly_full = True
 
     first = [retention.evict_uploads(), uploads.existing([young, old])]
     second = [retention.evict_uploads(), uploads.existing([young, old])]
@@ -63,11 +62,11 @@ def test_uploads_of_the_oldest_failures_are_evicted_first(
 
 
 def test_uploads_of_open_tasks_are_never_evicted(
-    ledger: Ledger, uploads: Uploads, retention: Retention, room: Any
+    ledger: Ledger, uploads: Uploads, retention: Retention, fake_admission: Any
 ) -> None:
     upload_id = uploads.put(b"bytes")
     enqueue(ledger, [AddItem(filepath="a", upload_id=upload_id)])
-    room.nearly_full = True
+    fake_admission.nearly_full = True
 
     retention.evict_uploads()
 

@@ -17,10 +17,10 @@ from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
-from common.queue.tasks import QueuedTask, State, TaskResult
+from common.queue.tasks import QueuedTask
 from common.redis.clock import now_ms
 from common.uploads import Uploads
-from support.tasks import enqueue
+from support.tasks import enqueue, succeed
 from workers.host_limiter import HostLimiter
 from workers.retention import Retention
 from workers.sweeper import Sweeper, lost
@@ -255,7 +255,7 @@ def test_closed_tasks_are_not_enqueued_again(
     sweeper: Sweeper, ledger: Ledger, queue: Queue, accept_long_ago: Callable[[], str]
 ) -> None:
     task_id = accept_long_ago()
-    ledger.finish([TaskResult(task_id=task_id, state=State.SUCCEEDED)])
+    succeed(ledger, task_id)
 
     sweeper.sweep()
 
