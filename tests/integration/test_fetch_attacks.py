@@ -869,7 +869,7 @@ def test_slow_response_on_a_reused_connection_is_ended(make: Make, evil: Server,
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [(b"", "timeout"), (b"\x16\x03\x03\x40\x00", "timeout"), (b"HTTP/1.1 400 \r\n", "tls_failed")]
+    ("sent", "expected"), [(b"", "timeout"), (b"\x16\x03\x03\x40\x00", "timeout"), (b"HTTP/1.1 400 \r\n", "tls_failed")]
 )
 def test_endless_tls_handshake_is_ended(make: Make, sent: bytes, expected: str) -> None:
     with socket.create_server((EVIL, 0)) as listener:
