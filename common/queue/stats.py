@@ -9,6 +9,7 @@ from common.queue.callbacks import CallbackState
 from common.queue.heartbeats import ALIVE_FOR_S
 from common.queue.jobs import CONSUMED_QUEUES
 from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, ENDED, FAILED, OPEN, RUNNING, TASK, WORKERS
+from common.queue.tasks import NEW_CODES
 from common.redis.client import redis_errors
 
 # Open tasks are sorted by the time at which they were last enqueued, not by their age. After all of them were enqueued
@@ -65,7 +66,7 @@ def read_stats(redis: Redis) -> QueueStats:
         failed=failed,
         workers=sum(beat > now_ms - ALIVE_FOR_S * 1000 for _, beat in workers),
         oldest_age_s=_age_s(accepted, now_ms),
-        ended={_split(name.decode()): int(count) for name, count in ended.items()},
+        ended=_ended({name.decode(): int(count) for name, count in ended.items()}),
         callbacks={state: int(calls.get(state.encode(), 0)) for state in CallbackState},
         oldest_callback_age_s=_age_s([ended_at for _, ended_at in pending], now_ms),
     )
@@ -75,6 +76,11 @@ def _age_s(times_ms: Iterable[float], now_ms: int) -> float:
     return max(0.0, (now_ms - min(times_ms, default=now_ms)) / 1000)
 
 
-def _split(name: str) -> tuple[str, str]:
-    state, _, code = name.partition(":")
-    return state, code
+def _ended(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Return the counts by state and code; those of a former code are added to the code that replaced it."""
+    totals: dict[tuple[str, str], int] = {}
+    for name, count in counts.items():
+        state, _, code = name.partition(":")
+        key = state, NEW_CODES.get(code, code)
+        totals[key] = totals.get(key, 0) + count
+    return totals

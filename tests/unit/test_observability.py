@@ -234,6 +234,15 @@ def test_example_configurations_scrape_api_and_workers(path: Path) -> None:
 # --- the dashboard -----------------------------------------------------------
 
 
+def test_example_configuration_for_compose_scrapes_every_container() -> None:
+    jobs = yaml.safe_load((FOLDER / "prometheus-compose.yml").read_text())["scrape_configs"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    scraped = {name for job in jobs for name in job["dns_sd_configs"][0]["names"]}
+
+    assert scraped == {name for name in services if name.startswith(("api", "worker"))}
+
+
 def differences(original: Any, known: Any, path: str = "") -> Iterator[str]:
     """Yield the paths of fields that Grafana's model drops or changes."""
     if isinstance(original, dict):

@@ -10,7 +10,7 @@ from common.queue.callbacks import CallbackState
 from common.queue.heartbeats import ALIVE_FOR_S, Heartbeats
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.keys import CALLBACK_OLDEST, OPEN, TASK, WORKERS
+from common.queue.keys import CALLBACK_OLDEST, ENDED, OPEN, TASK, WORKERS
 from common.queue.ledger import Ledger
 from common.queue.stats import read_stats
 from common.redis.client import connect
@@ -47,6 +47,14 @@ def test_tasks_are_counted_by_state(fake_redis: Redis, ledger: Ledger, accept: C
     assert (stats.open, stats.in_flight, stats.failed) == (4, 1, 1)
     assert stats.ended == {("failed", "too_large"): 1, ("succeeded", ""): 1}
     assert (stats.queues[BATCH_QUEUE], stats.queues[SINGLE_QUEUE]) == (2, 0)
+
+
+def test_counts_of_former_codes_are_added_to_new_ones(fake_redis: Redis) -> None:
+    fake_redis.hset(ENDED, mapping={"failed:image_ends_worker": 2, "failed:decoder_crashed": 1})
+
+    stats = read_stats(fake_redis)
+
+    assert stats.ended == {("failed", "decoder_crashed"): 3}
 
 
 def test_age_counts_from_acceptance_when_task_is_enqueued_again(
