@@ -83,7 +83,7 @@ class Pipeline:
             self._fail(claim, error.code, str(error))
             self._report(span, State.FAILED, error.code, str(error))
         except (StoreUnavailable, QueueError):
-            self.ledger.give_back(claim.task_id)
+            self.ledger.make_pending(claim.task_id)
             raise
         except Exception:
             # A bug: the client gets an internal error, and the log has the traceback. A retry would fail again.

@@ -70,7 +70,7 @@ class Ledger:
         }
         self._enqueue = script(redis, "enqueue", max_open=max_open, remember_ms=IDEMPOTENCY_KEEP_S * 1000)
         self._begin = script(redis, "begin", max_slots=host_limit.slots, slot_lease_ms=host_limit.lease_ms)
-        self._give_back = script(redis, "give_back")
+        self._make_pending = script(redis, "make_pending")
         self._finish = script(
             redis, "finish", finished_keep_s=finished_keep_s, failed_keep_s=failed_keep_s, **callbacks
         )
@@ -146,10 +146,10 @@ class Ledger:
             context=RequestContext(request_id=request_id, traceparent=traceparent),
         )
 
-    def give_back(self, task_id: str) -> None:
+    def make_pending(self, task_id: str) -> None:
         """Mark a running task as pending again, because its worker cannot finish it now."""
         with redis_errors():
-            self._give_back(id=task_id)
+            self._make_pending(id=task_id)
 
     def finish(self, results: Sequence[TaskResult]) -> int:
         """Close tasks and publish their ids; return the number of callbacks dropped because too many are waiting.

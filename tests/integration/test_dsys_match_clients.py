@@ -42,8 +42,9 @@ def fine(method: str, result: list[Any], status: int = 200) -> tuple[Any, ...]:
     return status, "application/json", method, "ok", [], result
 
 
-def test_an_upload_is_added(prepared: FlaskClient, upload: Callable[[str], Any]) -> None:
-    form = {"image": upload("coffee.jpg"), "filepath": "http://example.com/coffee.jpg", "metadata": '{"album": "cups"}'}
+@pytest.mark.parametrize("metadata", ['{"album": "cups"}', "null"])
+def test_an_upload_is_added(prepared: FlaskClient, upload: Callable[[str], Any], metadata: str) -> None:
+    form = {"image": upload("coffee.jpg"), "filepath": "http://example.com/coffee.jpg", "metadata": metadata}
 
     answer = prepared.post("/add", data=form)
 

@@ -227,7 +227,7 @@ def test_a_released_task_is_pending_again(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
     ledger.begin(task_id)
 
-    ledger.give_back(task_id)
+    ledger.make_pending(task_id)
 
     task = task_of(ledger, task_id)
     assert (task.state, task.started, task.attempts) == (State.PENDING, None, 1)
@@ -408,7 +408,7 @@ def test_waiting_and_running_tasks_are_listed_separately(ledger: Ledger, fake_re
     waiting, running, returned = accept(ledger, *[JOB] * 3)
     ledger.begin(running)
     ledger.begin(returned)
-    ledger.give_back(returned)
+    ledger.make_pending(returned)
 
     assert set(walk(fake_redis, State.PENDING)) == {waiting, returned}
     assert walk(fake_redis, State.RUNNING) == [running]
