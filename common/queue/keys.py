@@ -31,8 +31,8 @@ WORKERS = "match:workers"
 RATES = "match:rates"
 
 # By id, an upload's bytes; the key expires until `keep` persists it.
-# No key has this name.
-NO_KEY = "match:nothing"
+# A name that no key has.
+UNUSED = "match:nothing"
 UPLOAD = "match:upload:"
 # Number of bytes of all uploads.
 UPLOAD_BYTES = "match:upload-bytes"

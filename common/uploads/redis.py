@@ -89,4 +89,4 @@ class RedisUploads:
 
 
 def _key(upload_id: str) -> str:
-    return keys.UPLOAD + upload_id if is_upload_id(upload_id) else keys.NO_KEY
+    return keys.UPLOAD + upload_id if is_upload_id(upload_id) else keys.UNUSED

@@ -34,6 +34,7 @@ PERSISTED = {
     "match:callbacks:parked:",
     "match:callbacks:oldest",
     "match:callbacks:counts",
+    "match:nothing",
     "unacked",
     "unacked_index",
 }
