@@ -71,7 +71,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
     endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings))
     bind(app, services, endpoints, check=access.check)
     scopes = {endpoint.name: endpoint.scope for endpoint in endpoints}
-    add_auth_request(app, {**scopes, NAME: None}, check=access.check)
+    add_auth_request(app, {**scopes, NAME: None}, access)
     app.before_request(_set_request_id)
     Telemetry(services.metrics).init_app(app)
     app.before_request(cors.answer)

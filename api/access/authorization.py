@@ -31,12 +31,16 @@ class Access:
         if self._keyring is not None and scheme.lower() == SCHEME:
             g.key = self._keyring.find(secret.strip())
 
+    def check_key(self) -> None:
+        """Raise AccessDenied unless the request has a valid key, whatever its scopes."""
+        if self._keyring is not None and g.key is None:
+            raise _unauthenticated()
+
     def check(self, scope: Scope | None) -> None:
         """Raise AccessDenied unless the request's key has the scope; None is open to every request."""
         if self._keyring is None or scope is None:
             return
-        if g.key is None:
-            raise _unauthenticated()
+        self.check_key()
         if scope not in g.key.scopes:
             raise AccessDenied(
                 f'API key "{g.key.name}" lacks the scope {scope}',

@@ -109,7 +109,9 @@ def batch(services: Services, params: requests.Batch) -> Response:
         outcomes = resources.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
         replayed = _is_replay(services, key)
         lines = blocks(request.stream, content_length=request.content_length, max_bytes=LINE_BYTES)
-        outcomes.writelines(_Batch(services, context, key).outcomes(lines))
+        # Not writelines(), which on Python 3.11 keeps everything in memory.
+        for block in _Batch(services, context, key).outcomes(lines):
+            outcomes.write(block)
         size = outcomes.tell()
         outcomes.seek(0)
         response = Response(_chunks(outcomes), mimetype=LINE_TYPES[0])

@@ -9,7 +9,7 @@ from redis import Redis
 from common.errors import InputError
 from common.queue import keys
 from common.queue.scripts import script
-from common.queue.tasks import FIELDS, FORMER_CODES, NEW_CODES, State, Task, task_from
+from common.queue.tasks import FIELDS, FORMER_CODES, State, Task, task_from
 from common.redis.client import redis_errors
 
 # Tasks that one page scans. It limits the cost of a filter that matches few tasks.
@@ -49,7 +49,6 @@ class TaskPages:
         when it rejects the command.
         """
         score, after = _read_cursor(cursor)
-        code = NEW_CODES.get(code or "", code or "")
         with redis_errors():
             reply = self._page(
                 *FIELDS,
@@ -59,8 +58,8 @@ class TaskPages:
                 id=after,
                 limit=limit,
                 max_scanned=MAX_SCANNED,
-                code=code,
-                former_code=FORMER_CODES.get(code, ""),
+                code=code or "",
+                former_code=FORMER_CODES.get(code or "", ""),
                 filepath_prefix=prefix,
             )
         rows, *position = cast("list[Any]", reply)

@@ -57,10 +57,25 @@ def test_authorize_reads_the_path_as_the_endpoints_do(client: FlaskClient, uri: 
     assert authorize(client, "GET", uri).status_code == client.get(uri).status_code == 401
 
 
-@pytest.mark.parametrize(("method", "uri"), [("GET", "/nowhere"), ("PUT", "/add"), ("OPTIONS", "/add"), ("GET", "//")])
-def test_authorize_leaves_unknown_paths_and_methods_to_the_api(client: FlaskClient, method: str, uri: str) -> None:
-    assert authorize(client, method, uri).status_code == 204
-    assert client.open(uri, method=method).status_code in {404, 405}
+@pytest.mark.parametrize(
+    ("method", "uri"),
+    [
+        ("GET", "/nowhere"),
+        ("PUT", "/add/batch"),
+        ("OPTIONS", "/add"),
+        ("GET", "//"),
+        # For nginx these are /add/batch, with its limit of the body.
+        ("POST", "/x/../add/batch"),
+        ("POST", "/add/./batch"),
+        ("POST", "/add/batch#x"),
+        ("POST", "/add/batch%0A"),
+    ],
+)
+def test_requests_without_an_endpoint_need_a_valid_key(client: FlaskClient, method: str, uri: str) -> None:
+    keyless, keyed = authorize(client, method, uri), authorize(client, method, uri, key="the read key")
+
+    assert (keyless.status_code, keyed.status_code) == (401, 204)
+    assert json.loads(keyless.headers["X-Match-Reply"])["code"] == "key_required"
 
 
 @pytest.mark.parametrize(("key", "status"), [(None, 401), ("unknown", 401), ("the read key", 403)])
@@ -92,3 +107,17 @@ def test_authorize_does_not_count_for_rate_limits(make_client: Callable[..., Fla
     client = make_client(real_redis, rate_limiter=RateLimiter("1/hour", real_redis))
 
     assert [authorize(client, "POST", "/add").status_code for _ in range(3)] == [204] * 3
+
+
+def test_only_denials_are_observed(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, keyring: Keyring
+) -> None:
+    client = make_client(real_redis, keyring=keyring)
+    authorize(client, "POST", "/add", key="the write key").close()
+    authorize(client, "POST", "/add").close()
+
+    metrics = client.get("/metrics", headers={"Authorization": "Bearer the read key"}).text
+
+    assert [line for line in metrics.splitlines() if line.startswith("match_http_requests_total")] == [
+        'match_http_requests_total{endpoint="authorize",method="GET",status="401"} 1.0'
+    ]

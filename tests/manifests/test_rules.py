@@ -165,6 +165,11 @@ BROKEN: dict[str, tuple[Callable[[Sequence[Object]], list[str]], Callable[[list[
         lambda o: container(o, "match", "api").pop("lifecycle"),
         "Deployment match: gunicorn exits before nginx",
     ),
+    "restart that waits for nginx": (
+        rules.early_shutdowns,
+        lambda o: container(o, "match", "api")["livenessProbe"].pop("terminationGracePeriodSeconds"),
+        "Deployment match: a restart of gunicorn waits for nginx",
+    ),
     "celery's probe": (
         rules.expensive_probes,
         lambda o: container(o, "match-worker", "worker").update(

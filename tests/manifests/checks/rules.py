@@ -154,7 +154,7 @@ def short_grace_periods(objects: Sequence[Object]) -> list[str]:
 
 
 def early_shutdowns(objects: Sequence[Object]) -> list[str]:
-    """The API's nginx exits after its endpoint is removed, and gunicorn after nginx."""
+    """The API's nginx exits after its endpoint is removed, and gunicorn after nginx, except where a probe failed."""
     faults = []
     for pod in pods(objects):
         if pod.component == "api":
@@ -162,6 +162,9 @@ def early_shutdowns(objects: Sequence[Object]) -> list[str]:
                 faults.append(f"{pod.owner}: nginx exits before its endpoint is removed")
             if "nginx.pid" not in str(_container(pod, "api").get("lifecycle")):
                 faults.append(f"{pod.owner}: gunicorn exits before nginx")
+            probes = (_container(pod, "api")[f"{kind}Probe"] for kind in ("startup", "liveness"))
+            if not all("terminationGracePeriodSeconds" in probe for probe in probes):
+                faults.append(f"{pod.owner}: a restart of gunicorn waits for nginx")
     return faults
 
 
