@@ -70,10 +70,10 @@ reindex: $(VENV)/.dev ## Copy the Elasticsearch index into a new one with the cu
 .PHONY: sure
 sure: format-check lint types contracts promtool test ## Run all checks that a change has to pass
 
-# Two processes for two cores. In the order of their names: the short unit tests run last and balance both processes.
+# Three processes for two cores, since many tests wait. In the order of their names: the short unit tests run last.
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
 # A separate environment, installed by uv: pip takes four times as long.
