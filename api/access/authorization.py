@@ -32,7 +32,7 @@ class Access:
             g.key = self._keyring.find(secret.strip())
 
     def check_key(self) -> None:
-        """Raise AccessDenied unless the request has a valid key, whatever its scopes."""
+        """Raise AccessDenied unless the request has a valid key; its scopes do not matter."""
         if self._keyring is not None and g.key is None:
             raise _unauthenticated()
 
