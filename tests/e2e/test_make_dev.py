@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,27 +17,16 @@ import requests
 from api.new_key import table
 from dev.asking import answers
 from dev.ports import free_port
+from support.commands import run_python
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 60
 
 
-def run(module_or_file: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *module_or_file],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        check=False,
-    )
-
-
 def failed_start(environment: Mapping[str, str], module: str = "dev.stack") -> str:
     """Start the module, which must report a setting in one line and exit with 2; return that line."""
-    stopped = run(["-m", module], environment)
+    stopped = run_python("-m", module, environment=environment)
     assert (stopped.returncode, stopped.stderr.count("\n")) == (2, 1), stopped.stderr
     return stopped.stderr
 
@@ -57,7 +45,7 @@ def children(pid: int) -> dict[int, str]:
 
 
 def test_the_demo_finds_the_changed_copy(stack: Any, tmp_path: Path) -> None:
-    demo = run(["examples/demo.py"], {"PORT": port(stack), "MATCH_HOME": str(tmp_path)})
+    demo = run_python("examples/demo.py", environment={"PORT": port(stack), "MATCH_HOME": str(tmp_path)})
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "mirrored_rotated_90" in demo.stdout
@@ -96,8 +84,8 @@ def test_api_listens_on_the_configured_host(start_stack: Callable[..., Any], tmp
     environment = {"MATCH_API_HOST": "127.0.0.2", "PORT": port(stack), "MATCH_HOME": str(tmp_path)}
     suggestion = f": MATCH_API_HOST=127.0.0.2 PORT={port(stack)} KEY=… make demo\n"
 
-    keyless = run(["examples/demo.py"], environment)
-    demo = run(["examples/demo.py"], environment | {"KEY": "match_demo"})
+    keyless = run_python("examples/demo.py", environment=environment)
+    demo = run_python("examples/demo.py", environment=environment | {"KEY": "match_demo"})
 
     assert not answers(f"http://127.0.0.1:{port(stack)}/ping", within_s=5)
     assert any(line.endswith(suggestion) for line in stack.output)
@@ -168,6 +156,8 @@ def test_scrape_targets_serve_metrics(stack: Any) -> None:
 
     assert len(targets) == 1 + (os.cpu_count() or 1)
     for target in targets:
+        # A worker that an earlier test killed may still be starting.
+        wait_until(lambda url=f"http://{target}/metrics": answers(url, within_s=5))
         assert "match_" in requests.get(f"http://{target}/metrics", timeout=WITHIN_S).text
 
 
