@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.images.local_features.words import WORD_BITS
 
-MAX_FEATURES = 200
+MAX_FEATURES = 180
 """Features stored for an image."""
 FEW_FEATURES = 30
 """Searches may miss an image with fewer features than this."""
@@ -68,7 +68,7 @@ class LocalFeatures:
         return len(self.words) < FEW_FEATURES
 
     def encode(self) -> bytes:
-        """Return the stored form: 10 bytes and 7 for each feature, at most 1,410."""
+        """Return the stored form: 10 bytes and 7 for each feature, at most 1,270."""
         rows = np.empty((len(self.words), _FEATURE_BYTES), dtype=np.uint8)
         rows[:, 0] = _quantise(self.keypoints.x / self.width * _STEPS)
         rows[:, 1] = _quantise(self.keypoints.y / self.height * _STEPS)
