@@ -33,7 +33,7 @@ import numpy as np
 from parts import contents
 from parts.edits import EDITS, GROUPS, desktop_screenshot, phone_screenshot
 from parts.feature_index import Collection, Stored, collect, store
-from parts.modes import MODES, Query, by_features, by_signature, search
+from parts.modes import MODES, VERIFIED, Query, by_features, by_signature, search
 from parts.peer_hashes import PEERS
 from parts.split import measured, photographs, tuned
 from PIL import Image
@@ -46,6 +46,8 @@ from common.images.trimming import second_signature
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 1e-5
 SEED = 1
+FEW = 1_000
+"""Distractors of the smaller collection, in which candidates are counted too."""
 SYSTEMS = (*MODES, "local features")
 
 
@@ -94,7 +96,7 @@ def main(options: argparse.Namespace) -> None:
     print(
         f"{len(targets)} of {len(chosen)} measured photographs, {len(EDITS)} edits, {options.distractors:,} distractors"
     )
-    cost(chosen[:40])
+    cost(chosen[:40] if options.quick else chosen)
     started = time.process_time()
     stored = [store(np.asarray(image)) for image in targets]
     collection = collect(
@@ -103,7 +105,8 @@ def main(options: argparse.Namespace) -> None:
     sizes(stored)
     tallies, lost = measure_edits(targets, others, collection)
     report(tallies)
-    print(f"local features: {100 * lost:.1f} % of the originals are not among the candidates")
+    for among, share in lost.items():
+        print(f"local features: {100 * share:.2f} % of the originals are not candidates among {among:,} images")
     print(f"CPU: {time.process_time() - started:.0f} s")
     measure_contents(options, [read(path) for path in chosen[: options.per_kind]])
 
@@ -171,17 +174,18 @@ def sizes(stored: Sequence[Stored]) -> None:
 
 def measure_edits(
     targets: Sequence[Image.Image], others: Sequence[Image.Image], collection: Collection
-) -> tuple[dict[str, Tally], float]:
-    """Return the results of each system, and the share of originals that are not candidates of local features."""
+) -> tuple[dict[str, Tally], dict[int, float]]:
+    """Return the results of each system, and the share of originals that are not candidates, by size of collection."""
     tallies: dict[str, Tally] = defaultdict(Tally)
     fingerprints = {name: np.array([work(image) for image in targets]) for name, work in PEERS.items()}
-    missed = []
+    missed: dict[int, list[bool]] = {min(len(targets) + FEW, collection.count): [], collection.count: []}
     for row, image in enumerate(targets):
         for nth, edit in enumerate(EDITS):
             edited = edit.apply(image, others[row % len(others)]).convert("RGB")
             query = Query(np.asarray(edited))
-            modes, candidates = search(query, collection)
-            missed.append(row not in candidates)
+            modes, words = search(query, collection)
+            for among, results in missed.items():
+                results.append(row not in collection.candidates(words, VERIFIED, among=among))
             for name, scores in modes.items():
                 record(tallies[name], nth, row, scores, collection.count - 1)
             for name, work in PEERS.items():
@@ -192,7 +196,7 @@ def measure_edits(
                 )
         if sys.stdout.isatty():
             print(f"{row + 1}/{len(targets)}", end="\r", flush=True)
-    return dict(tallies), float(np.mean(missed))
+    return dict(tallies), {among: float(np.mean(results)) for among, results in missed.items()}
 
 
 def record(tally: Tally, edit: int, row: int, scores: dict[int, tuple[float, bool]], unrelated: int) -> None:

@@ -74,15 +74,17 @@ class Collection:
         result: NDArray[np.float32] = np.sqrt(np.maximum(0, squared)) / (norms + self.norms)
         return result
 
-    def candidates(self, words: NDArray[np.uint32], limit: int) -> list[int]:
-        """Return the rows with the highest sums of the idf of common words."""
+    def candidates(self, words: NDArray[np.uint32], limit: int, *, among: int | None = None) -> list[int]:
+        """Return the rows, of the first `among` ones, with the highest sums of the idf of common words."""
+        if not len(words):
+            return []
         distinct = np.unique(words)
         starts, ends = self.begins[distinct], self.begins[distinct.astype(np.int64) + 1]
         counts = ends - starts
         idf = np.log(self.count / np.maximum(1, counts)).astype(np.float32)
         postings = np.concatenate([self.rows[start:end] for start, end in zip(starts, ends, strict=True)])
         sums = np.bincount(postings, weights=idf.repeat(counts), minlength=self.count)
-        best = np.argsort(-sums, kind="stable")[:limit]
+        best = np.argsort(-sums[:among], kind="stable")[:limit]
         return [int(row) for row in best if sums[row] > 0]
 
 

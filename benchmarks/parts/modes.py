@@ -34,10 +34,23 @@ class Query:
     signatures: list[NDArray[np.int8]] = field(init=False)
     is_flat: bool = field(init=False)
     _at_stored: QueryFeatures | None = None
+    _apart: tuple[NDArray[np.float32], NDArray[np.bool_]] | None = None
 
     def __post_init__(self) -> None:
         self.signatures = signatures(self.pixels)
         self.is_flat = any(is_flat(signature) for signature in self.signatures)
+
+    def apart(self, collection: Collection) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return, for each signature of a collection, the least distance, and whether it is within its cutoff."""
+        if self._apart is None:
+            if not self.signatures:
+                return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
+            turned = np.stack([turn(signature) for signature in self.signatures])
+            cutoffs = np.array([CUTOFF] + [TURNED_CUTOFF] * (turned.shape[1] - 1))
+            apart = collection.distances(turned.reshape(-1, turned.shape[2]))
+            within = (apart < np.tile(cutoffs, len(turned))[:, np.newaxis]).any(axis=0)
+            self._apart = apart.min(axis=0), within
+        return self._apart
 
     def local(self) -> tuple[QueryFeatures, NDArray[np.uint32]]:
         """Return the features of the query, and the one word of each to look up."""
@@ -62,15 +75,7 @@ Scores = dict[int, tuple[float, bool]]
 
 def by_signature(query: Query, collection: Collection, *, confirm: bool) -> Scores:
     """Return the scores of signatures in all orientations; `confirm` has local features decide on flat content."""
-    if not query.signatures:
-        return {}
-    turned = np.concatenate([turn(signature) for signature in query.signatures])
-    apart = collection.distances(turned)
-    cutoffs = np.full(len(turned), TURNED_CUTOFF)
-    cutoffs[:: len(turned) // len(query.signatures)] = CUTOFF
-    nearest = np.argmin(apart, axis=0)
-    distances = apart[nearest, np.arange(apart.shape[1])]
-    matches = (apart < cutoffs[:, np.newaxis]).any(axis=0)
+    distances, matches = query.apart(collection)
     scores: Scores = {}
     for column in np.flatnonzero(distances < _KEPT).tolist():
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
@@ -83,24 +88,24 @@ def by_signature(query: Query, collection: Collection, *, confirm: bool) -> Scor
     return scores
 
 
-def by_features(query: Query, collection: Collection) -> tuple[Scores, list[int]]:
-    """Return the scores of local features above 20, and the candidates that were verified."""
+def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[np.uint32]]:
+    """Return the scores of local features above 20, and the words that were looked up."""
     features, words = query.local()
-    candidates = collection.candidates(words, VERIFIED) if len(words) else []
+    candidates = collection.candidates(words, VERIFIED)
     scores: Scores = {}
     for row in candidates:
         verification = features.verify(collection.features[row])
         if verification and verification.score > _KEPT_SCORE:
             is_pair_flat = query.is_flat or row in collection.flat_rows
             scores[row] = verification.score, verification.score >= (FLAT_SCORE if is_pair_flat else 100 * (1 - CUTOFF))
-    return scores, candidates
+    return scores, words
 
 
-def search(query: Query, collection: Collection) -> tuple[dict[str, Scores], list[int]]:
-    """Return the scores in each mode, and of local features only; and the candidates of local features."""
+def search(query: Query, collection: Collection) -> tuple[dict[str, Scores], NDArray[np.uint32]]:
+    """Return the scores in each mode, and of local features only; and the words that were looked up."""
     fast = by_signature(query, collection, confirm=False)
     confirmed = by_signature(query, collection, confirm=True)
-    local, candidates = by_features(query, collection)
+    local, words = by_features(query, collection)
     both = {row: max(confirmed.get(row, (0.0, False)), local.get(row, (0.0, False))) for row in confirmed | local}
     is_sure = any(score >= SURE for score, _ in confirmed.values())
     return {
@@ -108,4 +113,4 @@ def search(query: Query, collection: Collection) -> tuple[dict[str, Scores], lis
         "auto": confirmed if is_sure else both,
         "thorough": both,
         "local features": local,
-    }, candidates
+    }, words
