@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
-from common.images import bmp, jpeg, png, tiff
+from common.images import bmp, jpeg, jpeg_end, png, tiff
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
@@ -63,7 +63,7 @@ def _repaired(data: bytes, formats: tuple[str, ...], limits: Limits) -> bytes:
     if formats == ("PNG",):
         return png.keep_needed_chunks(data)
     if formats == ("JPEG",):
-        return jpeg.end_properly(data, limits)
+        return jpeg_end.end_properly(data, limits)
     return data
 
 
@@ -86,7 +86,7 @@ def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
     """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
     match image.format:
         case "JPEG" | "MPO":
-            jpeg.check_last_pixel(image, data, limits)
+            jpeg_end.check_last_pixel(image, data, limits)
         case "PNG":
             image = png.apply_key(image, data)
         case "BMP":
