@@ -152,7 +152,7 @@ def test_searches_continue_while_the_index_is_replaced(
         return matches
 
     with ThreadPoolExecutor(1) as pool:
-        searching = pool.submit(search)
+        searches = pool.submit(search)
         try:
             copied = Copying(cluster, index, shape=Shape(vectors=after), batch=50, grace_s=0.5).run()
             matches = near(store, 8)
@@ -160,7 +160,7 @@ def test_searches_continue_while_the_index_is_replaced(
             ended.set()
 
     existing = store._index.existing()
-    assert searching.result() == {"9.jpg"}
+    assert searches.result() == {"9.jpg"}
     assert existing is not None
     assert (existing.name, existing.vectors) == (f"{index}-2", after)
     assert (copied, matches, store.count()) == (COUNT - 1, ["8.jpg"], COUNT - 2)

@@ -114,7 +114,7 @@ class Connection:
         cluster = Cluster(ElasticsearchClient(self._elasticsearch), dialect or ElasticsearchDialect())
         if dialect is not None:
             self._cluster = cluster
-        # An unknown product is detected again by the next call: this one's request reports what is wrong.
+        # An unknown product is detected again by the next call. Until then each request reports the reason.
         return cluster
 
 

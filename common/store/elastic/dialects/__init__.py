@@ -1,4 +1,4 @@
-"""The dialects: what Elasticsearch and OpenSearch express differently, one file for each."""
+"""The dialects of Elasticsearch and OpenSearch, one file for each: mapping, value and query of a bit vector."""
 
 from common.store.elastic.dialects.base import Dialect, Json, Vectors
 from common.store.elastic.dialects.elasticsearch import ElasticsearchDialect
