@@ -10,12 +10,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.access.authorization import AccessDenied
 from api.errors import ERRORS, INTERNAL_STATUS, status_of
-from common.errors import (
-    MatchError,
-    Overloaded,
-)
+from common.errors import MatchError, Overloaded
+from common.redis.client import RETRY_AFTER_S
 
-RETRY_AFTER_S = 5
 # Errors that the web framework raises; any other is a malformed request.
 FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 

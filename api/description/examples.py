@@ -322,7 +322,6 @@ FAILURES: Sequence[FailureExample] = (
         title="Reused idempotency key",
         endpoint="add",
         code="idempotency_conflict",
-        error="Idempotency-Key was already used with a different request",
         parameter="Idempotency-Key",
     ),
     FailureExample(

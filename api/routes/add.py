@@ -4,21 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from flask import Response, g
+from flask import Response
 
-from api import callbacks, replies
+from api import replies
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import reply
 from api.forms import requests
 from api.forms.reading import parse
 from api.outcomes import Outcome, outcome_of
+from api.routes.context import request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE, RequestContext
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.tasks import State
 
 ACCEPTED = 202
@@ -35,9 +36,7 @@ def add(services: Services, params: requests.Add | requests.AddMany) -> Response
 
 
 def _add_one(services: Services, params: requests.Add) -> Response:
-    context = RequestContext(
-        request_id=g.request_id, form="one", callback_url=callbacks.validated(services, params.callback_url)
-    )
+    context = request_context(services, params, form="one")
     key = idempotency_key(params.idempotency_key)
     items = services.add_images.enqueue([_item(params)], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
     [item] = items
@@ -52,9 +51,7 @@ def _add_one(services: Services, params: requests.Add) -> Response:
 
 def _add_many(services: Services, params: requests.AddMany) -> Response:
     """Answer with one outcome per item."""
-    context = RequestContext(
-        request_id=g.request_id, form="many", callback_url=callbacks.validated(services, params.callback_url)
-    )
+    context = request_context(services, params, form="many")
     key = idempotency_key(params.idempotency_key)
     with services.batch_limit.acquire():
         items = services.add_images.enqueue(

@@ -205,11 +205,6 @@ class Ledger:
         upload_ids = {task_id: job_of(job)["upload_id"] for task_id, job in zip(task_ids, jobs, strict=True) if job}
         return {task_id: upload_id for task_id, upload_id in upload_ids.items() if upload_id}
 
-    def open_count(self) -> int:
-        """Return the number of open tasks: pending or running."""
-        with redis_errors():
-            return int(self._redis.zcard(keys.OPEN))
-
     def check(self) -> None:
         """Ping Redis."""
         with redis_errors():
