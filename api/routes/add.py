@@ -5,6 +5,7 @@ from contextlib import suppress
 from functools import partial
 
 from flask import Response
+from werkzeug.http import parse_list_header, unquote_header_value
 
 from api import replies
 from api.access.keys import Scope
@@ -119,10 +120,11 @@ def _wait(services: Services, items: Sequence[AddItem], params: requests.Waiting
 
 def _preferred_s(preferences: str, max_s: float) -> float:
     """Return the seconds of `Prefer: wait=N`, at most `max_s`; an invalid preference is ignored (RFC 7240)."""
-    for preference in preferences.split(","):
+    for preference in parse_list_header(preferences):
         name, _, value = preference.partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), max_s)
+        seconds = unquote_header_value(value.strip())
+        if name.strip().lower() == "wait" and seconds.isdecimal():
+            return min(float(seconds), max_s)
     return 0.0
 
 

@@ -205,6 +205,25 @@ def test_expired_wait_reports_the_items_that_ended(client: FlaskClient, real_red
     assert [one["task"]["state"] for one in answer.json["result"]] == ["pending", "succeeded"]
 
 
+@pytest.mark.parametrize("preferences", ["wait=20", 'respond-async, Wait = "20"', 'x="a, b", wait=20'])
+def test_preferred_wait_ends_with_the_task(client: FlaskClient, real_redis: Redis, preferences: str) -> None:
+    data = {"url": URL, "filepath": "a"}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, "/add", data=data, headers={"Prefer": preferences})
+        [task_id] = wait_for_open(real_redis)
+        end(real_redis, task_id)
+
+    answer = waiting.result()
+    assert (answer.status_code, answer.json["task"]["state"]) == (200, "succeeded")
+
+
+@pytest.mark.parametrize("preferences", ['wait="1', "wait=soon", "wait=-1", "x=wait=20"])
+def test_invalid_preference_does_not_wait(client: FlaskClient, preferences: str) -> None:
+    answer = client.post("/add", data={"url": URL, "filepath": "a"}, headers={"Prefer": preferences})
+
+    assert (answer.status_code, answer.json["task"]["state"]) == (202, "pending")
+
+
 def test_wait_of_zero_overrides_the_preferred_wait(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def wait_each(*_: Any, **__: Any) -> None:
         raise AssertionError("the request waited")
