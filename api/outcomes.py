@@ -10,6 +10,7 @@ from common.errors import MatchError
 from common.queue.items import AddItem
 from common.queue.task_json import task_json
 from common.queue.tasks import State
+from common.warning_codes import warning_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,10 @@ def outcome_of(item: AddItem, *, searchable: bool = False, among_others: bool = 
         return Outcome(500 if is_internal else 422, "fail", [task.error or ""], failure | about)
     if task.state in {State.SUPERSEDED, State.CANCELLED}:
         return Outcome(200, "warn", [f"the task was {task.state}"], about)
-    return Outcome(200 if task.state is State.SUCCEEDED and searchable else 202, "ok", (), about)
+    http_status = 200 if task.state is State.SUCCEEDED and searchable else 202
+    if task.warning is not None:
+        return Outcome(http_status, "warn", [warning_text(task.warning)], {"code": task.warning} | about)
+    return Outcome(http_status, "ok", (), about)
 
 
 def rejected(error: MatchError) -> Outcome:

@@ -31,7 +31,8 @@ def add(services: Services, params: requests.Add | requests.AddMany) -> Response
 
     One image is in `image` or `url`. Many are indexed: parameters with the same index belong together. The result has
     one outcome per item, in order, and an invalid item does not fail the others. The reply is 202 while a task is
-    open, and 200 when all accepted tasks have ended: searches find the stored images then.
+    open, and 200 when all accepted tasks have ended: searches find the stored images then. An image without features
+    is stored with `warn` and the code `featureless`, and no search finds it.
     """
     return _add_one(services, params) if isinstance(params, requests.Add) else _add_many(services, params)
 
@@ -138,7 +139,7 @@ ENDPOINTS = (
         parameters=(requests.Add, requests.AddMany),
         reply=Reply(
             result=replies.ItemOutcome,
-            extra={"task": replies.OneTask},
+            extra={"task": replies.OneTask, "code": replies.WarningCode},
             statuses=(200, 202),
             errors=(409, 422, 503),
         ),

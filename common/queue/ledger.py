@@ -159,7 +159,7 @@ class Ledger:
         """
         if not results:
             return 0
-        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error)]
+        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error, one.warning)]
         with redis_errors():
             return int(cast("int", self._finish(*items)))
 

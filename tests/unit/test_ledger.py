@@ -107,6 +107,17 @@ def test_sequence_numbers_rise_after_the_clock_was_set_back(fake_redis: Redis, s
     assert after == in_an_hour + 1
 
 
+def test_a_warning_is_kept_and_counted(ledger: Ledger, fake_redis: Redis) -> None:
+    plain, photo = accept(ledger, JOB, JOB)
+
+    ledger.finish([TaskResult(task_id=plain, state=State.SUCCEEDED, warning="featureless")])
+    succeed(ledger, photo)
+
+    assert [task_of(ledger, task_id).warning for task_id in (plain, photo)] == ["featureless", None]
+    assert task_of(ledger, plain).code is None
+    assert read_stats(fake_redis).ended == {("succeeded", "featureless"): 1, ("succeeded", ""): 1}
+
+
 def test_begun_tasks_are_running_and_count_attempts(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
