@@ -9,6 +9,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
 from common.images import bmp, jpeg, png, tiff
+from common.images.bounds import check_bounds
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
@@ -44,6 +45,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - out_of_memory: the decoder requested more memory than is available.
     """
     formats = check_format(data)
+    check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
         data = _repaired(data, formats, limits)
