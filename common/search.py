@@ -35,6 +35,14 @@ class Match:
     orientation: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The similarity of two images: `score` is from 0 to 100; `is_featureless`: at least one has no features."""
+
+    score: float
+    is_featureless: bool
+
+
 def search(  # noqa: PLR0913 - the options are keyword arguments
     signature: Signature,
     store: Store,
@@ -78,22 +86,20 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
-def compare(one: DecodedImage, other: DecodedImage) -> float:
-    """Return the similarity of two images, from 0 to 100.
-
-    If both are featureless, it is 100 for equal pixels. If one is, it is 0.
-    """
+def compare(one: DecodedImage, other: DecodedImage) -> Comparison:
+    """Compare two images; if both are featureless, the score is 100 for equal pixels."""
     first, second = sign(one.pixels), sign(other.pixels)
-    if is_featureless(first) and is_featureless(second):
-        return 100.0 if np.array_equal(one.pixels, other.pixels) else 0.0
-    return similarity(first, second)
+    comparison = similarity(first, second)
+    if is_featureless(first) and is_featureless(second) and np.array_equal(one.pixels, other.pixels):
+        return replace(comparison, score=100.0)
+    return comparison
 
 
-def similarity(first: Signature, second: Signature) -> float:
-    """Return the similarity of two signatures, from 0 to 100; 0 if either is featureless."""
+def similarity(first: Signature, second: Signature) -> Comparison:
+    """Compare two signatures; if either is featureless, the score is 0."""
     if is_featureless(first) or is_featureless(second):
-        return 0.0
-    return score(distance(first, second))
+        return Comparison(score=0.0, is_featureless=True)
+    return Comparison(score=score(distance(first, second)), is_featureless=False)
 
 
 def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:

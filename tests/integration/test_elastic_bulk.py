@@ -192,7 +192,7 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
         assert claim is not None
-        return writer.write(claim, record(claim.filepath, claim.seq))
+        return writer.write(claim, record(claim.filepath, claim.seq)).state
 
     def write(count: int) -> list[State]:
         jobs = [AddItem(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]
