@@ -19,6 +19,7 @@ from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
+from common.store.elastic.dialects import ElasticsearchDialect
 from support.http_servers import Handler, LocalServer, serving
 from support.records import record
 from support.tasks import enqueue
@@ -26,7 +27,7 @@ from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 MIB = 1024 * 1024
-INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}}
+INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings(ElasticsearchDialect())}}
 # The reply to a body: TAKEN has a status for each item, UNANSWERED closes the connection, others refuse the body.
 TAKEN, UNANSWERED = 200, 0
 # The status of an item, by its filepath and the number of times that it was received.
