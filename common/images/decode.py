@@ -5,25 +5,27 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
-from common.images import jpeg
+from common.images import bmp, jpeg, jpeg_end, png, tiff
 from common.images.bounds import check_bounds
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
+from common.images.frames import first_frame
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
 from common.images.plugins import prepare_pillow
+from common.images.reduction import reduced
 from common.images.transparency import flatten
-from common.images.upright import turned_size, upright_turn
+from common.images.upright import forget_xmp, turned_size, upright_turn
 
 __all__ = ["DEFAULT_LIMITS", "DecodedImage", "Limits", "decode"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """Upright RGB `pixels` (height, width, 3) on white, perhaps of a draft; `width` and `height` are the full size."""
+    """Upright, opaque RGB `pixels` (height, width, 3), perhaps of a draft; `width` and `height` are the full size."""
 
     pixels: NDArray[np.uint8]
     width: int
@@ -31,7 +33,7 @@ class DecodedImage:
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
-    """Return the image in `data`, its first frame or page.
+    """Return the image in `data`, its first frame with features or its first page.
 
     Raises ImageError, and no other exception. Its `code` is one of
 
@@ -47,6 +49,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
+        data = _repaired(data, formats, limits)
         with Image.open(BytesIO(data), formats=formats) as image:
             return _read(image, data, limits)
     except ImageError:
@@ -55,7 +58,16 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
         # Hostile bytes make decoders raise nearly any exception: OSError, SyntaxError, struct.error, KeyError,
         # ZeroDivisionError, OverflowError, RuntimeError … All mean that the image is broken, and must fail only this
         # image. So does MemoryError: within our limits, only a false size in the file requests gigabytes.
-        raise image_error(error, formats[0]) from error
+        raise image_error(error, data, formats) from error
+
+
+def _repaired(data: bytes, formats: tuple[str, ...], limits: Limits) -> bytes:
+    """Return the file without faults that no pixel depends on. Raises ImageError for missing data."""
+    if formats == ("PNG",):
+        return png.keep_needed_chunks(data)
+    if formats == ("JPEG",):
+        return jpeg_end.end_properly(data, limits)
+    return data
 
 
 def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedImage:
@@ -63,9 +75,23 @@ def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedIma
     size = image.size
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         jpeg.shrink(image, data, limits)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff.check_pieces(image, data)
     check_cost(image, limits.pixels)
-    image.load()
+    forget_xmp(image)
+    flat = first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels)
     turn = upright_turn(image)
     width, height = turned_size(size, turn)
-    flat = flatten(narrow(image))
     return DecodedImage(np.asarray(flat if turn is None else flat.transpose(turn)), width, height)
+
+
+def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
+    """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
+    match image.format:
+        case "JPEG" | "MPO":
+            jpeg_end.check_last_pixel(image, data, limits)
+        case "PNG":
+            image = png.apply_key(image, data)
+        case "BMP":
+            image = bmp.drop_empty_alpha(image)
+    return flatten(reduced(narrow(image), limits.draft_px))
