@@ -3,9 +3,11 @@
 import struct
 from collections.abc import Callable
 
-from common.images import png
+from common.images import jpeg_outline, png
 
 _BIG_TIFF = 43
+# Bytes of a value by its type.
+_TIFF_TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _BOX_HEAD, _LARGE_BOX_HEAD = 8, 16
 
 
@@ -44,7 +46,10 @@ def _boxes(data: bytes) -> bool:
 
 
 def _tiff(data: bytes) -> bool:
-    """Return whether the first directory ends after the file. Many programs write it last."""
+    """Return whether the first directory, or a value that it refers to, ends after the file.
+
+    Many programs write both last.
+    """
     order = "<" if data.startswith(b"II") else ">"
     version, *_ = struct.unpack_from(order + "H", data, 2)
     offset, at, count, entry = ("Q", 8, "Q", 20) if version == _BIG_TIFF else ("I", 4, "H", 12)
@@ -55,10 +60,18 @@ def _tiff(data: bytes) -> bool:
     if len(data) < head:
         return True
     (entries,) = struct.unpack_from(order + count, data, start)
-    return bool(len(data) < head + entries * entry)
+    if len(data) < head + entries * entry:
+        return True
+    # An entry has a tag, a type, a number of values, and these values or their offset.
+    layout = f"{order}HH{offset}{offset}"
+    values = (struct.unpack_from(layout, data, head + index * entry)[1:] for index in range(entries))
+    inline = struct.calcsize(offset)
+    sizes = ((at, number * _TIFF_TYPES.get(kind, 0)) for kind, number, at in values)
+    return any(size > inline and at + size > len(data) for at, size in sizes)
 
 
 _CHECKS: dict[str, Callable[[bytes], bool]] = {
+    "JPEG": jpeg_outline.is_cut_short,
     "PNG": png.is_cut_short,
     "WEBP": _webp,
     "GIF": _gif,

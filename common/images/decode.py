@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
-from common.images import bmp, jpeg, png, tiff
+from common.images import bmp, jpeg, jpeg_end, png, tiff
 from common.images.bounds import check_bounds
 from common.images.depth import narrow
 from common.images.failures import image_error
@@ -16,6 +16,7 @@ from common.images.formats import check_format
 from common.images.frames import first_frame
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
 from common.images.plugins import prepare_pillow
+from common.images.reduction import reduced
 from common.images.transparency import flatten
 from common.images.upright import forget_xmp, turned_size, upright_turn
 
@@ -65,7 +66,7 @@ def _repaired(data: bytes, formats: tuple[str, ...], limits: Limits) -> bytes:
     if formats == ("PNG",):
         return png.keep_needed_chunks(data)
     if formats == ("JPEG",):
-        return jpeg.end_properly(data, limits)
+        return jpeg_end.end_properly(data, limits)
     return data
 
 
@@ -88,9 +89,9 @@ def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
     """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
     match image.format:
         case "JPEG" | "MPO":
-            jpeg.check_last_pixel(image, data, limits)
+            jpeg_end.check_last_pixel(image, data, limits)
         case "PNG":
             image = png.apply_key(image, data)
         case "BMP":
             image = bmp.drop_empty_alpha(image)
-    return flatten(narrow(image))
+    return flatten(reduced(narrow(image), limits.draft_px))

@@ -1,8 +1,8 @@
 """Bounds on the parts of an image file, checked before a decoder reads them one by one in Python.
 
 A part is a segment, chunk, block, comment, tag or strip. Each costs Pillow microseconds, so that a file of some
-megabytes with nothing but parts occupies a process for minutes. The limits are far above those of real files: a camera's
-JPEG has some tens of segments, and every writer fills the parts of a large file.
+megabytes with nothing but parts occupies a process for minutes. The limits are far above those of real files: a JPEG of
+a camera has some tens of segments, and every writer fills the parts of a large file.
 
 WebP, AVIF and HEIF are not checked: their libraries are written in C and read a million boxes in a tenth of a second.
 """

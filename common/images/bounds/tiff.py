@@ -14,6 +14,8 @@ _NUMBERS = 100_000
 
 # Types whose values Pillow keeps as bytes: BYTE, ASCII and UNDEFINED, such as metadata of megabytes.
 _BYTE_TYPES = {1, 2, 7}
+# The version of files with offsets of 64 bits, in either byte order.
+_BIG = {b"+\0", b"\0+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,7 @@ def check(data: bytes) -> None:
 def _layout(data: bytes) -> tuple[_Layout, int]:
     """Return the layout of the file and the offset of its first directory."""
     order = "<" if data.startswith(b"II") else ">"
-    is_big = 0x2B in data[2:4]
-    if is_big:
+    if data[2:4] in _BIG:
         layout, position = _Layout(f"{order}Q", f"{order}Q", f"{order}HHQ8x"), 8
     else:
         layout, position = _Layout(f"{order}I", f"{order}H", f"{order}HHI4x"), 4
