@@ -78,7 +78,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - too_many_pixels: the header declares more than the limits allow;
     - truncated_image: the end is missing;
     - broken_image: the bytes are inconsistent;
-    - out_of_memory: the decoder requested more memory than is available.
+    - image_too_large_to_decode: the decoder requested more memory than is available.
     """
     formats = check_format(data)
     _prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
@@ -214,7 +214,7 @@ def _narrow(image: Image.Image) -> Image.Image:
 def _image_error(error: Exception, name: str) -> ImageError:
     """Return our error for a decoder's exception, without its message, which may contain paths and addresses."""
     if isinstance(error, MemoryError):
-        return ImageError(f"decoding the {name} image takes more memory than is available", code="out_of_memory")
+        return ImageError(f"decoding the {name} image takes too much memory", code="image_too_large_to_decode")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageError(f"the {name} image has more pixels than allowed", code="too_many_pixels")
     if isinstance(error, EOFError) or "truncated" in str(error):
