@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.decode import DecodedImage
+from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import Signature, distance, distances, is_featureless, score, sign
+from common.images.signature import Signature, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
@@ -86,11 +86,11 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
-def compare(one: DecodedImage, other: DecodedImage) -> Comparison:
+def compare(one: SignedImage, other: SignedImage) -> Comparison:
     """Compare two images; if both are featureless, the score is 100 for equal pixels."""
-    first, second = sign(one.pixels), sign(other.pixels)
+    first, second = one.signatures[0], other.signatures[0]
     comparison = similarity(first, second)
-    if is_featureless(first) and is_featureless(second) and np.array_equal(one.pixels, other.pixels):
+    if is_featureless(first) and is_featureless(second) and one.pixels_sha256 == other.pixels_sha256:
         return replace(comparison, score=100.0)
     return comparison
 

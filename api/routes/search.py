@@ -10,6 +10,7 @@ from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok, warn
 from api.forms import requests
+from api.rate_limits import client_of_request
 from api.services import Services
 from common.warning_codes import FEATURELESS
 
@@ -22,9 +23,11 @@ def search(services: Services, params: requests.Search) -> Response:
     features, such as a plain area, has no matches: `warn` with the code `featureless`.
     """
     all_orientations = params.all_orientations
-    with services.search_limit.acquire():
+    client = client_of_request()
+    with services.search_limit.acquire(client):
         search_result = services.search_images.search(
             params.source,
+            client=client,
             all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
             limit=params.limit,
             offset=params.offset,
@@ -50,8 +53,9 @@ def compare(services: Services, params: requests.Compare) -> Response:
     area, the score is 100 for equal pixels, else 0, and the reply is `warn` with the code `featureless`. The pixels of
     a stored image are not known.
     """
-    with services.search_limit.acquire():
-        comparison = services.search_images.compare(*params.pair)
+    client = client_of_request()
+    with services.search_limit.acquire(client):
+        comparison = services.search_images.compare(*params.pair, client=client)
     return _reply([{"score": comparison.score}], is_featureless=comparison.is_featureless)
 
 
