@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from api.dependency_checks import DependencyChecks
 from api.metrics_folder import VARIABLE
-from common.decoding.process import End
+from common.decoding.process import ProcessEnd
 from common.errors import MatchError
 from common.queue.callbacks import CallbackState
 from common.queue.stats import QueueStats
@@ -63,7 +63,7 @@ class Metrics:
         self._requests.labels(method if method in METHODS else OTHER, name, str(status)).inc()
         self._seconds.labels(name).observe(seconds)
 
-    def count_decoder_end(self, end: End) -> None:
+    def count_decoder_end(self, end: ProcessEnd) -> None:
         """Count a decoder process that an image ended."""
         self._decoder_ends.labels(end.value).inc()
 

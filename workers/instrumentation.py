@@ -10,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
-from common.decoding.process import End
+from common.decoding.process import ProcessEnd
 from common.queue.tasks import Claim, State
 from common.telemetry import tracing
 from common.telemetry.logs import bound
@@ -103,7 +103,7 @@ class Instrumentation:
         """Count a finished task."""
         self._outcomes.labels(state.value, code).inc()
 
-    def count_decoder_end(self, end: End) -> None:
+    def count_decoder_end(self, end: ProcessEnd) -> None:
         """Count a decoder process that an image ended."""
         self._decoder_ends.labels(end.value).inc()
 

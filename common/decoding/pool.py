@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from common.decoding.limits import DecoderLimits
-from common.decoding.process import DeadOnArrival, DecoderProcess, End
+from common.decoding.process import DeadOnArrival, DecoderProcess, ProcessEnd
 from common.decoding.protocol import SignedImage
 from common.decoding.slots import RETRY_AFTER_S, DecoderSlots
 from common.errors import Overloaded
@@ -46,7 +46,7 @@ class DecoderPool:
         per_client: int,
         queue: int,
         wait_s: float,
-        on_end: Callable[[End], None] = lambda _: None,
+        on_end: Callable[[ProcessEnd], None] = lambda _: None,
     ) -> None:
         self._limits = limits
         self._slots = DecoderSlots(processes, per_client=per_client, queue=queue, wait_s=wait_s)

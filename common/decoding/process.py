@@ -26,7 +26,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARE
 _INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
-class End(Enum):
+class ProcessEnd(Enum):
     """The reason why a decoder process ended, as the code of the image's error."""
 
     CRASHED = "decoder_crashed"
@@ -49,15 +49,15 @@ class DecoderProcess:
 
     def __init__(self, limits: DecoderLimits) -> None:
         self._limits = limits
-        ours, theirs = socket.socketpair()
-        self._connection = _Connection(ours)
+        near, far = socket.socketpair()
+        self._connection = _Connection(near)
         self._replies = io.BufferedReader(self._connection)
         self.is_usable = True
-        self.end: End | None = None
-        with theirs:
+        self.end: ProcessEnd | None = None
+        with far:
             self._process = subprocess.Popen(  # noqa: S603 - this program
                 [*COMMAND, limits.to_json()],
-                stdin=theirs.fileno(),
+                stdin=far.fileno(),
                 stdout=subprocess.DEVNULL,
                 cwd=_ROOT,
                 env={**_ENVIRONMENT, **{name: os.environ[name] for name in _INHERITED if name in os.environ}},
@@ -87,7 +87,7 @@ class DecoderProcess:
             self._connection.send(pack([data]), data)
             parts = self._receive()
         except TimeoutError:
-            self.end = End.TIMED_OUT
+            self.end = ProcessEnd.TIMED_OUT
             raise self._error(self.end) from None
         except (EOFError, OSError) as error:
             self.end = self._cause_of_death()
@@ -96,10 +96,10 @@ class DecoderProcess:
         try:
             return result(parts)
         except ImageError as error:
-            if error.code != End.OUT_OF_MEMORY.value:
+            if error.code != ProcessEnd.OUT_OF_MEMORY.value:
                 raise
             # The decoder does not know the setting that limits it.
-            raise self._error(End.OUT_OF_MEMORY) from None
+            raise self._error(ProcessEnd.OUT_OF_MEMORY) from None
 
     def close(self) -> None:
         """End the process, and wait until it has ended."""
@@ -110,22 +110,23 @@ class DecoderProcess:
     def _receive(self) -> list[bytes]:
         return read(self._replies, max_bytes=MAX_REPLY_BYTES)
 
-    def _cause_of_death(self) -> End:
+    def _cause_of_death(self) -> ProcessEnd:
         try:
             status = self._process.wait(_REAP_WITHIN_S)
         except subprocess.TimeoutExpired:
-            return End.CRASHED
+            return ProcessEnd.CRASHED
         if status == -signal.SIGALRM:
-            return End.TIMED_OUT
+            return ProcessEnd.TIMED_OUT
         # Only the kernel kills a process that its owner did not kill: the machine or the container has no memory left.
-        return End.OUT_OF_MEMORY if status in {OUT_OF_MEMORY, -signal.SIGKILL} else End.CRASHED
+        return ProcessEnd.OUT_OF_MEMORY if status in {OUT_OF_MEMORY, -signal.SIGKILL} else ProcessEnd.CRASHED
 
-    def _error(self, end: End) -> ImageError:
+    def _error(self, end: ProcessEnd) -> ImageError:
         texts = {
-            End.CRASHED: "the decoder crashed while it decoded the image",
-            End.TIMED_OUT: f"decoding the image took longer than {self._limits.timeout_s:g} s (MATCH_DECODE_TIMEOUT_S)",
-            End.OUT_OF_MEMORY: f"decoding the image takes more than {self._limits.memory_bytes:,} bytes of memory "
-            "(MATCH_DECODE_MEMORY_BYTES)",
+            ProcessEnd.CRASHED: "the decoder crashed while it decoded the image",
+            ProcessEnd.TIMED_OUT: f"decoding the image took longer than {self._limits.timeout_s:g} s "
+            "(MATCH_DECODE_TIMEOUT_S)",
+            ProcessEnd.OUT_OF_MEMORY: f"decoding the image takes more than {self._limits.memory_bytes:,} bytes of "
+            "memory (MATCH_DECODE_MEMORY_BYTES)",
         }
         return ImageError(texts[end], code=end.value)
 

@@ -23,7 +23,7 @@ class DecoderSlots:
         self._queue = queue
         self._wait_s = wait_s
         self._lock = Lock()
-        self._held: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
         # The clients in the order of their turns, each with its waiting requests.
         self._waiting: dict[str, deque[Event]] = {}
 
@@ -56,9 +56,9 @@ class DecoderSlots:
     def _release(self, client: str) -> None:
         with self._lock:
             self._free += 1
-            self._held[client] -= 1
-            if not self._held[client]:
-                del self._held[client]
+            self._running[client] -= 1
+            if not self._running[client]:
+                del self._running[client]
             self._admit()
 
     def _admit(self) -> None:
@@ -73,11 +73,11 @@ class DecoderSlots:
             self._waiting[client] = waiting
 
     def _may_hold(self, client: str) -> bool:
-        return self._held[client] < self._per_client
+        return self._running[client] < self._per_client
 
     def _take(self, client: str) -> None:
         self._free -= 1
-        self._held[client] += 1
+        self._running[client] += 1
 
     def _forget(self, client: str, admitted: Event) -> None:
         waiting = self._waiting[client]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.decoding import process
 from common.decoding.pool import DecoderPool
-from common.decoding.process import End
+from common.decoding.process import ProcessEnd
 from common.decoding.protocol import DecoderBug
 from common.errors import ImageError, Overloaded
 from support import poison
@@ -132,7 +132,7 @@ def test_signals_for_the_whole_service_end_no_decoder(pool: DecoderPool) -> None
 
 
 def test_an_image_beyond_the_memory_limit_fails() -> None:
-    ends: list[End] = []
+    ends: list[ProcessEnd] = []
     with decoding(decoder_limits(memory_mib=64), on_end=ends.append) as pool:
         error = error_of(pool.decode, encode(Image.new("RGB", (4000, 3000)), "PPM"))
         pool.decode(IMAGE)
@@ -143,29 +143,29 @@ def test_an_image_beyond_the_memory_limit_fails() -> None:
 
 
 def test_a_file_beyond_the_memory_limit_fails() -> None:
-    ends: list[End] = []
+    ends: list[ProcessEnd] = []
     with decoding(decoder_limits(memory_mib=64), on_end=ends.append) as pool:
         error = error_of(pool.decode, bytes(100 << 20))
         pool.decode(IMAGE)
 
     assert error.code == "image_too_large_to_decode"
-    assert ends == [End.OUT_OF_MEMORY]
+    assert ends == [ProcessEnd.OUT_OF_MEMORY]
 
 
 @pytest.mark.usefixtures("poisoned")
 def test_a_crash_fails_its_image_only() -> None:
-    ends: list[End] = []
+    ends: list[ProcessEnd] = []
     with decoding(decoder_limits(), on_end=ends.append) as pool:
         error = error_of(pool.decode, IMAGE + poison.CRASHES)
         pool.decode(IMAGE)
 
     assert error.code == "decoder_crashed"
-    assert ends == [End.CRASHED]
+    assert ends == [ProcessEnd.CRASHED]
 
 
 @pytest.mark.usefixtures("poisoned")
 def test_a_hanging_decoder_is_ended_in_time() -> None:
-    ends: list[End] = []
+    ends: list[ProcessEnd] = []
     with decoding(decoder_limits(timeout_s=0.5), on_end=ends.append) as pool:
         error = error_of(pool.decode, IMAGE + poison.HANGS)
         pool.decode(IMAGE)
@@ -174,7 +174,7 @@ def test_a_hanging_decoder_is_ended_in_time() -> None:
         "decode_timeout",
         "decoding the image took longer than 0.5 s (MATCH_DECODE_TIMEOUT_S)",
     )
-    assert ends == [End.TIMED_OUT]
+    assert ends == [ProcessEnd.TIMED_OUT]
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -182,7 +182,7 @@ def test_a_hanging_decoder_delays_no_other_client() -> None:
     before = children()
     with decoding(decoder_limits(timeout_s=20), processes=2) as pool, ThreadPoolExecutor(1) as threads:
         hanging = threads.submit(pool.decode, IMAGE + poison.HANGS, client="one")
-        wait_until(lambda: pool._slots._held["one"], "the image is being decoded")
+        wait_until(lambda: pool._slots._running["one"], "the image is being decoded")
 
         image = pool.decode(IMAGE, client="other")
 
@@ -195,7 +195,7 @@ def test_a_hanging_decoder_delays_no_other_client() -> None:
 
 
 def test_a_process_that_died_idle_fails_no_image() -> None:
-    ends: list[End] = []
+    ends: list[ProcessEnd] = []
     with decoding(decoder_limits(), on_end=ends.append) as pool:
         wait_until(lambda: len(idle_pids(pool)) == 2, "both processes are ready")
         for pid in idle_pids(pool):
