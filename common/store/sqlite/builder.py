@@ -70,6 +70,7 @@ class Builder:
     def _publish(self, expected: tuple[str, ...], *, keep: int, names: Sequence[str], change: int) -> None:
         """List the new segments after the first `keep`; in one transaction, so that the list is always complete."""
         with self._connections.transaction() as db:
+            # Two builders can hold locks only after the deletion of the folder.
             if listed(db)[0] != expected:
                 return
             kept = expected[:keep]
