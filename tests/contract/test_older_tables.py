@@ -53,6 +53,15 @@ INSERT = """
 INSERT INTO images (id, path, seq, change, deleted, added, width, height, sig, metadata)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+INSERT_OF_COLLECTION = """
+INSERT INTO images (collection, path, seq, metadata_seq, change, deleted, added)
+VALUES (?, 'framed.jpg', 50, 50, 50, 1, 0)
+"""
+NEW_COLUMNS = """
+SELECT path, metadata_seq, featureless, sha256, url, name
+FROM images JOIN collections ON collection = collections.id ORDER BY path
+"""
+# It stops after some statements of the migration.
 KILLED = """
 import sqlite3, sys, time
 from pathlib import Path
@@ -125,7 +134,9 @@ def test_migrated_tables_accept_writes(migrated: Store, path: Path) -> None:
     migrated.put([record("blank.jpg", 20), record("new.jpg", 21), deletion("framed.jpg", 22)])
 
     assert migrated.filepaths(offset=0, limit=9).filepaths == ["blank.jpg", "new.jpg"]
-    assert [images[0].filepath for images in migrated.candidates(np.stack([signature(20), signature(21)]), limit=1)] == [
+    assert [
+        images[0].filepath for images in migrated.candidates(np.stack([signature(20), signature(21)]), limit=1)
+    ] == [
         "blank.jpg",
         "new.jpg",
     ]
@@ -138,8 +149,7 @@ def test_migration_fills_the_new_columns(migrated: Store, path: Path) -> None:
     migrated.put([record("new.jpg", 21), record("new-blank.jpg", 22, np.zeros(LENGTH, np.int8))])
 
     with closing(sqlite3.connect(path)) as db:
-        columns = "path, metadata_seq, featureless, sha256, url, name"
-        rows = db.execute(f"SELECT {columns} FROM images JOIN collections ON collection = collections.id ORDER BY path")
+        rows = db.execute(NEW_COLUMNS)
         assert rows.fetchall() == [
             ("blank.jpg", 8, 1, None, None, "default"),
             ("framed.jpg", 7, 0, None, None, "default"),
@@ -150,11 +160,10 @@ def test_migration_fills_the_new_columns(migrated: Store, path: Path) -> None:
 
 
 def test_filepath_is_unique_within_its_collection(migrated: Store, path: Path) -> None:
-    columns = "(collection, path, seq, metadata_seq, change, deleted, added)"
     with closing(sqlite3.connect(path)) as db:
-        db.execute(f"INSERT INTO images {columns} VALUES (2, 'framed.jpg', 50, 50, 50, 1, 0)")
+        db.execute(INSERT_OF_COLLECTION, [2])
         with pytest.raises(sqlite3.IntegrityError, match="collection"):
-            db.execute(f"INSERT INTO images {columns} VALUES (1, 'framed.jpg', 51, 51, 51, 1, 0)")
+            db.execute(INSERT_OF_COLLECTION, [1])
         db.commit()
 
     assert_all_records(migrated)

@@ -22,7 +22,6 @@ from common.images.signature import LENGTH, Signature
 from common.store.base import Record
 from common.store.sqlite import SqliteStore, builder, changes, signature_index
 from support.records import deletion, record, signature
-from support.waiting import wait_until
 
 FEATURELESS = np.zeros(LENGTH, np.int8)
 # So small that some records fill a segment.
@@ -151,7 +150,7 @@ def test_number_of_segments_stays_logarithmic(path: Path, store: SqliteStore) ->
     assert 1 <= len(segment_files(path)) <= 6
 
 
-def test_segments_of_overwritten_images_do_not_grow(path: Path, store: SqliteStore) -> None:
+def test_segments_of_overwritten_images_do_not_grow(store: SqliteStore) -> None:
     for seq in range(1, 161):
         store.put([record(f"{seq % 20}.jpg", seq)])
         assert found(store, seq) == [f"{seq % 20}.jpg"]
@@ -211,7 +210,9 @@ def test_restored_backup_finds_nothing_newer(path: Path, store: SqliteStore, wri
             restored.put([record(f"{seq}.jpg", 200 + seq)])
 
         assert found(restored, *range(41, 61)) == [f"{seq}.jpg" for seq in range(41, 61)]
-        assert [found(restored, 200 + seq) for seq in range(1, writes + 1)] == [[f"{seq}.jpg"] for seq in range(1, writes + 1)]
+        assert [found(restored, 200 + seq) for seq in range(1, writes + 1)] == [
+            [f"{seq}.jpg"] for seq in range(1, writes + 1)
+        ]
         (candidates,) = restored.candidates(signature(101)[None], limit=99, max_distance=0.1)
         assert candidates == []
 
@@ -259,7 +260,9 @@ def test_killed_processes_leave_exact_results(path: Path, store: SqliteStore) ->
 
     with ThreadPoolExecutor(2) as pool:
         for life in range(4):
-            lines = [pool.submit(live, name, first + life * 100_000, 60) for name, first in (("one", 1), ("two", 50_001))]
+            lines = [
+                pool.submit(live, name, first + life * 100_000, 60) for name, first in (("one", 1), ("two", 50_001))
+            ]
             for each in lines:
                 pending: dict[str, int] = {}
                 for line in each.result():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numkong
 import numpy as np
@@ -109,9 +110,9 @@ class _Search:
         """Return (rows, queries): the number of differing bits."""
         rows = _tensor(signs)
         if len(self.best) == 1:
-            # For one query the batched kernel takes half as long again. float32 is exact up to 2²⁴.
-            differing = numkong.cdist(rows, _tensor(self._signs), "hamming", out_dtype="float32")
-            return np.asarray(differing).astype(np.uint32)
+            # For one query the batched kernel takes half as long again. numkong's stubs lack this type.
+            out_dtype: Any = "uint32"
+            return np.asarray(numkong.cdist(_tensor(self._signs), rows, "hamming", out_dtype=out_dtype)).T
         return np.asarray(numkong.hammings_packed(rows, self._packed))
 
     def _measure(self, part: Live, near: NDArray[np.int64]) -> None:

@@ -60,8 +60,7 @@ class SqliteStore:
         max_distance: float | None = None,
     ) -> list[list[Candidate]]:
         """Return the nearest by exact distances."""
-        keep, needed = tables.condition(where)
-        sql = f"SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND {keep}"  # noqa: S608 - no input
+        sql, needed = tables.candidates(where)
         with self._connections.lend() as db:
             blocks = self._index.current().blocks
             among = _ids(db, where) if where else None
