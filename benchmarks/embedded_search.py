@@ -145,7 +145,7 @@ def measure_scan(store: SqliteStore, rows: Rows) -> None:
     print(f"  numkong, {ALL_SIGNS_BYTES} bytes a row               {wide * 1e3:7.2f} ms")
     print(f"  search                                {one * 1e3:7.2f} ms   {one / product:.2f}x the product")
     print(
-        f"    {one / wide:.2f}x numkong's {ALL_SIGNS_BYTES} bytes (target: 1.5x), {one / exact:.2f}x its {SIGNS_BYTES} bytes"
+        f"    {one / wide:.2f}x numkong's {ALL_SIGNS_BYTES} bytes (target: 1.5x), {one / exact:.2f}x its {SIGNS_BYTES}"
     )
     print(f"  search, 16 orientations               {sixteen * 1e3:7.2f} ms   {sixteen / one:.2f}x one   (target: 8x)")
     print(f"  search without a cutoff               {unlimited * 1e3:7.2f} ms")
