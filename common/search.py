@@ -62,7 +62,9 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
         return []
     queries = turn(signature) if all_orientations else signature[np.newaxis]
     minimum = _MIN_CANDIDATES_EACH if all_orientations else _MIN_CANDIDATES
-    candidates = store.candidates(queries, limit=max(minimum, offset + limit), where=where)
+    candidates = store.candidates(
+        queries, limit=max(minimum, offset + limit), where=where, max_distance=_max_distance(min_score)
+    )
     matches = rank(queries, _distinct(candidates), min_score=min_score)
     return _with_metadata(matches[offset : offset + limit], store)
 
@@ -114,6 +116,11 @@ def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> ND
     exact = np.stack([distances(query, rows) for query in queries])
     nearest: NDArray[np.float64] = np.minimum.reduceat(exact, np.cumsum([0, *counts[:-1]]), axis=1)
     return nearest
+
+
+def _max_distance(min_score: float | None) -> float:
+    """Return a distance that no match exceeds."""
+    return max(CUTOFF, TURNED_CUTOFF) if min_score is None else 1 - min_score / 100
 
 
 def _within_cutoff(apart: NDArray[np.float64], min_score: float | None) -> NDArray[np.bool_]:

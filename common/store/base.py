@@ -123,12 +123,17 @@ class Store(Protocol):
         """
 
     def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+        self,
+        queries: NDArray[np.int8],
+        *,
+        limit: int,
+        where: Mapping[str, str] | None = None,
+        max_distance: float | None = None,
     ) -> list[list[Candidate]]:
         """Return for each row of `queries` (n, 272) at least the `limit` nearest images, approximately best first.
 
         The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
-        no candidates.
+        no candidates. With `max_distance`, images beyond it may be omitted.
         """
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:

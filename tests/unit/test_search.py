@@ -151,15 +151,17 @@ def test_enough_candidates_are_requested(
 ) -> None:
     calls = []
 
-    def candidates(queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None) -> list[Any]:
-        calls.append((len(queries), limit, where))
+    def candidates(
+        queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None, max_distance: float
+    ) -> list[Any]:
+        calls.append((len(queries), limit, where, max_distance))
         return []
 
     monkeypatch.setattr(memory_store, "candidates", candidates)
 
     search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
 
-    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"})]
+    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"}, CUTOFF)]
 
 
 def test_an_image_deleted_during_a_search_is_omitted(

@@ -84,7 +84,12 @@ class ElasticStore:
         return [rejected.get(index) or next(outcomes, rest) for index in range(len(items))]
 
     def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+        self,
+        queries: NDArray[np.int8],
+        *,
+        limit: int,
+        where: Mapping[str, str] | None = None,
+        max_distance: float | None = None,  # noqa: ARG002 - HNSW is as fast without
     ) -> list[list[Candidate]]:
         """Return the nearest by Hamming distance, for all queries in one request; at most 10,000 for each."""
         candidates: list[list[Candidate]] = [[] for _ in queries]
