@@ -9,12 +9,14 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
 from common.images import bmp, jpeg, jpeg_end, png, tiff
+from common.images.bounds import check_bounds
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
 from common.images.frames import first_frame
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
 from common.images.plugins import prepare_pillow
+from common.images.reduction import reduced
 from common.images.transparency import flatten
 from common.images.upright import forget_xmp, turned_size, upright_turn
 
@@ -41,9 +43,10 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - too_many_pixels: the header declares more than the limits allow;
     - truncated_image: the end is missing;
     - broken_image: the bytes are inconsistent;
-    - out_of_memory: the decoder requested more memory than is available.
+    - image_too_large_to_decode: the decoder requested more memory than is available.
     """
     formats = check_format(data)
+    check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
         data = _repaired(data, formats, limits)
@@ -91,4 +94,4 @@ def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
             image = png.apply_key(image, data)
         case "BMP":
             image = bmp.drop_empty_alpha(image)
-    return flatten(narrow(image))
+    return flatten(reduced(narrow(image), limits.draft_px))
