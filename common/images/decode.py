@@ -46,9 +46,9 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - image_too_large_to_decode: the decoder requested more memory than is available.
     """
     formats = check_format(data)
-    check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
+        check_bounds(data, formats)
         data = _repaired(data, formats, limits)
         with Image.open(BytesIO(data), formats=formats) as image:
             return _read(image, data, limits)
@@ -80,6 +80,8 @@ def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedIma
     check_cost(image, limits.pixels)
     forget_xmp(image)
     flat = first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels)
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        jpeg_end.check_filled(np.asarray(flat), data, limits)
     turn = upright_turn(image)
     width, height = turned_size(size, turn)
     return DecodedImage(np.asarray(flat if turn is None else flat.transpose(turn)), width, height)
@@ -88,8 +90,6 @@ def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedIma
 def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
     """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
     match image.format:
-        case "JPEG" | "MPO":
-            jpeg_end.check_last_pixel(image, data, limits)
         case "PNG":
             image = png.apply_key(image, data)
         case "BMP":

@@ -3,7 +3,9 @@
 import re
 from io import BytesIO
 
-from PIL import Image, ImageChops, ImageFile, JpegImagePlugin
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageChops, ImageFile, JpegImagePlugin
 
 from common.errors import ImageError
 from common.images import jpeg
@@ -18,8 +20,8 @@ _ZEROS = bytes(32)
 _FILLER = bytes((index * 73 + 41) % 251 for index in range(96))
 # Bytes that libjpeg reads ahead at most.
 _AHEAD = 8
-# libjpeg fills the rest of a scan that ends early with the middle of the scale; CMYK is inverted afterwards.
-_FILL = {127, 128}
+# libjpeg fills the rest of a scan that ends early with the middle of the scale: a grey, in CMYK a darker one.
+_FILLS = {63, 64, 65, 127, 128}
 
 
 def end_properly(data: bytes, limits: Limits) -> bytes:
@@ -40,14 +42,12 @@ def end_properly(data: bytes, limits: Limits) -> bytes:
     return data
 
 
-def check_last_pixel(image: Image.Image, data: bytes, limits: Limits) -> None:
-    """Raise ImageError (truncated_image) if the decoder filled the end of a loaded JPEG for lack of data.
+def check_filled(pixels: NDArray[np.uint8], data: bytes, limits: Limits) -> None:
+    """Raise ImageError (truncated_image) if the decoder filled the end of RGB `pixels` for lack of data.
 
-    Only an image whose last pixel is a middle grey is decoded again to find out.
+    Only an image whose last pixel has such a grey is decoded again to find out.
     """
-    last = image.getpixel((image.width - 1, image.height - 1))
-    values = set(last) if isinstance(last, tuple) else {last}
-    outline = read_outline(data) if values <= _FILL else None
+    outline = read_outline(data) if _FILLS.issuperset(pixels[-1, -1].tolist()) else None
     if outline is not None:
         _check_scan(data, outline, limits)
 

@@ -181,6 +181,10 @@ def test_a_tiff_without_its_values_is_truncated() -> None:
     assert {outcome(data[:-count]) for count in (1, 4, 20)} == {"truncated_image"}
 
 
+def test_a_directory_beyond_any_file_is_truncated() -> None:
+    assert outcome(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**64 - 1)) == "truncated_image"
+
+
 @pytest.mark.parametrize("width", [1, 7])
 def test_rle_bitmaps_cut_short_are_truncated(width: int) -> None:
     runs = b"".join(bytes([width, level]) + b"\x00\x00" for level in range(100)) + b"\x00\x01"
