@@ -45,7 +45,7 @@ def end_properly(data: bytes, limits: Limits) -> bytes:
 def check_filled(pixels: NDArray[np.uint8], data: bytes, limits: Limits) -> None:
     """Raise ImageError (truncated_image) if the decoder filled the end of RGB `pixels` for lack of data.
 
-    Only an image whose last pixel has such a grey is decoded again to find out.
+    Only an image whose last pixel has that grey is decoded again to find out.
     """
     outline = read_outline(data) if _FILLS.issuperset(pixels[-1, -1].tolist()) else None
     if outline is not None:

@@ -41,7 +41,7 @@ class _Chunk(NamedTuple):
 def keep_needed_chunks(data: bytes) -> bytes:
     """Return a PNG without the chunks that no pixel needs, and without ancillary chunks that are damaged.
 
-    Decoders of the web read over faults in such chunks. Pillow rejects the image, or unpacks megabytes of text.
+    Browsers read over faults in them. Pillow rejects the image, or unpacks megabytes of text.
     Raises ImageError for damage in a critical chunk: PNG decoders reject it too.
     """
     chunks = list(_chunks(data))
@@ -103,8 +103,8 @@ def _key_mask(data: bytes, key: tuple[int, ...]) -> Image.Image:
     """Return 0 where all 16 bits of each channel equal the key, and 255 elsewhere."""
     # The rawmode of the other byte order selects the lower eight bits.
     upper, lower = (np.asarray(_channels(data, rawmode)) for rawmode in ("RGB;16B", "RGB;16L"))
-    wanted = np.array(key)
-    equal = (upper == wanted >> 8) & (lower == wanted & 255)
+    levels = np.array(key)
+    equal = (upper == levels >> 8) & (lower == levels & 255)
     return Image.fromarray(np.where(equal.all(axis=2), 0, 255).astype(np.uint8))
 
 
@@ -157,7 +157,7 @@ def _first_number(data: bytes, chunk: _Chunk) -> int:
 
 
 def _has_data_for_each(chunks: list[_Chunk]) -> bool:
-    """Return whether image data follow the header of each frame, and only such a header."""
+    """Return whether image data follow the header of each frame, and no frame lacks a header."""
     kinds = [chunk.kind for chunk in chunks if chunk.kind in {b"fcTL", b"fdAT", b"IDAT"}]
     follows = all(kind in {b"fdAT", b"IDAT"} for kind in kinds[-1:])
     follows = follows and not any(pair == (b"fcTL", b"fcTL") for pair in pairwise(kinds))

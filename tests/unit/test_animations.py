@@ -103,7 +103,7 @@ def test_pages_of_a_tiff_are_not_frames() -> None:
     assert (decode(data).pixels == 255).all()
 
 
-def test_the_first_image_of_a_multi_picture_jpeg_counts() -> None:
+def test_only_the_first_image_of_an_mpo_counts() -> None:
     # A gain map for HDR screens is a second image of this kind.
     gain_map = scene(2).convert("L")
     data = encode(scene(1), "MPO", save_all=True, append_images=[gain_map], quality=95)

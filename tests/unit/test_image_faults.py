@@ -175,7 +175,7 @@ def test_a_jpeg_with_a_flat_end_is_complete(options: dict[str, Any], colour: Any
 
 
 def test_a_tiff_without_its_values_is_truncated() -> None:
-    # Pillow writes the directory before the pixels, and libtiff behind them, with the values at the very end.
+    # Pillow writes the directory before the pixels, and libtiff behind them, with the values at the end.
     data = encode(texture(), "TIFF", compression="tiff_lzw")
 
     assert {outcome(data[:-count]) for count in (1, 4, 20)} == {"truncated_image"}
