@@ -13,6 +13,7 @@ from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
+from common.images.opencv import jpeg_pixels, turned
 from common.images.plugins import prepare_pillow
 from common.images.transparency import flatten
 from common.images.upright import turned_size, upright_turn
@@ -62,8 +63,16 @@ def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedIma
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         jpeg.shrink(image, data, limits)
     check_cost(image, limits.pixels)
-    image.load()
+    pixels = _stored_pixels(image, data)
     turn = upright_turn(image)
-    width, height = turned_size(size, turn)
-    flat = flatten(narrow(image))
-    return DecodedImage(np.asarray(flat if turn is None else flat.transpose(turn)), width, height)
+    return DecodedImage(turned(pixels, turn), *turned_size(size, turn))
+
+
+def _stored_pixels(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint8]:
+    """Return the RGB pixels before turning."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        pixels = jpeg_pixels(image, data)
+        if pixels is not None:
+            return pixels
+    image.load()
+    return np.asarray(flatten(narrow(image)))
