@@ -5,25 +5,29 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
-from common.images import jpeg
+from common.images import bmp, jpeg, jpeg_end, png, tiff
+from common.images.bounds import check_bounds
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
+from common.images.frames import first_frame
+from common.images.jpeg_outline import Outline, read_outline
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
 from common.images.opencv import jpeg_pixels, turned
 from common.images.plugins import prepare_pillow
+from common.images.reduction import draft_factor, reduced
 from common.images.transparency import flatten
-from common.images.upright import turned_size, upright_turn
+from common.images.upright import forget_xmp, turned_size, upright_turn
 
 __all__ = ["DEFAULT_LIMITS", "DecodedImage", "Limits", "decode"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """Upright RGB `pixels` (height, width, 3) on white, perhaps of a draft; `width` and `height` are the full size."""
+    """Upright, opaque RGB `pixels` (height, width, 3), perhaps of a draft; `width` and `height` are the full size."""
 
     pixels: NDArray[np.uint8]
     width: int
@@ -31,7 +35,7 @@ class DecodedImage:
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
-    """Return the image in `data`, its first frame or page.
+    """Return the image in `data`, its first frame with features or its first page.
 
     Raises ImageError, and no other exception. Its `code` is one of
 
@@ -41,38 +45,68 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - too_many_pixels: the header declares more than the limits allow;
     - truncated_image: the end is missing;
     - broken_image: the bytes are inconsistent;
-    - out_of_memory: the decoder requested more memory than is available.
+    - image_too_large_to_decode: the decoder requested more memory than is available.
     """
     formats = check_format(data)
+    check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
+        outline = read_outline(data) if formats == ("JPEG",) else None
+        data = _repaired(data, formats, outline, limits)
         with Image.open(BytesIO(data), formats=formats) as image:
-            return _read(image, data, limits)
+            return _read(image, data, outline, limits)
     except ImageError:
         raise
     except Exception as error:
         # Hostile bytes make decoders raise nearly any exception: OSError, SyntaxError, struct.error, KeyError,
         # ZeroDivisionError, OverflowError, RuntimeError … All mean that the image is broken, and must fail only this
         # image. So does MemoryError: within our limits, only a false size in the file requests gigabytes.
-        raise image_error(error, formats[0]) from error
+        raise image_error(error, data, formats) from error
 
 
-def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedImage:
+def _repaired(data: bytes, formats: tuple[str, ...], outline: Outline | None, limits: Limits) -> bytes:
+    """Return the file without faults that no pixel depends on. Raises ImageError for missing data."""
+    if formats == ("PNG",):
+        return png.keep_needed_chunks(data)
+    if outline is not None:
+        return jpeg_end.end_properly(data, outline, limits)
+    return data
+
+
+def _read(image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limits: Limits) -> DecodedImage:
     """Decode an opened image, after its header has passed the checks."""
     size = image.size
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         jpeg.shrink(image, data, limits)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff.check_pieces(image, data)
     check_cost(image, limits.pixels)
-    pixels = _stored_pixels(image, data)
+    forget_xmp(image)
+    pixels = _stored_pixels(image, data, outline, limits)
     turn = upright_turn(image)
     return DecodedImage(turned(pixels, turn), *turned_size(size, turn))
 
 
-def _stored_pixels(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint8]:
+def _stored_pixels(
+    image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limits: Limits
+) -> NDArray[np.uint8]:
     """Return the RGB pixels before turning."""
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        pixels = jpeg_pixels(image, data)
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and outline and draft_factor(image.size, limits.draft_px) == 1:
+        pixels = jpeg_pixels(image, data, outline)
         if pixels is not None:
+            jpeg_end.check_last_pixel(pixels[-1, -1].tolist(), data, outline, limits)
             return pixels
-    image.load()
-    return np.asarray(flatten(narrow(image)))
+    return np.asarray(first_frame(image, lambda frame: _flat(frame, data, outline, limits), limits.pixels))
+
+
+def _flat(image: Image.Image, data: bytes, outline: Outline | None, limits: Limits) -> Image.Image:
+    """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
+    if outline:
+        last = image.getpixel((image.width - 1, image.height - 1))
+        jpeg_end.check_last_pixel(last if isinstance(last, tuple) else [last], data, outline, limits)
+    match image.format:
+        case "PNG":
+            image = png.apply_key(image, data)
+        case "BMP":
+            image = bmp.drop_empty_alpha(image)
+    return flatten(reduced(narrow(image), limits.draft_px))

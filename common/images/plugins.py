@@ -6,6 +6,8 @@ import warnings
 import pillow_heif
 from PIL import AvifImagePlugin, Image
 
+from common.images import tiff
+
 
 @functools.cache
 def prepare_pillow(pixels_max: int) -> None:
@@ -16,6 +18,7 @@ def prepare_pillow(pixels_max: int) -> None:
     """
     Image.init()
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+    tiff.register_variants()
     # One process per core is busy already; more threads would only compete.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     Image.MAX_IMAGE_PIXELS = max(pixels_max, Image.MAX_IMAGE_PIXELS or 0)

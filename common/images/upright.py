@@ -16,6 +16,14 @@ _OPERATIONS: dict[object, Image.Transpose] = {
 _SIDEWAYS = {_TRANSPOSE.TRANSPOSE, _TRANSPOSE.ROTATE_270, _TRANSPOSE.TRANSVERSE, _TRANSPOSE.ROTATE_90}
 
 
+def forget_xmp(image: Image.Image) -> None:
+    """Remove XMP from an opened image: Pillow would turn a TIFF by it, while it decodes the pixels.
+
+    Editors turn the pixels and leave XMP's orientation as it was. Browsers ignore it.
+    """
+    image.info.pop("xmp", None)
+
+
 def upright_turn(image: Image.Image) -> Image.Transpose | None:
     """Return the operation that turns the stored pixels upright; None for pixels that are upright."""
     return _OPERATIONS.get(_orientation(image))
@@ -27,7 +35,13 @@ def turned_size(size: tuple[int, int], turn: Image.Transpose | None) -> tuple[in
 
 
 def _orientation(image: Image.Image) -> object:
+    """Return EXIF's orientation. Image.getexif would add that of XMP and of ImageMagick's text chunks."""
+    stored = image.info.get("exif")
+    if not stored:
+        return None
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
+        exif = Image.Exif()
+        exif.load(stored)
+        return exif.get(ExifTags.Base.Orientation)
     except Exception:  # noqa: BLE001 - broken EXIF raises nearly any exception, and the pixels do not depend on it
         return None
