@@ -83,7 +83,7 @@ OTHER_VENV := .cache/other-python
 test-python: $(VENV)/.lint ## Run the unit and contract tests on another Python: PYTHON=/path/to/python
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(OTHER_VENV)
 	$(BIN)/uv pip install --quiet --python $(OTHER_VENV) --require-hashes --no-deps -r $(REQUIREMENTS)/test.txt -r $(REQUIREMENTS)/oracle.txt
-	$(OTHER_VENV)/bin/python -m pytest -n 2 -m "not elasticsearch" tests/unit tests/contract
+	$(OTHER_VENV)/bin/python -m pytest -n 2 -m "not elasticsearch and not opensearch" tests/unit tests/contract
 
 .PHONY: promtool
 promtool: $(VENV)/.dev ## Build Prometheus's promtool with Go, once, for the tests of the alert rules

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.decode import DecodedImage
+from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import Signature, distance, distances, is_featureless, score, sign
+from common.images.signature import Signature, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
@@ -33,6 +33,14 @@ class Match:
     filepath: str
     metadata: Metadata | None = None
     orientation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The similarity of two images: `score` is from 0 to 100; `is_featureless`: at least one has no features."""
+
+    score: float
+    is_featureless: bool
 
 
 def search(  # noqa: PLR0913 - the options are keyword arguments
@@ -80,22 +88,20 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
-def compare(one: DecodedImage, other: DecodedImage) -> float:
-    """Return the similarity of two images, from 0 to 100.
-
-    If both are featureless, it is 100 for equal pixels. If one is, it is 0.
-    """
-    first, second = sign(one.pixels), sign(other.pixels)
-    if is_featureless(first) and is_featureless(second):
-        return 100.0 if np.array_equal(one.pixels, other.pixels) else 0.0
-    return similarity(first, second)
+def compare(one: SignedImage, other: SignedImage) -> Comparison:
+    """Compare two images; if both are featureless, the score is 100 for equal pixels."""
+    first, second = one.signatures[0], other.signatures[0]
+    comparison = similarity(first, second)
+    if is_featureless(first) and is_featureless(second) and one.pixels_sha256 == other.pixels_sha256:
+        return replace(comparison, score=100.0)
+    return comparison
 
 
-def similarity(first: Signature, second: Signature) -> float:
-    """Return the similarity of two signatures, from 0 to 100; 0 if either is featureless."""
+def similarity(first: Signature, second: Signature) -> Comparison:
+    """Compare two signatures; if either is featureless, the score is 0."""
     if is_featureless(first) or is_featureless(second):
-        return 0.0
-    return score(distance(first, second))
+        return Comparison(score=0.0, is_featureless=True)
+    return Comparison(score=score(distance(first, second)), is_featureless=False)
 
 
 def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:

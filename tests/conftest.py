@@ -27,8 +27,6 @@ from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
@@ -38,8 +36,9 @@ from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
 from common.uploads import RedisUploads, Uploads
-from dev.elasticsearch_node import Node, why_not
+from dev import elasticsearch_node, opensearch_node
 from dev.redis_server import RedisServer
+from support.decoders import InProcessDecoder
 from support.stores import MemoryStore
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
@@ -121,9 +120,21 @@ def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
     if url := os.environ.get("ELASTICSEARCH_URL"):
         yield url
         return
-    if reason := why_not():
+    if reason := elasticsearch_node.why_not():
         give_up(reason)
-    with Node() as node:
+    with elasticsearch_node.Node() as node:
+        yield node.url
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
+    """A real OpenSearch: the one at OPENSEARCH_URL, else a node for the whole run."""
+    if url := os.environ.get("OPENSEARCH_URL"):
+        yield url
+        return
+    if reason := opensearch_node.why_not():
+        give_up(reason)
+    with opensearch_node.OpenSearchNode() as node:
         yield node.url
 
 
@@ -170,11 +181,11 @@ def make_client(
                 add_images=AddImages(admission, ledger, uploads, publisher, fetcher),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
+                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(concurrency, wait_s=0),
-                wait_limit=ConcurrencyLimit(concurrency, wait_s=0),
-                batch_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                search_limit=ConcurrencyLimit(concurrency),
+                wait_limit=ConcurrencyLimit(concurrency),
+                batch_limit=ConcurrencyLimit(concurrency),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature, is_featureless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,6 +27,11 @@ class Record:
     added: int
     width: int
     height: int
+
+    @property
+    def is_featureless(self) -> bool:
+        """Whether none of its signatures has features, so that no search finds it."""
+        return all(map(is_featureless, self.signatures))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,45 @@
+"""Grey images with more than eight bits a pixel, scaled to eight."""
+
+import numpy as np
+from PIL import Image
+
+from common.images import tiff
+
+# White of images with more than eight bits a colour: cameras and scanners use 8, 10, 12, 14, 16 or 32.
+_WHITES = (255.0, 1_023.0, 4_095.0, 16_383.0, 65_535.0)
+_WHITE_32 = float(2**32 - 1)
+# In these formats the specification states the value of white, and Pillow scales PNM to 16 bits.
+_WHITE_BY_FORMAT = {"PNG": 65_535.0, "PPM": 65_535.0}
+
+
+def narrow(image: Image.Image) -> Image.Image:
+    """Scale a grey image with more than eight bits to eight bits: Pillow would clip it, mostly to plain white.
+
+    No header of a TIFF declares the value of white. It is assumed to be the first of _WHITES that no pixel exceeds,
+    with 1.0 before them for floating-point pixels, else the brightest pixel. Black is 0, or the darkest pixel if that
+    is lower. A transparent grey becomes the alpha channel.
+    """
+    if not (image.mode in {"I", "F"} or image.mode.startswith("I;16")):
+        return image
+    wide = tiff.wide_values(image)
+    values = np.nan_to_num(wide.astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    black, brightest = min(0.0, float(values.min())), float(values.max())
+    scale = 255 / (_white(image, brightest, is_float=wide.dtype.kind == "f") - black)
+    # Scale first, then shift: the opposite order would overflow at the extremes of float32.
+    values *= scale
+    values += 0.5 - black * scale
+    scaled = values.clip(0, 255, out=values).astype(np.uint8)
+    if tiff.is_white_zero(image):
+        scaled = 255 - scaled
+    narrowed = Image.fromarray(scaled)
+    if "transparency" in image.info:
+        narrowed.putalpha(Image.fromarray(np.where(wide == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return narrowed
+
+
+def _white(image: Image.Image, brightest: float, *, is_float: bool) -> float:
+    format_ = getattr(image, "format", None)
+    if format_ in _WHITE_BY_FORMAT:
+        return _WHITE_BY_FORMAT[format_]
+    whites = (1.0, *_WHITES) if is_float else (*_WHITES, _WHITE_32)
+    return next((white for white in whites if brightest <= white), brightest)
