@@ -19,8 +19,8 @@ _SECRET_WORDS = re.compile(
     "auth|authorization|bearer|gda|hdnea|hdntl|hdnts|hm|hmac|jwt|key|login|md5|nonce|oauth|oh|otp|pass|pwd|session|sid"
     "|sig|sign|ticket"
 )
-# Parameters that belong to a signature, with ordinary names: of AWS, CloudFront and Google (expires, policy), of Azure
-# SAS (se to ske), and of the hosts above (e, ex, is, oe). They are removed if another parameter is removed.
+# Parameters that belong to a signature, with ordinary names. They are removed if another parameter is removed.
+# `expires` and `policy` are of AWS, CloudFront and Google, `se` to `skv` of Azure, and the others of the hosts above.
 _COMPANIONS = re.compile(
     "expires|expiry|policy|se|sp|sv|sr|st|sip|spr|ss|srt|ses|skoid|sktid|skt|ske|sks|skv|e|ex|is|oe"
 )
@@ -67,7 +67,7 @@ def _without_secrets(query: str) -> str:
 
 
 def _is_secret(text: str) -> bool:
-    """Return whether the text, or what it encodes, contains a secret or the name of one."""
+    """Return whether the text contains a secret or the name of one, also after any number of decodings."""
     while not _shows_secret(text):
         decoded = unquote(text)
         if decoded == text:

@@ -1,5 +1,8 @@
 """The stored source URL: no secret of the URL is left, and the rest is kept."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from common.net.addresses import URL_MAX_BYTES, read_url
 from common.net.source_url import source_url
 
+SECURITY = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text()
 HOST = "https://cdn.example.org"
 SECRET = "s3cr3tvalue"  # noqa: S105 - the secret of every URL below
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYXQifQ.c2lnbmF0dXJl"
@@ -132,6 +136,17 @@ def test_stored_url_is_stable_and_ascii(text: str) -> None:
     stored = source_url(f"{HOST}/{text}")
 
     assert stored is None or (stored.isascii() and source_url(stored) == stored and read_url(stored))
+
+
+def test_documented_parameters_are_removed() -> None:
+    section = SECURITY.partition("## Source URLs")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith(("| all param", "| parameters", "| with one"))]
+    names = {name.replace("*", "Date") for row in rows for name in re.findall(r"`([\w*-]+)`", row)}
+
+    stored = {name: source_url(f"{HOST}/a?{name}=1&sig=f&b=2") for name in names}
+
+    assert {"X-Amz-Date", "sig", "skv"} <= names
+    assert set(stored.values()) == {f"{HOST}/a?b=2"}
 
 
 def test_any_number_of_encodings_is_decoded() -> None:
