@@ -69,7 +69,7 @@ SELECT
     metadata
 FROM images
 """
-# SQLite cannot change a UNIQUE constraint, so the table is written anew. The highest id that was ever used is kept.
+# SQLite cannot change a UNIQUE constraint, so the table is written again. The highest id that was ever used is kept.
 _MIGRATION = (
     _IMAGES.format(name="images_new"),
     _COPY,
