@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from common.images.signature import is_featureless
 from common.store.base import Record, Tombstone, Verdict, Written, signatures_from_bytes, signatures_to_bytes
 from common.store.labels import labels, required_labels
 
@@ -65,7 +64,7 @@ INSERT INTO images_new (
     id, collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, metadata
 )
 SELECT
-    id, 1, path, seq, seq, change, deleted, coalesce(substr(sig, 1, 272) = zeroblob(272), 0), added, width, height, sig,
+    id, 1, path, seq, seq, change, deleted, coalesce(sig = zeroblob(length(sig)), 0), added, width, height, sig,
     metadata
 FROM images
 """
@@ -199,8 +198,18 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
         return (item.filepath, item.seq, change, 1, 0, item.added, None, None, None, None)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     sig = signatures_to_bytes(item.signatures)
-    featureless = int(is_featureless(item.signatures[0]))
-    return (item.filepath, item.seq, change, 0, featureless, item.added, item.width, item.height, sig, metadata)
+    return (
+        item.filepath,
+        item.seq,
+        change,
+        0,
+        int(item.is_featureless),
+        item.added,
+        item.width,
+        item.height,
+        sig,
+        metadata,
+    )
 
 
 def record(row: _Row) -> Record:
