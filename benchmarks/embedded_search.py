@@ -191,7 +191,7 @@ def check_recall(store: SqliteStore, rows: Rows, queries: Rows) -> None:
 
 
 def measure_search(store: SqliteStore, queries: Rows) -> None:
-    calls = [lambda query=query: search(query, store, all_orientations=True) for query in queries]  # type: ignore[misc]
+    calls = [lambda query=query: search([query], store, all_orientations=True) for query in queries]  # type: ignore[misc]
     spent = median_cpu_s(calls)
     print(f"search of all orientations among {FEW:,} images: {statistics.mean(spent) * 1e3:.2f} ms CPU")
 

@@ -15,7 +15,8 @@ from common.images.signature import LENGTH, Signature, is_featureless
 class Record:
     """One stored image.
 
-    `signatures` is never empty; the first is that of the whole image. `seq` is the sequence number of the request that
+    `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
+    margins. `seq` is the sequence number of the request that
     stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
     the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none. A
     record of an earlier version has neither.

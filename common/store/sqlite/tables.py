@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from common.images.signature import is_featureless
 from common.store.base import Record, Tombstone, Verdict, Written, signatures_from_bytes, signatures_to_bytes
 from common.store.labels import labels, required_labels
 
@@ -65,7 +64,7 @@ INSERT INTO images_new (
     id, collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, metadata
 )
 SELECT
-    id, 1, path, seq, seq, change, deleted, coalesce(substr(sig, 1, 272) = zeroblob(272), 0), added, width, height, sig,
+    id, 1, path, seq, seq, change, deleted, coalesce(sig = zeroblob(length(sig)), 0), added, width, height, sig,
     metadata
 FROM images
 """
@@ -201,10 +200,9 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
         return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     sig = signatures_to_bytes(item.signatures)
-    featureless = int(is_featureless(item.signatures[0]))
     size = (item.width, item.height)
     source = (item.sha256, item.url)
-    return (item.filepath, item.seq, change, 0, featureless, item.added, *size, sig, *source, metadata)
+    return (item.filepath, item.seq, change, 0, int(item.is_featureless), item.added, *size, sig, *source, metadata)
 
 
 def record(row: _Row) -> Record:
