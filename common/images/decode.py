@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 from common.errors import ImageError
 from common.images import bmp, jpeg, jpeg_end, png, tiff
 from common.images.bounds import check_bounds
+from common.images.cost import check_memory
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
@@ -78,6 +79,7 @@ def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedIma
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tiff.check_pieces(image, data)
     check_cost(image, limits.pixels)
+    check_memory(image, size, data, limits)
     forget_xmp(image)
     flat = first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels)
     turn = upright_turn(image)
