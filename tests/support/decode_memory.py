@@ -117,8 +117,8 @@ def peak_and_estimate(data: bytes) -> tuple[int, int]:
     estimates: list[int] = []
     original = cost.decoding_bytes
 
-    def estimate(image: ImageFile.ImageFile, full: tuple[int, int], file: bytes, limits: Limits) -> int:
-        estimates.append(original(image, full, file, limits))
+    def estimate(image: ImageFile.ImageFile, size: tuple[int, int], data: bytes, limits: Limits) -> int:
+        estimates.append(original(image, size, data, limits))
         return estimates[-1]
 
     cost.decoding_bytes = estimate
