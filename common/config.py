@@ -181,7 +181,13 @@ class Settings:
         "a JPEG whose sides are at least twice this is decoded at a fraction of its size; 0: never",
     )
     decode_timeout_s: float = _setting(
-        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "a process that decodes one image for longer is ended"
+        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "maximum time to decode one image"
+    )
+    decode_memory_bytes: int = _setting(
+        "MATCH_DECODE_MEMORY_BYTES",
+        640 * MIB,
+        parsers.whole(64 * MIB, 1024**5),
+        "maximum memory to decode one image, beside that of the idle decoder process; Linux only",
     )
     fetch_timeout_s: float = _setting(
         "MATCH_FETCH_TIMEOUT_S",
@@ -360,7 +366,8 @@ class Settings:
     @property
     def longest_task_s(self) -> float:
         """The longest duration of a task, in seconds."""
-        return self.fetch_timeout_s + self.decode_timeout_s + self.store_hold_s
+        # The image waits for a decoder for as long as it may then be decoded.
+        return self.fetch_timeout_s + 2 * self.decode_timeout_s + self.store_hold_s
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for settings that cannot work together."""
@@ -371,8 +378,8 @@ class Settings:
         # Otherwise running tasks would be delivered again, to a second worker.
         if self.visibility_timeout_s <= self.longest_task_s:
             raise ConfigError(
-                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
-                f"and MATCH_STORE_HOLD_S, {self.longest_task_s:g}"
+                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, twice "
+                f"MATCH_DECODE_TIMEOUT_S, and MATCH_STORE_HOLD_S, {self.longest_task_s:g}"
             )
         if self.webhook_secret and self.webhook_secret_file:
             raise ConfigError("MATCH_WEBHOOK_SECRET cannot be combined with MATCH_WEBHOOK_SECRET_FILE")

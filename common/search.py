@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.decode import DecodedImage
+from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import Signature, distance, distances, is_featureless, score, sign
+from common.images.signature import Signature, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
@@ -78,14 +78,14 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
-def compare(one: DecodedImage, other: DecodedImage) -> float:
+def compare(one: SignedImage, other: SignedImage) -> float:
     """Return the similarity of two images, from 0 to 100.
 
     If both are featureless, it is 100 for equal pixels. If one is, it is 0.
     """
-    first, second = sign(one.pixels), sign(other.pixels)
+    first, second = one.signatures[0], other.signatures[0]
     if is_featureless(first) and is_featureless(second):
-        return 100.0 if np.array_equal(one.pixels, other.pixels) else 0.0
+        return 100.0 if one.pixels_sha256 == other.pixels_sha256 else 0.0
     return similarity(first, second)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from redis import Redis
 
 from common.config import Settings
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits
+from common.decoding.limits import DecoderLimits
 from common.images.formats import looks_like_image
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
@@ -36,8 +35,6 @@ class Dependencies:
     ledger: Ledger
     uploads: Uploads
     fetcher: Fetcher
-    slot: ComputeSlot
-    limits: Limits
 
     def close(self) -> None:
         """Close every connection, even if closing one of them raises an error."""
@@ -71,12 +68,17 @@ def build_dependencies(settings: Settings) -> Dependencies:
             allow=settings.fetch_allow,
             accepts=looks_like_image,
         ),
-        slot=ComputeSlot(timeout_s=settings.decode_timeout_s),
-        limits=Limits(
-            pixels=settings.max_image_pixels,
-            jpeg_pixels=settings.max_jpeg_pixels,
-            draft_px=settings.jpeg_draft_px,
-        ),
+    )
+
+
+def decoder_limits(settings: Settings) -> DecoderLimits:
+    """Return the limits of a decoder process."""
+    return DecoderLimits(
+        pixels=settings.max_image_pixels,
+        jpeg_pixels=settings.max_jpeg_pixels,
+        draft_px=settings.jpeg_draft_px,
+        timeout_s=settings.decode_timeout_s,
+        memory_bytes=settings.decode_memory_bytes,
     )
 
 

@@ -27,8 +27,6 @@ from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
@@ -40,6 +38,7 @@ from common.redis.client import MAX_CONNECTIONS
 from common.uploads import RedisUploads, Uploads
 from dev.elasticsearch_node import Node, why_not
 from dev.redis_server import RedisServer
+from support.decoders import InProcessDecoder
 from support.stores import MemoryStore
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
@@ -170,11 +169,11 @@ def make_client(
                 add_images=AddImages(admission, ledger, uploads, publisher, fetcher),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
+                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(concurrency, wait_s=0),
-                wait_limit=ConcurrencyLimit(concurrency, wait_s=0),
-                batch_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                search_limit=ConcurrencyLimit(concurrency),
+                wait_limit=ConcurrencyLimit(concurrency),
+                batch_limit=ConcurrencyLimit(concurrency),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

@@ -6,12 +6,9 @@ from time import time_ns
 
 from opentelemetry.trace import Span, StatusCode
 
+from common.decoding.pool import Decoder
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits, decode
-from common.images.signature import sign
 from common.net.fetch import Fetcher
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
@@ -24,8 +21,8 @@ from workers.writer import Writer
 
 log = logging.getLogger(__name__)
 
-# An image whose decoding crashed this many workers is not decoded again.
-MAX_CRASHES = 3
+# A task that this many workers began and did not end is not begun again: it may be the cause of their deaths.
+MAX_UNFINISHED = 5
 INTERNAL_ERROR = "internal_error"
 
 
@@ -35,17 +32,10 @@ class LostUpload(MatchError):
     code = "upload_lost"
 
 
-class PoisonImage(MatchError):
-    """Workers crashed while they decoded this image."""
+class WorkerLost(MatchError):
+    """Workers died, each while it ran this task."""
 
-    code = "decoder_crashed"
-
-
-@dataclass(slots=True)
-class Decoding:
-    """The task whose image this process decodes, or has decoded last; guarded by the compute slot."""
-
-    task_id: str = ""
+    code = "worker_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +43,12 @@ class Pipeline:
     """Runs tasks; many threads call `run` at once."""
 
     ledger: Ledger
-    decode_attempts: DecodeAttempts
     uploads: Uploads
     fetcher: Fetcher
-    slot: ComputeSlot
-    limits: Limits
+    decoder: Decoder
     writer: Writer
     finisher: TaskFinisher
     host_limiter: HostLimiter
-    decoding: Decoding = field(default_factory=Decoding)
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
@@ -79,7 +66,7 @@ class Pipeline:
         try:
             state = self.writer.write(claim, self._record(claim))
             self._report(span, state, StoreError.code if state is State.FAILED else "")
-        except (ImageError, FetchError, LostUpload, PoisonImage) as error:
+        except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
             self._report(span, State.FAILED, error.code, str(error))
         except (StoreUnavailable, QueueError):
@@ -104,22 +91,16 @@ class Pipeline:
             log.debug("%s", state, extra={"outcome": state.value})
 
     def _record(self, claim: Claim) -> Record:
+        if claim.unfinished > MAX_UNFINISHED:
+            message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
+            raise WorkerLost(message)
         data = self._bytes(claim)
-        with self.slot.hold():
-            # This process decoded the last image completely. Its attempts are cleared now: its record may wait long to
-            # be written, and a crash during that time has another cause.
-            attempts = self.decode_attempts.start(claim.task_id, decoded=self.decoding.task_id)
-            if attempts > MAX_CRASHES:
-                message = f"{MAX_CRASHES} workers crashed while they decoded this image"
-                raise PoisonImage(message)
-            self.decoding.task_id = claim.task_id
-            with self.slot.alarm(), self.instrumentation.time_decode():
-                image = decode(data, self.limits)
-                signature = sign(image.pixels)
+        with self.instrumentation.time_decode():
+            image = self.decoder.decode(data)
         return Record(
             filepath=claim.filepath,
             seq=claim.seq,
-            signatures=(signature,),
+            signatures=image.signatures,
             metadata=claim.metadata,
             added=time_ns() // 1_000_000,
             width=image.width,

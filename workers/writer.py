@@ -11,7 +11,6 @@ from time import monotonic
 from opentelemetry.trace import SpanContext, get_current_span
 
 from common.errors import MatchError, StoreError, StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Store, Verdict, Written
 from workers.finishing import TaskFinisher
@@ -46,7 +45,6 @@ class Writer:
         self,
         store: Store,
         finisher: TaskFinisher,
-        decode_attempts: DecodeAttempts,
         *,
         max_records: int,
         linger_s: float,
@@ -55,7 +53,6 @@ class Writer:
     ) -> None:
         self._store = store
         self._finisher = finisher
-        self._decode_attempts = decode_attempts
         self._instrumentation = instrumentation or Instrumentation()
         self._max_records = max_records
         self._linger_s = linger_s
@@ -129,8 +126,6 @@ class Writer:
 
     def _commit(self, group: list[_Waiting]) -> list[_Waiting]:
         """Write the group, finish the tasks with a final outcome, and return the records to write again later."""
-        # The images are decoded: a later crash of this process has another cause.
-        self._decode_attempts.clear([entry.claim.task_id for entry in group])
         outcomes = self._put(group)
         decided = [(entry, STATE_OF[done.verdict], done) for entry, done in outcomes if done.verdict in STATE_OF]
         self._finisher.finish([_result(entry.claim, state, done) for entry, state, done in decided])

@@ -7,6 +7,7 @@ from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok
 from api.forms import requests
+from api.rate_limits import client_of_request
 from api.services import Services
 
 
@@ -17,9 +18,11 @@ def search(services: Services, params: requests.Search) -> Response:
     orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does.
     """
     all_orientations = params.all_orientations
-    with services.search_limit.acquire():
+    client = client_of_request()
+    with services.search_limit.acquire(client):
         matches = services.search_images.search(
             params.source,
+            client=client,
             all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
             limit=params.limit,
             offset=params.offset,
@@ -45,8 +48,9 @@ def compare(services: Services, params: requests.Compare) -> Response:
     Each is in `image`, `url` or `filepath`, with its number. If either has no features to compare, such as a plain
     area, the score is 100 for equal pixels, else 0; the pixels of a stored image are not known.
     """
-    with services.search_limit.acquire():
-        return ok([{"score": services.search_images.compare(*params.pair)}])
+    client = client_of_request()
+    with services.search_limit.acquire(client):
+        return ok([{"score": services.search_images.compare(*params.pair, client=client)}])
 
 
 ENDPOINTS = (

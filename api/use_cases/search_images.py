@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits, decode
-from common.images.signature import Signature, sign
+from common.decoding.pool import Decoder
+from common.decoding.protocol import SignedImage
+from common.images.signature import Signature
 from common.net.fetch import Fetcher
 from common.search import Match, compare, search, similarity
 from common.store.base import Record, Store
@@ -14,15 +14,14 @@ from common.store.base import Record, Store
 
 @dataclass(frozen=True, slots=True)
 class SearchImages:
-    """Searches and comparisons; one image at a time is decoded in a process.
+    """Searches and comparisons. `client` is the API key or the address of a request.
 
     Every method raises ImageError, FetchError, InputError or UnknownFilepath, whose `field` is the parameter that named
     the image.
     """
 
     fetcher: Fetcher
-    slot: ComputeSlot
-    limits: Limits
+    decoder: Decoder
     store: Store
 
     def record(self, filepath: str, *, field: str) -> Record:
@@ -36,6 +35,7 @@ class SearchImages:
         self,
         source: Source,
         *,
+        client: str,
         all_orientations: bool,
         limit: int,
         offset: int,
@@ -44,7 +44,7 @@ class SearchImages:
     ) -> list[Match]:
         """Return the matches of an image, best first; the options are those of `common.search.search`."""
         return search(
-            self.signature(source),
+            self.signature(source, client=client),
             self.store,
             all_orientations=all_orientations,
             limit=limit,
@@ -53,29 +53,26 @@ class SearchImages:
             where=where,
         )
 
-    def signature(self, source: Source) -> Signature:
+    def signature(self, source: Source, *, client: str) -> Signature:
         """Return the signature of one image."""
         if source.filepath is not None:
             return self.record(source.filepath, field=source.field).signatures[0]
-        data = self._bytes(source)
-        with naming(source.field), self.slot.hold(), self.slot.alarm():
-            return sign(decode(data, self.limits).pixels)
+        return self._decode(source, self._bytes(source), client).signatures[0]
 
-    def compare(self, first: Source, second: Source) -> float:
+    def compare(self, first: Source, second: Source, *, client: str) -> float:
         """Return the score of two images, 0 to 100.
 
         The pixels of a stored image are not known: a featureless stored image matches only itself.
         """
         if first.filepath is not None or second.filepath is not None:
-            signatures = self.signature(first), self.signature(second)
+            signatures = self.signature(first, client=client), self.signature(second, client=client)
             return 100.0 if first.filepath == second.filepath else similarity(*signatures)
         first_data, second_data = self._bytes(first), self._bytes(second)
-        with self.slot.hold(), self.slot.alarm():
-            with naming(first.field):
-                first_image = decode(first_data, self.limits)
-            with naming(second.field):
-                second_image = decode(second_data, self.limits)
-            return compare(first_image, second_image)
+        return compare(self._decode(first, first_data, client), self._decode(second, second_data, client))
+
+    def _decode(self, source: Source, data: bytes, client: str) -> SignedImage:
+        with naming(source.field):
+            return self.decoder.decode(data, client=client)
 
     def _bytes(self, source: Source) -> bytes:
         if source.url is None:

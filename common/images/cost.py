@@ -17,8 +17,11 @@ from common.images.reduction import draft_factor
 
 MEMORY_SETTING = "MATCH_DECODE_MEMORY_BYTES"
 
-# Tables, bands of rows, arenas of the allocator: whatever does not depend on the size of the image.
-FIXED_BYTES = 64 * 1024 * 1024
+MIB = 1024 * 1024
+# Tables and bands of rows, which do not depend on the size of the image.
+FIXED_BYTES = 16 * MIB
+# The HEIF library starts a thread, for which the allocator reserves addresses.
+_HEIF_ARENA_BYTES = 64 * MIB
 # The file itself, and a copy by a library or without needless parts.
 _FILES = 2
 # A pixel that is left after the reduction: on its background, as an array, turned, and in the signature.
@@ -48,9 +51,9 @@ def check_memory(image: ImageFile.ImageFile, size: tuple[int, int], data: bytes,
     if cost > limits.memory_bytes:
         message = (
             f"the {image.format} image has {size[0]} x {size[1]} pixels, which take {cost:,} bytes to decode; "
-            f"the limit is {limits.memory_bytes:,} ({MEMORY_SETTING})"
+            f"the limit is {limits.memory_bytes:,} bytes ({MEMORY_SETTING})"
         )
-        raise ImageError(message, code="too_many_pixels")
+        raise ImageError(message, code="image_too_large_to_decode")
 
 
 def decoding_bytes(image: ImageFile.ImageFile, size: tuple[int, int], data: bytes, limits: Limits) -> int:
@@ -58,7 +61,8 @@ def decoding_bytes(image: ImageFile.ImageFile, size: tuple[int, int], data: byte
     full, loaded = math.prod(size), math.prod(image.size)
     left = loaded / draft_factor(image.size, limits.draft_px) ** 2
     beside = _BESIDE.get(image.format or "", _nothing)(image, data)
-    return int(FIXED_BYTES + _FILES * len(data) + _stored(image.mode) * loaded + beside * full + _RENDERED * left)
+    fixed = FIXED_BYTES + (_HEIF_ARENA_BYTES if image.format == "HEIF" else 0)
+    return int(fixed + _FILES * len(data) + _stored(image.mode) * loaded + beside * full + _RENDERED * left)
 
 
 def _stored(mode: str) -> int:

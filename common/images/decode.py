@@ -44,7 +44,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - too_many_pixels: the header declares more than the limits allow;
     - truncated_image: the end is missing;
     - broken_image: the bytes are inconsistent;
-    - out_of_memory: the decoder requested more memory than is available.
+    - image_too_large_to_decode: it would take more memory than the limit, or took more than is available.
     """
     formats = check_format(data)
     check_bounds(data, formats)

@@ -13,7 +13,7 @@ def image_error(error: Exception, data: bytes, formats: tuple[str, ...]) -> Imag
     """Return our error for a decoder's exception, without its message, which may contain paths and addresses."""
     name = formats[0]
     if isinstance(error, MemoryError):
-        return ImageError(f"decoding the {name} image takes more memory than is available", code="out_of_memory")
+        return ImageError(f"decoding the {name} image takes too much memory", code="image_too_large_to_decode")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return ImageError(f"the {name} image has more pixels than allowed", code="too_many_pixels")
     text = str(error).lower()

@@ -137,13 +137,15 @@ class Ledger:
             reply = self._begin(id=task_id)
         if not reply:
             return None
-        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", reply))
+        *texts, unfinished = cast("list[Any]", reply)
+        seq, job, host, request_id, traceparent = (text.decode() for text in texts)
         return Claim(
             task_id=task_id,
             seq=int(seq),
             **job_of(job),
             host=host or None,
             context=RequestContext(request_id=request_id, traceparent=traceparent),
+            unfinished=unfinished,
         )
 
     def make_pending(self, task_id: str) -> None:

@@ -20,7 +20,7 @@ class State(StrEnum):
 
 
 # Error codes that earlier versions wrote; workers of an earlier version still write them during an upgrade.
-FORMER_CODES = {"decoder_crashed": "image_ends_worker"}
+FORMER_CODES = {"decoder_crashed": "image_ends_worker", "image_too_large_to_decode": "out_of_memory"}
 NEW_CODES = {former: code for code, former in FORMER_CODES.items()}
 # The fields of a task's hash that `task_from` reads, in order.
 FIELDS = (*ENDED_FIELDS, "callback", "called")
@@ -54,7 +54,8 @@ class Task:
 class Claim:
     """The job of one running task: an image from `url` or from `upload_id`, exactly one of them.
 
-    The task holds a slot of `host`, which is released after the download; None without a limit.
+    `unfinished` is the number of times that a worker began the task and neither ended nor returned it, including this
+    one. The task holds a slot of `host`, which is released after the download; None without a limit.
     """
 
     task_id: str
@@ -65,6 +66,7 @@ class Claim:
     metadata: Metadata | None = None
     host: str | None = None
     context: RequestContext = NO_REQUEST
+    unfinished: int = 1
 
     def result(self, state: State, *, code: str = "", error: str = "") -> "TaskResult":
         """Return the result of this task."""

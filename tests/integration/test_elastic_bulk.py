@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
@@ -186,7 +185,7 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     """Write images as a worker does, 32 at once; each filepath has two adds, one soon after the other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, finisher, DecodeAttempts(fake_redis), max_records=20, linger_s=0.01, hold_s=60)
+    writer = Writer(store, finisher, max_records=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)

@@ -40,7 +40,7 @@ def environment(small_redis: RedisServer, tmp_path: Path) -> dict[str, str]:
         "MATCH_API_THREADS": "8",
         "MATCH_WORKER_THREADS": "8",
         # Lost messages are noticed soon.
-        "MATCH_VISIBILITY_TIMEOUT_S": "5",
+        "MATCH_VISIBILITY_TIMEOUT_S": "6",
         "MATCH_FETCH_TIMEOUT_S": "1",
         "MATCH_DECODE_TIMEOUT_S": "1",
         "MATCH_STORE_HOLD_S": "2",

@@ -13,10 +13,11 @@ from common.queue.broker import QUEUE_SETTINGS
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.sequence import SequenceNumbers
-from common.queue.tasks import State, Task
+from common.queue.tasks import State
 from common.store.base import Tombstone, Verdict
 from common.wiring import Dependencies
 from dev.redis_server import RedisServer
+from support import poison
 from support.images import noise
 from support.sweeping import make_sweeper
 from support.tasks import accept_images, accept_upload, task_of, wait_for_ends
@@ -25,21 +26,11 @@ from support.waiting import wait_until
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
 
-POISON_IMAGE = b"\x89PNG\r\n\x1a\n poison"
-# In place of a decoder that never returns from C code: no harmless image is known that causes it.
-DECODER_THAT_HANGS = f"""
-import sys, time
-from common.images.decode import decode
-from workers import pipeline
-from workers.__main__ import main
-
-def decode_or_hang(data, limits):
-    while data == {POISON_IMAGE!r}:
-        time.sleep(1)
-    return decode(data, limits)
-
-pipeline.decode = decode_or_hang
-sys.exit(main(sys.argv[1:]))
+WORKER_WITH_POISON = """
+import sys
+sys.path.insert(0, "tests")
+from support import poison
+sys.exit(poison.work(sys.argv[1:]))
 """
 # In place of an error that ends Celery's own loop.
 STEP_THAT_BREAKS = """
@@ -194,7 +185,7 @@ def test_sigterm_returns_the_rest_of_a_chunk(parts: Dependencies, publisher: Pub
 def test_message_of_a_killed_worker_is_delivered_again(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
-    short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
+    short = {"MATCH_VISIBILITY_TIMEOUT_S": "5", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
     tasks = accept_images(parts, 4 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
@@ -244,22 +235,21 @@ def test_task_without_a_message_is_swept(
     assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
-def test_poison_message_fails_and_other_images_are_stored(
-    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+def test_poison_images_fail_at_once_and_others_are_stored(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
-    poison = accept_upload(parts, "poison", POISON_IMAGE)
+    endings = [poison.CRASHES, poison.HANGS, poison.BUG]
+    poisonous = [accept_upload(parts, f"poison {n}", noise(n) + ending) for n, ending in enumerate(endings)]
     others = accept_images(parts, 5)
-    publisher.send([poison], queue=SINGLE_QUEUE)
-    for _ in range(3):
-        worker = start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
-        assert worker.wait(WITHIN_S) == -signal.SIGALRM
-        lose_messages(real_redis)
-        sweep(parts, redis_server, only=poison)
-    publisher.send(others, queue=SINGLE_QUEUE)
-    start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
+    publisher.send([*poisonous, *others], queue=SINGLE_QUEUE)
 
-    assert wait_for_ends(parts.ledger, [poison, *others]) == [State.FAILED] + [State.SUCCEEDED] * 5
-    assert task_of(parts.ledger, poison.id).code == "decoder_crashed"
+    worker = start_worker(code=WORKER_WITH_POISON, MATCH_DECODE_TIMEOUT_S="1")
+
+    assert wait_for_ends(parts.ledger, [*poisonous, *others]) == [State.FAILED] * 3 + [State.SUCCEEDED] * 5
+    ended = [task_of(parts.ledger, task.id) for task in poisonous]
+    assert [task.code for task in ended] == ["decoder_crashed", "decode_timeout", "internal_error"]
+    assert [task.attempts for task in ended] == [1, 1, 1]
+    assert worker.poll() is None
 
 
 def lose_messages(redis: Redis) -> None:
@@ -270,14 +260,13 @@ def lose_messages(redis: Redis) -> None:
         redis.zadd(OPEN, {task_id: long_ago})
 
 
-def sweep(parts: Dependencies, redis_server: RedisServer, *, only: Task | None = None) -> int:
+def sweep(parts: Dependencies, redis_server: RedisServer) -> int:
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS)
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
         for task_id in task_ids:
-            if only is None or task_id == only.id:
-                app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
+            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
 
     swept = make_sweeper(parts, send, lost_after_s=2 * VISIBILITY_TIMEOUT_S).sweep()
     app.close()

@@ -11,6 +11,7 @@ from api.envelope import FRAMEWORK_CODES
 from api.errors import BY_STATUS, ERRORS, TASK_CODES, status_of
 from api.routes import SUBJECTS
 from common.config import Settings
+from common.decoding.process import ProcessEnd
 from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
 from common.queue.tasks import RetryRejected
 
@@ -39,6 +40,7 @@ def proxy_replies() -> list[tuple[int, dict[str, str]]]:
 
 def test_every_code_is_declared_and_used() -> None:
     used = codes_in(*modules("api", "workers", "common")) | {*RetryRejected} | {*FRAMEWORK_CODES.values()}
+    used |= {end.value for end in ProcessEnd}
     used |= {reply["code"] for _, reply in proxy_replies()}
 
     assert used - INTERNAL == ERRORS.keys()
@@ -46,7 +48,7 @@ def test_every_code_is_declared_and_used() -> None:
 
 def test_codes_that_fail_tasks_are_task_codes() -> None:
     raised = codes_in(*(path for path in modules("common", "workers") if path.name in TASK_MODULES))
-    raised |= {kind.code for kind in (ImageError, FetchError, StoreError)}
+    raised |= {kind.code for kind in (ImageError, FetchError, StoreError)} | {end.value for end in ProcessEnd}
 
     assert len(raised) > 25
     assert raised <= {*TASK_CODES}

@@ -332,7 +332,7 @@ def test_lack_of_memory_has_its_own_code(monkeypatch: pytest.MonkeyPatch) -> Non
     data = encode(image_of("RGB", (8, 8)), "BMP")
     monkeypatch.setattr("PIL.BmpImagePlugin.BmpImageFile.load", fail)
 
-    assert error_code(data) == "out_of_memory"
+    assert error_code(data) == "image_too_large_to_decode"
 
 
 def test_many_threads_may_decode_at_once(photo: NDArray[np.uint8]) -> None:

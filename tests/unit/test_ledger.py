@@ -7,7 +7,6 @@ import pytest
 from redis import Redis
 
 from common.errors import InputError, QueueUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem, EnqueueStatus
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import ENDED, FAILED, SEQ, TASK
@@ -16,7 +15,7 @@ from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
+from common.queue.tasks import FORMER_CODES, QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
 from support.tasks import accept, begin, enqueue, fail, succeed, task_of
@@ -27,11 +26,6 @@ JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metad
 @pytest.fixture
 def sequence(fake_redis: Redis) -> SequenceNumbers:
     return SequenceNumbers(fake_redis)
-
-
-@pytest.fixture
-def decode_attempts(fake_redis: Redis) -> DecodeAttempts:
-    return DecodeAttempts(fake_redis)
 
 
 @pytest.fixture
@@ -205,22 +199,27 @@ def test_closed_tasks_do_not_count_as_open(ledger: Ledger) -> None:
     assert ledger.open_count() == 10
 
 
-def test_decode_attempts_are_counted_until_cleared(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
+def begins(ledger: Ledger, task_id: str) -> int:
+    claim = ledger.begin(task_id)
+    assert claim is not None
+    return claim.unfinished
+
+
+def test_begins_without_an_end_are_counted(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    deaths = [decode_attempts.start(task_id), decode_attempts.start(task_id)]
-    decode_attempts.clear([task_id])
-
-    assert [*deaths, decode_attempts.start(task_id)] == [1, 2, 1]
+    assert [begins(ledger, task_id) for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_decode_attempt_clears_the_one_before(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
-    first, second = accept(ledger, JOB, JOB)
-    decode_attempts.start(first)
+def test_a_returned_task_counts_as_not_begun(ledger: Ledger) -> None:
+    [task_id] = accept(ledger, JOB)
+    begins(ledger, task_id)
+    begins(ledger, task_id)
 
-    decode_attempts.start(second, decoded=first)
+    ledger.make_pending(task_id)
 
-    assert [decode_attempts.start(first), decode_attempts.start(second)] == [1, 2]
+    assert begins(ledger, task_id) == 2
+    assert task_of(ledger, task_id).attempts == 3
 
 
 def test_a_released_task_is_pending_again(ledger: Ledger) -> None:
@@ -275,14 +274,15 @@ def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Led
     assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
 
 
-def test_a_retry_clears_decode_attempts(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
+def test_a_retry_forgets_begins_without_an_end(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
-    decode_attempts.start(task_id)
+    begins(ledger, task_id)
+    begins(ledger, task_id)
     fail(ledger, task_id)
 
     ledger.retry([task_id])
 
-    assert decode_attempts.start(task_id) == 1
+    assert begins(ledger, task_id) == 1
 
 
 def test_only_failed_tasks_are_retried(ledger: Ledger) -> None:
@@ -360,13 +360,13 @@ def test_a_walk_continues_after_its_last_task_left(ledger: Ledger, fake_redis: R
     assert [task.id for task in second.tasks] == [ids[1], ids[0]]
 
 
-def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
+@pytest.mark.parametrize(("code", "former"), FORMER_CODES.items())
+def test_former_error_codes_are_read_as_new_ones(ledger: Ledger, code: str, former: str) -> None:
     [task_id] = accept(ledger, JOB)
 
-    fail(ledger, task_id, code="image_ends_worker")
+    fail(ledger, task_id, code=former)
 
-    task = task_of(ledger, task_id)
-    assert task.code == "decoder_crashed"
+    assert task_of(ledger, task_id).code == code
 
 
 def test_a_filter_matches_former_error_codes(fake_redis: Redis, ledger: Ledger) -> None:

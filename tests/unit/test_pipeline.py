@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from prometheus_client import generate_latest
 from redis import Redis
 
 from common.config import Settings
-from common.errors import FetchError, QueueUnavailable, StoreUnavailable
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits, decode
+from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavailable
+from common.images.decode import decode
 from common.images.signature import sign
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
@@ -22,11 +21,12 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
+from support.decoders import InProcessDecoder
 from support.images import gradient
 from support.tasks import enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
-from workers.pipeline import MAX_CRASHES, Pipeline
+from workers.pipeline import MAX_UNFINISHED, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
@@ -53,14 +53,12 @@ def web() -> Web:
 @pytest.fixture
 def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), max_records=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
-        decode_attempts=DecodeAttempts(fake_redis),
         uploads=uploads,
         fetcher=web,  # type: ignore[arg-type]
-        slot=ComputeSlot(timeout_s=30),
-        limits=Limits(),
+        decoder=InProcessDecoder(),
         writer=writer,
         finisher=finisher,
         host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
@@ -168,12 +166,12 @@ def test_a_store_outage_keeps_task_and_upload(
     assert uploads.get(upload) == IMAGE
 
 
-def test_a_store_outage_counts_no_decode_attempt(
+def test_store_outages_do_not_lose_a_task(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload_id=uploads.put(IMAGE))
     memory_store.away = True
-    for _ in range(MAX_CRASHES + 2):
+    for _ in range(MAX_UNFINISHED + 2):
         with pytest.raises(StoreUnavailable):
             pipeline.run(task_id)
 
@@ -183,14 +181,42 @@ def test_a_store_outage_counts_no_decode_attempt(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_poison_image_is_not_decoded_again(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
+def test_a_task_that_ends_five_workers_fails(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
     task_id = accept(upload_id=uploads.put(IMAGE))
-    for _ in range(MAX_CRASHES):
-        pipeline.decode_attempts.start(task_id)
+    for _ in range(MAX_UNFINISHED):
+        pipeline.ledger.begin(task_id)
 
     pipeline.run(task_id)
 
-    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "decoder_crashed")
+    task = ended(task_id)
+    assert (task.state, task.code, task.attempts) == (State.FAILED, "worker_lost", MAX_UNFINISHED + 1)
+
+
+def test_a_retry_of_a_lost_task_begins_anew(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
+    task_id = accept(upload_id=uploads.put(IMAGE))
+    for _ in range(MAX_UNFINISHED):
+        pipeline.ledger.begin(task_id)
+    pipeline.run(task_id)
+
+    pipeline.ledger.retry([task_id])
+    pipeline.run(task_id)
+
+    assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_a_task_without_a_free_decoder_stays_open(
+    pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload_id=uploads.put(IMAGE))
+
+    class Busy:
+        def decode(self, _data: bytes, *, client: str = "") -> NoReturn:
+            raise Overloaded(f"no decoder was free in time{client}", retry_after=1)
+
+    with pytest.raises(Overloaded):
+        replace(pipeline, decoder=Busy()).run(task_id)
+
+    assert ended(task_id).state is State.PENDING
 
 
 def test_an_internal_error_reports_no_internals(

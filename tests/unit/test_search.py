@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from common.decoding.child import signed
+from common.decoding.protocol import SignedImage
 from common.images.decode import DecodedImage
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, sign
@@ -21,8 +23,8 @@ def record(filepath: str, *signatures: Signature, **metadata: str) -> Record:
     return Record(filepath=filepath, seq=1, signatures=signatures, metadata=metadata, added=0, width=9, height=9)
 
 
-def image_of(pixels: NDArray[np.uint8]) -> DecodedImage:
-    return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
+def image_of(pixels: NDArray[np.uint8]) -> SignedImage:
+    return signed(DecodedImage(pixels, pixels.shape[1], pixels.shape[0]))
 
 
 @pytest.fixture

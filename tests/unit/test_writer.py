@@ -9,7 +9,6 @@ import pytest
 from redis import Redis
 
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
 from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
@@ -30,12 +29,12 @@ def finisher(ledger: Ledger, uploads: Uploads) -> TaskFinisher:
 
 
 @pytest.fixture
-def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
+def start(memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
         options = {"max_records": 10, "linger_s": 0.05, "hold_s": 30.0} | options
-        writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
+        writers.append(Writer(memory_store, finisher, **options))
         return writers[-1]
 
     yield start
