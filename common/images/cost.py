@@ -1,7 +1,7 @@
 """The memory that an image takes to decode, estimated from its header.
 
-The figures are bytes for each pixel, measured with the libraries in the requirements. tests/unit/test_memory.py
-compares them with the peak of a process. docs/formats.md has the table.
+The numbers are bytes for each pixel, measured with the libraries in the requirements. tests/unit/test_memory.py
+compares them with the peak of a process. docs/memory.md has the table.
 """
 
 import math
@@ -38,6 +38,7 @@ _AVIF, _AVIF_ALPHA = 10, 14
 # HEIF: bytes of the planes for a pixel of eight bits, by the subsampling of colours.
 _HEIF_PLANES = {420: 1.5, 422: 2.0}
 _HEIF_PLANES_MAX = 3.0
+_HEIF_COMMON = 420
 # PNG: a colour key of 16 bits needs the image once more, and masks.
 _DEEP_KEY = 24
 _KEY = 5
@@ -104,10 +105,12 @@ def _avif(image: ImageFile.ImageFile, _data: bytes) -> float:
 
 
 def _heif(image: ImageFile.ImageFile, _data: bytes) -> float:
-    channels = len(image.getbands())
-    planes = 1.0 if image.mode == "L" else _HEIF_PLANES.get(image.info.get("chroma", 0), _HEIF_PLANES_MAX)
-    depth_bytes = 2 if image.info.get("bit_depth", 0) > _BYTE_BITS else 1
-    return channels + depth_bytes * (planes + 2 * (image.mode in _ALPHA_MODES))
+    channels, chroma = len(image.getbands()), image.info.get("chroma", 0)
+    planes = 1.0 if image.mode == "L" else _HEIF_PLANES.get(chroma, _HEIF_PLANES_MAX)
+    is_deep = image.info.get("bit_depth", 0) > _BYTE_BITS
+    # The library converts deep colours of a higher resolution in one more step.
+    steps = 2 if is_deep and chroma != _HEIF_COMMON else 1
+    return steps * channels + (1 + is_deep) * (planes + 2 * (image.mode in _ALPHA_MODES))
 
 
 def _tiff(image: ImageFile.ImageFile, _data: bytes) -> float:

@@ -47,7 +47,7 @@ def narrow(image: Image.Image) -> Image.Image:
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield some rows and the number of the first, again and again: arrays of all rows take thrice the memory."""
+    """Yield some rows and the number of the first, again and again: arrays of all rows take three times the memory."""
     rows = max(1, _BAND_PX // image.width)
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(top + rows, image.height)))

@@ -135,7 +135,7 @@ def status_bytes(name: str) -> int:
 
 
 def in_child(work: Callable[[], bytes]) -> bytes:
-    """Return the bytes that `work` returns in a copy of this process, which stays as small as it is."""
+    """Return the bytes that `work` returns in a copy of this process, which stays small."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -168,7 +168,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    # Whatever the libraries load at the first image is loaded once, before the copies of this process.
+    # The libraries load parts of themselves at the first image: once, before the copies of this process.
     for small in ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "TIFF"):
         sign(decode(encoded(small, "RGB", (64, 64), {})).pixels)
     main(Path(sys.argv[1]))
