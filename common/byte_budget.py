@@ -74,15 +74,15 @@ class Reservation:
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
-        self._held = 0
+        self._size = 0
 
     def resize(self, size: int, *, within_s: float | None = None) -> None:
         """Hold `size` bytes, for which to wait at most `within_s`. Raises Overloaded; then it holds none.
 
         For more bytes it first gives all back: two that wait for each other's bytes would wait for ever.
         """
-        kept = size if size <= self._held else 0
-        self._budget.release(self._held - kept)
-        self._held = kept
+        kept = size if size <= self._size else 0
+        self._budget.release(self._size - kept)
+        self._size = kept
         if size > kept:
-            self._held = self._budget.acquire(size, within_s)
+            self._size = self._budget.acquire(size, within_s)

@@ -107,10 +107,10 @@ def _avif(image: ImageFile.ImageFile, _data: bytes) -> float:
 def _heif(image: ImageFile.ImageFile, _data: bytes) -> float:
     channels, chroma = len(image.getbands()), image.info.get("chroma", 0)
     planes = 1.0 if image.mode == "L" else _HEIF_PLANES.get(chroma, _HEIF_PLANES_MAX)
-    is_deep = image.info.get("bit_depth", 0) > _BYTE_BITS
+    is_deep = int(image.info.get("bit_depth", 0)) > _BYTE_BITS
     # The library converts deep colours of a higher resolution in one more step.
     steps = 2 if is_deep and chroma != _HEIF_COMMON else 1
-    return steps * channels + (1 + is_deep) * (planes + 2 * (image.mode in _ALPHA_MODES))
+    return steps * channels + float(1 + is_deep) * (planes + 2 * (image.mode in _ALPHA_MODES))
 
 
 def _tiff(image: ImageFile.ImageFile, _data: bytes) -> float:
