@@ -129,6 +129,8 @@ def _by_status(specs: Iterable[ErrorSpec]) -> dict[int, list[ErrorSpec]]:
 
 
 BY_STATUS: Mapping[int, list[ErrorSpec]] = _by_status(_SPECS)
+# Errors of the service, not of the image: no other image would have succeeded.
+INTERNAL_CODES = frozenset(spec.code for spec in BY_STATUS[INTERNAL_STATUS])
 TASK_CODES = tuple(sorted(spec.code for status in (IMAGE_STATUS, INTERNAL_STATUS) for spec in BY_STATUS[status]))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from api.errors import ERRORS
 from common.errors import FetchError, ImageError, InputError, MatchError
 from common.net.addresses import Target
 from common.net.fetch import Fetcher
@@ -26,7 +27,7 @@ class UnknownFilepath(MatchError):
     code = "unknown_filepath"
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"{field}: no image is stored under this filepath")
+        super().__init__(f"{field}: {ERRORS[self.code].text}")
         self.field = field
 
 

@@ -35,6 +35,14 @@ class Match:
     orientation: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The similarity of two images: `score` is from 0 to 100; `is_featureless`: at least one has no features."""
+
+    score: float
+    is_featureless: bool
+
+
 def search(  # noqa: PLR0913 - the options are keyword arguments
     signature: Signature,
     store: Store,
@@ -54,7 +62,9 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
         return []
     queries = turn(signature) if all_orientations else signature[np.newaxis]
     minimum = _MIN_CANDIDATES_EACH if all_orientations else _MIN_CANDIDATES
-    candidates = store.candidates(queries, limit=max(minimum, offset + limit), where=where)
+    candidates = store.candidates(
+        queries, limit=max(minimum, offset + limit), where=where, max_distance=_max_distance(min_score)
+    )
     matches = rank(queries, _distinct(candidates), min_score=min_score)
     return _with_metadata(matches[offset : offset + limit], store)
 
@@ -78,22 +88,20 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
-def compare(one: SignedImage, other: SignedImage) -> float:
-    """Return the similarity of two images, from 0 to 100.
-
-    If both are featureless, it is 100 for equal pixels. If one is, it is 0.
-    """
+def compare(one: SignedImage, other: SignedImage) -> Comparison:
+    """Compare two images; if both are featureless, the score is 100 for equal pixels."""
     first, second = one.signatures[0], other.signatures[0]
-    if is_featureless(first) and is_featureless(second):
-        return 100.0 if one.pixels_sha256 == other.pixels_sha256 else 0.0
-    return similarity(first, second)
+    comparison = similarity(first, second)
+    if is_featureless(first) and is_featureless(second) and one.pixels_sha256 == other.pixels_sha256:
+        return replace(comparison, score=100.0)
+    return comparison
 
 
-def similarity(first: Signature, second: Signature) -> float:
-    """Return the similarity of two signatures, from 0 to 100; 0 if either is featureless."""
+def similarity(first: Signature, second: Signature) -> Comparison:
+    """Compare two signatures; if either is featureless, the score is 0."""
     if is_featureless(first) or is_featureless(second):
-        return 0.0
-    return score(distance(first, second))
+        return Comparison(score=0.0, is_featureless=True)
+    return Comparison(score=score(distance(first, second)), is_featureless=False)
 
 
 def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:
@@ -108,6 +116,11 @@ def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> ND
     exact = np.stack([distances(query, rows) for query in queries])
     nearest: NDArray[np.float64] = np.minimum.reduceat(exact, np.cumsum([0, *counts[:-1]]), axis=1)
     return nearest
+
+
+def _max_distance(min_score: float | None) -> float:
+    """Return a distance that no match exceeds."""
+    return max(CUTOFF, TURNED_CUTOFF) if min_score is None else 1 - min_score / 100
 
 
 def _within_cutoff(apart: NDArray[np.float64], min_score: float | None) -> NDArray[np.bool_]:

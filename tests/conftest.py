@@ -37,7 +37,7 @@ from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
 from common.uploads import RedisUploads, Uploads
-from dev.elasticsearch_node import Node, why_not
+from dev import elasticsearch_node, opensearch_node
 from dev.redis_server import RedisServer
 from support.decoders import InProcessDecoder
 from support.stores import MemoryStore
@@ -121,9 +121,21 @@ def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
     if url := os.environ.get("ELASTICSEARCH_URL"):
         yield url
         return
-    if reason := why_not():
+    if reason := elasticsearch_node.why_not():
         give_up(reason)
-    with Node() as node:
+    with elasticsearch_node.Node() as node:
+        yield node.url
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
+    """A real OpenSearch: the one at OPENSEARCH_URL, else a node for the whole run."""
+    if url := os.environ.get("OPENSEARCH_URL"):
+        yield url
+        return
+    if reason := opensearch_node.why_not():
+        give_up(reason)
+    with opensearch_node.OpenSearchNode() as node:
         yield node.url
 
 

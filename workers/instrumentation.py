@@ -45,7 +45,7 @@ class Instrumentation:
         )
         self._outcomes = Counter(
             "match_outcomes",
-            "Tasks that this process finished, by state and, if failed, by error code.",
+            "Tasks that this process finished, by state and by the code of their error or warning.",
             ("outcome", "reason"),
             registry=self.registry,
         )

@@ -9,7 +9,7 @@ from opentelemetry.trace import Span, StatusCode
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import SignedImage
-from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
+from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
@@ -68,8 +68,8 @@ class Pipeline:
 
     def _work(self, claim: Claim, span: Span) -> None:
         try:
-            state = self.writer.write(claim, self._record(claim))
-            self._report(span, state, StoreError.code if state is State.FAILED else "")
+            result = self.writer.write(claim, self._record(claim))
+            self._report(span, result.state, result.reason)
         except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
             self._report(span, State.FAILED, error.code, str(error))

@@ -20,9 +20,10 @@ no `Content-Encoding`.
 
 Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (a list of texts), `method` (the name of \
 the endpoint) and `result` (a list). The exceptions are `/add/batch` (one JSON object per line), `/metrics` and \
-`/docs`. `warn` is a success with warnings in `error`. A failure has a `code` and, if a parameter caused it, a \
-`field`. Clients must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 \
-letters, digits and `._:-`, else a new one. Times are ISO 8601, in UTC.
+`/docs`. `warn` is a success with warnings in `error` and, for `featureless`, a `code`: the image has no features to \
+compare, such as an image of one colour. A failure has a `code` and, if a parameter caused it, a `field`. Clients \
+must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 letters, digits \
+and `._:-`, else a new one. Times are ISO 8601, in UTC.
 
 ## Images
 

@@ -65,7 +65,7 @@ class AddImages:
         try:
             existing = self.ledger.existing(task_ids) if task_ids else {}
         except MatchError as error:
-            return [_failed(item, item.error or error) for item in items]
+            return [_discarded(item, error) for item in items]
         rows = [self._prepare(item, context, key, existing) for item in items]
         if new := [row for row in rows if row.error is None and row.result is None]:
             attributes = {"messaging.batch.message_count": len(new)}
@@ -165,8 +165,14 @@ def fingerprint(item: AddItem, context: RequestContext) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def _discarded(item: AddItem, error: MatchError) -> AddItem:
+    """Return the item without its bytes, with this error unless it has one."""
+    item.data = None
+    return _failed(item, item.error or error)
+
+
 def _failed(item: AddItem, error: MatchError) -> AddItem:
-    item.error, item.data = error, None
+    item.error = error
     return item
 
 

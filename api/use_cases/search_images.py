@@ -1,16 +1,24 @@
 """Search and compare images: from the sources of a request to matches and scores."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import SignedImage
-from common.images.signature import Signature
+from common.images.signature import Signature, is_featureless
 from common.net.fetch import Fetcher
-from common.search import Match, compare, search, similarity
+from common.search import Comparison, Match, compare, search, similarity
 from common.store.base import Record, Store
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The matches of an image, best first; an image without features has none."""
+
+    matches: Sequence[Match]
+    is_featureless: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,11 @@ class SearchImages:
         offset: int,
         min_score: float | None,
         where: Mapping[str, str],
-    ) -> list[Match]:
-        """Return the matches of an image, best first; the options are those of `common.search.search`."""
-        return search(
-            self.signature(source, client=client),
+    ) -> SearchResult:
+        """Search with an image; the options are those of `common.search.search`."""
+        signature = self.signature(source, client=client)
+        matches = search(
+            signature,
             self.store,
             all_orientations=all_orientations,
             limit=limit,
@@ -54,6 +63,7 @@ class SearchImages:
             min_score=min_score,
             where=where,
         )
+        return SearchResult(matches, is_featureless(signature))
 
     def signature(self, source: Source, *, client: str) -> Signature:
         """Return the signature of one image."""
@@ -61,14 +71,14 @@ class SearchImages:
             return self.record(source.filepath, field=source.field).signatures[0]
         return self._decode(source, client).signatures[0]
 
-    def compare(self, first: Source, second: Source, *, client: str) -> float:
-        """Return the score of two images, 0 to 100.
+    def compare(self, first: Source, second: Source, *, client: str) -> Comparison:
+        """Compare two images.
 
         The pixels of a stored image are not known: a featureless stored image matches only itself.
         """
         if first.filepath is not None or second.filepath is not None:
-            signatures = self.signature(first, client=client), self.signature(second, client=client)
-            return 100.0 if first.filepath == second.filepath else similarity(*signatures)
+            comparison = similarity(self.signature(first, client=client), self.signature(second, client=client))
+            return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
         return compare(self._decode(first, client), self._decode(second, client))
 
     def _decode(self, source: Source, client: str) -> SignedImage:

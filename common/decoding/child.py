@@ -16,10 +16,9 @@ import struct
 import sys
 import traceback
 from pathlib import Path
-from typing import BinaryIO
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import Kind, SignedImage, error_parts, pack, read, signed_parts
+from common.decoding.protocol import Kind, SignedImage, error_parts, pack, receive, signed_parts
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
 from common.images.signature import is_featureless, sign
@@ -31,19 +30,19 @@ ALARM_MARGIN_S = 5.0
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
-def serve(requests: BinaryIO, replies: socket.socket, limits: DecoderLimits) -> None:
-    """Answer each request; return at the end of the requests."""
-    reply(replies, [Kind.READY.value])
+def serve(connection: socket.socket, limits: DecoderLimits) -> None:
+    """Answer each request; return at the end of the connection."""
+    reply(connection, [Kind.READY.value])
     while True:
         try:
-            [data] = read(requests, max_bytes=sys.maxsize)
-        except EOFError:
+            [data] = receive(connection, max_bytes=sys.maxsize)
+        except (EOFError, ConnectionResetError):
             return
         signal.setitimer(signal.ITIMER_REAL, limits.timeout_s + ALARM_MARGIN_S)
         parts = answer(data, limits)
         del data
         signal.setitimer(signal.ITIMER_REAL, 0)
-        reply(replies, parts)
+        reply(connection, parts)
 
 
 def answer(data: bytes, limits: DecoderLimits) -> list[bytes]:
@@ -86,10 +85,10 @@ def decode_limits(limits: DecoderLimits) -> Limits:
     )
 
 
-def reply(replies: socket.socket, parts: list[bytes]) -> None:
+def reply(connection: socket.socket, parts: list[bytes]) -> None:
     """Send a reply; nobody may wait for it any more."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        replies.sendall(b"".join([pack(parts), *parts]))
+        connection.sendall(b"".join([pack(parts), *parts]))
 
 
 def confine(limits: DecoderLimits) -> None:
@@ -120,10 +119,9 @@ def main(argument: str) -> None:
     limits = DecoderLimits.from_json(argument)
     answer(SMALLEST_IMAGE, limits)
     connection = socket.socket(fileno=STDIN)
-    requests = connection.makefile("rb")
     confine(limits)
     try:
-        serve(requests, connection, limits)
+        serve(connection, limits)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
 

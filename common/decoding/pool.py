@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from threading import Condition, Thread
-from time import monotonic
+from threading import Condition, Lock, Thread
 from typing import Protocol
 
 from common.decoding.limits import DecoderLimits
@@ -53,7 +52,9 @@ class DecoderPool:
         self._wait_s = wait_s
         self._on_end = on_end
         self._target = processes + SPARES
-        self._changed = Condition()
+        self._lock = Lock()
+        # The starter waits for another event than the callers, so that no image wakes it.
+        self._has_idle, self._has_vacancy = Condition(self._lock), Condition(self._lock)
         self._idle: list[DecoderProcess] = []
         self._live = 0
         self._is_closed = False
@@ -74,59 +75,55 @@ class DecoderPool:
 
     def close(self) -> None:
         """End the idle processes now, and the others after their images."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify_all()
+            self._has_idle.notify_all()
+            self._has_vacancy.notify()
         self._starter.join()
-        with self._changed:
+        with self._lock:
             idle, self._idle = self._idle, []
         for process in idle:
             process.close()
 
     def _take(self) -> DecoderProcess:
         """Return an idle process; wait for the start of one if there is none."""
-        deadline = monotonic() + self._wait_s
-        with self._changed:
-            while not self._idle:
-                if self._is_closed or not self._changed.wait(max(0.0, deadline - monotonic())):
-                    raise Overloaded("no decoder is ready", retry_after=RETRY_AFTER_S)
+        with self._lock:
+            if not self._has_idle.wait_for(lambda: self._idle or self._is_closed, self._wait_s) or self._is_closed:
+                raise Overloaded("no decoder is ready", retry_after=RETRY_AFTER_S)
             # The last one used: its memory is in the processor's caches.
             return self._idle.pop()
 
     def _give_back(self, process: DecoderProcess) -> None:
-        with self._changed:
+        with self._lock:
             if process.is_usable and not self._is_closed:
-                self._idle.append(process)
-                self._changed.notify()
+                self._put(process)
                 return
-            self._replace()
+            self._live -= 1
+            self._has_vacancy.notify()
         process.close()
         if process.end is not None:
             log.warning("a decoder process was replaced: %s", process.end.value)
             self._on_end(process.end)
 
-    def _replace(self) -> None:
-        """Have the starter start another process."""
-        self._live -= 1
-        self._changed.notify_all()
+    def _put(self, process: DecoderProcess) -> None:
+        self._idle.append(process)
+        self._has_idle.notify()
 
     def _run(self) -> None:
         while self._wait_for_vacancy():
             process = self._start()
-            with self._changed:
-                if process is None:
-                    self._live -= 1
-                    self._changed.wait_for(lambda: self._is_closed, PAUSE_S)
+            with self._lock:
+                if process is not None:
+                    self._put(process)
                 else:
-                    self._idle.append(process)
-                    self._changed.notify_all()
+                    self._live -= 1
+                    self._has_vacancy.wait_for(lambda: self._is_closed, PAUSE_S)
 
     def _wait_for_vacancy(self) -> bool:
         """Wait until a process is missing, and count its successor; return False once the pool is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._live < self._target)
-            if not self._is_closed:
-                self._live += 1
+        with self._lock:
+            self._has_vacancy.wait_for(lambda: self._is_closed or self._live < self._target)
+            self._live += 1
             return not self._is_closed
 
     def _start(self) -> DecoderProcess | None:

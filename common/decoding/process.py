@@ -1,23 +1,22 @@
 """A decoder process, seen from the process that uses it."""
 
-import io
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from enum import Enum
 from pathlib import Path
-from time import monotonic
-from typing import Any
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import MAX_REPLY_BYTES, Kind, SignedImage, pack, read, result
+from common.decoding.protocol import MAX_REPLY_BYTES, Kind, SignedImage, pack, receive, result
 from common.errors import ImageError
 
 START_WITHIN_S = 60.0
 # A dead process may still be giving back its memory.
 _REAP_WITHIN_S = 5.0
+_TIMEVAL = struct.Struct("@ll")
 _ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-E", "-s", "-m", "common.decoding.child")
 # One thread for each image: the processes are as many as the cores have work for.
@@ -43,15 +42,14 @@ class DecoderProcess:
 
     It decodes while `is_usable`. `end` is the reason of its end, if an image ended it.
 
-    A socket instead of two pipes, because a socket has a time limit for sending and receiving. The child's end is its
-    standard input; all other files of this process are closed in the child.
+    A socket instead of two pipes, because the kernel limits the time of its calls. The child's end is its standard
+    input; all other files of this process are closed in the child.
     """
 
     def __init__(self, limits: DecoderLimits) -> None:
         self._limits = limits
         near, far = socket.socketpair()
-        self._connection = _Connection(near)
-        self._replies = io.BufferedReader(self._connection)
+        self._connection = near
         self.is_usable = True
         self.end: ProcessEnd | None = None
         with far:
@@ -72,21 +70,22 @@ class DecoderProcess:
 
     def wait_until_ready(self) -> bool:
         """Wait for the end of the start; return whether it succeeded."""
-        self._connection.deadline = monotonic() + START_WITHIN_S
+        self._limit_time(START_WITHIN_S)
         try:
-            return self._receive() == [Kind.READY.value]
+            is_ready = receive(self._connection, max_bytes=MAX_REPLY_BYTES) == [Kind.READY.value]
         except (EOFError, OSError):
             return False
+        self._limit_time(self._limits.timeout_s)
+        return is_ready
 
     def decode(self, data: bytes) -> SignedImage:
         """Return the result for an image; raises ImageError, or DeadOnArrival."""
-        self._connection.deadline = monotonic() + self._limits.timeout_s
         # Until the reply has arrived.
         self.is_usable = False
         try:
-            self._connection.send(pack([data]), data)
-            parts = self._receive()
-        except TimeoutError:
+            self._send(data)
+            parts = receive(self._connection, max_bytes=MAX_REPLY_BYTES)
+        except BlockingIOError:
             self.end = ProcessEnd.TIMED_OUT
             raise self._error(self.end) from None
         except (EOFError, OSError) as error:
@@ -103,12 +102,29 @@ class DecoderProcess:
 
     def close(self) -> None:
         """End the process, and wait until it has ended."""
-        self._replies.close()
+        self._connection.close()
         self._process.kill()
         self._process.wait()
 
-    def _receive(self) -> list[bytes]:
-        return read(self._replies, max_bytes=MAX_REPLY_BYTES)
+    def _limit_time(self, seconds: float) -> None:
+        """Limit each call that sends or receives; beyond it, the call raises BlockingIOError.
+
+        The kernel's own limit needs no further call for each image, unlike that of Python's sockets.
+        """
+        limit = _TIMEVAL.pack(*divmod(int(seconds * 1_000_000), 1_000_000))
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            self._connection.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    def _send(self, data: bytes) -> None:
+        """Send an image; raises DeadOnArrival if the process had ended before."""
+        head = pack([data])
+        try:
+            # One call, so that the process wakes up once for most images.
+            sent = self._connection.sendmsg([head, data])
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise DeadOnArrival from error
+        if sent < len(head) + len(data):
+            self._connection.sendall(memoryview(data)[sent - len(head) :])
 
     def _cause_of_death(self) -> ProcessEnd:
         try:
@@ -121,46 +137,11 @@ class DecoderProcess:
         return ProcessEnd.OUT_OF_MEMORY if status in {OUT_OF_MEMORY, -signal.SIGKILL} else ProcessEnd.CRASHED
 
     def _error(self, end: ProcessEnd) -> ImageError:
-        texts = {
+        limits = self._limits
+        text = {
             ProcessEnd.CRASHED: "the decoder crashed while it decoded the image",
-            ProcessEnd.TIMED_OUT: f"decoding the image took longer than {self._limits.timeout_s:g} s (MATCH_DECODE_TIMEOUT_S)",
-            ProcessEnd.OUT_OF_MEMORY: f"decoding the image takes more than {self._limits.memory_bytes:,} bytes of memory "
+            ProcessEnd.TIMED_OUT: f"decoding took longer than {limits.timeout_s:g} s (MATCH_DECODE_TIMEOUT_S)",
+            ProcessEnd.OUT_OF_MEMORY: f"decoding takes more than {limits.memory_bytes:,} bytes of memory "
             "(MATCH_DECODE_MEMORY_BYTES)",
         }
-        return ImageError(texts[end], code=end.value)
-
-
-class _Connection(io.RawIOBase):
-    """A socket with one deadline for a whole exchange; beyond it, every method raises TimeoutError."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self.deadline = 0.0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - the interface's type is new in Python 3.12
-        self._socket.settimeout(self._left_s())
-        received: int = self._socket.recv_into(buffer)
-        return received
-
-    def send(self, head: bytes, data: bytes) -> None:
-        """Send a message of one part; raises DeadOnArrival if the other process had ended before."""
-        self._socket.settimeout(self._left_s())
-        try:
-            # One call, so that the other process wakes up once for most images.
-            sent = self._socket.sendmsg([head, data])
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise DeadOnArrival from error
-        self._socket.sendall(memoryview(data)[sent - len(head) :])
-
-    def close(self) -> None:
-        self._socket.close()
-        super().close()
-
-    def _left_s(self) -> float:
-        left_s = self.deadline - monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
+        return ImageError(text[end], code=end.value)

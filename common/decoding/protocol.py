@@ -1,23 +1,26 @@
 """The messages between a process and its decoder process: an image in, its signatures or an error out.
 
-A message is a list of parts: their number, their lengths, their bytes. Both processes run the same code, so there is no
-version. A further result becomes a further part.
+A message is a list of up to MAX_PARTS parts: their number, their lengths, their bytes. Both processes run the same
+code, so there is no version. A further result becomes a further part.
 """
 
+import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import BinaryIO
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from common.errors import ImageError
 from common.images.signature import LENGTH, Signature
 
-# Neither end trusts the other with its memory. A reply is some hundred bytes long, a request as long as its image.
+MAX_PARTS = 7
+# A reply is some hundred bytes long. A decoder that an image controls gets no more memory of its owner.
 MAX_REPLY_BYTES = 1024 * 1024
 
+_HEAD = struct.Struct(f"<{1 + MAX_PARTS}I")
 _SIZE = struct.Struct("<II")
 
 
@@ -50,17 +53,19 @@ class SignedImage:
 
 def pack(parts: Sequence[bytes]) -> bytes:
     """Return the head of a message, which its parts follow."""
-    return struct.pack(f"<B{len(parts)}I", len(parts), *map(len, parts))
+    return _HEAD.pack(len(parts), *map(len, parts), *[0] * (MAX_PARTS - len(parts)))
 
 
-def read(stream: BinaryIO, *, max_bytes: int) -> list[bytes]:
-    """Return the parts of the next message; raises EOFError if the stream ends before the message does."""
-    [count] = _read(stream, 1)
-    lengths = struct.unpack(f"<{count}I", _read(stream, 4 * count))
-    if sum(lengths) > max_bytes:
-        message = f"a message of {sum(lengths):,} bytes exceeds {max_bytes:,}"
+def receive(connection: socket.socket, *, max_bytes: int) -> list[bytes]:
+    """Return the parts of the next message; raises EOFError if the connection ends before the message does."""
+    count, *lengths = _HEAD.unpack(_receive(connection, _HEAD.size))
+    *starts, end = accumulate(lengths[:count], initial=0)
+    if end > max_bytes:
+        message = f"a message of {end:,} bytes exceeds {max_bytes:,}"
         raise EOFError(message)
-    return [_read(stream, length) for length in lengths]
+    body = _receive(connection, end)
+    # A slice of the whole body is not a copy.
+    return [body[start:stop] for start, stop in pairwise([*starts, end])]
 
 
 def signed_parts(image: SignedImage) -> list[bytes]:
@@ -86,8 +91,8 @@ def result(parts: Sequence[bytes]) -> SignedImage:
     return SignedImage(signatures=tuple(signatures), width=width, height=height, pixels_sha256=parts[2])
 
 
-def _read(stream: BinaryIO, length: int) -> bytes:
-    data = stream.read(length)
+def _receive(connection: socket.socket, length: int) -> bytes:
+    data = connection.recv(length, socket.MSG_WAITALL)
     if len(data) < length:
         raise EOFError("the other process closed the connection")
     return data

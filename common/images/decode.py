@@ -15,9 +15,11 @@ from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
 from common.images.frames import first_frame
+from common.images.jpeg_outline import Outline, read_outline
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
+from common.images.opencv import jpeg_pixels, turned
 from common.images.plugins import prepare_pillow
-from common.images.reduction import reduced
+from common.images.reduction import draft_factor, reduced
 from common.images.transparency import flatten
 from common.images.upright import forget_xmp, turned_size, upright_turn
 
@@ -47,12 +49,13 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - image_too_large_to_decode: it would take more memory than the limit, or took more than is available.
     """
     formats = check_format(data)
-    check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
-        data = _repaired(data, formats, limits)
+        check_bounds(data, formats)
+        outline = read_outline(data) if formats == ("JPEG",) else None
+        data = _repaired(data, formats, outline, limits)
         with Image.open(BytesIO(data), formats=formats) as image:
-            return _read(image, data, limits)
+            return _read(image, data, outline, limits)
     except ImageError:
         raise
     except Exception as error:
@@ -62,16 +65,16 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
         raise image_error(error, data, formats) from error
 
 
-def _repaired(data: bytes, formats: tuple[str, ...], limits: Limits) -> bytes:
+def _repaired(data: bytes, formats: tuple[str, ...], outline: Outline | None, limits: Limits) -> bytes:
     """Return the file without faults that no pixel depends on. Raises ImageError for missing data."""
     if formats == ("PNG",):
         return png.keep_needed_chunks(data)
-    if formats == ("JPEG",):
-        return jpeg_end.end_properly(data, limits)
+    if outline is not None:
+        return jpeg_end.end_properly(data, outline, limits)
     return data
 
 
-def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedImage:
+def _read(image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limits: Limits) -> DecodedImage:
     """Decode an opened image, after its header has passed the checks."""
     size = image.size
     if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -81,17 +84,27 @@ def _read(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> DecodedIma
     check_cost(image, limits.pixels)
     check_memory(image, size, data, limits)
     forget_xmp(image)
-    flat = first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels)
+    pixels = _stored_pixels(image, data, outline, limits)
+    if outline:
+        jpeg_end.check_filled(pixels, data, outline, limits)
     turn = upright_turn(image)
-    width, height = turned_size(size, turn)
-    return DecodedImage(np.asarray(flat if turn is None else flat.transpose(turn)), width, height)
+    return DecodedImage(turned(pixels, turn), *turned_size(size, turn))
+
+
+def _stored_pixels(
+    image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limits: Limits
+) -> NDArray[np.uint8]:
+    """Return the RGB pixels before turning."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and outline and draft_factor(image.size, limits.draft_px) == 1:
+        pixels = jpeg_pixels(image, data, outline)
+        if pixels is not None:
+            return pixels
+    return np.asarray(first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels))
 
 
 def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
     """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
     match image.format:
-        case "JPEG" | "MPO":
-            jpeg_end.check_last_pixel(image, data, limits)
         case "PNG":
             image = png.apply_key(image, data)
         case "BMP":

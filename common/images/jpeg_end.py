@@ -3,14 +3,15 @@
 import re
 from io import BytesIO
 
-from PIL import Image, ImageChops, ImageFile, JpegImagePlugin
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageChops, ImageFile, JpegImagePlugin
 
 from common.errors import ImageError
 from common.images import jpeg
-from common.images.jpeg_outline import Outline, read_outline
+from common.images.jpeg_outline import END, Outline
 from common.images.limits import Limits
 
-_END = b"\xff\xd9"
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 # A scan's data may contain some zero bytes in a row. A preallocated file has pages of them.
 _ZEROS = bytes(32)
@@ -18,37 +19,31 @@ _ZEROS = bytes(32)
 _FILLER = bytes((index * 73 + 41) % 251 for index in range(96))
 # Bytes that libjpeg reads ahead at most.
 _AHEAD = 8
-# libjpeg fills the rest of a scan that ends early with the middle of the scale; CMYK is inverted afterwards.
-_FILL = {127, 128}
+# libjpeg fills the rest of a scan that ends early with the middle of the scale: a grey, in CMYK a darker one.
+_FILLS = {63, 64, 65, 127, 128}
 
 
-def end_properly(data: bytes, limits: Limits) -> bytes:
+def end_properly(data: bytes, outline: Outline, limits: Limits) -> bytes:
     """Return a JPEG with its end marker, which some programs omit.
 
     Raises ImageError (truncated_image) if scan data are missing, or if zeros replace them.
     """
-    outline = read_outline(data)
-    if outline is None:
-        return data
     if not outline.has_end:
-        if outline.missing:
+        if outline.is_partial:
             raise _truncated()
         _check_scan(data, outline, limits)
-        return _body(data, outline) + _END
-    if outline.missing or data.endswith(_ZEROS, 0, outline.scan_end):
+        return _body(data, outline) + END
+    if outline.is_partial or data.endswith(_ZEROS, 0, outline.scan_end):
         _check_scan(data, outline, limits)
     return data
 
 
-def check_last_pixel(image: Image.Image, data: bytes, limits: Limits) -> None:
-    """Raise ImageError (truncated_image) if the decoder filled the end of a loaded JPEG for lack of data.
+def check_filled(pixels: NDArray[np.uint8], data: bytes, outline: Outline, limits: Limits) -> None:
+    """Raise ImageError (truncated_image) if the decoder filled the end of RGB `pixels` for lack of data.
 
-    Only an image whose last pixel is a middle grey is decoded again to find out.
+    Only an image whose last pixel has such a grey is decoded again to find out.
     """
-    last = image.getpixel((image.width - 1, image.height - 1))
-    values = set(last) if isinstance(last, tuple) else {last}
-    outline = read_outline(data) if values <= _FILL else None
-    if outline is not None:
+    if _FILLS.issuperset(pixels[-1, -1].tolist()):
         _check_scan(data, outline, limits)
 
 
@@ -77,7 +72,7 @@ def _body(data: bytes, outline: Outline) -> bytes:
 def _is_complete(body: bytes, limits: Limits) -> bool:
     """Return whether the pixels stay the same if more scan data follow: the decoder then needs none."""
     try:
-        with _loaded(body + _END, limits) as one, _loaded(body + _FILLER + _END, limits) as other:
+        with _loaded(body + END, limits) as one, _loaded(body + _FILLER + END, limits) as other:
             return ImageChops.difference(one, other).getbbox() is None
     except OSError:
         return False

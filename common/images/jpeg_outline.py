@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+END = b"\xff\xd9"
+"""The end marker."""
+
 # A marker that ends a scan: neither a stuffed zero nor a restart marker nor a fill byte.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
 _FIRST_KIND = 0xC0
@@ -15,25 +18,36 @@ _OTHER_FRAMES = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0
 # The structure of a file with more segments is not read.
 _SEGMENTS = 10_000
 _COEFFICIENTS = 64
+_ALL = (1 << _COEFFICIENTS) - 1
 
 
 @dataclass(slots=True)
 class Outline:
     """The structure of a JPEG: the bytes of its last scan, and the precision that no scan contains.
 
-    `parts` has the sampling factors of each component. `missing` has an item for each component and coefficient that
+    `parts` has the sampling factors of each component. `missing` has a bit set for each coefficient of a component that
     no scan completed. `restarts` is the number of restart markers in a complete last scan.
     """
 
+    scans: int = 0
     scan_start: int = 0
     scan_end: int = 0
     has_end: bool = False
     is_progressive: bool = False
     size: tuple[int, int] = (0, 0)
     parts: dict[int, tuple[int, int]] = field(default_factory=dict)
-    missing: set[tuple[int, int]] = field(default_factory=set)
+    missing: dict[int, int] = field(default_factory=dict)
     interval: int = 0
     restarts: int = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether scans are missing."""
+        return any(self.missing.values())
+
+    def ends_after_scans(self, data: bytes) -> bool:
+        """Return whether the end marker follows the last scan, and only a progressive image has several scans."""
+        return (self.is_progressive or self.scans == 1) and data.startswith(END, self.scan_end)
 
 
 def read_outline(data: bytes) -> Outline | None:
@@ -90,18 +104,20 @@ def _note_frame(outline: Outline, kind: int, header: bytes) -> None:
     outline.size = int.from_bytes(header[3:5]), int.from_bytes(header[1:3])
     pairs = zip(header[6::3], header[7::3], strict=False)
     outline.parts = {part: (sampling >> 4, sampling & 15) for part, sampling in pairs}
-    outline.missing = {(part, index) for part in outline.parts for index in range(_COEFFICIENTS)}
+    outline.missing = dict.fromkeys(outline.parts, _ALL)
 
 
 def _note_scan(outline: Outline, header: bytes) -> None:
     """Remove the coefficients that a scan completes, and count its restart markers."""
+    outline.scans += 1
     count = header[0] if header else 0
     parts, bounds = header[1 : 1 + 2 * count : 2], header[1 + 2 * count :]
     outline.restarts = _restarts(outline, parts)
     # In sequential coding a scan has all coefficients, and these bytes have no meaning.
     first, last, bits = bounds[:3] if outline.is_progressive and len(bounds) > 2 else (0, _COEFFICIENTS - 1, 0)  # noqa: PLR2004 - three bytes
-    if bits & 15 == 0:
-        outline.missing -= {(part, index) for part in parts for index in range(first, last + 1)}
+    if bits & 15 == 0 and first <= last:
+        completed = (2 << last) - (1 << first)
+        outline.missing.update((part, outline.missing.get(part, 0) & ~completed) for part in parts)
 
 
 def _restarts(outline: Outline, parts: bytes) -> int:

@@ -32,8 +32,9 @@ class Task:
     """The public state of a task.
 
     `seq` is its sequence number. Times are in milliseconds since 1970 (UTC). `attempts` is the number of times that a
-    worker began the task. `request_id` is the id of the request that created it. `callback` is None for a request
-    without a callback URL.
+    worker began the task. `warning` is a code of `common.warning_codes`; None without one, and if an earlier version
+    ended the task. `request_id` is the id of the request that created it. `callback` is None for a request without a
+    callback URL.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Task:
     attempts: int = 0
     code: str | None = None
     error: str | None = None
+    warning: str | None = None
     request_id: str | None = None
     callback: Callback | None = None
 
@@ -68,20 +70,31 @@ class Claim:
     context: RequestContext = NO_REQUEST
     unfinished: int = 1
 
-    def result(self, state: State, *, code: str = "", error: str = "") -> "TaskResult":
+    def result(self, state: State, *, code: str = "", error: str = "", warning: str = "") -> "TaskResult":
         """Return the result of this task."""
-        return TaskResult(task_id=self.task_id, state=state, code=code, error=error, upload_id=self.upload_id)
+        return TaskResult(
+            task_id=self.task_id, state=state, code=code, error=error, warning=warning, upload_id=self.upload_id
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """The final state of a task; a failed one has a `code` and an `error`. `upload_id` names its upload, if any."""
+    """The final state of a task; a failed one has a `code` and an `error`. `upload_id` names its upload, if any.
+
+    `warning` is a code of `common.warning_codes`; empty without a warning.
+    """
 
     task_id: str
     state: State
     code: str = ""
     error: str = ""
+    warning: str = ""
     upload_id: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """The code that explains the state, of a failure or a warning; empty without one."""
+        return self.code or self.warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +141,7 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         attempts=number("attempts") or 0,
         code=NEW_CODES.get(code, code) or None,
         error=fields.get("error") or None,
+        warning=fields.get("warning"),
         request_id=fields.get("request"),
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
     )

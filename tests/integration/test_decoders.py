@@ -172,7 +172,7 @@ def test_a_hanging_decoder_is_ended_in_time() -> None:
 
     assert (error.code, str(error)) == (
         "decode_timeout",
-        "decoding the image took longer than 0.5 s (MATCH_DECODE_TIMEOUT_S)",
+        "decoding took longer than 0.5 s (MATCH_DECODE_TIMEOUT_S)",
     )
     assert ends == [ProcessEnd.TIMED_OUT]
 
@@ -227,7 +227,7 @@ with patch.object(process, "COMMAND", poison.COMMAND):
     children = [process.DecoderProcess(decoder_limits(timeout_s=0.5)) for _ in range(2)]
 assert all(child.wait_until_ready() for child in children)
 hanging = b"P5 1 1 255\\n\\x00" + poison.HANGS
-children[0]._connection.send(process.pack([hanging]), hanging)
+children[0]._send(hanging)
 print(*(child.pid for child in children), flush=True)
 import os, signal
 os.kill(os.getpid(), signal.SIGKILL)

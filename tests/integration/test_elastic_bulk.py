@@ -18,6 +18,7 @@ from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
+from common.store.elastic.dialects import ElasticsearchDialect
 from support.http_servers import Handler, LocalServer, serving
 from support.records import record
 from support.tasks import enqueue
@@ -25,7 +26,7 @@ from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 MIB = 1024 * 1024
-INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}}
+INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings(ElasticsearchDialect())}}
 # The reply to a body: TAKEN has a status for each item, UNANSWERED closes the connection, others refuse the body.
 TAKEN, UNANSWERED = 200, 0
 # The status of an item, by its filepath and the number of times that it was received.
@@ -190,7 +191,7 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
         assert claim is not None
-        return writer.write(claim, record(claim.filepath, claim.seq))
+        return writer.write(claim, record(claim.filepath, claim.seq)).state
 
     def write(count: int) -> list[State]:
         jobs = [AddItem(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]

@@ -157,7 +157,7 @@ class Load:
         assert claim is not None
         # The download: a later one often ends earlier.
         time.sleep(rng.random() * 0.2)
-        assert self._writer.write(claim, record(job.filepath, claim.seq)) in {State.SUCCEEDED, State.SUPERSEDED}
+        assert self._writer.write(claim, record(job.filepath, claim.seq)).state in {State.SUCCEEDED, State.SUPERSEDED}
         self._acknowledged(job.filepath, claim.seq, deleted=False)
 
     def _delete(self, rng: random.Random) -> None:

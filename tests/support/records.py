@@ -14,6 +14,10 @@ def signature(seed: int) -> Signature:
     return np.random.default_rng(seed).integers(-2, 3, LENGTH).astype(np.int8)
 
 
+# The signature of an image without features.
+FEATURELESS: Signature = np.zeros(LENGTH, np.int8)
+
+
 def record(
     filepath: str,
     seq: int,

@@ -14,6 +14,7 @@ from common.config import Settings
 from common.decoding.process import ProcessEnd
 from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
 from common.queue.tasks import RetryRejected
+from common.warning_codes import WARNINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Codes of errors that stop a start, or that replies contain as `internal_error`.
@@ -86,6 +87,12 @@ def test_failed_tasks_can_be_listed_by_every_task_code() -> None:
 )
 def test_status_depends_on_code_and_kind(error: MatchError, status: int) -> None:
     assert status_of(error) == status
+
+
+def test_docs_list_every_warning() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+
+    assert all(f"| `{code}` | {warning} |" in text for code, warning in WARNINGS.items())
 
 
 def test_docs_list_every_error() -> None:

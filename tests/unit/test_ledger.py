@@ -14,6 +14,7 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
+from common.queue.stats import read_stats
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import FORMER_CODES, QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
@@ -100,6 +101,17 @@ def test_sequence_numbers_rise_after_the_clock_was_set_back(fake_redis: Redis, s
     assert after == in_an_hour + 1
 
 
+def test_a_warning_is_kept_and_counted(ledger: Ledger, fake_redis: Redis) -> None:
+    plain, photo = accept(ledger, JOB, JOB)
+
+    ledger.finish([TaskResult(task_id=plain, state=State.SUCCEEDED, warning="featureless")])
+    succeed(ledger, photo)
+
+    assert [task_of(ledger, task_id).warning for task_id in (plain, photo)] == ["featureless", None]
+    assert task_of(ledger, plain).code is None
+    assert read_stats(fake_redis).ended == {("succeeded", "featureless"): 1, ("succeeded", ""): 1}
+
+
 def test_begun_tasks_are_running_and_count_attempts(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
@@ -162,13 +174,13 @@ def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: L
     assert 60 < int(fake_redis.ttl(TASK + failed_id)) <= 600
 
 
-def test_items_over_the_limit_get_no_task(ledger: Ledger) -> None:
+def test_items_over_the_limit_get_no_task(ledger: Ledger, fake_redis: Redis) -> None:
     accept(ledger, *[JOB] * 8)
 
     results = ledger.enqueue([JOB] * 3, queue=SINGLE_QUEUE)
 
     assert [result is not None for result in results] == [True, True, False]
-    assert ledger.open_count() == 10
+    assert read_stats(fake_redis).open == 10
 
 
 def test_an_existing_task_passes_a_full_ledger(ledger: Ledger) -> None:
@@ -190,13 +202,13 @@ def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
     assert result.status is EnqueueStatus.CONFLICT
 
 
-def test_closed_tasks_do_not_count_as_open(ledger: Ledger) -> None:
+def test_closed_tasks_do_not_count_as_open(ledger: Ledger, fake_redis: Redis) -> None:
     ids = accept(ledger, *[JOB] * 10)
     succeed(ledger, *ids)
 
     accept(ledger, *[JOB] * 10)
 
-    assert ledger.open_count() == 10
+    assert read_stats(fake_redis).open == 10
 
 
 def begins(ledger: Ledger, task_id: str) -> int:
@@ -246,7 +258,7 @@ def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: St
     )
 
     assert touched == []
-    assert ledger.open_count() == 0
+    assert read_stats(fake_redis).open == 0
 
 
 def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
@@ -271,7 +283,7 @@ def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Led
     assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
     assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
     assert fake_redis.ttl(TASK + task.id) == -1
-    assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
+    assert (read_stats(fake_redis).open, fake_redis.zcard(FAILED)) == (1, 0)
 
 
 def test_a_retry_forgets_begins_without_an_end(ledger: Ledger) -> None:
@@ -306,17 +318,17 @@ def test_tasks_older_than_tombstones_are_not_retried(fake_redis: Redis, ledger: 
     assert ledger.retry([task_id]) == [RetryRejected.TOO_LATE]
 
 
-def test_cancelled_tasks_are_never_begun(ledger: Ledger) -> None:
+def test_cancelled_tasks_are_never_begun(ledger: Ledger, fake_redis: Redis) -> None:
     [task_id] = accept(ledger, JOB)
 
     was = [ledger.cancel(task_id), ledger.cancel(task_id)]
 
     assert was == [State.PENDING, State.CANCELLED]
     assert ledger.begin(task_id) is None
-    assert ledger.open_count() == 0
+    assert read_stats(fake_redis).open == 0
 
 
-def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger) -> None:
+def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger, fake_redis: Redis) -> None:
     running, failed = accept(ledger, JOB, JOB)
     ledger.begin(running)
     fail(ledger, failed)
@@ -324,7 +336,7 @@ def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger) -> None:
     was = [ledger.cancel(running), ledger.cancel(failed), ledger.cancel("nobody")]
 
     assert was == [State.RUNNING, State.FAILED, None]
-    assert ledger.open_count() == 1
+    assert read_stats(fake_redis).open == 1
 
 
 def test_cursors_walk_all_failures(ledger: Ledger, fake_redis: Redis) -> None:
@@ -444,7 +456,7 @@ def test_an_unreachable_redis_is_unavailable() -> None:
     ledger = Ledger(connect("redis://127.0.0.1:1/0"), max_open=1, finished_keep_s=60, failed_keep_s=60)
 
     with pytest.raises(QueueUnavailable):
-        ledger.open_count()
+        ledger.check()
 
 
 def test_leases_from_before_a_clock_change_are_ignored(leases: Leases) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 from prometheus_client import generate_latest
 from redis import Redis
 
@@ -24,7 +25,7 @@ from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
 from support.decoders import InProcessDecoder
-from support.images import gradient
+from support.images import encode, gradient
 from support.tasks import enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
@@ -133,6 +134,19 @@ def test_without_memory_a_task_stays_open(
     assert waiting is State.PENDING
     assert ended(task_id).state is State.SUCCEEDED
     assert budget.free_bytes == 2 * MAX_BYTES
+
+
+def test_a_plain_image_is_stored_with_a_warning(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload_id=uploads.put(encode(Image.new("RGB", (60, 40), "white"))))
+
+    pipeline.run(task_id)
+
+    task = ended(task_id)
+    assert (task.state, task.warning, task.code, task.error) == (State.SUCCEEDED, "featureless", None, None)
+    assert memory_store.count() == 1
+    assert 'match_outcomes_total{outcome="succeeded",reason="featureless"} 1.0' in counted(pipeline)
 
 
 def test_a_failed_download_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:

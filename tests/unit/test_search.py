@@ -13,7 +13,7 @@ from common.decoding.protocol import SignedImage
 from common.images.decode import DecodedImage
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, sign
-from common.search import CUTOFF, TURNED_CUTOFF, compare, search
+from common.search import CUTOFF, TURNED_CUTOFF, Comparison, compare, search
 from common.store.base import Record, Tombstone
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
@@ -151,15 +151,17 @@ def test_enough_candidates_are_requested(
 ) -> None:
     calls = []
 
-    def candidates(queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None) -> list[Any]:
-        calls.append((len(queries), limit, where))
+    def candidates(
+        queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None, max_distance: float
+    ) -> list[Any]:
+        calls.append((len(queries), limit, where, max_distance))
         return []
 
     monkeypatch.setattr(memory_store, "candidates", candidates)
 
     search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
 
-    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"})]
+    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"}, CUTOFF)]
 
 
 def test_an_image_deleted_during_a_search_is_omitted(
@@ -186,7 +188,7 @@ def test_an_empty_store_finds_nothing(memory_store: Any, query: Signature) -> No
 
 
 def test_a_photograph_compared_with_itself_scores_100(photo: NDArray[np.uint8]) -> None:
-    assert compare(image_of(photo), image_of(photo.copy())) == 100.0
+    assert compare(image_of(photo), image_of(photo.copy())) == Comparison(score=100.0, is_featureless=False)
 
 
 def test_two_photographs_compare_by_the_distance_of_their_signatures(
@@ -194,7 +196,7 @@ def test_two_photographs_compare_by_the_distance_of_their_signatures(
 ) -> None:
     expected = (1 - distance(sign(photo), sign(other_photo))) * 100
 
-    assert math.isclose(compare(image_of(photo), image_of(other_photo)), expected)
+    assert math.isclose(compare(image_of(photo), image_of(other_photo)).score, expected)
     assert expected < 55
 
 
@@ -203,8 +205,10 @@ def test_plain_images_are_compared_by_their_pixels(grey: int, size: int, expecte
     plain = image_of(np.full((30, 30, 3), 9, dtype=np.uint8))
     other = image_of(np.full((30, size, 3), grey, dtype=np.uint8))
 
-    assert compare(plain, other) == expected
+    assert compare(plain, other) == Comparison(score=expected, is_featureless=True)
 
 
 def test_a_plain_image_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
-    assert compare(image_of(np.zeros_like(photo)), image_of(photo)) == 0.0
+    comparison = compare(image_of(np.zeros_like(photo)), image_of(photo))
+
+    assert comparison == Comparison(score=0.0, is_featureless=True)
