@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.config import Settings
 from common.errors import ImageError
 from common.images.cost import FIXED_BYTES
 from common.images.decode import Limits, decode
@@ -108,12 +109,23 @@ def test_palettes_and_keys_are_reduced_as_colours() -> None:
     assert reduced(key, 2).getpixel((0, 0))[3] == 0  # type: ignore[index]
 
 
-def test_a_camera_original_is_decoded_within_the_default_limits() -> None:
-    for options in ({}, {"progressive": True}):
-        data = camera_jpeg(**options)
-        assert decode(data).width == 8192
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_camera_jpeg_is_decoded_within_the_default_limits(*, progressive: bool) -> None:
+    # Encoded fast, as it is plain; segments of metadata fill it up to the size of a photograph.
+    plain = encode(Image.new("RGB", (8192, 5504), "gray"), "JPEG", subsampling="4:2:0", progressive=progressive)
+    segment = b"\xff\xe2\xff\xff" + bytes(65_533)
+    data = plain[:2] + segment * 460 + plain[2:]
+
+    image = decode(data)
+
+    assert 30_000_000 < len(data) < Settings().max_image_bytes
+    assert (image.width, image.height) == (8192, 5504)
 
 
-def camera_jpeg(**options: bool) -> bytes:
-    """Return a JPEG of 45 megapixels, encoded fast as it is plain."""
-    return encode(Image.new("RGB", (8192, 5504), "gray"), "JPEG", subsampling="4:2:0", **options)
+def test_a_large_tiff_is_decoded_within_the_default_limits() -> None:
+    data = encode(Image.new("RGB", (4096, 4096), "gray"), "TIFF")
+
+    image = decode(data)
+
+    assert 50_000_000 < len(data) < Settings().max_image_bytes
+    assert (image.width, image.height) == (4096, 4096)
