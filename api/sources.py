@@ -8,15 +8,16 @@ from api.errors import ERRORS
 from common.errors import FetchError, ImageError, InputError, MatchError
 from common.net.addresses import Target
 from common.net.fetch import Fetcher
+from common.spooled import Spooled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """An image by `url`, `data` or `filepath`, exactly one of them; `field` is the parameter that named it."""
+    """An image by `url`, `file` or `filepath`, exactly one of them; `field` is the parameter that named it."""
 
     field: str
     url: str | None = None
-    data: bytes | None = None
+    file: Spooled | None = None
     filepath: str | None = None
 
 

@@ -61,10 +61,13 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             uploads=dependencies.uploads,
             publisher=publisher,
             fetcher=dependencies.fetcher,
+            budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
         manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
-        search_images=SearchImages(fetcher=dependencies.fetcher, decoder=decoder, store=dependencies.store),
+        search_images=SearchImages(
+            fetcher=dependencies.fetcher, decoder=decoder, store=dependencies.store, budget=dependencies.budget
+        ),
         task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
         # Half of the threads run searches, three quarters of them for one client; a quarter waits for tasks, and an
         # eighth runs adds of many images. The last eighth is always free for short requests.

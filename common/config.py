@@ -158,9 +158,16 @@ class Settings:
     home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all files of `make dev`")
     max_image_bytes: int = _setting(
         "MATCH_MAX_IMAGE_BYTES",
-        16 * MIB,
+        64 * MIB,
         parsers.whole(1, 1024 * MIB),
         "maximum size of an image, uploaded or downloaded",
+    )
+    max_bytes_in_flight: int = _setting(
+        "MATCH_MAX_BYTES_IN_FLIGHT",
+        256 * MIB,
+        parsers.whole(1, 1024**4),
+        "maximum bytes of images in the memory of a process, beside its decoders; uploads wait on disk, downloads "
+        "before they begin",
     )
     max_image_pixels: int = _setting(
         "MATCH_MAX_IMAGE_PIXELS",
@@ -178,14 +185,14 @@ class Settings:
         "MATCH_JPEG_DRAFT_PX",
         1024,
         parsers.whole(0, 65_535),
-        "a JPEG whose sides are at least twice this is decoded at a fraction of its size; 0: never",
+        "an image whose sides are at least twice this is reduced to a half, a quarter or an eighth; 0: never",
     )
     decode_timeout_s: float = _setting(
         "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "maximum time to decode one image"
     )
     decode_memory_bytes: int = _setting(
         "MATCH_DECODE_MEMORY_BYTES",
-        1024 * MIB,
+        640 * MIB,
         parsers.whole(64 * MIB, 1024**5),
         "maximum memory to decode one image, beside that of the idle decoder process; Linux only",
     )
@@ -381,6 +388,8 @@ class Settings:
             raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot be combined with a user in ELASTICSEARCH_URL")
         if self.elasticsearch_ca_file is not None and "http://" in self.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
+        if self.max_bytes_in_flight < self.max_image_bytes:
+            raise ConfigError("MATCH_MAX_BYTES_IN_FLIGHT must not be below MATCH_MAX_IMAGE_BYTES")
         # Otherwise running tasks would be delivered again, to a second worker.
         if self.visibility_timeout_s <= self.longest_task_s:
             raise ConfigError(

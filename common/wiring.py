@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from common.byte_budget import ByteBudget
 from common.config import Settings
 from common.decoding.limits import DecoderLimits
 from common.images.formats import looks_like_image
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Duration of a slot's lease beyond the longest download: a busy worker's thread may release its slot late.
 SLOT_LEASE_MARGIN_S = 5.0
+# Maximum time that an image waits until there is memory for it.
+BUDGET_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Dependencies:
     ledger: Ledger
     uploads: Uploads
     fetcher: Fetcher
+    budget: ByteBudget
 
     def close(self) -> None:
         """Close every connection, even if closing one of them raises an error."""
@@ -68,6 +72,7 @@ def build_dependencies(settings: Settings) -> Dependencies:
             allow=settings.fetch_allow,
             accepts=looks_like_image,
         ),
+        budget=ByteBudget(settings.max_bytes_in_flight, wait_s=BUDGET_WAIT_S),
     )
 
 

@@ -26,6 +26,7 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
+from common.byte_budget import ByteBudget
 from common.config import Settings
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
@@ -160,11 +161,13 @@ def make_client(
             host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
+            budget: ByteBudget | None = None,
             keyring: Keyring | None = None,
             rate_limiter: RateLimiter | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
+            budget = budget or ByteBudget(10_000_000, wait_s=1)
             publisher = Publisher(broker)
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
@@ -178,10 +181,10 @@ def make_client(
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),
-                add_images=AddImages(admission, ledger, uploads, publisher, fetcher),
+                add_images=AddImages(admission, ledger, uploads, publisher, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store),
+                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store, budget),
                 task_waiter=task_waiter,
                 search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),

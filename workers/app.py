@@ -198,6 +198,8 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         ledger=dependencies.ledger,
         uploads=dependencies.uploads,
         fetcher=dependencies.fetcher,
+        budget=dependencies.budget,
+        max_image_bytes=settings.max_image_bytes,
         decoder=decoder,
         writer=writer,
         finisher=finisher,

@@ -7,7 +7,9 @@ from time import time_ns
 
 from opentelemetry.trace import Span, StatusCode
 
+from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
+from common.decoding.protocol import SignedImage
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.net.source_url import source_url
@@ -50,10 +52,12 @@ class Pipeline:
     ledger: Ledger
     uploads: Uploads
     fetcher: Fetcher
+    budget: ByteBudget
     decoder: Decoder
     writer: Writer
     finisher: TaskFinisher
     host_limiter: HostLimiter
+    max_image_bytes: int
     keep_source_url: bool = True
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
@@ -100,9 +104,7 @@ class Pipeline:
         if claim.unfinished > MAX_UNFINISHED:
             message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
             raise WorkerLost(message)
-        data = self._bytes(claim)
-        with self.instrumentation.time_decode():
-            image = self.decoder.decode(data)
+        image, sha256 = self._decode(claim)
         return Record(
             filepath=claim.filepath,
             seq=claim.seq,
@@ -111,15 +113,25 @@ class Pipeline:
             added=time_ns() // 1_000_000,
             width=image.width,
             height=image.height,
-            sha256=hashlib.sha256(data).digest(),
+            sha256=sha256,
             url=source_url(claim.url) if claim.url and self.keep_source_url else None,
         )
 
-    def _bytes(self, claim: Claim) -> bytes:
+    def _decode(self, claim: Claim) -> tuple[SignedImage, bytes]:
+        """Decode the image, and return the SHA-256 of its bytes too. They are in memory only meanwhile."""
+        with self.budget.reservation() as reservation:
+            data = self._bytes(claim, reservation)
+            with self.instrumentation.time_decode():
+                return self.decoder.decode(data), hashlib.sha256(data).digest()
+
+    def _bytes(self, claim: Claim, reservation: Reservation) -> bytes:
         if claim.url is not None:
             with self.host_limiter.slot(claim), self.instrumentation.time_download():
-                return self.fetcher.fetch(claim.url)
+                return self.fetcher.fetch(claim.url, reserve=reservation.resize)
+        # The size of an upload is known only when it has been read.
+        reservation.resize(self.max_image_bytes)
         data = self.uploads.get(claim.upload_id) if claim.upload_id else None
         if data is None:
             raise LostUpload("the uploaded bytes do not exist any more")
+        reservation.resize(len(data))
         return data

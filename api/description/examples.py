@@ -350,7 +350,7 @@ FAILURES: Sequence[FailureExample] = (
         title="Image too large",
         endpoint="add",
         code="too_large",
-        error="image is larger than 16777216 bytes",
+        error="image has 75,000,000 bytes; the limit is 67,108,864 (MATCH_MAX_IMAGE_BYTES)",
         parameter="image",
     ),
     FailureExample(

@@ -83,7 +83,7 @@ def _item(params: requests.Item, *, number: int = 0, parameter: str = "") -> Add
         parameter=parameter or params.source.field,
         filepath=params.filepath,
         url=params.source.url,
-        data=params.source.data,
+        file=params.source.file,
         metadata=params.metadata,
     )
 

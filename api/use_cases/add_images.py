@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 from api.publisher import Publisher
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
+from common.byte_budget import ByteBudget, Reservation
 from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.images.formats import check_format
 from common.net.fetch import Fetcher
@@ -40,6 +41,7 @@ class AddImages:
     uploads: Uploads
     publisher: Publisher
     fetcher: Fetcher
+    budget: ByteBudget
 
     def enqueue(
         self,
@@ -81,8 +83,22 @@ class AddImages:
         """Validate the item and keep its upload, or find the task that it created before."""
         if item.error is not None:
             return item
+        with self.budget.reservation() as reservation:
+            return self._prepare_in(reservation, item, context, key, existing)
+
+    def _prepare_in(
+        self,
+        reservation: Reservation,
+        item: AddItem,
+        context: RequestContext,
+        key: IdempotencyKey,
+        existing: Mapping[str, EnqueueResult],
+    ) -> AddItem:
         item.task_id = key.task_id(item.number)
         try:
+            if item.file is not None:
+                reservation.resize(item.file.size)
+                item.data = item.file.read()
             if item.task_id:
                 item.fingerprint = fingerprint(item, context)
             if item.task_id in existing:

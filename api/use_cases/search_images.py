@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
+from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import SignedImage
 from common.images.signature import Signature, is_featureless
@@ -31,6 +32,7 @@ class SearchImages:
     fetcher: Fetcher
     decoder: Decoder
     store: Store
+    budget: ByteBudget
 
     def record(self, filepath: str, *, field: str) -> Record:
         """Return the record that is stored under the filepath."""
@@ -67,7 +69,7 @@ class SearchImages:
         """Return all signatures of one image."""
         if source.filepath is not None:
             return self.record(source.filepath, field=source.field).signatures
-        return self._decode(source, self._bytes(source), client).signatures
+        return self._decode(source, client).signatures
 
     def compare(self, first: Source, second: Source, *, client: str) -> Comparison:
         """Compare two images.
@@ -77,16 +79,19 @@ class SearchImages:
         if first.filepath is not None or second.filepath is not None:
             comparison = similarity(self.signatures(first, client=client), self.signatures(second, client=client))
             return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
-        first_data, second_data = self._bytes(first), self._bytes(second)
-        return compare(self._decode(first, first_data, client), self._decode(second, second_data, client))
+        return compare(self._decode(first, client), self._decode(second, client))
 
-    def _decode(self, source: Source, data: bytes, client: str) -> SignedImage:
-        with naming(source.field):
-            return self.decoder.decode(data, client=client)
+    def _decode(self, source: Source, client: str) -> SignedImage:
+        """Decode one image; its bytes are in memory only meanwhile."""
+        if source.url is not None:
+            validate_url(self.fetcher, source.url, parameter=source.field)
+        with naming(source.field), self.budget.reservation() as reservation:
+            return self.decoder.decode(self._bytes(source, reservation), client=client)
 
-    def _bytes(self, source: Source) -> bytes:
-        if source.url is None:
-            return source.data or b""
-        validate_url(self.fetcher, source.url, parameter=source.field)
-        with naming(source.field):
-            return self.fetcher.fetch(source.url)
+    def _bytes(self, source: Source, reservation: Reservation) -> bytes:
+        if source.url is not None:
+            return self.fetcher.fetch(source.url, reserve=reservation.resize)
+        if source.file is None:
+            return b""
+        reservation.resize(source.file.size)
+        return source.file.read()

@@ -91,7 +91,12 @@ def hash_pixels(image: DecodedImage) -> bytes:
 
 def decode_limits(limits: DecoderLimits) -> Limits:
     """Return the decoder's limits."""
-    return Limits(pixels=limits.pixels, jpeg_pixels=limits.jpeg_pixels, draft_px=limits.draft_px)
+    return Limits(
+        pixels=limits.pixels,
+        jpeg_pixels=limits.jpeg_pixels,
+        draft_px=limits.draft_px,
+        memory_bytes=limits.memory_bytes,
+    )
 
 
 def reply(connection: socket.socket, parts: list[bytes]) -> None:

@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 from common.errors import ImageError
 from common.images import bmp, jpeg, jpeg_end, png, tiff
 from common.images.bounds import check_bounds
+from common.images.cost import check_memory
 from common.images.depth import narrow
 from common.images.failures import image_error
 from common.images.formats import check_format
@@ -45,7 +46,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - too_many_pixels: the header declares more than the limits allow;
     - truncated_image: the end is missing;
     - broken_image: the bytes are inconsistent;
-    - image_too_large_to_decode: the decoder requested more memory than is available.
+    - image_too_large_to_decode: it would take more memory than the limit, or took more than is available.
     """
     formats = check_format(data)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
@@ -81,6 +82,7 @@ def _read(image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limi
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tiff.check_pieces(image, data)
     check_cost(image, limits.pixels)
+    check_memory(image, size, data, limits)
     forget_xmp(image)
     pixels = _stored_pixels(image, data, outline, limits)
     if outline:

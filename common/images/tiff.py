@@ -57,9 +57,9 @@ def check_pieces(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
                 raise ImageError("the TIFF image is truncated", code="truncated_image")
 
 
-def wide_values(image: Image.Image) -> NDArray[Any]:
-    """Return the stored values (height, width) of a loaded grey image; Pillow reads those of 32 bits as signed."""
-    values = np.array(image)
+def wide_values(rows: Image.Image, image: Image.Image) -> NDArray[Any]:
+    """Return the stored values (height, width) of rows of a loaded image; Pillow reads those of 32 bits as signed."""
+    values = np.array(rows)
     return values.view(np.uint32) if _tag(image) == _UNSIGNED_32 else values
 
 

@@ -14,6 +14,7 @@ from api.publisher import Publisher
 from api.use_cases.add_images import AddImages
 from api.use_cases.idempotency import IdempotencyKey
 from api.use_cases.wait_for_tasks import TaskWaiter
+from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
@@ -274,7 +275,9 @@ def test_items_that_are_not_accepted_release_their_bytes() -> None:
     items = [AddItem(filepath="a", data=b"an upload")]
 
     with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
-        add_images = AddImages(admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher)
+        add_images = AddImages(
+            admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher, ByteBudget(1, wait_s=1)
+        )
         [item] = add_images.enqueue(items, NO_REQUEST, queue=SINGLE_QUEUE, key=IdempotencyKey("a key"), numbers=[0])
 
     assert isinstance(item.error, QueueUnavailable)

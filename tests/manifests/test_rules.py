@@ -180,7 +180,7 @@ BROKEN: dict[str, tuple[Callable[[Sequence[Object]], list[str]], Callable[[list[
     "memory limit": (
         rules.small_memory_limits,
         lambda o: container(o, "match-worker", "worker")["resources"]["limits"].update(memory="1Gi"),
-        "Deployment match-worker: the memory limit of worker is below 2808 MiB",
+        "Deployment match-worker: the memory limit of worker is below 1784 MiB",
     ),
     "liveness checks the store": (
         rules.expensive_probes,

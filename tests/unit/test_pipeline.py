@@ -12,10 +12,12 @@ from PIL import Image
 from prometheus_client import generate_latest
 from redis import Redis
 
+from common.byte_budget import ByteBudget
 from common.config import Settings
 from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavailable
 from common.images.decode import decode
 from common.images.signature import sign
+from common.net.fetch import Reserve, unlimited
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
@@ -33,6 +35,7 @@ from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
 IMAGE = gradient(size=(60, 40))
+MAX_BYTES = 100_000
 
 
 class Web:
@@ -41,9 +44,10 @@ class Web:
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, *, reserve: Reserve = unlimited) -> bytes:
         if url not in self.pages:
             raise FetchError("example.org answered 404", code="http_status")
+        reserve(len(self.pages[url]), within_s=0)
         return self.pages[url]
 
 
@@ -53,13 +57,22 @@ def web() -> Web:
 
 
 @pytest.fixture
-def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
+def budget() -> ByteBudget:
+    return ByteBudget(2 * MAX_BYTES, wait_s=0)
+
+
+@pytest.fixture
+def pipeline(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web, budget: ByteBudget
+) -> Iterator[Pipeline]:
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
     writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
         uploads=uploads,
         fetcher=web,  # type: ignore[arg-type]
+        budget=budget,
+        max_image_bytes=MAX_BYTES,
         decoder=InProcessDecoder(),
         writer=writer,
         finisher=finisher,
@@ -129,6 +142,25 @@ def test_source_url_is_not_kept_by_setting(pipeline: Pipeline, web: Web, memory_
     replace(pipeline, keep_source_url=False).run(accept(url=URL))
 
     assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), None)
+
+
+@pytest.mark.parametrize("source", ["upload", "url"])
+def test_without_memory_a_task_stays_open(
+    pipeline: Pipeline, uploads: Uploads, web: Web, budget: ByteBudget, accept: Any, ended: Any, source: str
+) -> None:
+    web.pages[URL] = IMAGE
+    task_id = accept(url=URL) if source == "url" else accept(upload_id=uploads.put(IMAGE))
+
+    with budget.reservation() as other:
+        other.resize(2 * MAX_BYTES)
+        with pytest.raises(Overloaded):
+            pipeline.run(task_id)
+    waiting = ended(task_id).state
+    pipeline.run(task_id)
+
+    assert waiting is State.PENDING
+    assert ended(task_id).state is State.SUCCEEDED
+    assert budget.free_bytes == 2 * MAX_BYTES
 
 
 def test_a_plain_image_is_stored_with_a_warning(

@@ -19,7 +19,9 @@ def content(height: int = 200, width: int = 300) -> Pixels:
     return np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def framed(inside: Pixels, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0, shade: int = BLACK) -> Pixels:
+def framed(
+    inside: Pixels, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0, shade: int = BLACK
+) -> Pixels:
     return np.pad(inside, ((top, bottom), (left, right), (0, 0)), constant_values=shade)
 
 

@@ -15,14 +15,12 @@ UNITS = {"Mi": 1, "Gi": 1024}
 
 def api_mib(settings: Settings) -> float:
     """Return the MiB that a container of the API needs: each process, its images and its decoders."""
-    images = settings.api_threads / 2 * settings.max_image_bytes / MIB
-    return settings.worker_count * (PROCESS_MIB + images + _decoders_mib(settings, API_DECODERS))
+    return settings.worker_count * (PROCESS_MIB + _images_mib(settings) + _decoders_mib(settings, API_DECODERS))
 
 
 def worker_mib(settings: Settings) -> float:
     """Return the MiB that a worker's container needs: the process, its images and its decoders."""
-    images = settings.worker_threads * settings.max_image_bytes / MIB
-    return PROCESS_MIB + images + _decoders_mib(settings, WORKER_DECODERS)
+    return PROCESS_MIB + _images_mib(settings) + _decoders_mib(settings, WORKER_DECODERS)
 
 
 NEEDED_MIB = {"api": api_mib, "worker": worker_mib}
@@ -32,6 +30,10 @@ def mib(quantity: str) -> float:
     """Return a Kubernetes quantity of memory in MiB."""
     [(number, unit)] = re.findall(r"^(\d+)([MG]i)$", quantity)
     return float(int(number) * UNITS[unit])
+
+
+def _images_mib(settings: Settings) -> float:
+    return settings.max_bytes_in_flight / MIB
 
 
 def _decoders_mib(settings: Settings, count: int) -> float:
