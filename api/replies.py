@@ -120,6 +120,20 @@ class Image(BaseModel):
     featureless: Annotated[
         bool, Field(description="Whether it has no features, such as an image of one colour: no search finds it.")
     ]
+    url: Annotated[
+        str | None,
+        Field(
+            description="The URL that it was added by, without fragment, credentials and signed query parameters; null "
+            "after an upload, or if the service keeps no URLs. Also null if an earlier version stored the image."
+        ),
+    ]
+    sha256: Annotated[
+        str | None,
+        Field(
+            description="The SHA-256 of its bytes, in hexadecimal digits; null if an earlier version stored the image.",
+            json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
+        ),
+    ]
 
 
 class Outcome(BaseModel):

@@ -176,22 +176,22 @@ def median_cpu_s(calls: Sequence[Callable[[], object]]) -> list[float]:
 
 def check_recall(store: SqliteStore, rows: Rows, queries: Rows) -> None:
     """Compare with brute force, below the cutoff and beyond it."""
-    found = below = kept = 0
+    returned = below = kept = 0
     for query in queries:
         apart = distances(query, rows)
         expected = np.sort(apart)
         (near,) = store.candidates(query[None], limit=len(rows), max_distance=CUTOFF)
-        found += len(near)
+        returned += len(near)
         below += int((apart <= CUTOFF).sum())
         (nearest,) = store.candidates(query[None], limit=NEAREST)
-        returned = distances(query, np.array([candidate.signatures[0] for candidate in nearest]))
-        kept += int((returned <= expected[NEAREST - 1]).sum())
-    print(f"recall below the cutoff, {len(queries)} queries: {found / below:.4f} of {below:,}   (target: 1.000)")
+        apart = distances(query, np.array([candidate.signatures[0] for candidate in nearest]))
+        kept += int((apart <= expected[NEAREST - 1]).sum())
+    print(f"recall below the cutoff, {len(queries)} queries: {returned / below:.4f} of {below:,}   (target: 1.000)")
     print(f"recall of the {NEAREST} nearest at any distance: {kept / len(queries) / NEAREST:.4f}")
 
 
 def measure_search(store: SqliteStore, queries: Rows) -> None:
-    calls = [lambda query=query: search(query, store, all_orientations=True) for query in queries]  # type: ignore[misc]
+    calls = [lambda query=query: search([query], store, all_orientations=True) for query in queries]  # type: ignore[misc]
     spent = median_cpu_s(calls)
     print(f"search of all orientations among {FEW:,} images: {statistics.mean(spent) * 1e3:.2f} ms CPU")
 

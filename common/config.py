@@ -195,6 +195,12 @@ class Settings:
         parsers.seconds(0.1, 100),
         "total time of one download, including redirects and retries",
     )
+    keep_source_url: bool = _setting(
+        "MATCH_KEEP_SOURCE_URL",
+        True,
+        parsers.boolean,
+        "whether the store keeps the URL of an image added by URL, without its [secrets](security.md#source-urls)",
+    )
     fetch_allow: tuple[AllowedTarget, ...] = _setting(
         "MATCH_FETCH_ALLOW",
         (),

@@ -1,4 +1,4 @@
-"""Search: from a query signature to ranked matches; and the comparison of two images."""
+"""Search: from a query's signatures to ranked matches; and the comparison of two images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import Signature, distance, distances, is_featureless, score
+from common.images.signature import LENGTH, Signature, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
@@ -44,7 +44,7 @@ class Comparison:
 
 
 def search(  # noqa: PLR0913 - the options are keyword arguments
-    signature: Signature,
+    signatures: Sequence[Signature],
     store: Store,
     *,
     all_orientations: bool,
@@ -55,15 +55,19 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 ) -> list[Match]:
     """Return the stored images like the query, best first, equal scores by filepath.
 
-    Without `min_score` the cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once,
+    The query and a stored image may each have several signatures: the nearest pair counts. Without `min_score` the cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once,
     in its best orientation. A featureless query has no matches. `where` filters by metadata (see Store).
     """
-    if is_featureless(signature):
+    featured = [signature for signature in signatures if not is_featureless(signature)]
+    if not featured:
         return []
-    queries = turn(signature) if all_orientations else signature[np.newaxis]
+    queries = np.stack([turn(each) if all_orientations else each[np.newaxis] for each in featured])
     minimum = _MIN_CANDIDATES_EACH if all_orientations else _MIN_CANDIDATES
     candidates = store.candidates(
-        queries, limit=max(minimum, offset + limit), where=where, max_distance=_max_distance(min_score)
+        queries.reshape(-1, LENGTH),
+        limit=max(minimum, offset + limit),
+        where=where,
+        max_distance=_max_distance(min_score),
     )
     matches = rank(queries, _distinct(candidates), min_score=min_score)
     return _with_metadata(matches[offset : offset + limit], store)
@@ -72,7 +76,8 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> list[Match]:
     """Return the candidates within the cutoff as matches without metadata, best first.
 
-    `queries` (n, 272) are the first n of the query's orientations. The nearest of a candidate's signatures counts.
+    `queries` (m, n, 272) are the first n orientations of each of the query's m signatures. The nearest pair of a query's
+    and a candidate's signatures counts.
     """
     if not candidates:
         return []
@@ -90,30 +95,32 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
 
 def compare(one: SignedImage, other: SignedImage) -> Comparison:
     """Compare two images; if both are featureless, the score is 100 for equal pixels."""
-    first, second = one.signatures[0], other.signatures[0]
-    comparison = similarity(first, second)
-    if is_featureless(first) and is_featureless(second) and one.pixels_sha256 == other.pixels_sha256:
+    comparison = similarity(one.signatures, other.signatures)
+    # Only a featureless image has a hash of its pixels.
+    if comparison.is_featureless and one.pixels_sha256 == other.pixels_sha256:
         return replace(comparison, score=100.0)
     return comparison
 
 
-def similarity(first: Signature, second: Signature) -> Comparison:
-    """Compare two signatures; if either is featureless, the score is 0."""
-    if is_featureless(first) or is_featureless(second):
+def similarity(one: Sequence[Signature], other: Sequence[Signature]) -> Comparison:
+    """Compare the signatures of two images by the nearest pair; if either image is featureless, the score is 0."""
+    if all(map(is_featureless, one)) or all(map(is_featureless, other)):
         return Comparison(score=0.0, is_featureless=True)
-    return Comparison(score=score(distance(first, second)), is_featureless=False)
+    nearest = min(distance(first, second) for first in one for second in other)
+    return Comparison(score=score(nearest), is_featureless=False)
 
 
 def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    """Return each candidate once: all orientations are compared with it, not only those that returned it."""
+    """Return each candidate once: all queries are compared with it, not only those that returned it."""
     return list({candidate.filepath: candidate for nearest in per_query for candidate in nearest}.values())
 
 
 def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-    """Return (queries, candidates): the distance to the nearest of a candidate's signatures."""
+    """Return (orientations, candidates): the distance of the nearest pair of signatures."""
     rows = np.stack([signature for candidate in candidates for signature in candidate.signatures])
     counts = [len(candidate.signatures) for candidate in candidates]
-    exact = np.stack([distances(query, rows) for query in queries])
+    exact = np.stack([distances(query, rows) for query in queries.reshape(-1, LENGTH)])
+    exact = exact.reshape(*queries.shape[:2], -1).min(axis=0)
     nearest: NDArray[np.float64] = np.minimum.reduceat(exact, np.cumsum([0, *counts[:-1]]), axis=1)
     return nearest
 

@@ -202,6 +202,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         writer=writer,
         finisher=finisher,
         host_limiter=host_limiter,
+        keep_source_url=settings.keep_source_url,
         instrumentation=instrumentation,
     )
     retention = Retention(

@@ -1,5 +1,6 @@
 """One task from start to finish: job, image, signature, record. Independent of the queue."""
 
+import hashlib
 import logging
 from dataclasses import dataclass, field
 from time import time_ns
@@ -9,6 +10,7 @@ from opentelemetry.trace import Span, StatusCode
 from common.decoding.pool import Decoder
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
 from common.net.fetch import Fetcher
+from common.net.source_url import source_url
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
@@ -40,7 +42,10 @@ class WorkerLost(MatchError):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Runs tasks; many threads call `run` at once."""
+    """Runs tasks; many threads call `run` at once.
+
+    `keep_source_url`: records have the source URL of their image.
+    """
 
     ledger: Ledger
     uploads: Uploads
@@ -49,6 +54,7 @@ class Pipeline:
     writer: Writer
     finisher: TaskFinisher
     host_limiter: HostLimiter
+    keep_source_url: bool = True
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
@@ -105,6 +111,8 @@ class Pipeline:
             added=time_ns() // 1_000_000,
             width=image.width,
             height=image.height,
+            sha256=hashlib.sha256(data).digest(),
+            url=source_url(claim.url) if claim.url and self.keep_source_url else None,
         )
 
     def _bytes(self, claim: Claim) -> bytes:

@@ -230,6 +230,8 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                     "width": 451,
                     "height": 300,
                     "featureless": False,
+                    "url": URL,
+                    "sha256": "f452f3e1dd4c4870754a70b01c82efc9dbd504c7a5ce600b1cbe5c85d4207003",
                 }
             ],
         ),

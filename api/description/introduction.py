@@ -28,8 +28,8 @@ and `._:-`, else a new one. Times are ISO 8601, in UTC.
 ## Images
 
 An image is a file or an http or https URL, of at most {image_bytes:,} bytes and {pixels:,} pixels \
-({jpeg_pixels:,} of a baseline JPEG). The formats are {formats}; only the first frame counts. URLs must resolve to \
-public addresses and use port 80 or 443, unless the service allows others.
+({jpeg_pixels:,} of a baseline JPEG). The formats are {formats}; an animation counts by its first frame with \
+features. URLs must resolve to public addresses and use port 80 or 443, unless the service allows others.
 
 An image is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. \
 Adding to a filepath again replaces the image, and the newest request wins, in any order of processing. \

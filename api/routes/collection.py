@@ -54,6 +54,8 @@ def images(services: Services, params: requests.Image) -> Response:
                 "width": record.width,
                 "height": record.height,
                 "featureless": record.is_featureless,
+                "url": record.url,
+                "sha256": None if record.sha256 is None else record.sha256.hex(),
             }
         ]
     )

@@ -51,9 +51,9 @@ class SearchImages:
         where: Mapping[str, str],
     ) -> SearchResult:
         """Search with an image; the options are those of `common.search.search`."""
-        signature = self.signature(source, client=client)
+        signatures = self.signatures(source, client=client)
         matches = search(
-            signature,
+            signatures,
             self.store,
             all_orientations=all_orientations,
             limit=limit,
@@ -61,13 +61,13 @@ class SearchImages:
             min_score=min_score,
             where=where,
         )
-        return SearchResult(matches, is_featureless(signature))
+        return SearchResult(matches, all(map(is_featureless, signatures)))
 
-    def signature(self, source: Source, *, client: str) -> Signature:
-        """Return the signature of one image."""
+    def signatures(self, source: Source, *, client: str) -> Sequence[Signature]:
+        """Return all signatures of one image."""
         if source.filepath is not None:
-            return self.record(source.filepath, field=source.field).signatures[0]
-        return self._decode(source, self._bytes(source), client).signatures[0]
+            return self.record(source.filepath, field=source.field).signatures
+        return self._decode(source, self._bytes(source), client).signatures
 
     def compare(self, first: Source, second: Source, *, client: str) -> Comparison:
         """Compare two images.
@@ -75,7 +75,7 @@ class SearchImages:
         The pixels of a stored image are not known: a featureless stored image matches only itself.
         """
         if first.filepath is not None or second.filepath is not None:
-            comparison = similarity(self.signature(first, client=client), self.signature(second, client=client))
+            comparison = similarity(self.signatures(first, client=client), self.signatures(second, client=client))
             return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
         first_data, second_data = self._bytes(first), self._bytes(second)
         return compare(self._decode(first, first_data, client), self._decode(second, second_data, client))

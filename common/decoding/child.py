@@ -17,11 +17,15 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
 from common.decoding.protocol import Kind, SignedImage, error_parts, pack, receive, signed_parts
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
-from common.images.signature import is_featureless, sign
+from common.images.signature import Signature, is_featureless, sign
+from common.images.trimming import trimmed
 
 # The smallest image: a grey pixel. Decoding it makes the libraries load and open whatever they need later.
 SMALLEST_IMAGE = b"P5 1 1 255\n\x00"
@@ -60,13 +64,23 @@ def answer(data: bytes, limits: DecoderLimits) -> list[bytes]:
 
 def signed(image: DecodedImage) -> SignedImage:
     """Return the result for a decoded image."""
-    signature = sign(image.pixels)
+    signatures = sign_all(image.pixels)
     return SignedImage(
-        signatures=(signature,),
+        signatures=signatures,
         width=image.width,
         height=image.height,
-        pixels_sha256=hash_pixels(image) if is_featureless(signature) else b"",
+        pixels_sha256=hash_pixels(image) if all(map(is_featureless, signatures)) else b"",
     )
+
+
+def sign_all(pixels: NDArray[np.uint8]) -> tuple[Signature, ...]:
+    """Return the signature of the whole image, and that of the image without flat margins if it differs."""
+    whole = sign(pixels)
+    inside = trimmed(pixels)
+    if inside is None:
+        return (whole,)
+    second = sign(inside)
+    return (whole,) if is_featureless(second) or (second == whole).all() else (whole, second)
 
 
 def hash_pixels(image: DecodedImage) -> bytes:

@@ -48,9 +48,9 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - image_too_large_to_decode: the decoder requested more memory than is available.
     """
     formats = check_format(data)
-    check_bounds(data, formats)
     prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
     try:
+        check_bounds(data, formats)
         outline = read_outline(data) if formats == ("JPEG",) else None
         data = _repaired(data, formats, outline, limits)
         with Image.open(BytesIO(data), formats=formats) as image:
@@ -83,6 +83,8 @@ def _read(image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limi
     check_cost(image, limits.pixels)
     forget_xmp(image)
     pixels = _stored_pixels(image, data, outline, limits)
+    if outline:
+        jpeg_end.check_filled(pixels, data, outline, limits)
     turn = upright_turn(image)
     return DecodedImage(turned(pixels, turn), *turned_size(size, turn))
 
@@ -94,16 +96,12 @@ def _stored_pixels(
     if isinstance(image, JpegImagePlugin.JpegImageFile) and outline and draft_factor(image.size, limits.draft_px) == 1:
         pixels = jpeg_pixels(image, data, outline)
         if pixels is not None:
-            jpeg_end.check_last_pixel(pixels[-1, -1].tolist(), data, outline, limits)
             return pixels
-    return np.asarray(first_frame(image, lambda frame: _flat(frame, data, outline, limits), limits.pixels))
+    return np.asarray(first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels))
 
 
-def _flat(image: Image.Image, data: bytes, outline: Outline | None, limits: Limits) -> Image.Image:
+def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
     """Return a loaded image as RGB with eight bits a colour, by the rules of its format."""
-    if outline:
-        last = image.getpixel((image.width - 1, image.height - 1))
-        jpeg_end.check_last_pixel(last if isinstance(last, tuple) else [last], data, outline, limits)
     match image.format:
         case "PNG":
             image = png.apply_key(image, data)

@@ -5,8 +5,9 @@ from PIL import Image
 
 from common.images import tiff
 
-# White of images with more than eight bits a colour: cameras and scanners use 8, 10, 12, 14, 16 or 32.
+# White of images with more than eight bits a colour: cameras and scanners use 8, 10, 12, 14 or 16.
 _WHITES = (255.0, 1_023.0, 4_095.0, 16_383.0, 65_535.0)
+# White of 32 bits, if the image uses the upper half of them. Others are measurements, such as heights.
 _WHITE_32 = float(2**32 - 1)
 # In these formats the specification states the value of white, and Pillow scales PNM to 16 bits.
 _WHITE_BY_FORMAT = {"PNG": 65_535.0, "PPM": 65_535.0}
@@ -41,5 +42,7 @@ def _white(image: Image.Image, brightest: float, *, is_float: bool) -> float:
     format_ = getattr(image, "format", None)
     if format_ in _WHITE_BY_FORMAT:
         return _WHITE_BY_FORMAT[format_]
-    whites = (1.0, *_WHITES) if is_float else (*_WHITES, _WHITE_32)
+    if not is_float and brightest > _WHITE_32 / 2:
+        return _WHITE_32
+    whites = (1.0, *_WHITES) if is_float else _WHITES
     return next((white for white in whites if brightest <= white), brightest)

@@ -5,7 +5,7 @@ from PIL import Image
 from common.errors import ImageError
 from common.images.completeness import is_cut_short
 
-# What Pillow, libavif and libheif write about missing data.
+# Phrases of Pillow, libavif and libheif for missing data.
 _TRUNCATED = ("truncated", "not enough image data", "reached eof", "end of file", "outside of file bounds")
 
 

@@ -1,9 +1,10 @@
 """JPEG files without an end marker, and those whose data end early although the decoder reports nothing."""
 
 import re
-from collections.abc import Iterable
 from io import BytesIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ImageChops, ImageFile, JpegImagePlugin
 
 from common.errors import ImageError
@@ -18,8 +19,8 @@ _ZEROS = bytes(32)
 _FILLER = bytes((index * 73 + 41) % 251 for index in range(96))
 # Bytes that libjpeg reads ahead at most.
 _AHEAD = 8
-# libjpeg fills the rest of a scan that ends early with the middle of the scale; CMYK is inverted afterwards.
-_FILL = {127, 128}
+# libjpeg fills the rest of a scan that ends early with the middle of the scale: a grey, in CMYK a darker one.
+_FILLS = {63, 64, 65, 127, 128}
 
 
 def end_properly(data: bytes, outline: Outline, limits: Limits) -> bytes:
@@ -37,12 +38,12 @@ def end_properly(data: bytes, outline: Outline, limits: Limits) -> bytes:
     return data
 
 
-def check_last_pixel(colours: Iterable[object], data: bytes, outline: Outline, limits: Limits) -> None:
-    """Raise ImageError (truncated_image) if the decoder filled the end of a JPEG for lack of data.
+def check_filled(pixels: NDArray[np.uint8], data: bytes, outline: Outline, limits: Limits) -> None:
+    """Raise ImageError (truncated_image) if the decoder filled the end of RGB `pixels` for lack of data.
 
-    Only an image whose last pixel is a middle grey is decoded again to find out.
+    Only an image whose last pixel has that grey is decoded again to find out.
     """
-    if _FILL.issuperset(colours):
+    if _FILLS.issuperset(pixels[-1, -1].tolist()):
         _check_scan(data, outline, limits)
 
 

@@ -15,7 +15,7 @@ _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _FRAMES = {_BASELINE, _EXTENDED, _PROGRESSIVE}
 # Lossless, differential and arithmetic coding.
 _OTHER_FRAMES = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}
-# The structure of a file with more segments is not read.
+# Files with more segments have no outline.
 _SEGMENTS = 10_000
 _COEFFICIENTS = 64
 _ALL = (1 << _COEFFICIENTS) - 1

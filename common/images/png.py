@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD, _CRC = 8, 4
 # The ancillary chunks that change pixels or their orientation: transparency, EXIF and animation.
 _NEEDED = frozenset({b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
+_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _GREY, _RGB, _PALETTE = 0, 2, 3
 # Bytes of a tRNS chunk by colour type: two for each channel of the key.
 _KEY_BYTES = {_GREY: 2, _RGB: 6}
@@ -39,13 +41,15 @@ class _Chunk(NamedTuple):
 def keep_needed_chunks(data: bytes) -> bytes:
     """Return a PNG without the chunks that no pixel needs, and without ancillary chunks that are damaged.
 
-    Decoders of the web read over faults in such chunks. Pillow rejects the image, or unpacks megabytes of text.
+    Browsers read over faults in them. Pillow rejects the image, or unpacks megabytes of text.
     Raises ImageError for damage in a critical chunk: PNG decoders reject it too.
     """
     chunks = list(_chunks(data))
     _check_critical(data, chunks)
     colour_type = int.from_bytes(data[_COLOUR_TYPE])
     needed = [chunk for chunk in chunks if chunk.is_critical or _is_usable(data, chunk, colour_type)]
+    if needed and needed[-1].kind == b"IEND" and not _is_animation(data, needed):
+        needed = [chunk for chunk in needed if chunk.kind not in _ANIMATION]
     if len(needed) == len(chunks):
         return data
     # The rest after the last whole chunk stays: a cut-off chunk has to remain one.
@@ -99,8 +103,8 @@ def _key_mask(data: bytes, key: tuple[int, ...]) -> Image.Image:
     """Return 0 where all 16 bits of each channel equal the key, and 255 elsewhere."""
     # The rawmode of the other byte order selects the lower eight bits.
     upper, lower = (np.asarray(_channels(data, rawmode)) for rawmode in ("RGB;16B", "RGB;16L"))
-    wanted = np.array(key)
-    equal = (upper == wanted >> 8) & (lower == wanted & 255)
+    levels = np.array(key)
+    equal = (upper == levels >> 8) & (lower == levels & 255)
     return Image.fromarray(np.where(equal.all(axis=2), 0, 255).astype(np.uint8))
 
 
@@ -134,6 +138,30 @@ def _is_intact(data: bytes, chunk: _Chunk) -> bool:
     """Return whether the checksum over type and data is right."""
     body = memoryview(data)[chunk.start + 4 : chunk.end - _CRC]
     return zlib.crc32(body) == int.from_bytes(data[chunk.end - _CRC : chunk.end])
+
+
+def _is_animation(data: bytes, chunks: list[_Chunk]) -> bool:
+    """Return whether the chunks of an animation agree; otherwise browsers show only the default image."""
+    frames = [chunk for chunk in chunks if chunk.kind in _ANIMATION - {b"acTL"}]
+    numbers = [_first_number(data, chunk) for chunk in frames]
+    controls = [chunk for chunk in chunks if chunk.kind == b"acTL"]
+    is_counted = len(controls) == 1 and _first_number(data, controls[0]) == sum(
+        chunk.kind == b"fcTL" for chunk in frames
+    )
+    return is_counted and numbers == list(range(len(numbers))) and _has_data_for_each(chunks)
+
+
+def _first_number(data: bytes, chunk: _Chunk) -> int:
+    """Return the number of frames (acTL), or the sequence number of a frame's chunk."""
+    return int.from_bytes(data[chunk.start + _HEAD : chunk.end - _CRC][:4])
+
+
+def _has_data_for_each(chunks: list[_Chunk]) -> bool:
+    """Return whether image data follow the header of each frame, and no frame lacks a header."""
+    kinds = [chunk.kind for chunk in chunks if chunk.kind in {b"fcTL", b"fdAT", b"IDAT"}]
+    follows = all(kind in {b"fdAT", b"IDAT"} for kind in kinds[-1:])
+    follows = follows and not any(pair == (b"fcTL", b"fcTL") for pair in pairwise(kinds))
+    return follows and (b"fdAT" not in kinds or b"fcTL" in kinds[: kinds.index(b"fdAT")])
 
 
 def _is_usable(data: bytes, chunk: _Chunk, colour_type: int) -> bool:

@@ -19,7 +19,7 @@ _SIDEWAYS = {_TRANSPOSE.TRANSPOSE, _TRANSPOSE.ROTATE_270, _TRANSPOSE.TRANSVERSE,
 def forget_xmp(image: Image.Image) -> None:
     """Remove XMP from an opened image: Pillow would turn a TIFF by it, while it decodes the pixels.
 
-    Editors turn the pixels and leave XMP's orientation as it was. Browsers ignore it.
+    Editors turn the pixels and leave XMP's orientation unchanged. Browsers ignore it.
     """
     image.info.pop("xmp", None)
 

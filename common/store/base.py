@@ -15,9 +15,11 @@ from common.images.signature import LENGTH, Signature, is_featureless
 class Record:
     """One stored image.
 
-    `signatures` is never empty; the first is that of the whole image. `seq` is the sequence number of the request that
+    `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
+    margins. `seq` is the sequence number of the request that
     stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
-    the upright image.
+    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none. A
+    record of an earlier version has neither.
     """
 
     filepath: str
@@ -27,6 +29,8 @@ class Record:
     added: int
     width: int
     height: int
+    sha256: bytes | None = None
+    url: str | None = None
 
     @property
     def is_featureless(self) -> bool:

@@ -57,6 +57,11 @@ INSERT_OF_COLLECTION = """
 INSERT INTO images (collection, path, seq, metadata_seq, change, deleted, added)
 VALUES (?, 'framed.jpg', 50, 50, 50, 1, 0)
 """
+# A row of version 3 without a digest and a source URL.
+INSERT_WITHOUT_SOURCE = """
+INSERT INTO images (path, seq, metadata_seq, change, deleted, added, width, height, sig)
+VALUES ('cat.jpg', 7, 7, 1, 0, 100, 640, 480, ?)
+"""
 NEW_COLUMNS = """
 SELECT path, metadata_seq, featureless, sha256, url, name
 FROM images JOIN collections ON collection = collections.id ORDER BY path
@@ -115,6 +120,7 @@ def assert_all_records(store: Store) -> None:
     assert np.array_equal(framed.signatures, FRAMED)
     assert (framed.seq, framed.added, framed.width, framed.height, framed.metadata) == (7, 100, 640, 480, {"a": ["b"]})
     assert (blank.seq, blank.added, blank.width, blank.height, blank.metadata) == (8, 101, 10, 20, None)
+    assert [(record.sha256, record.url) for record in (framed, blank)] == [(None, None), (None, None)]
     assert store.filepaths(offset=0, limit=9, where={"a": "b"}).filepaths == ["framed.jpg"]
     assert [images[0].filepath for images in store.candidates(FRAMED, limit=5)] == ["framed.jpg", "framed.jpg"]
     assert store.count() == 2
@@ -146,7 +152,8 @@ def test_migrated_tables_accept_writes(migrated: Store, path: Path) -> None:
 
 
 def test_migration_fills_the_new_columns(migrated: Store, path: Path) -> None:
-    migrated.put([record("new.jpg", 21), record("new-blank.jpg", 22, np.zeros(LENGTH, np.int8))])
+    new = record("new.jpg", 21, sha256=bytes(32), url="http://example.org/new.jpg")
+    migrated.put([new, record("new-blank.jpg", 22, np.zeros(LENGTH, np.int8))])
 
     with closing(sqlite3.connect(path)) as db:
         rows = db.execute(NEW_COLUMNS)
@@ -155,8 +162,24 @@ def test_migration_fills_the_new_columns(migrated: Store, path: Path) -> None:
             ("framed.jpg", 7, 0, None, None, "default"),
             ("gone.jpg", 9, 0, None, None, "default"),
             ("new-blank.jpg", 22, 1, None, None, "default"),
-            ("new.jpg", 21, 0, None, None, "default"),
+            ("new.jpg", 21, 0, bytes(32), "http://example.org/new.jpg", "default"),
         ]
+
+
+def test_rows_without_a_source_are_read_and_replaced(build_sqlite: Callable[[], Store], path: Path) -> None:
+    path.unlink()
+    with closing(build_sqlite()) as store:
+        store.prepare()
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(INSERT_WITHOUT_SOURCE, [signature(1).tobytes()])
+            db.commit()
+
+        before = store.records(["cat.jpg"])["cat.jpg"]
+        store.put([record("cat.jpg", 8, sha256=bytes(32), url="http://example.org/cat.jpg")])
+        after = store.records(["cat.jpg"])["cat.jpg"]
+
+    assert (before.seq, before.sha256, before.url) == (7, None, None)
+    assert (after.seq, after.sha256, after.url) == (8, bytes(32), "http://example.org/cat.jpg")
 
 
 def test_filepath_is_unique_within_its_collection(migrated: Store, path: Path) -> None:

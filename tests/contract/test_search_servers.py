@@ -1,8 +1,9 @@
 """The contract of an index on both search servers: a mapping of an earlier version, and a move to another index."""
 
+import base64
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -10,14 +11,22 @@ from typing import Any
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
+from common.images.signature import LENGTH
 from common.store.base import Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
+from common.store.elastic.documents import identity
 from support.records import deletion, record, signature
 
 COUNT = 120
+# The fields that an index of the first version lacks, and a document of it; it has no features.
+ADDED_LATER = ("bits_1", "sha256", "url")
+OLDER = {"path": "old.jpg", "seq": 1, "deleted": False, "added": 1, "width": 640, "height": 480}
+OLDER["sig"] = base64.b64encode(bytes(LENGTH)).decode()
+SHA256 = bytes(range(0, 256, 8))
+URL = "https://images.example.org/cat.jpg"
 
 
 @pytest.fixture(
@@ -59,10 +68,10 @@ def connect(url: str, index: str) -> Iterator[Callable[..., ElasticStore]]:
         store.close()
 
 
-def create(cluster: Cluster, index: str, *, without: str = "", **changes: Any) -> None:
-    """Create an index whose mapping lacks a field, or differs."""
+def create(cluster: Cluster, index: str, *, without: Sequence[str] = (), **changes: Any) -> None:
+    """Create an index whose mapping lacks fields, or differs."""
     mappings = Shape().mappings(cluster.dialect)
-    properties = {name: field for name, field in mappings["properties"].items() if name != without} | changes
+    properties = {name: field for name, field in mappings["properties"].items() if name not in without} | changes
     mappings = {**mappings, "properties": properties}
     body = {
         "aliases": {index: {}},
@@ -70,6 +79,11 @@ def create(cluster: Cluster, index: str, *, without: str = "", **changes: Any) -
         "settings": Shape().settings(cluster.dialect),
     }
     cluster.put(f"/{index}-1", body)
+
+
+def source(store: ElasticStore, filepath: str) -> tuple[bytes | None, str | None]:
+    stored = store.records([filepath])[filepath]
+    return stored.sha256, stored.url
 
 
 def near(store: ElasticStore, seed: int) -> list[str]:
@@ -83,12 +97,12 @@ def test_index_gets_the_fields_that_it_lacks(
     connect: Callable[..., ElasticStore],
     prepares: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    create(cluster, index, without="bits_1")
+    create(cluster, index, without=ADDED_LATER)
     store = connect()
     if prepares:
         store.prepare()
 
-    (written,) = store.put([record("cat.jpg", 1, signature(1), signature(2))])
+    (written,) = store.put([record("cat.jpg", 1, signature(1), signature(2), sha256=SHA256, url=URL)])
 
     ((_, details),) = cluster.get(f"/{index}/_mapping").items()
     properties = details["mappings"]["properties"]
@@ -96,25 +110,56 @@ def test_index_gets_the_fields_that_it_lacks(
     assert written.verdict is Verdict.STORED
     assert properties["bits_1"] == properties["bits_0"]
     assert near(store, 2) == ["cat.jpg"]
+    assert source(store, "cat.jpg") == (SHA256, URL)
+
+
+def test_documents_without_a_source_are_read_and_copied(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
+) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    cluster.put(f"/{index}/_doc/{identity('old.jpg')}", OLDER, version="1", version_type="external")
+    store = connect()
+    store.put([record("new.jpg", 2, sha256=SHA256, url=URL)])
+
+    before = [source(store, filepath) for filepath in ("old.jpg", "new.jpg")]
+    Copying(cluster, index, shape=Shape(), grace_s=0).run()
+    after = [source(store, filepath) for filepath in ("old.jpg", "new.jpg")]
+
+    assert before == after == [(None, None), (SHA256, URL)]
+
+
+def test_records_are_looked_up_by_their_digest(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
+) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    store = connect()
+    store.put([record("cat.jpg", 1, sha256=SHA256, url=URL), record("dog.jpg", 2, sha256=bytes(32))])
+    store.refresh()
+
+    response = cluster.post(f"/{index}/_search", {"query": {"term": {"sha256": SHA256.hex()}}})
+
+    assert [hit["_source"]["path"] for hit in response["hits"]["hits"]] == ["cat.jpg"]
 
 
 def test_read_only_index_that_lacks_fields_serves_reads(
     cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
 ) -> None:
-    create(cluster, index, without="bits_1")
+    create(cluster, index, without=ADDED_LATER)
+    cluster.put(f"/{index}/_doc/{identity('old.jpg')}", OLDER, version="1", version_type="external", refresh="true")
     cluster.put(f"/{index}-1/_settings", {"index.blocks.read_only": True})
     store = connect()
 
     with pytest.raises(StoreUnavailable, match="read-only"):
         store.put([record("cat.jpg", 1)])
 
-    assert (store.count(), near(store, 1), store.records(["cat.jpg"])) == (0, [], {})
+    assert (store.count(), near(store, 1), store.records(["cat.jpg"])) == (1, [], {})
+    assert source(store, "old.jpg") == (None, None)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"without": "labels"}, r"labels is missing\): run `make reindex`"),
+        ({"without": ["labels"]}, r"labels is missing\): run `make reindex`"),
         ({"width": {"type": "keyword"}}, r"width is keyword\): run `make reindex`"),
         ({"bits_1": {"type": "keyword"}}, r"bits_1 is keyword\): run `make reindex`"),
         ({"path": {"type": "text"}}, "which is not an index of images"),

@@ -41,8 +41,7 @@ def test_poison_images_fail_and_other_images_are_stored(
     assert (outcomes.stored, outcomes.failed) == (bystanders, victims), outcomes
     for add in accepted:
         if "+" in add.item.url:
-            task = client.task(add.task_id)
-            assert (task["error"]["code"], task["attempts"]) == (code, 1)
+            assert client.task(add.task_id)["error"]["code"] == code
     assert deployment.service.starts(worker) == 1
 
 

@@ -1,5 +1,6 @@
 """The examples of the documentation, sent to the real app."""
 
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from PIL import Image
 from redis import Redis
 
 from api.description.code_samples import ORIGIN
-from api.description.examples import CAT, EXAMPLES, FAILURES, PLAIN, TASK_ID, Example, FailureExample, File
+from api.description.examples import CAT, EXAMPLES, FAILURES, PLAIN, TASK_ID, URL, Example, FailureExample, File
 from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
@@ -49,7 +50,8 @@ def prepared(client: FlaskClient, memory_store: Any, request: pytest.FixtureRequ
     """Only the cat of the examples is stored, and the image without features for the examples that search by it."""
     pixels = np.asarray(Image.open(IMAGES / Path(CAT).name).convert("RGB"))
     about = {"metadata": {"album": "cats"}, "added": 1_772_357_400_061, "width": 451, "height": 300}
-    memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), **about)])
+    sha256 = hashlib.sha256((IMAGES / Path(CAT).name).read_bytes()).digest()
+    memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), sha256=sha256, url=URL, **about)])
     if "example" in request.fixturenames and request.getfixturevalue("example").form.get("filepath") == PLAIN:
         memory_store.put([Record(filepath=PLAIN, seq=2, signatures=(np.zeros(LENGTH, np.int8),), **about)])
     return client

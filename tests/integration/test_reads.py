@@ -11,6 +11,7 @@ from common.images.signature import Signature, sign
 from common.store.base import Tombstone
 from support.images import encode, upload
 from support.records import FEATURELESS, record, signature
+from support.records import record as record_of
 
 PLAIN = encode(Image.new("RGB", (64, 64), "white"))
 
@@ -156,7 +157,9 @@ def test_comparison_with_an_unknown_filepath_names_its_field(
 
 
 def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=signature(1), plain=FEATURELESS)
+    store(memory_store, plain=FEATURELESS)
+    about = {"name": "a", "inside": {"size": 1, "tags": ["a", "a"]}}
+    memory_store.put([record_of("a", 1, metadata=about, sha256=bytes(range(32)), url="http://example.org/a?v=1")])
 
     [record] = client.get("/images", query_string={"filepath": "a"}).json["result"]
     [plain] = client.get("/images", query_string={"filepath": "plain"}).json["result"]
@@ -168,8 +171,10 @@ def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: A
         "width": 640,
         "height": 480,
         "featureless": False,
+        "url": "http://example.org/a?v=1",
+        "sha256": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
     }
-    assert plain["featureless"] is True
+    assert (plain["featureless"], plain["url"], plain["sha256"]) == (True, None, None)
 
 
 def test_unknown_or_deleted_record_is_404(client: FlaskClient, memory_store: Any) -> None:

@@ -25,6 +25,8 @@ def record(
     metadata: Mapping[str, Any] | None = None,
     width: int = 640,
     height: int = 480,
+    sha256: bytes | None = None,
+    url: str | None = None,
 ) -> Record:
     """Return a record; its signature and the time at which it was added follow from `seq`."""
     return Record(
@@ -35,6 +37,8 @@ def record(
         added=1_700_000_000_000 + seq,
         width=width,
         height=height,
+        sha256=sha256,
+        url=url,
     )
 
 

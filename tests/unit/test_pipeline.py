@@ -1,5 +1,6 @@
 """The pipeline: one task, from its item to its record or its failure."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -81,6 +82,11 @@ def ended(ledger: Ledger) -> Callable[[str], Task]:
     return partial(task_of, ledger)
 
 
+def source(memory_store: Any) -> tuple[bytes | None, str | None]:
+    record = memory_store.records(["cat.png"])["cat.png"]
+    return record.sha256, record.url
+
+
 def test_an_upload_becomes_a_record(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
@@ -91,6 +97,7 @@ def test_an_upload_becomes_a_record(
     record = memory_store.records(["cat.png"])["cat.png"]
     assert (record.width, record.height, record.metadata, record.seq) == (60, 40, {"kind": "cat"}, ended(task_id).seq)
     assert (record.signatures[0] == sign(decode(IMAGE).pixels)).all()
+    assert (record.sha256, record.url) == (hashlib.sha256(IMAGE).digest(), None)
     assert ended(task_id).state is State.SUCCEEDED
 
 
@@ -101,7 +108,27 @@ def test_a_url_becomes_a_record(pipeline: Pipeline, web: Web, memory_store: Any,
     pipeline.run(task_id)
 
     assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
+    assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), URL)
     assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_signed_url_is_stored_without_its_signature(
+    pipeline: Pipeline, web: Web, memory_store: Any, accept: Any
+) -> None:
+    signed = f"{URL}?size=2&X-Amz-Date=1&X-Amz-Signature=geheim#top"
+    web.pages[signed] = IMAGE
+
+    pipeline.run(accept(url=signed))
+
+    assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), f"{URL}?size=2")
+
+
+def test_source_url_is_not_kept_by_setting(pipeline: Pipeline, web: Web, memory_store: Any, accept: Any) -> None:
+    web.pages[URL] = IMAGE
+
+    replace(pipeline, keep_source_url=False).run(accept(url=URL))
+
+    assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), None)
 
 
 def test_a_plain_image_is_stored_with_a_warning(

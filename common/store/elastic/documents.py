@@ -49,6 +49,8 @@ def item(hit: Json) -> Record | Tombstone:
         added=source["added"],
         width=source["width"],
         height=source["height"],
+        sha256=bytes.fromhex(source["sha256"]) if "sha256" in source else None,
+        url=source.get("url"),
     )
 
 
@@ -64,6 +66,10 @@ def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
     document["sig"] = base64.b64encode(signatures_to_bytes(item.signatures)).decode()
     # A featureless image has no vector, so no search returns it.
     document |= {field: dialect.value(sig) for field, sig in zip(VECTORS, item.signatures, strict=False) if sig.any()}
+    if item.sha256 is not None:
+        document["sha256"] = item.sha256.hex()
+    if item.url is not None:
+        document["url"] = item.url
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
     return document

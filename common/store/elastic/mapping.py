@@ -21,6 +21,9 @@ _FIELDS: Final[dict[str, Json]] = {
     "sig": {"type": "binary", "doc_values": True},
     "width": {"type": "integer", "index": False, "doc_values": False},
     "height": {"type": "integer", "index": False, "doc_values": False},
+    # Indexed for exact duplicates. It is in hexadecimal digits.
+    "sha256": {"type": "keyword", "doc_values": False},
+    "url": {"type": "keyword", "index": False, "doc_values": False},
     # Stored unchanged and not indexed.
     "metadata": {"type": "object", "enabled": False},
     # One field for any number of keys. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
@@ -29,7 +32,7 @@ _FIELDS: Final[dict[str, Json]] = {
 # An index with these fields is one of Match, of any version.
 _IDENTIFYING: Final = ("path", "seq", "deleted", "added", "sig")
 # These are added to an index that lacks them: its documents are complete without. Any other field needs a reindex.
-_ADDABLE: Final = VECTORS[1:]
+_ADDABLE: Final = ("sha256", "url", *VECTORS[1:])
 # These are read from doc values or the vector index, or derived from the metadata.
 _NOT_IN_SOURCE: Final = ("sig", "labels", *VECTORS)
 

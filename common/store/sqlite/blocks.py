@@ -46,6 +46,10 @@ class Block:
 
     def positions(self, ids: Ids) -> Positions:
         """Return the ascending positions of all signatures of these images; `ids` is ascending."""
+        if not len(self):
+            return np.zeros(0, np.intp)
+        # Most often no id is in the range of the block: those of later images are higher.
+        ids = ids[np.searchsorted(ids, self.ids[0]) : np.searchsorted(ids, self.ids[-1], side="right")]
         first = np.searchsorted(self.ids, ids, side="left")
         counts = np.searchsorted(self.ids, ids, side="right") - first
         offsets = np.cumsum(counts) - counts

@@ -13,12 +13,12 @@ from common.store.sqlite.blocks import SCANNED_BITS, Bits, Block, Ids, Positions
 
 # Rows per call of numkong: 16 queries' results fit in a core's cache.
 CHUNK = 16_384
-# Rows and queries that are near, until their exact distances are computed: numpy's calls then cost little.
+# Pairs of a near row and a query, from which exact distances are computed. Each numpy call then handles many.
 PENDING = 8_192
 # Rows from which a bound is computed, for each one that is wanted.
 SAMPLE = 4
 # The largest number of differing bits at a distance d. 4 million pairs of photographs and altered photographs all lie
-# below 520 d² + 65, and the 8,416 pairs with d < 0.45 within 145 bits. 0.2 % of the unrelated pairs lie within 180.
+# below 520 d² + 65. The 8,416 pairs with d < 0.45 lie within 145 bits, and 0.2 % of the unrelated pairs within 180.
 BITS_PER_SQUARE = 520
 BITS_MARGIN = 75
 BITS_LEAST = 180

@@ -59,7 +59,9 @@ class Segment:
     @property
     def touched(self) -> Ids:
         """Return the ascending ids of all images that changed: earlier segments have older states of them."""
-        return np.union1d(self.block.ids, self.gone)
+        ids = self.block.ids
+        distinct = ids[np.append(True, ids[1:] != ids[:-1])] if len(ids) else ids
+        return np.union1d(distinct, self.gone) if len(self.gone) else distinct
 
 
 def write_segment(folder: Path, segment: Segment) -> None:

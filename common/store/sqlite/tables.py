@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from common.images.signature import is_featureless
 from common.store.base import Record, Tombstone, Verdict, Written, signatures_from_bytes, signatures_to_bytes
 from common.store.labels import labels, required_labels
 
@@ -65,11 +64,11 @@ INSERT INTO images_new (
     id, collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, metadata
 )
 SELECT
-    id, 1, path, seq, seq, change, deleted, coalesce(substr(sig, 1, 272) = zeroblob(272), 0), added, width, height, sig,
+    id, 1, path, seq, seq, change, deleted, coalesce(sig = zeroblob(length(sig)), 0), added, width, height, sig,
     metadata
 FROM images
 """
-# SQLite cannot change a UNIQUE constraint, so the table is written anew. The highest id that was ever used is kept.
+# SQLite cannot change a UNIQUE constraint, so the table is written again. The highest id that was ever used is kept.
 _MIGRATION = (
     _IMAGES.format(name="images_new"),
     _COPY,
@@ -84,7 +83,7 @@ _MIGRATION = (
 _LISTED = "collection = 1 AND deleted = 0"
 _BY_ID = "+collection = 1 AND +deleted = 0"
 RECORDS = """
-SELECT path, seq, added, width, height, sig, metadata FROM images
+SELECT path, seq, added, width, height, sig, sha256, url, metadata FROM images
 WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
@@ -94,12 +93,14 @@ SELECT path, metadata FROM images
 WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
 UPSERT = """
-INSERT INTO images (path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, metadata)
-VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+INSERT INTO images (
+    path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
+)
+VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 ON CONFLICT (collection, path) DO UPDATE SET
     seq = excluded.seq, metadata_seq = excluded.metadata_seq, change = excluded.change, deleted = excluded.deleted,
     featureless = excluded.featureless, added = excluded.added, width = excluded.width, height = excluded.height,
-    sig = excluded.sig, metadata = excluded.metadata
+    sig = excluded.sig, sha256 = excluded.sha256, url = excluded.url, metadata = excluded.metadata
 RETURNING id
 """
 _EXISTING = "SELECT seq, metadata FROM images WHERE collection = 1 AND path = ?"
@@ -196,16 +197,17 @@ def _label_all(db: sqlite3.Connection) -> None:
 
 def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
-        return (item.filepath, item.seq, change, 1, 0, item.added, None, None, None, None)
+        return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     sig = signatures_to_bytes(item.signatures)
-    featureless = int(is_featureless(item.signatures[0]))
-    return (item.filepath, item.seq, change, 0, featureless, item.added, item.width, item.height, sig, metadata)
+    size = (item.width, item.height)
+    source = (item.sha256, item.url)
+    return (item.filepath, item.seq, change, 0, int(item.is_featureless), item.added, *size, sig, *source, metadata)
 
 
 def record(row: _Row) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, metadata = row
+    filepath, seq, added, width, height, sig, sha256, url, metadata = row
     return Record(
         filepath=filepath,
         seq=seq,
@@ -214,6 +216,8 @@ def record(row: _Row) -> Record:
         added=added,
         width=width,
         height=height,
+        sha256=sha256,
+        url=url,
     )
 
 

@@ -12,8 +12,8 @@ from common.store.sqlite.segments import Segment
 
 _NO_IDS = np.zeros(0, np.int64)
 _NONE_DEAD = np.zeros(0, np.intp)
-# A new segment contains the segments before it that are at most so many times as large: their number stays
-# logarithmic, and a signature is written some ten times until a million images are stored.
+# A new segment replaces the segments before it that are at most so many times as large. Their number stays logarithmic,
+# and a signature is written some ten times until a million images are stored.
 MERGED_RATIO = 2
 
 
