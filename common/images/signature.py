@@ -37,7 +37,7 @@ _BUFFER = 8192
 # The colours of a batch of boxes fit into a core's cache as float64. OpenBLAS divides a batch that is ten times as
 # large between threads, which cost more than they gain.
 _AT_ONCE_PX = 16_384
-# More than two differences of means can move by another order of summation: in a box of n pixels each mean moves by
+# Two differences of means move by less than this in another order of summation. In a box of n pixels each mean moves by
 # less than 4 n / 2^53, which is 4e-10 for a million pixels.
 _MARGIN = 2e-9
 # Lines compared at once, from the second on.
