@@ -53,12 +53,11 @@ class Outline:
 def read_outline(data: bytes) -> Outline | None:
     """Return the structure; None for damaged files, and for arithmetic coding, whose data may end early."""
     outline = Outline()
-    for kind, start, end in _segments(data):
+    for kind, start, end, following in _segments(data):
         if kind == _END_OF_IMAGE:
             outline.has_end = True
         elif kind == _START_OF_SCAN:
-            following = _MARKER.search(data, end)
-            outline.scan_start, outline.scan_end = end, following.start() if following else len(data)
+            outline.scan_start, outline.scan_end = end, following
             _note_scan(outline, data[start:end])
         elif kind == _RESTART_INTERVAL:
             outline.interval = int.from_bytes(data[start : start + 2])
@@ -72,7 +71,7 @@ def read_outline(data: bytes) -> Outline | None:
 def is_cut_short(data: bytes) -> bool:
     """Return whether the file ends within a segment before its first scan."""
     segments = list(_segments(data))
-    if any(kind in {_START_OF_SCAN, _END_OF_IMAGE} for kind, _, _ in segments):
+    if any(kind in {_START_OF_SCAN, _END_OF_IMAGE} for kind, *_ in segments):
         return False
     end = segments[-1][2] if segments else 2
     marker, length = data[end : end + 2], int.from_bytes(data[end + 2 : end + 4])
@@ -81,22 +80,24 @@ def is_cut_short(data: bytes) -> bool:
     return marker[0] == 0xFF and marker[1] >= _FIRST_KIND and len(data) < end + 2 + length  # noqa: PLR2004 - a marker's first byte
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the kind and the range of each segment up to the end, or up to a damaged one."""
-    position = 2
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the kind and the range of each segment, and the start of the next marker or the end of the file.
+
+    The last segment is the end of the image, or the last one before a damaged one.
+    """
+    marker = _MARKER.search(data, 2)
     for _ in range(_SEGMENTS):
-        marker = _MARKER.search(data, position)
         if marker is None:
             return
         kind, start = data[marker.end() - 1], marker.end() + 2
         if kind in {_START_OF_IMAGE, _END_OF_IMAGE}:
-            yield kind, marker.end(), marker.end()
+            yield kind, marker.end(), marker.end(), marker.end()
             return
         end = marker.end() + int.from_bytes(data[marker.end() : start])
         if not start <= end <= len(data):
             return
-        yield kind, start, end
-        position = end
+        marker = _MARKER.search(data, end)
+        yield kind, start, end, marker.start() if marker else len(data)
 
 
 def _note_frame(outline: Outline, kind: int, header: bytes) -> None:

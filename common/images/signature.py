@@ -9,7 +9,6 @@ import functools
 import math
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
@@ -35,10 +34,10 @@ _SMALLEST_BOX_PX = 2
 _BOXES_ACROSS = 20
 # numpy sums a box in buffers of this many values; another order of summation changes the last bit.
 _BUFFER = 8192
-# All boxes of a photograph of about 500 pixels a side fit in one batch, and in a core's cache. OpenBLAS divides a batch
-# that is five times as large between threads, which cost more than they gain.
-_AT_ONCE_PX = 32_768
-# More than two differences of means can move by another order of summation: in a box of n pixels each mean moves by
+# The colours of a batch of boxes fit into a core's cache as float64. OpenBLAS divides a batch that is ten times as
+# large between threads, which cost more than they gain.
+_AT_ONCE_PX = 16_384
+# Two differences of means move by less than this in another order of summation. In a box of n pixels each mean moves by
 # less than 4 n / 2^53, which is 4e-10 for a million pixels.
 _MARGIN = 2e-9
 # Lines compared at once, from the second on.
@@ -70,8 +69,6 @@ FIRST, SECOND, _STEP = _pairs().T
 # The position of each value among the 648, and of its negative: at the other box, for the opposite step.
 _FORTH = FIRST * len(_STEPS) + _STEP
 _BACK = SECOND * len(_STEPS) + len(_STEPS) - 1 - _STEP
-
-_ROWS, _COLUMNS = np.divmod(np.arange(GRID * GRID), GRID)
 
 
 def sign(pixels: NDArray[np.uint8]) -> Signature:
@@ -124,34 +121,27 @@ def score(distance: _Distance) -> _Distance:
     return (1.0 - distance) * 100.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Boxes:
-    """The 81 boxes, row by row: `windows` (see `_windows`) at the rows `tops` and the columns `lefts`."""
-
-    windows: NDArray[np.void]
-    tops: NDArray[np.intp]
-    lefts: NDArray[np.intp]
-
-
-def _boxes(pixels: NDArray[np.uint8]) -> _Boxes:
-    height, width, _ = pixels.shape
+def _boxes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the pixels of the 81 boxes, row by row: (81, tall, wide, 3), a fifth of the image."""
+    height, width, colours = pixels.shape
     side = max(_SMALLEST_BOX_PX, int(0.5 + min(height, width) / _BOXES_ACROSS))
-    tops, lefts = _starts(pixels, side), _starts(pixels.swapaxes(0, 1), side)
-    windows = _windows(np.ascontiguousarray(pixels), min(side, height), min(side, width))
-    return _Boxes(windows, np.array(tops)[_ROWS], np.array(lefts)[_COLUMNS])
+    tall, wide = min(side, height), min(side, width)
+    tops = np.array(_starts(pixels, side))[:, np.newaxis]
+    lefts = np.array(_starts(pixels.swapaxes(0, 1), side))
+    windows = _windows(np.ascontiguousarray(pixels), tall, wide)
+    boxes: NDArray[np.uint8] = windows[tops, lefts].view(np.uint8).reshape(-1, tall, wide, colours)
+    return boxes
 
 
-def _differences(boxes: _Boxes, means: Callable[[NDArray[np.uint8]], NDArray[np.float64]]) -> NDArray[np.float64]:
+def _differences(
+    boxes: NDArray[np.uint8], means: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """Return the 272 differences of grey, from -1 to 1.
 
-    `means` returns the mean grey of each box (n, tall, wide, 3) as (n,). Only the boxes are converted to grey, some at
-    a time: a fifth of the image, in little memory.
+    `means` returns the mean grey of each box (n, tall, wide, 3) as (n,), for some boxes at a time.
     """
-    windows, tops, lefts = boxes.windows, boxes.tops, boxes.lefts
-    tall, wide = windows.shape[2], windows.itemsize // len(_LUMA)
-    some = max(1, _AT_ONCE_PX // (tall * wide))
-    batches = (windows[tops[box : box + some], lefts[box : box + some]] for box in range(0, GRID * GRID, some))
-    levels = np.concatenate([means(batch.view(np.uint8).reshape(-1, tall, wide, len(_LUMA))) for batch in batches])
+    some = max(1, _AT_ONCE_PX // math.prod(boxes.shape[1:3]))
+    levels = np.concatenate([means(boxes[start : start + some]) for start in range(0, len(boxes), some)])
     differences: NDArray[np.float64] = levels[FIRST] - levels[SECOND]
     return differences
 
@@ -204,7 +194,8 @@ def _count_flat(lines: NDArray[np.uint8]) -> int:
 def _is_flat(line: NDArray[np.uint8]) -> bool:
     """Return whether all pixels of a line have the same grey."""
     # Most lines of a photograph differ at their ends, which is checked in a fifth of the time.
-    if _luma(*line[0].tolist()) != _luma(*line[-1].tolist()):
+    ends = line[:: max(1, len(line) - 1)].tolist()
+    if _luma(*ends[0]) != _luma(*ends[-1]):
         return False
     grey = _grey(line)
     return bool((grey == grey[0]).all())
@@ -278,13 +269,14 @@ def _compare(differences: NDArray[np.float64], sizes: list[float]) -> Signature:
     low, high = _middle(start, len(sizes))
     # The median, rounded as numpy's percentile does.
     median = sizes[high] - (sizes[high] - sizes[low]) * 0.5
-    unsigned = np.abs(differences)
-    ranks = (unsigned >= _TOLERANCE).astype(np.int8) + (unsigned > median)
+    # A size equal to the tolerance is beyond it, and one equal to the median is not above it.
+    bounds = (-median, math.nextafter(-_TOLERANCE, 0), _TOLERANCE, math.nextafter(median, math.inf))
+    values = (np.searchsorted(bounds, differences, side="right") - 2).astype(np.int8)
     # image-match overwrites differences with ranks, first the ones, then the twos. Where the upper half reaches 1.0
     # (black beside white), it mistakes the ranks 1 for differences, and ranks them again.
     if median <= 1.0 <= sizes[-1]:
-        ranks[ranks == 1] = 2
-    return (ranks * np.sign(differences)).astype(np.int8)
+        values = 2 * np.sign(values)
+    return values
 
 
 def _middle(start: int, end: int) -> tuple[int, int]:
