@@ -55,8 +55,9 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 ) -> list[Match]:
     """Return the stored images like the query, best first, equal scores by filepath.
 
-    The query and a stored image may each have several signatures: the nearest pair counts. Without `min_score` the cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once,
-    in its best orientation. A featureless query has no matches. `where` filters by metadata (see Store).
+    The query and a stored image may each have several signatures: the nearest pair counts. Without `min_score` the
+    cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once, in its best orientation.
+    A featureless query has no matches. `where` filters by metadata (see Store).
     """
     featured = [signature for signature in signatures if not is_featureless(signature)]
     if not featured:
@@ -76,8 +77,8 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> list[Match]:
     """Return the candidates within the cutoff as matches without metadata, best first.
 
-    `queries` (m, n, 272) are the first n orientations of each of the query's m signatures. The nearest pair of a query's
-    and a candidate's signatures counts.
+    `queries` (m, n, 272) are the first n orientations of each of the query's m signatures. The nearest pair of
+    signatures counts.
     """
     if not candidates:
         return []

@@ -68,7 +68,7 @@ def _may_be_trimmed(pixels: NDArray[np.uint8]) -> bool:
     # In the best case all outliers of a side are in its sample, at the dark end, the light end or both.
     within = max(1, _SAMPLE_PX - max(height, width) // _PIXELS_PER_OUTLIER)
     spreads = greys[:, within - 1 :] - greys[:, : _SAMPLE_PX - within + 1]
-    return bool(spreads.min() <= 2 * _TOLERANCE)
+    return int(spreads.min()) <= 2 * _TOLERANCE
 
 
 def _are_flat(lines: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -212,3 +212,21 @@ def test_a_plain_image_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
     comparison = compare(image_of(np.zeros_like(photo)), image_of(photo))
 
     assert comparison == Comparison(score=0.0, is_featureless=True)
+
+
+def test_nearest_pair_of_signatures_counts(memory_store: Any, query: Signature) -> None:
+    other = np.random.default_rng(8).integers(-2, 3, LENGTH, dtype=np.int8)
+    memory_store.put([record("second", FEATURELESS, other), record("first", query), record("neither", -other)])
+
+    matches = search([query, other], memory_store, all_orientations=False)
+
+    assert [(match.filepath, match.score) for match in matches] == [("first", 100.0), ("second", 100.0)]
+
+
+def test_noise_in_a_letterbox_is_ignored(photo: NDArray[np.uint8]) -> None:
+    boxed = np.pad(photo, ((90, 90), (0, 0), (0, 0)))
+    noise = np.random.default_rng(1).integers(0, 2, boxed.shape[:2], dtype=np.uint8)[:, :, np.newaxis]
+    noisy = np.where(boxed < 255, boxed + noise, boxed)
+
+    assert compare(image_of(noisy), image_of(boxed)).score > 90
+    assert compare(image_of(noisy), image_of(photo)).score > 90

@@ -90,13 +90,13 @@ def test_text_in_a_margin_ends_it() -> None:
     image = Image.fromarray(framed(content(), top=60, bottom=60, shade=WHITE))
     ImageDraw.Draw(image).text((20, 20), "Figure 1: a caption in the margin", fill="black")
     pixels = np.asarray(image)
-    dark = np.flatnonzero((pixels[:60] < GREY).any(axis=(1, 2)))
+    first_dark = int((pixels < GREY).any(axis=(1, 2)).argmax())
 
     inside = trimmed(pixels)
 
+    # The first lines of the letters may have too few dark pixels.
     assert inside is not None
-    assert 260 < len(inside) < 260 - 15 + 60
-    assert dark[0] <= 320 - 60 - len(inside) + 3
+    assert len(inside) == pytest.approx(260 - first_dark, abs=3)
 
 
 @pytest.mark.parametrize("quality", [90, 80, 60])
