@@ -1,0 +1,165 @@
+"""Pixels to local features: SIFT keypoints, spread over the image, with their descriptors and words.
+
+Keypoints and descriptors are those of Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004),
+computed by OpenCV. Its standard call describes each point at the resolution where it was found, which is most of its
+cost. Here points are found in a small image. A separate one describes them, at the lowest resolution that still
+resolves the patch: half of the cost.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from common.images.local_features.features import MAX_FEATURES, Keypoints, LocalFeatures
+from common.images.local_features.geometry import QueryFeatures
+from common.images.local_features.words import DESCRIPTOR_LENGTH, Vocabulary, shipped_vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """The longer side in pixels to find keypoints at, and to describe them at; `features` is how many are kept."""
+
+    detect_px: int
+    describe_px: int
+    features: int
+
+
+STORED = Resolution(detect_px=208, describe_px=256, features=MAX_FEATURES)
+QUERY = Resolution(detect_px=400, describe_px=400, features=400)
+"""Queries show a stored image reduced, in screenshots and collages: they need more resolution and more features."""
+
+_SMALLEST_PX = 16
+# Smaller images are enlarged, because OpenCV's borders of 5 pixels would cover them.
+_MAX_ENLARGEMENT = 2.0
+# Octaves are divided into two scales, not Lowe's three: a sixth less cost, and the same recall.
+_SCALES = 2
+_CONTRAST = 0.02
+_EDGE = 12.0
+_SIGMA = 1.6
+# Blur of the image that patches are described in. The size of a keypoint in it is at least 2 pixels, or else an
+# octave with less resolution suffices.
+_DESCRIBED_SIGMA = 1.0
+_SMALLEST_POINT_PX = 2.0
+# The strongest points, from which those that are spread over the image are chosen.
+_POOL = 2
+# Cells along each side of the grid over which keypoints are spread.
+_GRID = 8
+# OpenCV's responses are up to about 0.1: keeps the weight of a weak point finite.
+_WEAKEST = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """Keypoints of an image, in pixels of the full image, and their descriptors (n, 128)."""
+
+    keypoints: Keypoints
+    descriptors: NDArray[np.uint8]
+
+
+def extract(pixels: NDArray[np.uint8], *, width: int, height: int) -> LocalFeatures:
+    """Return the features to store of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
+    described = describe(pixels, STORED, width=width, height=height)
+    return name(described, shipped_vocabulary(), width=width, height=height)
+
+
+def extract_query(pixels: NDArray[np.uint8], *, width: int, height: int) -> QueryFeatures:
+    """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels."""
+    described = describe(pixels, QUERY, width=width, height=height)
+    lookup = shipped_vocabulary().lookup_words(described.descriptors)
+    return QueryFeatures(described.keypoints, lookup, width=width, height=height)
+
+
+def name(described: Described, vocabulary: Vocabulary, *, width: int, height: int) -> LocalFeatures:
+    """Return features with their words, in the order of words."""
+    words, mirrored = vocabulary.words(described.descriptors)
+    order = np.argsort(words, kind="stable")
+    return LocalFeatures(described.keypoints.take(order), words[order], mirrored[order], width, height)
+
+
+def describe(pixels: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int) -> Described:
+    """Return at most `resolution.features` keypoints of RGB `pixels` (rows, columns, 3), with descriptors."""
+    grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    described = _resize(grey, resolution.describe_px)
+    searched = _resize(described, resolution.detect_px)
+    detector, describer = _sift(resolution.features * _POOL)
+    points = _distinct(detector.detect(searched, None))
+    points = points[_spread(points, searched.shape, resolution.features)]
+    points[:, :3] *= described.shape[1] / searched.shape[1]
+    points, descriptors = _describe(points, described, describer)
+    across, down = width / described.shape[1], height / described.shape[0]
+    keypoints = Keypoints(
+        x=points[:, 0] * across,
+        y=points[:, 1] * down,
+        size=points[:, 2] * max(across, down),
+        angle=np.deg2rad(points[:, 3]),
+    )
+    return Described(keypoints, descriptors)
+
+
+@functools.cache
+def _sift(pool: int) -> tuple[cv2.SIFT, cv2.SIFT]:
+    """Return the detector of the strongest `pool` keypoints, and the describer."""
+    # Each process computes one image at a time on its core: more threads would only compete.
+    cv2.setNumThreads(1)
+    detector = cv2.SIFT.create(pool, _SCALES, _CONTRAST, _EDGE, _SIGMA)
+    # The describer needs one blurred image in each octave.
+    return detector, cv2.SIFT.create(0, 1, _CONTRAST, _EDGE, _DESCRIBED_SIGMA)
+
+
+def _resize(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return `grey` with its longer side of `side` pixels, or enlarged twice if that is less."""
+    factor = min(side / max(grey.shape), _MAX_ENLARGEMENT)
+    rows, columns = (max(_SMALLEST_PX, round(length * factor)) for length in grey.shape)
+    if (rows, columns) == grey.shape:
+        return grey
+    resampling = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, (columns, rows), interpolation=resampling), dtype=np.uint8)
+
+
+def _distinct(points: Sequence[cv2.KeyPoint]) -> NDArray[np.float64]:
+    """Return (n, 5): column, row, size, angle in degrees and response, once for each position and size.
+
+    OpenCV returns a point again for each further direction of its patch.
+    """
+    rows = np.array([(*point.pt, point.size, point.angle, point.response) for point in points], dtype=np.float64)
+    rows = rows.reshape(-1, 5)
+    _, first = np.unique(rows[:, :3], axis=0, return_index=True)
+    return rows[first]
+
+
+def _spread(points: NDArray[np.float64], shape: tuple[int, ...], count: int) -> NDArray[np.intp]:
+    """Return the indices of `count` strong points from all parts of the image.
+
+    A point's rank in its cell of a grid counts against it, by the root: a cell of strong points gives some more.
+    """
+    rows, columns = shape
+    cell = (points[:, 1] * _GRID // rows) * _GRID + points[:, 0] * _GRID // columns
+    order = np.lexsort((-points[:, 4], cell))
+    nth = np.arange(len(order))
+    begins = np.diff(cell[order], prepend=-1) != 0
+    rank = nth - np.maximum.accumulate(np.where(begins, nth, 0))
+    weight = np.sqrt(rank + 1) / (points[order, 4] + _WEAKEST)
+    return order[np.argsort(weight, kind="stable")[:count]]
+
+
+def _describe(
+    points: NDArray[np.float64], image: NDArray[np.uint8], describer: cv2.SIFT
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Return the points (n, 5) that could be described in `image`, and their descriptors (n, 128)."""
+    if not len(points):
+        return points, np.zeros((0, DESCRIPTOR_LENGTH), dtype=np.uint8)
+    octaves = np.maximum(0, np.floor(np.log2(points[:, 2] / _SMALLEST_POINT_PX))).astype(int)
+    # Each point carries its index, since OpenCV may omit some.
+    asked = [
+        cv2.KeyPoint(x, y, size, angle, response, octave, nth)
+        for nth, ((x, y, size, angle, response), octave) in enumerate(
+            zip(points.tolist(), octaves.tolist(), strict=True)
+        )
+    ]
+    answered, descriptors = describer.compute(image, asked)
+    kept = [point.class_id for point in answered]
+    return points[kept], np.clip(np.asarray(descriptors), 0, 255).astype(np.uint8).reshape(-1, DESCRIPTOR_LENGTH)
