@@ -111,8 +111,8 @@ def matches(query: Signatures, stored: Sequence[Signatures], *, orientations: in
 
 def lost(pairs: Sequence[tuple[Signatures, Signatures]], count: int) -> float:
     """Return the share of pairs that do not match by their first `count` signatures."""
-    found = [bool(one[0].any()) and matches(one[:count], [other[:count]], orientations=1) for one, other in pairs]
-    return 1 - sum(map(bool, found)) / len(pairs)
+    hits = [bool(one[0].any()) and matches(one[:count], [other[:count]], orientations=1) for one, other in pairs]
+    return 1 - sum(map(bool, hits)) / len(pairs)
 
 
 def false_pairs(images: Sequence[Signatures], count: int, orientations: int) -> int:

@@ -1,4 +1,4 @@
-"""Robust trimming: an image without its flat margins, whatever the noise in them.
+"""Robust trimming: an image without its flat margins, also where they have noise.
 
 image-match's signature skips only lines whose pixels all have the same grey. One different pixel in a black bar, or
 the noise of an encoder, makes the bar a part of the image.
@@ -61,7 +61,7 @@ def _may_be_trimmed(pixels: NDArray[np.uint8]) -> bool:
     """Return False if a sample of each side's pixels shows that no side is flat, as in most photographs."""
     height, width, _ = pixels.shape
     if min(height, width) < _SAMPLE_PX:
-        return min(height, width) >= _SMALLEST_PX
+        return bool(min(height, width) >= _SMALLEST_PX)
     down, right = height // _SAMPLE_PX, width // _SAMPLE_PX
     columns, rows = pixels[: _SAMPLE_PX * down : down], pixels[:, : _SAMPLE_PX * right : right]
     greys = _ordered_greys(np.stack([rows[0], rows[-1], columns[:, 0], columns[:, -1]]))

@@ -35,8 +35,8 @@ _MIN_AFFINE = 6
 _AFFINE_RIDGE = 0.02
 # Side of the cells in which features count once, as a share of the stored image's longer side.
 _CELL = 1 / 64
-# Upper estimate of the probability that a feature of an unrelated image lies within the tolerance of a map's position:
-# the tolerance covers 0.0017 of an image of 4 by 3. Scale and angle must agree too.
+# Upper estimate of the probability that a feature of an unrelated image agrees with a map by chance. The tolerance in
+# position covers 0.0017 of an image of 4 by 3. Scale and angle must agree too.
 _CHANCE = 0.002
 # The surprise of 8, a probability of 1e-8, has the score 55: the common cutoff.
 _HALF_SURPRISE = 8 * 45 / 55
