@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError  # noqa: A004 - the client's own na
 
 from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
+from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
@@ -278,10 +279,12 @@ def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[P
         ledger=ledger,
         uploads=uploads,
         fetcher=fetcher,
+        budget=ByteBudget(1_000_000, wait_s=1),
         decoder=InProcessDecoder(),
         writer=writer,
         finisher=finisher,
         host_limiter=HostLimiter(HostSlots(real_redis, HOST_LIMIT), lambda *_: None),
+        max_image_bytes=1_000_000,
     )
     fetcher.close()
     writer.close()
