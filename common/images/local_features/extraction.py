@@ -66,9 +66,15 @@ def extract(pixels: NDArray[np.uint8], *, width: int, height: int) -> LocalFeatu
     return name(described, shipped_vocabulary(), width=width, height=height)
 
 
-def extract_query(pixels: NDArray[np.uint8], *, width: int, height: int) -> QueryFeatures:
-    """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels."""
-    described = describe(pixels, QUERY, width=width, height=height)
+def extract_query(
+    pixels: NDArray[np.uint8], *, width: int, height: int, resolution: Resolution = QUERY
+) -> QueryFeatures:
+    """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels.
+
+    With the `resolution` STORED they are nearly those of a copy, which confirms it (see common/images/flatness.py), but
+    miss small parts.
+    """
+    described = describe(pixels, resolution, width=width, height=height)
     lookup = shipped_vocabulary().lookup_words(described.descriptors)
     return QueryFeatures(described.keypoints, lookup, width=width, height=height)
 

@@ -35,8 +35,8 @@ _MIN_AFFINE = 6
 _AFFINE_RIDGE = 0.02
 # Side of the cells in which features count once, as a share of the stored image's longer side.
 _CELL = 1 / 64
-# Upper estimate of the probability that a feature of an unrelated image agrees with a map by chance. The tolerance in
-# position covers 0.0017 of an image of 4 by 3. Scale and angle must agree too.
+# Upper estimate of the probability that a feature of an unrelated image agrees with a map. The tolerance covers 0.0017
+# of an image of 4 by 3; scale and angle must agree too.
 _CHANCE = 0.002
 # The surprise of 8, a probability of 1e-8, has the score 55: the common cutoff.
 _HALF_SURPRISE = 8 * 45 / 55
@@ -63,7 +63,8 @@ class Verification:
 
     `score` is from 0 to 100 on the scale of signatures: 55 is the cutoff. The overlaps are shares of area in percent:
     of the query that shows the stored image, and of the stored image that the query shows. `mirrored` is whether the
-    query shows it as in a mirror. `agreeing` counts the distinct features that confirm the map.
+    query shows it as in a mirror. `agreeing` counts the distinct features that confirm the map, and `shared` is the
+    share, from 0 to 1, of the features of the image with more of them that agree.
     """
 
     score: float
@@ -72,6 +73,7 @@ class Verification:
     transform: Transform
     mirrored: bool
     agreeing: int
+    shared: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +96,7 @@ class QueryFeatures:
     def __init__(self, keypoints: Keypoints, lookup: LookupWords, *, width: int, height: int) -> None:
         order = np.argsort(lookup.word, kind="stable")
         self._keypoints = keypoints
+        self._count = len(keypoints.x)
         self._words = lookup.word[order]
         self._feature = lookup.feature[order]
         self._mirrored = lookup.mirrored[order]
@@ -117,6 +120,7 @@ class QueryFeatures:
             transform=Transform(*best.matrix.ravel().tolist()),
             mirrored=bool(np.linalg.det(best.matrix[:, :2]) < 0),
             agreeing=best.agreeing,
+            shared=best.shared / max(self._count, len(target.words)),
         )
 
     def _pairs(self, target: LocalFeatures) -> _Pairs:
@@ -142,10 +146,14 @@ class QueryFeatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Map:
-    """An affine `matrix` (2, 3) from the target to the query, and the number of distinct features that agree."""
+    """An affine `matrix` (2, 3) from the target to the query.
+
+    `agreeing` counts the features that agree and are distinct, `shared` all that agree, once each.
+    """
 
     matrix: NDArray[np.float64]
     agreeing: int
+    shared: int
 
 
 def score(surprise: float) -> float:
@@ -223,7 +231,8 @@ def _refine(
     agreeing = _distinct(query, target, words[agrees], target_side * _CELL, scale)
     if agreeing < _MIN_AGREEING or not _is_plausible(matrix, query, target, query_side, target_side):
         return None
-    return _Map(matrix, agreeing)
+    shared = min(len(np.unique(each.x + 1j * each.y)) for each in (query, target))
+    return _Map(matrix, agreeing, shared)
 
 
 def _are_alike(matrix: NDArray[np.float64], scale: float, query: Keypoints, target: Keypoints) -> NDArray[np.bool_]:

@@ -1,0 +1,84 @@
+"""Flat content: recognised by the signature, and matched by a stricter rule."""
+
+import numpy as np
+import pytest
+import skimage.data
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from common.images.flatness import is_flat, is_match_of_flat, is_smooth
+from common.images.local_features.extraction import STORED, extract, extract_query
+from common.images.signature import LENGTH, distance, sign
+
+Pixels = NDArray[np.uint8]
+
+
+def page(seed: int) -> Image.Image:
+    """Draw lines of words of random lengths."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (620, 877), "white")
+    draw = ImageDraw.Draw(image)
+    for y in range(60, 820, 18):
+        words = ["abcdefghijkl"[: random.integers(2, 12)] for _ in range(random.integers(3, 10))]
+        draw.text((60, y), " ".join(words), "black", font_size=12)
+    return image
+
+
+def shared(query: Pixels, target: Pixels) -> float:
+    sizes = [{"width": pixels.shape[1], "height": pixels.shape[0]} for pixels in (query, target)]
+    verification = extract_query(query, **sizes[0], resolution=STORED).verify(extract(target, **sizes[1]))
+    return verification.shared if verification else 0.0
+
+
+def test_pages_are_flat_and_photographs_are_not() -> None:
+    assert is_flat(sign(np.asarray(page(1))))
+    assert not is_flat(sign(skimage.data.chelsea()))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_half_size_copy_of_a_page_matches(seed: int) -> None:
+    original = page(seed)
+    copy = np.asarray(original.resize((310, 438), Image.Resampling.LANCZOS))
+    pixels = np.asarray(original)
+
+    apart = distance(sign(copy), sign(pixels))
+
+    assert is_match_of_flat(apart, shared(copy, pixels))
+
+
+def test_other_page_does_not_match() -> None:
+    pages = [np.asarray(page(seed)) for seed in range(8)]
+
+    matches = [
+        is_match_of_flat(distance(sign(one), sign(other)), shared(one, other))
+        for nth, one in enumerate(pages)
+        for other in pages[:nth]
+    ]
+
+    assert not any(matches)
+
+
+def test_without_local_features_only_near_copies_match() -> None:
+    assert is_match_of_flat(0.2)
+    assert not is_match_of_flat(0.3)
+    assert is_match_of_flat(0.3, shared=0.9)
+    assert not is_match_of_flat(0.3, shared=0.1)
+    assert not is_match_of_flat(0.46, shared=1.0)
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90, 200])
+def test_gradients_are_smooth(angle: int) -> None:
+    ramp = Image.linear_gradient("L").rotate(angle, Image.Resampling.BICUBIC).crop((60, 60, 190, 190))
+
+    assert is_smooth(sign(np.asarray(ramp.resize((400, 300)).convert("RGB"))))
+
+
+def test_photographs_and_pages_are_not_smooth(photo: Pixels) -> None:
+    assert not is_smooth(sign(photo))
+    assert not is_smooth(sign(np.asarray(page(1))))
+
+
+def test_featureless_signature_is_flat_and_not_smooth() -> None:
+    featureless = np.zeros(LENGTH, dtype=np.int8)
+
+    assert (is_flat(featureless), is_smooth(featureless)) == (True, False)
