@@ -11,7 +11,11 @@ from pathlib import Path
 from parts.edits import font, tiled_watermark
 from PIL import Image, ImageDraw, ImageOps
 
-_WORDS = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he", "his", "but", "at", "are", "this", "have", "from", "or", "had", "an", "they", "which", "one", "you", "were", "all", "her", "she", "there", "would", "their", "we", "him", "been", "has", "when", "who", "will", "no", "more", "if", "out", "so", "up", "said", "what", "its", "about", "than", "into", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "like", "my", "now", "over", "such", "our", "man", "me", "even", "most", "made", "after", "also", "did", "many", "off", "before", "must", "well", "back", "through", "years", "much", "where", "your", "way", "invoice", "signature", "amount", "customer", "address", "chapter", "section", "figure", "table", "report", "system", "network", "market", "growth"]
+_TEXT = """lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore
+magna aliqua enim ad minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat duis
+aute irure in reprehenderit voluptate velit esse cillum eu fugiat nulla pariatur excepteur sint occaecat cupidatat non
+proident sunt culpa qui officia deserunt mollit anim id est laborum a vel ac at nam per pro si tum ubi vix hic"""
+_WORDS = _TEXT.split()
 
 _INK = ("#222222", "#1a1a2e", "#000000", "#333344")
 _ACCENTS = (

@@ -14,6 +14,8 @@ FLAT_VALUES = 0.86
 """Share of values that differ from zero, below which a signature is one of flat content. Of photographs, 12 % are."""
 FLAT_CUTOFF = 0.25
 """The cutoff for the distance of two signatures, of which one is flat, without local features."""
+FLAT_SCORE = 75
+"""The cutoff for the score of local features where a signature is flat: forms and apps share letters and symbols."""
 
 _CUTOFF = 0.45
 # A confirmed match: distance + weight * (1 - shared) is below the limit.

@@ -35,9 +35,9 @@ _MIN_AFFINE = 6
 _AFFINE_RIDGE = 0.02
 # Side of the cells in which features count once, as a share of the stored image's longer side.
 _CELL = 1 / 64
-# Upper estimate of the probability that a feature of an unrelated image agrees with a map. The tolerance covers 0.0017
-# of an image of 4 by 3; scale and angle must agree too.
-_CHANCE = 0.002
+# Upper estimate of the probability that a feature of an unrelated image agrees with a map. By area 0.0017 of positions
+# do, by scale two fifths and by angle a fifth: 0.00014. Features of real images are less evenly spread.
+_CHANCE = 0.0005
 # The surprise of 8, a probability of 1e-8, has the score 55: the common cutoff.
 _HALF_SURPRISE = 8 * 45 / 55
 
