@@ -73,7 +73,7 @@ sure: format-check lint types contracts promtool test ## Run all checks that a c
 # Three processes for two cores, since many tests wait. In the order of their names: the short unit tests run last.
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster --ignore=tests/acceptance
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
 # A separate environment, installed by uv: pip takes four times as long.
@@ -83,11 +83,23 @@ OTHER_VENV := .cache/other-python
 test-python: $(VENV)/.lint ## Run the unit and contract tests on another Python: PYTHON=/path/to/python
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(OTHER_VENV)
 	$(BIN)/uv pip install --quiet --python $(OTHER_VENV) --require-hashes --no-deps -r $(REQUIREMENTS)/test.txt -r $(REQUIREMENTS)/oracle.txt
-	$(OTHER_VENV)/bin/python -m pytest -n 2 -m "not elasticsearch" tests/unit tests/contract
+	$(OTHER_VENV)/bin/python -m pytest -n 2 -m "not elasticsearch and not opensearch" tests/unit tests/contract
 
 .PHONY: promtool
 promtool: $(VENV)/.dev ## Build Prometheus's promtool with Go, once, for the tests of the alert rules
 	@$(BIN)/python -m dev.promtool
+
+# Source distributions with conformance sets: PngSuite in pypng; bmpsuite and sets of APNG, TIFF and others in Pillow.
+CONFORMANCE := .cache/conformance
+
+$(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
+	@echo "downloading the conformance sets into $@ …"
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --no-binary :all: -r $< -d $@
+	@touch $@
+
+.PHONY: acceptance
+acceptance: $(VENV)/.test $(CONFORMANCE) ## Compare the decoder with an independent one on conformance sets
+	MATCH_CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/acceptance
 
 .PHONY: faults
 faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour; print the outcome of each image

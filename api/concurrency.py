@@ -1,8 +1,9 @@
-"""Concurrency limits: long requests leave threads of a process free for short ones."""
+"""Concurrency limits: long requests leave threads of a process free for short ones, and for other clients."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import Lock
 
 from common.errors import Overloaded
 
@@ -10,25 +11,25 @@ RETRY_AFTER_S = 1
 
 
 class ConcurrencyLimit:
-    """Runs up to `limit` requests at once; as many more wait up to `wait_s` seconds, all others are rejected."""
+    """Runs up to `limit` requests at once, up to `per_client` of one client, and rejects all others."""
 
-    def __init__(self, limit: int, *, wait_s: float) -> None:
-        self._admitted = BoundedSemaphore(2 * limit if wait_s else limit)
-        self._running = BoundedSemaphore(limit)
-        self._wait_s = wait_s
+    def __init__(self, limit: int, *, per_client: int | None = None) -> None:
+        self._limit = limit
+        self._per_client = limit if per_client is None else per_client
+        self._lock = Lock()
+        self._running: Counter[str] = Counter()
 
     @contextmanager
-    def acquire(self) -> Iterator[None]:
-        """Hold a slot inside the `with`; raises Overloaded when none is free in time."""
-        with _hold(self._admitted, 0), _hold(self._running, self._wait_s):
+    def acquire(self, client: str = "") -> Iterator[None]:
+        """Hold a slot inside the `with`; raises Overloaded when none is free."""
+        with self._lock:
+            if self._running.total() >= self._limit or self._running[client] >= self._per_client:
+                raise Overloaded("too many long requests at once", retry_after=RETRY_AFTER_S)
+            self._running[client] += 1
+        try:
             yield
-
-
-@contextmanager
-def _hold(semaphore: BoundedSemaphore, wait_s: float) -> Iterator[None]:
-    if not semaphore.acquire(timeout=wait_s):
-        raise Overloaded("too many long requests at once", retry_after=RETRY_AFTER_S)
-    try:
-        yield
-    finally:
-        semaphore.release()
+        finally:
+            with self._lock:
+                self._running[client] -= 1
+                if not self._running[client]:
+                    del self._running[client]

@@ -10,12 +10,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.access.authorization import AccessDenied
 from api.errors import ERRORS, INTERNAL_STATUS, status_of
-from common.errors import (
-    MatchError,
-    Overloaded,
-)
+from common.errors import MatchError, Overloaded
+from common.redis.client import RETRY_AFTER_S
+from common.warning_codes import warning_text
 
-RETRY_AFTER_S = 5
 # Errors that the web framework raises; any other is a malformed request.
 FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -55,6 +53,11 @@ def reply(
 def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence[str] = (), **extra: Any) -> Response:  # noqa: ANN401 - JSON
     """Return a successful reply."""
     return reply(http_status, "warn" if warnings else "ok", warnings, result, **extra)
+
+
+def warn(code: str, result: Sequence[Any] = ()) -> Response:
+    """Return a successful reply with the warning of the code."""
+    return ok(result, warnings=[warning_text(code)], code=code)
 
 
 def fail(code: str, message: str = "", *, field: str | None = None, **extra: Any) -> Response:  # noqa: ANN401 - JSON

@@ -95,8 +95,9 @@ _SPECS = (
     ErrorSpec("broken_image", "the image cannot be decoded", (422,)),
     ErrorSpec("unreadable_image", "the image cannot be read", (422,)),
     ErrorSpec("too_many_pixels", "the image has too many pixels", (422,)),
-    ErrorSpec("out_of_memory", "not enough memory to decode the image", (422,)),
-    ErrorSpec("decoder_crashed", "workers crashed while they decoded the image", (422,)),
+    ErrorSpec("image_too_large_to_decode", "decoding the image takes too much memory", (422,)),
+    ErrorSpec("decode_timeout", "decoding the image takes too long", (422,)),
+    ErrorSpec("decoder_crashed", "the decoder crashed while it decoded the image", (422,)),
     ErrorSpec("fetch_failed", "the download failed", (422,)),
     ErrorSpec("http_status", "the host answered with an error status", (422,)),
     ErrorSpec("timeout", "the download timed out", (422,)),
@@ -110,7 +111,8 @@ _SPECS = (
     ErrorSpec("read_failed", "the connection to the host was lost", (422,)),
     ErrorSpec("closed", "the service was shutting down", (422,)),
     ErrorSpec("internal_error", "internal error", (500,)),
-    # The reply to a request has internal_error instead.
+    # The reply to a request has internal_error instead, or no reply.
+    ErrorSpec("worker_lost", "workers were lost while they ran the task", (500,)),
     ErrorSpec("store_error", "the store rejected the image", (500,)),
 )
 ERRORS: Mapping[str, ErrorSpec] = {spec.code: spec for spec in _SPECS}
@@ -127,6 +129,8 @@ def _by_status(specs: Iterable[ErrorSpec]) -> dict[int, list[ErrorSpec]]:
 
 
 BY_STATUS: Mapping[int, list[ErrorSpec]] = _by_status(_SPECS)
+# Errors of the service, not of the image: no other image would have succeeded.
+INTERNAL_CODES = frozenset(spec.code for spec in BY_STATUS[INTERNAL_STATUS])
 TASK_CODES = tuple(sorted(spec.code for status in (IMAGE_STATUS, INTERNAL_STATUS) for spec in BY_STATUS[status]))
 
 

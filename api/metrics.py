@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from api.dependency_checks import DependencyChecks
 from api.metrics_folder import VARIABLE
+from common.decoding.process import ProcessEnd
 from common.errors import MatchError
 from common.queue.callbacks import CallbackState
 from common.queue.stats import QueueStats
@@ -48,6 +49,9 @@ class Metrics:
             buckets=BUCKETS,
             registry=own,
         )
+        self._decoder_ends = Counter(
+            "match_decoder_ends", "Decoder processes that an image ended, by reason.", ("reason",), registry=own
+        )
         self._scraped = CollectorRegistry() if VARIABLE in os.environ else own
         if VARIABLE in os.environ:
             MultiProcessCollector(self._scraped)  # type: ignore[no-untyped-call]  # it has no types
@@ -58,6 +62,10 @@ class Metrics:
         name = endpoint or NO_ENDPOINT
         self._requests.labels(method if method in METHODS else OTHER, name, str(status)).inc()
         self._seconds.labels(name).observe(seconds)
+
+    def count_decoder_end(self, end: ProcessEnd) -> None:
+        """Count a decoder process that an image ended."""
+        self._decoder_ends.labels(end.value).inc()
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""

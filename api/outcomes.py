@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.envelope import failure_of
-from common.errors import MatchError, StoreError
+from api.errors import INTERNAL_CODES
+from common.errors import MatchError
 from common.queue.items import AddItem
 from common.queue.task_json import task_json
 from common.queue.tasks import State
-
-# Codes of failures that are not the image's: no other image would have succeeded.
-SERVICE_CODES = {"internal_error", StoreError.code}
+from common.warning_codes import warning_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,15 @@ def outcome_of(item: AddItem, *, searchable: bool = False, among_others: bool = 
     task = item.task
     about: dict[str, Any] = {"task": task_json(task)} | ({"replayed": True} if among_others and item.is_replay else {})
     if task.state is State.FAILED:
-        is_internal = task.code in SERVICE_CODES
+        is_internal = task.code in INTERNAL_CODES
         failure = {"code": task.code or ""} | ({} if is_internal else {"field": item.parameter})
         return Outcome(500 if is_internal else 422, "fail", [task.error or ""], failure | about)
     if task.state in {State.SUPERSEDED, State.CANCELLED}:
         return Outcome(200, "warn", [f"the task was {task.state}"], about)
-    return Outcome(200 if task.state is State.SUCCEEDED and searchable else 202, "ok", (), about)
+    http_status = 200 if task.state is State.SUCCEEDED and searchable else 202
+    if task.warning is not None:
+        return Outcome(http_status, "warn", [warning_text(task.warning)], {"code": task.warning} | about)
+    return Outcome(http_status, "ok", (), about)
 
 
 def rejected(error: MatchError) -> Outcome:

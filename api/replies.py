@@ -7,7 +7,15 @@ from pydantic import BaseModel, Field
 from common.images.orientations import ORIENTATIONS
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import State
+from common.warning_codes import WARNINGS
 
+WarningCode: Any = Annotated[
+    Literal[tuple(WARNINGS)],
+    Field(
+        description="Present if the `status` is `warn` for a reason with a code. `featureless`: the image has no "
+        "features, such as an image of one colour."
+    ),
+]
 # The default of an optional field.
 ABSENT: Any = Field(default=None)
 
@@ -23,6 +31,13 @@ class TaskError(BaseModel):
     """Why a task failed."""
 
     code: Annotated[str, Field(description="One of the codes of 422 and 500.")]
+    message: Annotated[str, Field(description="The reason, as a text for people.")]
+
+
+class TaskWarning(BaseModel):
+    """The limits of the result of a task that succeeded."""
+
+    code: Annotated[str, Field(description="The code, such as `featureless`.")]
     message: Annotated[str, Field(description="The reason, as a text for people.")]
 
 
@@ -56,6 +71,13 @@ class Task(BaseModel):
     ]
     filepath: Filepath
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
+    warning: Annotated[
+        TaskWarning | None,
+        Field(
+            description="The limits of a success, or null. `featureless`: the image is stored, but has no features, "
+            "such as an image of one colour, and no search finds it. Also null if an earlier version ended the task."
+        ),
+    ]
     attempts: Annotated[int, Field(ge=0, description="How often a worker has started it.")]
     accepted: Annotated[Time, Field(description="The time when its request was accepted.")]
     started: Annotated[Time | None, Field(description="The time when a worker started it, or null.")]
@@ -98,6 +120,20 @@ class Image(BaseModel):
     featureless: Annotated[
         bool, Field(description="Whether it has no features, such as an image of one colour: no search finds it.")
     ]
+    url: Annotated[
+        str | None,
+        Field(
+            description="The URL that it was added by, without fragment, credentials and signed query parameters; null "
+            "after an upload, or if the service keeps no URLs. Also null if an earlier version stored the image."
+        ),
+    ]
+    sha256: Annotated[
+        str | None,
+        Field(
+            description="The SHA-256 of its bytes, in hexadecimal digits; null if an earlier version stored the image.",
+            json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
+        ),
+    ]
 
 
 class Outcome(BaseModel):
@@ -105,11 +141,14 @@ class Outcome(BaseModel):
 
     status: Annotated[
         Literal["ok", "warn", "fail"],
-        Field(description="`ok`: accepted or stored; `warn`: superseded or cancelled; `fail`: rejected or failed."),
+        Field(
+            description="`ok`: accepted or stored; `warn`: superseded, cancelled, or stored without features; `fail`: "
+            "rejected or failed."
+        ),
     ]
     error: Annotated[list[str], Field(description="The error texts; empty without an error.")]
     task: Annotated[Task, Field(description="Present if it was accepted.")] = ABSENT
-    code: Annotated[str, Field(description="The code of the error.")] = ABSENT
+    code: Annotated[str, Field(description="The code of the error, or of a warning such as `featureless`.")] = ABSENT
     field: Annotated[str, Field(description="The parameter that caused the error.")] = ABSENT
     retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
     replayed: Annotated[bool, Field(description="Whether the task was accepted before, with the same key.")] = ABSENT

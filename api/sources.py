@@ -4,18 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from api.errors import ERRORS
 from common.errors import FetchError, ImageError, InputError, MatchError
 from common.net.addresses import Target
 from common.net.fetch import Fetcher
+from common.spooled import Spooled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """An image by `url`, `data` or `filepath`, exactly one of them; `field` is the parameter that named it."""
+    """An image by `url`, `file` or `filepath`, exactly one of them; `field` is the parameter that named it."""
 
     field: str
     url: str | None = None
-    data: bytes | None = None
+    file: Spooled | None = None
     filepath: str | None = None
 
 
@@ -25,7 +27,7 @@ class UnknownFilepath(MatchError):
     code = "unknown_filepath"
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"{field}: no image is stored under this filepath")
+        super().__init__(f"{field}: {ERRORS[self.code].text}")
         self.field = field
 
 

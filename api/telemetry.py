@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
+from api.auth_request import NAME as AUTHORIZE
 from api.metrics import METHODS, Metrics
 from common.telemetry import tracing
 from common.telemetry.logs import bound
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 # Machines send these every few seconds, and a proxy before each request: at level info they would hide the other lines.
-QUIET = frozenset({"livez", "readyz", "ping", "metrics", "authorize"})
+QUIET = frozenset({"livez", "readyz", "ping", "metrics", AUTHORIZE})
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Telemetry:
     def _end(self, active: _ActiveRequest) -> None:
         seconds = perf_counter() - active.started
         # A request that the proxy may send is observed itself: counted twice, it would halve the share of errors.
-        if active.endpoint != "authorize" or active.status >= 400:  # noqa: PLR2004 - an HTTP status
+        if active.endpoint != AUTHORIZE or active.status >= 400:  # noqa: PLR2004 - an HTTP status
             self._metrics.observe(method=active.method, endpoint=active.endpoint, status=active.status, seconds=seconds)
         quiet = active.endpoint in QUIET and active.status < 400  # noqa: PLR2004 - an HTTP status
         _log(active, seconds, logging.DEBUG if quiet else logging.INFO)

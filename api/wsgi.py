@@ -16,13 +16,19 @@ from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
+from common.decoding.pool import DecoderPool
 from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import connect
 from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
-from common.wiring import build_dependencies
+from common.wiring import build_dependencies, decoder_limits
+
+# Two, so that an image that takes long stops no other client's searches.
+DECODERS = 2
+# Maximum time that a search waits for a decoder. An image takes milliseconds.
+DECODER_WAIT_S = 5.0
 
 
 def compose(settings: Settings, keyring: Keyring | None) -> Flask:
@@ -32,6 +38,17 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     prepare_in_background(dependencies.store)
     publisher = Publisher(settings.redis_url)
     checks = DependencyChecks(dependencies.store, dependencies.ledger, dependencies.redis)
+    metrics = Metrics(checks)
+    searches = settings.api_threads // 2
+    decoder = DecoderPool(
+        decoder_limits(settings),
+        processes=DECODERS,
+        # A client whose images take long waits for its own images only.
+        per_client=1,
+        queue=max(1, searches // 2 - 1),
+        wait_s=DECODER_WAIT_S,
+        on_end=metrics.count_decoder_end,
+    )
     services = Services(
         settings=settings,
         store=dependencies.store,
@@ -44,20 +61,21 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             uploads=dependencies.uploads,
             publisher=publisher,
             fetcher=dependencies.fetcher,
+            budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
         manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
         search_images=SearchImages(
-            fetcher=dependencies.fetcher, slot=dependencies.slot, limits=dependencies.limits, store=dependencies.store
+            fetcher=dependencies.fetcher, decoder=decoder, store=dependencies.store, budget=dependencies.budget
         ),
         task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
-        # A quarter of the threads runs searches, a quarter waits to search, a quarter waits for tasks, and an eighth
-        # runs adds of many images. The last eighth is always free for short requests.
-        search_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=1.0),
-        wait_limit=ConcurrencyLimit(settings.api_threads // 4, wait_s=0),
-        batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8), wait_s=0),
+        # Half of the threads run searches, three quarters of them for one client; a quarter waits for tasks, and an
+        # eighth runs adds of many images. The last eighth is always free for short requests.
+        search_limit=ConcurrencyLimit(searches, per_client=searches - searches // 4),
+        wait_limit=ConcurrencyLimit(settings.api_threads // 4),
+        batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),
         dependency_checks=checks,
-        metrics=Metrics(checks),
+        metrics=metrics,
     )
     return create_app(services, keyring=keyring, rate_limiter=build_rate_limiter(settings))
 

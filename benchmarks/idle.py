@@ -22,6 +22,7 @@ MEASURE_S = 30
 PROGRAMS = {
     "-m api": "API",
     "-m workers": "workers",
+    "-m common.decoding": "decoders",
     "celery flower": "flower",
     "valkey-server": "Redis",
     "redis-server": "Redis",
@@ -63,7 +64,9 @@ def report(pid: int) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return the process ids of all descendants."""
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    # A child belongs to the thread that started it.
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    children = [int(child) for text in lists for child in text.split()]
     return [one for child in children for one in (child, *descendants(child))]
 
 

@@ -147,7 +147,7 @@ def create(url: str, name: str, vectors: str, num_candidates: int) -> ElasticSto
 
 def client_of(store: ElasticStore) -> Elasticsearch:
     """Return the store's own client, for statistics of the index."""
-    return store._client  # noqa: SLF001 - only this benchmark needs it
+    return store._connection._elasticsearch  # noqa: SLF001 - only this benchmark needs it
 
 
 def write_rate(store: ElasticStore, rows: Rows) -> float:

@@ -28,6 +28,7 @@ import numpy as np
 import requests
 
 from common.config import Settings
+from common.queue.stats import read_stats
 from common.queue.tasks import State
 from common.wiring import Dependencies, build_dependencies
 from dev.elasticsearch_node import Node, why_not
@@ -147,7 +148,7 @@ def soak(
         for loop in loops:
             loop.result()
     seconds = monotonic() - started
-    wait_until(lambda: not dependencies.ledger.open_count(), "all tasks are finished", within_s=300)
+    wait_until(lambda: not read_stats(dependencies.redis).open, "all tasks are finished", within_s=300)
     drained_s = monotonic() - started - seconds
     return report(state, dependencies, options, seconds=seconds, drained_s=drained_s)
 
@@ -158,7 +159,7 @@ def add_images(state: Soak, url: str, images: str, dependencies: Dependencies, c
     numbers = count()
     while not state.stop.is_set():
         with suppress(Exception):
-            while dependencies.ledger.open_count() > MAX_OPEN_TASKS and not state.stop.is_set():
+            while read_stats(dependencies.redis).open > MAX_OPEN_TASKS and not state.stop.is_set():
                 sleep(0.05)
         lines = [line(images, client, next(numbers), rng) for _ in range(LINES)]
         while lines and not state.stop.is_set():

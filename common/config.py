@@ -158,9 +158,16 @@ class Settings:
     home: Path = _setting("MATCH_HOME", Path(".match"), Path, "folder for all files of `make dev`")
     max_image_bytes: int = _setting(
         "MATCH_MAX_IMAGE_BYTES",
-        16 * MIB,
+        64 * MIB,
         parsers.whole(1, 1024 * MIB),
         "maximum size of an image, uploaded or downloaded",
+    )
+    max_bytes_in_flight: int = _setting(
+        "MATCH_MAX_BYTES_IN_FLIGHT",
+        256 * MIB,
+        parsers.whole(1, 1024**4),
+        "maximum bytes of images in the memory of a process, beside its decoders; uploads wait on disk, downloads "
+        "before they begin",
     )
     max_image_pixels: int = _setting(
         "MATCH_MAX_IMAGE_PIXELS",
@@ -178,16 +185,28 @@ class Settings:
         "MATCH_JPEG_DRAFT_PX",
         1024,
         parsers.whole(0, 65_535),
-        "a JPEG whose sides are at least twice this is decoded at a fraction of its size; 0: never",
+        "an image whose sides are at least twice this is reduced to a half, a quarter or an eighth; 0: never",
     )
     decode_timeout_s: float = _setting(
-        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "a process that decodes one image for longer is ended"
+        "MATCH_DECODE_TIMEOUT_S", 30.0, parsers.seconds(1, 600), "maximum time to decode one image"
+    )
+    decode_memory_bytes: int = _setting(
+        "MATCH_DECODE_MEMORY_BYTES",
+        640 * MIB,
+        parsers.whole(64 * MIB, 1024**5),
+        "maximum memory to decode one image, beside that of the idle decoder process; Linux only",
     )
     fetch_timeout_s: float = _setting(
         "MATCH_FETCH_TIMEOUT_S",
         15.0,
         parsers.seconds(0.1, 100),
         "total time of one download, including redirects and retries",
+    )
+    keep_source_url: bool = _setting(
+        "MATCH_KEEP_SOURCE_URL",
+        True,
+        parsers.boolean,
+        "whether the store keeps the URL of an image added by URL, without its [secrets](security.md#source-urls)",
     )
     fetch_allow: tuple[AllowedTarget, ...] = _setting(
         "MATCH_FETCH_ALLOW",
@@ -360,7 +379,8 @@ class Settings:
     @property
     def longest_task_s(self) -> float:
         """The longest duration of a task, in seconds."""
-        return self.fetch_timeout_s + self.decode_timeout_s + self.store_hold_s
+        # The image waits for a decoder for as long as it may then be decoded.
+        return self.fetch_timeout_s + 2 * self.decode_timeout_s + self.store_hold_s
 
     def _check_combinations(self) -> None:
         """Raise ConfigError for settings that cannot work together."""
@@ -368,11 +388,13 @@ class Settings:
             raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot be combined with a user in ELASTICSEARCH_URL")
         if self.elasticsearch_ca_file is not None and "http://" in self.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
+        if self.max_bytes_in_flight < self.max_image_bytes:
+            raise ConfigError("MATCH_MAX_BYTES_IN_FLIGHT must not be below MATCH_MAX_IMAGE_BYTES")
         # Otherwise running tasks would be delivered again, to a second worker.
         if self.visibility_timeout_s <= self.longest_task_s:
             raise ConfigError(
-                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, MATCH_DECODE_TIMEOUT_S "
-                f"and MATCH_STORE_HOLD_S, {self.longest_task_s:g}"
+                "MATCH_VISIBILITY_TIMEOUT_S must be above the sum of MATCH_FETCH_TIMEOUT_S, twice "
+                f"MATCH_DECODE_TIMEOUT_S, and MATCH_STORE_HOLD_S, {self.longest_task_s:g}"
             )
         if self.webhook_secret and self.webhook_secret_file:
             raise ConfigError("MATCH_WEBHOOK_SECRET cannot be combined with MATCH_WEBHOOK_SECRET_FILE")

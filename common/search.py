@@ -1,4 +1,4 @@
-"""Search: from a query signature to ranked matches; and the comparison of two images."""
+"""Search: from a query's signatures to ranked matches; and the comparison of two images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.decode import DecodedImage
+from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import Signature, distance, distances, is_featureless, score, sign
+from common.images.signature import LENGTH, Signature, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
@@ -35,8 +35,16 @@ class Match:
     orientation: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The similarity of two images: `score` is from 0 to 100; `is_featureless`: at least one has no features."""
+
+    score: float
+    is_featureless: bool
+
+
 def search(  # noqa: PLR0913 - the options are keyword arguments
-    signature: Signature,
+    signatures: Sequence[Signature],
     store: Store,
     *,
     all_orientations: bool,
@@ -47,14 +55,21 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 ) -> list[Match]:
     """Return the stored images like the query, best first, equal scores by filepath.
 
-    Without `min_score` the cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once,
-    in its best orientation. A featureless query has no matches. `where` filters by metadata (see Store).
+    The query and a stored image may each have several signatures: the nearest pair counts. Without `min_score` the
+    cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once, in its best orientation.
+    A featureless query has no matches. `where` filters by metadata (see Store).
     """
-    if is_featureless(signature):
+    featured = [signature for signature in signatures if not is_featureless(signature)]
+    if not featured:
         return []
-    queries = turn(signature) if all_orientations else signature[np.newaxis]
+    queries = np.stack([turn(each) if all_orientations else each[np.newaxis] for each in featured])
     minimum = _MIN_CANDIDATES_EACH if all_orientations else _MIN_CANDIDATES
-    candidates = store.candidates(queries, limit=max(minimum, offset + limit), where=where)
+    candidates = store.candidates(
+        queries.reshape(-1, LENGTH),
+        limit=max(minimum, offset + limit),
+        where=where,
+        max_distance=_max_distance(min_score),
+    )
     matches = rank(queries, _distinct(candidates), min_score=min_score)
     return _with_metadata(matches[offset : offset + limit], store)
 
@@ -62,7 +77,8 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> list[Match]:
     """Return the candidates within the cutoff as matches without metadata, best first.
 
-    `queries` (n, 272) are the first n of the query's orientations. The nearest of a candidate's signatures counts.
+    `queries` (m, n, 272) are the first n orientations of each of the query's m signatures. The nearest pair of
+    signatures counts.
     """
     if not candidates:
         return []
@@ -78,36 +94,41 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
-def compare(one: DecodedImage, other: DecodedImage) -> float:
-    """Return the similarity of two images, from 0 to 100.
-
-    If both are featureless, it is 100 for equal pixels. If one is, it is 0.
-    """
-    first, second = sign(one.pixels), sign(other.pixels)
-    if is_featureless(first) and is_featureless(second):
-        return 100.0 if np.array_equal(one.pixels, other.pixels) else 0.0
-    return similarity(first, second)
+def compare(one: SignedImage, other: SignedImage) -> Comparison:
+    """Compare two images; if both are featureless, the score is 100 for equal pixels."""
+    comparison = similarity(one.signatures, other.signatures)
+    # Only a featureless image has a hash of its pixels.
+    if comparison.is_featureless and one.pixels_sha256 == other.pixels_sha256:
+        return replace(comparison, score=100.0)
+    return comparison
 
 
-def similarity(first: Signature, second: Signature) -> float:
-    """Return the similarity of two signatures, from 0 to 100; 0 if either is featureless."""
-    if is_featureless(first) or is_featureless(second):
-        return 0.0
-    return score(distance(first, second))
+def similarity(one: Sequence[Signature], other: Sequence[Signature]) -> Comparison:
+    """Compare the signatures of two images by the nearest pair; if either image is featureless, the score is 0."""
+    if all(map(is_featureless, one)) or all(map(is_featureless, other)):
+        return Comparison(score=0.0, is_featureless=True)
+    nearest = min(distance(first, second) for first in one for second in other)
+    return Comparison(score=score(nearest), is_featureless=False)
 
 
 def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    """Return each candidate once: all orientations are compared with it, not only those that returned it."""
+    """Return each candidate once: all queries are compared with it, not only those that returned it."""
     return list({candidate.filepath: candidate for nearest in per_query for candidate in nearest}.values())
 
 
 def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-    """Return (queries, candidates): the distance to the nearest of a candidate's signatures."""
+    """Return (orientations, candidates): the distance of the nearest pair of signatures."""
     rows = np.stack([signature for candidate in candidates for signature in candidate.signatures])
     counts = [len(candidate.signatures) for candidate in candidates]
-    exact = np.stack([distances(query, rows) for query in queries])
+    exact = np.stack([distances(query, rows) for query in queries.reshape(-1, LENGTH)])
+    exact = exact.reshape(*queries.shape[:2], -1).min(axis=0)
     nearest: NDArray[np.float64] = np.minimum.reduceat(exact, np.cumsum([0, *counts[:-1]]), axis=1)
     return nearest
+
+
+def _max_distance(min_score: float | None) -> float:
+    """Return a distance that no match exceeds."""
+    return max(CUTOFF, TURNED_CUTOFF) if min_score is None else 1 - min_score / 100
 
 
 def _within_cutoff(apart: NDArray[np.float64], min_score: float | None) -> NDArray[np.bool_]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from redis import Redis
 
+from common.byte_budget import ByteBudget
 from common.config import Settings
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits
+from common.decoding.limits import DecoderLimits
 from common.images.formats import looks_like_image
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # Duration of a slot's lease beyond the longest download: a busy worker's thread may release its slot late.
 SLOT_LEASE_MARGIN_S = 5.0
+# Maximum time that an image waits until there is memory for it.
+BUDGET_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,7 @@ class Dependencies:
     ledger: Ledger
     uploads: Uploads
     fetcher: Fetcher
-    slot: ComputeSlot
-    limits: Limits
+    budget: ByteBudget
 
     def close(self) -> None:
         """Close every connection, even if closing one of them raises an error."""
@@ -71,12 +72,18 @@ def build_dependencies(settings: Settings) -> Dependencies:
             allow=settings.fetch_allow,
             accepts=looks_like_image,
         ),
-        slot=ComputeSlot(timeout_s=settings.decode_timeout_s),
-        limits=Limits(
-            pixels=settings.max_image_pixels,
-            jpeg_pixels=settings.max_jpeg_pixels,
-            draft_px=settings.jpeg_draft_px,
-        ),
+        budget=ByteBudget(settings.max_bytes_in_flight, wait_s=BUDGET_WAIT_S),
+    )
+
+
+def decoder_limits(settings: Settings) -> DecoderLimits:
+    """Return the limits of a decoder process."""
+    return DecoderLimits(
+        pixels=settings.max_image_pixels,
+        jpeg_pixels=settings.max_jpeg_pixels,
+        draft_px=settings.jpeg_draft_px,
+        timeout_s=settings.decode_timeout_s,
+        memory_bytes=settings.decode_memory_bytes,
     )
 
 

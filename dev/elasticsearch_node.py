@@ -1,159 +1,49 @@
 """A real Elasticsearch node on loopback, without Docker, for tests and benchmarks.
 
-The node has no security, scripting or reindex module; index, bulk, search, kNN, versions and refresh are complete.
+The node has no security, scripting or reindex module, and does not respond to `GET /`. Index, bulk, search, kNN,
+versions and refresh are complete.
 
     python -m dev.elasticsearch_node      prints the URL, runs until Ctrl-C
 """
 
-import contextlib
-import shutil
-import signal
-import subprocess
-import tempfile
-import threading
-import time
-from collections.abc import Mapping
+import re
+import zipfile
 from pathlib import Path
-from typing import Self
 
-from dev.asking import answers
-from dev.elasticsearch_jars import JDK_MIN, RECIPE, jars, java
-from dev.ports import free_port
+from dev.jars import ROOT, Jars
+from dev.search_node import SINGLE_NODE, SearchNode, run
 
-# A cold start takes 6 s on two idle cores; a busy machine may take ten times as long.
-START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 30.0
-SINGLE_NODE = {"discovery.type": "single-node", "transport.port": "0"}
+__all__ = ["SINGLE_NODE", "Node", "why_not"]
+
+PLUGIN = "transport-netty4"
 
 
-def why_not() -> str:
-    """Return in one line what is missing to start a node, an empty string if nothing is."""
-    if shutil.which("mvn") is None:
-        return "Elasticsearch's jars need Maven: no mvn on PATH"
-    if java() is None:
-        return f"Elasticsearch needs JDK {JDK_MIN} or later: none in JAVA_HOME, /usr/lib/jvm or on PATH"
-    return ""
+def _arrange(node: Path) -> None:
+    """Move the plugin and its dependencies into a module."""
+    lib, module = node / "lib", node / "modules" / PLUGIN
+    module.mkdir(parents=True)
+    for jar in [*lib.glob("netty-*.jar"), *lib.glob(f"{PLUGIN}-*.jar")]:
+        jar.rename(module / jar.name)
+    with zipfile.ZipFile(next(module.glob(f"{PLUGIN}-*.jar"))) as archive:
+        descriptor = archive.read(f"META-INF/es-plugins/{PLUGIN}/plugin-descriptor.properties").decode()
+    # Without a module name the plugin is loaded from the class path: this node has no module layer.
+    (module / "plugin-descriptor.properties").write_text(re.sub(r"(?m)^modulename=.*$", "", descriptor))
 
 
-class Node:
-    """A node and its data, deleted at the end of the `with`.
-
-    `restart` keeps data and port. `membership` are the settings of a node in a cluster; by default it is a cluster of
-    one.
-    """
-
-    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = SINGLE_NODE) -> None:
-        self._heap_mib = heap_mib
-        self._membership = membership
-        self._home = Path()
-        self._port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._exit = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as undo:
-            self._home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="match-elasticsearch-")))
-            (self._home / "modules").symlink_to(jars() / "modules")
-            (self._home / "plugins").mkdir()
-            self._port = free_port()
-            undo.callback(self.kill)
-            self.start()
-            self._exit = undo.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._exit.close()
-
-    @property
-    def url(self) -> str:
-        """Return the node's URL."""
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def running(self) -> bool:
-        """Return whether the node was started and not stopped since."""
-        return self._process is not None
-
-    def start(self) -> None:
-        """Start the node and wait until it answers, as a member of its cluster."""
-        with (self._home / "node.log").open("ab") as log:
-            command = _command(self._heap_mib, self._settings())
-            # The node exits when this pipe closes, also when this process is killed.
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers(f"{self.url}/_cluster/health", within_s=5):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                message = f"Elasticsearch did not start:\n{self._log_tail()}"
-                raise RuntimeError(message)
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """Stop the node with SIGTERM."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Kill the node, as a power cut would."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Stop the node if it runs, then start it with the same data on the same port."""
-        self.stop()
-        self.start()
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        process.send_signal(number)
-        with process:  # closes the pipe and waits
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-    def _log_tail(self) -> str:
-        return (self._home / "node.log").read_text(errors="replace")[-2000:]
-
-    def _settings(self) -> dict[str, object]:
-        return {
-            "path.home": self._home,
-            "path.data": self._home / "data",
-            "cluster.name": "match-tests",
-            "http.host": "127.0.0.1",
-            "http.port": self._port,
-            "transport.host": "127.0.0.1",
-            # Otherwise indices turn read-only on a disk that is nearly full.
-            "cluster.routing.allocation.disk.threshold_enabled": "false",
-            **self._membership,
-        }
+_JARS = Jars(product="Elasticsearch", recipe=ROOT / "dev" / "elasticsearch", arrange=_arrange)
+why_not = _JARS.why_not
 
 
-def _command(heap_mib: int, settings: Mapping[str, object]) -> list[str]:
-    return [
-        str(java()),
-        f"-Xms{heap_mib}m",
-        f"-Xmx{heap_mib}m",
-        "--add-modules=jdk.incubator.vector",
-        "--enable-native-access=ALL-UNNAMED",
-        "-cp",
-        str(jars() / "lib" / "*"),
-        str(RECIPE / "Launch.java"),
-        *(f"{key}={value}" for key, value in settings.items()),
-    ]
+class Node(SearchNode):
+    """An Elasticsearch node (40 MB of jars)."""
 
+    jars = _JARS
 
-def main() -> None:
-    """Run a node until Ctrl-C."""
-    if reason := why_not():
-        raise SystemExit(reason)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with Node() as node:
-        print(f"Elasticsearch: {node.url} (Ctrl-C stops it)", flush=True)
-        stop.wait()
+    def prepare(self, home: Path) -> None:
+        """Link the modules."""
+        (home / "modules").symlink_to(self.jars.folder() / "modules")
+        (home / "plugins").mkdir()
 
 
 if __name__ == "__main__":
-    main()
+    run(Node)

@@ -32,16 +32,19 @@ def why_not() -> str:
 class Proxy:
     """nginx with its files in `folder`, in front of the APIs at the ports `upstreams`.
 
-    `with_keys` is for APIs with API keys.
+    `with_keys` is for APIs with API keys. `certificate` is a file with a certificate and its key, for HTTPS.
     """
 
-    def __init__(self, folder: Path, upstreams: Iterable[int], *, with_keys: bool = False) -> None:
+    def __init__(
+        self, folder: Path, upstreams: Iterable[int], *, with_keys: bool = False, certificate: Path | None = None
+    ) -> None:
         self.port = free_port()
-        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.url = f"{'https' if certificate else 'http'}://{LOOPBACK}:{self.port}"
         self.log = folder / "log"
         self._folder = folder
         self._upstreams = tuple(upstreams)
         self._with_keys = with_keys
+        self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -51,7 +54,7 @@ class Proxy:
         shutil.copytree(CONFIGURATION, self._folder, dirs_exist_ok=True)
         if self._with_keys:
             shutil.copy(CONFIGURATION / "keys" / "auth.conf", self._folder)
-        (self._folder / "listen.conf").write_text(f"listen {LOOPBACK}:{self.port} backlog=2048;\n")
+        (self._folder / "listen.conf").write_text(self._listen())
         (self._folder / "health.conf").write_text(f"listen {LOOPBACK}:{free_port()};\n")
         self._write_upstreams()
         # As root nginx would switch to another user, who may not write to the folder.
@@ -85,6 +88,13 @@ class Proxy:
             if monotonic() > deadline:
                 raise NoProxy(f"nginx still has open requests to the earlier APIs; its log is {self.log}")
             sleep(0.05)
+
+    def _listen(self) -> str:
+        address = f"{LOOPBACK}:{self.port}"
+        if self._certificate is None:
+            return f"listen {address} backlog=2048;\n"
+        file = self._certificate
+        return f"listen {address} ssl backlog=2048;\nssl_certificate {file};\nssl_certificate_key {file};\n"
 
     def _write_upstreams(self) -> None:
         lines = [f"server {LOOPBACK}:{port} max_conns=256 max_fails=3 fail_timeout=5s;\n" for port in self._upstreams]

@@ -26,9 +26,8 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
+from common.byte_budget import ByteBudget
 from common.config import Settings
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
@@ -38,8 +37,9 @@ from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
 from common.uploads import RedisUploads, Uploads
-from dev.elasticsearch_node import Node, why_not
+from dev import elasticsearch_node, opensearch_node
 from dev.redis_server import RedisServer
+from support.decoders import InProcessDecoder
 from support.stores import MemoryStore
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
@@ -121,9 +121,21 @@ def elasticsearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
     if url := os.environ.get("ELASTICSEARCH_URL"):
         yield url
         return
-    if reason := why_not():
+    if reason := elasticsearch_node.why_not():
         give_up(reason)
-    with Node() as node:
+    with elasticsearch_node.Node() as node:
+        yield node.url
+
+
+@pytest.fixture(scope="session")
+def opensearch_url(give_up: Callable[[str], NoReturn]) -> Iterator[str]:
+    """A real OpenSearch: the one at OPENSEARCH_URL, else a node for the whole run."""
+    if url := os.environ.get("OPENSEARCH_URL"):
+        yield url
+        return
+    if reason := opensearch_node.why_not():
+        give_up(reason)
+    with opensearch_node.OpenSearchNode() as node:
         yield node.url
 
 
@@ -149,11 +161,13 @@ def make_client(
             host_limit: HostLimit = NO_LIMIT,
             fetcher: Fetcher | None = None,
             settings: Settings | None = None,
+            budget: ByteBudget | None = None,
             keyring: Keyring | None = None,
             rate_limiter: RateLimiter | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
+            budget = budget or ByteBudget(10_000_000, wait_s=1)
             publisher = Publisher(broker)
             opened.callback(publisher.close)
             admission = Admission(redis, max_percent=80)
@@ -167,14 +181,14 @@ def make_client(
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),
-                add_images=AddImages(admission, ledger, uploads, publisher, fetcher),
+                add_images=AddImages(admission, ledger, uploads, publisher, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, ComputeSlot(timeout_s=30), Limits(), memory_store),
+                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store, budget),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(concurrency, wait_s=0),
-                wait_limit=ConcurrencyLimit(concurrency, wait_s=0),
-                batch_limit=ConcurrencyLimit(concurrency, wait_s=0),
+                search_limit=ConcurrencyLimit(concurrency),
+                wait_limit=ConcurrencyLimit(concurrency),
+                batch_limit=ConcurrencyLimit(concurrency),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

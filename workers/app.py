@@ -1,6 +1,7 @@
 """The Celery app and its settings: the composition root of the worker."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,10 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init, worker_shutdown, worker_shutting_down
 
 from common.config import Settings
+from common.decoding.pool import DecoderPool
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASE_MARGIN_S, Outbox
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
@@ -22,7 +23,7 @@ from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
-from common.wiring import Dependencies, build_dependencies, host_limit
+from common.wiring import Dependencies, build_dependencies, decoder_limits, host_limit
 from workers import tasks
 from workers.chunks import Chunks
 from workers.events import EventsOnceASecond
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 # Maximum time during which a message of many tasks begins tasks.
 MAX_BEGIN_WITHIN_S = 120.0
+# Images that a worker decodes at once. Two store more images a second than one (`benchmarks/ingest.py`), and an image
+# that takes long stops only half of the others.
+DECODERS = 2
 # Number of sweeps per visibility time-out.
 SWEEPS = 10
 
@@ -81,6 +85,7 @@ class Runtime:
     """The open resources of a worker process."""
 
     dependencies: Dependencies
+    decoder: DecoderPool
     writer: Writer
     pipeline: Pipeline
     chunks: Chunks
@@ -97,6 +102,7 @@ class Runtime:
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
+        self.decoder.close()
         # After the last task, so that its result can be scraped.
         if self.metrics is not None:
             self.metrics.shutdown()
@@ -163,13 +169,20 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     tracing.configure(settings, service="match-worker")
     dependencies = build_dependencies(settings)
     prepare_in_background(dependencies.store)
-    decode_attempts = DecodeAttempts(dependencies.redis)
     finisher = TaskFinisher(dependencies.ledger, dependencies.uploads, failed_keep_s=settings.failed_keep_s)
     instrumentation = Instrumentation()
+    decoder = DecoderPool(
+        decoder_limits(settings),
+        processes=DECODERS,
+        # All images of a worker are equal: its threads are the limit of those that wait.
+        per_client=DECODERS,
+        queue=sys.maxsize,
+        wait_s=settings.decode_timeout_s,
+        on_end=instrumentation.count_decoder_end,
+    )
     writer = Writer(
         dependencies.store,
         finisher,
-        decode_attempts,
         max_records=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
@@ -183,14 +196,15 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     host_limiter = HostLimiter(HostSlots(dependencies.redis, host_limit(settings)), send)
     pipeline = Pipeline(
         ledger=dependencies.ledger,
-        decode_attempts=decode_attempts,
         uploads=dependencies.uploads,
         fetcher=dependencies.fetcher,
-        slot=dependencies.slot,
-        limits=dependencies.limits,
+        budget=dependencies.budget,
+        max_image_bytes=settings.max_image_bytes,
+        decoder=decoder,
         writer=writer,
         finisher=finisher,
         host_limiter=host_limiter,
+        keep_source_url=settings.keep_source_url,
         instrumentation=instrumentation,
     )
     retention = Retention(
@@ -217,9 +231,8 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     heartbeat = Heartbeat(Heartbeats(dependencies.redis))
     heartbeat.start()
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
-    return Runtime(
-        dependencies, writer, pipeline, chunks, sweeper, open_webhooks(dependencies, settings), heartbeat, metrics
-    )
+    webhooks = open_webhooks(dependencies, settings)
+    return Runtime(dependencies, decoder, writer, pipeline, chunks, sweeper, webhooks, heartbeat, metrics)
 
 
 def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | None:

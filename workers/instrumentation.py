@@ -10,6 +10,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
+from common.decoding.process import ProcessEnd
 from common.queue.tasks import Claim, State
 from common.telemetry import tracing
 from common.telemetry.logs import bound
@@ -44,8 +45,15 @@ class Instrumentation:
         )
         self._outcomes = Counter(
             "match_outcomes",
-            "Tasks that this process finished, by state and, if failed, by error code.",
+            "Tasks that this process finished, by state and by the code of their error or warning.",
             ("outcome", "reason"),
+            registry=self.registry,
+        )
+
+        self._decoder_ends = Counter(
+            "match_decoder_ends",
+            "Decoder processes that an image ended, by reason.",
+            ("reason",),
             registry=self.registry,
         )
 
@@ -94,6 +102,10 @@ class Instrumentation:
     def count_finished(self, state: State, code: str = "") -> None:
         """Count a finished task."""
         self._outcomes.labels(state.value, code).inc()
+
+    def count_decoder_end(self, end: ProcessEnd) -> None:
+        """Count a decoder process that an image ended."""
+        self._decoder_ends.labels(end.value).inc()
 
     def serve(self, host: str, port: int) -> WSGIServer | None:
         """Serve the metrics over HTTP, unless the port is 0; an unavailable port is logged, and the worker runs."""

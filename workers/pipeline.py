@@ -1,17 +1,18 @@
 """One task from start to finish: job, image, signature, record. Independent of the queue."""
 
+import hashlib
 import logging
 from dataclasses import dataclass, field
 from time import time_ns
 
 from opentelemetry.trace import Span, StatusCode
 
-from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits, decode
-from common.images.signature import sign
+from common.byte_budget import ByteBudget, Reservation
+from common.decoding.pool import Decoder
+from common.decoding.protocol import SignedImage
+from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
 from common.net.fetch import Fetcher
-from common.queue.decode_attempts import DecodeAttempts
+from common.net.source_url import source_url
 from common.queue.ledger import Ledger
 from common.queue.tasks import Claim, State
 from common.store.base import Record
@@ -24,8 +25,8 @@ from workers.writer import Writer
 
 log = logging.getLogger(__name__)
 
-# An image whose decoding crashed this many workers is not decoded again.
-MAX_CRASHES = 3
+# A task that this many workers began and did not end is not begun again: it may be the cause of their deaths.
+MAX_UNFINISHED = 5
 INTERNAL_ERROR = "internal_error"
 
 
@@ -35,33 +36,29 @@ class LostUpload(MatchError):
     code = "upload_lost"
 
 
-class PoisonImage(MatchError):
-    """Workers crashed while they decoded this image."""
+class WorkerLost(MatchError):
+    """Workers died, each while it ran this task."""
 
-    code = "decoder_crashed"
-
-
-@dataclass(slots=True)
-class Decoding:
-    """The task whose image this process decodes, or has decoded last; guarded by the compute slot."""
-
-    task_id: str = ""
+    code = "worker_lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Runs tasks; many threads call `run` at once."""
+    """Runs tasks; many threads call `run` at once.
+
+    `keep_source_url`: records have the source URL of their image.
+    """
 
     ledger: Ledger
-    decode_attempts: DecodeAttempts
     uploads: Uploads
     fetcher: Fetcher
-    slot: ComputeSlot
-    limits: Limits
+    budget: ByteBudget
+    decoder: Decoder
     writer: Writer
     finisher: TaskFinisher
     host_limiter: HostLimiter
-    decoding: Decoding = field(default_factory=Decoding)
+    max_image_bytes: int
+    keep_source_url: bool = True
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
@@ -77,9 +74,9 @@ class Pipeline:
 
     def _work(self, claim: Claim, span: Span) -> None:
         try:
-            state = self.writer.write(claim, self._record(claim))
-            self._report(span, state, StoreError.code if state is State.FAILED else "")
-        except (ImageError, FetchError, LostUpload, PoisonImage) as error:
+            result = self.writer.write(claim, self._record(claim))
+            self._report(span, result.state, result.reason)
+        except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
             self._report(span, State.FAILED, error.code, str(error))
         except (StoreUnavailable, QueueError):
@@ -104,33 +101,37 @@ class Pipeline:
             log.debug("%s", state, extra={"outcome": state.value})
 
     def _record(self, claim: Claim) -> Record:
-        data = self._bytes(claim)
-        with self.slot.hold():
-            # This process decoded the last image completely. Its attempts are cleared now: its record may wait long to
-            # be written, and a crash during that time has another cause.
-            attempts = self.decode_attempts.start(claim.task_id, decoded=self.decoding.task_id)
-            if attempts > MAX_CRASHES:
-                message = f"{MAX_CRASHES} workers crashed while they decoded this image"
-                raise PoisonImage(message)
-            self.decoding.task_id = claim.task_id
-            with self.slot.alarm(), self.instrumentation.time_decode():
-                image = decode(data, self.limits)
-                signature = sign(image.pixels)
+        if claim.unfinished > MAX_UNFINISHED:
+            message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
+            raise WorkerLost(message)
+        image, sha256 = self._decode(claim)
         return Record(
             filepath=claim.filepath,
             seq=claim.seq,
-            signatures=(signature,),
+            signatures=image.signatures,
             metadata=claim.metadata,
             added=time_ns() // 1_000_000,
             width=image.width,
             height=image.height,
+            sha256=sha256,
+            url=source_url(claim.url) if claim.url and self.keep_source_url else None,
         )
 
-    def _bytes(self, claim: Claim) -> bytes:
+    def _decode(self, claim: Claim) -> tuple[SignedImage, bytes]:
+        """Decode the image, and return the SHA-256 of its bytes too. They are in memory only meanwhile."""
+        with self.budget.reservation() as reservation:
+            data = self._bytes(claim, reservation)
+            with self.instrumentation.time_decode():
+                return self.decoder.decode(data), hashlib.sha256(data).digest()
+
+    def _bytes(self, claim: Claim, reservation: Reservation) -> bytes:
         if claim.url is not None:
             with self.host_limiter.slot(claim), self.instrumentation.time_download():
-                return self.fetcher.fetch(claim.url)
+                return self.fetcher.fetch(claim.url, reserve=reservation.resize)
+        # The size of an upload is known only when it has been read.
+        reservation.resize(self.max_image_bytes)
         data = self.uploads.get(claim.upload_id) if claim.upload_id else None
         if data is None:
             raise LostUpload("the uploaded bytes do not exist any more")
+        reservation.resize(len(data))
         return data

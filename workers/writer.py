@@ -11,9 +11,9 @@ from time import monotonic
 from opentelemetry.trace import SpanContext, get_current_span
 
 from common.errors import MatchError, StoreError, StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Store, Verdict, Written
+from common.warning_codes import FEATURELESS
 from workers.finishing import TaskFinisher
 from workers.instrumentation import Instrumentation
 
@@ -32,7 +32,7 @@ class _Waiting:
     record: Record
     due: float
     span: SpanContext
-    outcome: Future[State] = field(default_factory=Future)
+    outcome: Future[TaskResult] = field(default_factory=Future)
 
 
 class Writer:
@@ -46,7 +46,6 @@ class Writer:
         self,
         store: Store,
         finisher: TaskFinisher,
-        decode_attempts: DecodeAttempts,
         *,
         max_records: int,
         linger_s: float,
@@ -55,7 +54,6 @@ class Writer:
     ) -> None:
         self._store = store
         self._finisher = finisher
-        self._decode_attempts = decode_attempts
         self._instrumentation = instrumentation or Instrumentation()
         self._max_records = max_records
         self._linger_s = linger_s
@@ -65,8 +63,8 @@ class Writer:
         self._thread = Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def write(self, claim: Claim, record: Record) -> State:
-        """Write the record and finish its task; return the final state once store and ledger have confirmed it.
+    def write(self, claim: Claim, record: Record) -> TaskResult:
+        """Write the record and finish its task; return its result once store and ledger have confirmed it.
 
         Raises StoreUnavailable if the store stays unavailable, QueueError if the ledger does not confirm.
         """
@@ -129,13 +127,11 @@ class Writer:
 
     def _commit(self, group: list[_Waiting]) -> list[_Waiting]:
         """Write the group, finish the tasks with a final outcome, and return the records to write again later."""
-        # The images are decoded: a later crash of this process has another cause.
-        self._decode_attempts.clear([entry.claim.task_id for entry in group])
         outcomes = self._put(group)
-        decided = [(entry, STATE_OF[done.verdict], done) for entry, done in outcomes if done.verdict in STATE_OF]
-        self._finisher.finish([_result(entry.claim, state, done) for entry, state, done in decided])
-        for entry, state, _ in decided:
-            entry.outcome.set_result(state)
+        results = [(entry, _result(entry, done)) for entry, done in outcomes if done.verdict in STATE_OF]
+        self._finisher.finish([result for _, result in results])
+        for entry, result in results:
+            entry.outcome.set_result(result)
         return [entry for entry, done in outcomes if done.verdict is Verdict.RETRY]
 
     def _put(self, group: list[_Waiting]) -> list[tuple[_Waiting, Written]]:
@@ -166,7 +162,10 @@ def _fail(group: list[_Waiting], error: Exception) -> None:
             entry.outcome.set_exception(error)
 
 
-def _result(claim: Claim, state: State, written: Written) -> TaskResult:
+def _result(entry: _Waiting, written: Written) -> TaskResult:
+    state = STATE_OF[written.verdict]
     if state is State.FAILED:
-        return claim.result(state, code=StoreError.code, error=written.reason)
-    return claim.result(state)
+        return entry.claim.result(state, code=StoreError.code, error=written.reason)
+    if state is State.SUCCEEDED and entry.record.is_featureless:
+        return entry.claim.result(state, warning=FEATURELESS)
+    return entry.claim.result(state)

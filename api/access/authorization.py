@@ -3,6 +3,7 @@
 from flask import g, request
 
 from api.access.keys import Keyring, Scope
+from api.errors import ERRORS
 from common.errors import MatchError
 
 SCHEME = "bearer"
@@ -51,11 +52,11 @@ class Access:
 
 def _unauthenticated() -> AccessDenied:
     if "Authorization" not in request.headers:
-        message = "API key required: send the header Authorization: Bearer KEY"
+        message = f"{ERRORS['key_required'].text}: send the header Authorization: Bearer KEY"
         return AccessDenied(message, code="key_required", challenge=REALM)
     scheme, _, _ = request.headers["Authorization"].partition(" ")
     if scheme.lower() != SCHEME:
         # The value is not repeated: it may be a key without its scheme.
         message = "Authorization: the scheme must be Bearer, as in Authorization: Bearer KEY"
         return AccessDenied(message, code="key_required", challenge=REALM)
-    return AccessDenied("invalid API key", code="unknown_key", challenge=f'{REALM}, error="invalid_token"')
+    return AccessDenied(ERRORS["unknown_key"].text, code="unknown_key", challenge=f'{REALM}, error="invalid_token"')

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api.errors import ERRORS
+from common.warning_codes import FEATURELESS, WARNINGS
 
 
 class File(str):
@@ -75,6 +76,7 @@ class FailureExample:
 
 TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
 CAT = "cats/chelsea.jpg"
+PLAIN = "plain.png"
 URL = "https://images.example.org/chelsea.jpg"
 HOOK = "https://hooks.example.org/match"
 
@@ -87,6 +89,7 @@ def _task(state: str, *, filepath: str = CAT, **extra: Any) -> dict[str, Any]:  
         "state": state,
         "filepath": filepath,
         "error": None,
+        "warning": None,
         "attempts": 0,
         **times,
         **request,
@@ -99,6 +102,9 @@ _CALLBACK = {"state": "pending", "attempts": 0, "error": None, "next": None}
 _STORED = _task("succeeded", **_BEGUN)
 _RETRIED = _task("pending", attempts=1)
 _FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
+# An image without features.
+_WARNING = WARNINGS[FEATURELESS]
+_PLAIN = _task("succeeded", filepath=PLAIN, **_BEGUN, warning={"code": FEATURELESS, "message": _WARNING})
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
 
@@ -117,6 +123,13 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             extra={"task": _STORED},
         ),
         Example(title="By URL", form={"url": URL, "filepath": CAT}, http_status=202, extra={"task": _PENDING}),
+        Example(
+            title="An image without features",
+            form={"url": "https://images.example.org/plain.png", "filepath": PLAIN, "wait": 10},
+            status="warn",
+            error=[_WARNING],
+            extra={"code": FEATURELESS, "task": _PLAIN},
+        ),
         Example(
             title="With a callback and an idempotency key",
             form={"url": URL, "filepath": CAT, "callback_url": HOOK},
@@ -168,6 +181,13 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                 {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
             ],
         ),
+        Example(
+            title="By an image without features",
+            form={"filepath": PLAIN},
+            status="warn",
+            error=[_WARNING],
+            extra={"code": FEATURELESS},
+        ),
     ),
     "compare": (
         Example(
@@ -210,6 +230,8 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                     "width": 451,
                     "height": 300,
                     "featureless": False,
+                    "url": URL,
+                    "sha256": "f452f3e1dd4c4870754a70b01c82efc9dbd504c7a5ce600b1cbe5c85d4207003",
                 }
             ],
         ),
@@ -322,14 +344,13 @@ FAILURES: Sequence[FailureExample] = (
         title="Reused idempotency key",
         endpoint="add",
         code="idempotency_conflict",
-        error="Idempotency-Key was already used with a different request",
         parameter="Idempotency-Key",
     ),
     FailureExample(
         title="Image too large",
         endpoint="add",
         code="too_large",
-        error="image is larger than 16777216 bytes",
+        error="image has 75,000,000 bytes; the limit is 67,108,864 (MATCH_MAX_IMAGE_BYTES)",
         parameter="image",
     ),
     FailureExample(

@@ -20,15 +20,16 @@ no `Content-Encoding`.
 
 Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (a list of texts), `method` (the name of \
 the endpoint) and `result` (a list). The exceptions are `/add/batch` (one JSON object per line), `/metrics` and \
-`/docs`. `warn` is a success with warnings in `error`. A failure has a `code` and, if a parameter caused it, a \
-`field`. Clients must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 \
-letters, digits and `._:-`, else a new one. Times are ISO 8601, in UTC.
+`/docs`. `warn` is a success with warnings in `error` and, for `featureless`, a `code`: the image has no features to \
+compare, such as an image of one colour. A failure has a `code` and, if a parameter caused it, a `field`. Clients \
+must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 letters, digits \
+and `._:-`, else a new one. Times are ISO 8601, in UTC.
 
 ## Images
 
 An image is a file or an http or https URL, of at most {image_bytes:,} bytes and {pixels:,} pixels \
-({jpeg_pixels:,} of a baseline JPEG). The formats are {formats}; only the first frame counts. URLs must resolve to \
-public addresses and use port 80 or 443, unless the service allows others.
+({jpeg_pixels:,} of a baseline JPEG). The formats are {formats}; an animation counts by its first frame with \
+features. URLs must resolve to public addresses and use port 80 or 443, unless the service allows others.
 
 An image is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. \
 Adding to a filepath again replaces the image, and the newest request wins, in any order of processing. \

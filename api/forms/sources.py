@@ -9,6 +9,7 @@ from werkzeug.datastructures import FileStorage
 from api.forms.parameters import Parameters, Upload, Url, wrong, wrong_together
 from api.sources import Source
 from common.config import Settings
+from common.spooled import Spooled
 
 
 class Sourced(Parameters):
@@ -54,7 +55,7 @@ def choose(params: Parameters, names: Sequence[str], settings: Settings) -> Sour
 
 def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:
     if isinstance(value, FileStorage):
-        return Source(field, data=_read(value, field, max_image_bytes))
+        return Source(field, file=_spooled(value, field, max_image_bytes))
     if field.startswith("filepath"):
         return Source(field, filepath=value)
     if not value.strip():
@@ -62,10 +63,12 @@ def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Sourc
     return Source(field, url=value.strip())
 
 
-def _read(upload: FileStorage, field: str, max_bytes: int) -> bytes:
-    data = upload.stream.read(max_bytes + 1)
-    if not data:
+def _spooled(upload: FileStorage, field: str, max_bytes: int) -> Spooled:
+    """Return the upload without reading it: its bytes stay on disk until there is memory for them."""
+    spooled = Spooled.of(upload.stream)
+    if not spooled.size:
         raise wrong("is an empty file", field=field, code="empty_image")
-    if len(data) > max_bytes:
-        raise wrong(f"is larger than {max_bytes} bytes", field=field, code="too_large")
-    return data
+    if spooled.size > max_bytes:
+        problem = f"has {spooled.size:,} bytes; the limit is {max_bytes:,} (MATCH_MAX_IMAGE_BYTES)"
+        raise wrong(problem, field=field, code="too_large")
+    return spooled

@@ -4,21 +4,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from flask import Response, g
+from flask import Response
+from werkzeug.http import parse_list_header, unquote_header_value
 
-from api import callbacks, replies
+from api import replies
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import reply
 from api.forms import requests
 from api.forms.reading import parse
 from api.outcomes import Outcome, outcome_of
+from api.routes.context import request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
 from common.queue.items import AddItem
-from common.queue.jobs import SINGLE_QUEUE, RequestContext
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.tasks import State
 
 ACCEPTED = 202
@@ -29,15 +31,14 @@ def add(services: Services, params: requests.Add | requests.AddMany) -> Response
 
     One image is in `image` or `url`. Many are indexed: parameters with the same index belong together. The result has
     one outcome per item, in order, and an invalid item does not fail the others. The reply is 202 while a task is
-    open, and 200 when all accepted tasks have ended: searches find the stored images then.
+    open, and 200 when all accepted tasks have ended: searches find the stored images then. An image without features
+    is stored with `warn` and the code `featureless`, and no search finds it.
     """
     return _add_one(services, params) if isinstance(params, requests.Add) else _add_many(services, params)
 
 
 def _add_one(services: Services, params: requests.Add) -> Response:
-    context = RequestContext(
-        request_id=g.request_id, form="one", callback_url=callbacks.validated(services, params.callback_url)
-    )
+    context = request_context(services, params, form="one")
     key = idempotency_key(params.idempotency_key)
     items = services.add_images.enqueue([_item(params)], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
     [item] = items
@@ -52,9 +53,7 @@ def _add_one(services: Services, params: requests.Add) -> Response:
 
 def _add_many(services: Services, params: requests.AddMany) -> Response:
     """Answer with one outcome per item."""
-    context = RequestContext(
-        request_id=g.request_id, form="many", callback_url=callbacks.validated(services, params.callback_url)
-    )
+    context = request_context(services, params, form="many")
     key = idempotency_key(params.idempotency_key)
     with services.batch_limit.acquire():
         items = services.add_images.enqueue(
@@ -84,7 +83,7 @@ def _item(params: requests.Item, *, number: int = 0, parameter: str = "") -> Add
         parameter=parameter or params.source.field,
         filepath=params.filepath,
         url=params.source.url,
-        data=params.source.data,
+        file=params.source.file,
         metadata=params.metadata,
     )
 
@@ -122,10 +121,11 @@ def _wait(services: Services, items: Sequence[AddItem], params: requests.Waiting
 
 def _preferred_s(preferences: str, max_s: float) -> float:
     """Return the seconds of `Prefer: wait=N`, at most `max_s`; an invalid preference is ignored (RFC 7240)."""
-    for preference in preferences.split(","):
+    for preference in parse_list_header(preferences):
         name, _, value = preference.partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), max_s)
+        seconds = unquote_header_value(value.strip())
+        if name.strip().lower() == "wait" and seconds.isdecimal():
+            return min(float(seconds), max_s)
     return 0.0
 
 
@@ -139,7 +139,7 @@ ENDPOINTS = (
         parameters=(requests.Add, requests.AddMany),
         reply=Reply(
             result=replies.ItemOutcome,
-            extra={"task": replies.OneTask},
+            extra={"task": replies.OneTask, "code": replies.WarningCode},
             statuses=(200, 202),
             errors=(409, 422, 503),
         ),

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
-from flask import Response, g, request
+from flask import Response, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from api import callbacks, replies
+from api import replies
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
+from api.errors import ERRORS
 from api.forms import requests
 from api.forms.lines import Line, blocks
 from api.forms.reading import LINE_TYPES, check_names, parse
 from api.outcomes import Outcome, outcome_of, rejected
+from api.routes.context import request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
 from api.use_cases.idempotency import IdempotencyKey
@@ -60,10 +62,10 @@ class _Batch:
             yield _rejected(last + 1, _wrong(f"the body has more than {BODY_BYTES} bytes", code="too_large"))
         except ClientDisconnected:
             log.info("request %s: the body ended early, in line %d", self.context.request_id, last + 1)
-            yield _rejected(last + 1, _wrong("the body ended early", code="truncated_body"))
+            yield _rejected(last + 1, _wrong(ERRORS["truncated_body"].text, code="truncated_body"))
         except Exception:
             log.exception("request %s failed", self.context.request_id)
-            yield _rejected(last + 1, MatchError("internal error"))
+            yield _rejected(last + 1, MatchError(ERRORS["internal_error"].text))
 
     def _block(self, lines: Sequence[Line]) -> Iterator[bytes]:
         items = self.services.add_images.enqueue(
@@ -98,9 +100,7 @@ def batch(services: Services, params: requests.Batch) -> Response:
     accepted if the connection breaks. A request that is sent again with the same `Idempotency-Key` finds the tasks of
     the lines that were accepted, `replayed`, and accepts the others.
     """
-    context = RequestContext(
-        request_id=g.request_id, form="batch", callback_url=callbacks.validated(services, params.callback_url)
-    )
+    context = request_context(services, params, form="batch")
     key = idempotency_key(params.idempotency_key)
     with ExitStack() as resources:
         # Both are held until the reply is sent or the client has disconnected.

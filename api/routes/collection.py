@@ -9,7 +9,6 @@ from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
-from common.images.signature import is_featureless
 from common.times import iso
 
 
@@ -54,7 +53,9 @@ def images(services: Services, params: requests.Image) -> Response:
                 "added": iso(record.added),
                 "width": record.width,
                 "height": record.height,
-                "featureless": is_featureless(record.signatures[0]),
+                "featureless": record.is_featureless,
+                "url": record.url,
+                "sha256": None if record.sha256 is None else record.sha256.hex(),
             }
         ]
     )

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 from api.publisher import Publisher
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
+from common.byte_budget import ByteBudget, Reservation
 from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.images.formats import check_format
 from common.net.fetch import Fetcher
@@ -40,6 +41,7 @@ class AddImages:
     uploads: Uploads
     publisher: Publisher
     fetcher: Fetcher
+    budget: ByteBudget
 
     def enqueue(
         self,
@@ -63,7 +65,7 @@ class AddImages:
         try:
             existing = self.ledger.existing(task_ids) if task_ids else {}
         except MatchError as error:
-            return [_failed(item, item.error or error) for item in items]
+            return [_discarded(item, error) for item in items]
         rows = [self._prepare(item, context, key, existing) for item in items]
         if new := [row for row in rows if row.error is None and row.result is None]:
             attributes = {"messaging.batch.message_count": len(new)}
@@ -81,8 +83,22 @@ class AddImages:
         """Validate the item and keep its upload, or find the task that it created before."""
         if item.error is not None:
             return item
+        with self.budget.reservation() as reservation:
+            return self._prepare_in(reservation, item, context, key, existing)
+
+    def _prepare_in(
+        self,
+        reservation: Reservation,
+        item: AddItem,
+        context: RequestContext,
+        key: IdempotencyKey,
+        existing: Mapping[str, EnqueueResult],
+    ) -> AddItem:
         item.task_id = key.task_id(item.number)
         try:
+            if item.file is not None:
+                reservation.resize(item.file.size)
+                item.data = item.file.read()
             if item.task_id:
                 item.fingerprint = fingerprint(item, context)
             if item.task_id in existing:
@@ -149,8 +165,14 @@ def fingerprint(item: AddItem, context: RequestContext) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def _discarded(item: AddItem, error: MatchError) -> AddItem:
+    """Return the item without its bytes, with this error unless it has one."""
+    item.data = None
+    return _failed(item, item.error or error)
+
+
 def _failed(item: AddItem, error: MatchError) -> AddItem:
-    item.error, item.data = error, None
+    item.error = error
     return item
 
 

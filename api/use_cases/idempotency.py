@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from api.errors import ERRORS
 from common.errors import InputError
 from common.queue.leases import Leases
 from common.queue.ledger import IDEMPOTENCY_KEEP_S
@@ -24,7 +25,7 @@ class IdempotencyConflict(InputError):
     code = "idempotency_conflict"
 
     def __init__(self) -> None:
-        super().__init__(f"{HEADER} was already used with a different request", field=HEADER)
+        super().__init__(ERRORS[self.code].text, field=HEADER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,38 @@
 """Search and compare images: from the sources of a request to matches and scores."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits, decode
-from common.images.signature import Signature, sign
+from common.byte_budget import ByteBudget, Reservation
+from common.decoding.pool import Decoder
+from common.decoding.protocol import SignedImage
+from common.images.signature import Signature, is_featureless
 from common.net.fetch import Fetcher
-from common.search import Match, compare, search, similarity
+from common.search import Comparison, Match, compare, search, similarity
 from common.store.base import Record, Store
 
 
 @dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The matches of an image, best first; an image without features has none."""
+
+    matches: Sequence[Match]
+    is_featureless: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SearchImages:
-    """Searches and comparisons; one image at a time is decoded in a process.
+    """Searches and comparisons. `client` is the API key or the address of a request.
 
     Every method raises ImageError, FetchError, InputError or UnknownFilepath, whose `field` is the parameter that named
     the image.
     """
 
     fetcher: Fetcher
-    slot: ComputeSlot
-    limits: Limits
+    decoder: Decoder
     store: Store
+    budget: ByteBudget
 
     def record(self, filepath: str, *, field: str) -> Record:
         """Return the record that is stored under the filepath."""
@@ -36,15 +45,17 @@ class SearchImages:
         self,
         source: Source,
         *,
+        client: str,
         all_orientations: bool,
         limit: int,
         offset: int,
         min_score: float | None,
         where: Mapping[str, str],
-    ) -> list[Match]:
-        """Return the matches of an image, best first; the options are those of `common.search.search`."""
-        return search(
-            self.signature(source),
+    ) -> SearchResult:
+        """Search with an image; the options are those of `common.search.search`."""
+        signatures = self.signatures(source, client=client)
+        matches = search(
+            signatures,
             self.store,
             all_orientations=all_orientations,
             limit=limit,
@@ -52,34 +63,35 @@ class SearchImages:
             min_score=min_score,
             where=where,
         )
+        return SearchResult(matches, all(map(is_featureless, signatures)))
 
-    def signature(self, source: Source) -> Signature:
-        """Return the signature of one image."""
+    def signatures(self, source: Source, *, client: str) -> Sequence[Signature]:
+        """Return all signatures of one image."""
         if source.filepath is not None:
-            return self.record(source.filepath, field=source.field).signatures[0]
-        data = self._bytes(source)
-        with naming(source.field), self.slot.hold(), self.slot.alarm():
-            return sign(decode(data, self.limits).pixels)
+            return self.record(source.filepath, field=source.field).signatures
+        return self._decode(source, client).signatures
 
-    def compare(self, first: Source, second: Source) -> float:
-        """Return the score of two images, 0 to 100.
+    def compare(self, first: Source, second: Source, *, client: str) -> Comparison:
+        """Compare two images.
 
         The pixels of a stored image are not known: a featureless stored image matches only itself.
         """
         if first.filepath is not None or second.filepath is not None:
-            signatures = self.signature(first), self.signature(second)
-            return 100.0 if first.filepath == second.filepath else similarity(*signatures)
-        first_data, second_data = self._bytes(first), self._bytes(second)
-        with self.slot.hold(), self.slot.alarm():
-            with naming(first.field):
-                first_image = decode(first_data, self.limits)
-            with naming(second.field):
-                second_image = decode(second_data, self.limits)
-            return compare(first_image, second_image)
+            comparison = similarity(self.signatures(first, client=client), self.signatures(second, client=client))
+            return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
+        return compare(self._decode(first, client), self._decode(second, client))
 
-    def _bytes(self, source: Source) -> bytes:
-        if source.url is None:
-            return source.data or b""
-        validate_url(self.fetcher, source.url, parameter=source.field)
-        with naming(source.field):
-            return self.fetcher.fetch(source.url)
+    def _decode(self, source: Source, client: str) -> SignedImage:
+        """Decode one image; its bytes are in memory only meanwhile."""
+        if source.url is not None:
+            validate_url(self.fetcher, source.url, parameter=source.field)
+        with naming(source.field), self.budget.reservation() as reservation:
+            return self.decoder.decode(self._bytes(source, reservation), client=client)
+
+    def _bytes(self, source: Source, reservation: Reservation) -> bytes:
+        if source.url is not None:
+            return self.fetcher.fetch(source.url, reserve=reservation.resize)
+        if source.file is None:
+            return b""
+        reservation.resize(source.file.size)
+        return source.file.read()

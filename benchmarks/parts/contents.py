@@ -11,11 +11,14 @@ from pathlib import Path
 from parts.edits import font, tiled_watermark
 from PIL import Image, ImageDraw, ImageOps
 
-_TEXT = """lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore
-magna aliqua enim ad minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat duis
-aute irure in reprehenderit voluptate velit esse cillum eu fugiat nulla pariatur excepteur sint occaecat cupidatat non
-proident sunt culpa qui officia deserunt mollit anim id est laborum a vel ac at nam per pro si tum ubi vix hic"""
-_WORDS = _TEXT.split()
+_LINES = (
+    "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore",
+    "magna aliqua enim ad minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat",
+    "duis aute irure in reprehenderit voluptate velit esse cillum eu fugiat nulla pariatur excepteur sint occaecat",
+    "cupidatat non proident sunt culpa qui officia deserunt mollit anim id est laborum a vel ac at nam per pro si",
+    "tum ubi vix hic",
+)
+_WORDS = " ".join(_LINES).split()
 
 _INK = ("#222222", "#1a1a2e", "#000000", "#333344")
 _ACCENTS = (

@@ -40,12 +40,12 @@ def search_both(store: ElasticStore, peer: Peer | None, queries: Queries, match_
         side = search_store(store, 100, queries)
         match_side.one_s, match_side.is_found, match_side.found_of_all = side.one_s, side.is_found, side.found_of_all
         match_side.all_s = [
-            timed(lambda s=one: search(s, store, all_orientations=True))[0] for one in sample_of(queries)
+            timed(lambda s=one: search([s], store, all_orientations=True))[0] for one in sample_of(queries)
         ]
         return
 
     def one(signature: Rows) -> list[str]:
-        return [match.filepath for match in search(signature, store, all_orientations=False)]
+        return [match.filepath for match in search([signature], store, all_orientations=False)]
 
     def sixteen(signature: Rows) -> object:
         return [peer.search(turned) for turned in turn(signature)]
@@ -62,7 +62,7 @@ def search_both(store: ElasticStore, peer: Peer | None, queries: Queries, match_
     sample = sample_of(queries)
     for index, signature in enumerate(sample):
         results = alternately(
-            index, lambda s=signature: search(s, store, all_orientations=True), lambda s=signature: sixteen(s)
+            index, lambda s=signature: search([s], store, all_orientations=True), lambda s=signature: sixteen(s)
         )
         # The first tenth is the warm-up.
         if index >= len(sample) // 10:
@@ -85,9 +85,9 @@ def count_matches(side: Side, matches: Sequence[str], queries: Queries, index: i
 def search_store(store: ElasticStore, limit: int, queries: Queries) -> Side:
     side = Side()
     for signature in queries.signatures[:: max(1, len(queries.signatures) // WARM_UP)]:
-        search(signature, store, all_orientations=False, limit=limit)
+        search([signature], store, all_orientations=False, limit=limit)
     for index, signature in enumerate(queries.signatures):
-        spent, matches = timed(lambda s=signature: search(s, store, all_orientations=False, limit=limit))
+        spent, matches = timed(lambda s=signature: search([s], store, all_orientations=False, limit=limit))
         side.one_s.append(spent)
         count_matches(side, [match.filepath for match in matches], queries, index)
     return side

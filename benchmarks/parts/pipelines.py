@@ -233,7 +233,8 @@ def cpu_s(pid: int) -> float:
     """Return the CPU seconds of the process and all its living descendants."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = (int(fields[11]) + int(fields[12])) / TICKS
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # A child belongs to the thread that started it.
+    children = [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
     return own + sum(cpu_s(int(child)) for child in children)
 
 

@@ -1,5 +1,6 @@
 """Recognition of image formats by their first bytes, and the errors for other data."""
 
+import re
 from collections.abc import Callable
 
 from common.errors import ImageError
@@ -9,6 +10,14 @@ SUPPORTED_FORMATS = "JPEG, PNG, GIF, WebP, AVIF, HEIC, TIFF, BMP and PNM"
 
 SNIFFED_BYTES = 16
 """Number of first bytes that `looks_like_image` needs."""
+
+# Enough for the comments at the start of an SVG.
+_TEXT_BYTES = 4096
+# The first element is `svg`, after declarations and comments. A page may contain an SVG anywhere else.
+_SVG = re.compile(
+    rb"(?>\s+|<\?.*?\?>|<!--.*?-->|<!doctype\s+svg(?>[^>\[]+|\[.*?\])*+>)*+<(?>\w+:)?svg[\s/>]",
+    re.IGNORECASE | re.DOTALL,
+)
 
 # Unsupported formats that clients send: the error names them.
 _UNSUPPORTED = {
@@ -83,9 +92,9 @@ def _rejection(data: bytes) -> ImageError:
     """Return the error for unsupported data; it names the format where the first bytes show it."""
     if not data:
         return ImageError("the image is empty: 0 bytes", code="empty_image")
-    begin = data[:1024].lstrip().lower()
     name = next((name for prefix, name in _UNSUPPORTED.items() if data.startswith(prefix)), "")
-    if b"<svg" in begin:
+    begin = data[:_TEXT_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _SVG.match(begin):
         name = "SVG"
     if name:
         return ImageError(f"{name} is not supported; supported formats: {SUPPORTED_FORMATS}", code="unsupported_format")

@@ -39,7 +39,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, TypeVar
+from io import BytesIO
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager
@@ -84,6 +85,17 @@ class _Request:
 
 
 _GET = _Request("GET", HEADERS)
+
+
+class Reserve(Protocol):
+    """Reserves memory for a body, in place of what it reserved before."""
+
+    def __call__(self, size: int, *, within_s: float) -> None:
+        """Wait at most `within_s` seconds for `size` bytes."""
+
+
+def unlimited(size: int, *, within_s: float) -> None:
+    """Reserve nothing."""
 
 
 class _Connection(HTTPConnection):
@@ -148,11 +160,15 @@ class Fetcher:
         """Parse a URL. Raises FetchError if `fetch` would reject it without resolving or connecting."""
         return self._connector.validate(url)
 
-    def fetch(self, url: str) -> bytes:
-        """Return the bytes at `url`. Raises FetchError and no other exception."""
+    def fetch(self, url: str, *, reserve: Reserve = unlimited) -> bytes:
+        """Return the bytes at `url`. Raises FetchError and no other exception, except those of `reserve`.
+
+        `reserve` is called with the number of bytes that the body may have before the body is read, and with their
+        real number after that. It may wait for half of the time that is left.
+        """
         target = self._connector.validate(url)
         with self._timed(target) as download:
-            return self._fetch_with_retries(target, download)
+            return self._fetch_with_retries(target, download, reserve)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send `body` once and return the response's status, without following redirects or reading the response body.
@@ -190,19 +206,20 @@ class Fetcher:
                 reason = f"sent no complete response within {self._timeout_s:g} s"
                 raise fetch_failed("timeout", target.host, reason) from error
 
-    def _fetch_with_retries(self, target: Target, download: Download) -> bytes:
+    def _fetch_with_retries(self, target: Target, download: Download, reserve: Reserve) -> bytes:
         for pause_s in PAUSES_S:
             try:
-                return self._follow_redirects(target, download)
+                return self._follow_redirects(target, download, reserve)
             except TransientFetchError:
                 if download.left_s <= pause_s:
                     raise
                 time.sleep(pause_s)
-        return self._follow_redirects(target, download)
+        return self._follow_redirects(target, download, reserve)
 
-    def _follow_redirects(self, target: Target, download: Download) -> bytes:
+    def _follow_redirects(self, target: Target, download: Download, reserve: Reserve) -> bytes:
         for _ in range(1 + REDIRECTS_MAX):
-            outcome = self._exchange(target, download, partial(self._read, target=target), _GET)
+            read = partial(self._read, target=target, download=download, reserve=reserve)
+            outcome = self._exchange(target, download, read, _GET)
             if isinstance(outcome, bytes):
                 return outcome
             target = outcome
@@ -232,13 +249,18 @@ class Fetcher:
             download.release()
         return outcome
 
-    def _read(self, response: BaseHTTPResponse, target: Target) -> bytes | Target:
+    def _read(self, response: BaseHTTPResponse, target: Target, download: Download, reserve: Reserve) -> bytes | Target:
         """Return the body, or the target of a redirect."""
         location = response.headers.get("location")
         if response.status in REDIRECT_STATUSES and location:
             return self._redirected(target, location)
         _check_head(response, target.host)
-        return self._read_body(response, target.host)
+        self._check_size(response, 0, target.host)
+        declared = response.length_remaining
+        reserve(self._max_bytes if declared is None else declared, within_s=download.left_s / 2)
+        body = self._read_body(response, target.host)
+        reserve(len(body), within_s=0)
+        return body
 
     def _redirected(self, target: Target, location: str) -> Target:
         try:
@@ -253,23 +275,30 @@ class Fetcher:
             raise fetch_failed("bad_url", target.host, "redirects to an invalid URL") from None
 
     def _read_body(self, response: BaseHTTPResponse, host: str) -> bytes:
-        # A list of pieces would take 40 times the memory when a server sends single bytes.
-        body = bytearray()
-        while len(body) < SNIFF_BYTES and self._read_piece(response, body, host):
+        # A list of pieces would take 40 times the memory when a server sends single bytes, and a bytearray a copy.
+        body = BytesIO()
+        while body.tell() < SNIFF_BYTES and self._read_piece(response, body, host):
             pass
-        if not self._accepts(bytes(body[:SNIFF_BYTES])):
+        if not self._accepts(bytes(body.getbuffer()[:SNIFF_BYTES])):
             raise fetch_failed("not_an_image", host, "sent data that is not an image")
         while self._read_piece(response, body, host):
             pass
-        return bytes(body)
+        return body.getvalue()
 
-    def _read_piece(self, response: BaseHTTPResponse, body: bytearray, host: str) -> bool:
+    def _read_piece(self, response: BaseHTTPResponse, body: BytesIO, host: str) -> bool:
         """Read a piece of the body; return False at its end."""
-        if len(body) + (response.length_remaining or 0) > self._max_bytes:
-            raise fetch_failed("too_large", host, f"sends more than {self._max_bytes} bytes")
         piece = response.read1(READ_BYTES)
-        body += piece
+        body.write(piece)
+        self._check_size(response, body.tell(), host)
         return bool(piece)
+
+    def _check_size(self, response: BaseHTTPResponse, received: int, host: str) -> None:
+        """Raise FetchError if the bytes that were received, and those that will be, exceed the limit."""
+        size = received + (response.length_remaining or 0)
+        if size > self._max_bytes:
+            at_least = "" if response.length_remaining is not None else "at least "
+            limit = f"the limit is {self._max_bytes:,} (MATCH_MAX_IMAGE_BYTES)"
+            raise fetch_failed("too_large", host, f"sends {at_least}{size:,} bytes; {limit}")
 
 
 def _check_head(response: BaseHTTPResponse, host: str) -> None:

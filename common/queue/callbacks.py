@@ -19,7 +19,19 @@ from common.queue.scripts import script
 from common.redis.client import redis_errors
 
 # The fields of a task's hash that its callback reports.
-ENDED_FIELDS = ("state", "filepath", "seq", "accepted", "started", "finished", "attempts", "code", "error", "request")
+ENDED_FIELDS = (
+    "state",
+    "filepath",
+    "seq",
+    "accepted",
+    "started",
+    "finished",
+    "attempts",
+    "code",
+    "error",
+    "warning",
+    "request",
+)
 # Time that a callback waits for others to the same URL. Callbacks of a batch wait longer, so that they fill a delivery.
 LINGER_MS = 1000
 LINGER_BATCH_MS = 5000

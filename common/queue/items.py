@@ -8,6 +8,7 @@ from typing import Any
 
 from common.errors import MatchError
 from common.queue.tasks import Task
+from common.spooled import Spooled
 
 
 class EnqueueStatus(StrEnum):
@@ -41,18 +42,19 @@ class EnqueueResult:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class AddItem:
-    """An image to be stored under `filepath`, from `url` or from `data`, and its state on the way to the ledger.
+    """An image to be stored under `filepath`, from `url` or from `file`, and its state on the way to the ledger.
 
     `number` is the item's position in its request, counted from 0, and `parameter` the one that named the image.
     `task_id` is set if the client's idempotency key determines it; `fingerprint` is then equal for equal items. `host`
     is the host of the download in the form of `common.net.addresses.Target.host`; empty for an upload. `upload_id` is
-    the id of the bytes in `common.uploads` and replaces `data`.
+    the id of the bytes in `common.uploads`; `data` are the bytes while they are in memory.
 
     An item ends with a `result` or an `error`.
     """
 
     filepath: str = ""
     url: str | None = None
+    file: Spooled | None = None
     data: bytes | None = None
     metadata: Mapping[str, Any] | None = None
     number: int = 0

@@ -137,13 +137,15 @@ class Ledger:
             reply = self._begin(id=task_id)
         if not reply:
             return None
-        seq, job, host, request_id, traceparent = (part.decode() for part in cast("list[bytes]", reply))
+        *texts, unfinished = cast("list[Any]", reply)
+        seq, job, host, request_id, traceparent = (text.decode() for text in texts)
         return Claim(
             task_id=task_id,
             seq=int(seq),
             **job_of(job),
             host=host or None,
             context=RequestContext(request_id=request_id, traceparent=traceparent),
+            unfinished=unfinished,
         )
 
     def make_pending(self, task_id: str) -> None:
@@ -159,7 +161,7 @@ class Ledger:
         """
         if not results:
             return 0
-        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error)]
+        items = [part for one in results for part in (one.task_id, one.state.value, one.code, one.error, one.warning)]
         with redis_errors():
             return int(cast("int", self._finish(*items)))
 
@@ -204,11 +206,6 @@ class Ledger:
             jobs = cast("list[bytes | None]", pipe.execute())
         upload_ids = {task_id: job_of(job)["upload_id"] for task_id, job in zip(task_ids, jobs, strict=True) if job}
         return {task_id: upload_id for task_id, upload_id in upload_ids.items() if upload_id}
-
-    def open_count(self) -> int:
-        """Return the number of open tasks: pending or running."""
-        with redis_errors():
-            return int(self._redis.zcard(keys.OPEN))
 
     def check(self) -> None:
         """Ping Redis."""

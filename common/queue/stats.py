@@ -21,8 +21,9 @@ CANDIDATES = 100
 class QueueStats:
     """State of the queue at one time.
 
-    `queues` is the number of messages by queue, `ended` the number of finished tasks by state and error code since
-    Redis was empty, `callbacks` the number of callbacks by state. An age is 0 without open tasks or pending callbacks.
+    `queues` is the number of messages by queue, `callbacks` the number of callbacks by state. `ended` is the number of
+    finished tasks since Redis was empty, by state and by the code of their error or warning. An age is 0 without open
+    tasks or pending callbacks.
     """
 
     queues: Mapping[str, int]

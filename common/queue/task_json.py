@@ -5,16 +5,19 @@ from typing import Any
 from common.queue.callbacks import Callback
 from common.queue.tasks import Task
 from common.times import iso
+from common.warning_codes import warning_text
 
 
 def task_json(task: Task) -> dict[str, Any]:
     """Return the JSON of a task; times are ISO 8601 in UTC."""
     error = {"code": task.code, "message": task.error} if task.code else None
+    warning = {"code": task.warning, "message": warning_text(task.warning)} if task.warning else None
     fields = {
         "id": task.id,
         "state": task.state,
         "filepath": task.filepath,
         "error": error,
+        "warning": warning,
         "attempts": task.attempts,
         "accepted": iso(task.accepted),
         "started": iso(task.started),

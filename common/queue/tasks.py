@@ -20,7 +20,7 @@ class State(StrEnum):
 
 
 # Error codes that earlier versions wrote; workers of an earlier version still write them during an upgrade.
-FORMER_CODES = {"decoder_crashed": "image_ends_worker"}
+FORMER_CODES = {"decoder_crashed": "image_ends_worker", "image_too_large_to_decode": "out_of_memory"}
 NEW_CODES = {former: code for code, former in FORMER_CODES.items()}
 # The fields of a task's hash that `task_from` reads, in order.
 FIELDS = (*ENDED_FIELDS, "callback", "called")
@@ -32,8 +32,9 @@ class Task:
     """The public state of a task.
 
     `seq` is its sequence number. Times are in milliseconds since 1970 (UTC). `attempts` is the number of times that a
-    worker began the task. `request_id` is the id of the request that created it. `callback` is None for a request
-    without a callback URL.
+    worker began the task. `warning` is a code of `common.warning_codes`; None without one, and if an earlier version
+    ended the task. `request_id` is the id of the request that created it. `callback` is None for a request without a
+    callback URL.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Task:
     attempts: int = 0
     code: str | None = None
     error: str | None = None
+    warning: str | None = None
     request_id: str | None = None
     callback: Callback | None = None
 
@@ -54,7 +56,8 @@ class Task:
 class Claim:
     """The job of one running task: an image from `url` or from `upload_id`, exactly one of them.
 
-    The task holds a slot of `host`, which is released after the download; None without a limit.
+    `unfinished` is the number of times that a worker began the task and neither ended nor returned it, including this
+    one. The task holds a slot of `host`, which is released after the download; None without a limit.
     """
 
     task_id: str
@@ -65,21 +68,33 @@ class Claim:
     metadata: Metadata | None = None
     host: str | None = None
     context: RequestContext = NO_REQUEST
+    unfinished: int = 1
 
-    def result(self, state: State, *, code: str = "", error: str = "") -> "TaskResult":
+    def result(self, state: State, *, code: str = "", error: str = "", warning: str = "") -> "TaskResult":
         """Return the result of this task."""
-        return TaskResult(task_id=self.task_id, state=state, code=code, error=error, upload_id=self.upload_id)
+        return TaskResult(
+            task_id=self.task_id, state=state, code=code, error=error, warning=warning, upload_id=self.upload_id
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """The final state of a task; a failed one has a `code` and an `error`. `upload_id` names its upload, if any."""
+    """The final state of a task; a failed one has a `code` and an `error`. `upload_id` names its upload, if any.
+
+    `warning` is a code of `common.warning_codes`; empty without a warning.
+    """
 
     task_id: str
     state: State
     code: str = ""
     error: str = ""
+    warning: str = ""
     upload_id: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """The code that explains the state, of a failure or a warning; empty without one."""
+        return self.code or self.warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +141,7 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         attempts=number("attempts") or 0,
         code=NEW_CODES.get(code, code) or None,
         error=fields.get("error") or None,
+        warning=fields.get("warning"),
         request_id=fields.get("request"),
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
     )

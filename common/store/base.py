@@ -8,16 +8,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, Signature
+from common.images.signature import LENGTH, Signature, is_featureless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Record:
     """One stored image.
 
-    `signatures` is never empty; the first is that of the whole image. `seq` is the sequence number of the request that
+    `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
+    margins. `seq` is the sequence number of the request that
     stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
-    the upright image.
+    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none. A
+    record of an earlier version has neither.
     """
 
     filepath: str
@@ -27,6 +29,13 @@ class Record:
     added: int
     width: int
     height: int
+    sha256: bytes | None = None
+    url: str | None = None
+
+    @property
+    def is_featureless(self) -> bool:
+        """Whether none of its signatures has features, so that no search finds it."""
+        return all(map(is_featureless, self.signatures))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +127,17 @@ class Store(Protocol):
         """
 
     def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+        self,
+        queries: NDArray[np.int8],
+        *,
+        limit: int,
+        where: Mapping[str, str] | None = None,
+        max_distance: float | None = None,
     ) -> list[list[Candidate]]:
         """Return for each row of `queries` (n, 272) at least the `limit` nearest images, approximately best first.
 
         The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
-        no candidates.
+        no candidates. With `max_distance`, images beyond it may be omitted.
         """
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:

@@ -7,7 +7,7 @@ from contextlib import closing
 from common import command_line
 from common.config import Settings
 from common.errors import ConfigError, StoreError
-from common.store.elastic.connection import connect
+from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
 from common.store.factory import shape
 
@@ -26,19 +26,20 @@ def main() -> int:
         return 2
     # SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a run unblocks writes before it ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    client = connect(
+    connection = Connection(
         settings.elasticsearch_url,
+        index=settings.elasticsearch_index,
         timeout_s=settings.elasticsearch_timeout_s,
         api_key=settings.elasticsearch_api_key,
         ca_file=settings.elasticsearch_ca_file,
     )
-    with closing(client):
-        return _copy(Copying(client, settings.elasticsearch_index, shape=shape(settings), report=_print))
+    with closing(connection):
+        return _copy(connection, settings)
 
 
-def _copy(copying: Copying) -> int:
+def _copy(connection: Connection, settings: Settings) -> int:
     try:
-        copying.run()
+        Copying(connection.cluster(), settings.elasticsearch_index, shape=shape(settings), report=_print).run()
     except StoreError as error:
         _print(f"{error}\nrun it again to resume")
         return 1

@@ -1,18 +1,26 @@
-"""The stores under test: SQLite with its own file, Elasticsearch with its own index."""
+"""The stores under test: SQLite with its own file, Elasticsearch and OpenSearch each with its own index."""
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from elasticsearch import Elasticsearch
 
 from common.store.base import Store
-from common.store.elastic import ElasticStore
+from common.store.elastic import ElasticStore, Shape
+from common.store.elastic.connection import Connection
 from common.store.sqlite import SqliteStore
 
+STORES = [
+    "sqlite",
+    pytest.param("elastic", marks=pytest.mark.elasticsearch),
+    pytest.param("opensearch", marks=pytest.mark.opensearch),
+    pytest.param("flat_opensearch", marks=pytest.mark.opensearch),
+]
 
-@pytest.fixture(params=["sqlite", pytest.param("elastic", marks=pytest.mark.elasticsearch)])
+
+@pytest.fixture(params=STORES)
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
     """Return a function that opens the store of this test again, as another process does."""
     opened: list[Store] = []
@@ -34,10 +42,26 @@ def build_sqlite(tmp_path: Path) -> Callable[[], Store]:
 
 @pytest.fixture
 def build_elastic(elasticsearch_url: str) -> Iterator[Callable[[], Store]]:
+    yield from stores_of(elasticsearch_url, Shape())
+
+
+@pytest.fixture
+def build_opensearch(opensearch_url: str) -> Iterator[Callable[[], Store]]:
+    yield from stores_of(opensearch_url, Shape())
+
+
+@pytest.fixture
+def build_flat_opensearch(opensearch_url: str) -> Iterator[Callable[[], Store]]:
+    """OpenSearch searches flat vectors by another query."""
+    yield from stores_of(opensearch_url, Shape(vectors="flat"))
+
+
+def stores_of(url: str, shape: Shape) -> Iterator[Callable[[], Store]]:
+    """Yield a function that opens a store with an index of its own, which is deleted at the end."""
     index = f"test-{uuid.uuid4().hex[:12]}"
-    yield lambda: ElasticStore(elasticsearch_url, index=index, timeout_s=20)
-    with Elasticsearch(elasticsearch_url) as client:
-        client.indices.delete(index=f"{index}-1", ignore_unavailable=True)
+    yield lambda: ElasticStore(url, index=index, timeout_s=20, shape=shape)
+    with closing(Connection(url, index=index, timeout_s=20)) as connection:
+        connection.cluster().delete(f"/{index}-1", ignore_unavailable="true")
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ from support.records import deletion, record, signature
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
 FEATURELESS = np.zeros(LENGTH, np.int8)
+# Not the UTF-8 of any text.
+SHA256 = bytes(range(0, 256, 8))
+URL = "https://images.example.org/cat.jpg?v=%C3%A4&x='%22"
 AWKWARD_PATHS = [
     "cat.jpg",
     "CAT.jpg",
@@ -65,14 +68,35 @@ def listed(store: Store, *, offset: int = 0, limit: int = 100) -> list[str]:
 
 
 def test_a_record_is_read_unchanged(store: Store) -> None:
-    put = record("cat.jpg", 7, metadata={"a": 1})
+    put = record("cat.jpg", 7, metadata={"a": 1}, sha256=SHA256, url=URL)
 
     store.put([put])
 
     got = store.records(["cat.jpg"])["cat.jpg"]
     assert (got.filepath, got.seq, got.added) == (put.filepath, put.seq, put.added)
     assert (got.width, got.height, got.metadata) == (put.width, put.height, put.metadata)
+    assert (got.sha256, got.url) == (SHA256, URL)
     assert np.array_equal(got.signatures, put.signatures)
+
+
+def test_source_of_a_record_is_optional(store: Store) -> None:
+    store.put([record("upload.jpg", 1, sha256=SHA256), record("older.jpg", 2), record("long.jpg", 3, url=URL * 100)])
+
+    records = store.records(["upload.jpg", "older.jpg", "long.jpg"])
+
+    assert (records["upload.jpg"].sha256, records["upload.jpg"].url) == (SHA256, None)
+    assert (records["older.jpg"].sha256, records["older.jpg"].url) == (None, None)
+    assert (records["long.jpg"].sha256, records["long.jpg"].url) == (None, URL * 100)
+
+
+def test_source_is_replaced_with_its_record(store: Store) -> None:
+    store.put([record("cat.jpg", 1, sha256=SHA256, url=URL), record("dog.jpg", 2)])
+
+    store.put([record("cat.jpg", 3), record("dog.jpg", 4, sha256=SHA256, url=URL)])
+
+    records = store.records(["cat.jpg", "dog.jpg"])
+    assert (records["cat.jpg"].sha256, records["cat.jpg"].url) == (None, None)
+    assert (records["dog.jpg"].sha256, records["dog.jpg"].url) == (SHA256, URL)
 
 
 def test_unknown_filepaths_have_no_records(store: Store) -> None:

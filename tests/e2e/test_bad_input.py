@@ -144,7 +144,7 @@ def test_an_empty_file_is_named(stack: Any) -> None:
     assert (status, body["field"], body["code"]) == (400, "image", "empty_image")
 
 
-@pytest.mark.parametrize(("size", "fields"), [(20_000_000, {"field": "image"}), (60_000_000, {})])
+@pytest.mark.parametrize(("size", "fields"), [(70_000_000, {"field": "image"}), (100_000_000, {})])
 def test_large_body_is_refused(stack: Any, size: int, fields: dict[str, str]) -> None:
     status, body = failure(
         stack, "POST", "/add", data={"filepath": "a"}, files={"image": b"\xff\xd8\xff" + bytes(size)}

@@ -1,5 +1,6 @@
 """Searches, comparisons, lists and records by filepath and metadata, on both stores, over HTTP."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -84,6 +85,7 @@ def test_record_is_returned_by_its_filepath(filled: Any, photographs: Bytes) -> 
 
     assert (record["filepath"], record["metadata"]["file"]["size"]) == (name, len(data))
     assert (record["featureless"], record["width"] > 0, record["height"] > 0) == (False, True, True)
+    assert (record["sha256"], record["url"]) == (hashlib.sha256(data).hexdigest(), None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -11,6 +12,7 @@ import requests
 from redis import Redis
 
 from api.new_key import new_key, table
+from common.store.sqlite import SqliteStore
 from dev.redis_server import RedisServer
 from support.http_servers import Handler, LocalServer, serving
 from support.processes import running, serving_api
@@ -84,6 +86,15 @@ def test_no_log_contains_a_secret(stack: Any) -> None:
     assert '"level": "debug"' in logs["api.log"]
     for name, text in logs.items():
         assert [secret for secret in SECRETS if secret in text] == [], name
+
+
+def test_no_stored_source_url_contains_a_secret(stack: Any, image_server: str) -> None:
+    with closing(SqliteStore(stack.home / "match.db")) as store:
+        records = store.records([f"{number}.jpg" for number in range(8)])
+
+    urls = {filepath: record.url for filepath, record in records.items()}
+    assert urls.pop("0.jpg") == f"{image_server}/chelsea.jpg"
+    assert [secret for secret in SECRETS for url in urls.values() if url and secret in url] == []
 
 
 def test_log_names_the_key_of_a_request(stack: Any) -> None:

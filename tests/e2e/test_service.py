@@ -179,11 +179,14 @@ def test_compare_scores_copies_high_and_unrelated_images_low(stack: Any, photogr
 def test_featureless_image_is_stored_and_never_found(stack: Any) -> None:
     blank = encode(Image.new("RGB", (64, 64), "white"))
 
-    stack.add("blank", blank)
+    added = stack.call("POST", "/add", data={"filepath": "blank", "wait": "30"}, files={"image": blank}).json()
+    search = stack.call("POST", "/search", data={"min_score": "0"}, files={"image": blank}).json()
+    comparison = stack.call("POST", "/compare", files={"image1": blank, "image2": blank}).json()
 
+    assert {(one["status"], one["code"]) for one in (added, search, comparison)} == {("warn", "featureless")}
+    assert (added["task"]["state"], search["result"], comparison["result"]) == ("succeeded", [], [{"score": 100.0}])
     assert stack.ok("GET", "/list") == ["blank"]
-    assert stack.search(blank, min_score="0") == []
-    assert stack.ok("POST", "/compare", files={"image1": blank, "image2": blank}) == [{"score": 100.0}]
+    assert stack.ok("GET", "/images", params={"filepath": "blank"})[0]["featureless"] is True
 
 
 def test_stored_images_survive_a_restart(start_stack: Callable[..., Any], photographs: Bytes, tmp_path: Any) -> None:

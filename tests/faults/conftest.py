@@ -43,7 +43,7 @@ def store_settings(tmp_path: Path) -> dict[str, str]:
 def timeouts() -> dict[str, str]:
     """Time-outs of seconds, where the defaults are minutes."""
     return {
-        "MATCH_VISIBILITY_TIMEOUT_S": "7",
+        "MATCH_VISIBILITY_TIMEOUT_S": "8",
         # Long enough for every download on a busy machine.
         "MATCH_FETCH_TIMEOUT_S": "5",
         "MATCH_DECODE_TIMEOUT_S": "1",

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 import pytest
 import requests
 
+from common.queue.stats import read_stats
 from dev.redis_server import RedisServer
 from support.adds import Item, wait_for_ends
 from support.deployment import Deployment, size
@@ -148,7 +149,7 @@ def test_uploads_wait_for_their_redis_and_delay_no_others(deployment: Deployment
         worker = deployment.service.start_worker(**settings)
         others = client.add_all(deployment.items(count, start=count))
         wait_for_ends(deployment.dependencies, others)
-        waiting = deployment.dependencies.ledger.open_count()
+        waiting = read_stats(deployment.dependencies.redis).open
         rejected = client.add(Item("rejected", 0))
         uploads_redis.start()
         restarted = monotonic()

@@ -10,7 +10,7 @@ from common.config import Settings
 from common.errors import ConfigError
 from common.queue.broker import queue_settings
 from common.redis.client import connect
-from common.store.elastic.connection import connect as connect_elasticsearch
+from common.store.elastic.connection import Connection as ElasticConnection
 from common.store.elastic.connection import split_url
 
 Fuzz = Callable[..., None]
@@ -129,6 +129,6 @@ def test_urls_of_elasticsearch(fuzz: Fuzz) -> None:
             return
         hosts, _ = split_url(settings.elasticsearch_url)
         assert SECRET not in "".join(hosts)
-        connect_elasticsearch(settings.elasticsearch_url, timeout_s=1).close()
+        ElasticConnection(settings.elasticsearch_url, index="images", timeout_s=1).close()
 
     fuzz(urls, check, short=200, long=3_000)

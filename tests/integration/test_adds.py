@@ -14,6 +14,7 @@ from api.publisher import Publisher
 from api.use_cases.add_images import AddImages
 from api.use_cases.idempotency import IdempotencyKey
 from api.use_cases.wait_for_tasks import TaskWaiter
+from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
@@ -194,6 +195,36 @@ def test_one_wait_covers_all_items(client: FlaskClient, real_redis: Redis) -> No
     assert answer.json["result"][1]["field"] == "urls[1]"
 
 
+def test_image_without_features_is_a_warning(client: FlaskClient, real_redis: Redis) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, "/add", data={"url": URL, "filepath": "plain", "wait": "20"})
+        [task_id] = wait_for_open(real_redis)
+        end(real_redis, task_id, warning="featureless")
+
+    answer = waiting.result()
+    assert (answer.status_code, answer.json["status"], answer.json["code"]) == (200, "warn", "featureless")
+    assert answer.json["error"] == [answer.json["task"]["warning"]["message"]]
+    assert (answer.json["task"]["state"], answer.json["task"]["error"]) == ("succeeded", None)
+    [task] = client.get(f"/tasks/{task_id}").json["result"]
+    assert task == answer.json["task"]
+
+
+def test_one_item_without_features_warns_for_its_request(client: FlaskClient, real_redis: Redis) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "20"})
+        first, second = wait_for_open(real_redis, 2)
+        end(real_redis, first)
+        end(real_redis, second, warning="featureless")
+
+    answer = waiting.result()
+    assert (answer.status_code, answer.json["status"]) == (200, "warn")
+    assert [(one["status"], one.get("code")) for one in answer.json["result"]] == [
+        ("ok", None),
+        ("warn", "featureless"),
+    ]
+    assert answer.json["error"] == [f"item 1: {answer.json['result'][1]['error'][0]}"]
+
+
 def test_expired_wait_reports_the_items_that_ended(client: FlaskClient, real_redis: Redis) -> None:
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(add_many, client, by_url(0, 1) | {"wait": "0.5"})
@@ -203,6 +234,25 @@ def test_expired_wait_reports_the_items_that_ended(client: FlaskClient, real_red
     answer = waiting.result()
     assert answer.status_code == 202
     assert [one["task"]["state"] for one in answer.json["result"]] == ["pending", "succeeded"]
+
+
+@pytest.mark.parametrize("preferences", ["wait=20", 'respond-async, Wait = "20"', 'x="a, b", wait=20'])
+def test_preferred_wait_ends_with_the_task(client: FlaskClient, real_redis: Redis, preferences: str) -> None:
+    data = {"url": URL, "filepath": "a"}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(client.post, "/add", data=data, headers={"Prefer": preferences})
+        [task_id] = wait_for_open(real_redis)
+        end(real_redis, task_id)
+
+    answer = waiting.result()
+    assert (answer.status_code, answer.json["task"]["state"]) == (200, "succeeded")
+
+
+@pytest.mark.parametrize("preferences", ['wait="1', "wait=soon", "wait=-1", "x=wait=20"])
+def test_invalid_preference_does_not_wait(client: FlaskClient, preferences: str) -> None:
+    answer = client.post("/add", data={"url": URL, "filepath": "a"}, headers={"Prefer": preferences})
+
+    assert (answer.status_code, answer.json["task"]["state"]) == (202, "pending")
 
 
 def test_wait_of_zero_overrides_the_preferred_wait(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +275,9 @@ def test_items_that_are_not_accepted_release_their_bytes() -> None:
     items = [AddItem(filepath="a", data=b"an upload")]
 
     with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
-        add_images = AddImages(admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher)
+        add_images = AddImages(
+            admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher, ByteBudget(1, wait_s=1)
+        )
         [item] = add_images.enqueue(items, NO_REQUEST, queue=SINGLE_QUEUE, key=IdempotencyKey("a key"), numbers=[0])
 
     assert isinstance(item.error, QueueUnavailable)

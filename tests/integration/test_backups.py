@@ -15,6 +15,7 @@ from redis import Redis
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
+from common.queue.stats import read_stats
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, TaskResult
 from common.store.base import Record
@@ -136,9 +137,10 @@ def test_redis_restored_from_a_remote_dump_has_all_tasks(tmp_path: Path) -> None
             "the append-only files are written",
         )
     with RedisServer(tmp_path / "after") as restored:
-        ledger, pages = ledger_of(restored), TaskPages(Redis.from_url(restored.url))
+        redis = Redis.from_url(restored.url)
+        pages = TaskPages(redis)
 
-        assert ledger.open_count() == len(waiting)
+        assert read_stats(redis).open == len(waiting)
         assert {task.id for task in pages.page(State.PENDING, limit=100).tasks} == set(waiting)
         assert [(task.id, task.code) for task in pages.page(State.FAILED, limit=9).tasks] == [(failed, "timeout")]
 
@@ -151,7 +153,7 @@ def test_redis_with_append_only_files_ignores_a_dump(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "redis.rdb", tmp_path / "after" / "dump.rdb")
 
     with RedisServer(tmp_path / "after") as restored:
-        assert ledger_of(restored).open_count() == 0
+        assert read_stats(Redis.from_url(restored.url)).open == 0
 
 
 def test_redis_restored_from_append_only_files_has_open_tasks(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_redis_restored_from_append_only_files_has_open_tasks(tmp_path: Path) ->
         server.kill()
 
     with RedisServer(tmp_path / "after") as restored:
-        assert ledger_of(restored).open_count() == len(waiting)
+        assert read_stats(Redis.from_url(restored.url)).open == len(waiting)
 
 
 # --- Elasticsearch -----------------------------------------------------------

@@ -12,12 +12,10 @@ from redis.exceptions import ConnectionError  # noqa: A004 - the client's own na
 
 from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
+from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable, StoreUnavailable
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.failures import Failures
 from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.items import AddItem
@@ -31,11 +29,12 @@ from common.redis.client import connect
 from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
+from support.decoders import InProcessDecoder
 from support.images import gradient
 from support.tasks import enqueue, ledger_in
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
-from workers.pipeline import MAX_CRASHES, Pipeline
+from workers.pipeline import MAX_UNFINISHED, Pipeline
 from workers.retention import Retention
 from workers.sweeper import Sweeper
 from workers.writer import Writer
@@ -274,29 +273,29 @@ def test_eviction_spares_a_new_task_with_a_failed_id(
 def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[Pipeline]:
     uploads = uploads_in(real_redis, max_bytes=1_000_000)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=KEEP_S)
-    writer = Writer(memory_store, finisher, DecodeAttempts(real_redis), max_records=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
     fetcher = Fetcher(max_bytes=1000, timeout_s=1)
     yield Pipeline(
         ledger=ledger,
-        decode_attempts=DecodeAttempts(real_redis),
         uploads=uploads,
         fetcher=fetcher,
-        slot=ComputeSlot(timeout_s=30),
-        limits=Limits(),
+        budget=ByteBudget(1_000_000, wait_s=1),
+        decoder=InProcessDecoder(),
         writer=writer,
         finisher=finisher,
         host_limiter=HostLimiter(HostSlots(real_redis, HOST_LIMIT), lambda *_: None),
+        max_image_bytes=1_000_000,
     )
     fetcher.close()
     writer.close()
 
 
-def test_poison_message_is_not_decoded_again_after_failed_finish(
+def test_lost_task_is_not_decoded_again_after_failed_finish(
     pipeline: Pipeline, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poison, other = (accept(ledger, pipeline.uploads, gradient())[0] for _ in range(2))
-    for _ in range(MAX_CRASHES):
-        pipeline.decode_attempts.start(poison)
+    lost, other = (accept(ledger, pipeline.uploads, gradient())[0] for _ in range(2))
+    for _ in range(MAX_UNFINISHED):
+        ledger.begin(lost)
 
     def fail_to_finish(_results: Sequence[TaskResult]) -> int:
         raise QueueUnavailable("Redis does not answer")
@@ -304,12 +303,12 @@ def test_poison_message_is_not_decoded_again_after_failed_finish(
     with monkeypatch.context() as outage:
         outage.setattr(ledger, "finish", fail_to_finish)
         with pytest.raises(QueueUnavailable):
-            pipeline.run(poison)
+            pipeline.run(lost)
     pipeline.run(other)
 
-    pipeline.run(poison)
+    pipeline.run(lost)
 
-    assert [state(ledger, task_id) for task_id in (other, poison)] == [State.SUCCEEDED, State.FAILED]
+    assert [state(ledger, task_id) for task_id in (other, lost)] == [State.SUCCEEDED, State.FAILED]
 
 
 class Queue:

@@ -193,7 +193,7 @@ def test_request_is_sent_with_the_readers_key(page: Browser, origin: str) -> Non
     assert page.requests()[-1]["headers"]["Authorization"] == f"Bearer {KEY}"
     assert {host(request["url"]) for request in page.requests()} == {origin, "data:"}
     assert page.violations() == []
-    [sample, _] = page.run(
+    [sample, *_] = page.run(
         "[...document.querySelectorAll('#operations-Searching-search details pre')].map(pre => pre.textContent)"
     )
     assert sample.endswith(f"-F image=@chelsea.jpg -F limit=10 {origin}/search")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
@@ -19,6 +18,7 @@ from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
+from common.store.elastic.dialects import ElasticsearchDialect
 from support.http_servers import Handler, LocalServer, serving
 from support.records import record
 from support.tasks import enqueue
@@ -26,7 +26,7 @@ from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 MIB = 1024 * 1024
-INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings()}}
+INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings(ElasticsearchDialect())}}
 # The reply to a body: TAKEN has a status for each item, UNANSWERED closes the connection, others refuse the body.
 TAKEN, UNANSWERED = 200, 0
 # The status of an item, by its filepath and the number of times that it was received.
@@ -186,12 +186,12 @@ def write(store: ElasticStore, fake_redis: Any, uploads: Any) -> Iterator[Callab
     """Write images as a worker does, 32 at once; each filepath has two adds, one soon after the other."""
     ledger = Ledger(fake_redis, max_open=10_000, finished_keep_s=60, failed_keep_s=60)
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=60)
-    writer = Writer(store, finisher, DecodeAttempts(fake_redis), max_records=20, linger_s=0.01, hold_s=60)
+    writer = Writer(store, finisher, max_records=20, linger_s=0.01, hold_s=60)
 
     def write_one(task_id: str) -> State:
         claim = ledger.begin(task_id)
         assert claim is not None
-        return writer.write(claim, record(claim.filepath, claim.seq))
+        return writer.write(claim, record(claim.filepath, claim.seq)).state
 
     def write(count: int) -> list[State]:
         jobs = [AddItem(filepath=f"{number // 2}.jpg", url="http://example.org") for number in range(count)]

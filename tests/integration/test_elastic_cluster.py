@@ -13,7 +13,6 @@ from elasticsearch import Elasticsearch
 from redis import Redis
 
 from common.errors import StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
@@ -158,7 +157,7 @@ class Load:
         assert claim is not None
         # The download: a later one often ends earlier.
         time.sleep(rng.random() * 0.2)
-        assert self._writer.write(claim, record(job.filepath, claim.seq)) in {State.SUCCEEDED, State.SUPERSEDED}
+        assert self._writer.write(claim, record(job.filepath, claim.seq)).state in {State.SUCCEEDED, State.SUPERSEDED}
         self._acknowledged(job.filepath, claim.seq, deleted=False)
 
     def _delete(self, rng: random.Random) -> None:
@@ -201,7 +200,6 @@ def load(store: ElasticStore, real_redis: Redis, uploads: Any) -> Iterator[Load]
     writer = Writer(
         store,
         TaskFinisher(ledger, uploads, failed_keep_s=600),
-        DecodeAttempts(real_redis),
         max_records=200,
         linger_s=0.05,
         hold_s=60,

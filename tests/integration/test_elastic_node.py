@@ -17,6 +17,7 @@ from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
 from common.store.base import Health, Verdict
 from common.store.elastic import ElasticStore, Shape
+from common.store.elastic.dialects import ElasticsearchDialect
 from common.store.preparing import prepare_in_background
 from dev.elasticsearch_node import Node, why_not
 from support.records import deletion, record
@@ -24,6 +25,8 @@ from support.waiting import wait_until
 
 # The node starts and restarts, perhaps on a busy machine.
 pytestmark = pytest.mark.timeout(300)
+
+DIALECT = ElasticsearchDialect()
 
 PREPARE = """
 import sys
@@ -86,9 +89,9 @@ def create_misfit(client: Elasticsearch, index: str, how: str) -> None:
         client.indices.create(index=f"{index}-a", aliases={index: {"is_write_index": True}}, mappings=FOREIGN)
     elif how == "several indices":
         for name in ("a", "b"):
-            client.indices.create(index=f"{index}-{name}", aliases={index: {}}, mappings=Shape().mappings())
+            client.indices.create(index=f"{index}-{name}", aliases={index: {}}, mappings=Shape().mappings(DIALECT))
     else:
-        mappings = Shape().mappings()
+        mappings = Shape().mappings(DIALECT)
         mappings["properties"] = {**mappings["properties"], "metadata": {"type": "flattened"}}
         del mappings["properties"]["labels"]
         client.indices.create(index=f"{index}-a", aliases={index: {}}, mappings=mappings)
@@ -147,7 +150,7 @@ def test_prepare_waits_for_the_shards_of_the_index(node: Node, index: str, clien
     client.indices.create(
         index=f"{index}-1",
         aliases={index: {}},
-        mappings=Shape().mappings(),
+        mappings=Shape().mappings(DIALECT),
         settings=unassignable,
         wait_for_active_shards="0",
     )
@@ -246,8 +249,8 @@ def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore
     client.indices.create(
         index=f"{index}-1",
         aliases={index: {}},
-        mappings=Shape().mappings(),
-        settings=Shape(shards=2).settings() | {"index.routing.allocation.total_shards_per_node": 1},
+        mappings=Shape().mappings(DIALECT),
+        settings=Shape(shards=2).settings(DIALECT) | {"index.routing.allocation.total_shards_per_node": 1},
         wait_for_active_shards="0",
     )
     wait_until(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
@@ -273,7 +276,7 @@ def test_index_with_a_missing_shard_refuses_reads(torn: ElasticStore, read: Call
     with pytest.raises(StoreUnavailable):
         read(torn)
 
-    assert torn.health() == Health(reads=False, writes=False, detail="Elasticsearch: some shards did not respond")
+    assert torn.health() == Health(reads=False, writes=False, detail="some shards did not respond")
 
 
 def test_records_wait_only_for_their_own_shard(

@@ -1,5 +1,6 @@
 """The examples of the documentation, sent to the real app."""
 
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -16,11 +17,11 @@ from PIL import Image
 from redis import Redis
 
 from api.description.code_samples import ORIGIN
-from api.description.examples import CAT, EXAMPLES, FAILURES, TASK_ID, Example, FailureExample, File
+from api.description.examples import CAT, EXAMPLES, FAILURES, PLAIN, TASK_ID, URL, Example, FailureExample, File
 from api.endpoints import Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
-from common.images.signature import sign
+from common.images.signature import LENGTH, sign
 from common.queue.tasks import State
 from common.store.base import Record
 from support.tasks import end, ledger_in, wait_for_open
@@ -45,11 +46,14 @@ def described(client: FlaskClient) -> dict[str, Any]:
 
 
 @pytest.fixture
-def prepared(client: FlaskClient, memory_store: Any) -> FlaskClient:
-    """Only the cat of the examples is stored."""
+def prepared(client: FlaskClient, memory_store: Any, request: pytest.FixtureRequest) -> FlaskClient:
+    """Only the cat of the examples is stored, and the image without features for the examples that search by it."""
     pixels = np.asarray(Image.open(IMAGES / Path(CAT).name).convert("RGB"))
     about = {"metadata": {"album": "cats"}, "added": 1_772_357_400_061, "width": 451, "height": 300}
-    memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), **about)])
+    sha256 = hashlib.sha256((IMAGES / Path(CAT).name).read_bytes()).digest()
+    memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), sha256=sha256, url=URL, **about)])
+    if "example" in request.fixturenames and request.getfixturevalue("example").form.get("filepath") == PLAIN:
+        memory_store.put([Record(filepath=PLAIN, seq=2, signatures=(np.zeros(LENGTH, np.int8),), **about)])
     return client
 
 
@@ -66,17 +70,17 @@ def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureReque
     return str(added)
 
 
-def end_first_task(redis: Redis) -> None:
+def end_first_task(redis: Redis, example: Example) -> None:
     task_id, *_ = wait_for_open(redis)
     ledger_in(redis).begin(task_id)
-    end(redis, task_id)
+    end(redis, task_id, warning=example.extra.get("code", ""))
 
 
 @contextmanager
 def ending(redis: Redis, example: Example) -> Iterator[None]:
     """End the task for which the example waits."""
     with ThreadPoolExecutor() as pool:
-        ends = pool.submit(end_first_task, redis) if "wait" in example.form else None
+        ends = pool.submit(end_first_task, redis, example) if "wait" in example.form else None
         yield
         if ends is not None:
             ends.result()

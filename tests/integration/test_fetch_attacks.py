@@ -23,7 +23,8 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 
-from common.errors import FetchError
+from common.byte_budget import ByteBudget
+from common.errors import FetchError, Overloaded
 from common.net.addresses import AllowedTarget
 from common.net.fetch import Fetcher
 from support.certificates import self_signed
@@ -560,6 +561,36 @@ def test_image_is_fetched(fetcher: Fetcher, site: str, path: str) -> None:
 def test_body_of_exactly_the_limit_is_fetched(fetcher: Fetcher, site: str) -> None:
     assert len(fetcher.fetch(f"{site}/largest")) == MAX_BYTES
     assert failure(fetcher, f"{site}/one-too-many").code == "too_large"
+
+
+@pytest.mark.parametrize(("path", "reserved"), [("/image", len(IMAGE)), ("/chunked", MAX_BYTES)])
+def test_memory_is_reserved_before_a_body_is_read(fetcher: Fetcher, site: str, path: str, reserved: int) -> None:
+    sizes: list[int] = []
+
+    def reserve(size: int, *, within_s: float) -> None:
+        assert within_s <= PATIENT_S / 2
+        sizes.append(size)
+
+    fetcher.fetch(site + path, reserve=reserve)
+
+    assert sizes == [reserved, len(IMAGE)]
+
+
+def test_a_body_without_memory_is_not_read(fetcher: Fetcher, site: str) -> None:
+    budget = ByteBudget(MAX_BYTES, wait_s=0)
+
+    with budget.reservation() as other, budget.reservation() as reservation:
+        other.resize(MAX_BYTES)
+        with pytest.raises(Overloaded):
+            fetcher.fetch(f"{site}/image", reserve=reservation.resize)
+
+    assert fetcher.fetch(f"{site}/image") == IMAGE
+
+
+def test_the_size_of_a_large_body_is_named(fetcher: Fetcher, site: str) -> None:
+    error = failure(fetcher, f"{site}/{attack('1 GB Content-Length')}")
+
+    assert "sends 1,073,741,824 bytes; the limit is 100,000 (MATCH_MAX_IMAGE_BYTES)" in str(error)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])

@@ -244,6 +244,17 @@ def test_failure_is_replayed_with_its_reason(client: FlaskClient, real_redis: Re
     assert (answer.status_code, answer.json["code"], answer.json["task"]["id"]) == (422, "http_status", task_id)
 
 
+def test_warning_is_replayed_with_its_code(client: FlaskClient, real_redis: Redis) -> None:
+    task_id = add(client).json["task"]["id"]
+    end(real_redis, task_id, warning="featureless")
+
+    answers = [add(client) for _ in range(2)]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json["status"], answer.json["code"]) == (200, "warn", "featureless")
+        assert (answer.json["task"]["id"], answer.headers["Idempotency-Replayed"]) == (task_id, "true")
+
+
 def test_task_without_a_key_has_the_usual_retention(client: FlaskClient, real_redis: Redis) -> None:
     task_id = client.post("/add", data=ONE).json["task"]["id"]
 
@@ -321,6 +332,19 @@ def test_repeated_batch_replays_its_half_and_adds_the_rest(
     assert (first.headers.get("Idempotency-Replayed"), second.headers["Idempotency-Replayed"]) == (None, "true")
     assert real_redis.zcard(OPEN) == 300
     assert sorted(sent(real_redis, BATCH_QUEUE)) == sorted(one["task"]["id"] for one in whole)
+
+
+def test_repeated_batch_warns_of_images_without_features(client: FlaskClient, real_redis: Redis) -> None:
+    first = outcomes(batch(client, "photo", "plain"))
+    for one, warning in zip(first, ("", "featureless"), strict=True):
+        end(real_redis, one["task"]["id"], warning=warning)
+
+    second = outcomes(batch(client, "photo", "plain"))
+
+    assert [(one["status"], one.get("code"), one["replayed"]) for one in second] == [
+        ("ok", None, True),
+        ("warn", "featureless", True),
+    ]
 
 
 def test_replay_header_of_a_batch_ignores_its_outcomes(client: FlaskClient) -> None:

@@ -7,12 +7,13 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from common.images.signature import LENGTH, Signature, sign
+from common.images.signature import Signature, sign
 from common.store.base import Tombstone
-from support.images import upload
-from support.records import record, signature
+from support.images import encode, upload
+from support.records import FEATURELESS, record, signature
+from support.records import record as record_of
 
-FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
+PLAIN = encode(Image.new("RGB", (64, 64), "white"))
 
 
 def store(memory_store: Any, **signatures: Signature) -> None:
@@ -25,6 +26,10 @@ def store(memory_store: Any, **signatures: Signature) -> None:
 
 def failure(answer: Any) -> tuple[int, str, str]:
     return answer.status_code, answer.json["code"], answer.json["field"]
+
+
+def warning(answer: Any) -> tuple[int, str, str]:
+    return answer.status_code, answer.json["status"], answer.json["code"]
 
 
 def test_stored_image_is_searched_by_its_filepath(client: FlaskClient, memory_store: Any) -> None:
@@ -95,12 +100,49 @@ def test_stored_image_is_compared_with_an_upload(client: FlaskClient, memory_sto
 def test_featureless_image_matches_only_itself(client: FlaskClient, memory_store: Any) -> None:
     store(memory_store, white=FEATURELESS, black=FEATURELESS, photo=signature(1))
 
-    scores = [
-        client.post("/compare", data={"filepath1": "white", "filepath2": other}).json["result"][0]["score"]
+    answers = [
+        client.post("/compare", data={"filepath1": "white", "filepath2": other})
         for other in ("white", "black", "photo")
     ]
 
-    assert scores == [100.0, 0.0, 0.0]
+    assert [answer.json["result"] for answer in answers] == [[{"score": score}] for score in (100.0, 0.0, 0.0)]
+    assert {warning(answer) for answer in answers} == {(200, "warn", "featureless")}
+
+
+@pytest.mark.parametrize("source", [{"filepath": "plain"}, {"image": None}])
+def test_search_by_a_featureless_image_warns(client: FlaskClient, memory_store: Any, source: dict[str, Any]) -> None:
+    store(memory_store, plain=FEATURELESS, photo=signature(1))
+    data = {name: value or upload(PLAIN) for name, value in source.items()}
+
+    answer = client.post("/search", data={**data, "min_score": "0"})
+
+    assert warning(answer) == (200, "warn", "featureless")
+    assert answer.json["result"] == []
+    assert "without features" in answer.json["error"][0]
+
+
+@pytest.mark.parametrize(("other", "score"), [("white", 100.0), ("black", 0.0)])
+def test_comparison_of_featureless_uploads_warns(client: FlaskClient, other: str, score: float) -> None:
+    data = {"image1": upload(PLAIN), "image2": upload(encode(Image.new("RGB", (64, 64), other)))}
+
+    answer = client.post("/compare", data=data)
+
+    assert warning(answer) == (200, "warn", "featureless")
+    assert answer.json["result"] == [{"score": score}]
+
+
+def test_images_with_features_have_no_warning(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=signature(1), b=signature(2))
+
+    answers = [
+        client.post("/search", data={"filepath": "a"}),
+        client.post("/compare", data={"filepath1": "a", "filepath2": "b"}),
+    ]
+
+    assert [(answer.json["status"], answer.json["error"], "code" in answer.json) for answer in answers] == [
+        ("ok", [], False),
+        ("ok", [], False),
+    ]
 
 
 @pytest.mark.parametrize("field", ["filepath1", "filepath2"])
@@ -115,7 +157,9 @@ def test_comparison_with_an_unknown_filepath_names_its_field(
 
 
 def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: Any) -> None:
-    store(memory_store, a=signature(1), plain=FEATURELESS)
+    store(memory_store, plain=FEATURELESS)
+    about = {"name": "a", "inside": {"size": 1, "tags": ["a", "a"]}}
+    memory_store.put([record_of("a", 1, metadata=about, sha256=bytes(range(32)), url="http://example.org/a?v=1")])
 
     [record] = client.get("/images", query_string={"filepath": "a"}).json["result"]
     [plain] = client.get("/images", query_string={"filepath": "plain"}).json["result"]
@@ -127,8 +171,10 @@ def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: A
         "width": 640,
         "height": 480,
         "featureless": False,
+        "url": "http://example.org/a?v=1",
+        "sha256": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
     }
-    assert plain["featureless"] is True
+    assert (plain["featureless"], plain["url"], plain["sha256"]) == (True, None, None)
 
 
 def test_unknown_or_deleted_record_is_404(client: FlaskClient, memory_store: Any) -> None:

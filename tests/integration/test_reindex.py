@@ -22,21 +22,23 @@ from common.errors import StoreError
 from common.images.signature import LENGTH
 from common.store.base import Health, Record, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
+from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
+from common.store.elastic.dialects import ElasticsearchDialect
 from common.store.elastic.documents import identity
 from support.records import deletion, record, signature
 
 # A run that waits for a line of input after each line that it reports.
 RUN = """
 import sys
-from elasticsearch import Elasticsearch
 from common.store.elastic import Shape
+from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
 def report(line):
     print(line, flush=True)
     sys.stdin.readline()
-with Elasticsearch(sys.argv[1]) as client:
-    Copying(client, sys.argv[2], shape=Shape(), batch=10, grace_s=0, report=report).run()
+cluster = Connection(sys.argv[1], index=sys.argv[2], timeout_s=20).cluster()
+Copying(cluster, sys.argv[2], shape=Shape(), batch=10, grace_s=0, report=report).run()
 """
 
 Run = Callable[..., int]
@@ -63,13 +65,15 @@ def store(elasticsearch_url: str, index: str) -> Iterator[ElasticStore]:
 
 
 @pytest.fixture
-def run(index: str, client: Elasticsearch) -> Run:
+def run(index: str, elasticsearch_url: str) -> Iterator[Run]:
     """Copy to the end, and return the number of copied documents."""
+    with closing(Connection(elasticsearch_url, index=index, timeout_s=20)) as connection:
 
-    def run(**options: Any) -> int:
-        return Copying(client, index, **{"shape": Shape(), "batch": 10, "grace_s": 0} | options).run()
+        def run(**options: Any) -> int:
+            options = {"shape": Shape(), "batch": 10, "grace_s": 0} | options
+            return Copying(connection.cluster(), index, **options).run()
 
-    return run
+        yield run
 
 
 def stored(outcomes: Sequence[Written]) -> bool:
@@ -280,7 +284,7 @@ def test_index_of_an_older_version_is_converted(
     elasticsearch_url: str, client: Elasticsearch, index: str, store: ElasticStore, run: Run
 ) -> None:
     store.put([record("cat.jpg", 1, metadata={"colour": "red"})])
-    older = Shape().mappings()
+    older = Shape().mappings(ElasticsearchDialect())
     older["properties"] = {**older["properties"], "metadata": {"type": "flattened"}}
     del older["properties"]["labels"]
     client.indices.delete(index=f"{index}-1")
@@ -303,7 +307,9 @@ def test_foreign_index_is_not_dropped(
     store: ElasticStore, client: Elasticsearch, index: str, run: Run, alias: str
 ) -> None:
     store.put([record("cat.jpg", 1)])
-    client.indices.create(index=f"{index}-foreign", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings())
+    client.indices.create(
+        index=f"{index}-foreign", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings(ElasticsearchDialect())
+    )
 
     with pytest.raises(StoreError, match="is not an alias of Match"):
         run()

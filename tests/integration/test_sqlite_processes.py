@@ -99,18 +99,6 @@ def test_several_processes_may_prepare_at_once(path: Path) -> None:
     assert all(len(paths) >= 5 for paths in written)
 
 
-def test_copy_with_many_overwritten_rows_is_rebuilt(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.store.sqlite.scan.BLOCK", 16)
-    store.prepare()
-    for seq in range(1, 201):
-        store.put([record(f"{seq % 20}.jpg", seq)])
-        candidates = store.candidates(signature(seq)[None], limit=20)[0]
-        assert candidates[0].filepath == f"{seq % 20}.jpg"
-        assert len(candidates) == min(seq, 20)
-
-    assert store._mirror.current().rows < 100
-
-
 def test_an_older_request_that_commits_later_is_found(path: Path, store: SqliteStore) -> None:
     store.prepare()
     other = SqliteStore(path)
@@ -134,7 +122,7 @@ def test_purged_tombstone_of_another_process_is_noticed(path: Path, store: Sqlit
     other.purge(before=3, limit=10)
 
     assert store.candidates(query, limit=10) == [[]]
-    assert store._mirror.current().rows == 0
+    assert not len(store._index.current().tail)
     other.close()
 
 

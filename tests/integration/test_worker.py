@@ -1,8 +1,10 @@
 """Real workers on a real Redis: accepted tasks are stored in the right order, even when workers die."""
 
+import hashlib
 import random
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -10,36 +12,32 @@ from redis import Redis
 
 from api.publisher import Publisher
 from common.queue.broker import QUEUE_SETTINGS
+from common.queue.items import AddItem
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.sequence import SequenceNumbers
-from common.queue.tasks import State, Task
-from common.store.base import Tombstone, Verdict
+from common.queue.stats import read_stats
+from common.queue.tasks import State
+from common.store.base import Record, Tombstone, Verdict
 from common.wiring import Dependencies
 from dev.redis_server import RedisServer
+from support import poison
+from support.http_servers import serving
+from support.image_server import ImageServer, image
 from support.images import noise
 from support.sweeping import make_sweeper
-from support.tasks import accept_images, accept_upload, task_of, wait_for_ends
+from support.tasks import accept_images, accept_upload, enqueue, task_of, wait_for_ends
 from support.waiting import wait_until
 
 WITHIN_S = 60
 VISIBILITY_TIMEOUT_S = 300
+SIGNATURE = "s1gnature0fAUrl"
 
-POISON_IMAGE = b"\x89PNG\r\n\x1a\n poison"
-# In place of a decoder that never returns from C code: no harmless image is known that causes it.
-DECODER_THAT_HANGS = f"""
-import sys, time
-from common.images.decode import decode
-from workers import pipeline
-from workers.__main__ import main
-
-def decode_or_hang(data, limits):
-    while data == {POISON_IMAGE!r}:
-        time.sleep(1)
-    return decode(data, limits)
-
-pipeline.decode = decode_or_hang
-sys.exit(main(sys.argv[1:]))
+WORKER_WITH_POISON = """
+import sys
+sys.path.insert(0, "tests")
+from support import poison
+sys.exit(poison.work(sys.argv[1:]))
 """
 # In place of an error that ends Celery's own loop.
 STEP_THAT_BREAKS = """
@@ -55,6 +53,10 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def source(record: Record) -> tuple[bytes | None, str | None]:
+    return record.sha256, record.url
+
+
 def stored(parts: Dependencies) -> list[str]:
     return parts.store.filepaths(offset=0, limit=10_000).filepaths
 
@@ -67,7 +69,7 @@ def test_accepted_tasks_are_stored(parts: Dependencies, publisher: Publisher, st
 
     assert set(wait_for_ends(parts.ledger, tasks)) == {State.SUCCEEDED}
     assert stored(parts) == [task.filepath for task in tasks]
-    assert parts.ledger.open_count() == 0
+    assert read_stats(parts.redis).open == 0
 
 
 def test_finished_tasks_leave_no_upload_and_no_message(
@@ -84,6 +86,36 @@ def test_finished_tasks_leave_no_upload_and_no_message(
     assert list(real_redis.scan_iter(f"{UPLOAD}*")) == []
     assert real_redis.llen(SINGLE_QUEUE) == 0
     assert real_redis.hlen(UNACKED) == 0
+
+
+def test_records_have_the_source_of_their_images(
+    parts: Dependencies, publisher: Publisher, start_worker: Any, tmp_path: Path
+) -> None:
+    with serving(ImageServer()) as server:
+        fetched = AddItem(filepath="fetched", url=f"{server.url}/7?size=2&X-Amz-Signature={SIGNATURE}#top")
+        tasks = [*enqueue(parts.ledger, [fetched]), accept_upload(parts, "uploaded", image(8))]
+        publisher.send(tasks, queue=SINGLE_QUEUE)
+        start_worker(MATCH_FETCH_ALLOW=server.address, MATCH_LOG_LEVEL="debug")
+        states = wait_for_ends(parts.ledger, tasks)
+
+    records = parts.store.records(["fetched", "uploaded"])
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert set(states) == {State.SUCCEEDED}
+    assert source(records["fetched"]) == (hashlib.sha256(image(7)).digest(), f"{server.url}/7?size=2")
+    assert source(records["uploaded"]) == (hashlib.sha256(image(8)).digest(), None)
+    assert SIGNATURE.encode() not in kept
+
+
+def test_setting_keeps_source_urls_out_of_the_store(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
+    with serving(ImageServer()) as server:
+        tasks = enqueue(parts.ledger, [AddItem(filepath="fetched", url=f"{server.url}/7")])
+        publisher.send(tasks, queue=SINGLE_QUEUE)
+        start_worker(MATCH_FETCH_ALLOW=server.address, MATCH_KEEP_SOURCE_URL="false")
+        wait_for_ends(parts.ledger, tasks)
+
+    assert source(parts.store.records(["fetched"])["fetched"]) == (hashlib.sha256(image(7)).digest(), None)
 
 
 def test_the_newest_request_wins_in_any_order_of_arrival(
@@ -181,7 +213,7 @@ def test_sigterm_returns_the_rest_of_a_chunk(parts: Dependencies, publisher: Pub
 
     first.send_signal(signal.SIGTERM)
     status = first.wait(WITHIN_S)
-    left = parts.ledger.open_count()
+    left = read_stats(parts.redis).open
     start_worker()
 
     assert status == 0
@@ -194,7 +226,7 @@ def test_sigterm_returns_the_rest_of_a_chunk(parts: Dependencies, publisher: Pub
 def test_message_of_a_killed_worker_is_delivered_again(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
-    short = {"MATCH_VISIBILITY_TIMEOUT_S": "4", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
+    short = {"MATCH_VISIBILITY_TIMEOUT_S": "5", "MATCH_STORE_HOLD_S": "1", "MATCH_FETCH_TIMEOUT_S": "1"}
     tasks = accept_images(parts, 4 * CHUNK, queue=BATCH_QUEUE)
     publisher.send(tasks, queue=BATCH_QUEUE)
     first = start_worker(**short, MATCH_DECODE_TIMEOUT_S="1")
@@ -244,22 +276,20 @@ def test_task_without_a_message_is_swept(
     assert wait_for_ends(parts.ledger, [task]) == [State.SUCCEEDED]
 
 
-def test_poison_message_fails_and_other_images_are_stored(
-    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, redis_server: RedisServer
+def test_poison_images_fail_at_once_and_others_are_stored(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
-    poison = accept_upload(parts, "poison", POISON_IMAGE)
+    endings = [poison.CRASHES, poison.HANGS, poison.BUG]
+    poisonous = [accept_upload(parts, f"poison {n}", noise(n) + ending) for n, ending in enumerate(endings)]
     others = accept_images(parts, 5)
-    publisher.send([poison], queue=SINGLE_QUEUE)
-    for _ in range(3):
-        worker = start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
-        assert worker.wait(WITHIN_S) == -signal.SIGALRM
-        lose_messages(real_redis)
-        sweep(parts, redis_server, only=poison)
-    publisher.send(others, queue=SINGLE_QUEUE)
-    start_worker(code=DECODER_THAT_HANGS, MATCH_DECODE_TIMEOUT_S="1")
+    publisher.send([*poisonous, *others], queue=SINGLE_QUEUE)
 
-    assert wait_for_ends(parts.ledger, [poison, *others]) == [State.FAILED] + [State.SUCCEEDED] * 5
-    assert task_of(parts.ledger, poison.id).code == "decoder_crashed"
+    worker = start_worker(code=WORKER_WITH_POISON, MATCH_DECODE_TIMEOUT_S="1")
+
+    assert wait_for_ends(parts.ledger, [*poisonous, *others]) == [State.FAILED] * 3 + [State.SUCCEEDED] * 5
+    ended = [task_of(parts.ledger, task.id) for task in poisonous]
+    assert [task.code for task in ended] == ["decoder_crashed", "decode_timeout", "internal_error"]
+    assert worker.poll() is None
 
 
 def lose_messages(redis: Redis) -> None:
@@ -270,14 +300,13 @@ def lose_messages(redis: Redis) -> None:
         redis.zadd(OPEN, {task_id: long_ago})
 
 
-def sweep(parts: Dependencies, redis_server: RedisServer, *, only: Task | None = None) -> int:
+def sweep(parts: Dependencies, redis_server: RedisServer) -> int:
     app = Celery(broker=redis_server.url, set_as_current=False)
     app.conf.update(QUEUE_SETTINGS)
 
     def send(task_ids: Sequence[str], queue: str, at: int) -> None:
         for task_id in task_ids:
-            if only is None or task_id == only.id:
-                app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
+            app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
 
     swept = make_sweeper(parts, send, lost_after_s=2 * VISIBILITY_TIMEOUT_S).sweep()
     app.close()

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from checks.dockerfile import read_dockerfile
+from checks.memory import NEEDED_MIB
 from checks.tools import COMPOSE, build
-from common.config import Settings
+from common.config import MIB, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXY = ROOT / "proxy"
@@ -177,6 +178,16 @@ def test_containers_have_valid_settings(services: dict[str, Any], name: str) -> 
     assert settings.redis_url == "redis://redis:6379/0"
     assert settings.elasticsearch_url == "http://elasticsearch:9200"
     assert settings.log_format == "json"
+
+
+@pytest.mark.parametrize(("name", "kind"), [*((name, "api") for name in APIS), ("worker", "worker")])
+def test_memory_limits_cover_processes_and_decoders(services: dict[str, Any], name: str, kind: str) -> None:
+    environment = services[name]["environment"]
+
+    settings = Settings.from_env({name: value for name, value in environment.items() if value})
+
+    limit = int(services[name]["deploy"]["resources"]["limits"]["memory"])
+    assert limit >= NEEDED_MIB[kind](settings) * MIB
 
 
 def test_the_apis_listen_at_nginx_upstreams(services: dict[str, Any]) -> None:

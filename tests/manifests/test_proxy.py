@@ -9,18 +9,30 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import requests
 
 from api.access.headers import SECURITY
 from api.endpoints import Endpoint, max_body_bytes
 from api.errors import ERRORS
 from api.routes import ENDPOINTS
 from common.config import Settings
+from dev.proxy import Proxy, why_not
+from support.certificates import self_signed
+from support.http_servers import Handler, LocalServer, serving
 
 PROXY = Path(__file__).resolve().parents[2] / "proxy"
 UNITS = {"k": 1024, "m": 1024 * 1024}
 LOCATION = re.compile(r"^ {8}location ~ (\S+) \{\s+client_max_body_size (\d+)(\w);", re.MULTILINE)
 DEFAULT = re.compile(r"^ {8}client_max_body_size (\d+)(\w);", re.MULTILINE)
 CERTIFICATE = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=match.example.com")
+
+
+class Api(Handler):
+    """An API that answers every request with an empty 200."""
+
+    def answer(self) -> None:
+        """Answer the request."""
+        self.reply()
 
 
 @pytest.fixture
@@ -98,6 +110,25 @@ def test_errors_of_nginx_have_the_apis_headers() -> None:
 
     assert SECURITY.items() <= added.items()
     assert "X-Request-ID" in added
+
+
+@pytest.mark.parametrize("path", ["/ping", "/_authorize"])
+def test_nginx_announces_https_only_over_https(tmp_path: Path, give_up: Callable[[str], NoReturn], path: str) -> None:
+    if reason := why_not():
+        give_up(reason)
+    certificate = self_signed(tmp_path, "localhost", "IP:127.0.0.1")
+
+    with serving(LocalServer(Api)) as api, Proxy(tmp_path / "plain", [api.server_port]) as plain:
+        over_http = requests.get(plain.url + path, timeout=10)
+    with (
+        serving(LocalServer(Api)) as api,
+        Proxy(tmp_path / "tls", [api.server_port], certificate=certificate) as secure,
+    ):
+        over_https = requests.get(secure.url + path, timeout=10, verify=certificate.with_suffix(".crt"))
+
+    assert over_https.status_code == over_http.status_code == (200 if path == "/ping" else 404)
+    assert "Strict-Transport-Security" not in over_http.headers
+    assert over_https.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 def test_errors_of_nginx_are_declared_by_the_api() -> None:

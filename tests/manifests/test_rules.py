@@ -177,6 +177,11 @@ BROKEN: dict[str, tuple[Callable[[Sequence[Object]], list[str]], Callable[[list[
         ),
         "Deployment match-worker: a probe sends messages through the queue",
     ),
+    "memory limit": (
+        rules.small_memory_limits,
+        lambda o: container(o, "match-worker", "worker")["resources"]["limits"].update(memory="1Gi"),
+        "Deployment match-worker: the memory limit of worker is below 1784 MiB",
+    ),
     "liveness checks the store": (
         rules.expensive_probes,
         lambda o: container(o, "match", "api")["livenessProbe"]["httpGet"].update(path="/readyz"),

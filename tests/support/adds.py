@@ -164,7 +164,7 @@ def _is_stored(dependencies: Dependencies, filepath: str, record: Record | None,
     """Return whether the store has exactly this image, and a search returns it; None means no image."""
     if record is None or number is None:
         return record is None and number is None
-    matches = search(signature(number), dependencies.store, all_orientations=False)
+    matches = search([signature(number)], dependencies.store, all_orientations=False)
     is_same = np.array_equal(record.signatures[0], signature(number))
     return is_same and filepath in {match.filepath for match in matches}
 

@@ -1,29 +1,53 @@
-"""A worker whose decoder crashes or hangs at certain images. No real images with these effects are known."""
+"""A decoder that crashes, hangs or has a bug at certain images. No real images with these effects are known.
+
+As a program it is a worker with this decoder; with limits as its argument it is the decoder process.
+"""
 
 import os
 import re
 import signal
 import sys
-from typing import Any
+from pathlib import Path
 from unittest.mock import patch
 
-from common.images.decode import DecodedImage, decode
-from workers import pipeline
-from workers.__main__ import main
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-KILLS = b" the decoder of this image crashes"
+from common.decoding import process
+
+CRASHES = b" the decoder of this image crashes"
+BUG = b" the decoder of this image has a bug"
 HANGS = b" the decoder of this image hangs"
+COMMAND = (sys.executable, "-E", "-s", __file__)
 
 
-def decode_or_fail(data: bytes, *arguments: Any) -> DecodedImage:
-    if data.endswith(KILLS):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if data.endswith(HANGS):
-        # The C code of this match never releases the interpreter's lock: every thread of the process stops.
-        re.match(r"(a+)+$", "a" * 64 + "b")
-    return decode(data, *arguments)
+def decode_images(limits: str) -> None:
+    # No other process imports the decoder.
+    from common.decoding import child  # noqa: PLC0415
+    from common.images.decode import DecodedImage, Limits, decode  # noqa: PLC0415
+
+    def decode_or_fail(data: bytes, limits: Limits) -> DecodedImage:
+        if data.endswith(CRASHES):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if data.endswith(BUG):
+            raise ZeroDivisionError
+        if data.endswith(HANGS):
+            # The C code of this match never releases the interpreter's lock.
+            re.match(r"(a+)+$", "a" * 64 + "b")
+        return decode(data, limits)
+
+    with patch.object(child, "decode", decode_or_fail), patch.object(child, "ALARM_MARGIN_S", 0.5):
+        child.main(limits)
+
+
+def work(arguments: list[str]) -> int:
+    from workers.__main__ import main  # noqa: PLC0415 - a decoder process needs no worker
+
+    with patch.object(process, "COMMAND", COMMAND):
+        return main(arguments)
 
 
 if __name__ == "__main__":
-    with patch.object(pipeline, "decode", decode_or_fail):
-        sys.exit(main(sys.argv[1:]))
+    if sys.argv[1].startswith("{"):
+        decode_images(sys.argv[1])
+    else:
+        sys.exit(work(sys.argv[1:]))

@@ -14,6 +14,10 @@ def signature(seed: int) -> Signature:
     return np.random.default_rng(seed).integers(-2, 3, LENGTH).astype(np.int8)
 
 
+# The signature of an image without features.
+FEATURELESS: Signature = np.zeros(LENGTH, np.int8)
+
+
 def record(
     filepath: str,
     seq: int,
@@ -21,6 +25,8 @@ def record(
     metadata: Mapping[str, Any] | None = None,
     width: int = 640,
     height: int = 480,
+    sha256: bytes | None = None,
+    url: str | None = None,
 ) -> Record:
     """Return a record; its signature and the time at which it was added follow from `seq`."""
     return Record(
@@ -31,6 +37,8 @@ def record(
         added=1_700_000_000_000 + seq,
         width=width,
         height=height,
+        sha256=sha256,
+        url=url,
     )
 
 

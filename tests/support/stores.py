@@ -41,7 +41,12 @@ class MemoryStore:
             return [self._put(item) for item in items]
 
     def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+        self,
+        queries: NDArray[np.int8],
+        *,
+        limit: int,
+        where: Mapping[str, str] | None = None,
+        max_distance: float | None = None,  # noqa: ARG002 - an option to do less
     ) -> list[list[Candidate]]:
         self._check()
         candidates = [Candidate(record.filepath, record.signatures) for record in self._records(where)]

@@ -46,6 +46,7 @@ def _data(name: str) -> list[Path]:
     beside = Path(__file__).resolve().parents[2].parent / "shared/data"
     folder = Path(os.environ.get("MATCH_TEST_DATA", beside)) / name
     if not folder.is_dir():
+        # Also where CI is set: these files are not in the repository, and no package installs them.
         pytest.skip(f"no {name}/ in MATCH_TEST_DATA, nor in ../shared/data")
     return sorted(folder.iterdir())
 

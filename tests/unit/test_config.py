@@ -158,7 +158,7 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("MATCH_TRUSTED_PROXIES", "-1"),
         ("MATCH_VISIBILITY_TIMEOUT_S", "0"),
         # Below the maximum duration of a task.
-        ("MATCH_VISIBILITY_TIMEOUT_S", "165"),
+        ("MATCH_VISIBILITY_TIMEOUT_S", "195"),
         # Below the time after which a dead worker's message is delivered again.
         ("MATCH_SWEEP_AFTER_S", "299"),
     ],

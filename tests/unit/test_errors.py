@@ -11,8 +11,10 @@ from api.envelope import FRAMEWORK_CODES
 from api.errors import BY_STATUS, ERRORS, TASK_CODES, status_of
 from api.routes import SUBJECTS
 from common.config import Settings
+from common.decoding.process import ProcessEnd
 from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
 from common.queue.tasks import RetryRejected
+from common.warning_codes import WARNINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Codes of errors that stop a start, or that replies contain as `internal_error`.
@@ -39,6 +41,7 @@ def proxy_replies() -> list[tuple[int, dict[str, str]]]:
 
 def test_every_code_is_declared_and_used() -> None:
     used = codes_in(*modules("api", "workers", "common")) | {*RetryRejected} | {*FRAMEWORK_CODES.values()}
+    used |= {end.value for end in ProcessEnd}
     used |= {reply["code"] for _, reply in proxy_replies()}
 
     assert used - INTERNAL == ERRORS.keys()
@@ -46,7 +49,7 @@ def test_every_code_is_declared_and_used() -> None:
 
 def test_codes_that_fail_tasks_are_task_codes() -> None:
     raised = codes_in(*(path for path in modules("common", "workers") if path.name in TASK_MODULES))
-    raised |= {kind.code for kind in (ImageError, FetchError, StoreError)}
+    raised |= {kind.code for kind in (ImageError, FetchError, StoreError)} | {end.value for end in ProcessEnd}
 
     assert len(raised) > 25
     assert raised <= {*TASK_CODES}
@@ -84,6 +87,12 @@ def test_failed_tasks_can_be_listed_by_every_task_code() -> None:
 )
 def test_status_depends_on_code_and_kind(error: MatchError, status: int) -> None:
     assert status_of(error) == status
+
+
+def test_docs_list_every_warning() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+
+    assert all(f"| `{code}` | {warning} |" in text for code, warning in WARNINGS.items())
 
 
 def test_docs_list_every_error() -> None:

@@ -192,15 +192,6 @@ def test_floats_of_any_size_give_pixels(values: list[float]) -> None:
     assert decode(encode(image, "TIFF")).pixels.shape == (2, 2, 3)
 
 
-def test_only_the_first_frame_counts() -> None:
-    first, second = image_of("RGB", (30, 20), seed=1), image_of("RGB", (30, 20), seed=2)
-
-    for kind in ("GIF", "PNG", "TIFF", "WEBP"):
-        alone = encode(first, kind, lossless=True)
-        animated = encode(first, kind, lossless=True, save_all=True, append_images=[second])
-        assert np.array_equal(decode(animated).pixels, decode(alone).pixels)
-
-
 def test_a_draft_has_nearly_the_same_signature(photo: NDArray[np.uint8]) -> None:
     big = Image.fromarray(photo).resize((2600, 2100))
     data = encode(big, "JPEG", quality=90)
@@ -279,10 +270,16 @@ def test_formats_with_slow_decoders_have_a_lower_limit() -> None:
     [
         (b"", "empty_image"),
         (b"<!DOCTYPE html><html><body>Not found</body></html>", "not_an_image"),
+        (b'<!DOCTYPE html><html><body><svg xmlns="http://www.w3.org/2000/svg"/></body></html>', "not_an_image"),
+        (b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><svg/></html>', "not_an_image"),
+        (b"<!-- <svg> --><html>", "not_an_image"),
         (b'{"error": "not found"}', "not_an_image"),
+        (b'{"icon": "<svg/>"}', "not_an_image"),
         (b"\x00" * 100, "not_an_image"),
         (b"\x89PNG", "not_an_image"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported_format"),
+        (b'\xef\xbb\xbf<!-- made by -->\n<!DOCTYPE svg PUBLIC "a" "b" [<!ENTITY c "d">]>\n<SVG>', "unsupported_format"),
+        (b"<svg:svg>", "unsupported_format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unsupported_format"),
         (b"%PDF-1.7\n", "unsupported_format"),
         (b"\x00\x00\x01\x00\x01\x00", "unsupported_format"),
@@ -332,7 +329,7 @@ def test_lack_of_memory_has_its_own_code(monkeypatch: pytest.MonkeyPatch) -> Non
     data = encode(image_of("RGB", (8, 8)), "BMP")
     monkeypatch.setattr("PIL.BmpImagePlugin.BmpImageFile.load", fail)
 
-    assert error_code(data) == "out_of_memory"
+    assert error_code(data) == "image_too_large_to_decode"
 
 
 def test_many_threads_may_decode_at_once(photo: NDArray[np.uint8]) -> None:

@@ -7,7 +7,6 @@ import pytest
 from redis import Redis
 
 from common.errors import InputError, QueueUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem, EnqueueStatus
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import ENDED, FAILED, SEQ, TASK
@@ -15,8 +14,9 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
+from common.queue.stats import read_stats
 from common.queue.task_pages import TaskPages
-from common.queue.tasks import QueuedTask, RetryRejected, State, TaskResult
+from common.queue.tasks import FORMER_CODES, QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
 from support.tasks import accept, begin, enqueue, fail, succeed, task_of
@@ -27,11 +27,6 @@ JOB = AddItem(filepath="dir/ä cat.jpg", url="http://example.org/cat.jpg", metad
 @pytest.fixture
 def sequence(fake_redis: Redis) -> SequenceNumbers:
     return SequenceNumbers(fake_redis)
-
-
-@pytest.fixture
-def decode_attempts(fake_redis: Redis) -> DecodeAttempts:
-    return DecodeAttempts(fake_redis)
 
 
 @pytest.fixture
@@ -106,6 +101,17 @@ def test_sequence_numbers_rise_after_the_clock_was_set_back(fake_redis: Redis, s
     assert after == in_an_hour + 1
 
 
+def test_a_warning_is_kept_and_counted(ledger: Ledger, fake_redis: Redis) -> None:
+    plain, photo = accept(ledger, JOB, JOB)
+
+    ledger.finish([TaskResult(task_id=plain, state=State.SUCCEEDED, warning="featureless")])
+    succeed(ledger, photo)
+
+    assert [task_of(ledger, task_id).warning for task_id in (plain, photo)] == ["featureless", None]
+    assert task_of(ledger, plain).code is None
+    assert read_stats(fake_redis).ended == {("succeeded", "featureless"): 1, ("succeeded", ""): 1}
+
+
 def test_begun_tasks_are_running_and_count_attempts(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
@@ -168,13 +174,13 @@ def test_open_tasks_never_expire_and_closed_ones_do(fake_redis: Redis, ledger: L
     assert 60 < int(fake_redis.ttl(TASK + failed_id)) <= 600
 
 
-def test_items_over_the_limit_get_no_task(ledger: Ledger) -> None:
+def test_items_over_the_limit_get_no_task(ledger: Ledger, fake_redis: Redis) -> None:
     accept(ledger, *[JOB] * 8)
 
     results = ledger.enqueue([JOB] * 3, queue=SINGLE_QUEUE)
 
     assert [result is not None for result in results] == [True, True, False]
-    assert ledger.open_count() == 10
+    assert read_stats(fake_redis).open == 10
 
 
 def test_an_existing_task_passes_a_full_ledger(ledger: Ledger) -> None:
@@ -196,31 +202,36 @@ def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
     assert result.status is EnqueueStatus.CONFLICT
 
 
-def test_closed_tasks_do_not_count_as_open(ledger: Ledger) -> None:
+def test_closed_tasks_do_not_count_as_open(ledger: Ledger, fake_redis: Redis) -> None:
     ids = accept(ledger, *[JOB] * 10)
     succeed(ledger, *ids)
 
     accept(ledger, *[JOB] * 10)
 
-    assert ledger.open_count() == 10
+    assert read_stats(fake_redis).open == 10
 
 
-def test_decode_attempts_are_counted_until_cleared(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
+def begins(ledger: Ledger, task_id: str) -> int:
+    claim = ledger.begin(task_id)
+    assert claim is not None
+    return claim.unfinished
+
+
+def test_begins_without_an_end_are_counted(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
 
-    deaths = [decode_attempts.start(task_id), decode_attempts.start(task_id)]
-    decode_attempts.clear([task_id])
-
-    assert [*deaths, decode_attempts.start(task_id)] == [1, 2, 1]
+    assert [begins(ledger, task_id) for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_decode_attempt_clears_the_one_before(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
-    first, second = accept(ledger, JOB, JOB)
-    decode_attempts.start(first)
+def test_a_returned_task_counts_as_not_begun(ledger: Ledger) -> None:
+    [task_id] = accept(ledger, JOB)
+    begins(ledger, task_id)
+    begins(ledger, task_id)
 
-    decode_attempts.start(second, decoded=first)
+    ledger.make_pending(task_id)
 
-    assert [decode_attempts.start(first), decode_attempts.start(second)] == [1, 2]
+    assert begins(ledger, task_id) == 2
+    assert task_of(ledger, task_id).attempts == 3
 
 
 def test_a_released_task_is_pending_again(ledger: Ledger) -> None:
@@ -247,7 +258,7 @@ def test_touching_a_closed_task_does_not_open_it(ledger: Ledger, stale_tasks: St
     )
 
     assert touched == []
-    assert ledger.open_count() == 0
+    assert read_stats(fake_redis).open == 0
 
 
 def test_only_the_first_to_touch_a_task_enqueues_it(ledger: Ledger, stale_tasks: StaleTasks, fake_redis: Redis) -> None:
@@ -272,17 +283,18 @@ def test_a_retried_task_keeps_its_sequence_number(fake_redis: Redis, ledger: Led
     assert (outcome.task_id, outcome.queue) == (task.id, BATCH_QUEUE)
     assert (again.state, again.seq, again.code, again.finished) == (State.PENDING, task.seq, None, None)
     assert fake_redis.ttl(TASK + task.id) == -1
-    assert (ledger.open_count(), fake_redis.zcard(FAILED)) == (1, 0)
+    assert (read_stats(fake_redis).open, fake_redis.zcard(FAILED)) == (1, 0)
 
 
-def test_a_retry_clears_decode_attempts(ledger: Ledger, decode_attempts: DecodeAttempts) -> None:
+def test_a_retry_forgets_begins_without_an_end(ledger: Ledger) -> None:
     [task_id] = accept(ledger, JOB)
-    decode_attempts.start(task_id)
+    begins(ledger, task_id)
+    begins(ledger, task_id)
     fail(ledger, task_id)
 
     ledger.retry([task_id])
 
-    assert decode_attempts.start(task_id) == 1
+    assert begins(ledger, task_id) == 1
 
 
 def test_only_failed_tasks_are_retried(ledger: Ledger) -> None:
@@ -306,17 +318,17 @@ def test_tasks_older_than_tombstones_are_not_retried(fake_redis: Redis, ledger: 
     assert ledger.retry([task_id]) == [RetryRejected.TOO_LATE]
 
 
-def test_cancelled_tasks_are_never_begun(ledger: Ledger) -> None:
+def test_cancelled_tasks_are_never_begun(ledger: Ledger, fake_redis: Redis) -> None:
     [task_id] = accept(ledger, JOB)
 
     was = [ledger.cancel(task_id), ledger.cancel(task_id)]
 
     assert was == [State.PENDING, State.CANCELLED]
     assert ledger.begin(task_id) is None
-    assert ledger.open_count() == 0
+    assert read_stats(fake_redis).open == 0
 
 
-def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger) -> None:
+def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger, fake_redis: Redis) -> None:
     running, failed = accept(ledger, JOB, JOB)
     ledger.begin(running)
     fail(ledger, failed)
@@ -324,7 +336,7 @@ def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger) -> None:
     was = [ledger.cancel(running), ledger.cancel(failed), ledger.cancel("nobody")]
 
     assert was == [State.RUNNING, State.FAILED, None]
-    assert ledger.open_count() == 1
+    assert read_stats(fake_redis).open == 1
 
 
 def test_cursors_walk_all_failures(ledger: Ledger, fake_redis: Redis) -> None:
@@ -360,13 +372,13 @@ def test_a_walk_continues_after_its_last_task_left(ledger: Ledger, fake_redis: R
     assert [task.id for task in second.tasks] == [ids[1], ids[0]]
 
 
-def test_former_error_codes_are_read_as_new_ones(ledger: Ledger) -> None:
+@pytest.mark.parametrize(("code", "former"), FORMER_CODES.items())
+def test_former_error_codes_are_read_as_new_ones(ledger: Ledger, code: str, former: str) -> None:
     [task_id] = accept(ledger, JOB)
 
-    fail(ledger, task_id, code="image_ends_worker")
+    fail(ledger, task_id, code=former)
 
-    task = task_of(ledger, task_id)
-    assert task.code == "decoder_crashed"
+    assert task_of(ledger, task_id).code == code
 
 
 def test_a_filter_matches_former_error_codes(fake_redis: Redis, ledger: Ledger) -> None:
@@ -444,7 +456,7 @@ def test_an_unreachable_redis_is_unavailable() -> None:
     ledger = Ledger(connect("redis://127.0.0.1:1/0"), max_open=1, finished_keep_s=60, failed_keep_s=60)
 
     with pytest.raises(QueueUnavailable):
-        ledger.open_count()
+        ledger.check()
 
 
 def test_leases_from_before_a_clock_change_are_ignored(leases: Leases) -> None:

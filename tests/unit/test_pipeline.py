@@ -1,20 +1,23 @@
 """The pipeline: one task, from its item to its record or its failure."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 from prometheus_client import generate_latest
 from redis import Redis
 
+from common.byte_budget import ByteBudget
 from common.config import Settings
-from common.errors import FetchError, QueueUnavailable, StoreUnavailable
-from common.images.compute import ComputeSlot
-from common.images.decode import Limits, decode
+from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavailable
+from common.images.decode import decode
 from common.images.signature import sign
-from common.queue.decode_attempts import DecodeAttempts
+from common.net.fetch import Reserve, unlimited
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
@@ -22,15 +25,17 @@ from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
-from support.images import gradient
+from support.decoders import InProcessDecoder
+from support.images import encode, gradient
 from support.tasks import enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
-from workers.pipeline import MAX_CRASHES, Pipeline
+from workers.pipeline import MAX_UNFINISHED, Pipeline
 from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
 IMAGE = gradient(size=(60, 40))
+MAX_BYTES = 100_000
 
 
 class Web:
@@ -39,9 +44,10 @@ class Web:
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, *, reserve: Reserve = unlimited) -> bytes:
         if url not in self.pages:
             raise FetchError("example.org answered 404", code="http_status")
+        reserve(len(self.pages[url]), within_s=0)
         return self.pages[url]
 
 
@@ -51,16 +57,23 @@ def web() -> Web:
 
 
 @pytest.fixture
-def pipeline(fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web) -> Iterator[Pipeline]:
+def budget() -> ByteBudget:
+    return ByteBudget(2 * MAX_BYTES, wait_s=0)
+
+
+@pytest.fixture
+def pipeline(
+    fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web, budget: ByteBudget
+) -> Iterator[Pipeline]:
     finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, finisher, DecodeAttempts(fake_redis), max_records=10, linger_s=0, hold_s=0)
+    writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
     yield Pipeline(
         ledger=ledger,
-        decode_attempts=DecodeAttempts(fake_redis),
         uploads=uploads,
         fetcher=web,  # type: ignore[arg-type]
-        slot=ComputeSlot(timeout_s=30),
-        limits=Limits(),
+        budget=budget,
+        max_image_bytes=MAX_BYTES,
+        decoder=InProcessDecoder(),
         writer=writer,
         finisher=finisher,
         host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
@@ -82,6 +95,11 @@ def ended(ledger: Ledger) -> Callable[[str], Task]:
     return partial(task_of, ledger)
 
 
+def source(memory_store: Any) -> tuple[bytes | None, str | None]:
+    record = memory_store.records(["cat.png"])["cat.png"]
+    return record.sha256, record.url
+
+
 def test_an_upload_becomes_a_record(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
@@ -92,6 +110,7 @@ def test_an_upload_becomes_a_record(
     record = memory_store.records(["cat.png"])["cat.png"]
     assert (record.width, record.height, record.metadata, record.seq) == (60, 40, {"kind": "cat"}, ended(task_id).seq)
     assert (record.signatures[0] == sign(decode(IMAGE).pixels)).all()
+    assert (record.sha256, record.url) == (hashlib.sha256(IMAGE).digest(), None)
     assert ended(task_id).state is State.SUCCEEDED
 
 
@@ -102,7 +121,59 @@ def test_a_url_becomes_a_record(pipeline: Pipeline, web: Web, memory_store: Any,
     pipeline.run(task_id)
 
     assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
+    assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), URL)
     assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_signed_url_is_stored_without_its_signature(
+    pipeline: Pipeline, web: Web, memory_store: Any, accept: Any
+) -> None:
+    signed = f"{URL}?size=2&X-Amz-Date=1&X-Amz-Signature=geheim#top"
+    web.pages[signed] = IMAGE
+
+    pipeline.run(accept(url=signed))
+
+    assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), f"{URL}?size=2")
+
+
+def test_source_url_is_not_kept_by_setting(pipeline: Pipeline, web: Web, memory_store: Any, accept: Any) -> None:
+    web.pages[URL] = IMAGE
+
+    replace(pipeline, keep_source_url=False).run(accept(url=URL))
+
+    assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), None)
+
+
+@pytest.mark.parametrize("source", ["upload", "url"])
+def test_without_memory_a_task_stays_open(
+    pipeline: Pipeline, uploads: Uploads, web: Web, budget: ByteBudget, accept: Any, ended: Any, source: str
+) -> None:
+    web.pages[URL] = IMAGE
+    task_id = accept(url=URL) if source == "url" else accept(upload_id=uploads.put(IMAGE))
+
+    with budget.reservation() as other:
+        other.resize(2 * MAX_BYTES)
+        with pytest.raises(Overloaded):
+            pipeline.run(task_id)
+    waiting = ended(task_id).state
+    pipeline.run(task_id)
+
+    assert waiting is State.PENDING
+    assert ended(task_id).state is State.SUCCEEDED
+    assert budget.free_bytes == 2 * MAX_BYTES
+
+
+def test_a_plain_image_is_stored_with_a_warning(
+    pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload_id=uploads.put(encode(Image.new("RGB", (60, 40), "white"))))
+
+    pipeline.run(task_id)
+
+    task = ended(task_id)
+    assert (task.state, task.warning, task.code, task.error) == (State.SUCCEEDED, "featureless", None, None)
+    assert memory_store.count() == 1
+    assert 'match_outcomes_total{outcome="succeeded",reason="featureless"} 1.0' in counted(pipeline)
 
 
 def test_a_failed_download_fails_its_task(pipeline: Pipeline, accept: Any, ended: Any) -> None:
@@ -168,12 +239,12 @@ def test_a_store_outage_keeps_task_and_upload(
     assert uploads.get(upload) == IMAGE
 
 
-def test_a_store_outage_counts_no_decode_attempt(
+def test_store_outages_do_not_lose_a_task(
     pipeline: Pipeline, uploads: Uploads, memory_store: Any, accept: Any, ended: Any
 ) -> None:
     task_id = accept(upload_id=uploads.put(IMAGE))
     memory_store.away = True
-    for _ in range(MAX_CRASHES + 2):
+    for _ in range(MAX_UNFINISHED + 2):
         with pytest.raises(StoreUnavailable):
             pipeline.run(task_id)
 
@@ -183,14 +254,42 @@ def test_a_store_outage_counts_no_decode_attempt(
     assert ended(task_id).state is State.SUCCEEDED
 
 
-def test_a_poison_image_is_not_decoded_again(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
+def test_a_task_that_ends_five_workers_fails(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
     task_id = accept(upload_id=uploads.put(IMAGE))
-    for _ in range(MAX_CRASHES):
-        pipeline.decode_attempts.start(task_id)
+    for _ in range(MAX_UNFINISHED):
+        pipeline.ledger.begin(task_id)
 
     pipeline.run(task_id)
 
-    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "decoder_crashed")
+    task = ended(task_id)
+    assert (task.state, task.code, task.attempts) == (State.FAILED, "worker_lost", MAX_UNFINISHED + 1)
+
+
+def test_a_retry_of_a_lost_task_begins_anew(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:
+    task_id = accept(upload_id=uploads.put(IMAGE))
+    for _ in range(MAX_UNFINISHED):
+        pipeline.ledger.begin(task_id)
+    pipeline.run(task_id)
+
+    pipeline.ledger.retry([task_id])
+    pipeline.run(task_id)
+
+    assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_a_task_without_a_free_decoder_stays_open(
+    pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any
+) -> None:
+    task_id = accept(upload_id=uploads.put(IMAGE))
+
+    class Busy:
+        def decode(self, _data: bytes, *, client: str = "") -> NoReturn:
+            raise Overloaded(f"no decoder was free in time{client}", retry_after=1)
+
+    with pytest.raises(Overloaded):
+        replace(pipeline, decoder=Busy()).run(task_id)
+
+    assert ended(task_id).state is State.PENDING
 
 
 def test_an_internal_error_reports_no_internals(

@@ -62,6 +62,7 @@ def test_task_fields_are_unchanged(fake_redis: Redis, ledger: Ledger) -> None:
         "queue": "match",
         "seq": str(task.seq),
         "attempts": "1",
+        "unfinished": "1",
         "code": "timeout",
         "error": "too slow",
     }

@@ -1,67 +1,114 @@
-"""The scan in memory compared with brute force, while rows are added and removed."""
+"""The scan compared with brute force, and the form of signatures as bits."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from common.images.signature import LENGTH, distances
-from common.store.sqlite.scan import Scan
+from common.store.sqlite.blocks import EMPTY, Block, join, pack, unpack
+from common.store.sqlite.scan import Live, bits_within, nearest
 
-Alive = dict[int, NDArray[np.int8]]
-NO_ROWS = np.zeros((0, LENGTH), np.int8)
-
-
-def add(scan: Scan, alive: Alive, rng: np.random.Generator, *, first: int, count: int) -> None:
-    """Add owners that have one to three signatures each."""
-    new = {first + n: rng.integers(-2, 3, (int(rng.integers(1, 4)), LENGTH)).astype(np.int8) for n in range(count)}
-    owners = np.repeat(np.array(list(new), np.int64), [len(rows) for rows in new.values()])
-    scan.append(owners, np.concatenate([NO_ROWS, *new.values()]))
-    alive |= new
+Rows = NDArray[np.int8]
+NONE_DEAD = np.zeros(0, np.intp)
 
 
-def nearness(alive: Alive, query: NDArray[np.int8]) -> dict[int, float]:
-    return {owner: float(distances(query, rows).min()) for owner, rows in alive.items()}
+def random_rows(rng: np.random.Generator, count: int) -> Rows:
+    return rng.integers(-2, 3, (count, LENGTH)).astype(np.int8)
 
 
-@pytest.mark.parametrize("block", [7, 64, 1_024])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_nearest_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch, block: int, seed: int) -> None:
-    monkeypatch.setattr("common.store.sqlite.scan.BLOCK", block)
-    rng = np.random.default_rng(seed)
-    scan, alive = Scan(), Alive()
-    for step in range(25):
-        add(scan, alive, rng, first=1 + 100 * step, count=int(rng.integers(0, 60)))
-        gone = rng.choice(list(alive), len(alive) // 5, replace=False) if alive else np.zeros(0, np.int64)
-        scan.forget(np.append(gone, 10**6))
-        alive = {owner: rows for owner, rows in alive.items() if owner not in gone}
-    halves = rng.integers(-2, 3, (3, LENGTH)).astype(np.int8)
-    queries = np.concatenate([halves, -halves])
+def block_of(rows: Rows, *, ids: list[int] | None = None) -> Block:
+    return pack(np.array(range(1, len(rows) + 1) if ids is None else ids, np.int64), rows)
 
-    results = scan.nearest(queries, limit=20)
 
-    for query, owners in zip(queries, results, strict=True):
-        expected = nearness(alive, query)
-        assert [expected[owner] for owner in owners] == pytest.approx(sorted(expected.values())[:20], rel=1e-12)
+def nearness(block: Block, query: Rows, among: set[int]) -> dict[int, float]:
+    apart = distances(query, unpack(block)).tolist()
+    pairs = [(apart, image) for image, apart in zip(block.ids.tolist(), apart, strict=True) if image in among]
+    return {image: apart for apart, image in sorted(pairs, reverse=True)}
+
+
+def copies(rng: np.random.Generator, row: Rows, *, shares: list[float]) -> Rows:
+    """Return copies with these shares of the values drawn again."""
+    rows = np.repeat(row[None], len(shares), axis=0)
+    redrawn = rng.random(rows.shape) < np.array(shares)[:, None]
+    rows[redrawn] = rng.integers(-2, 3, int(redrawn.sum()))
+    return rows
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 16_384])
+@pytest.mark.parametrize("limit", [1, 20, 5_000])
+@pytest.mark.parametrize("queries", [1, 16])
+def test_the_nearest_are_those_of_brute_force(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, limit: int, queries: int
+) -> None:
+    monkeypatch.setattr("common.store.sqlite.scan.CHUNK", chunk)
+    monkeypatch.setattr("common.store.sqlite.scan.PENDING", 10 * chunk)
+    rng = np.random.default_rng(chunk)
+    rows = random_rows(rng, 3_000)
+    asked = np.concatenate([rows[:8], -rows[:8]])[:queries]
+    rows[100:200] = copies(rng, rows[0], shares=np.linspace(0, 0.6, 100).tolist())
+    ids = np.sort(rng.integers(1, 1_500, len(rows))).tolist()
+    blocks = [block_of(rows[:2_000], ids=ids[:2_000]), block_of(rows[2_000:], ids=[3_000 + n for n in ids[2_000:]])]
+    dead = np.flatnonzero(blocks[0].ids % 5 == 0)
+    among = {image for image in [*ids[:2_000:3], *range(4_000, 4_500)] if image % 5}
+
+    results = nearest([Live(blocks[0], dead), Live(blocks[1], NONE_DEAD)], asked, limit=limit)
+    filtered = nearest(
+        [Live(blocks[0], dead), Live(blocks[1], NONE_DEAD)], asked, limit=limit, among=np.array(sorted(among), np.int64)
+    )
+
+    whole = join(blocks)
+    alive = {image for image in whole.ids.tolist() if image >= 3_000 or image % 5}
+    for allowed, images_per_query in ((alive, results), (among, filtered)):
+        for query, images in zip(asked, images_per_query, strict=True):
+            expected = nearness(whole, query, allowed)
+            assert [expected[image] for image in images] == pytest.approx(sorted(expected.values())[:limit])
+
+
+def test_images_beyond_the_largest_distance_are_omitted() -> None:
+    rng = np.random.default_rng(2)
+    rows = np.concatenate([copies(rng, random_rows(rng, 1)[0], shares=[0, *np.linspace(0, 0.7, 300).tolist()])])
+
+    (images,) = nearest([Live(block_of(rows), NONE_DEAD)], rows[:1], limit=1_000, max_distance=0.45)
+
+    expected = np.flatnonzero(distances(rows[0], rows) <= 0.45) + 1
+    assert 20 < len(expected) < 280
+    assert sorted(images) == expected.tolist()
 
 
 def test_a_featureless_query_has_no_candidates() -> None:
-    scan = Scan()
-    add(scan, {}, np.random.default_rng(1), first=1, count=5)
+    block = block_of(random_rows(np.random.default_rng(1), 5))
+    queries = np.concatenate([np.zeros((1, LENGTH), np.int8), unpack(block)[2:3]])
 
-    assert scan.nearest(np.zeros((1, LENGTH), np.int8), limit=5) == [[]]
+    assert nearest([Live(block, NONE_DEAD)], queries, limit=1) == [[], [3]]
 
 
-def test_equal_distances_keep_the_order_of_insertion() -> None:
-    scan = Scan()
+def test_equal_distances_are_in_the_order_of_ids() -> None:
     row = np.ones((1, LENGTH), np.int8)
-    scan.append(np.arange(1, 2_001), row.repeat(2_000, axis=0))
+    block = block_of(row.repeat(2_000, axis=0))
 
-    assert scan.nearest(row, limit=30) == [list(range(1, 31))]
+    assert nearest([Live(block, NONE_DEAD)], row, limit=30) == [list(range(1, 31))]
 
 
 def test_extreme_values_do_not_overflow() -> None:
-    scan = Scan()
     full = np.full((1, LENGTH), -2, np.int8)
-    scan.append(np.array([1, 2]), np.concatenate([-full, full]))
 
-    assert scan.nearest(full, limit=2) == [[2, 1]]
+    assert nearest([Live(block_of(np.concatenate([-full, full])), NONE_DEAD)], full, limit=2) == [[2, 1]]
+
+
+def test_no_signatures_have_no_nearest() -> None:
+    assert nearest([Live(EMPTY, NONE_DEAD)], np.ones((2, LENGTH), np.int8), limit=3) == [[], []]
+
+
+def test_bits_are_unpacked_unchanged() -> None:
+    rows = random_rows(np.random.default_rng(1), 500)
+
+    block = block_of(rows)
+
+    assert np.array_equal(unpack(block), rows)
+    assert block.nbytes / len(rows) <= 110
+
+
+def test_largest_number_of_differing_bits_grows_with_distance() -> None:
+    bounds = [bits_within(distance) for distance in (0.0, 0.45, 0.5, 0.6, 0.95, None)]
+
+    assert bounds == [180, 180, 205, 262, 512, 512]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from common.decoding.child import signed
+from common.decoding.protocol import SignedImage
 from common.images.decode import DecodedImage
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, sign
-from common.search import CUTOFF, TURNED_CUTOFF, compare, search
+from common.search import CUTOFF, TURNED_CUTOFF, Comparison, compare, search
 from common.store.base import Record, Tombstone
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
@@ -21,8 +23,8 @@ def record(filepath: str, *signatures: Signature, **metadata: str) -> Record:
     return Record(filepath=filepath, seq=1, signatures=signatures, metadata=metadata, added=0, width=9, height=9)
 
 
-def image_of(pixels: NDArray[np.uint8]) -> DecodedImage:
-    return DecodedImage(pixels, pixels.shape[1], pixels.shape[0])
+def image_of(pixels: NDArray[np.uint8]) -> SignedImage:
+    return signed(DecodedImage(pixels, pixels.shape[1], pixels.shape[0]))
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def just_nearer(signature: Signature, limit: float) -> Signature:
 def test_a_stored_image_is_found_with_its_metadata(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("a", query, colour="red")])
 
-    (match,) = search(query, memory_store, all_orientations=False)
+    (match,) = search([query], memory_store, all_orientations=False)
 
     assert (match.filepath, match.score, match.orientation) == ("a", 100.0, "original")
     assert match.metadata == {"colour": "red"}
@@ -57,7 +59,7 @@ def test_a_stored_image_is_found_with_its_metadata(memory_store: Any, query: Sig
 def test_matches_are_sorted_by_score_and_filepath(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("far", away(query, 0.2)), record("b", query), record("a", query)])
 
-    matches = search(query, memory_store, all_orientations=False)
+    matches = search([query], memory_store, all_orientations=False)
 
     assert [match.filepath for match in matches] == ["a", "b", "far"]
 
@@ -65,7 +67,7 @@ def test_matches_are_sorted_by_score_and_filepath(memory_store: Any, query: Sign
 def test_distances_from_the_cutoff_do_not_match(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("near", just_nearer(query, CUTOFF)), record("far", away(query, CUTOFF))])
 
-    matches = search(query, memory_store, all_orientations=False)
+    matches = search([query], memory_store, all_orientations=False)
 
     assert [match.filepath for match in matches] == ["near"]
 
@@ -75,7 +77,7 @@ def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) 
     assert distance(query, between) >= TURNED_CUTOFF
     memory_store.put([record("upright", between), record("mirrored", turn(between)[ORIENTATIONS.index("mirrored")])])
 
-    matches = search(query, memory_store, all_orientations=True)
+    matches = search([query], memory_store, all_orientations=True)
 
     assert [match.filepath for match in matches] == ["upright"]
 
@@ -84,7 +86,7 @@ def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) 
 def test_a_turned_copy_is_found_and_its_orientation_named(memory_store: Any, query: Signature, number: int) -> None:
     memory_store.put([record("a", turn(query)[number])])
 
-    (match,) = search(query, memory_store, all_orientations=True)
+    (match,) = search([query], memory_store, all_orientations=True)
 
     assert (match.score, match.orientation) == (100.0, ORIENTATIONS[number])
 
@@ -92,14 +94,14 @@ def test_a_turned_copy_is_found_and_its_orientation_named(memory_store: Any, que
 def test_without_all_orientations_no_turned_copy_is_found(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("a", turn(query)[3])])
 
-    assert search(query, memory_store, all_orientations=False) == []
+    assert search([query], memory_store, all_orientations=False) == []
 
 
 def test_an_image_found_by_several_orientations_matches_once(memory_store: Any) -> None:
     symmetric = sign(np.tile(np.arange(0, 250, dtype=np.uint8)[:, np.newaxis, np.newaxis], (1, 250, 3)))
     memory_store.put([record("a", symmetric)])
 
-    (match,) = search(symmetric, memory_store, all_orientations=True)
+    (match,) = search([symmetric], memory_store, all_orientations=True)
 
     assert (match.score, match.orientation) == (100.0, "original")
 
@@ -107,7 +109,7 @@ def test_an_image_found_by_several_orientations_matches_once(memory_store: Any) 
 def test_of_several_signatures_the_nearest_counts(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("far", -query), record("both", -query, query), record("near", away(query, 0.1))])
 
-    matches = search(query, memory_store, all_orientations=False)
+    matches = search([query], memory_store, all_orientations=False)
 
     assert [match.filepath for match in matches] == ["both", "near"]
     assert matches[0].score == 100.0
@@ -118,7 +120,7 @@ def test_min_score_is_inclusive_for_every_orientation(memory_store: Any, query: 
     memory_store.put([record("upright", edge), record("turned", turn(edge)[1]), record("far", away(query, 0.61))])
     lowest = (1.0 - distance(query, edge)) * 100.0
 
-    matches = search(query, memory_store, all_orientations=True, min_score=lowest)
+    matches = search([query], memory_store, all_orientations=True, min_score=lowest)
 
     assert [(match.filepath, match.orientation) for match in matches] == [
         ("turned", "rotated_90"),
@@ -129,7 +131,7 @@ def test_min_score_is_inclusive_for_every_orientation(memory_store: Any, query: 
 def test_limit_and_offset_take_a_part_of_the_ranking(memory_store: Any, query: Signature) -> None:
     memory_store.put([record(f"{number:03}", query) for number in range(120)])
 
-    part = search(query, memory_store, all_orientations=False, limit=10, offset=105)
+    part = search([query], memory_store, all_orientations=False, limit=10, offset=105)
 
     assert [match.filepath for match in part] == [f"{number:03}" for number in range(105, 115)]
 
@@ -149,15 +151,17 @@ def test_enough_candidates_are_requested(
 ) -> None:
     calls = []
 
-    def candidates(queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None) -> list[Any]:
-        calls.append((len(queries), limit, where))
+    def candidates(
+        queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None, max_distance: float
+    ) -> list[Any]:
+        calls.append((len(queries), limit, where, max_distance))
         return []
 
     monkeypatch.setattr(memory_store, "candidates", candidates)
 
-    search(query, memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
+    search([query], memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
 
-    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"})]
+    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"}, CUTOFF)]
 
 
 def test_an_image_deleted_during_a_search_is_omitted(
@@ -168,7 +172,7 @@ def test_an_image_deleted_during_a_search_is_omitted(
     memory_store.put([Tombstone(filepath="gone", seq=2, added=0)])
     monkeypatch.setattr(memory_store, "candidates", lambda _queries, *, limit, **_options: stale[:limit])
 
-    matches = search(query, memory_store, all_orientations=False)
+    matches = search([query], memory_store, all_orientations=False)
 
     assert [match.filepath for match in matches] == ["kept"]
 
@@ -176,15 +180,15 @@ def test_an_image_deleted_during_a_search_is_omitted(
 def test_a_featureless_query_finds_nothing(memory_store: Any, query: Signature) -> None:
     memory_store.put([record("a", query), record("plain", FEATURELESS)])
 
-    assert search(FEATURELESS, memory_store, all_orientations=True, min_score=0.0) == []
+    assert search([FEATURELESS], memory_store, all_orientations=True, min_score=0.0) == []
 
 
 def test_an_empty_store_finds_nothing(memory_store: Any, query: Signature) -> None:
-    assert search(query, memory_store, all_orientations=True) == []
+    assert search([query], memory_store, all_orientations=True) == []
 
 
 def test_a_photograph_compared_with_itself_scores_100(photo: NDArray[np.uint8]) -> None:
-    assert compare(image_of(photo), image_of(photo.copy())) == 100.0
+    assert compare(image_of(photo), image_of(photo.copy())) == Comparison(score=100.0, is_featureless=False)
 
 
 def test_two_photographs_compare_by_the_distance_of_their_signatures(
@@ -192,7 +196,7 @@ def test_two_photographs_compare_by_the_distance_of_their_signatures(
 ) -> None:
     expected = (1 - distance(sign(photo), sign(other_photo))) * 100
 
-    assert math.isclose(compare(image_of(photo), image_of(other_photo)), expected)
+    assert math.isclose(compare(image_of(photo), image_of(other_photo)).score, expected)
     assert expected < 55
 
 
@@ -201,8 +205,28 @@ def test_plain_images_are_compared_by_their_pixels(grey: int, size: int, expecte
     plain = image_of(np.full((30, 30, 3), 9, dtype=np.uint8))
     other = image_of(np.full((30, size, 3), grey, dtype=np.uint8))
 
-    assert compare(plain, other) == expected
+    assert compare(plain, other) == Comparison(score=expected, is_featureless=True)
 
 
 def test_a_plain_image_is_unlike_a_photograph(photo: NDArray[np.uint8]) -> None:
-    assert compare(image_of(np.zeros_like(photo)), image_of(photo)) == 0.0
+    comparison = compare(image_of(np.zeros_like(photo)), image_of(photo))
+
+    assert comparison == Comparison(score=0.0, is_featureless=True)
+
+
+def test_nearest_pair_of_signatures_counts(memory_store: Any, query: Signature) -> None:
+    other = np.random.default_rng(8).integers(-2, 3, LENGTH, dtype=np.int8)
+    memory_store.put([record("second", FEATURELESS, other), record("first", query), record("neither", -other)])
+
+    matches = search([query, other], memory_store, all_orientations=False)
+
+    assert [(match.filepath, match.score) for match in matches] == [("first", 100.0), ("second", 100.0)]
+
+
+def test_noise_in_a_letterbox_is_ignored(photo: NDArray[np.uint8]) -> None:
+    boxed = np.pad(photo, ((90, 90), (0, 0), (0, 0)))
+    noise = np.random.default_rng(1).integers(0, 2, boxed.shape[:2], dtype=np.uint8)[:, :, np.newaxis]
+    noisy = np.where(boxed < 255, boxed + noise, boxed)
+
+    assert compare(image_of(noisy), image_of(boxed)).score > 90
+    assert compare(image_of(noisy), image_of(photo)).score > 90

@@ -33,6 +33,16 @@ def noise(draw: st.DrawFn) -> NDArray[np.uint8]:
     return np.pad(pixels, ((border, border), (border, border), (0, 0)))
 
 
+@st.composite
+def ties(draw: st.DrawFn) -> NDArray[np.uint8]:
+    """Return a mirrored mosaic of few greys, some of them two apart: sizes are equal except for their last bits."""
+    tiles, grain = draw(st.integers(2, 12)), draw(st.integers(1, 12))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    palette = np.array([0, 2, 4, 90, 92, 250, 255], dtype=np.uint8)
+    greys = palette[random.integers(0, len(palette), (tiles, tiles))].repeat(grain, axis=0).repeat(grain, axis=1)
+    return np.stack([np.concatenate([greys, greys[:, ::-1]], axis=1)] * 3, axis=2)
+
+
 def test_signature_of_a_photograph_equals_image_matchs(photo: NDArray[np.uint8], oracle: Oracle) -> None:
     signature = expand(sign(photo))
 
@@ -64,6 +74,31 @@ def test_signatures_of_real_photographs_equal_image_matchs(real_photos: list[Pat
 
 @given(pixels=noise())
 def test_signature_of_noise_equals_image_matchs(oracle: Oracle, pixels: NDArray[np.uint8]) -> None:
+    assert np.array_equal(expand(sign(pixels)), oracle(pixels))
+
+
+@given(pixels=ties())
+def test_ties_are_decided_like_image_matchs(oracle: Oracle, pixels: NDArray[np.uint8]) -> None:
+    assert np.array_equal(expand(sign(pixels)), oracle(pixels))
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+@pytest.mark.parametrize("bar", [21, 22, 60])
+def test_flat_lines_move_the_boxes_like_image_matchs(
+    photo: NDArray[np.uint8], oracle: Oracle, bar: int, turns: int
+) -> None:
+    letterboxed = np.pad(photo, ((bar, bar), (0, 0), (0, 0)))
+    letterboxed[bar - 1, 30] = 12
+    pixels = np.ascontiguousarray(np.rot90(letterboxed, turns))
+
+    assert np.array_equal(expand(sign(pixels)), oracle(pixels))
+
+
+def test_lines_of_colours_with_equal_greys_are_flat(photo: NDArray[np.uint8], oracle: Oracle) -> None:
+    width = photo.shape[1] // 2 * 2
+    line = np.tile(np.array([[0, 0, 229], [7, 21, 0]], dtype=np.uint8), (width // 2, 1))
+    pixels = np.concatenate([np.stack([line] * 60), photo[:, :width]])
+
     assert np.array_equal(expand(sign(pixels)), oracle(pixels))
 
 

@@ -10,6 +10,7 @@ from redis import Redis
 
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
+from common.decoding.process import ProcessEnd
 from common.queue.keys import ENDED
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
@@ -39,7 +40,9 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def test_metrics_are_documented_with_type_and_labels(memory_store: Any, ledger: Ledger, fake_redis: Redis) -> None:
     metrics, worker = Metrics(DependencyChecks(memory_store, ledger, fake_redis)), Instrumentation()
     metrics.observe(method="GET", endpoint="ping", status=200, seconds=0.1)
+    metrics.count_decoder_end(ProcessEnd.CRASHED)
     worker.count_finished(State.SUCCEEDED)
+    worker.count_decoder_end(ProcessEnd.CRASHED)
     fake_redis.hset(ENDED, "succeeded:", 1)
 
     assert exposed(metrics.text()) | exposed(generate_latest(worker.registry)) == documented()

@@ -119,6 +119,20 @@ def test_a_delivery_is_signed_as_a_receiver_verifies_it(
 
 
 @pytest.mark.usefixtures("deliverer")
+def test_a_delivery_reports_images_without_features(
+    ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
+) -> None:
+    task_id = end(warning="featureless")
+    let_time_pass(fake_redis)
+
+    wait_for(ledger, task_id, is_delivered)
+
+    [task] = json.loads(receivers.calls[0][1])["tasks"]
+    assert (task["state"], task["error"], task["warning"]["code"]) == ("succeeded", None, "featureless")
+    assert "without features" in task["warning"]["message"]
+
+
+@pytest.mark.usefixtures("deliverer")
 def test_a_delivery_reports_tasks_as_they_ended(
     ledger: Ledger, fake_redis: Redis, receivers: Receivers, end: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 from redis import Redis
 
 from common.errors import QueueUnavailable, StoreError, StoreUnavailable
-from common.queue.decode_attempts import DecodeAttempts
 from common.queue.items import AddItem
 from common.queue.keys import UPLOAD
 from common.queue.ledger import Ledger
@@ -17,11 +17,12 @@ from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Verdict, Written
 from common.uploads import Uploads
 from support import records
+from support.records import FEATURELESS
 from support.tasks import begin, enqueue, task_of
 from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
-Write = Callable[..., Future[State]]
+Write = Callable[..., Future[TaskResult]]
 
 
 @pytest.fixture
@@ -30,12 +31,12 @@ def finisher(ledger: Ledger, uploads: Uploads) -> TaskFinisher:
 
 
 @pytest.fixture
-def start(fake_redis: Redis, memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
+def start(memory_store: Any, finisher: TaskFinisher) -> Iterator[Callable[..., Writer]]:
     writers: list[Writer] = []
 
     def start(**options: Any) -> Writer:
         options = {"max_records": 10, "linger_s": 0.05, "hold_s": 30.0} | options
-        writers.append(Writer(memory_store, finisher, DecodeAttempts(fake_redis), **options))
+        writers.append(Writer(memory_store, finisher, **options))
         return writers[-1]
 
     yield start
@@ -53,7 +54,7 @@ def claims(ledger: Ledger) -> list[Claim]:
     return [begin(ledger, task.id) for task in enqueue(ledger, jobs)]
 
 
-def write_all(writer: Writer, claims: list[Claim]) -> list[Future[State]]:
+def write_all(writer: Writer, claims: list[Claim]) -> list[Future[TaskResult]]:
     with ThreadPoolExecutor(len(claims)) as pool:
         return [pool.submit(writer.write, claim, record(claim)) for claim in claims]
 
@@ -63,7 +64,7 @@ def test_tasks_that_arrive_together_share_a_write(
 ) -> None:
     writer = start(linger_s=2.0, max_records=len(claims))
 
-    states = [outcome.result() for outcome in write_all(writer, claims)]
+    states = [outcome.result().state for outcome in write_all(writer, claims)]
 
     assert states == [State.SUCCEEDED] * len(claims)
     assert [len(write) for write in memory_store.writes] == [len(claims)]
@@ -82,7 +83,7 @@ def test_a_rejected_record_does_not_fail_the_others(
 ) -> None:
     memory_store.refused = {claims[1].filepath: "immense term"}
 
-    states = [outcome.result() for outcome in write_all(start(), claims[:3])]
+    states = [outcome.result().state for outcome in write_all(start(), claims[:3])]
 
     assert states == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
     failed = task_of(ledger, claims[1].task_id)
@@ -102,7 +103,7 @@ def test_a_failed_bulk_is_written_record_by_record(
 
     monkeypatch.setattr(memory_store, "put", break_groups)
 
-    states = [outcome.result() for outcome in write_all(start(), claims[:3])]
+    states = [outcome.result().state for outcome in write_all(start(), claims[:3])]
 
     assert states == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
 
@@ -112,10 +113,39 @@ def test_an_older_request_is_superseded(start: Callable[..., Writer], ledger: Le
     older, newer = (begin(ledger, task.id) for task in enqueue(ledger, [job, job]))
     writer = start()
 
-    states = [writer.write(newer, record(newer)), writer.write(older, record(older))]
+    states = [writer.write(newer, record(newer)).state, writer.write(older, record(older)).state]
 
     assert states == [State.SUCCEEDED, State.SUPERSEDED]
     assert task_of(ledger, older.task_id).state is State.SUPERSEDED
+
+
+def test_a_stored_image_without_features_has_a_warning(
+    start: Callable[..., Writer], ledger: Ledger, claims: list[Claim]
+) -> None:
+    plain, photo = claims[:2]
+    writer = start()
+
+    results = [
+        writer.write(plain, replace(record(plain), signatures=(FEATURELESS,))),
+        writer.write(photo, record(photo)),
+    ]
+
+    assert [(result.state, result.warning) for result in results] == [
+        (State.SUCCEEDED, "featureless"),
+        (State.SUCCEEDED, ""),
+    ]
+    assert [task_of(ledger, claim.task_id).warning for claim in (plain, photo)] == ["featureless", None]
+
+
+def test_an_image_that_is_not_stored_has_no_warning(start: Callable[..., Writer], ledger: Ledger) -> None:
+    job = AddItem(filepath="same.jpg", url="http://example.org")
+    older, newer = (begin(ledger, task.id) for task in enqueue(ledger, [job, job]))
+    writer = start()
+    writer.write(newer, record(newer))
+
+    result = writer.write(older, replace(record(older), signatures=(FEATURELESS,)))
+
+    assert (result.state, result.warning) == (State.SUPERSEDED, "")
 
 
 def test_records_wait_for_a_store_that_is_away(
@@ -130,7 +160,7 @@ def test_records_wait_for_a_store_that_is_away(
         memory_store.away = False
 
     assert not done_while_away
-    assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED, State.SUCCEEDED]
+    assert [outcome.result().state for outcome in outcomes] == [State.SUCCEEDED, State.SUCCEEDED]
 
 
 def test_a_retryable_write_is_repeated(
@@ -139,7 +169,7 @@ def test_a_retryable_write_is_repeated(
     answers = iter([[Written(Verdict.RETRY, "429")], [Written(Verdict.STORED)]])
     monkeypatch.setattr(memory_store, "put", lambda _: next(answers))
 
-    assert start().write(claims[0], record(claims[0])) is State.SUCCEEDED
+    assert start().write(claims[0], record(claims[0])).state is State.SUCCEEDED
 
 
 class Pauses(Event):
@@ -179,7 +209,7 @@ def test_pauses_stay_short_while_the_store_accepts_some(
 
     outcomes = write_all(writer, claims[:7])
 
-    assert [outcome.result() for outcome in outcomes] == [State.SUCCEEDED] * 7
+    assert [outcome.result().state for outcome in outcomes] == [State.SUCCEEDED] * 7
     assert set(writer._stopping.waits) == {0.2}  # type: ignore[attr-defined]
 
 
@@ -226,7 +256,7 @@ def test_the_writer_continues_after_an_unexpected_error(
         with pytest.raises(ValueError, match="shorter"):
             writer.write(claims[0], record(claims[0]))
 
-    assert writer.write(claims[1], record(claims[1])) is State.SUCCEEDED
+    assert writer.write(claims[1], record(claims[1])).state is State.SUCCEEDED
 
 
 def test_failed_tasks_keep_their_uploads_for_a_while(

@@ -1,6 +1,6 @@
 -- Marks a task as running, and acquires a slot of its host if the slots are limited. Returns sequence number, job, host
--- ('' without a slot), request id and traceparent; false for a closed or unknown task; an empty list for a task that
--- now waits for a slot.
+-- ('' without a slot), request id, traceparent and the number of begins without an end, including this one; false for a
+-- closed or unknown task; an empty list for a task that now waits for a slot.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local waiting_hosts_key = KEYS[3]
@@ -35,5 +35,6 @@ if host and max_slots > 0 then
 end
 redis.call('HSET', key, 'state', 'running', 'started', now)
 redis.call('HINCRBY', key, 'attempts', 1)
+local unfinished = redis.call('HINCRBY', key, 'unfinished', 1)
 redis.call('ZADD', running_key, now, id)
-return {seq, job, max_slots > 0 and host or '', request_id or '', traceparent or ''}
+return {seq, job, max_slots > 0 and host or '', request_id or '', traceparent or '', unfinished}

@@ -20,7 +20,7 @@ local linger_ms = tonumber(ARGV[9])
 local batch_linger_ms = tonumber(ARGV[10])
 local batch_queue = ARGV[11]
 local ended_fields = ARGV[12]
-local results_from = 13 -- of each task: id, state, code, error
+local results_from = 13 -- of each task: id, state, code, error, warning ('' for none)
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -28,8 +28,8 @@ local results_from = 13 -- of each task: id, state, code, error
 --- @include "add_callback.lua"
 
 local now, ended, dropped = now_ms(), {}, 0
-for i = results_from, #ARGV, 4 do
-  local id, state, code, error_text = unpack(ARGV, i, i + 3)
+for i = results_from, #ARGV, 5 do
+  local id, state, code, error_text, warning = unpack(ARGV, i, i + 4)
   local key = task_prefix .. id
   local previous, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
   local is_stored_now = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
@@ -38,9 +38,10 @@ for i = results_from, #ARGV, 4 do
     redis.call('ZREM', failed_key, id)
   end
   if previous == 'pending' or previous == 'running' or is_stored_now then
-    local outcome = state .. ':' .. code
+    local outcome = state .. ':' .. (code ~= '' and code or warning)
     ended[outcome] = (ended[outcome] or 0) + 1
     redis.call('HSET', key, 'state', state, 'finished', now)
+    if warning ~= '' then redis.call('HSET', key, 'warning', warning) end
     if state == 'failed' then
       redis.call('HSET', key, 'code', code, 'error', error_text)
       redis.call('ZADD', failed_key, now, id)

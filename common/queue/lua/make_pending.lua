@@ -1,4 +1,4 @@
--- Marks a running task as pending again.
+-- Marks a running task as pending again. Its begin no longer counts as unfinished.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local task_prefix = ARGV[1]
@@ -11,6 +11,7 @@ local key = task_prefix .. id
 if redis.call('HGET', key, 'state') ~= 'running' then return end
 redis.call('HSET', key, 'state', 'pending')
 redis.call('HDEL', key, 'started')
+redis.call('HINCRBY', key, 'unfinished', -1)
 redis.call('ZREM', running_key, id)
 -- Its message is requeued at the end of the queue.
 redis.call('ZADD', open_key, 'XX', now_ms(), id)

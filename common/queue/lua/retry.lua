@@ -20,7 +20,7 @@ for i = ids_from, #ARGV do
     outcome = 'emptied'
   elseif state == 'failed' then
     redis.call('HSET', key, 'state', 'pending')
-    redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'risks', 'called')
+    redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'unfinished', 'called')
     redis.call('PERSIST', key)
     redis.call('ZREM', failed_key, id)
     redis.call('ZADD', open_key, now, id)

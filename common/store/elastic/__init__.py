@@ -1,4 +1,4 @@
-"""The store in Elasticsearch: an index of bit vectors, signatures and metadata, for more than one machine."""
+"""The store in Elasticsearch or OpenSearch: bit vectors, signatures and metadata, for more than one machine."""
 
 from common.store.elastic.mapping import Shape
 from common.store.elastic.store import ElasticStore

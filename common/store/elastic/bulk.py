@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
-from elasticsearch import Elasticsearch
-
 from common.store.base import Verdict, Written
-from common.store.elastic.responses import UNAVAILABLE, Json, reason, wrap_errors
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.dialects import Json
+from common.store.elastic.responses import UNAVAILABLE, reason
 
-# How long a bulk request waits for an unavailable shard. It delays the response for all items. Elasticsearch's default
-# of a minute exceeds our time-out, which would lose the confirmation of the stored items.
+# How long a bulk request waits for an unavailable shard. It delays the response for all items. The default of a minute
+# exceeds our time-out, which would lose the confirmation of the stored items.
 SHARD_WITHIN_S = 5
 # Far below http.max_content_length (100 MiB): a node keeps each body in memory. A record with the largest metadata that
 # a request may contain takes about 2 MiB with its labels, mostly far less.
@@ -22,17 +22,11 @@ def action(name: str, document_id: str, version: int) -> str:
     return f'{{"{name}":{{"_id":"{document_id}","version":{version},"version_type":"external_gte"}}}}'
 
 
-def bulk(client: Elasticsearch, alias: str, lines: Iterable[str]) -> Iterator[Json]:
+def bulk(cluster: Cluster, alias: str, lines: Iterable[str]) -> Iterator[Json]:
     """Send actions in bodies of bounded size, one after the other, and yield the result of each action."""
     for body in _bodies(lines):
-        with wrap_errors():
-            response = client.bulk(
-                index=alias,
-                # Otherwise Elasticsearch would create a missing index with guessed fields.
-                require_alias=True,
-                timeout=f"{SHARD_WITHIN_S}s",
-                operations=body,  # type: ignore[arg-type] # the client sends strings unchanged
-            )
+        # Without require_alias the server would create a missing index with guessed fields.
+        response = cluster.post_lines(f"/{alias}/_bulk", body, require_alias="true", timeout=f"{SHARD_WITHIN_S}s")
         for item in response["items"]:
             yield from item.values()
 

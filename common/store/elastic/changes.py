@@ -2,10 +2,10 @@
 
 from time import sleep
 
-from elasticsearch import Elasticsearch
-
 from common.errors import StoreUnavailable
-from common.store.elastic.responses import PARTIAL, Json, hits
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.dialects import Json
+from common.store.elastic.responses import PARTIAL, hits
 
 # Replicas reach the primary's checkpoint a moment after the last write; these pauses add up to three seconds.
 PAUSE_S = 0.2
@@ -13,10 +13,10 @@ TRIES = 16
 
 
 class Changes:
-    """The changes of one index, by Elasticsearch's `_seq_no` in each shard."""
+    """The changes of one index, by the server's `_seq_no` in each shard."""
 
-    def __init__(self, client: Elasticsearch, index: str) -> None:
-        self._client = client
+    def __init__(self, cluster: Cluster, index: str) -> None:
+        self._cluster = cluster
         self._index = index
 
     def checkpoints(self) -> dict[str, int]:
@@ -37,32 +37,30 @@ class Changes:
 
     def refresh(self) -> None:
         """Make all changes up to the checkpoints visible to `after`."""
-        self._client.indices.refresh(index=self._index)
+        self._cluster.post(f"/{self._index}/_refresh")
 
     def after(self, shard: str, number: int, *, upto: int, limit: int) -> list[Json]:
         """Return the documents whose last change is after this one, in order: a later change repeats a document."""
-        response = self._client.search(
-            index=self._index,
-            preference=f"_shards:{shard}",
-            query={"range": {"_seq_no": {"gt": number, "lte": upto}}},
-            sort=["_seq_no"],
-            size=limit,
-            source=True,
-            docvalue_fields=[{"field": "sig"}],
-            track_total_hits=False,
-        )
-        return hits(response.body)
+        body = {
+            "query": {"range": {"_seq_no": {"gt": number, "lte": upto}}},
+            "sort": ["_seq_no"],
+            "size": limit,
+            "_source": True,
+            "docvalue_fields": ["sig"],
+            "track_total_hits": False,
+        }
+        return hits(self._cluster.post(f"/{self._index}/_search", body, preference=f"_shards:{shard}"))
 
     def _numbers(self) -> dict[str, Json]:
         """Return the `seq_no` statistics of each primary shard."""
-        stats = self._client.indices.stats(index=self._index, level="shards", metric="docs")["indices"][self._index]
+        stats = self._cluster.get(f"/{self._index}/_stats/docs", level="shards")["indices"][self._index]
         numbers = {
             shard: copy["seq_no"]
             for shard, copies in stats["shards"].items()
             for copy in copies
             if copy["routing"]["primary"]
         }
-        settings = self._client.indices.get_settings(index=self._index, flat_settings=True)[self._index]["settings"]
+        settings = self._cluster.get(f"/{self._index}/_settings", flat_settings="true")[self._index]["settings"]
         if len(numbers) < int(settings["index.number_of_shards"]):
             raise StoreUnavailable(PARTIAL)
         return numbers

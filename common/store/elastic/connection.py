@@ -1,6 +1,5 @@
-"""The connection to Elasticsearch: hosts, credentials, and the check of the server's version."""
+"""The connection to a cluster: hosts, credentials, and the choice of client and dialect by the server's product."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -8,20 +7,23 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from elastic_transport import ConnectionError as NoConnection
 from elastic_transport import ConnectionTimeout, HttpHeaders, Urllib3HttpNode
-from elasticsearch import ApiError, Elasticsearch, UnsupportedProductError
+from elastic_transport.client_utils import basic_auth_to_header
+from elasticsearch import Elasticsearch
 from urllib3 import Timeout
 from urllib3.exceptions import ConnectTimeoutError
 
 from common.circuit_breaker import CircuitBreaker
-from common.errors import StoreError
+from common.store.elastic.clients import FIRST_FAILURE, ElasticsearchClient, TransportClient
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.detection import detect
+from common.store.elastic.dialects import ElasticsearchDialect, OpenSearchDialect
+from common.store.elastic.responses import wrap_errors
 
 DEFAULT_PORT = 9200
 # One connection per thread of the busiest process; excess connections would be closed after one use.
 CONNECTIONS = 32
 # A dead machine sends nothing. To a live one, a lost SYN is sent again after 1 s.
 CONNECT_WITHIN_S = 3.0
-# The client supports servers of its own major version and later; bit vectors need only 8.15.
-OLDEST_MAJOR = 9
 
 
 class _Host(Urllib3HttpNode):
@@ -55,26 +57,65 @@ class _Host(Urllib3HttpNode):
         return response
 
 
-def connect(url: str, *, timeout_s: float, api_key: str | None = None, ca_file: Path | None = None) -> Elasticsearch:
-    """Return a client for the hosts in `url`, separated by commas; it connects at its first call.
+class Connection:
+    """The hosts in `url`, separated by commas; the first call connects and detects the product.
 
-    It skips a host that cannot be reached, and does not retry otherwise: a writer retries its items later, and a reader
-    gets the error.
+    A host that cannot be reached is skipped, and no request is sent again otherwise: a writer retries its items later,
+    and a reader gets the error. `index` is the alias whose mapping identifies the product if `GET /` is not available.
     """
-    hosts, login = split_url(url)
-    trust: dict[str, Any] = {"ca_certs": str(ca_file)} if ca_file else {}
-    return Elasticsearch(
-        hosts,
-        node_class=_Host,
-        basic_auth=login,
-        api_key=api_key,
-        request_timeout=timeout_s,
-        max_retries=len(hosts) - 1,
-        retry_on_timeout=False,
-        retry_on_status=(),
-        connections_per_node=CONNECTIONS,
-        **trust,
-    )
+
+    def __init__(
+        self, url: str, *, index: str, timeout_s: float, api_key: str | None = None, ca_file: Path | None = None
+    ) -> None:
+        hosts, login = split_url(url)
+        trust: dict[str, Any] = {"ca_certs": str(ca_file)} if ca_file else {}
+        self._index = index
+        self._timeout_s = timeout_s
+        self._login = _authorization(login, api_key)
+        # Its pool of hosts serves both clients.
+        self._elasticsearch = Elasticsearch(
+            hosts,
+            node_class=_Host,
+            headers=self._login,
+            request_timeout=timeout_s,
+            max_retries=len(hosts) - 1,
+            retry_on_timeout=False,
+            retry_on_status=(),
+            connections_per_node=CONNECTIONS,
+            **trust,
+        )
+        self._cluster: Cluster | None = None
+
+    def cluster(self, *, within_s: float | None = None) -> Cluster:
+        """Return the cluster, after the first success without a request. Raises StoreError if it is unsupported."""
+        cluster = self._cluster or self._connect(within_s or self._timeout_s)
+        return cluster.within(within_s) if within_s else cluster
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._elasticsearch.close()
+
+    def _connect(self, within_s: float) -> Cluster:
+        transport = self._elasticsearch.transport
+
+        def get(target: str) -> object:
+            # Every version of both products responds to a request without a version in its Accept header.
+            headers = {**self._login, "accept": "*/*"}
+            meta, body = transport.perform_request("GET", target, headers=headers, request_timeout=within_s)
+            return body if meta.status < FIRST_FAILURE else None
+
+        # Until then the product is the one of ELASTICSEARCH_URL.
+        with wrap_errors(ElasticsearchDialect.product):
+            dialect = detect(get, self._index)
+        if isinstance(dialect, OpenSearchDialect):
+            client = TransportClient(transport, headers=self._login, timeout_s=self._timeout_s)
+            self._cluster = Cluster(client, dialect)
+            return self._cluster
+        cluster = Cluster(ElasticsearchClient(self._elasticsearch), dialect or ElasticsearchDialect())
+        if dialect is not None:
+            self._cluster = cluster
+        # An unknown product is detected again by the next call. Until then each request reports the reason.
+        return cluster
 
 
 def split_url(url: str) -> tuple[list[str], tuple[str, str] | None]:
@@ -95,32 +136,7 @@ def split_url(url: str) -> tuple[list[str], tuple[str, str] | None]:
     return hosts, login
 
 
-def require_elasticsearch(client: Elasticsearch) -> None:
-    """Raise StoreError if the server is not Elasticsearch, or too old."""
-    try:
-        # Every version responds to a request without a version in its Accept header.
-        info = client.perform_request("GET", "/", headers={"accept": "*/*"}).body
-    except UnsupportedProductError as error:
-        info = error.body
-    except ApiError:
-        # Not authorized for this request; the next one may succeed, or report the reason.
-        return
-    if reason := why_unsupported(info):
-        raise StoreError(reason)
-
-
-def why_unsupported(info: object) -> str:
-    """Return the reason why a server cannot be used, or ""; `info` is its response to GET /.
-
-    >>> why_unsupported({"version": {"number": "2.19.1", "distribution": "opensearch"}})
-    'the server is opensearch 2.19.1: Match needs Elasticsearch 9 or later'
-    """
-    version = info.get("version") if isinstance(info, Mapping) else None
-    number = str(version.get("number")) if isinstance(version, Mapping) else ""
-    if not isinstance(version, Mapping) or not number[:1].isdigit():
-        return "the server is not Elasticsearch"
-    if distribution := version.get("distribution"):
-        return f"the server is {distribution} {number}: Match needs Elasticsearch {OLDEST_MAJOR} or later"
-    if int(number.partition(".")[0]) < OLDEST_MAJOR:
-        return f"Elasticsearch {number} is too old: Match needs {OLDEST_MAJOR} or later"
-    return ""
+def _authorization(login: tuple[str, str] | None, api_key: str | None) -> dict[str, str]:
+    if api_key is not None:
+        return {"authorization": f"ApiKey {api_key}"}
+    return {"authorization": basic_auth_to_header(login)} if login else {}

@@ -17,16 +17,13 @@ from dataclasses import asdict
 from time import sleep
 from typing import Any
 
-from elasticsearch import Elasticsearch
-
 from common.errors import StoreError, StoreUnavailable
 from common.store.base import Record, Tombstone, Verdict
 from common.store.elastic import documents
 from common.store.elastic.bulk import bulk, written
 from common.store.elastic.changes import Changes
-from common.store.elastic.connection import require_elasticsearch
+from common.store.elastic.cluster import Cluster
 from common.store.elastic.mapping import LIVE, Shape, why_foreign, why_unusable
-from common.store.elastic.responses import wrap_errors
 
 # With metadata of 64 KiB each, 32 MiB of documents in one request.
 BATCH = 500
@@ -52,7 +49,7 @@ class Copying:
 
     def __init__(  # noqa: PLR0913 - the options are keyword arguments
         self,
-        client: Elasticsearch,
+        cluster: Cluster,
         name: str,
         *,
         shape: Shape,
@@ -60,7 +57,7 @@ class Copying:
         grace_s: float = GRACE_S,
         report: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._client = client.options(request_timeout=REQUEST_TIMEOUT_S)
+        self._cluster = cluster.within(REQUEST_TIMEOUT_S)
         self._name = name
         self._next = f"{name}-next"
         self._old = f"{name}-old"
@@ -71,7 +68,7 @@ class Copying:
         # The latest run of a copy owns it.
         self._run = uuid.uuid4().hex
         self._source = self._source_uuid = ""
-        self._changes = Changes(self._client, self._source)
+        self._changes = Changes(self._cluster, self._source)
         self._target = ""
         # The `_seq_no` of the last change copied of each shard.
         self._done: dict[str, int] = {}
@@ -80,23 +77,20 @@ class Copying:
 
     def run(self) -> int:
         """Run, and return the number of documents copied."""
-        with wrap_errors():
-            require_elasticsearch(self._client)
-            if self._indices(self._old):
-                self._report("an earlier run has swapped the indices already")
-                self._delete_old()
-                return 0
-            self._find_source()
-            self._target = self._resume() or self._begin()
-            self._follow()
-            self._switch()
+        if self._indices(self._old):
+            self._report("an earlier run has swapped the indices already")
             self._delete_old()
+            return 0
+        self._find_source()
+        self._target = self._resume() or self._begin()
+        self._follow()
+        self._switch()
+        self._delete_old()
         return self._copied
 
     def _indices(self, name: str) -> dict[str, Any]:
         """Return the indices behind an alias with their details; empty if there is no index."""
-        response = self._client.indices.get(index=name, ignore_unavailable=True)
-        return dict(response.body)
+        return dict(self._cluster.get(f"/{name}", ignore_unavailable="true"))
 
     def _find_source(self) -> None:
         indices = self._indices(self._name)
@@ -108,7 +102,7 @@ class Copying:
         self._source, details = next(iter(indices.items()))
         # The _seq_no of an index that was deleted and created again starts from 0.
         self._source_uuid = details["settings"]["index"]["uuid"]
-        self._changes = Changes(self._client, self._source)
+        self._changes = Changes(self._cluster, self._source)
 
     def _resume(self) -> str:
         """Return the index that an earlier run began, or ""; an incompatible one is deleted."""
@@ -120,9 +114,9 @@ class Copying:
         if why_foreign(self._next, indices) or note is None:
             message = f"{self._next} is not an alias of Match: nothing was changed"
             raise StoreError(message)
-        if why_unusable(self._next, indices) or not self._form().items() <= note.items():
+        if why_unusable(self._next, indices, self._cluster.dialect) or not self._form().items() <= note.items():
             self._report(f"deletes {target}: it is a copy of another index, or with other settings")
-            self._client.indices.delete(index=target)
+            self._cluster.delete(f"/{target}")
             return ""
         self._done, self._superseded = dict(note["done"]), note["superseded"]
         self._save()
@@ -131,17 +125,18 @@ class Copying:
 
     def _begin(self) -> str:
         """Create the index after the last one."""
-        existing = self._client.indices.get_alias(index=f"{self._name}-*")
+        existing = self._cluster.get(f"/{self._name}-*/_alias")
         pattern = re.compile(rf"{re.escape(self._name)}-(\d+)")
         numbers = [int(match[1]) for index in existing if (match := pattern.fullmatch(index))]
         target = f"{self._name}-{max(numbers, default=0) + 1}"
-        self._client.indices.create(
-            index=target,
-            aliases={self._next: {"is_write_index": True}},
-            mappings=self._shape.mappings() | {"_meta": {NOTE: self._note()}},
+        dialect = self._cluster.dialect
+        body = {
+            "aliases": {self._next: {"is_write_index": True}},
+            "mappings": self._shape.mappings(dialect) | {"_meta": {NOTE: self._note()}},
             # No refresh during the copy, which has no searches: fewer and larger segments are faster.
-            settings=self._shape.settings() | {"index.refresh_interval": "-1"},
-        )
+            "settings": self._shape.settings(dialect) | {"index.refresh_interval": "-1"},
+        }
+        self._cluster.put(f"/{target}", body)
         self._report(f"copies {self._source} to {target}")
         return target
 
@@ -185,10 +180,10 @@ class Copying:
 
     def _write(self, items: Sequence[Record | Tombstone]) -> None:
         """Write all items, with retries. Raises StoreError if the new index rejects one."""
-        pause = FIRST_PAUSE_S
+        dialect, pause = self._cluster.dialect, FIRST_PAUSE_S
         left = list(items)
         for _ in range(TRIES):
-            results = bulk(self._client, self._next, [documents.lines(item) for item in left])
+            results = bulk(self._cluster, self._next, [documents.lines(item, dialect) for item in left])
             outcomes = [(item, written(result)) for item, result in zip(left, results, strict=True)]
             for item, outcome in outcomes:
                 if outcome.verdict is Verdict.REJECTED:
@@ -209,18 +204,18 @@ class Copying:
         self._report(f"copied {self._copied} documents")
 
     def _save(self) -> None:
-        self._client.indices.put_mapping(index=self._next, meta={NOTE: self._note()})
+        self._cluster.put(f"/{self._next}/_mapping", {"_meta": {NOTE: self._note()}})
 
     def _switch(self) -> None:
         """Block writes, copy the last changes, and swap."""
-        self._client.indices.put_settings(
-            index=self._target, settings={"index.refresh_interval": self._shape.refresh_interval}
+        self._cluster.put(f"/{self._target}/_settings", {"index.refresh_interval": self._shape.refresh_interval})
+        self._cluster.get(
+            f"/_cluster/health/{self._target}", wait_for_status="yellow", wait_for_no_initializing_shards="true"
         )
-        self._client.cluster.health(index=self._target, wait_for_status="yellow", wait_for_no_initializing_shards=True)
-        self._client.indices.refresh(index=self._target)
+        self._cluster.post(f"/{self._target}/_refresh")
         self._require_mine()
         # Returns when all running writes have finished. Later writes get a 403, and workers retry them.
-        self._client.indices.add_block(index=self._source, block="write")
+        self._cluster.put(f"/{self._source}/_block/write")
         try:
             self._report("blocks writes for the last changes")
             self._copy(self._changes.last())
@@ -229,7 +224,7 @@ class Copying:
         except BaseException:
             # Another run may depend on the block.
             if self._is_mine():
-                self._client.indices.put_settings(index=self._source, settings={"index.blocks.write": None})
+                self._cluster.put(f"/{self._source}/_settings", {"index.blocks.write": None})
             raise
         # The block stays if the response is lost: the swap may have happened, and a write to the source would be lost.
         self._swap()
@@ -237,24 +232,23 @@ class Copying:
 
     def _compare(self) -> None:
         """Raise StoreError if the copy lacks an image."""
-        self._client.indices.refresh(index=self._target)
+        self._cluster.post(f"/{self._target}/_refresh")
         expected, copied = (
-            self._client.count(index=index, query=LIVE)["count"] for index in (self._source, self._target)
+            self._cluster.post(f"/{index}/_count", {"query": LIVE})["count"] for index in (self._source, self._target)
         )
         if not 0 <= expected - copied <= self._superseded:
             message = f"{self._source} has {expected} images, {self._target} {copied}: nothing was swapped"
             raise StoreError(message)
 
     def _swap(self) -> None:
-        self._client.indices.put_mapping(index=self._source, meta={REPLACED: self._target})
-        self._client.indices.update_aliases(
-            actions=[
-                {"remove": {"index": self._source, "alias": self._name, "must_exist": True}},
-                {"add": {"index": self._target, "alias": self._name, "is_write_index": True}},
-                {"remove": {"index": self._target, "alias": self._next, "must_exist": True}},
-                {"add": {"index": self._source, "alias": self._old}},
-            ]
-        )
+        self._cluster.put(f"/{self._source}/_mapping", {"_meta": {REPLACED: self._target}})
+        actions = [
+            {"remove": {"index": self._source, "alias": self._name, "must_exist": True}},
+            {"add": {"index": self._target, "alias": self._name, "is_write_index": True}},
+            {"remove": {"index": self._target, "alias": self._next, "must_exist": True}},
+            {"add": {"index": self._source, "alias": self._old}},
+        ]
+        self._cluster.post("/_aliases", {"actions": actions})
 
     def _delete_old(self) -> None:
         old, now = self._indices(self._old), self._indices(self._name)
@@ -263,5 +257,5 @@ class Copying:
             message = f"{self._old} is not an alias of Match: nothing was changed"
             raise StoreError(message)
         sleep(self._grace_s)
-        self._client.indices.delete(index=list(old))
+        self._cluster.delete(f"/{','.join(old)}")
         self._report(f"deleted {', '.join(old)}")

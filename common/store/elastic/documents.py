@@ -1,17 +1,15 @@
-"""Records and tombstones as Elasticsearch's documents, and back."""
+"""Records and tombstones as the server's documents, and back."""
 
 import base64
 import hashlib
 import json
 from typing import Any
 
-import numpy as np
-
 from common.images.signature import Signature
 from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
 from common.store.elastic.bulk import action
+from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
-from common.store.elastic.responses import Json
 from common.store.labels import labels
 
 # Created once: json.dumps creates an encoder for each call with options.
@@ -26,16 +24,11 @@ def identity(filepath: str) -> str:
     return hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def lines(item: Record | Tombstone) -> str:
+def lines(item: Record | Tombstone, dialect: Dialect) -> str:
     """Return the item's lines of a bulk request. Raises ValueError, TypeError or RecursionError if it has no JSON."""
     # ASCII only: otherwise a lone surrogate in the metadata would fail the whole body.
-    document = _STRICT.encode(_document(item))
+    document = _STRICT.encode(_document(item, dialect))
     return f"{action('index', identity(item.filepath), item.seq)}\n{document}\n"
-
-
-def bits(signature: Signature) -> str:
-    """Return the signs as bits: first where a value is above zero, then where it is below."""
-    return np.packbits(np.concatenate([signature > 0, signature < 0])).tobytes().hex()
 
 
 def candidate(hit: Json) -> Candidate:
@@ -56,25 +49,32 @@ def item(hit: Json) -> Record | Tombstone:
         added=source["added"],
         width=source["width"],
         height=source["height"],
+        sha256=bytes.fromhex(source["sha256"]) if "sha256" in source else None,
+        url=source.get("url"),
     )
 
 
-def _document(item: Record | Tombstone) -> dict[str, Any]:
+def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
     deleted = isinstance(item, Tombstone)
     document = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
     if isinstance(item, Tombstone):
         return document
     if len(item.signatures) > SIGNATURES_MAX:
-        message = f"a record has at most {SIGNATURES_MAX} signatures in Elasticsearch"
+        message = f"a record has at most {SIGNATURES_MAX} signatures"
         raise ValueError(message)
     document |= {"width": item.width, "height": item.height}
     document["sig"] = base64.b64encode(signatures_to_bytes(item.signatures)).decode()
     # A featureless image has no vector, so no search returns it.
-    document |= {field: bits(sig) for field, sig in zip(VECTORS, item.signatures, strict=False) if sig.any()}
+    document |= {field: dialect.value(sig) for field, sig in zip(VECTORS, item.signatures, strict=False) if sig.any()}
+    if item.sha256 is not None:
+        document["sha256"] = item.sha256.hex()
+    if item.url is not None:
+        document["url"] = item.url
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
     return document
 
 
 def _signatures(hit: Json) -> tuple[Signature, ...]:
-    return signatures_from_bytes(base64.b64decode(hit["fields"]["sig"][0]))
+    # OpenSearch omits the padding; more than is necessary is ignored.
+    return signatures_from_bytes(base64.b64decode(hit["fields"]["sig"][0] + "=="))

@@ -1,100 +1,119 @@
-"""The index behind the alias: created if absent, and checked before use."""
+"""The index behind the alias: created if absent, checked before use, and given the fields that it lacks."""
 
+from dataclasses import dataclass
 from time import monotonic, sleep
 
-from elasticsearch import ApiError, Elasticsearch
-
 from common.errors import StoreError, StoreUnavailable
-from common.store.elastic.connection import require_elasticsearch
+from common.store.elastic import mapping
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.connection import Connection
+from common.store.elastic.dialects import Json, Vectors
 from common.store.elastic.mapping import Shape, why_unusable
-from common.store.elastic.responses import is_whole, wrap_errors
+from common.store.elastic.responses import is_whole
 
 # The shards of a new index start within a second; those of a large one need longer after a restart.
 COMPLETE_WITHIN_S = 30.0
 PAUSE_S = 0.1
-INCOMPLETE = "Elasticsearch: some shards of the index are not active"
+INCOMPLETE = "some shards of the index are not active"
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The index behind the alias as it was checked: its own name, its vectors, and the fields to add to it."""
+
+    name: str
+    vectors: Vectors
+    missing: dict[str, Json]
 
 
 class Index:
     """The index behind the alias `name`; a new one has the settings and mapping of `shape`."""
 
-    def __init__(self, client: Elasticsearch, name: str, *, shape: Shape) -> None:
+    def __init__(self, connection: Connection, name: str, *, shape: Shape) -> None:
         self.name = name
-        self._client = client
+        self._connection = connection
         self._shape = shape
-        self._known = False
+        self._existing: Existing | None = None
 
     def prepare(self) -> None:
         """Create index and alias in one step if absent, and wait until all shards are active."""
-        self._known = False
-        if not self.exists():
+        self.forget()
+        if self.existing() is None:
             self._create()
+        self.complete()
         deadline = monotonic() + COMPLETE_WITHIN_S
-        while not self.is_complete():
+        while not self._is_active():
             if monotonic() > deadline:
                 raise StoreUnavailable(INCOMPLETE)
             sleep(PAUSE_S)
 
-    def is_complete(self) -> bool:
-        """Return whether every shard has an active primary."""
-        with wrap_errors():
-            health = self._client.cluster.health(index=self.name, level="indices", timeout="1s")["indices"]
-        # Not the status: it is yellow while the first shards are still being created.
-        return bool(health) and all(one["active_primary_shards"] == one["number_of_shards"] for one in health.values())
+    def existing(self, *, within_s: float | None = None) -> Existing | None:
+        """Return the index, None if it is absent; after the first success without a request.
+
+        Raises StoreError if the server is unsupported, or the name belongs to an incompatible index.
+        """
+        if self._existing is None:
+            cluster = self._connection.cluster(within_s=within_s)
+            indices = cluster.get(f"/{self.name}", ignore_unavailable="true")
+            if not indices:
+                return None
+            if reason := why_unusable(self.name, indices, cluster.dialect):
+                raise StoreError(reason)
+            ((name, details),) = indices.items()
+            vectors, missing = mapping.vectors(details, cluster.dialect), mapping.missing(details, cluster.dialect)
+            self._existing = Existing(name, vectors, missing)
+        return self._existing
+
+    def cluster(self) -> Cluster:
+        """Return the cluster for requests to the index. Raises like `existing`; a request to an absent index fails."""
+        self.existing()
+        return self._connection.cluster()
+
+    def complete(self) -> Cluster:
+        """Add the fields that the index lacks, and return the cluster for writes: a document may need them."""
+        existing, cluster = self.existing(), self._connection.cluster()
+        if existing is not None and existing.missing:
+            cluster.put(f"/{existing.name}/_mapping", {"properties": existing.missing})
+            self._existing = Existing(existing.name, existing.vectors, missing={})
+        return cluster
+
+    def forget(self) -> None:
+        """Check the index again before its next use: the alias may have moved to another one."""
+        self._existing = None
 
     def answers_searches(self, *, within_s: float) -> bool:
         """Return whether every shard responds to searches."""
-        with wrap_errors():
-            return is_whole(self._within(within_s).count(index=self.name).body)
+        return is_whole(self._connection.cluster(within_s=within_s).get(f"/{self.name}/_count"))
 
     def why_no_writes(self, *, within_s: float) -> str:
         """Return the reason why writes fail, in one line, or ""."""
-        client = self._within(within_s)
         try:
-            with wrap_errors():
-                # The master responds to this request: without a master every write fails.
-                client.cluster.health(index=self.name, timeout="1s")
-                settings = client.indices.get_settings(index=self.name, name="index.blocks.*", flat_settings=True)
+            cluster = self._connection.cluster(within_s=within_s)
+            # The master responds to this request: without a master every write fails.
+            cluster.get(f"/_cluster/health/{self.name}", timeout="1s")
+            settings = cluster.get(f"/{self.name}/_settings/index.blocks.*", flat_settings="true")
         except StoreError as error:
             return str(error)
         blocks = {name for one in settings.values() for name, on in one["settings"].items() if on == "true"}
         return ", ".join(sorted(blocks))
 
-    def exists(self, *, within_s: float | None = None) -> bool:
-        """Return whether the index exists; after the first success without a request.
-
-        Raises StoreError if the name belongs to an incompatible index.
-        """
-        if self._known:
-            return True
-        client = self._within(within_s)
-        with wrap_errors():
-            require_elasticsearch(client)
-            indices = client.indices.get(index=self.name, ignore_unavailable=True).body
-        if not indices:
-            return False
-        if reason := why_unusable(self.name, indices):
-            raise StoreError(reason)
-        self._known = True
-        return True
-
-    def check(self) -> None:
-        """Raise StoreError like `exists`; if the index is absent, the caller's next request raises."""
-        self.exists()
-
-    def _within(self, seconds: float | None) -> Elasticsearch:
-        return self._client.options(request_timeout=seconds) if seconds else self._client
+    def _is_active(self) -> bool:
+        """Return whether every shard has an active primary."""
+        cluster = self._connection.cluster()
+        health = cluster.get(f"/_cluster/health/{self.name}", level="indices", timeout="1s")["indices"]
+        # Not the status: it is yellow while the first shards are still being created.
+        return bool(health) and all(one["active_primary_shards"] == one["number_of_shards"] for one in health.values())
 
     def _create(self) -> None:
-        with wrap_errors():
-            try:
-                self._client.indices.create(
-                    index=f"{self.name}-1",
-                    aliases={self.name: {"is_write_index": True}},
-                    mappings=self._shape.mappings(),
-                    settings=self._shape.settings(),
-                )
-            except ApiError:
-                # Another process may have created it first; any other cause is for the operator.
-                if not self.exists():
-                    raise
+        cluster = self._connection.cluster()
+        body = {
+            "aliases": {self.name: {"is_write_index": True}},
+            "mappings": self._shape.mappings(cluster.dialect),
+            "settings": self._shape.settings(cluster.dialect),
+        }
+        try:
+            cluster.put(f"/{self.name}-1", body)
+        except StoreError:
+            # Another process may have created it first; any other cause is for the operator.
+            if self.existing() is None:
+                raise

@@ -1,43 +1,42 @@
-"""Elasticsearch's responses: their completeness, and the client's errors as StoreError."""
+"""The server's responses: their completeness, and the client's errors as StoreError."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, TypeAlias
 
 from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
 from common.errors import StoreError, StoreUnavailable
+from common.store.elastic.dialects import Json
 
 REASON_MAX = 500
-PARTIAL = "Elasticsearch: some shards did not respond"
+PARTIAL = "some shards did not respond"
 # A later retry may succeed: unreachable, not created yet, read-only, not authorized, overloaded.
 UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
 
-Json: TypeAlias = Mapping[str, Any]
-
 
 @contextmanager
-def wrap_errors() -> Iterator[None]:
-    """Raise the client's errors as StoreError or StoreUnavailable."""
+def wrap_errors(product: str) -> Iterator[None]:
+    """Raise the client's errors as StoreError or StoreUnavailable; their messages name the product."""
     try:
         yield
     except UnsupportedProductError as error:
-        raise StoreError("the server is not Elasticsearch") from error
+        # An OpenSearch that reports its product only in an existing mapping, or another server.
+        raise StoreError("the server is not Elasticsearch; to detect OpenSearch, GET / must be allowed") from error
     except ApiError as error:
         kind = StoreUnavailable if error.status_code in UNAVAILABLE else StoreError
-        message = f"Elasticsearch returned {error.status_code}: {_message(error)}"
+        message = f"{product} returned {error.status_code}: {_message(error)}"
         raise kind(message) from error
     except TransportError as error:
-        message = f"Elasticsearch cannot be reached: {error.message}"[:REASON_MAX]
+        message = f"{product} cannot be reached: {error.message}"[:REASON_MAX]
         raise StoreUnavailable(message) from error
 
 
 def hits(response: Json) -> list[Json]:
     """Return the hits of one search. Raises StoreUnavailable if a shard did not respond."""
     if error := response.get("error"):
-        message = f"Elasticsearch: {reason(error)}"
-        raise StoreUnavailable(message) if response["status"] in UNAVAILABLE else StoreError(message)
+        kind = StoreUnavailable if response["status"] in UNAVAILABLE else StoreError
+        raise kind(reason(error))
     if response["timed_out"] or not is_whole(response):
         raise StoreUnavailable(PARTIAL)
     return list(response["hits"]["hits"])
@@ -45,7 +44,7 @@ def hits(response: Json) -> list[Json]:
 
 def is_whole(response: Json) -> bool:
     """Return whether every shard responded to a search or a count."""
-    # Not `failed`: Elasticsearch counts an unassigned shard neither as successful nor as failed.
+    # Not `failed`: the server counts an unassigned shard neither as successful nor as failed.
     return bool(response["_shards"]["successful"] == response["_shards"]["total"])
 
 

@@ -1,5 +1,6 @@
-"""The store in Elasticsearch: sequence numbers are document versions, and searches use bit vectors."""
+"""The store in Elasticsearch or OpenSearch: sequence numbers are document versions, and searches use bit vectors."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdic
 from common.store.elastic import documents
 from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.coalesced import Coalesced
-from common.store.elastic.connection import connect
-from common.store.elastic.index import Index
+from common.store.elastic.connection import Connection
+from common.store.elastic.dialects import Dialect, Json, Vectors
+from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import LIVE, VECTORS, Shape
-from common.store.elastic.responses import PARTIAL, Json, hits, is_whole, reason, wrap_errors
+from common.store.elastic.responses import PARTIAL, hits, is_whole, reason
 from common.store.labels import required_labels
 
 HEALTH_TIMEOUT_S = 3.0
-# Elasticsearch rejects from + size, and num_candidates, above 10,000: a page shares it with the records before it.
+# The server rejects from + size, and num_candidates, above 10,000: a page shares it with the records before it.
 WINDOW = 10_000
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
@@ -47,8 +49,9 @@ class ElasticStore:
         num_candidates: int = NUM_CANDIDATES,
     ) -> None:
         self.index = index
-        self._client = connect(url, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
-        self._index = Index(self._client, index, shape=shape or Shape())
+        self._connection = Connection(url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
+        self._shape = shape or Shape()
+        self._index = Index(self._connection, index, shape=self._shape)
         self._num_candidates = num_candidates
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
         self._refresh = Coalesced(self._refresh_index)
@@ -58,9 +61,9 @@ class ElasticStore:
         self._index.prepare()
 
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
-        """Index all items. A deletion is a small document, because Elasticsearch purges its own tombstones soon."""
+        """Index all items. A deletion is a small document, because the server purges its own tombstones soon."""
         try:
-            self._index.check()
+            cluster = self._index.complete()
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -70,7 +73,7 @@ class ElasticStore:
         completed: list[Written] = []
         rest = Written(Verdict.RETRY)
         try:
-            for result in bulk(self._client, self.index, _lines(items, rejected)):
+            for result in bulk(cluster, self.index, _lines(items, cluster.dialect, rejected)):
                 completed.append(written(result))  # noqa: PERF401 - results before an error are kept
         except StoreUnavailable as error:
             if not completed:
@@ -81,23 +84,24 @@ class ElasticStore:
         return [rejected.get(index) or next(outcomes, rest) for index in range(len(items))]
 
     def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+        self,
+        queries: NDArray[np.int8],
+        *,
+        limit: int,
+        where: Mapping[str, str] | None = None,
+        max_distance: float | None = None,  # noqa: ARG002 - HNSW is as fast without
     ) -> list[list[Candidate]]:
         """Return the nearest by Hamming distance, for all queries in one request; at most 10,000 for each."""
         candidates: list[list[Candidate]] = [[] for _ in queries]
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
-            self._index.check()
-            searches = [line for index in featured for line in ({}, self._nearest(queries[index], limit, where))]
-            with wrap_errors():
-                responses = self._client.msearch(index=self.index, searches=searches)["responses"]
-            for index, response in zip(featured, responses, strict=True):
-                candidates[index] = [documents.candidate(hit) for hit in hits(response)]
+            results = self._search_nearest([queries[index] for index in featured], limit, where)
+            for index, matches in zip(featured, results, strict=True):
+                candidates[index] = [documents.candidate(hit) for hit in matches]
         return candidates
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the latest records: a realtime lookup shows whether a refresh is necessary."""
-        self._index.check()
         records: dict[str, Record] = {}
         for ids in _batches(filepaths):
             records |= self._records(ids)
@@ -105,8 +109,7 @@ class ElasticStore:
 
     def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
         """Return the latest metadata, by a realtime lookup."""
-        self._index.check()
-        fields = ["path", "deleted", "metadata"]
+        fields = "path,deleted,metadata"
         sources = [doc["_source"] for ids in _batches(filepaths) for doc in self._documents(ids, source=fields)]
         return {source["path"]: source.get("metadata") for source in sources if not source["deleted"]}
 
@@ -130,21 +133,18 @@ class ElasticStore:
 
     def purge(self, *, before: int, limit: int) -> int:
         """Delete old tombstones that were not overwritten meanwhile; at most 10,000 per call."""
-        old = self._search(
-            query={"bool": {"filter": [{"term": {"deleted": True}}, {"range": {"added": {"lt": before}}}]}},
-            size=min(limit, WINDOW),
-            source=False,
-            version=True,
-        )
+        filters = [{"term": {"deleted": True}}, {"range": {"added": {"lt": before}}}]
+        query = {"bool": {"filter": filters}}
+        old = self._search({"query": query, "size": min(limit, WINDOW), "_source": False, "version": True})
         lines = [action("delete", hit["_id"], hit["_version"]) + "\n" for hit in old]
-        results = bulk(self._client, self.index, lines)
+        results = bulk(self._index.cluster(), self.index, lines)
         return sum(result.get("result") == "deleted" for result in results)
 
     def health(self) -> Health:
         """Check reads by a count, then writes separately: without a master only reads succeed."""
         try:
-            if not self._index.exists(within_s=self._probe_s):
-                return Health(reads=False, writes=False, detail=f"Elasticsearch: index {self.index} does not exist yet")
+            if self._index.existing(within_s=self._probe_s) is None:
+                return Health(reads=False, writes=False, detail=f"the index {self.index} does not exist yet")
             if not self._index.answers_searches(within_s=self._probe_s):
                 return Health(reads=False, writes=False, detail=PARTIAL)
         except StoreError as error:
@@ -154,25 +154,19 @@ class ElasticStore:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._connection.close()
 
     def _refresh_index(self) -> None:
-        with wrap_errors():
-            response = self._client.indices.refresh(index=self.index)
+        response = self._connection.cluster().post(f"/{self.index}/_refresh")
         if response["_shards"]["failed"]:
             raise StoreUnavailable(PARTIAL)
 
-    def _search(self, **body: Any) -> list[Json]:  # noqa: ANN401 - passed on to the client unchanged
-        self._index.check()
-        with wrap_errors():
-            response = self._client.search(index=self.index, track_total_hits=False, **body)
-        return hits(response.body)
+    def _search(self, body: Json) -> list[Json]:
+        return hits(self._index.cluster().post(f"/{self.index}/_search", {"track_total_hits": False, **body}))
 
     def _count(self, filters: Sequence[Json]) -> int:
-        self._index.check()
-        with wrap_errors():
-            response = self._client.count(index=self.index, query={"bool": {"filter": filters}})
-        if not is_whole(response.body):
+        response = self._index.cluster().post(f"/{self.index}/_count", {"query": {"bool": {"filter": filters}}})
+        if not is_whole(response):
             raise StoreUnavailable(PARTIAL)
         return int(response["count"])
 
@@ -187,22 +181,27 @@ class ElasticStore:
 
     def _versions(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the current versions, also of documents that are not refreshed yet."""
-        return {doc["_id"]: doc["_version"] for doc in self._documents(ids, source=False)}
+        return {doc["_id"]: doc["_version"] for doc in self._documents(ids, source="false")}
 
-    def _documents(self, ids: Sequence[str], *, source: Sequence[str] | bool) -> list[Json]:
-        """Return the current documents, also those that are not refreshed yet."""
-        with wrap_errors():
-            docs = self._client.mget(index=self.index, ids=ids, source=source)["docs"]
+    def _documents(self, ids: Sequence[str], *, source: str) -> list[Json]:
+        """Return the current documents, also those that are not refreshed yet; `source` names their fields."""
+        cluster = self._index.cluster()
+        docs = cluster.post(f"/{self.index}/_mget", {"ids": ids}, _source=source)["docs"]
         if errors := [doc["error"] for doc in docs if "error" in doc]:
-            message = f"Elasticsearch: {reason(errors[0])}"
-            raise StoreUnavailable(message)
+            raise StoreUnavailable(reason(errors[0]))
         return [doc for doc in docs if doc["found"]]
 
     def _by_ids(self, ids: Mapping[str, int]) -> dict[str, Json]:
         if not ids:
             return {}
         matches = self._search(
-            query={"ids": {"values": list(ids)}}, size=len(ids), source=True, docvalue_fields=["sig"], version=True
+            {
+                "query": {"ids": {"values": list(ids)}},
+                "size": len(ids),
+                "_source": True,
+                "docvalue_fields": ["sig"],
+                "version": True,
+            }
         )
         return {hit["_id"]: hit for hit in matches}
 
@@ -212,12 +211,14 @@ class ElasticStore:
         while len(paths) < limit:
             size = min(limit - len(paths), PAGE)
             matches = self._search(
-                query={"bool": {"filter": [*filters, {"range": {"seq": {"gte": seq}}}]}},
-                sort=["seq"],
-                from_=skip,
-                size=size,
-                source=False,
-                docvalue_fields=["path"],
+                {
+                    "query": {"bool": {"filter": [*filters, {"range": {"seq": {"gte": seq}}}]}},
+                    "sort": ["seq"],
+                    "from": skip,
+                    "size": size,
+                    "_source": False,
+                    "docvalue_fields": ["path"],
+                }
             )
             paths += [hit["fields"]["path"][0] for hit in matches]
             if matches:
@@ -241,17 +242,54 @@ class ElasticStore:
         return low, offset - before
 
     def _newest_seq(self) -> int:
-        newest = self._search(query=LIVE, sort=[{"seq": "desc"}], size=1, source=False)
+        newest = self._search({"query": LIVE, "sort": [{"seq": "desc"}], "size": 1, "_source": False})
         return int(newest[0]["sort"][0]) if newest else 0
 
-    def _nearest(self, query: Signature, limit: int, where: Mapping[str, str] | None) -> Json:
-        """Return the query; dis_max takes the score of an image's nearest signature."""
+    def _search_nearest(
+        self, queries: Sequence[Signature], limit: int, where: Mapping[str, str] | None
+    ) -> list[list[Json]]:
+        """Return the hits of all queries, from one request.
+
+        The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
+        """
+        existing = self._index.existing()
+        try:
+            results = self._search_vectors(existing, queries, limit, where)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            self._index.forget()
+            moved = self._index.existing()
+            if moved == existing:
+                raise
+            return self._search_vectors(moved, queries, limit, where)
+        if existing is not None and any(hit["_index"] != existing.name for matches in results for hit in matches[:1]):
+            self._index.forget()
+        return results
+
+    def _search_vectors(
+        self, existing: Existing | None, queries: Sequence[Signature], limit: int, where: Mapping[str, str] | None
+    ) -> list[list[Json]]:
+        vectors = existing.vectors if existing else self._shape.vectors
+        cluster = self._index.cluster()
+        searches = (self._nearest(query, limit, where, vectors, cluster.dialect) for query in queries)
+        lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
+        responses = cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]
+        return [hits(response) for response in responses]
+
+    def _nearest(
+        self, query: Signature, limit: int, where: Mapping[str, str] | None, vectors: Vectors, dialect: Dialect
+    ) -> Json:
+        """Return the search; dis_max takes the score of an image's nearest signature."""
         size = min(limit, WINDOW)
         num_candidates = min(max(self._num_candidates, 2 * size), WINDOW)
-        vector = {"query_vector": documents.bits(query), "k": size, "num_candidates": num_candidates}
-        near = {**vector, "filter": _label_filters(where)}
+        filters = _label_filters(where)
+        queries = [
+            dialect.nearest(field, query, vectors=vectors, k=size, num_candidates=num_candidates, filters=filters)
+            for field in VECTORS
+        ]
         return {
-            "query": {"dis_max": {"queries": [{"knn": {"field": field, **near}} for field in VECTORS]}},
+            "query": {"dis_max": {"queries": queries}},
             "size": size,
             "_source": False,
             "track_total_hits": False,
@@ -259,11 +297,11 @@ class ElasticStore:
         }
 
 
-def _lines(items: Sequence[Record | Tombstone], rejected: dict[int, Written]) -> Iterator[str]:
+def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict[int, Written]) -> Iterator[str]:
     """Yield the bulk lines of each item, created lazily; an item without JSON is added to `rejected` by its index."""
     for index, item in enumerate(items):
         try:
-            lines = documents.lines(item)
+            lines = documents.lines(item, dialect)
         except (ValueError, TypeError, RecursionError) as error:
             rejected[index] = Written(Verdict.REJECTED, f"cannot be stored: {error}")
         else:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.errors import StoreError, StoreUnavailable
+from common.store.sqlite import tables
 
 # A full disk, a lock time-out, a file that cannot be written or reached: after a repair the same call succeeds. A
 # corrupt file is not among them.
@@ -32,9 +33,15 @@ class Connections:
         self._idle: deque[sqlite3.Connection] = deque()
         self._closed = threading.Event()
 
-    def open(self, *, mode: str = "rw") -> sqlite3.Connection:
+    def open(self) -> sqlite3.Connection:
         """Return a new connection; the caller closes it."""
-        return open_file(self._path, timeout_s=self._busy_timeout_s, mode=mode)
+        db = open_file(self._path, timeout_s=self._busy_timeout_s)
+        try:
+            self._check_version(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     @contextmanager
     def lend(self) -> Iterator[sqlite3.Connection]:
@@ -67,6 +74,15 @@ class Connections:
         """Close every connection; those in use are closed when returned."""
         self._closed.set()
         self._close_idle()
+
+    def _check_version(self, db: sqlite3.Connection) -> None:
+        version = tables.version(db)
+        if version > tables.SCHEMA_VERSION:
+            message = f"{self._path} was written by a newer version of Match (schema version {version})"
+            raise StoreError(message)
+        if 0 < version < tables.SCHEMA_VERSION:
+            message = f"{self._path} has tables of an earlier version of Match, which its start migrates"
+            raise StoreUnavailable(message)
 
     def _close_idle(self) -> None:
         with suppress(IndexError):

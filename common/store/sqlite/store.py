@@ -1,4 +1,4 @@
-"""The embedded store in one SQLite file; searches scan a copy of its signatures in memory."""
+"""The embedded store in one SQLite file; searches scan segments with a copy of its signatures."""
 
 import json
 import sqlite3
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from common.errors import StoreError
 from common.store.base import Candidate, Health, Page, Record, Tombstone, Written, signatures_from_bytes
 from common.store.sqlite import tables
+from common.store.sqlite.blocks import Ids
+from common.store.sqlite.builder import Builder
 from common.store.sqlite.connections import Connections, open_file, wrap_errors
-from common.store.sqlite.mirror import Mirror
-from common.store.sqlite.scan import Owners
+from common.store.sqlite.scan import nearest
+from common.store.sqlite.signature_index import SignatureIndex
 
 # How long a writer waits for other writers; each locks the file for some milliseconds.
 BUSY_TIMEOUT_S = 10.0
+# The suffix of the folder of segments, beside the file.
+SEGMENTS = "-segments"
 
 
 class SqliteStore:
@@ -26,14 +30,16 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = path
+        self._busy_timeout_s = busy_timeout_s
         self._connections = Connections(path, busy_timeout_s=busy_timeout_s)
-        self._mirror = Mirror(self._connections.open)
+        builder = Builder(path.with_name(path.name + SEGMENTS), self._connections)
+        self._index = SignatureIndex(self._connections, builder)
 
     def prepare(self) -> None:
         """Create file, tables and indices if absent."""
         with wrap_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connections.open(mode="rwc")) as db:
+            with closing(open_file(self._path, timeout_s=self._busy_timeout_s, mode="rwc")) as db:
                 if (version := tables.version(db)) > tables.SCHEMA_VERSION:
                     message = f"{self._path} was written by a newer version of Match (schema version {version})"
                     raise StoreError(message)
@@ -46,18 +52,23 @@ class SqliteStore:
             return [tables.write(db, item, change) for item in items]
 
     def candidates(
-        self, queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None = None
+        self,
+        queries: NDArray[np.int8],
+        *,
+        limit: int,
+        where: Mapping[str, str] | None = None,
+        max_distance: float | None = None,
     ) -> list[list[Candidate]]:
-        """Return the exact nearest."""
-        keep, needed = tables.condition(where)
-        sql = f"SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND {keep}"  # noqa: S608 - no input
+        """Return the nearest by exact distances."""
+        sql, needed = tables.candidates(where)
         with self._connections.lend() as db:
-            scan = self._mirror.current()
-            near = scan.nearest(queries, limit=limit, among=_ids(db, where) if where else None)
-            ids = json.dumps(sorted({owner for owners in near for owner in owners}))
+            blocks = self._index.current().blocks
+            among = _ids(db, where) if where else None
+            near = nearest(blocks, queries, limit=limit, among=among, max_distance=max_distance)
+            ids = json.dumps(sorted({image for images in near for image in images}))
             rows = db.execute(sql, [ids, *needed])
             existing = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
-        return [[existing[owner] for owner in owners if owner in existing] for owners in near]
+        return [[existing[image] for image in images if image in existing] for images in near]
 
     def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
         """Return the records of the filepaths that are stored."""
@@ -94,12 +105,9 @@ class SqliteStore:
         """Do nothing: every search reads all earlier commits."""
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Delete old tombstones, and record it for processes that have not loaded them yet."""
+        """Delete old tombstones."""
         with self._connections.transaction() as db:
-            changes = [change for (change,) in db.execute(tables.PURGE, [before, limit])]
-            if changes:
-                db.execute("UPDATE state SET purged = max(purged, ?)", [max(changes)])
-        return len(changes)
+            return tables.purge(db, before=before, limit=limit)
 
     def health(self) -> Health:
         """Return whether the file can be read, and a write transaction begun."""
@@ -117,13 +125,14 @@ class SqliteStore:
     def close(self) -> None:
         """Close every connection; those in use are closed when returned."""
         self._connections.close()
-        self._mirror.close()
+        self._index.close()
 
 
-def _ids(db: sqlite3.Connection, where: Mapping[str, str]) -> Owners:
+def _ids(db: sqlite3.Connection, where: Mapping[str, str]) -> Ids:
+    """Return the ascending ids of the images that pass the filter."""
     keep, needed = tables.condition(where)
     rows = db.execute(f"SELECT id FROM images WHERE {keep}", needed)  # noqa: S608 - no input
-    return np.fromiter((owner for (owner,) in rows), np.int64)
+    return np.sort(np.fromiter((image for (image,) in rows), np.int64))
 
 
 def _page(rows: Sequence[tuple[str, int]], *, after: int) -> Page:

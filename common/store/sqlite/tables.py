@@ -5,69 +5,110 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from common.store.base import (
-    Record,
-    Tombstone,
-    Verdict,
-    Written,
-    signatures_from_bytes,
-    signatures_to_bytes,
-)
+from common.store.base import Record, Tombstone, Verdict, Written, signatures_from_bytes, signatures_to_bytes
 from common.store.labels import labels, required_labels
 
-SCHEMA_VERSION = 2
-UNLABELLED_VERSION = 1
+SCHEMA_VERSION = 3
+_LABELLED_VERSION = 2
+DEFAULT_COLLECTION = 1
 # `id` is never reused (AUTOINCREMENT), so that a purged row cannot be confused with a later one. `change` numbers
-# transactions in the order of their commits. `seq` numbers requests, and a lower one may commit later. `state.purged`
-# is the highest `change` of the purged rows. `labels` contains the labels of the records' metadata.
-SCHEMA = """
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS images (
+# transactions in the order of their commits. `seq` numbers requests, and a lower one may commit later; `metadata_seq`
+# is that of the request that wrote the metadata. `labels` contains the labels of the records' metadata.
+_IMAGES = """
+CREATE TABLE {name} (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    path TEXT NOT NULL UNIQUE,
+    collection INTEGER NOT NULL DEFAULT 1,
+    path TEXT NOT NULL,
     seq INTEGER NOT NULL,
+    metadata_seq INTEGER NOT NULL,
     change INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
+    featureless INTEGER NOT NULL DEFAULT 0,
     added INTEGER NOT NULL,
     width INTEGER,
     height INTEGER,
     sig BLOB,
-    metadata TEXT
-) STRICT;
-CREATE INDEX IF NOT EXISTS images_changed ON images (change);
-CREATE INDEX IF NOT EXISTS images_listed ON images (seq) WHERE deleted = 0;
-CREATE INDEX IF NOT EXISTS images_deleted ON images (added) WHERE deleted = 1;
+    sha256 BLOB,
+    url TEXT,
+    metadata TEXT,
+    UNIQUE (collection, path)
+) STRICT
+"""
+_LABELS = """
 CREATE TABLE IF NOT EXISTS labels (
     label TEXT NOT NULL,
     image INTEGER NOT NULL,
     PRIMARY KEY (label, image)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS state (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    change INTEGER NOT NULL,
-    purged INTEGER NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO state VALUES (1, 0, 0);
-COMMIT;
+) STRICT, WITHOUT ROWID
 """
+# Local features have a table of their own: they are several times as large as a row of `images`, and most statements
+# read many rows of `images` and no features. `segments` lists the segment files, oldest first; together they
+# cover all changes up to the highest `change`. A restored copy of the database lists the files of its own state,
+# because a file's random name is never used again. `purged` has the ids of purged rows that no segment covers.
+_OTHERS = (
+    "CREATE INDEX images_changed ON images (change)",
+    "CREATE INDEX images_listed ON images (collection, seq) WHERE deleted = 0",
+    "CREATE INDEX images_deleted ON images (added) WHERE deleted = 1",
+    "CREATE TABLE collections (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT",
+    "INSERT INTO collections VALUES (1, 'default')",
+    "CREATE TABLE local_features (image INTEGER PRIMARY KEY, features BLOB NOT NULL, words BLOB) STRICT",
+    "CREATE TABLE segments (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL) STRICT",
+    "CREATE TABLE purged (id INTEGER PRIMARY KEY, change INTEGER NOT NULL) STRICT",
+)
+_STATE = (
+    "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), change INTEGER NOT NULL) STRICT",
+    "INSERT INTO state VALUES (1, 0)",
+)
+_COPY = """
+INSERT INTO images_new (
+    id, collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, metadata
+)
+SELECT
+    id, 1, path, seq, seq, change, deleted, coalesce(sig = zeroblob(length(sig)), 0), added, width, height, sig,
+    metadata
+FROM images
+"""
+# SQLite cannot change a UNIQUE constraint, so the table is written again. The highest id that was ever used is kept.
+_MIGRATION = (
+    _IMAGES.format(name="images_new"),
+    _COPY,
+    "DELETE FROM sqlite_sequence WHERE name = 'images_new'",
+    "INSERT INTO sqlite_sequence SELECT 'images_new', seq FROM sqlite_sequence WHERE name = 'images'",
+    "DROP TABLE images",
+    "ALTER TABLE images_new RENAME TO images",
+    *_OTHERS,
+    "ALTER TABLE state DROP COLUMN purged",
+)
+# Without statistics SQLite prefers an index on two constants to a search by id or path. A plus sign excludes the index.
+_LISTED = "collection = 1 AND deleted = 0"
+_BY_ID = "+collection = 1 AND +deleted = 0"
 RECORDS = """
-SELECT path, seq, added, width, height, sig, metadata FROM images
-WHERE deleted = 0 AND path IN (SELECT value FROM json_each(?))
+SELECT path, seq, added, width, height, sig, sha256, url, metadata FROM images
+WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
-METADATA = "SELECT path, metadata FROM images WHERE deleted = 0 AND path IN (SELECT value FROM json_each(?))"
+_LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
+_CANDIDATES = f"SELECT id, path, sig FROM images WHERE {_BY_ID} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608 - no input
+METADATA = """
+SELECT path, metadata FROM images
+WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
+"""
 UPSERT = """
-INSERT INTO images (path, seq, change, deleted, added, width, height, sig, metadata)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (path) DO UPDATE SET
-    seq = excluded.seq, change = excluded.change, deleted = excluded.deleted, added = excluded.added,
-    width = excluded.width, height = excluded.height, sig = excluded.sig, metadata = excluded.metadata
+INSERT INTO images (
+    path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
+)
+VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+ON CONFLICT (collection, path) DO UPDATE SET
+    seq = excluded.seq, metadata_seq = excluded.metadata_seq, change = excluded.change, deleted = excluded.deleted,
+    featureless = excluded.featureless, added = excluded.added, width = excluded.width, height = excluded.height,
+    sig = excluded.sig, sha256 = excluded.sha256, url = excluded.url, metadata = excluded.metadata
 RETURNING id
 """
+_EXISTING = "SELECT seq, metadata FROM images WHERE collection = 1 AND path = ?"
 LABEL = "INSERT OR IGNORE INTO labels (image, label) VALUES (?, ?)"
 UNLABEL = "DELETE FROM labels WHERE image = ? AND label = ?"
-PURGE = """
+_PURGE = """
 DELETE FROM images WHERE id IN (SELECT id FROM images WHERE deleted = 1 AND added < ? ORDER BY added LIMIT ?)
-RETURNING change
+RETURNING id, change
 """
 
 _Row: TypeAlias = tuple[Any, ...]
@@ -79,21 +120,30 @@ def version(db: sqlite3.Connection) -> int:
 
 
 def create(db: sqlite3.Connection) -> None:
-    """Create tables and indices if absent, and migrate older ones to this version."""
+    """Create tables and indices if absent, and migrate older ones to this version, in one transaction."""
     db.execute("PRAGMA journal_mode = WAL")
-    db.executescript(SCHEMA)
     db.execute("BEGIN IMMEDIATE")
-    if version(db) == UNLABELLED_VERSION:
-        _label_all(db)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    existing = version(db)
+    if existing < SCHEMA_VERSION:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'images'").fetchone():
+            _migrate(db, existing)
+        else:
+            for statement in (_IMAGES.format(name="images"), _LABELS, *_OTHERS, *_STATE):
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
 
 
 def condition(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
     """Return the SQL condition for records that pass the filter, and its parameters."""
     needed = required_labels(where)
-    labelled = " AND id IN (SELECT image FROM labels WHERE label = ?)"
-    return "deleted = 0" + labelled * len(needed), needed
+    return (_BY_ID if needed else _LISTED) + _LABELLED * len(needed), needed
+
+
+def candidates(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
+    """Return the SQL of the candidates among the ids in a JSON array that pass the filter, and its other parameters."""
+    needed = required_labels(where)
+    return _CANDIDATES + _LABELLED * len(needed), needed
 
 
 def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Written:
@@ -113,13 +163,29 @@ def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Writ
     return Written(Verdict.STORED)
 
 
+def purge(db: sqlite3.Connection, *, before: int, limit: int) -> int:
+    """Delete old tombstones in a transaction; keep the ids of those that no segment covers."""
+    covered = db.execute("SELECT coalesce(max(change), 0) FROM segments").fetchone()[0]
+    deleted = db.execute(_PURGE, [before, limit]).fetchall()
+    db.executemany("INSERT INTO purged VALUES (?, ?)", [row for row in deleted if row[1] > covered])
+    return len(deleted)
+
+
 def _existing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
     """Return the seq and the labels of the stored item; a seq below all others if there is none."""
-    row = db.execute("SELECT seq, metadata FROM images WHERE path = ?", [filepath]).fetchone()
+    row = db.execute(_EXISTING, [filepath]).fetchone()
     if row is None:
         return -1, set()
     seq, metadata = row
     return seq, labels(read_metadata(metadata))
+
+
+def _migrate(db: sqlite3.Connection, existing: int) -> None:
+    if existing < _LABELLED_VERSION:
+        db.execute(_LABELS)
+        _label_all(db)
+    for statement in _MIGRATION:
+        db.execute(statement)
 
 
 def _label_all(db: sqlite3.Connection) -> None:
@@ -131,15 +197,17 @@ def _label_all(db: sqlite3.Connection) -> None:
 
 def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
-        return (item.filepath, item.seq, change, 1, item.added, None, None, None, None)
+        return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     sig = signatures_to_bytes(item.signatures)
-    return (item.filepath, item.seq, change, 0, item.added, item.width, item.height, sig, metadata)
+    size = (item.width, item.height)
+    source = (item.sha256, item.url)
+    return (item.filepath, item.seq, change, 0, int(item.is_featureless), item.added, *size, sig, *source, metadata)
 
 
 def record(row: _Row) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, metadata = row
+    filepath, seq, added, width, height, sig, sha256, url, metadata = row
     return Record(
         filepath=filepath,
         seq=seq,
@@ -148,6 +216,8 @@ def record(row: _Row) -> Record:
         added=added,
         width=width,
         height=height,
+        sha256=sha256,
+        url=url,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from checks.memory import NEEDED_MIB, mib
 from checks.objects import ECK, ECK_SECRETS, Object, Pod, named, of_kind, pods, selected, selects
 from common.config import Settings
 from common.errors import ConfigError
@@ -153,6 +154,19 @@ def short_grace_periods(objects: Sequence[Object]) -> list[str]:
     return faults
 
 
+def small_memory_limits(objects: Sequence[Object]) -> list[str]:
+    """A container's memory limit covers its processes and their decoders."""
+    faults = []
+    for pod in pods(objects):
+        if pod.component not in NEEDED_MIB:
+            continue
+        container = _container(pod, pod.component)
+        needed = NEEDED_MIB[pod.component](_settings(objects, container))
+        if mib(container["resources"]["limits"]["memory"]) < needed:
+            faults.append(f"{pod.owner}: the memory limit of {pod.component} is below {needed:g} MiB")
+    return faults
+
+
 def early_shutdowns(objects: Sequence[Object]) -> list[str]:
     """The API's nginx exits after its endpoint is removed, and gunicorn after nginx, except where a probe failed."""
     faults = []
@@ -221,6 +235,7 @@ RULES: tuple[Rule, ...] = (
     unmounted_files,
     unreached_ports,
     short_grace_periods,
+    small_memory_limits,
     early_shutdowns,
     expensive_probes,
     cluster_variables,

@@ -1,0 +1,52 @@
+"""Requests to a cluster in five verbs, the same for both products."""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from common.store.elastic.clients import JSON, LINES, Client
+from common.store.elastic.dialects import Dialect, Json
+from common.store.elastic.responses import wrap_errors
+
+
+class Cluster:
+    """A cluster, its client and its dialect. Each verb raises StoreUnavailable if a retry may succeed, or StoreError.
+
+    `parameters` are those of the URL's query.
+    """
+
+    def __init__(self, client: Client, dialect: Dialect) -> None:
+        self._client = client
+        self.dialect = dialect
+
+    def within(self, seconds: float) -> "Cluster":
+        """Return the same cluster with another time-out."""
+        return Cluster(self._client.within(seconds), self.dialect)
+
+    def get(self, path: str, **parameters: str) -> Json:
+        """Return the resource at `path`."""
+        return self._send("GET", path, parameters)
+
+    def put(self, path: str, body: Json | None = None, **parameters: str) -> Json:
+        """Create or change the resource at `path`."""
+        return self._send("PUT", path, parameters, body)
+
+    def post(self, path: str, body: Json | None = None, **parameters: str) -> Json:
+        """Search, or run an operation."""
+        return self._send("POST", path, parameters, body)
+
+    def post_lines(self, path: str, lines: Iterable[str], **parameters: str) -> Json:
+        """Send lines of JSON, each with its line feed."""
+        return self._send("POST", path, parameters, "".join(lines).encode(), LINES)
+
+    def delete(self, path: str, **parameters: str) -> Json:
+        """Delete the resource at `path`."""
+        return self._send("DELETE", path, parameters)
+
+    def _send(
+        self, method: str, path: str, parameters: dict[str, str], body: Json | bytes | None = None, kind: str = JSON
+    ) -> Json:
+        target = f"{path}?{urlencode(parameters)}" if parameters else path
+        with wrap_errors(self.dialect.product):
+            response: Any = self._client.send(method, target, body=body, media_type=kind)
+        return response or {}

@@ -1,0 +1,96 @@
+"""Signatures as bits: their form in memory and in segments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.images.signature import LENGTH
+
+Rows: TypeAlias = NDArray[np.int8]
+Bits: TypeAlias = NDArray[np.uint8]
+Ids: TypeAlias = NDArray[np.int64]
+Positions: TypeAlias = NDArray[np.intp]
+
+# A signature has three planes of 272 bits: the positive values, the negative ones, and those of magnitude 2. A scan
+# reads only the signs of the first 256 values: 64 bytes, a cache line. numkong takes 60 % longer for 65 bytes.
+PLANE_BYTES = LENGTH // 8
+SCANNED_PLANE_BYTES = 32
+SIGNS_BYTES = 2 * SCANNED_PLANE_BYTES
+REST_BYTES = 3 * PLANE_BYTES - SIGNS_BYTES
+SCANNED_BITS = 8 * SIGNS_BYTES
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Signatures by the id of their image; an image may have several, in adjacent rows."""
+
+    ids: Ids
+    signs: Bits
+    rest: Bits
+
+    def __len__(self) -> int:
+        """Return the number of signatures."""
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size in bytes."""
+        return int(self.ids.nbytes + self.signs.nbytes + self.rest.nbytes)
+
+    def take(self, positions: Positions) -> "Block":
+        """Return the signatures at these positions, in their order."""
+        return Block(self.ids[positions], self.signs[positions], self.rest[positions])
+
+    def positions(self, ids: Ids) -> Positions:
+        """Return the ascending positions of all signatures of these images; `ids` is ascending."""
+        if not len(self):
+            return np.zeros(0, np.intp)
+        # Most often no id is in the range of the block: those of later images are higher.
+        ids = ids[np.searchsorted(ids, self.ids[0]) : np.searchsorted(ids, self.ids[-1], side="right")]
+        first = np.searchsorted(self.ids, ids, side="left")
+        counts = np.searchsorted(self.ids, ids, side="right") - first
+        offsets = np.cumsum(counts) - counts
+        positions: Positions = np.arange(counts.sum()) + np.repeat(first - offsets, counts)
+        return positions
+
+
+def pack(ids: Ids, rows: Rows) -> Block:
+    """Return the signatures `rows` (n, 272) as a block; `ids` is ascending."""
+    positive, negative, two = (np.packbits(plane, axis=1) for plane in (rows > 0, rows < 0, np.abs(rows) > 1))
+    cut = SCANNED_PLANE_BYTES
+    signs = np.concatenate([positive[:, :cut], negative[:, :cut]], axis=1)
+    rest = np.concatenate([positive[:, cut:], negative[:, cut:], two], axis=1)
+    return Block(ids, signs, rest)
+
+
+def unpack(block: Block) -> Rows:
+    """Return the signatures (n, 272): the reverse of `pack`."""
+    cut, tail = SCANNED_PLANE_BYTES, PLANE_BYTES - SCANNED_PLANE_BYTES
+    positive = np.concatenate([block.signs[:, :cut], block.rest[:, :tail]], axis=1)
+    negative = np.concatenate([block.signs[:, cut:], block.rest[:, tail : 2 * tail]], axis=1)
+    planes = (positive, negative, block.rest[:, 2 * tail :])
+    more, less, two = (np.unpackbits(plane, axis=1).view(np.int8) for plane in planes)
+    rows: Rows = (more - less) * (1 + two)
+    return rows
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """Return all signatures as one block, by id; no image is in two of the blocks."""
+    joined = Block(
+        np.concatenate([EMPTY.ids, *(block.ids for block in blocks)]),
+        np.concatenate([EMPTY.signs, *(block.signs for block in blocks)]),
+        np.concatenate([EMPTY.rest, *(block.rest for block in blocks)]),
+    )
+    if (joined.ids[1:] >= joined.ids[:-1]).all():
+        return joined
+    return joined.take(np.argsort(joined.ids, kind="stable"))
+
+
+EMPTY = Block(
+    np.zeros(0, np.int64),
+    np.zeros((0, SIGNS_BYTES), np.uint8),
+    np.zeros((0, REST_BYTES), np.uint8),
+)

@@ -1,0 +1,89 @@
+"""The jars of search servers, and the JDK that starts them.
+
+Maven downloads the jars that a recipe's `pom.xml` names, once, into `$MATCH_CACHE` or `.cache`.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.locks import locked
+
+ROOT = Path(__file__).parent.parent
+JDK_MIN = 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jars:
+    """The jars of one server, of the version in its recipe.
+
+    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs.
+    """
+
+    product: str
+    recipe: Path
+    arrange: Callable[[Path], None]
+
+    @property
+    def launcher(self) -> Path:
+        """Return the program that starts a node: a source file, compiled at each start."""
+        return self.recipe / "Launch.java"
+
+    def why_not(self) -> str:
+        """Return in one line what is missing to start a node, an empty string if nothing is."""
+        if shutil.which("mvn") is None:
+            return f"{self.product}'s jars need Maven: no mvn on PATH"
+        if java() is None:
+            return f"{self.product} needs JDK {JDK_MIN} or later: none in JAVA_HOME, /usr/lib/jvm or on PATH"
+        return ""
+
+    def folder(self) -> Path:
+        """Return the folder of the jars; the first call on a machine downloads them."""
+        name = self.recipe.name
+        pom = (self.recipe / "pom.xml").read_text()
+        version: str = re.findall(rf"<{name}.version>(.+)</{name}.version>", pom)[0]
+        cache = Path(os.environ.get("MATCH_CACHE", ROOT / ".cache")).resolve() / name
+        cache.mkdir(parents=True, exist_ok=True)
+        with locked(cache / ".lock"):
+            if not (cache / version).exists():
+                with tempfile.TemporaryDirectory(dir=cache) as work:
+                    node = Path(work) / "node"
+                    self._download(node / "lib")
+                    self.arrange(node)
+                    node.rename(cache / version)
+        return cache / version
+
+    def _download(self, lib: Path) -> None:
+        maven = shutil.which("mvn") or "mvn"
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={lib}"]
+        result = subprocess.run(
+            [maven, "-q", "-B", "-f", str(self.recipe / "pom.xml"), *goal], check=False, capture_output=True, text=True
+        )
+        if result.returncode:
+            message = f"Maven could not download {self.product}'s jars:\n{result.stdout[-2000:]}"
+            raise RuntimeError(message)
+
+
+def java() -> Path | None:
+    """Return `java` of the newest JDK, None if none is new enough."""
+    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    homes += Path("/usr/lib/jvm").glob("*")
+    if on_path := shutil.which("javac"):
+        homes.append(Path(on_path).resolve().parent.parent)
+    versions = {home: _jdk_version(home) for home in homes}
+    newest = max(homes, key=lambda home: versions[home], default=None)
+    return newest / "bin" / "java" if newest and versions[newest] >= JDK_MIN else None
+
+
+def _jdk_version(home: Path) -> int:
+    """Return the major version, 0 for a folder without a compiler: Launch.java is compiled at its start."""
+    release = home / "release"
+    if not (home / "bin" / "javac").exists() or not release.exists():
+        return 0
+    version = re.search(r'JAVA_VERSION="(\d+)', release.read_text())
+    return int(version[1]) if version else 0

@@ -1,0 +1,147 @@
+"""A node of a search server on loopback: one Java process and its data, without Docker."""
+
+import contextlib
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+
+from dev.asking import answers
+from dev.jars import Jars, java
+from dev.ports import free_port
+
+# A cold start takes 6 s on two idle cores; a busy machine may take ten times as long.
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
+SINGLE_NODE = {"discovery.type": "single-node", "transport.port": "0"}
+
+
+class SearchNode:
+    """A node and its data, deleted at the end of the `with`.
+
+    `restart` keeps data and port. `membership` are the settings of a node in a cluster; by default it is a cluster of
+    one. A subclass names the product's jars and its own settings.
+    """
+
+    jars: ClassVar[Jars]
+    own_settings: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = SINGLE_NODE) -> None:
+        self._heap_mib = heap_mib
+        self._membership = membership
+        self._home = Path()
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            name = f"match-{self.jars.recipe.name}-"
+            self._home = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix=name)))
+            self.prepare(self._home)
+            self._port = free_port()
+            undo.callback(self.kill)
+            self.start()
+            self._exit = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def prepare(self, home: Path) -> None:
+        """Create what the server expects in its home."""
+
+    @property
+    def url(self) -> str:
+        """Return the node's URL."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def running(self) -> bool:
+        """Return whether the node was started and not stopped since."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start the node and wait until it answers, as a member of its cluster."""
+        command = self._command()
+        with (self._home / "node.log").open("ab") as log:
+            # The node exits when this pipe closes, also when this process is killed.
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answers(f"{self.url}/_cluster/health", within_s=5):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                message = f"{self.jars.product} did not start:\n{self._log_tail()}"
+                raise RuntimeError(message)
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop the node with SIGTERM."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the node, as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop the node if it runs, then start it with the same data on the same port."""
+        self.stop()
+        self.start()
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(number)
+        with process:  # closes the pipe and waits
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _log_tail(self) -> str:
+        return (self._home / "node.log").read_text(errors="replace")[-2000:]
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "path.home": self._home,
+            "path.data": self._home / "data",
+            "cluster.name": "match-tests",
+            "http.host": "127.0.0.1",
+            "http.port": self._port,
+            "transport.host": "127.0.0.1",
+            # Otherwise indices turn read-only on a disk that is nearly full.
+            "cluster.routing.allocation.disk.threshold_enabled": "false",
+            **self.own_settings,
+            **self._membership,
+        }
+
+    def _command(self) -> list[str]:
+        folder = self.jars.folder()
+        return [
+            str(java()),
+            f"-Xms{self._heap_mib}m",
+            f"-Xmx{self._heap_mib}m",
+            "--add-modules=jdk.incubator.vector",
+            "--enable-native-access=ALL-UNNAMED",
+            "-cp",
+            f"{folder / 'classes'}:{folder / 'lib' / '*'}",
+            str(self.jars.launcher),
+            *(f"{key}={value}" for key, value in self._settings().items()),
+        ]
+
+
+def run(kind: type[SearchNode]) -> None:
+    """Run a node until Ctrl-C."""
+    if reason := kind.jars.why_not():
+        raise SystemExit(reason)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with kind() as node:
+        print(f"{kind.jars.product}: {node.url} (Ctrl-C stops it)", flush=True)
+        stop.wait()

@@ -1,0 +1,213 @@
+"""The contract of an index on both search servers: a mapping of an earlier version, and a move to another index."""
+
+import base64
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from common.errors import StoreError, StoreUnavailable
+from common.images.signature import LENGTH
+from common.store.base import Verdict
+from common.store.elastic import ElasticStore, Shape
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.connection import Connection
+from common.store.elastic.copying import Copying
+from common.store.elastic.documents import identity
+from support.records import deletion, record, signature
+
+COUNT = 120
+# The fields that an index of the first version lacks, and a document of it; it has no features.
+ADDED_LATER = ("bits_1", "sha256", "url")
+OLDER = {"path": "old.jpg", "seq": 1, "deleted": False, "added": 1, "width": 640, "height": 480}
+OLDER["sig"] = base64.b64encode(bytes(LENGTH)).decode()
+SHA256 = bytes(range(0, 256, 8))
+URL = "https://images.example.org/cat.jpg"
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("elasticsearch_url", marks=pytest.mark.elasticsearch),
+        pytest.param("opensearch_url", marks=pytest.mark.opensearch),
+    ]
+)
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def index() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def cluster(url: str, index: str) -> Iterator[Cluster]:
+    """The cluster; the indices of this test are deleted at the end."""
+    with closing(Connection(url, index=index, timeout_s=20)) as connection:
+        cluster = connection.cluster()
+        yield cluster
+        if names := cluster.get(f"/{index}*", ignore_unavailable="true"):
+            cluster.put(f"/{','.join(names)}/_settings", {"index.blocks.read_only": None})
+            cluster.delete(f"/{','.join(names)}")
+
+
+@pytest.fixture
+def connect(url: str, index: str) -> Iterator[Callable[..., ElasticStore]]:
+    stores: list[ElasticStore] = []
+
+    def connect(**options: Any) -> ElasticStore:
+        stores.append(ElasticStore(url, index=index, timeout_s=20, **options))
+        return stores[-1]
+
+    yield connect
+    for store in stores:
+        store.close()
+
+
+def create(cluster: Cluster, index: str, *, without: Sequence[str] = (), **changes: Any) -> None:
+    """Create an index whose mapping lacks fields, or differs."""
+    mappings = Shape().mappings(cluster.dialect)
+    properties = {name: field for name, field in mappings["properties"].items() if name not in without} | changes
+    mappings = {**mappings, "properties": properties}
+    body = {
+        "aliases": {index: {}},
+        "mappings": mappings,
+        "settings": Shape().settings(cluster.dialect),
+    }
+    cluster.put(f"/{index}-1", body)
+
+
+def source(store: ElasticStore, filepath: str) -> tuple[bytes | None, str | None]:
+    stored = store.records([filepath])[filepath]
+    return stored.sha256, stored.url
+
+
+def near(store: ElasticStore, seed: int) -> list[str]:
+    return [candidate.filepath for candidate in store.candidates(signature(seed)[None], limit=1)[0]]
+
+
+@pytest.mark.parametrize("prepares", [True, False], ids=["at its start", "at its first write"])
+def test_index_gets_the_fields_that_it_lacks(
+    cluster: Cluster,
+    index: str,
+    connect: Callable[..., ElasticStore],
+    prepares: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    store = connect()
+    if prepares:
+        store.prepare()
+
+    (written,) = store.put([record("cat.jpg", 1, signature(1), signature(2), sha256=SHA256, url=URL)])
+
+    ((_, details),) = cluster.get(f"/{index}/_mapping").items()
+    properties = details["mappings"]["properties"]
+    store.refresh()
+    assert written.verdict is Verdict.STORED
+    assert properties["bits_1"] == properties["bits_0"]
+    assert near(store, 2) == ["cat.jpg"]
+    assert source(store, "cat.jpg") == (SHA256, URL)
+
+
+def test_documents_without_a_source_are_read_and_copied(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
+) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    cluster.put(f"/{index}/_doc/{identity('old.jpg')}", OLDER, version="1", version_type="external")
+    store = connect()
+    store.put([record("new.jpg", 2, sha256=SHA256, url=URL)])
+
+    before = [source(store, filepath) for filepath in ("old.jpg", "new.jpg")]
+    Copying(cluster, index, shape=Shape(), grace_s=0).run()
+    after = [source(store, filepath) for filepath in ("old.jpg", "new.jpg")]
+
+    assert before == after == [(None, None), (SHA256, URL)]
+
+
+def test_records_are_looked_up_by_their_digest(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
+) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    store = connect()
+    store.put([record("cat.jpg", 1, sha256=SHA256, url=URL), record("dog.jpg", 2, sha256=bytes(32))])
+    store.refresh()
+
+    response = cluster.post(f"/{index}/_search", {"query": {"term": {"sha256": SHA256.hex()}}})
+
+    assert [hit["_source"]["path"] for hit in response["hits"]["hits"]] == ["cat.jpg"]
+
+
+def test_read_only_index_that_lacks_fields_serves_reads(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
+) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    cluster.put(f"/{index}/_doc/{identity('old.jpg')}", OLDER, version="1", version_type="external", refresh="true")
+    cluster.put(f"/{index}-1/_settings", {"index.blocks.read_only": True})
+    store = connect()
+
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        store.put([record("cat.jpg", 1)])
+
+    assert (store.count(), near(store, 1), store.records(["cat.jpg"])) == (1, [], {})
+    assert source(store, "old.jpg") == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"without": ["labels"]}, r"labels is missing\): run `make reindex`"),
+        ({"width": {"type": "keyword"}}, r"width is keyword\): run `make reindex`"),
+        ({"bits_1": {"type": "keyword"}}, r"bits_1 is keyword\): run `make reindex`"),
+        ({"path": {"type": "text"}}, "which is not an index of images"),
+    ],
+    ids=["a required field is missing", "another type", "another type of vector", "a foreign index"],
+)
+def test_incompatible_index_is_reported_and_unchanged(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore], changes: Any, message: str
+) -> None:
+    create(cluster, index, **changes)
+    before = cluster.get(f"/{index}")
+    store = connect()
+
+    with pytest.raises(StoreError, match=message):
+        store.prepare()
+
+    assert store.health().detail
+    assert cluster.get(f"/{index}") == before
+
+
+@pytest.mark.parametrize(("before", "after"), [("flat", "hnsw"), ("hnsw", "flat")])
+def test_searches_continue_while_the_index_is_replaced(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore], before: Any, after: Any
+) -> None:
+    store = connect(shape=Shape(vectors=before, shards=2))
+    store.prepare()
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, COUNT)] + [deletion("5.jpg", COUNT)])
+    store.refresh()
+    ended = threading.Event()
+
+    def search() -> set[str]:
+        matches = set()
+        while not ended.wait(0.02):
+            matches.update(near(store, 9))
+        return matches
+
+    with ThreadPoolExecutor(1) as pool:
+        searches = pool.submit(search)
+        try:
+            copied = Copying(cluster, index, shape=Shape(vectors=after), batch=50, grace_s=0.5).run()
+            matches = near(store, 8)
+        finally:
+            ended.set()
+
+    existing = store._index.existing()
+    assert searches.result() == {"9.jpg"}
+    assert existing is not None
+    assert (existing.name, existing.vectors) == (f"{index}-2", after)
+    assert (copied, matches, store.count()) == (COUNT - 1, ["8.jpg"], COUNT - 2)
+    assert list(cluster.get(f"/{index}-*/_alias")) == [f"{index}-2"]
+    assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
