@@ -258,6 +258,7 @@ def test_own_word_is_among_the_words_looked_up() -> None:
     own, _ = vocabulary.words(descriptors)
     lookup = vocabulary.lookup_words(descriptors)
 
+    assert np.array_equal(lookup.own, own)
     asked = set(zip(lookup.feature.tolist(), lookup.word.tolist(), strict=True))
     assert set(enumerate(own.tolist())) <= asked
     assert lookup.word.max() < words.WORDS

@@ -29,8 +29,8 @@ class Resolution:
 
 
 STORED = Resolution(detect_px=176, describe_px=224, features=MAX_FEATURES)
-QUERY = Resolution(detect_px=320, describe_px=400, features=400)
-"""Queries show a stored image reduced, in screenshots and collages: they need more resolution and more features."""
+QUERY = Resolution(detect_px=320, describe_px=400, features=650)
+"""In screenshots and collages a stored image is small: queries need more resolution, and more features."""
 
 _SMALLEST_PX = 16
 # Smaller images are enlarged, because OpenCV's borders of 5 pixels would cover them.

@@ -37,7 +37,7 @@ _AFFINE_RIDGE = 0.02
 _CELL = 1 / 64
 # Upper estimate of the probability that a feature of an unrelated image agrees with a map. By area 0.0017 of positions
 # do, by scale two fifths and by angle a fifth: 0.00014. Features of real images are less evenly spread.
-_CHANCE = 0.0005
+_CHANCE = 0.00025
 # The surprise of 8, a probability of 1e-8, has the score 55: the common cutoff.
 _HALF_SURPRISE = 8 * 45 / 55
 
@@ -90,14 +90,17 @@ class _Pairs:
 class QueryFeatures:
     """The features of a query and the words that they may have, prepared for the verification of many candidates.
 
+    `words` (n,) are those that a store looks up: the likeliest of each feature, the strongest features first.
+
     `lookup` are the words of `keypoints`. `width` and `height` are the query's full size in pixels.
     """
 
     def __init__(self, keypoints: Keypoints, lookup: LookupWords, *, width: int, height: int) -> None:
+        self.words = lookup.own
         order = np.argsort(lookup.word, kind="stable")
         self._keypoints = keypoints
         self._count = len(keypoints.x)
-        self._words = lookup.word[order]
+        self._sorted = lookup.word[order]
         self._feature = lookup.feature[order]
         self._mirrored = lookup.mirrored[order]
         self.width = width
@@ -125,8 +128,8 @@ class QueryFeatures:
 
     def _pairs(self, target: LocalFeatures) -> _Pairs:
         """Return the pairs of features with a common word."""
-        first = np.searchsorted(self._words, target.words, side="left")
-        counts = np.searchsorted(self._words, target.words, side="right") - first
+        first = np.searchsorted(self._sorted, target.words, side="left")
+        counts = np.searchsorted(self._sorted, target.words, side="right") - first
         of_target = np.repeat(np.arange(len(counts)), counts)
         # The positions in the query's sorted words: each range, one after the other.
         nth = np.arange(len(of_target)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -46,8 +46,13 @@ _SIDE = _antisymmetric()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LookupWords:
-    """Words to look up for the features of a query, several for each: three arrays (n,) in the order of features."""
+    """The words that the features of a query may have.
 
+    `own` is the likeliest word of each feature. The other arrays have several entries for each: the index of the
+    feature, a word, and whether the patch was mirrored to name it.
+    """
+
+    own: NDArray[np.uint32]
     feature: NDArray[np.intp]
     word: NDArray[np.uint32]
     mirrored: NDArray[np.bool_]
@@ -70,7 +75,7 @@ class Vocabulary:
         return (first * CENTRES + second).astype(np.uint32), mirrored
 
     def lookup_words(self, descriptors: NDArray[np.uint8]) -> LookupWords:
-        """Return the words that a query looks up and verifies for `descriptors` (n, 128): the likely ones of each."""
+        """Return the words that `descriptors` (n, 128) of a query may have."""
         forms, mirrored, in_doubt = _canonical(root(descriptors))
         again = np.flatnonzero(in_doubt)
         forms = np.concatenate([forms, forms[again][:, _MIRROR]])
@@ -78,7 +83,9 @@ class Vocabulary:
         words = (first[:, :, np.newaxis] * CENTRES + second[:, np.newaxis, :]).reshape(len(forms), _NEAREST**2)
         feature = np.concatenate([np.arange(len(descriptors)), again])
         side = np.concatenate([mirrored, ~mirrored[again]])
-        return LookupWords(feature.repeat(_NEAREST**2), words.ravel().astype(np.uint32), side.repeat(_NEAREST**2))
+        own = words[: len(descriptors), 0].astype(np.uint32)
+        every = _NEAREST**2
+        return LookupWords(own, feature.repeat(every), words.ravel().astype(np.uint32), side.repeat(every))
 
     def _distances(self, forms: NDArray[np.uint8], half: int) -> NDArray[np.int32]:
         """Return (n, 1024): the squared distance of one half of each form to each centre, less the form's square."""
