@@ -1,6 +1,6 @@
 """Which edits of an image are recognised, and which unrelated images are mistaken for it, by mode and beside peers.
 
-    python benchmarks/quality.py [--quick] [--photographs N] [--distractors N] [--per-kind N]
+    PYTHONPATH=. python benchmarks/quality.py [--quick] [--photographs N] [--distractors N] [--per-kind N]
                                  [--photos FOLDER] [--real FOLDER]
 
 A hundred edits of each photograph (`parts/edits.py`) are searched for in a collection in memory. It has the original
@@ -38,10 +38,10 @@ from parts.peer_hashes import PEERS
 from parts.split import measured, photographs, tuned
 from PIL import Image
 
+from common.decoding.child import sign_all
 from common.images.decode import decode
 from common.images.local_features.extraction import extract
 from common.images.signature import sign
-from common.images.trimming import second_signature
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 1e-5
@@ -146,14 +146,12 @@ def decode_only(data: bytes) -> object:
 
 
 def add_without(data: bytes) -> object:
-    pixels = decode(data).pixels
-    return second_signature(pixels, sign(pixels))
+    return sign_all(decode(data).pixels)
 
 
 def add_with(data: bytes) -> object:
     image = decode(data)
-    first = sign(image.pixels)
-    return second_signature(image.pixels, first), extract(image.pixels, width=image.width, height=image.height).encode()
+    return sign_all(image.pixels), extract(image.pixels, width=image.width, height=image.height).encode()
 
 
 def query_only(data: bytes) -> object:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from parts.collection import synthetic
 
+from common.decoding.child import sign_all
 from common.images.flatness import is_flat, is_smooth
 from common.images.local_features.extraction import extract
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.local_features.words import WORDS
-from common.images.signature import _levels, is_featureless, sign
-from common.images.trimming import second_signature
+from common.images.signature import _boxes, _exact_means, is_featureless, sign
 
 Pixels = NDArray[np.uint8]
 
@@ -33,11 +33,8 @@ class Stored:
 
 def signatures(pixels: Pixels) -> list[NDArray[np.int8]]:
     """Return the searchable signatures of an image: one, two, or none if it is featureless or a smooth gradient."""
-    first = sign(pixels)
-    if is_featureless(first) or is_smooth(first):
-        return []
-    second = second_signature(pixels, first)
-    return [first] if second is None else [first, second]
+    all_signatures = sign_all(pixels)
+    return [one for one in all_signatures if not (is_featureless(one) or is_smooth(one))]
 
 
 def store(pixels: Pixels) -> Stored:
@@ -134,7 +131,8 @@ def collect(rng: np.random.Generator, real: Sequence[Stored], tuned: Sequence[Pi
         words.append((unique & (WORDS - 1)).astype(np.uint32))
         rows.append((unique >> 20) + len(real))
         first = np.array([sign(pixels) for pixels in tuned])
-        vectors = np.concatenate(list(synthetic(rng, first, np.array([_levels(each) for each in tuned]), distractors)))
+        levels = np.array([_exact_means(_boxes(pixels)) for pixels in tuned])
+        vectors = np.concatenate(list(synthetic(rng, first, levels, distractors)))
         signed += list(vectors)
         owners += range(len(real), len(real) + distractors)
     matrix = np.array(signed, dtype=np.float32)

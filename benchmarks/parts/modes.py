@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 from parts.feature_index import Collection, Pixels, signatures
 
 from common.images.flatness import FLAT_SCORE, is_flat, is_match_of_flat
-from common.images.local_features.extraction import QUERY, STORED, describe, extract_query
+from common.images.local_features.extraction import STORED, extract_query
 from common.images.local_features.features import LocalFeatures
 from common.images.local_features.geometry import QueryFeatures
-from common.images.local_features.words import shipped_vocabulary
 from common.images.orientations import turn
 from common.search import CUTOFF, TURNED_CUTOFF
 
@@ -52,13 +51,10 @@ class Query:
             self._apart = apart.min(axis=0), within
         return self._apart
 
-    def local(self) -> tuple[QueryFeatures, NDArray[np.uint32]]:
-        """Return the features of the query, and the one word of each to look up."""
+    def local(self) -> QueryFeatures:
+        """Return the features of the query."""
         rows, columns, _ = self.pixels.shape
-        described = describe(self.pixels, QUERY, width=columns, height=rows)
-        lookup = shipped_vocabulary().lookup_words(described.descriptors)
-        own, _mirrored = shipped_vocabulary().words(described.descriptors)
-        return QueryFeatures(described.keypoints, lookup, width=columns, height=rows), own
+        return extract_query(self.pixels, width=columns, height=rows)
 
     def shared(self, target: LocalFeatures) -> float:
         """Return the share of features in common with a stored image, at its resolution."""
@@ -90,15 +86,15 @@ def by_signature(query: Query, collection: Collection, *, confirm: bool) -> Scor
 
 def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[np.uint32]]:
     """Return the scores of local features above 20, and the words that were looked up."""
-    features, words = query.local()
-    candidates = collection.candidates(words, VERIFIED)
+    features = query.local()
+    candidates = collection.candidates(features.words, VERIFIED)
     scores: Scores = {}
     for row in candidates:
         verification = features.verify(collection.features[row])
         if verification and verification.score > _KEPT_SCORE:
             is_pair_flat = query.is_flat or row in collection.flat_rows
             scores[row] = verification.score, verification.score >= (FLAT_SCORE if is_pair_flat else 100 * (1 - CUTOFF))
-    return scores, words
+    return scores, features.words
 
 
 def search(query: Query, collection: Collection) -> tuple[dict[str, Scores], NDArray[np.uint32]]:
