@@ -131,13 +131,13 @@ def _resize(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _distinct(points: Sequence[cv2.KeyPoint]) -> NDArray[np.float64]:
-    """Return (n, 5): column, row, size, angle in degrees and response, once for each position and size.
+    """Return (n, 5): column, row, size, angle in degrees and response, once for each position.
 
     OpenCV returns a point again for each further direction of its patch.
     """
     rows = np.array([(*point.pt, point.size, point.angle, point.response) for point in points], dtype=np.float64)
     rows = rows.reshape(-1, 5)
-    _, first = np.unique(rows[:, :3], axis=0, return_index=True)
+    _, first = np.unique(rows[:, 0] + 1j * rows[:, 1], return_index=True)
     return rows[first]
 
 

@@ -66,7 +66,7 @@ class Vocabulary:
             message = f"centres must be uint8 (2, {CENTRES}, {HALF}), not {centres.dtype} {centres.shape}"
             raise ValueError(message)
         self._packed = [numkong.dots_pack(np.ascontiguousarray(half), dtype="uint8") for half in centres]
-        self._squares = [(half.astype(np.int32) ** 2).sum(axis=1) for half in centres]
+        self._squares = [(half.astype(np.int32) ** 2).sum(axis=1, dtype=np.int32) for half in centres]
 
     def words(self, descriptors: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         """Return the word (n,) of each of `descriptors` (n, 128), and whether its patch was mirrored to name it."""
@@ -90,8 +90,9 @@ class Vocabulary:
     def _distances(self, forms: NDArray[np.uint8], half: int) -> NDArray[np.int32]:
         """Return (n, 1024): the squared distance of one half of each form to each centre, less the form's square."""
         part = np.ascontiguousarray(forms[:, HALF * half : HALF * (half + 1)])
-        products = np.asarray(numkong.dots_packed(part, self._packed[half])).astype(np.int32)
-        distances: NDArray[np.int32] = self._squares[half] - 2 * products
+        distances: NDArray[np.int32] = np.asarray(numkong.dots_packed(part, self._packed[half])).view(np.int32)
+        distances *= -2
+        distances += self._squares[half]
         return distances
 
 
