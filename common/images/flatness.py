@@ -20,7 +20,7 @@ FLAT_SCORE = 75
 _CUTOFF = 0.45
 # A confirmed match: distance + weight * (1 - shared) is below the limit.
 _SHARED_WEIGHT = 0.4
-_SHARED_LIMIT = 0.55
+_SHARED_LIMIT = 0.6
 _SMOOTH = 0.8
 
 
