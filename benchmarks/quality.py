@@ -302,9 +302,9 @@ def half(image: Image.Image) -> Image.Image:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few minutes: 10 photographs, 2,000 distractors")
-    parser.add_argument("--photographs", type=int, default=100)
+    parser.add_argument("--photographs", type=int, default=25)
     parser.add_argument("--distractors", type=int, default=100_000)
-    parser.add_argument("--per-kind", type=int, default=150)
+    parser.add_argument("--per-kind", type=int, default=60)
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "photos")
     parser.add_argument("--real", type=Path)
     options = parser.parse_args()
