@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from common.errors import Overloaded
-
-RETRY_AFTER_S = 1
+from common.errors import BUSY_RETRY_AFTER_S, Overloaded
 
 
 class ConcurrencyLimit:
@@ -24,7 +22,7 @@ class ConcurrencyLimit:
         """Hold a slot inside the `with`; raises Overloaded when none is free."""
         with self._lock:
             if self._running.total() >= self._limit or self._running[client] >= self._per_client:
-                raise Overloaded("too many long requests at once", retry_after=RETRY_AFTER_S)
+                raise Overloaded("too many long requests at once", retry_after=BUSY_RETRY_AFTER_S)
             self._running[client] += 1
         try:
             yield

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from common.errors import Overloaded
-
-RETRY_AFTER_S = 1
+from common.errors import BUSY_RETRY_AFTER_S, Overloaded
 
 
 class ByteBudget:
@@ -54,7 +52,7 @@ class ByteBudget:
             self._waiting.append(turn)
             try:
                 if not self._changed.wait_for(lambda: self._waiting[0] is turn and self._free >= size, wait_s):
-                    raise Overloaded("too many bytes of images are in memory", retry_after=RETRY_AFTER_S)
+                    raise Overloaded("too many bytes of images are in memory", retry_after=BUSY_RETRY_AFTER_S)
                 self._free -= size
             finally:
                 self._waiting.remove(turn)

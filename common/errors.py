@@ -83,6 +83,10 @@ class QueueUnavailable(QueueError):
     code = "queue_unavailable"
 
 
+BUSY_RETRY_AFTER_S = 1
+"""Seconds after which a slot or memory that running work holds may be free."""
+
+
 class Overloaded(QueueError):
     """There is no capacity for more work; `retry_after` is in whole seconds."""
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import LENGTH, Signature, distance, distances, is_featureless, score
+from common.images.signature import LENGTH, Signature, are_featureless, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
 from common.store.base import Candidate, Store
 
@@ -105,7 +105,7 @@ def compare(one: SignedImage, other: SignedImage) -> Comparison:
 
 def similarity(one: Sequence[Signature], other: Sequence[Signature]) -> Comparison:
     """Compare the signatures of two images by the nearest pair; if either image is featureless, the score is 0."""
-    if all(map(is_featureless, one)) or all(map(is_featureless, other)):
+    if are_featureless(one) or are_featureless(other):
         return Comparison(score=0.0, is_featureless=True)
     nearest = min(distance(first, second) for first in one for second in other)
     return Comparison(score=score(nearest), is_featureless=False)

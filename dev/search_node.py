@@ -4,13 +4,13 @@ import contextlib
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
 from dev.asking import answers
+from dev.interrupts import on_interrupt
 from dev.jars import Jars, java
 from dev.ports import free_port
 
@@ -139,9 +139,7 @@ def run(kind: type[SearchNode]) -> None:
     """Run a node until Ctrl-C."""
     if reason := kind.jars.why_not():
         raise SystemExit(reason)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = on_interrupt()
     with kind() as node:
         print(f"{kind.jars.product}: {node.url} (Ctrl-C stops it)", flush=True)
         stop.wait()

@@ -7,7 +7,7 @@ from api.sources import Source, UnknownFilepath, naming, validate_url
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import SignedImage
-from common.images.signature import Signature, is_featureless
+from common.images.signature import Signature, are_featureless
 from common.net.fetch import Fetcher
 from common.search import Comparison, Match, compare, search, similarity
 from common.store.base import Record, Store
@@ -63,7 +63,7 @@ class SearchImages:
             min_score=min_score,
             where=where,
         )
-        return SearchResult(matches, all(map(is_featureless, signatures)))
+        return SearchResult(matches, are_featureless(signatures))
 
     def signatures(self, source: Source, *, client: str) -> Sequence[Signature]:
         """Return all signatures of one image."""

@@ -24,7 +24,7 @@ from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
 from common.decoding.protocol import Kind, SignedImage, error_parts, pack, receive, signed_parts
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
-from common.images.signature import Signature, is_featureless, sign
+from common.images.signature import Signature, are_featureless, is_featureless, sign
 from common.images.trimming import trimmed
 
 # The smallest image: a grey pixel. Decoding it makes the libraries load and open whatever they need later.
@@ -69,7 +69,7 @@ def signed(image: DecodedImage) -> SignedImage:
         signatures=signatures,
         width=image.width,
         height=image.height,
-        pixels_sha256=hash_pixels(image) if all(map(is_featureless, signatures)) else b"",
+        pixels_sha256=hash_pixels(image) if are_featureless(signatures) else b"",
     )
 
 

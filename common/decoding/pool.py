@@ -8,8 +8,8 @@ from typing import Protocol
 from common.decoding.limits import DecoderLimits
 from common.decoding.process import DeadOnArrival, DecoderProcess, ProcessEnd
 from common.decoding.protocol import SignedImage
-from common.decoding.slots import RETRY_AFTER_S, DecoderSlots
-from common.errors import Overloaded
+from common.decoding.slots import DecoderSlots
+from common.errors import BUSY_RETRY_AFTER_S, Overloaded
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class DecoderPool:
         """Return an idle process; wait for the start of one if there is none."""
         with self._lock:
             if not self._has_idle.wait_for(lambda: self._idle or self._is_closed, self._wait_s) or self._is_closed:
-                raise Overloaded("no decoder is ready", retry_after=RETRY_AFTER_S)
+                raise Overloaded("no decoder is ready", retry_after=BUSY_RETRY_AFTER_S)
             # The last one used: its memory is in the processor's caches.
             return self._idle.pop()
 

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Lock
 
-from common.errors import Overloaded
-
-RETRY_AFTER_S = 1
+from common.errors import BUSY_RETRY_AFTER_S, Overloaded
 
 
 class DecoderSlots:
@@ -42,7 +40,9 @@ class DecoderSlots:
                 self._take(client)
                 return
             if len(self._waiting.get(client, ())) >= self._queue:
-                raise Overloaded("too many images of this client are waiting for a decoder", retry_after=RETRY_AFTER_S)
+                raise Overloaded(
+                    "too many images of this client are waiting for a decoder", retry_after=BUSY_RETRY_AFTER_S
+                )
             admitted = Event()
             self._waiting.setdefault(client, deque()).append(admitted)
         if admitted.wait(self._wait_s):
@@ -51,7 +51,7 @@ class DecoderSlots:
             # The slot may have been assigned in the last moment.
             if not admitted.is_set():
                 self._forget(client, admitted)
-                raise Overloaded("no decoder was free in time", retry_after=RETRY_AFTER_S)
+                raise Overloaded("no decoder was free in time", retry_after=BUSY_RETRY_AFTER_S)
 
     def _release(self, client: str) -> None:
         with self._lock:

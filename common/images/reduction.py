@@ -2,6 +2,8 @@
 
 from PIL import Image
 
+from common.images.transparency import unpremultiplied
+
 # The sizes of JPEG drafts. Copies of an image are reduced alike in every format, so that their signatures stay close.
 _FACTORS = (8, 4, 2)
 # Pixels that are converted at once: a few megabytes.
@@ -40,7 +42,5 @@ def _mode(image: Image.Image) -> str:
 
 
 def _converted(band: Image.Image, mode: str) -> Image.Image:
-    if band.mode in {"La", "RGBa"}:
-        # Pillow converts premultiplied pixels only to the same mode with plain ones.
-        band = band.convert(band.mode.upper())
+    band = unpremultiplied(band)
     return band if band.mode == mode and "transparency" not in band.info else band.convert(mode)

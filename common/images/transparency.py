@@ -19,10 +19,13 @@ def flatten(image: Image.Image) -> Image.Image:
     return flat
 
 
+def unpremultiplied(image: Image.Image) -> Image.Image:
+    """Return premultiplied pixels as plain ones, the only conversion that Pillow has for them; others unchanged."""
+    return image.convert(image.mode.upper()) if image.mode in {"La", "RGBa"} else image
+
+
 def _with_alpha(image: Image.Image) -> Image.Image:
-    if image.mode in {"La", "RGBa"}:
-        # Pillow converts premultiplied pixels only to the same mode with plain ones.
-        image = image.convert(image.mode.upper())
+    image = unpremultiplied(image)
     return image if image.mode == "RGBA" else image.convert("RGBA")
 
 

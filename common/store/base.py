@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, Signature, is_featureless
+from common.images.signature import LENGTH, Signature, are_featureless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,7 +35,7 @@ class Record:
     @property
     def is_featureless(self) -> bool:
         """Whether none of its signatures has features, so that no search finds it."""
-        return all(map(is_featureless, self.signatures))
+        return are_featureless(self.signatures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import secrets
 import shlex
-import signal
 import subprocess
 import tempfile
 import threading
@@ -22,6 +21,7 @@ from typing import Any, Self
 from dev.cluster import programs
 from dev.cluster.certificates import Certificates, make_certificates
 from dev.cluster.processes import POLL_S, NotStarted, Running, running, wait_until
+from dev.interrupts import on_interrupt
 from dev.ports import free_port
 
 # The JSON of a Kubernetes object.
@@ -274,9 +274,7 @@ def main() -> None:
     """Run a cluster until Ctrl-C."""
     if reason := programs.why_not():
         raise SystemExit(reason)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = on_interrupt()
     with Cluster() as cluster:
         print(f"kubectl: {shlex.join(cluster.command)} (Ctrl-C stops the cluster)", flush=True)
         stop.wait()
