@@ -39,8 +39,8 @@ class Record:
     `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
     margins. `seq` is the sequence number of the request that
     stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
-    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none. A
-    record of an earlier version has neither.
+    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none.
+    `features` are its encoded local features. A record of an earlier version has none of the three.
     """
 
     collection: str = DEFAULT_COLLECTION
@@ -53,6 +53,7 @@ class Record:
     height: int
     sha256: bytes | None = None
     url: str | None = None
+    features: bytes | None = None
 
     @property
     def is_featureless(self) -> bool:

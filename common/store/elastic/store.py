@@ -215,7 +215,7 @@ class ElasticStore:
                 "query": {"ids": {"values": list(ids)}},
                 "size": len(ids),
                 "_source": True,
-                "docvalue_fields": ["sig"],
+                "docvalue_fields": documents.BINARY,
                 "version": True,
             }
         )
