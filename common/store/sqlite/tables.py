@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from common.images.local_features.features import LocalFeatures
 from common.store.base import Record, Tombstone, Verdict, Written, signatures_from_bytes, signatures_to_bytes
 from common.store.labels import labels, required_labels
 
@@ -83,7 +84,8 @@ _MIGRATION = (
 _LISTED = "collection = 1 AND deleted = 0"
 _BY_ID = "+collection = 1 AND +deleted = 0"
 RECORDS = """
-SELECT path, seq, added, width, height, sig, sha256, url, metadata FROM images
+SELECT path, seq, added, width, height, sig, sha256, url, metadata, features
+FROM images LEFT JOIN local_features ON image = id
 WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
@@ -106,6 +108,8 @@ RETURNING id
 _EXISTING = "SELECT seq, metadata FROM images WHERE collection = 1 AND path = ?"
 LABEL = "INSERT OR IGNORE INTO labels (image, label) VALUES (?, ?)"
 UNLABEL = "DELETE FROM labels WHERE image = ? AND label = ?"
+_FEATURES = "INSERT OR REPLACE INTO local_features (image, features) VALUES (?, ?)"
+_NO_FEATURES = "DELETE FROM local_features WHERE image = ?"
 _PURGE = """
 DELETE FROM images WHERE id IN (SELECT id FROM images WHERE deleted = 1 AND added < ? ORDER BY added LIMIT ?)
 RETURNING id, change
@@ -156,6 +160,7 @@ def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Writ
             return Written(Verdict.SUPERSEDED)
         if seq < item.seq:
             owner = db.execute(UPSERT, row).fetchone()[0]
+            _write_features(db, owner, item)
             db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
             db.executemany(LABEL, [(owner, label) for label in fresh - stale])
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError, sqlite3.IntegrityError) as error:
@@ -169,6 +174,13 @@ def purge(db: sqlite3.Connection, *, before: int, limit: int) -> int:
     deleted = db.execute(_PURGE, [before, limit]).fetchall()
     db.executemany("INSERT INTO purged VALUES (?, ?)", [row for row in deleted if row[1] > covered])
     return len(deleted)
+
+
+def _write_features(db: sqlite3.Connection, image: int, item: Record | Tombstone) -> None:
+    if isinstance(item, Tombstone) or item.features is None:
+        db.execute(_NO_FEATURES, [image])
+    else:
+        db.execute(_FEATURES, [image, item.features])
 
 
 def _existing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
@@ -199,6 +211,8 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
         return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
+    if item.features is not None:
+        LocalFeatures.decode(item.features)
     sig = signatures_to_bytes(item.signatures)
     size = (item.width, item.height)
     source = (item.sha256, item.url)
@@ -207,7 +221,7 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
 
 def record(row: _Row) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, sha256, url, metadata = row
+    filepath, seq, added, width, height, sig, sha256, url, metadata, features = row
     return Record(
         filepath=filepath,
         seq=seq,
@@ -218,6 +232,7 @@ def record(row: _Row) -> Record:
         height=height,
         sha256=sha256,
         url=url,
+        features=features,
     )
 
 
