@@ -35,10 +35,10 @@ def test_rare_words_count_more_than_common_ones(store: Store) -> None:
         [*common, record("rare.jpg", 30, features=features_of(10)), record("no.jpg", 31, features=features_of(11))]
     )
 
-    found = by_words(store, 1, 2, 3, 10, limit=40)
+    matches = by_words(store, 1, 2, 3, 10, limit=40)
 
-    assert found[0] == "rare.jpg"
-    assert len(found) == 30
+    assert matches[0] == "rare.jpg"
+    assert len(matches) == 30
     assert by_words(store, 1, 2, 3, 10, 1_004)[:2] == ["4.jpg", "rare.jpg"]
 
 
@@ -49,12 +49,14 @@ def in_order(store: Store) -> bool:
     words = {f"{row}.jpg": set((60 * chance.random(12) ** 2).astype(int).tolist()) for row in range(50)}
     store.put([record(path, seq, features=features_of(*own)) for seq, (path, own) in enumerate(words.items(), 1)])
     query = set(range(0, 60, 3))
-    found = by_words(store, *query, limit=50)
+    matches = by_words(store, *query, limit=50)
 
     having = {word: sum(word in own for own in words.values()) for word in query}
     idf = {word: math.log1p((50 - count + 0.5) / (count + 0.5)) for word, count in having.items()}
     sums = {path: sum(idf[word] for word in own & query) for path, own in words.items() if own & query}
-    return [round(sums[path], 4) for path in found] == sorted((round(each, 4) for each in sums.values()), reverse=True)
+    return [round(sums[path], 4) for path in matches] == sorted(
+        (round(each, 4) for each in sums.values()), reverse=True
+    )
 
 
 def test_order_is_that_of_summed_idf(store: Store) -> None:
@@ -135,12 +137,12 @@ def test_a_filter_finds_images_behind_better_excluded_ones(store: Store) -> None
 
 def test_words_of_another_process_are_found(store: Store, connect: Connect) -> None:
     other = connect()
-    found = []
+    matches = []
     for seq in range(1, 6):
         store.put([record("moving.jpg", seq, features=features_of(seq))])
-        found.append(by_words(other, seq, seq - 1))
+        matches.append(by_words(other, seq, seq - 1))
 
-    assert found == [["moving.jpg"]] * 5
+    assert matches == [["moving.jpg"]] * 5
     assert by_words(other, 4) == []
 
 

@@ -72,12 +72,12 @@ class MemoryStore:
         self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
     ) -> list[WordCandidate]:
         self._check()
-        wanted = set(words.tolist())
+        required = set(words.tolist())
         everything = [(record, self._words(record)) for record in self.kept.values()]
         having = Counter(word for _, words in everything for word in words)
         sums = {
             (record.collection, record.filepath): sum(
-                math.log1p((len(everything) - having[word] + 0.5) / (having[word] + 0.5)) for word in words & wanted
+                math.log1p((len(everything) - having[word] + 0.5) / (having[word] + 0.5)) for word in words & required
             )
             for record, words in everything
         }

@@ -28,17 +28,17 @@ def grouped(images: Images) -> Postings:
 
 def content(parts: Sequence[LivePostings]) -> Images:
     """Return the words of all images that exist, each once."""
-    found: Images = {}
+    words: Images = {}
     for part in parts:
         own = part.postings
         for row, image in enumerate(own.images.tolist()):
             if row not in part.dead.tolist():
-                found[image] = []
-        for place, word in enumerate(own.words.tolist()):
-            for row in own.rows[own.starts[place] : own.starts[place + 1]].tolist():
+                words[image] = []
+        for index, word in enumerate(own.words.tolist()):
+            for row in own.rows[own.starts[index] : own.starts[index + 1]].tolist():
                 if row not in part.dead.tolist():
-                    found[int(own.images[row])].append(word)
-    return found
+                    words[int(own.images[row])].append(word)
+    return words
 
 
 def distinct(images: Images) -> Images:

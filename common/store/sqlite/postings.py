@@ -37,9 +37,9 @@ class Postings:
         """Return for each of `words` the start and the number of its rows."""
         if not len(self.words):
             return np.zeros(len(words), np.int64), np.zeros(len(words), np.int64)
-        places = np.minimum(np.searchsorted(self.words, words), len(self.words) - 1)
-        starts = self.starts[places].astype(np.int64)
-        return starts, np.where(self.words[places] == words, self.starts[places + 1] - starts, 0)
+        positions = np.minimum(np.searchsorted(self.words, words), len(self.words) - 1)
+        starts = self.starts[positions].astype(np.int64)
+        return starts, np.where(self.words[positions] == words, self.starts[positions + 1] - starts, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,16 +43,16 @@ def score(parts: Sequence[LivePostings], words: Words) -> Scored:
     The idf is Lucene's, so that all stores rank alike: dead images count in the number of those that have a word.
     """
     words = np.unique(words)
-    found = [part.postings.find(words) for part in parts]
-    having = np.sum([counts for _, counts in found], axis=0, dtype=np.int64) if found else np.zeros(len(words))
+    matches = [part.postings.find(words) for part in parts]
+    having = np.sum([counts for _, counts in matches], axis=0, dtype=np.int64) if matches else np.zeros(len(words))
     images = sum(len(part) for part in parts)
     idf = np.log1p((np.maximum(images - having, 0) + 0.5) / (having + 0.5))
     ids: list[Ids] = [np.zeros(0, np.int64)]
     sums: list[NDArray[np.float64]] = [np.zeros(0)]
-    for part, (starts, counts) in zip(parts, found, strict=True):
+    for part, (starts, counts) in zip(parts, matches, strict=True):
         offsets = np.cumsum(counts) - counts
-        places = np.arange(counts.sum()) + np.repeat(starts - offsets, counts)
-        rows = part.postings.rows[places]
+        positions = np.arange(counts.sum()) + np.repeat(starts - offsets, counts)
+        rows = part.postings.rows[positions]
         weights = np.repeat(idf, counts)
         each: NDArray[np.float64] = np.bincount(rows, weights, len(part.postings.images)).astype(np.float64, copy=False)
         each[part.dead] = 0
