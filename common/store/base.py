@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from common.images.signature import LENGTH, Signature, are_featureless
 
 DEFAULT_COLLECTION = "default"
+# OpenSearch's default for the clauses of a query.
+WORDS_MAX = 1_024
+"""Different words in a lookup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,14 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class WordCandidate:
+    """A stored image that shares words with a query, and its encoded local features; their geometry decides."""
+
+    filepath: str
+    features: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of the images of a selection, by seq; the next page follows the seq `after`."""
 
@@ -158,6 +169,15 @@ class Store(Protocol):
 
         The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
         no candidates. With `max_distance`, images beyond it may be omitted.
+        """
+
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the `limit` images whose words in common with `words` are rarest, best first.
+
+        They have the highest sums of inverse document frequencies, over all images of the store. A repeated word counts
+        once. An image without a common word is not returned. At most WORDS_MAX different words are accepted.
         """
 
     def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:

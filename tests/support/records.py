@@ -48,8 +48,8 @@ def record(
 def features_of(*words: int) -> bytes:
     """Return encoded local features with these words, which may repeat."""
     count = len(words)
-    places = np.linspace(0.1, 0.9, count) * 400
-    keypoints = Keypoints(x=places, y=places, size=np.full(count, 12.0), angle=np.ones(count))
+    centres = np.linspace(0.1, 0.9, count) * 400
+    keypoints = Keypoints(x=centres, y=centres, size=np.full(count, 12.0), angle=np.ones(count))
     mirrored = np.zeros(count, np.bool_)
     return LocalFeatures(keypoints, np.array(sorted(words), np.uint32), mirrored, width=640, height=480).encode()
 

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from common.images.local_features.features import LocalFeatures
 from common.images.signature import Signature
-from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
+from common.store.base import (
+    Candidate,
+    Record,
+    Tombstone,
+    WordCandidate,
+    signatures_from_bytes,
+    signatures_to_bytes,
+)
 from common.store.elastic.bulk import action
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
@@ -49,6 +56,11 @@ def word_text(words: NDArray[np.uint32]) -> str:
 def candidate(hit: Json) -> Candidate:
     """Return the candidate in a search's hit with the doc values path and sig."""
     return Candidate(hit["fields"]["path"][0], _signatures(hit))
+
+
+def word_candidate(hit: Json) -> WordCandidate:
+    """Return the candidate in a search's hit with the doc values path and features."""
+    return WordCandidate(hit["fields"]["path"][0], _binary(hit, "features"))
 
 
 def item(hit: Json) -> Record | Tombstone:

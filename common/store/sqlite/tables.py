@@ -90,6 +90,10 @@ WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?
 """
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
 _CANDIDATES = f"SELECT id, path, sig FROM images WHERE {_BY_ID} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608 - no input
+_WORD_CANDIDATES = f"""
+SELECT id, path, features FROM images JOIN local_features ON image = id
+WHERE {_BY_ID} AND id IN (SELECT value FROM json_each(?))
+"""  # noqa: S608 - no input
 METADATA = """
 SELECT path, metadata FROM images
 WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
@@ -148,6 +152,12 @@ def candidates(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
     """Return the SQL of the candidates among the ids in a JSON array that pass the filter, and its other parameters."""
     needed = required_labels(where)
     return _CANDIDATES + _LABELLED * len(needed), needed
+
+
+def word_candidates(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
+    """Return the SQL of the candidates by words among the ids in a JSON array, and its other parameters."""
+    needed = required_labels(where)
+    return _WORD_CANDIDATES + _LABELLED * len(needed), needed
 
 
 def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Written:

@@ -38,6 +38,11 @@ class View:
         return len(self.tail) + len(self.gone)
 
     @property
+    def changed_ids(self) -> Ids:
+        """Return the ascending ids of the images that changed after the segments."""
+        return np.union1d(self.tail.ids, self.gone)
+
+    @property
     def blocks(self) -> tuple[Live, ...]:
         """Return everything to search."""
         return (*self.parts, Live(self.tail, _NONE_DEAD))
