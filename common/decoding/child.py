@@ -25,8 +25,9 @@ from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
 from common.decoding.protocol import Kind, SignedImage, Wanted, error_parts, pack, receive, request, signed_parts
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
+from common.images.flatness import are_featureless
 from common.images.local_features.extraction import STORED, extract, extract_query
-from common.images.signature import Signature, are_featureless, is_featureless, sign
+from common.images.signature import Signature, is_featureless, sign
 from common.images.trimming import trimmed
 
 # The smallest image: a grey pixel. Decoding it makes the libraries load and open whatever they need later.
