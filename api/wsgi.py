@@ -75,9 +75,9 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             local_features=local_feature_limits(settings, dependencies.store),
         ),
         task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
-        # Half of the threads run searches, three quarters of them for one client, and half of them use local features;
-        # a quarter waits for tasks, and an eighth runs adds of many images. The last eighth is always free for short
-        # requests.
+        # Half of the threads run searches, three quarters of them for one client. Half of these use local features at
+        # most. A quarter of the threads waits for tasks, and an eighth runs adds of many images. The last eighth is
+        # always free for short requests.
         search_limit=ConcurrencyLimit(searches, per_client=searches - searches // 4),
         wait_limit=ConcurrencyLimit(settings.api_threads // 4),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),

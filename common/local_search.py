@@ -42,7 +42,7 @@ class ImageFeatures:
     def of_image(cls, image: SignedImage) -> "ImageFeatures":
         """Return the features in the result of a decoder."""
         if image.query_features is None:
-            raise ValueError("the features of the image were not wanted")
+            raise ValueError("the decoder was not asked for the features of the image")
         stored = image.stored_features
         return cls(
             query=image.query_features,
@@ -66,7 +66,7 @@ class ImageFeatures:
 
 
 def add_local_matches(
-    found: SignatureMatches, features: ImageFeatures, store: Store, options: SearchOptions, *, is_query_flat: bool
+    similar: SignatureMatches, features: ImageFeatures, store: Store, options: SearchOptions, *, is_query_flat: bool
 ) -> list[Match]:
     """Return the matches of signatures and those of local features, best first; the better score of an image counts.
 
@@ -74,7 +74,7 @@ def add_local_matches(
     both.
     """
     verified = _verified(features.query, store, options)
-    near = found.unconfirmed[: _wanted(options)] if features.copy else []
+    near = similar.unconfirmed[: _max_candidates(options)] if features.copy else []
     doubtful = (
         [] if options.min_score is not None else [name for name, one in verified.items() if one.score < FLAT_SCORE]
     )
@@ -87,7 +87,7 @@ def add_local_matches(
     }
     local = [_match(filepath, each) for filepath, each in verified.items() if filepath not in rejected]
     confirmed = [match for match in near if _is_confirmed(match, features.copy, records.get(match.filepath))]
-    return _merged([*found.matches, *confirmed], local)
+    return _merged([*similar.matches, *confirmed], local)
 
 
 def add_local_comparison(
@@ -130,13 +130,13 @@ def _verified(query: QueryFeatures, store: Store, options: SearchOptions) -> dic
             if verification is not None and _is_match(verification, options):
                 verified[candidate.filepath] = verification
         has_more = len(candidates) >= limit and any(each.filepath in verified for each in latest[-VERIFIED // 2 :])
-        if not has_more or limit >= _wanted(options):
+        if not has_more or limit >= _max_candidates(options):
             return verified
-        limit = min(_MORE * limit, _wanted(options))
+        limit = min(_MORE * limit, _max_candidates(options))
 
 
-def _wanted(options: SearchOptions) -> int:
-    """Return how many candidates a search may have to look at."""
+def _max_candidates(options: SearchOptions) -> int:
+    """Return how many candidates a search may have to verify."""
     return max(VERIFIED, min(options.offset + options.limit, _MAX_VERIFIED))
 
 
@@ -183,7 +183,7 @@ def _match(filepath: str, verification: Verification) -> Match:
 
 
 def _merged(by_signature: Sequence[Match], by_features: Sequence[Match]) -> list[Match]:
-    """Return each image once, with its better score; both ways may have found it."""
+    """Return each image once, with its better score; both ways may have returned it."""
     merged = {match.filepath: match for match in by_signature}
     for match in by_features:
         existing = merged.get(match.filepath)

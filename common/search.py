@@ -73,7 +73,7 @@ class SignatureMatches:
     """The matches of a query's signatures, best first.
 
     `unconfirmed` are near images of flat content, which match only if local features confirm them. `is_sure` is whether
-    an image has SURE_SCORE, whatever `min_score` is.
+    an image has SURE_SCORE, with any `min_score`.
     """
 
     matches: list[Match] = field(default_factory=list)

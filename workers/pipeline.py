@@ -9,7 +9,7 @@ from opentelemetry.trace import Span, StatusCode
 
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
-from common.decoding.protocol import SignedImage, Wanted
+from common.decoding.protocol import Output, SignedImage
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.net.source_url import source_url
@@ -121,11 +121,11 @@ class Pipeline:
 
     def _decode(self, claim: Claim) -> tuple[SignedImage, bytes]:
         """Decode the image, and return the SHA-256 of its bytes too. They are in memory only meanwhile."""
-        wanted = Wanted.SIGNATURES | (Wanted.STORED_FEATURES if self.local_features else Wanted(0))
+        outputs = Output.SIGNATURES | (Output.STORED_FEATURES if self.local_features else Output(0))
         with self.budget.reservation() as reservation:
             data = self._bytes(claim, reservation)
             with self.instrumentation.time_decode():
-                return self.decoder.decode(data, wanted=wanted), hashlib.sha256(data).digest()
+                return self.decoder.decode(data, outputs=outputs), hashlib.sha256(data).digest()
 
     def _bytes(self, claim: Claim, reservation: Reservation) -> bytes:
         if claim.url is not None:

@@ -207,7 +207,7 @@ class InMode(Parameters):
         Annotated[Mode, OneOf(MODES)] | None,
         Field(
             description="`fast`: by signatures only. `thorough`: by local features as well, which find crops, captions "
-            "and screenshots. `auto`: as `thorough` where no signature scores 70, whatever `min_score` is.",
+            "and screenshots. `auto`: as `thorough` where no signature scores 70, with any `min_score`.",
             json_schema_extra={"x-default": "search_mode"},
         ),
     ] = None

@@ -24,8 +24,8 @@ def search(services: Services, params: requests.Search) -> Response:
     """Find an image, its near-duplicates, and images that share a part with it, best first.
 
     The image is in `image`, `url` or `filepath`. Without `min_score` matches score above 55 in the image's own
-    orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does. Flat content, such
-    as pages and icons, has stricter cutoffs. By local features, crops and screenshots match from 55. An image without
+    orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does. Flat content,
+    like pages and icons, has stricter cutoffs. By local features, crops and screenshots match from 55. An image without
     features, such as a plain area or a smooth gradient, has no matches: `warn` with the code `featureless`.
     """
     all_orientations = params.all_orientations

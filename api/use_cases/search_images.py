@@ -9,7 +9,7 @@ from api.sources import Source, UnknownFilepath, naming, validate_url
 from api.use_cases.local_features import LocalFeatureLimits
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
-from common.decoding.protocol import SignedImage, Wanted
+from common.decoding.protocol import Output, SignedImage
 from common.images.flatness import are_featureless
 from common.images.signature import Signature
 from common.local_search import ImageFeatures, add_local_comparison, add_local_matches, are_any_flat
@@ -21,12 +21,12 @@ from common.store.base import DEFAULT_COLLECTION, Record, Store
 # Local features take a decoder many times as long as signatures. All of them count as one client, which has one
 # decoder at a time: the others remain for signatures.
 LOCAL_FEATURES_CLIENT = "(local features)"
-COMPARED = Wanted.SIGNATURES | Wanted.STORED_FEATURES | Wanted.QUERY_FEATURES
+COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches of an image, best first, and the mode that found them; an image without features has none."""
+    """The matches of an image, best first, and the mode that by_signature them; an image without features has none."""
 
     matches: Sequence[Match]
     mode: Mode
@@ -40,7 +40,7 @@ class QueryImage(Protocol):
     def signatures(self) -> Sequence[Signature]:
         """Its signatures."""
 
-    def features(self, wanted: Wanted) -> ImageFeatures | None:
+    def features(self, outputs: Output) -> ImageFeatures | None:
         """Return its local features, once; None if they are unknown."""
 
 
@@ -55,7 +55,7 @@ class StoredQuery:
         """Its signatures."""
         return self.record.signatures
 
-    def features(self, wanted: Wanted) -> ImageFeatures | None:  # noqa: ARG002 - pixels are not stored
+    def features(self, outputs: Output) -> ImageFeatures | None:  # noqa: ARG002 - pixels are not stored
         """Return its stored features; a record of an earlier version has none."""
         return ImageFeatures.of_record(self.record)
 
@@ -69,9 +69,9 @@ class PixelQuery:
         self._reservation = reservation
         self.signatures: Sequence[Signature] = decoder.decode(data, client=client).signatures
 
-    def features(self, wanted: Wanted) -> ImageFeatures | None:
-        """Extract its features, and give back its memory."""
-        image = self._decoder.decode(self._data, wanted=wanted, client=LOCAL_FEATURES_CLIENT)
+    def features(self, outputs: Output) -> ImageFeatures | None:
+        """Extract its features, and release its memory."""
+        image = self._decoder.decode(self._data, outputs=outputs, client=LOCAL_FEATURES_CLIENT)
         self._data = b""
         self._reservation.resize(0)
         return ImageFeatures.of_image(image)
@@ -79,7 +79,7 @@ class PixelQuery:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One of two images that are compared; without local features if they are unknown or not wanted."""
+    """One of two images that are compared; without local features if they are unknown or not an output."""
 
     image: SignedImage
     features: ImageFeatures | None
@@ -112,17 +112,17 @@ class SearchImages:
             mode = self.local_features.allowed(mode, options.selection.collection)
             if are_featureless(query.signatures):
                 return SearchResult([], mode, is_featureless=True)
-            found = find_by_signature(query.signatures, self.store, options)
-            matches = found.matches
-            if mode == "thorough" or (mode == "auto" and not found.is_sure):
+            by_signature = find_by_signature(query.signatures, self.store, options)
+            matches = by_signature.matches
+            if mode == "thorough" or (mode == "auto" and not by_signature.is_sure):
                 with self.local_features.slot(client):
-                    confirming = Wanted.COPY_FEATURES if found.unconfirmed else Wanted(0)
-                    features = query.features(Wanted.QUERY_FEATURES | confirming)
+                    confirming = Output.COPY_FEATURES if by_signature.unconfirmed else Output(0)
+                    features = query.features(Output.QUERY_FEATURES | confirming)
                     if features is None:
                         mode = "fast"
                     else:
                         is_flat = are_any_flat(query.signatures)
-                        matches = add_local_matches(found, features, self.store, options, is_query_flat=is_flat)
+                        matches = add_local_matches(by_signature, features, self.store, options, is_query_flat=is_flat)
             return SearchResult(page(matches, self.store, options), mode, is_featureless=False)
 
     def compare(self, first: Source, second: Source, *, client: str, mode: Mode) -> tuple[Comparison, Mode]:
@@ -132,7 +132,7 @@ class SearchImages:
         """
         mode = self.local_features.allowed(mode, DEFAULT_COLLECTION)
         if mode == "fast":
-            return self._similarity(first, second, *self._compared(first, second, Wanted.SIGNATURES, client)), mode
+            return self._similarity(first, second, *self._compared(first, second, Output.SIGNATURES, client)), mode
         with self.local_features.slot(client):
             one, other = self._compared(first, second, COMPARED, LOCAL_FEATURES_CLIENT)
             comparison = self._similarity(first, second, one, other)
@@ -150,17 +150,17 @@ class SearchImages:
         comparison = similarity(one.image.signatures, other.image.signatures)
         return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
 
-    def _compared(self, first: Source, second: Source, wanted: Wanted, client: str) -> tuple[Compared, Compared]:
-        """Return both images with the wanted results."""
-        return self._read(first, wanted, client), self._read(second, wanted, client)
+    def _compared(self, first: Source, second: Source, outputs: Output, client: str) -> tuple[Compared, Compared]:
+        """Return both images with these outputs."""
+        return self._read(first, outputs, client), self._read(second, outputs, client)
 
-    def _read(self, source: Source, wanted: Wanted, client: str) -> Compared:
+    def _read(self, source: Source, outputs: Output, client: str) -> Compared:
         if source.filepath is not None:
             record = self.record(source.filepath, field=source.field)
             image = SignedImage(signatures=record.signatures, width=record.width, height=record.height)
             return Compared(image, ImageFeatures.of_record(record))
         with self._reserved(source) as reservation:
-            image = self.decoder.decode(self._bytes(source, reservation), wanted=wanted, client=client)
+            image = self.decoder.decode(self._bytes(source, reservation), outputs=outputs, client=client)
         return Compared(image, ImageFeatures.of_image(image) if image.query_features else None)
 
     @contextmanager

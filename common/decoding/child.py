@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import Kind, SignedImage, Wanted, error_parts, pack, receive, request, signed_parts
+from common.decoding.protocol import Kind, Output, SignedImage, error_parts, pack, receive, request, signed_parts
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
 from common.images.flatness import are_featureless
@@ -42,21 +42,21 @@ def serve(connection: socket.socket, limits: DecoderLimits) -> None:
     reply(connection, [Kind.READY.value])
     while True:
         try:
-            data, wanted = request(receive(connection, max_bytes=sys.maxsize))
+            data, outputs = request(receive(connection, max_bytes=sys.maxsize))
         except (EOFError, ConnectionResetError):
             return
         signal.setitimer(signal.ITIMER_REAL, limits.timeout_s + ALARM_MARGIN_S)
-        parts = answer(data, wanted, limits)
+        parts = answer(data, outputs, limits)
         del data
         signal.setitimer(signal.ITIMER_REAL, 0)
         reply(connection, parts)
 
 
-def answer(data: bytes, wanted: Wanted, limits: DecoderLimits) -> list[bytes]:
+def answer(data: bytes, outputs: Output, limits: DecoderLimits) -> list[bytes]:
     """Return the reply to a request."""
     try:
         image = decode(data, decode_limits(limits))
-        return signed_parts(signed(image, wanted))
+        return signed_parts(signed(image, outputs))
     except ImageError as error:
         return error_parts(error)
     except MemoryError:
@@ -74,21 +74,21 @@ def bug() -> list[bytes]:
     return [Kind.BUG.value, traceback.format_exc().encode()]
 
 
-def signed(image: DecodedImage, wanted: Wanted = Wanted.SIGNATURES) -> SignedImage:
+def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES) -> SignedImage:
     """Return the results for a decoded image."""
     pixels, width, height = image.pixels, image.width, image.height
-    signatures = sign_all(pixels) if Wanted.SIGNATURES in wanted else ()
+    signatures = sign_all(pixels) if Output.SIGNATURES in outputs else ()
     return SignedImage(
         signatures=signatures,
         width=width,
         height=height,
         pixels_sha256=hash_pixels(image) if signatures and are_featureless(signatures) else b"",
         stored_features=extract(pixels, width=width, height=height).encode()
-        if Wanted.STORED_FEATURES in wanted
+        if Output.STORED_FEATURES in outputs
         else None,
-        query_features=extract_query(pixels, width=width, height=height) if Wanted.QUERY_FEATURES in wanted else None,
+        query_features=extract_query(pixels, width=width, height=height) if Output.QUERY_FEATURES in outputs else None,
         copy_features=extract_query(pixels, width=width, height=height, resolution=STORED)
-        if Wanted.COPY_FEATURES in wanted
+        if Output.COPY_FEATURES in outputs
         else None,
     )
 
@@ -151,7 +151,7 @@ def main(argument: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     limits = DecoderLimits.from_json(argument)
-    answer(SMALLEST_IMAGE, ~Wanted(0), limits)
+    answer(SMALLEST_IMAGE, ~Output(0), limits)
     connection = socket.socket(fileno=STDIN)
     confine(limits)
     try:

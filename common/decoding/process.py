@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import MAX_REPLY_BYTES, Kind, SignedImage, Wanted, pack, receive, request_parts, result
+from common.decoding.protocol import MAX_REPLY_BYTES, Kind, Output, SignedImage, pack, receive, request_parts, result
 from common.errors import ImageError
 
 START_WITHIN_S = 60.0
@@ -78,12 +78,12 @@ class DecoderProcess:
         self._limit_time(self._limits.timeout_s)
         return is_ready
 
-    def decode(self, data: bytes, wanted: Wanted = Wanted.SIGNATURES) -> SignedImage:
+    def decode(self, data: bytes, outputs: Output = Output.SIGNATURES) -> SignedImage:
         """Return the results for an image; raises ImageError, or DeadOnArrival."""
         # Until the reply has arrived.
         self.is_usable = False
         try:
-            self._send(request_parts(data, wanted))
+            self._send(request_parts(data, outputs))
             parts = receive(self._connection, max_bytes=MAX_REPLY_BYTES)
         except BlockingIOError:
             self.end = ProcessEnd.TIMED_OUT

@@ -26,7 +26,7 @@ _HEAD = struct.Struct(f"<{1 + MAX_PARTS}I")
 _SIZE = struct.Struct("<II")
 
 
-class Wanted(Flag):
+class Output(Flag):
     """The results that a request wants of an image, beside its size."""
 
     SIGNATURES = auto()
@@ -53,11 +53,11 @@ class DecoderBug(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SignedImage:
-    """The results that were wanted of an image, and its full `width` and `height`.
+    """The results of an image, and its full `width` and `height`.
 
     The first of the `signatures` is that of the whole image, a second one that of the image without its flat margins.
     `pixels_sha256` identifies the pixels of a featureless image. It is empty for any other image: hashing takes a fifth
-    of the time of decoding. `stored_features` are encoded. See Wanted for the others.
+    of the time of decoding. `stored_features` are encoded. See Output for the others.
     """
 
     signatures: tuple[Signature, ...] = ()
@@ -86,19 +86,19 @@ def receive(connection: socket.socket, *, max_bytes: int) -> list[bytes]:
     return [body[start:stop] for start, stop in pairwise([*starts, end])]
 
 
-def request_parts(data: bytes, wanted: Wanted) -> list[bytes]:
+def request_parts(data: bytes, outputs: Output) -> list[bytes]:
     """Return the parts of a request for the results of an image."""
-    return [bytes([wanted.value]), data]
+    return [bytes([outputs.value]), data]
 
 
-def request(parts: Sequence[bytes]) -> tuple[bytes, Wanted]:
+def request(parts: Sequence[bytes]) -> tuple[bytes, Output]:
     """Return the image in a request, and the results that it wants."""
-    wanted, data = parts
-    return data, Wanted(wanted[0])
+    outputs, data = parts
+    return data, Output(outputs[0])
 
 
 def signed_parts(image: SignedImage) -> list[bytes]:
-    """Return the parts of the reply with a result; an empty part is a result that was not wanted."""
+    """Return the parts of the reply with a result; an empty part is not an output."""
     return [
         Kind.SIGNED.value,
         _SIZE.pack(image.width, image.height),

@@ -18,7 +18,7 @@ from PIL import Image
 from common.decoding import process
 from common.decoding.pool import DecoderPool
 from common.decoding.process import ProcessEnd
-from common.decoding.protocol import DecoderBug, Wanted
+from common.decoding.protocol import DecoderBug, Output
 from common.errors import ImageError, Overloaded
 from common.images.local_features.features import LocalFeatures
 from support import poison
@@ -268,11 +268,11 @@ def test_a_decoder_that_never_starts_is_an_overload(monkeypatch: pytest.MonkeyPa
 
 def test_local_features_arrive_as_they_were_extracted(pool: DecoderPool) -> None:
     data = encoded("PNG")
-    wanted = Wanted.STORED_FEATURES | Wanted.QUERY_FEATURES | Wanted.COPY_FEATURES
+    outputs = Output.STORED_FEATURES | Output.QUERY_FEATURES | Output.COPY_FEATURES
 
-    image = pool.decode(data, wanted=wanted)
+    image = pool.decode(data, outputs=outputs)
 
-    expected = InProcessDecoder().decode(data, wanted=wanted)
+    expected = InProcessDecoder().decode(data, outputs=outputs)
     assert image.signatures == ()
     assert image.stored_features == expected.stored_features
     stored = LocalFeatures.decode(image.stored_features or b"")
@@ -288,7 +288,7 @@ def test_local_features_arrive_as_they_were_extracted(pool: DecoderPool) -> None
 
 
 def test_an_image_without_local_features_has_empty_ones(pool: DecoderPool) -> None:
-    image = pool.decode(encode(Image.new("RGB", (40, 20), "red")), wanted=~Wanted(0))
+    image = pool.decode(encode(Image.new("RGB", (40, 20), "red")), outputs=~Output(0))
 
     assert LocalFeatures.decode(image.stored_features or b"").are_few
     assert image.query_features is not None
@@ -296,10 +296,10 @@ def test_an_image_without_local_features_has_empty_ones(pool: DecoderPool) -> No
 
 
 def test_local_features_fit_into_the_smallest_memory_limit() -> None:
-    wanted = Wanted.SIGNATURES | Wanted.QUERY_FEATURES
+    outputs = Output.SIGNATURES | Output.QUERY_FEATURES
     large = Image.effect_noise((190, 130), 80).resize((1900, 1300)).convert("RGB")
     with decoding(decoder_limits(memory_mib=64)) as pool:
-        image = pool.decode(encode(large, "JPEG"), wanted=wanted)
+        image = pool.decode(encode(large, "JPEG"), outputs=outputs)
 
     assert image.query_features is not None
     assert len(image.query_features.words) > 500

@@ -12,7 +12,7 @@ from redis import Redis
 from api.services import Services
 from common.config import Settings
 from common.decoding.child import signed
-from common.decoding.protocol import Wanted
+from common.decoding.protocol import Output
 from common.images.decode import DecodedImage
 from common.store.base import Record
 from support.images import encode, upload
@@ -24,7 +24,7 @@ PLACE = {"query_overlap_percent", "target_overlap_percent", "transform"}
 
 
 def stored(image: Image.Image, filepath: str, *, seq: int = 1, has_features: bool = True, **about: Any) -> Record:
-    result = signed(DecodedImage(np.asarray(image), *image.size), Wanted.SIGNATURES | Wanted.STORED_FEATURES)
+    result = signed(DecodedImage(np.asarray(image), *image.size), Output.SIGNATURES | Output.STORED_FEATURES)
     return Record(
         filepath=filepath,
         seq=seq,
@@ -56,13 +56,13 @@ def search(client: FlaskClient, image: Image.Image, **form: Any) -> Any:
     return client.post("/search", data={"image": jpeg(image), **form}).json
 
 
-@pytest.mark.parametrize(("mode", "found"), [("fast", []), ("auto", ["photo.jpg"]), ("thorough", ["photo.jpg"])])
-def test_local_features_find_a_screenshot(client: FlaskClient, mode: str, found: list[str]) -> None:
+@pytest.mark.parametrize(("mode", "filepaths"), [("fast", []), ("auto", ["photo.jpg"]), ("thorough", ["photo.jpg"])])
+def test_local_features_find_a_screenshot(client: FlaskClient, mode: str, filepaths: list[str]) -> None:
     reply = search(client, passed_on(PHOTO), mode=mode)
 
     assert reply["mode"] == mode
-    assert [match["filepath"] for match in reply["result"]] == found
-    assert [set(match) for match in reply["result"]] == [OLD_KEYS | PLACE | {"matched_by"}] * len(found)
+    assert [match["filepath"] for match in reply["result"]] == filepaths
+    assert [set(match) for match in reply["result"]] == [OLD_KEYS | PLACE | {"matched_by"}] * len(filepaths)
 
 
 def test_auto_is_the_default_and_uses_signatures_first(client: FlaskClient) -> None:

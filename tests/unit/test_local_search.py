@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.decoding.child import signed
-from common.decoding.protocol import SignedImage, Wanted
+from common.decoding.protocol import Output, SignedImage
 from common.images.decode import DecodedImage
 from common.images.flatness import FLAT_SCORE
 from common.images.orientations import ORIENTATIONS
@@ -24,7 +24,7 @@ from common.search import Match, MatchedBy, SearchOptions, compare, find_by_sign
 from common.store.base import Record
 from support.scenes import cropped, page, passed_on, phone_screenshot, textured
 
-EVERYTHING = ~Wanted(0)
+EVERYTHING = ~Output(0)
 
 
 def decoded(image: Image.Image | NDArray[np.uint8]) -> SignedImage:
@@ -50,9 +50,9 @@ def record(filepath: str, image: SignedImage, *, seq: int = 1, **changes: Any) -
 def thorough(query: Image.Image, store: Any, **options: Any) -> list[Match]:
     image = decoded(query)
     chosen = SearchOptions(**{"all_orientations": True, **options})
-    found = find_by_signature(image.signatures, store, chosen)
+    similar = find_by_signature(image.signatures, store, chosen)
     is_flat = are_any_flat(image.signatures)
-    return add_local_matches(found, ImageFeatures.of_image(image), store, chosen, is_query_flat=is_flat)
+    return add_local_matches(similar, ImageFeatures.of_image(image), store, chosen, is_query_flat=is_flat)
 
 
 def fast(query: Image.Image, store: Any, **options: Any) -> list[Match]:
@@ -135,10 +135,10 @@ def test_local_features_confirm_the_copy_of_a_page(memory_store: Any) -> None:
     memory_store.put([record("own", original), record("others", original, features=other.stored_features, seq=2)])
     copy = page(3).resize((250, 354), Image.Resampling.LANCZOS)
 
-    found = find_by_signature(decoded(copy).signatures, memory_store, SearchOptions(all_orientations=False))
+    similar = find_by_signature(decoded(copy).signatures, memory_store, SearchOptions(all_orientations=False))
     matches = thorough(copy, memory_store)
 
-    assert ([match.filepath for match in found.unconfirmed], found.matches) == (["others", "own"], [])
+    assert ([match.filepath for match in similar.unconfirmed], similar.matches) == (["others", "own"], [])
     assert [match.filepath for match in matches] == ["own"]
 
 
@@ -166,13 +166,13 @@ def test_sure_search_does_not_depend_on_min_score(filled: Any, images: list[Imag
     near = decoded(images[0].resize((320, 240))).signatures
     far = decoded(passed_on(images[0])).signatures
 
-    found = [
+    similar = [
         find_by_signature(signatures, filled, SearchOptions(all_orientations=False, min_score=min_score))
         for signatures, min_score in ((near, None), (near, 100), (far, None), (far, 0))
     ]
 
-    assert [one.is_sure for one in found] == [True, True, False, False]
-    assert found[1].matches == []
+    assert [one.is_sure for one in similar] == [True, True, False, False]
+    assert similar[1].matches == []
 
 
 def test_many_matching_parts_are_all_found(memory_store: Any, images: list[Image.Image]) -> None:
