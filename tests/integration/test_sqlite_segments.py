@@ -177,6 +177,7 @@ def test_older_states_in_segments_stay_hidden(path: Path, store: SqliteStore, wr
         store.purge(before=2**50, limit=9)
     store.put([record(f"{seq}.jpg", seq) for seq in range(200, 200 + {"tail": 1, "merged": 9, "rebuilt": 40}[written])])
     store._index.current()
+    wait_for_build(store)
     store.close()
 
     with closing(SqliteStore(path)) as other:
