@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from common.images.signature import LENGTH, Signature, are_featureless
 
 DEFAULT_COLLECTION = "default"
-# OpenSearch's default for the clauses of a query.
-WORDS_MAX = 1_024
+# OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
+WORDS_MAX = 900
 """Different words in a lookup."""
 
 
