@@ -7,7 +7,7 @@ import numpy as np
 
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.signature import LENGTH, Signature
-from common.store.base import Record, Tombstone
+from common.store.base import DEFAULT_COLLECTION, Record, Tombstone
 
 
 def signature(seed: int) -> Signature:
@@ -29,9 +29,11 @@ def record(
     sha256: bytes | None = None,
     url: str | None = None,
     features: bytes | None = None,
+    collection: str = DEFAULT_COLLECTION,
 ) -> Record:
     """Return a record; its signature and the time at which it was added follow from `seq`."""
     return Record(
+        collection=collection,
         filepath=filepath,
         seq=seq,
         signatures=signatures or (signature(seq),),
@@ -54,6 +56,6 @@ def features_of(*words: int) -> bytes:
     return LocalFeatures(keypoints, np.array(sorted(words), np.uint32), mirrored, width=640, height=480).encode()
 
 
-def deletion(filepath: str, seq: int) -> Tombstone:
+def deletion(filepath: str, seq: int, *, collection: str = DEFAULT_COLLECTION) -> Tombstone:
     """Return the tombstone of a deletion."""
-    return Tombstone(filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)
+    return Tombstone(collection=collection, filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from common.images.local_features.features import LocalFeatures
 from common.images.signature import Signature
 from common.store.base import (
+    DEFAULT_COLLECTION,
     Candidate,
     Record,
     Tombstone,
@@ -29,19 +30,21 @@ BINARY = ["sig", "features"]
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
-def identity(filepath: str) -> str:
-    """Return the document's `_id`, a digest: a filepath may be four times as long as an `_id`.
+def identity(filepath: str, collection: str = DEFAULT_COLLECTION) -> str:
+    """Return the document's `_id`, with a digest: a filepath may be four times as long as an `_id`.
 
-    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids.
+    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids. Only the ids of the default
+    collection have no name, as those of earlier versions.
     """
-    return hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest if collection == DEFAULT_COLLECTION else f"{collection}:{digest}"
 
 
 def lines(item: Record | Tombstone, dialect: Dialect) -> str:
     """Return the item's lines of a bulk request. Raises ValueError, TypeError or RecursionError if it has no JSON."""
     # ASCII only: otherwise a lone surrogate in the metadata would fail the whole body.
     document = _STRICT.encode(_document(item, dialect))
-    return f"{action('index', identity(item.filepath), item.seq)}\n{document}\n"
+    return f"{action('index', identity(item.filepath, item.collection), item.seq)}\n{document}\n"
 
 
 def word_text(words: NDArray[np.uint32]) -> str:
@@ -66,9 +69,11 @@ def word_candidate(hit: Json) -> WordCandidate:
 def item(hit: Json) -> Record | Tombstone:
     """Return the record or tombstone in a hit with its source and the doc values in BINARY."""
     source = hit["_source"]
+    collection = source.get("collection", DEFAULT_COLLECTION)
     if source["deleted"]:
-        return Tombstone(filepath=source["path"], seq=source["seq"], added=source["added"])
+        return Tombstone(collection=collection, filepath=source["path"], seq=source["seq"], added=source["added"])
     return Record(
+        collection=collection,
         filepath=source["path"],
         seq=source["seq"],
         signatures=_signatures(hit),
@@ -84,7 +89,9 @@ def item(hit: Json) -> Record | Tombstone:
 
 def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
     deleted = isinstance(item, Tombstone)
-    document = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
+    document: dict[str, Any] = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
+    if item.collection != DEFAULT_COLLECTION:
+        document["collection"] = item.collection
     if isinstance(item, Tombstone):
         return document
     if len(item.signatures) > SIGNATURES_MAX:

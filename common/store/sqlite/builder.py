@@ -117,7 +117,7 @@ def _live_words(db: sqlite3.Connection, view: View, first: int) -> Iterator[Live
 
     The database may have later features of an image in the tail. Then a later view hides this state of it.
     """
-    hidden = view.changed_ids
+    hidden = view.changed_keys
     yield from (LivePostings(each) for each in read_words(db, hidden))
     for segment in reversed(view.segments[first:]):
         yield from (LivePostings(each).without(hidden) for each in segment.words())

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError
-from common.store.sqlite.blocks import REST_BYTES, SIGNS_BYTES, Block, Ids
+from common.store.sqlite.blocks import REST_BYTES, SIGNS_BYTES, Block, Keys
 from common.store.sqlite.postings import Postings
 from common.store.sqlite.segment_words import TABLE_COLUMNS, read_groups, write_groups
 
 SUFFIX = ".segment"
 MAGIC = b"MATCHSEG"
-FORMAT = 1
+FORMAT = 2
 _PREFIX = struct.Struct("<8sIII")
 # Sections begin at whole cache lines.
 _ALIGNMENT = 64
@@ -38,7 +38,7 @@ _HEADER_BYTES = 4096 - _PREFIX.size
 _SECTIONS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "signs": ("|u1", (SIGNS_BYTES,)),
     "rest": ("|u1", (REST_BYTES,)),
-    "ids": ("<i8", ()),
+    "keys": ("<i8", ()),
     "gone": ("<i8", ()),
     "groups": ("<i8", (TABLE_COLUMNS,)),
 }
@@ -54,20 +54,20 @@ class UnusableSegmentError(StoreError):
 class Segment:
     """A group of images that changed.
 
-    `block` has the signatures of those that exist, `gone` the ascending ids of the others: deleted or featureless.
+    `block` has the signatures of those that exist, `gone` the ascending keys of the others: deleted or featureless.
     `words` returns the postings of those with local features. It raises UnusableSegmentError if they are damaged.
     """
 
     name: str
     block: Block
-    gone: Ids
+    gone: Keys
     words: Callable[[], Sequence[Postings]] = tuple
 
     @property
-    def touched(self) -> Ids:
-        """Return the ascending ids of all images that changed: earlier segments have older states of them."""
-        ids = self.block.ids
-        distinct = ids[np.append(True, ids[1:] != ids[:-1])] if len(ids) else ids
+    def touched(self) -> Keys:
+        """Return the ascending keys of all images that changed: earlier segments have older states of them."""
+        keys = self.block.keys
+        distinct = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
         return np.union1d(distinct, self.gone) if len(self.gone) else distinct
 
 
@@ -85,7 +85,7 @@ def write_segment(folder: Path, segment: Segment, words: Iterable[Postings] = ()
             "groups": _write_section(file, table),
             "signs": _write_section(file, segment.block.signs),
             "rest": _write_section(file, segment.block.rest),
-            "ids": _write_section(file, segment.block.ids),
+            "keys": _write_section(file, segment.block.keys),
             "gone": _write_section(file, segment.gone),
         }
         header = json.dumps({"name": segment.name, "sections": sections}).encode().ljust(_HEADER_BYTES)
@@ -108,7 +108,7 @@ def open_segment(folder: Path, name: str) -> Segment:
         arrays = {key: _section(mapped, sections[key], *form) for key, form in _SECTIONS.items()}
     except (OSError, ValueError, KeyError, struct.error) as error:
         raise _unusable(path, error) from error
-    block = Block(arrays["ids"], arrays["signs"], arrays["rest"])
+    block = Block(arrays["keys"], arrays["signs"], arrays["rest"])
     return Segment(name, block, arrays["gone"], functools.cache(lambda: _words(path, mapped, arrays["groups"])))
 
 
