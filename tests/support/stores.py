@@ -8,7 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreUnavailable
-from common.store.base import Candidate, Health, Page, Record, Store, Tombstone, Verdict, Written
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    DEFAULT_SELECTION,
+    Candidate,
+    Health,
+    Page,
+    Record,
+    Selection,
+    Store,
+    Tombstone,
+    Verdict,
+    Written,
+)
 from common.store.labels import labels, required_labels
 from support.waiting import wait_until
 
@@ -22,7 +34,7 @@ class MemoryStore:
     """A store in memory; `away` makes it unavailable, `read_only` rejects writes."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Record | Tombstone] = {}
+        self.kept: dict[tuple[str, str], Record | Tombstone] = {}
         self.writes: list[list[Record | Tombstone]] = []
         self.away = False
         self.read_only = False
@@ -45,32 +57,37 @@ class MemoryStore:
         queries: NDArray[np.int8],
         *,
         limit: int,
-        where: Mapping[str, str] | None = None,
+        selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,  # noqa: ARG002 - an option to do less
     ) -> list[list[Candidate]]:
         self._check()
-        candidates = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
+        candidates = [Candidate(record.filepath, record.signatures) for record in self._records(selection)]
         return [candidates[:limit] for _ in queries]
 
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
-        return {record.filepath: record for record in self._records() if record.filepath in filepaths}
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
+        records = self._records(Selection(collection=collection))
+        return {record.filepath: record for record in records if record.filepath in filepaths}
 
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
-        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
+    def metadata(
+        self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> dict[str, Mapping[str, Any] | None]:
+        return {
+            filepath: record.metadata for filepath, record in self.records(filepaths, collection=collection).items()
+        }
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         self._check()
-        records = self._records(where)[offset : offset + limit]
+        records = self._records(selection)[offset : offset + limit]
         return Page([record.filepath for record in records], records[-1].seq if records else 0)
 
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         self._check()
-        records = [record for record in self._records(where) if record.seq > seq][:limit]
+        records = [record for record in self._records(selection) if record.seq > seq][:limit]
         return Page([record.filepath for record in records], records[-1].seq if records else seq)
 
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+    def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         self._check()
-        return len(self._records(where))
+        return len(self._records(selection))
 
     def refresh(self) -> None:
         self._check()
@@ -78,7 +95,7 @@ class MemoryStore:
     def purge(self, *, before: int, limit: int) -> int:
         old = [item for item in self.kept.values() if isinstance(item, Tombstone) and item.added < before][:limit]
         for item in old:
-            del self.kept[item.filepath]
+            del self.kept[item.collection, item.filepath]
         return len(old)
 
     def health(self) -> Health:
@@ -92,17 +109,22 @@ class MemoryStore:
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
             return Written(Verdict.REJECTED, self.refused[item.filepath])
-        existing = self.kept.get(item.filepath)
+        existing = self.kept.get((item.collection, item.filepath))
         if existing is not None and existing.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
-        self.kept[item.filepath] = item
+        self.kept[item.collection, item.filepath] = item
         return Written(Verdict.STORED)
 
-    def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(required_labels(where))
+    def _records(self, selection: Selection) -> list[Record]:
+        needed = set(required_labels(selection.where))
         with self.lock:
             records = [
-                item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
+                item
+                for item in self.kept.values()
+                if isinstance(item, Record)
+                and item.collection == selection.collection
+                and item.filepath.startswith(selection.filepath_prefix)
+                and needed <= labels(item.metadata)
             ]
         return sorted(records, key=lambda item: item.seq)
 

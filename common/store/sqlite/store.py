@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError
-from common.store.base import Candidate, Health, Page, Record, Tombstone, Written, signatures_from_bytes
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    DEFAULT_SELECTION,
+    Candidate,
+    Health,
+    Page,
+    Record,
+    Selection,
+    Tombstone,
+    Written,
+    signatures_from_bytes,
+)
 from common.store.sqlite import tables
 from common.store.sqlite.blocks import Ids
 from common.store.sqlite.builder import Builder
@@ -56,48 +67,53 @@ class SqliteStore:
         queries: NDArray[np.int8],
         *,
         limit: int,
-        where: Mapping[str, str] | None = None,
+        selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,
     ) -> list[list[Candidate]]:
         """Return the nearest by exact distances."""
-        sql, needed = tables.candidates(where)
+        sql, needed = tables.candidates(selection.where)
         with self._connections.lend() as db:
             blocks = self._index.current().blocks
-            among = _ids(db, where) if where else None
+            among = _ids(db, selection.where) if selection.where else None
             near = nearest(blocks, queries, limit=limit, among=among, max_distance=max_distance)
             ids = json.dumps(sorted({image for images in near for image in images}))
             rows = db.execute(sql, [ids, *needed])
             existing = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
         return [[existing[image] for image in images if image in existing] for images in near]
 
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:  # noqa: ARG002 - only the default one exists yet
         """Return the records of the filepaths that are stored."""
         with self._connections.lend() as db:
             return {row[0]: tables.record(row) for row in db.execute(tables.RECORDS, [json.dumps(filepaths)])}
 
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+    def metadata(
+        self,
+        filepaths: Sequence[str],
+        *,
+        collection: str = DEFAULT_COLLECTION,  # noqa: ARG002 - only the default one exists yet
+    ) -> dict[str, Mapping[str, Any] | None]:
         """Return the metadata of the filepaths that are stored."""
         with self._connections.lend() as db:
             rows = db.execute(tables.METADATA, [json.dumps(filepaths)])
             return {path: tables.read_metadata(metadata) for path, metadata in rows}
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return filepaths by seq: the offset skips entries of one small index, not records."""
-        keep, needed = tables.condition(where)
+        keep, needed = tables.condition(selection.where)
         sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
         with self._connections.lend() as db:
             return _page(db.execute(sql, [*needed, limit, offset]).fetchall(), after=0)
 
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return the filepaths with a higher seq."""
-        keep, needed = tables.condition(where)
+        keep, needed = tables.condition(selection.where)
         sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
         with self._connections.lend() as db:
             return _page(db.execute(sql, [*needed, seq, limit]).fetchall(), after=seq)
 
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+    def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         """Return the number of stored images."""
-        keep, needed = tables.condition(where)
+        keep, needed = tables.condition(selection.where)
         with self._connections.lend() as db:
             return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", needed).fetchone()[0])  # noqa: S608 - no input
 
