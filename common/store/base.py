@@ -1,5 +1,6 @@
 """The interface of a store, and the types of its arguments and results."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,6 +27,17 @@ class Selection:
     collection: str = DEFAULT_COLLECTION
     where: Mapping[str, str] = field(default_factory=dict)
     filepath_prefix: str = ""
+
+    @property
+    def filepaths_end(self) -> str | None:
+        """Return the lowest text above all with the prefix, in the order of code points; None if there is none."""
+        for index in reversed(range(len(self.filepath_prefix))):
+            following = ord(self.filepath_prefix[index]) + 1
+            if following <= sys.maxunicode:
+                # UTF-8 does not encode surrogates.
+                is_surrogate = 0xD800 <= following <= 0xDFFF  # noqa: PLR2004 - Unicode's range
+                return self.filepath_prefix[:index] + chr(0xE000 if is_surrogate else following)
+        return None
 
 
 DEFAULT_SELECTION = Selection()
@@ -119,6 +131,18 @@ class Page:
     after: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection with the number of its images and its quota; None is unlimited.
+
+    Stores do not enforce quotas.
+    """
+
+    name: str
+    images: int
+    max_images: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """The store's readiness for reads and for writes, and the problem if it is not ready."""
@@ -182,6 +206,24 @@ class Store(Protocol):
 
     def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         """Return the number of images in the selection."""
+
+    def collections(self) -> list[Collection]:
+        """Return all collections by name. The default one always exists, each other while it has images or an entry."""
+
+    def collection(self, name: str) -> Collection | None:
+        """Return one collection; None if it does not exist."""
+
+    def create_collection(self, name: str) -> None:
+        """Add an entry for the collection without a quota, unless it has an entry."""
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        """Set the quota of a collection; its entry is added if absent."""
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete the entry of a collection without images, and return whether it was one.
+
+        `common.store.deletion` deletes the images before. The default collection only loses its quota.
+        """
 
     def refresh(self) -> None:
         """Make all earlier writes visible to searches before returning; concurrent calls share the work."""

@@ -1,6 +1,7 @@
 """A store in memory, and waiting for records in a store."""
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from common.store.base import (
     DEFAULT_COLLECTION,
     DEFAULT_SELECTION,
     Candidate,
+    Collection,
     Health,
     Page,
     Record,
@@ -40,6 +42,7 @@ class MemoryStore:
         self.read_only = False
         self.refused: Mapping[str, str] = {}
         self.lock = threading.Lock()
+        self.entries: dict[str, int | None] = {}
 
     def prepare(self) -> None:
         self._check()
@@ -88,6 +91,31 @@ class MemoryStore:
     def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         self._check()
         return len(self._records(selection))
+
+    def collections(self) -> list[Collection]:
+        self._check()
+        with self.lock:
+            counts = Counter(item.collection for item in self.kept.values() if isinstance(item, Record))
+            names = sorted({DEFAULT_COLLECTION, *counts, *self.entries})
+        return [Collection(name=name, images=counts[name], max_images=self.entries.get(name)) for name in names]
+
+    def collection(self, name: str) -> Collection | None:
+        return next((collection for collection in self.collections() if collection.name == name), None)
+
+    def create_collection(self, name: str) -> None:
+        self._check()
+        self.entries.setdefault(name, None)
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        self._check()
+        self.entries[name] = max_images
+
+    def delete_collection(self, name: str) -> bool:
+        existing = self.collection(name)
+        if existing is not None and existing.images:
+            return False
+        self.entries.pop(name, None)
+        return True
 
     def refresh(self) -> None:
         self._check()

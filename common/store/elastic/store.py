@@ -14,6 +14,7 @@ from common.store.base import (
     DEFAULT_COLLECTION,
     DEFAULT_SELECTION,
     Candidate,
+    Collection,
     Health,
     Page,
     Record,
@@ -24,12 +25,13 @@ from common.store.base import (
 )
 from common.store.elastic import documents
 from common.store.elastic.bulk import action, bulk, written
+from common.store.elastic.catalogue import Catalogue
 from common.store.elastic.coalesced import Coalesced
 from common.store.elastic.connection import Connection
 from common.store.elastic.dialects import Dialect, Json, Vectors
 from common.store.elastic.index import Existing, Index
-from common.store.elastic.mapping import LIVE, VECTORS, Shape
-from common.store.elastic.responses import PARTIAL, hits, is_whole, reason
+from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
+from common.store.elastic.responses import PARTIAL, hits, reason
 from common.store.labels import required_labels
 
 HEALTH_TIMEOUT_S = 3.0
@@ -63,6 +65,7 @@ class ElasticStore:
         self._connection = Connection(url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
         self._shape = shape or Shape()
         self._index = Index(self._connection, index, shape=self._shape)
+        self._catalogue = Catalogue(self._index)
         self._num_candidates = num_candidates
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
         self._refresh = Coalesced(self._refresh_index)
@@ -111,10 +114,10 @@ class ElasticStore:
                 candidates[index] = [documents.candidate(hit) for hit in matches]
         return candidates
 
-    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:  # noqa: ARG002 - only the default one exists yet
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
         """Return the latest records: a realtime lookup shows whether a refresh is necessary."""
         records: dict[str, Record] = {}
-        for ids in _batches(filepaths):
+        for ids in _batches(filepaths, collection):
             records |= self._records(ids)
         return records
 
@@ -122,11 +125,13 @@ class ElasticStore:
         self,
         filepaths: Sequence[str],
         *,
-        collection: str = DEFAULT_COLLECTION,  # noqa: ARG002 - only the default one exists yet
+        collection: str = DEFAULT_COLLECTION,
     ) -> dict[str, Mapping[str, Any] | None]:
         """Return the latest metadata, by a realtime lookup."""
         fields = "path,deleted,metadata"
-        sources = [doc["_source"] for ids in _batches(filepaths) for doc in self._documents(ids, source=fields)]
+        sources = [
+            doc["_source"] for ids in _batches(filepaths, collection) for doc in self._documents(ids, source=fields)
+        ]
         return {source["path"]: source.get("metadata") for source in sources if not source["deleted"]}
 
     def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
@@ -141,7 +146,28 @@ class ElasticStore:
 
     def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         """Return the number of images at the last refresh."""
-        return self._count([LIVE, *_filters(selection)])
+        return self._catalogue.count([LIVE, *_filters(selection)])
+
+    def collections(self) -> list[Collection]:
+        """Return all collections of the last refresh."""
+        return self._catalogue.collections()
+
+    def collection(self, name: str) -> Collection | None:
+        """Return one collection; its number of images is that of the last refresh."""
+        return self._catalogue.collection(name)
+
+    def create_collection(self, name: str) -> None:
+        """Add an entry, unless there is one."""
+        self._catalogue.create(name)
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        """Add or change an entry."""
+        self._catalogue.put(name, max_images=max_images)
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete the entry of a collection without images."""
+        self.refresh()
+        return self._catalogue.delete(name)
 
     def refresh(self) -> None:
         """Refresh; callers during a running refresh share the next one."""
@@ -179,12 +205,6 @@ class ElasticStore:
 
     def _search(self, body: Json) -> list[Json]:
         return hits(self._index.cluster().post(f"/{self.index}/_search", {"track_total_hits": False, **body}))
-
-    def _count(self, filters: Sequence[Json]) -> int:
-        response = self._index.cluster().post(f"/{self.index}/_count", {"query": {"bool": {"filter": filters}}})
-        if not is_whole(response):
-            raise StoreUnavailable(PARTIAL)
-        return int(response["count"])
 
     def _records(self, ids: Sequence[str]) -> dict[str, Record]:
         versions = self._versions(ids)
@@ -250,7 +270,7 @@ class ElasticStore:
         low, high, before = 0, self._newest_seq() + 1, 0
         while offset - before > PAGE and high - low > 1:
             middle = (low + high) // 2
-            count = self._count([*filters, {"range": {"seq": {"lt": middle}}}])
+            count = self._catalogue.count([*filters, {"range": {"seq": {"lt": middle}}}])
             if count <= offset:
                 low, before = middle, count
             else:
@@ -321,10 +341,14 @@ def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict
 
 
 def _filters(selection: Selection) -> list[Json]:
-    return [{"term": {"labels": label}} for label in required_labels(selection.where)]
+    filters = [in_collection(selection.collection)]
+    if selection.filepath_prefix:
+        bounds = {"gte": selection.filepath_prefix, "lt": selection.filepaths_end}
+        filters.append({"range": {"path": {bound: path for bound, path in bounds.items() if path is not None}}})
+    return filters + [{"term": {"labels": label}} for label in required_labels(selection.where)]
 
 
-def _batches(filepaths: Sequence[str]) -> Iterator[list[str]]:
+def _batches(filepaths: Sequence[str], collection: str) -> Iterator[list[str]]:
     """Yield the ids of the filepaths' documents without repeats, in batches of one request."""
-    ids = [documents.identity(filepath) for filepath in dict.fromkeys(filepaths)]
+    ids = [documents.identity(filepath, collection) for filepath in dict.fromkeys(filepaths)]
     yield from (ids[start : start + IDS_PER_REQUEST] for start in range(0, len(ids), IDS_PER_REQUEST))
