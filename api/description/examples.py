@@ -87,6 +87,8 @@ def _task(state: str, *, filepath: str = CAT, **extra: Any) -> dict[str, Any]:  
     return {
         "id": TASK_ID,
         "state": state,
+        "action": "add",
+        "collection": "default",
         "filepath": filepath,
         "error": None,
         "warning": None,
