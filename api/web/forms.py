@@ -1,0 +1,56 @@
+"""The pages' forms as types: those of the API, whose blank fields are absent."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from api.forms import requests
+from api.forms.parameters import Parameters, wrong
+
+# Between two conditions of a filter.
+AND = "&"
+
+
+class Blank(Parameters):
+    """Parameters of which a browser sends all, also those that the reader left blank."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blank(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value != ""}
+
+
+class Filterable(Blank):
+    """Parameters with a filter in one line: `album=cats & year=2024`."""
+
+    where: Annotated[str, Field(description="Conditions on metadata.")] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse_filter(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        conditions = [line.partition("=") for line in str(values.get("where", "")).split(AND) if line.strip()]
+        if any(not equals or not key.strip() for key, equals, _ in conditions):
+            raise wrong(f"must be key=value, several joined by {AND}", field="where")
+        return {**values, "filter": {key.strip(): value.strip() for key, _, value in conditions}}
+
+
+class Search(Filterable, requests.Search):
+    """A search by a form."""
+
+
+class SearchStored(Search):
+    """A search by an address: only for a stored image, so that a link on another site starts no download."""
+
+    sources: ClassVar[tuple[str, ...]] = ("filepath",)
+
+
+class Compare(Blank, requests.Compare):
+    """A comparison by a form."""
+
+
+class ComparePage(Blank):
+    """The form for a comparison, with the names of stored images."""
+
+    filepath1: Annotated[str, Field(description="The name of the first image.")] = ""
+    filepath2: Annotated[str, Field(description="The name of the second image.")] = ""
