@@ -4,9 +4,14 @@ While the API has no keys, its pages work without JavaScript; `static/match.js` 
 """
 
 from api.endpoints import Endpoint
-from api.web import compare, search, static
+from api.web import collection, compare, search, static
 from api.web.failures import init_app
 
 __all__ = ["ENDPOINTS", "init_app"]
 
-ENDPOINTS: tuple[Endpoint, ...] = (*search.ENDPOINTS, *compare.ENDPOINTS, *static.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *search.ENDPOINTS,
+    *compare.ENDPOINTS,
+    *collection.ENDPOINTS,
+    *static.ENDPOINTS,
+)

@@ -6,10 +6,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.forms import requests
-from api.forms.parameters import Parameters, wrong
+from api.forms.parameters import Parameters, Whole, wrong
 
 # Between two conditions of a filter.
 AND = "&"
+PAGE_IMAGES = 60
+# The API lists up to this offset.
+MAX_PAGE = requests.MAX_LIST_OFFSET // PAGE_IMAGES
 
 
 class Blank(Parameters):
@@ -54,3 +57,14 @@ class ComparePage(Blank):
 
     filepath1: Annotated[str, Field(description="The name of the first image.")] = ""
     filepath2: Annotated[str, Field(description="The name of the second image.")] = ""
+
+
+class Browse(Filterable, requests.List):
+    """A page of the collection."""
+
+    page: Annotated[int, Whole(1, MAX_PAGE), Field(description="The number of the page.")] = 1
+
+    def to_count(self) -> requests.Count:
+        """Return the request for the number of the images that it lists."""
+        values = {name: getattr(self, name) for name in requests.Count.model_fields}
+        return requests.Count.model_construct(**values)

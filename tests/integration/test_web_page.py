@@ -24,9 +24,12 @@ from support.browsers import chromium, opened, serving_app
 from support.images import noise, upload
 from support.records import record
 from support.stores import MemoryStore
+from support.waiting import wait_until
 
 KEY = "the read key"
 FIRST_VIEW_BYTES = 100_000
+# The parameters of pages that need some.
+NAMED = {"/web/image": {"filepath": "albums/0.png"}}
 STATIC = {f"/web/static/{name}" for name in FILES}
 
 
@@ -106,6 +109,42 @@ def test_form_compares_two_images(client: FlaskClient) -> None:
     assert "<b>100.0</b>" in answer.text
 
 
+def test_collection_lists_the_newest_first(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/collection")
+
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == [*stored.kept][::-1]
+    assert "3 images" in answer.text
+
+
+def test_collection_is_filtered_by_metadata(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/collection?where=album%3Ddogs&page=1")
+
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == ["albums/0.png"]
+    assert stored.count() == 3
+
+
+def test_page_beyond_the_last_is_empty(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/collection?page=9")
+
+    assert "No image here" in answer.text
+    assert stored.count() == 3
+
+
+def test_image_page_shows_the_record(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/image?filepath=albums/0.png")
+
+    assert " 480 pixels" in answer.text
+    assert "dogs" in answer.text
+    assert stored.count() == 3
+
+
+def test_delete_form_deletes_the_image(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.post("/web/delete", data={"filepath": "albums/0.png"})
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/collection")
+    assert stored.count() == 2
+
+
 def test_failures_are_pages(client: FlaskClient) -> None:
     sent = [{}, {"image": (io.BytesIO(b"nothing"), "cat.png")}, {"filepath": "nowhere"}, {"url": "x", "where": "album"}]
 
@@ -169,7 +208,7 @@ def test_originals_are_shown_from_their_host(
 def test_pages_show_nothing_stored_without_a_key(locked: FlaskClient, stored: MemoryStore) -> None:
     pages = [each.path for each in web.ENDPOINTS if "GET" in each.methods and each.path not in STATIC]
 
-    answers = [locked.get(path) for path in pages]
+    answers = [locked.get(path, query_string=NAMED.get(path)) for path in pages]
 
     assert {answer.status_code for answer in answers} == {200}
     assert all("This service needs an API key" in answer.text for answer in answers)
@@ -227,6 +266,30 @@ def test_pasted_image_is_searched(page: Page) -> None:
     page.wait_for_selector(".card[data-filepath='albums/2.png']")
 
 
+def test_undo_keeps_the_deleted_images(page: Page, stored: MemoryStore) -> None:
+    page.goto("/web/collection")
+    page.get_by_label("Select albums/1.png").check()
+    page.click("text=Delete 1")
+    before = page.locator(".tile:visible").count()
+
+    page.click("text=Undo")
+
+    assert before == 2
+    assert page.locator(".tile:visible").count() == 3
+    assert stored.count() == 3
+
+
+def test_deletion_is_sent_when_the_page_is_left(page: Page, stored: MemoryStore) -> None:
+    page.goto("/web/collection")
+    page.get_by_label("Select albums/1.png").check()
+    page.get_by_label("Select albums/2.png").check()
+    page.click("text=Delete 2")
+
+    page.goto("/")
+
+    wait_until(lambda: stored.count() == 1, "two images are deleted")
+
+
 def test_key_opens_the_page(browser: Browser, locked: FlaskClient, stored: MemoryStore) -> None:
     with serving_app(locked.application) as origin, opened(browser, origin) as page:
         page.goto("/")
@@ -247,7 +310,7 @@ def test_page_works_without_javascript(browser: Browser, client: FlaskClient, st
         page.goto("/")
         page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
 
-        page.click("text=Search >> nth=-1")
+        page.click("[data-search] button")
 
         page.wait_for_selector(".card[data-filepath='albums/1.png']")
     assert stored.count() == 3
