@@ -9,7 +9,9 @@ from typing import Any, Literal, Self
 from common import setting_parsers as parsers
 from common.errors import ConfigError
 from common.net.addresses import AllowedTarget
+from common.net.host_headers import HostHeaders, read_headers_file
 from common.net.webhook_signing import read_secrets, read_secrets_file
+from common.version import USER_AGENT
 
 MIB = 1024 * 1024
 DAY_S = 86_400
@@ -219,6 +221,25 @@ class Settings:
         (),
         parsers.allowed_targets,
         "private hosts or networks that may be fetched from, each with an optional port",
+    )
+    fetch_user_agent: str = _setting(
+        "MATCH_FETCH_USER_AGENT",
+        USER_AGENT,
+        parsers.header_value,
+        "`User-Agent` of downloads and webhooks; name yourself and an address, so that hosts can reach you",
+    )
+    fetch_headers: HostHeaders | None = _setting(
+        "MATCH_FETCH_HEADERS_FILE",
+        None,
+        read_headers_file,
+        "file of headers by host for downloads, see [security](security.md#headers-of-downloads)",
+        secret=True,
+    )
+    fetch_honour_robots_tag: bool = _setting(
+        "MATCH_FETCH_HONOUR_ROBOTS_TAG",
+        False,
+        parsers.boolean,
+        "whether an image is refused whose host sends `X-Robots-Tag: noindex`, `none`, `noai` or `noimageai`",
     )
     max_backlog: int = _setting(
         "MATCH_MAX_BACKLOG",

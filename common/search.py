@@ -1,6 +1,6 @@
 """Search: from a query's signatures to ranked matches; and the comparison of two images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from common.decoding.protocol import SignedImage
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, are_featureless, distance, distances, is_featureless, score
 from common.queue.jobs import Metadata
-from common.store.base import Candidate, Store
+from common.store.base import DEFAULT_SELECTION, Candidate, Selection, Store
 
 # image-match's cutoff: 8 false positives in a million pairs of unrelated photographs.
 CUTOFF = 0.45
@@ -51,13 +51,13 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
     limit: int = 100,
     offset: int = 0,
     min_score: float | None = None,
-    where: Mapping[str, str] | None = None,
+    selection: Selection = DEFAULT_SELECTION,
 ) -> list[Match]:
     """Return the stored images like the query, best first, equal scores by filepath.
 
     The query and a stored image may each have several signatures: the nearest pair counts. Without `min_score` the
     cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once, in its best orientation.
-    A featureless query has no matches. `where` filters by metadata (see Store).
+    A featureless query has no matches.
     """
     featured = [signature for signature in signatures if not is_featureless(signature)]
     if not featured:
@@ -67,11 +67,11 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
     candidates = store.candidates(
         queries.reshape(-1, LENGTH),
         limit=max(minimum, offset + limit),
-        where=where,
+        selection=selection,
         max_distance=_max_distance(min_score),
     )
     matches = rank(queries, _distinct(candidates), min_score=min_score)
-    return _with_metadata(matches[offset : offset + limit], store)
+    return _with_metadata(matches[offset : offset + limit], store, selection.collection)
 
 
 def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> list[Match]:
@@ -139,7 +139,7 @@ def _within_cutoff(apart: NDArray[np.float64], min_score: float | None) -> NDArr
     return apart < cutoffs[:, np.newaxis]
 
 
-def _with_metadata(matches: Sequence[Match], store: Store) -> list[Match]:
+def _with_metadata(matches: Sequence[Match], store: Store, collection: str) -> list[Match]:
     """Add the stored metadata; matches that were deleted meanwhile are omitted."""
-    stored = store.metadata([match.filepath for match in matches]) if matches else {}
+    stored = store.metadata([match.filepath for match in matches], collection=collection) if matches else {}
     return [replace(match, metadata=stored[match.filepath]) for match in matches if match.filepath in stored]

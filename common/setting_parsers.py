@@ -44,6 +44,13 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def header_value(text: str) -> str:
+    """Parse the value of an HTTP header: printable ASCII."""
+    if not re.fullmatch(r"[\x20-\x7e]{1,512}", text):
+        raise ValueError("must be 1 to 512 printable ASCII characters")
+    return text
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Parse one of these words, in exactly this case."""
 

@@ -1,6 +1,6 @@
 """Search and compare images: from the sources of a request to matches and scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
@@ -10,7 +10,7 @@ from common.decoding.protocol import SignedImage
 from common.images.signature import Signature, are_featureless
 from common.net.fetch import Fetcher
 from common.search import Comparison, Match, compare, search, similarity
-from common.store.base import Record, Store
+from common.store.base import Record, Selection, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class SearchImages:
         limit: int,
         offset: int,
         min_score: float | None,
-        where: Mapping[str, str],
+        selection: Selection,
     ) -> SearchResult:
         """Search with an image; the options are those of `common.search.search`."""
         signatures = self.signatures(source, client=client)
@@ -61,7 +61,7 @@ class SearchImages:
             limit=limit,
             offset=offset,
             min_score=min_score,
-            where=where,
+            selection=selection,
         )
         return SearchResult(matches, are_featureless(signatures))
 

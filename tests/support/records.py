@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from common.images.signature import LENGTH, Signature
-from common.store.base import Record, Tombstone
+from common.store.base import DEFAULT_COLLECTION, Record, Tombstone
 
 
 def signature(seed: int) -> Signature:
@@ -27,9 +27,11 @@ def record(
     height: int = 480,
     sha256: bytes | None = None,
     url: str | None = None,
+    collection: str = DEFAULT_COLLECTION,
 ) -> Record:
     """Return a record; its signature and the time at which it was added follow from `seq`."""
     return Record(
+        collection=collection,
         filepath=filepath,
         seq=seq,
         signatures=signatures or (signature(seq),),
@@ -42,6 +44,6 @@ def record(
     )
 
 
-def deletion(filepath: str, seq: int) -> Tombstone:
+def deletion(filepath: str, seq: int, *, collection: str = DEFAULT_COLLECTION) -> Tombstone:
     """Return the tombstone of a deletion."""
-    return Tombstone(filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)
+    return Tombstone(collection=collection, filepath=filepath, seq=seq, added=1_700_000_000_000 + seq)

@@ -1,7 +1,6 @@
 """Search and compare with a store in memory."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from common.images.decode import DecodedImage
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, sign
 from common.search import CUTOFF, TURNED_CUTOFF, Comparison, compare, search
-from common.store.base import Record, Tombstone
+from common.store.base import Record, Selection, Tombstone
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
 
@@ -151,17 +150,16 @@ def test_enough_candidates_are_requested(
 ) -> None:
     calls = []
 
-    def candidates(
-        queries: NDArray[np.int8], *, limit: int, where: Mapping[str, str] | None, max_distance: float
-    ) -> list[Any]:
-        calls.append((len(queries), limit, where, max_distance))
+    def candidates(queries: NDArray[np.int8], *, limit: int, selection: Selection, max_distance: float) -> list[Any]:
+        calls.append((len(queries), limit, selection, max_distance))
         return []
 
     monkeypatch.setattr(memory_store, "candidates", candidates)
+    selection = Selection(collection="shop", where={"a": "b"})
 
-    search([query], memory_store, all_orientations=all_orientations, limit=limit, offset=offset, where={"a": "b"})
+    search([query], memory_store, all_orientations=all_orientations, limit=limit, offset=offset, selection=selection)
 
-    assert calls == [(16 if all_orientations else 1, requested, {"a": "b"}, CUTOFF)]
+    assert calls == [(16 if all_orientations else 1, requested, selection, CUTOFF)]
 
 
 def test_an_image_deleted_during_a_search_is_omitted(

@@ -6,7 +6,14 @@ import json
 from typing import Any
 
 from common.images.signature import Signature
-from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    Candidate,
+    Record,
+    Tombstone,
+    signatures_from_bytes,
+    signatures_to_bytes,
+)
 from common.store.elastic.bulk import action
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
@@ -16,19 +23,21 @@ from common.store.labels import labels
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
-def identity(filepath: str) -> str:
-    """Return the document's `_id`, a digest: a filepath may be four times as long as an `_id`.
+def identity(filepath: str, collection: str = DEFAULT_COLLECTION) -> str:
+    """Return the document's `_id`, with a digest: a filepath may be four times as long as an `_id`.
 
-    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids.
+    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids. Only the ids of the default
+    collection have no name, as those of earlier versions.
     """
-    return hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest if collection == DEFAULT_COLLECTION else f"{collection}:{digest}"
 
 
 def lines(item: Record | Tombstone, dialect: Dialect) -> str:
     """Return the item's lines of a bulk request. Raises ValueError, TypeError or RecursionError if it has no JSON."""
     # ASCII only: otherwise a lone surrogate in the metadata would fail the whole body.
     document = _STRICT.encode(_document(item, dialect))
-    return f"{action('index', identity(item.filepath), item.seq)}\n{document}\n"
+    return f"{action('index', identity(item.filepath, item.collection), item.seq)}\n{document}\n"
 
 
 def candidate(hit: Json) -> Candidate:
@@ -39,9 +48,11 @@ def candidate(hit: Json) -> Candidate:
 def item(hit: Json) -> Record | Tombstone:
     """Return the record or tombstone in a hit with its source and the doc value sig."""
     source = hit["_source"]
+    collection = source.get("collection", DEFAULT_COLLECTION)
     if source["deleted"]:
-        return Tombstone(filepath=source["path"], seq=source["seq"], added=source["added"])
+        return Tombstone(collection=collection, filepath=source["path"], seq=source["seq"], added=source["added"])
     return Record(
+        collection=collection,
         filepath=source["path"],
         seq=source["seq"],
         signatures=_signatures(hit),
@@ -56,7 +67,9 @@ def item(hit: Json) -> Record | Tombstone:
 
 def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
     deleted = isinstance(item, Tombstone)
-    document = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
+    document: dict[str, Any] = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
+    if item.collection != DEFAULT_COLLECTION:
+        document["collection"] = item.collection
     if isinstance(item, Tombstone):
         return document
     if len(item.signatures) > SIGNATURES_MAX:

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError
-from common.store.sqlite.blocks import REST_BYTES, SIGNS_BYTES, Block, Ids
+from common.store.sqlite.blocks import REST_BYTES, SIGNS_BYTES, Block, Keys
 
 SUFFIX = ".segment"
 MAGIC = b"MATCHSEG"
-FORMAT = 1
+FORMAT = 2
 _PREFIX = struct.Struct("<8sIII")
 # Sections begin at whole cache lines.
 _ALIGNMENT = 64
@@ -34,7 +34,7 @@ _HEADER_BYTES = 4096 - _PREFIX.size
 _SECTIONS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "signs": ("|u1", (SIGNS_BYTES,)),
     "rest": ("|u1", (REST_BYTES,)),
-    "ids": ("<i8", ()),
+    "keys": ("<i8", ()),
     "gone": ("<i8", ()),
 }
 
@@ -49,18 +49,18 @@ class UnusableSegmentError(StoreError):
 class Segment:
     """A group of images that changed.
 
-    `block` has the signatures of those that exist, `gone` the ascending ids of the others: deleted or featureless.
+    `block` has the signatures of those that exist, `gone` the ascending keys of the others: deleted or featureless.
     """
 
     name: str
     block: Block
-    gone: Ids
+    gone: Keys
 
     @property
-    def touched(self) -> Ids:
-        """Return the ascending ids of all images that changed: earlier segments have older states of them."""
-        ids = self.block.ids
-        distinct = ids[np.append(True, ids[1:] != ids[:-1])] if len(ids) else ids
+    def touched(self) -> Keys:
+        """Return the ascending keys of all images that changed: earlier segments have older states of them."""
+        keys = self.block.keys
+        distinct = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
         return np.union1d(distinct, self.gone) if len(self.gone) else distinct
 
 
@@ -69,7 +69,7 @@ def write_segment(folder: Path, segment: Segment) -> None:
     arrays: dict[str, _Array] = {
         "signs": segment.block.signs,
         "rest": segment.block.rest,
-        "ids": segment.block.ids,
+        "keys": segment.block.keys,
         "gone": segment.gone,
     }
     path = folder / f"{segment.name}{SUFFIX}"
@@ -98,7 +98,7 @@ def open_segment(folder: Path, name: str) -> Segment:
     except (OSError, ValueError, KeyError, struct.error) as error:
         message = f"embedded store: segment {path}: {error}"
         raise UnusableSegmentError(message) from error
-    return Segment(name, Block(arrays["ids"], arrays["signs"], arrays["rest"]), arrays["gone"])
+    return Segment(name, Block(arrays["keys"], arrays["signs"], arrays["rest"]), arrays["gone"])
 
 
 def remove_segments(folder: Path, *, keep: Sequence[str]) -> None:
