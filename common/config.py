@@ -74,6 +74,12 @@ class Settings:
         Path,
         "file of API keys, see [security](security.md); unset: every client may do everything",
     )
+    image_url_template: str | None = _setting(
+        "MATCH_IMAGE_URL_TEMPLATE",
+        None,
+        parsers.image_url_template,
+        "where the web page gets stored images: `https://images.example.org/{filepath}`; unset: it shows thumbnails",
+    )
     worker_count: int = _setting("WORKER_COUNT", 4, parsers.whole(1, 256), "gunicorn workers of the API")
     api_threads: int = _setting("MATCH_API_THREADS", 32, parsers.whole(4, 256), "threads of each gunicorn worker")
     all_orientations: bool = _setting(

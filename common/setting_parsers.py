@@ -184,6 +184,14 @@ def collector_url(text: str) -> str:
     return text
 
 
+def image_url_template(text: str) -> str:
+    """Parse the URL of an image with `{filepath}` in its path or query."""
+    parts = _split_url(text, "http", "https")
+    if parts is None or "@" in parts.netloc or text.count("{filepath}") != 1:
+        raise ValueError("must look like https://images.example.org/{filepath}")
+    return text
+
+
 def _split_url(text: str, *schemes: str) -> SplitResult | None:
     """Return the parts of a URL that all clients parse alike, or None; an exception could contain a password."""
     if not text.startswith(tuple(f"{scheme}://" for scheme in schemes)) or not re.fullmatch(r"[!-~]+", text):
