@@ -62,13 +62,12 @@ def new_key() -> str:
     return uuid4().hex
 
 
-def send_group(
-    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, *, key: str
+def _send(
+    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, key: str
 ) -> dict[int, Outcome]:
     """Send a group until the service answers, and return the outcome of each item.
 
-    A repeated request has the same key, so the service accepts no item twice. Raises Unavailable when outcomes are
-    missing.
+    Raises Unavailable when outcomes are missing.
     """
     request = _request(items, form, options, key)
     backoff = transport.backoff()
@@ -87,7 +86,7 @@ def add_all(transport: Transport, images: Iterable[NewImage], options: Options) 
     """
     for group in _groups(images):
         outcomes = dict(group.unreadable)
-        outcomes |= _accept(transport, group.items, group.form, options)
+        outcomes |= accept(transport, group.items, group.form, options, key=new_key())
         for number in sorted(outcomes):
             yield replace(outcomes[number], number=group.first + number)
 
@@ -126,18 +125,24 @@ def _groups(images: Iterable[NewImage]) -> Iterator[_Group]:
         yield _Group(first, form, items, unreadable)
 
 
-def _accept(transport: Transport, items: dict[int, Item], form: Form, options: Options) -> dict[int, Outcome]:
-    """Send items until the service has accepted or finally rejected each."""
+def accept(
+    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, *, key: str
+) -> dict[int, Outcome]:
+    """Send a group until the service has accepted or finally rejected each item, and return the outcomes.
+
+    All requests have the same idempotency key, and items keep their numbers. So no item is accepted twice, also when
+    another process sends the same group later.
+    """
     outcomes: dict[int, Outcome] = {}
     left = items
     backoff = transport.backoff()
     while left:
         try:
-            outcomes |= send_group(transport, left, form, options, key=new_key())
+            outcomes |= _send(transport, left, form, options, key)
         except RequestRejected as error:
             if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 raise
-            return outcomes | _split(transport, left, form, options, error)
+            return outcomes | _split(transport, left, form, options, key=key, error=error)
         rejected = {number: item for number, item in left.items() if outcomes[number].retry_after is not None}
         if rejected:
             _wait(backoff, outcomes, rejected, has_progress=len(rejected) < len(left))
@@ -146,7 +151,7 @@ def _accept(transport: Transport, items: dict[int, Item], form: Form, options: O
 
 
 def _split(
-    transport: Transport, items: dict[int, Item], form: Form, options: Options, error: MatchError
+    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, *, key: str, error: MatchError
 ) -> dict[int, Outcome]:
     """Send the halves of a group whose body is too large for the service."""
     if len(items) == 1:
@@ -155,7 +160,11 @@ def _split(
     numbers = sorted(items)
     middle = len(numbers) // 2
     halves = ({number: items[number] for number in half} for half in (numbers[:middle], numbers[middle:]))
-    return {number: outcome for half in halves for number, outcome in _accept(transport, half, form, options).items()}
+    return {
+        number: outcome
+        for half in halves
+        for number, outcome in accept(transport, half, form, options, key=key).items()
+    }
 
 
 def _wait(backoff: Backoff, outcomes: Mapping[int, Outcome], rejected: Iterable[int], *, has_progress: bool) -> None:

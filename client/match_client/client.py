@@ -1,7 +1,7 @@
 """The client: a method for each request of the service."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import monotonic, sleep
 from typing import Any, Self, TypeVar
@@ -27,7 +27,7 @@ class Match:
 
     `api_key` is needed where the service requires one. A request that got no answer, or 429 or 503, is sent again for
     `retry_for_s` seconds, with an idempotency key that keeps an add from being executed twice. `timeout_s` is how long
-    it waits for a reply. Threads may share a client.
+    it waits for a reply. `pause` sleeps between attempts; it may raise to end them. Threads may share a client.
     """
 
     def __init__(
@@ -37,8 +37,9 @@ class Match:
         *,
         retry_for_s: float = 60.0,
         timeout_s: float = READ_TIMEOUT_S,
+        pause: Callable[[float], None] = sleep,
     ) -> None:
-        self._transport = Transport(url, api_key=api_key, retry_for_s=retry_for_s, timeout_s=timeout_s)
+        self._transport = Transport(url, api_key=api_key, retry_for_s=retry_for_s, timeout_s=timeout_s, pause=pause)
 
     @property
     def url(self) -> str:
