@@ -9,6 +9,7 @@ from api.services import Services
 from api.web import forms
 from api.web.pages import form, readable
 from api.web.rendering import page
+from common.store.base import Selection
 
 
 def home(services: Services, _: Nothing) -> Response:
@@ -28,7 +29,7 @@ def search(services: Services, params: forms.Search) -> Response:
         services,
         "search.html",
         params=params,
-        stored=services.store.count(where=params.filter),
+        stored=services.store.count(selection=Selection(where=params.filter or {})),
         matches=reply["result"],
         warnings=reply["error"],
         all_orientations=services.settings.all_orientations
