@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from common.images.orientations import ORIENTATIONS
 from common.modes import MODES
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
-from common.queue.tasks import State
+from common.queue.tasks import Action, State
 from common.search import MatchedBy
 from common.warning_codes import WARNINGS
 
@@ -24,6 +24,7 @@ ABSENT: Any = Field(default=None)
 Score = Annotated[float, Field(ge=0, le=100, description="From 0 to 100; equal images have 100.")]
 Time = Annotated[str, Field(description="ISO 8601, in UTC.", json_schema_extra={"format": "date-time"})]
 Count = Annotated[int, Field(ge=0, description="The number of images.")]
+Collection = Annotated[str, Field(description="The name of the collection.")]
 Filepath = Annotated[str, Field(description="The name of the image.")]
 Metadata = Annotated[dict[str, Any] | None, Field(description="The metadata of the image, or null.")]
 Cursor = Annotated[str | None, Field(description="The `cursor` of the next request; null at the end.")]
@@ -71,7 +72,11 @@ class Task(BaseModel):
             "for its filepath was stored first. `failed`: `error` has the reason. `cancelled`: cancelled by a client."
         ),
     ]
-    filepath: Filepath
+    action: Annotated[
+        Action, Field(description="`add`: stores an image. `delete_collection`: deletes a collection and its images.")
+    ]
+    collection: Collection
+    filepath: Annotated[str | None, Field(description="The name of the image; null for a `delete_collection`.")]
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
     warning: Annotated[
         TaskWarning | None,

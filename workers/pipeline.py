@@ -75,7 +75,11 @@ class Pipeline:
 
     def _work(self, claim: Claim, span: Span) -> None:
         try:
-            result = self.writer.write(claim, self._record(claim))
+            if claim.is_collection_deleted:
+                result = claim.result(State.SUPERSEDED)
+                self.finisher.finish([result])
+            else:
+                result = self.writer.write(claim, self._record(claim))
             self._report(span, result.state, result.reason)
         except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))

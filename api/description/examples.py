@@ -87,6 +87,8 @@ def _task(state: str, *, filepath: str = CAT, **extra: Any) -> dict[str, Any]:  
     return {
         "id": TASK_ID,
         "state": state,
+        "action": "add",
+        "collection": "default",
         "filepath": filepath,
         "error": None,
         "warning": None,
@@ -101,7 +103,9 @@ _PENDING = _task("pending")
 _CALLBACK = {"state": "pending", "attempts": 0, "error": None, "next": None}
 _STORED = _task("succeeded", **_BEGUN)
 _RETRIED = _task("pending", attempts=1)
-_FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
+_FAILED = _task(
+    "failed", **_BEGUN, error={"code": "http_not_found", "message": "images.example.org answered with status 404"}
+)
 # An image without features.
 _WARNING = WARNINGS[FEATURELESS]
 _PLAIN = _task("succeeded", filepath=PLAIN, **_BEGUN, warning={"code": FEATURELESS, "message": _WARNING})
@@ -267,7 +271,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "retry_tasks": (
         Example(
             title="All with the same code",
-            form={"state": "failed", "code": "http_status"},
+            form={"state": "failed", "code": "http_server_error"},
             http_status=202,
             result=[{"retried": 1, "left": {}}],
             extra={"cursor": None},
