@@ -2,20 +2,20 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from common.images.local_features.words import WORDS
-from common.store.base import WORDS_MAX, Selection, Store
+from common.store.base import DEFAULT_SELECTION, WORDS_MAX, Selection, Store
 from support.records import FEATURELESS, deletion, features_of, record
 from support.stores import MemoryStore
 
 Connect = Callable[[], Store]
 
 
-def by_words(store: Store, *words: int, limit: int = 10, where: dict[str, str] | None = None) -> list[str]:
+def by_words(store: Store, *words: int, limit: int = 10, selection: Selection = DEFAULT_SELECTION) -> list[str]:
     store.refresh()
-    selection = Selection(where=where or {})
     candidates = store.candidates_by_words(np.array(words, np.uint32), limit=limit, selection=selection)
     return [candidate.filepath for candidate in candidates]
 
@@ -131,8 +131,22 @@ def test_a_filter_finds_images_behind_better_excluded_ones(store: Store) -> None
     kept = record("kept.jpg", 60, features=features_of(3), metadata={"kind": "cat"})
     store.put([*excluded, kept])
 
-    assert by_words(store, 1, 2, 3, limit=1, where={"kind": "cat"}) == ["kept.jpg"]
-    assert by_words(store, 1, 2, 3, limit=1, where={"kind": "dog"}) == []
+    assert by_words(store, 1, 2, 3, limit=1, selection=Selection(where={"kind": "cat"})) == ["kept.jpg"]
+    assert by_words(store, 1, 2, 3, limit=1, selection=Selection(where={"kind": "dog"})) == []
+
+
+def test_only_the_collection_of_a_lookup_is_found(store: Store) -> None:
+    others = [record(f"{seq}.jpg", seq, features=features_of(1, 2, 3), collection="big") for seq in range(1, 60)]
+    same_path = record("1.jpg", 60, features=features_of(3), collection="small", metadata={"kind": "cat"})
+    store.put([*others, same_path, record("sub/2.jpg", 61, features=features_of(3), collection="small")])
+
+    def matches(**options: Any) -> list[str]:
+        return sorted(by_words(store, 1, 2, 3, limit=2, selection=Selection(**options)))
+
+    assert matches(collection="small") == ["1.jpg", "sub/2.jpg"]
+    assert matches(collection="small", where={"kind": "cat"}) == ["1.jpg"]
+    assert matches(collection="small", filepath_prefix="sub/") == ["sub/2.jpg"]
+    assert matches() == matches(collection="absent") == []
 
 
 def test_words_of_another_process_are_found(store: Store, connect: Connect) -> None:

@@ -24,11 +24,11 @@ _NONE: Positions = np.zeros(0, np.intp)
 class Postings:
     """The words of at most GROUP images.
 
-    `images` (n,) are their ascending keys, `words` (w,) the ascending different words. `rows[starts[i]:starts[i + 1]]`
-    are the rows in `images` of those that have the word i, in any order.
+    `keys` (n,) are theirs, ascending, `words` (w,) the ascending different words. `rows[starts[i]:starts[i + 1]]`
+    are the rows in `keys` of those that have the word i, in any order.
     """
 
-    images: Keys
+    keys: Keys
     words: Words
     starts: NDArray[np.uint32]
     rows: Rows
@@ -51,31 +51,31 @@ class LivePostings:
 
     def __len__(self) -> int:
         """Return the number of images that exist."""
-        return len(self.postings.images) - len(self.dead)
+        return len(self.postings.keys) - len(self.dead)
 
     def without(self, keys: Keys) -> "LivePostings":
         """Return the postings with these images dead too; `keys` is ascending."""
-        images = self.postings.images
-        if not len(images):
+        own = self.postings.keys
+        if not len(own):
             return self
-        keys = keys[np.searchsorted(keys, images[0]) : np.searchsorted(keys, images[-1], side="right")]
-        rows = np.searchsorted(images, keys)
-        rows = rows[images[rows] == keys]
+        keys = keys[np.searchsorted(keys, own[0]) : np.searchsorted(keys, own[-1], side="right")]
+        rows = np.searchsorted(own, keys)
+        rows = rows[own[rows] == keys]
         return LivePostings(self.postings, np.union1d(self.dead, rows)) if len(rows) else self
 
 
-def group(images: Keys, counts: NDArray[np.intp], words: Words) -> Postings:
+def group(keys: Keys, counts: NDArray[np.intp], words: Words) -> Postings:
     """Return the postings of at most GROUP images.
 
-    `images` is ascending, `counts` are the numbers of their words, and `words` those of all, ascending in each image.
+    `keys` is ascending, `counts` are the numbers of their words, and `words` those of all, ascending in each image.
     """
-    rows = np.repeat(np.arange(len(images)).astype(np.uint16), counts)
+    rows = np.repeat(np.arange(len(keys)).astype(np.uint16), counts)
     is_first = np.ones(len(words), np.bool_)
     is_first[1:] = (words[1:] != words[:-1]) | (rows[1:] != rows[:-1])
     words, rows = words[is_first], rows[is_first]
     ranges = words // _RANGE
     parts = (np.flatnonzero(ranges == number) for number in range(WORDS // _RANGE))
-    return _grouped(images, [((words[part] % _RANGE).astype(np.uint16), rows[part]) for part in parts])
+    return _grouped(keys, [((words[part] % _RANGE).astype(np.uint16), rows[part]) for part in parts])
 
 
 def regrouped(sources: Iterable[LivePostings]) -> Iterator[Postings]:
@@ -99,10 +99,10 @@ def regrouped(sources: Iterable[LivePostings]) -> Iterator[Postings]:
 
 def merged(sources: Sequence[LivePostings]) -> Postings:
     """Return the postings of all images that exist, at most GROUP, as one group."""
-    alive = [np.delete(source.postings.images, source.dead) for source in sources]
-    images = np.sort(np.concatenate(alive))
-    moved = [np.searchsorted(images, source.postings.images).astype(np.uint16) for source in sources]
-    return _grouped(images, (_range(sources, moved, first) for first in range(0, WORDS, _RANGE)))
+    alive = [np.delete(source.postings.keys, source.dead) for source in sources]
+    keys = np.sort(np.concatenate(alive))
+    moved = [np.searchsorted(keys, source.postings.keys).astype(np.uint16) for source in sources]
+    return _grouped(keys, (_range(sources, moved, first) for first in range(0, WORDS, _RANGE)))
 
 
 def _range(sources: Sequence[LivePostings], moved: Sequence[Rows], first: int) -> tuple[Rows, Rows]:
@@ -115,7 +115,7 @@ def _range(sources: Sequence[LivePostings], moved: Sequence[Rows], first: int) -
         old = postings.rows[starts[0] : starts[-1]]
         each = np.repeat((postings.words[begin:end] - first).astype(np.uint16), np.diff(starts))
         if len(source.dead):
-            exists = np.ones(len(postings.images), np.bool_)
+            exists = np.ones(len(postings.keys), np.bool_)
             exists[source.dead] = False
             kept = exists[old]
             old, each = old[kept], each[kept]
@@ -124,7 +124,7 @@ def _range(sources: Sequence[LivePostings], moved: Sequence[Rows], first: int) -
     return np.concatenate(words), np.concatenate(rows)
 
 
-def _grouped(images: Keys, ranges: Iterable[tuple[Rows, Rows]]) -> Postings:
+def _grouped(keys: Keys, ranges: Iterable[tuple[Rows, Rows]]) -> Postings:
     """Return postings of words and rows in any order, by ranges of words: each word is less the first of its range."""
     words, counts, rows = [], [], []
     for number, (each, of) in enumerate(ranges):
@@ -136,4 +136,4 @@ def _grouped(images: Keys, ranges: Iterable[tuple[Rows, Rows]]) -> Postings:
         counts.append(np.diff(starts, append=len(ordered)))
         rows.append(of[order])
     starts = np.append(0, np.cumsum(np.concatenate(counts)))
-    return Postings(images, np.concatenate(words).astype(np.uint32), starts.astype(np.uint32), np.concatenate(rows))
+    return Postings(keys, np.concatenate(words).astype(np.uint32), starts.astype(np.uint32), np.concatenate(rows))

@@ -24,11 +24,11 @@ def write_groups(file: IO[bytes], groups: Iterable[Postings]) -> NDArray[np.int6
     for group in groups:
         file.write(b"\0" * (-file.tell() % _ALIGNMENT))
         begin, checksum = file.tell(), 0
-        for array in (group.images, group.words, group.starts, group.rows):
+        for array in (group.keys, group.words, group.starts, group.rows):
             data = np.ascontiguousarray(array).data
             checksum = zlib.crc32(data, checksum)
             file.write(data)
-        table.append((begin, len(group.images), len(group.words), len(group.rows), checksum))
+        table.append((begin, len(group.keys), len(group.words), len(group.rows), checksum))
     return np.array(table, np.int64).reshape(-1, TABLE_COLUMNS)
 
 

@@ -97,12 +97,12 @@ class SqliteStore:
             number = catalogue.number(db, selection.collection)
             if number is None:
                 return []
-            scored = score(self._words.current(), words).of_collection(number)
+            scored = score(self._words.current(), words, collection=number)
             if selection.where or selection.filepath_prefix:
                 scored = scored.among(_keys(db, number, selection))
             best = [image_of(one) for one in scored.best(limit)]
-            rows = db.execute(*tables.word_candidates(best, number, selection))
-            existing = {row[0]: WordCandidate(row[1], row[2]) for row in rows}
+            sql, parameters = tables.word_candidates(best, number, selection)
+            existing = {row[0]: WordCandidate(row[1], row[2]) for row in db.execute(sql, parameters)}
         return [existing[image] for image in best if image in existing]
 
     def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:

@@ -104,7 +104,8 @@ _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
 _CANDIDATES = "SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND "
 _WORD_CANDIDATES = """
 SELECT id, path, features FROM images JOIN local_features ON image = id
-WHERE id IN (SELECT value FROM json_each(?)) AND """
+WHERE id IN (SELECT value FROM json_each(?)) AND
+"""
 METADATA = f"SELECT path, metadata FROM images {_BY_PATH}"  # noqa: S608 - no input
 UPSERT = """
 INSERT INTO images (
@@ -162,7 +163,7 @@ def candidates(images: Iterable[int], collection: int, selection: Selection) -> 
 
 
 def word_candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
-    """Return the SQL of the candidates by words among these ids that pass the filter, and its parameters."""
+    """Return the SQL of the candidates by words, like `candidates`."""
     keep, parameters = _condition(_BY_ID, collection, selection)
     return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
 
@@ -200,8 +201,8 @@ def _write(
             return Written(Verdict.SUPERSEDED)
         if seq < item.seq:
             owner = db.execute(UPSERT, row).fetchone()[0]
-            added[collection] += isinstance(item, Record) - was_image
             _write_features(db, owner, item)
+            added[collection] += isinstance(item, Record) - was_image
             db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
             db.executemany(LABEL, [(owner, label) for label in fresh - stale])
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError, sqlite3.IntegrityError) as error:

@@ -31,21 +31,17 @@ class Scored:
         best: list[int] = keys[np.lexsort((keys, -sums))][:limit].tolist()
         return best
 
-    def of_collection(self, number: int) -> "Scored":
-        """Return only the images of one collection."""
-        kept = (self.keys >= key(number, 0)) & (self.keys < key(number + 1, 0))
-        return Scored(self.keys[kept], self.sums[kept])
-
     def among(self, keys: Keys) -> "Scored":
         """Return only the images of these ascending keys."""
         kept = np.isin(self.keys, keys, assume_unique=True)
         return Scored(self.keys[kept], self.sums[kept])
 
 
-def score(parts: Sequence[LivePostings], words: Words) -> Scored:
-    """Return the images that have any of `words`; each different word counts once.
+def score(parts: Sequence[LivePostings], words: Words, *, collection: int) -> Scored:
+    """Return the images of the collection that have any of `words`; each different word counts once.
 
-    The idf is Lucene's, so that all stores rank alike: dead images count in the number of those that have a word.
+    The idf is Lucene's, so that all stores rank alike: it is of all collections, and dead images count in the number of
+    those that have a word.
     """
     words = np.unique(words)
     matches = [part.postings.find(words) for part in parts]
@@ -55,13 +51,22 @@ def score(parts: Sequence[LivePostings], words: Words) -> Scored:
     keys: list[Keys] = [np.zeros(0, np.int64)]
     sums: list[NDArray[np.float64]] = [np.zeros(0)]
     for part, (starts, counts) in zip(parts, matches, strict=True):
-        offsets = np.cumsum(counts) - counts
-        positions = np.arange(counts.sum()) + np.repeat(starts - offsets, counts)
-        rows = part.postings.rows[positions]
-        weights = np.repeat(idf, counts)
-        each: NDArray[np.float64] = np.bincount(rows, weights, len(part.postings.images)).astype(np.float64, copy=False)
-        each[part.dead] = 0
-        shared = np.flatnonzero(each)
-        keys.append(part.postings.images[shared])
-        sums.append(each[shared])
+        first, end = np.searchsorted(part.postings.keys, [key(collection, 0), key(collection + 1, 0)])
+        if first < end:
+            each = _sums(part, starts, counts, idf)[first:end]
+            shared = np.flatnonzero(each)
+            keys.append(part.postings.keys[first:end][shared])
+            sums.append(each[shared])
     return Scored(np.concatenate(keys), np.concatenate(sums))
+
+
+def _sums(
+    part: LivePostings, starts: NDArray[np.int64], counts: NDArray[np.int64], idf: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return for each row the sum of idf of its words, which begin at `starts`; 0 for dead images."""
+    offsets = np.cumsum(counts) - counts
+    positions = np.arange(counts.sum()) + np.repeat(starts - offsets, counts)
+    weights = np.repeat(idf, counts)
+    sums = np.bincount(part.postings.rows[positions], weights, len(part.postings.keys)).astype(np.float64, copy=False)
+    sums[part.dead] = 0
+    return sums
