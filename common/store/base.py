@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from common.images.signature import LENGTH, Signature, are_featureless
 
 DEFAULT_COLLECTION = "default"
-# OpenSearch accepts 1,024 clauses in a query by default; filters are clauses too.
-WORDS_MAX = 1_000
+# OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
+WORDS_MAX = 900
 """Different words in a lookup."""
 
 
