@@ -116,6 +116,7 @@ def test_collection_lists_the_newest_first(client: FlaskClient, stored: MemorySt
     answer = client.get("/web/collection")
 
     assert re.findall(r'data-filepath="(.+?)"', answer.text) == STORED[::-1]
+    assert stored.count() == 3
     assert "3 images" in answer.text
 
 

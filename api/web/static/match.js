@@ -467,7 +467,11 @@ const watchQueue = async (figure) => {
     if (document.hidden) {
       continue;
     }
+    const failed = numberOf(document, "failed");
     await refresh("#numbers").catch(() => {});
+    if (numberOf(document, "failed") !== failed) {
+      await refresh("#failed").catch(() => {});
+    }
     counts.push(numberOf(document, "open"));
     counts.splice(0, counts.length - POINTS);
   }
