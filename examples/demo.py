@@ -118,7 +118,7 @@ def screenshot(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file named `name`, made of an original for a search; `edit` changes it as the `description` says."""
+    """A file named `name`, made of an original for a search; `description` is about the changes of `edit`."""
 
     original: str
     name: str
