@@ -62,6 +62,7 @@ class Endpoint:
 
     `name` is the `method` of the reply. `scope` is the scope that an API key needs; None is open to every request, and
     has no default so that no endpoint is open by mistake. `is_rate_limited`: requests count for the rate limits.
+    `is_page`: it is a web page or one of its forms.
 
     A form has capacity for `images` of the largest size and for `items` with an index. `line` is the type of each line
     of a body of JSON lines, which the view reads itself and which has up to `body_bytes`.
@@ -73,6 +74,7 @@ class Endpoint:
     methods: tuple[str, ...]
     view: Callable[[Services, Any], Response]
     is_rate_limited: bool = True
+    is_page: bool = False
     reply: Reply = Reply()
     parameters: tuple[type[Parameters], ...] = (Nothing,)
     images: int = 0
