@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from common import setting_parsers as parsers
 from common.errors import ConfigError
+from common.modes import MODES, Mode
 from common.net.addresses import AllowedTarget, is_loopback
 from common.net.host_headers import HostHeaders, read_headers_file
 from common.net.webhook_signing import read_secrets, read_secrets_file
@@ -94,6 +95,31 @@ class Settings:
         True,
         parsers.boolean,
         "default of a search's `all_orientations`: also find rotated, mirrored and inverted copies",
+    )
+    search_mode: Mode = _setting(
+        "MATCH_SEARCH_MODE",
+        "auto",
+        parsers.one_of(*MODES),
+        "default of `mode` in searches and comparisons: `fast`, `auto` or `thorough` ([matching](matching.md#modes))",
+    )
+    local_features: bool = _setting(
+        "MATCH_LOCAL_FEATURES",
+        True,
+        parsers.boolean,
+        "whether adds store local features and searches use them; false: every mode is `fast`",
+    )
+    local_features_max_images: int = _setting(
+        "MATCH_LOCAL_FEATURES_MAX_IMAGES",
+        5_000_000,
+        parsers.whole(0, 1_000_000_000),
+        "images in a collection above which `auto` is `fast`",
+    )
+    local_features_searches: int | None = _setting(
+        "MATCH_LOCAL_FEATURES_SEARCHES",
+        None,
+        parsers.whole(1, 256),
+        "searches and comparisons that use local features at once, in each gunicorn worker; others receive a 503; "
+        "unset: a quarter of `MATCH_API_THREADS`",
     )
     redis_url: str = _setting(
         "REDIS_URL",

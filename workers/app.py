@@ -205,6 +205,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         finisher=finisher,
         host_limiter=host_limiter,
         keep_source_url=settings.keep_source_url,
+        local_features=settings.local_features,
         instrumentation=instrumentation,
     )
     retention = Retention(

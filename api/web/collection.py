@@ -9,11 +9,12 @@ from api.services import Services
 from api.web import forms
 from api.web.pages import form, readable
 from api.web.rendering import page
+from api.web.search import count
 
 
 def browse(services: Services, params: forms.Browse) -> Response:
     """Show a page of the collection, the newest image first."""
-    [total] = collection_views.count(services, params.to_count()).get_json()["result"]
+    total = count(services, forms.to_count(params))
     offset, limit = window(total, params.page)
     filepaths = []
     if limit:

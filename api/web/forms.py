@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from api.forms import requests
 from api.forms.parameters import Parameters, Whole, wrong
+from api.routes import tasks
+from common.queue.tasks import State
 
 # Between two conditions of a filter.
 AND = "&"
@@ -38,6 +40,11 @@ class Filterable(Blank):
         return {**values, "filter": {key.strip(): value.strip() for key, _, value in conditions}}
 
 
+def to_count(params: requests.Filtered) -> requests.Count:
+    """Return the request for the number of the images among which `params` search or list."""
+    return requests.Count.model_construct(**{name: getattr(params, name) for name in requests.Count.model_fields})
+
+
 class Search(Filterable, requests.Search):
     """A search by a form."""
 
@@ -64,7 +71,18 @@ class Browse(Filterable, requests.List):
 
     page: Annotated[int, Whole(1, MAX_PAGE), Field(description="The number of the page.")] = 1
 
-    def to_count(self) -> requests.Count:
-        """Return the request for the number of the images that it lists."""
-        values = {name: getattr(self, name) for name in requests.Count.model_fields}
-        return requests.Count.model_construct(**values)
+
+class Failures(Blank, tasks.TaskFilter):
+    """A page of the failed tasks."""
+
+    def to_tasks(self, *, limit: int) -> tasks.Tasks:
+        """Return the request for their list."""
+        return tasks.Tasks.model_construct(state=State.FAILED, limit=limit, **dict(self))
+
+
+class RetryAll(Blank, tasks.TaskFilter):
+    """The failed tasks to retry."""
+
+    def to_retry(self) -> tasks.Retry:
+        """Return the request that retries them."""
+        return tasks.Retry.model_construct(state=State.FAILED, limit=tasks.MAX_RETRIED, **dict(self))

@@ -3,18 +3,18 @@
 from flask import Response
 
 from api.access.keys import Scope
-from api.forms.requests import Nothing
+from api.forms.requests import Count, Nothing
+from api.routes import collection as collection_views
 from api.routes import search as search_views
 from api.services import Services
 from api.web import forms
 from api.web.pages import form, readable
 from api.web.rendering import page
-from common.store.base import Selection
 
 
 def home(services: Services, _: Nothing) -> Response:
     """Show the form."""
-    return page(services, "search.html", params=None, stored=services.store.count())
+    return page(services, "search.html", params=None, stored=count(services, Count()))
 
 
 def stored(services: Services, params: Nothing | forms.SearchStored) -> Response:
@@ -29,13 +29,19 @@ def search(services: Services, params: forms.Search) -> Response:
         services,
         "search.html",
         params=params,
-        stored=services.store.count(selection=Selection(where=params.filter or {})),
+        stored=count(services, forms.to_count(params)),
         matches=reply["result"],
         warnings=reply["error"],
         all_orientations=services.settings.all_orientations
         if params.all_orientations is None
         else params.all_orientations,
     )
+
+
+def count(services: Services, params: Count) -> int:
+    """Return the number of the images that pass a filter."""
+    [number] = collection_views.count(services, params).get_json()["result"]
+    return int(number)
 
 
 ENDPOINTS = (

@@ -20,6 +20,8 @@ from api.web.static import FILES, FOLDER
 from common.config import Settings
 from common.decoding.child import signed
 from common.images.decode import DEFAULT_LIMITS, decode
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
 from support.browsers import chromium, opened, serving_app
 from support.images import noise, upload
 from support.records import record
@@ -27,6 +29,7 @@ from support.stores import MemoryStore
 from support.waiting import wait_until
 
 KEY = "the read key"
+STORED = ["albums/0.png", "albums/1.png", "albums/2.png"]
 FIRST_VIEW_BYTES = 100_000
 # The parameters of pages that need some.
 NAMED = {"/web/image": {"filepath": "albums/0.png"}}
@@ -40,8 +43,8 @@ def store_image(store: MemoryStore, filepath: str, data: bytes, **metadata: Any)
 
 @pytest.fixture
 def stored(memory_store: MemoryStore) -> MemoryStore:
-    for number in range(3):
-        store_image(memory_store, f"albums/{number}.png", noise(number), album="cats" if number else "dogs")
+    for number, filepath in enumerate(STORED):
+        store_image(memory_store, filepath, noise(number), album="cats" if number else "dogs")
     return memory_store
 
 
@@ -112,7 +115,8 @@ def test_form_compares_two_images(client: FlaskClient) -> None:
 def test_collection_lists_the_newest_first(client: FlaskClient, stored: MemoryStore) -> None:
     answer = client.get("/web/collection")
 
-    assert re.findall(r'data-filepath="(.+?)"', answer.text) == [*stored.kept][::-1]
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == STORED[::-1]
+    assert stored.count() == 3
     assert "3 images" in answer.text
 
 
@@ -143,6 +147,68 @@ def test_delete_form_deletes_the_image(client: FlaskClient, stored: MemoryStore)
 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/web/collection")
     assert stored.count() == 2
+
+
+def test_status_page_shows_each_dependency(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/status")
+
+    assert "Everything works" in answer.text
+    assert "<dd>3</dd>" in answer.text
+    assert stored.count() == 3
+
+
+def test_status_page_answers_without_a_store(client: FlaskClient, memory_store: MemoryStore) -> None:
+    memory_store.away = True
+
+    answer = client.get("/web/status")
+
+    assert answer.status_code == 200
+    assert "Searches are unavailable" in answer.text
+    assert "unknown" in answer.text
+
+
+@pytest.fixture
+def failed(client: FlaskClient, real_redis: Redis) -> list[str]:
+    """The ids of two failed tasks."""
+    assert client.get("/ping").status_code == 200
+    ledger = Ledger(real_redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
+    codes = {"broken.png": "broken_image", "slow.png": "timeout"}
+    tasks = [client.post("/add", data={"image": upload(), "filepath": name}).json["task"]["id"] for name in codes]
+    claims = [ledger.begin(task) for task in tasks]
+    ledger.finish(
+        [
+            claim.result(State.FAILED, code=code, error="why")
+            for claim, code in zip(claims, codes.values(), strict=True)
+            if claim
+        ]
+    )
+    return tasks
+
+
+def test_queue_page_lists_failed_tasks_by_code(client: FlaskClient, failed: list[str]) -> None:
+    everything, timeouts = client.get("/web/queue"), client.get("/web/queue?code=timeout")
+
+    assert "broken.png" in everything.text
+    assert "/web/queue?code=broken_image" in everything.text
+    assert "slow.png" in timeouts.text
+    assert "broken.png" not in timeouts.text
+    assert len(failed) == 2
+
+
+def test_failed_task_is_retried_by_a_form(client: FlaskClient, failed: list[str]) -> None:
+    answer = client.post(f"/web/queue/{failed[0]}/retry")
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/queue")
+    states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
+    assert states == ["pending", "failed"]
+
+
+def test_failed_tasks_are_retried_by_code(client: FlaskClient, failed: list[str]) -> None:
+    answer = client.post("/web/queue/retry", data={"code": "timeout"})
+
+    assert answer.status_code == 303
+    states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
+    assert states == ["failed", "pending"]
 
 
 def test_failures_are_pages(client: FlaskClient) -> None:
@@ -212,11 +278,12 @@ def test_pages_show_nothing_stored_without_a_key(locked: FlaskClient, stored: Me
 
     assert {answer.status_code for answer in answers} == {200}
     assert all("This service needs an API key" in answer.text for answer in answers)
-    assert not any(filepath in answer.text for answer in answers for filepath in stored.kept)
+    assert not any(filepath in answer.text for answer in answers for filepath in STORED)
+    assert stored.count() == 3
 
 
 def test_forms_without_a_key_are_rejected(locked: FlaskClient) -> None:
-    forms = [each.path for each in web.ENDPOINTS if "POST" in each.methods]
+    forms = [each.path.replace("<id>", "1") for each in web.ENDPOINTS if "POST" in each.methods]
 
     answers = [locked.post(path) for path in forms]
 

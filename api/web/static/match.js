@@ -438,6 +438,45 @@ const addAdding = (form) => {
   });
 };
 
+// --- queue ------------------------------------------------------------------------------------------------------
+
+const POINTS = 120;
+const REFRESH_MS = 2000;
+const SVG = "http://www.w3.org/2000/svg";
+
+const numberOf = (part, name) => Number(part.querySelector(`[data-number=${name}]`).value);
+
+// Draws the open tasks of the last minutes, and refreshes the numbers while the page is visible.
+const watchQueue = async (figure) => {
+  const counts = [numberOf(document, "open")];
+  const svg = document.createElementNS(SVG, "svg");
+  const line = document.createElementNS(SVG, "polyline");
+  svg.setAttribute("class", "plot");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("viewBox", `0 -5 ${POINTS - 1} 110`);
+  svg.append(line);
+  figure.prepend(svg);
+  figure.hidden = false;
+  while (figure.isConnected) {
+    const top = Math.max(1, ...counts);
+    const points = counts.map((count, index) => `${POINTS - counts.length + index},${100 - 100 * count / top}`);
+    line.setAttribute("points", points.join(" "));
+    svg.setAttribute("aria-label", `Open tasks: now ${counts.at(-1)}, at most ${top} in the last minutes`);
+    await sleep(REFRESH_MS);
+    if (document.hidden) {
+      continue;
+    }
+    const failed = numberOf(document, "failed");
+    await refresh("#numbers").catch(() => {});
+    if (numberOf(document, "failed") !== failed) {
+      await refresh("#failed").catch(() => {});
+    }
+    counts.push(numberOf(document, "open"));
+    counts.splice(0, counts.length - POINTS);
+  }
+};
+
 // --- start ------------------------------------------------------------------------------------------------------
 
 const ENHANCEMENTS = {
@@ -450,6 +489,11 @@ const ENHANCEMENTS = {
   "[data-delete-selected]": addSelection,
   "[data-delete]": addDelete,
   "[data-add]": addAdding,
+  "[data-plot]": watchQueue,
+  "[data-send]": (form) => form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await submit(form, form.dataset.send);
+  }),
   "[data-key]": (form) => {
     form.hidden = false;
     form.addEventListener("submit", (event) => {
