@@ -115,4 +115,11 @@ def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[S
             params = (read_query if endpoint.line else read)(current, endpoint.parameters, services.settings)
             return endpoint.view(services, params)
 
-    app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))
+    app.add_url_rule(
+        endpoint.path,
+        endpoint=endpoint.name,
+        view_func=answer,
+        methods=list(endpoint.methods),
+        # Else // would be the root with a slash behind it.
+        strict_slashes=endpoint.path == "/" or None,
+    )
