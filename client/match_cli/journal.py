@@ -136,14 +136,19 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def check(self, image: Source) -> Seen:
-        """Return whether this version of an image has to be sent; note that the image exists."""
+    def check(self, image: Source, *, is_again: bool = False) -> Seen:
+        """Return whether this version of an image has to be sent; note that the image exists.
+
+        `is_again`: earlier runs do not count.
+        """
         row = self._db.execute(
             "SELECT version, state, run, code FROM images WHERE source = ? AND filepath = ?", key_of(image)
         ).fetchone()
         if row is None or row[0] != image.version:
             return Seen.NEVER
         state, run, code = row[1:]
+        if is_again and run < self.run and state == State.STORED:
+            return Seen.NEVER
         # A resumed request had another copy of the image: this one needs an idempotency key of its own.
         if state not in {State.STORED, State.ACCEPTED} and (run < self.run or code == "idempotency_conflict"):
             return Seen.NEVER

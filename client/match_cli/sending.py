@@ -73,10 +73,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a run. A file above `max_bytes` is shrunk before it is sent."""
+    """The settings of a run.
+
+    A file above `max_bytes` is shrunk before it is sent. `is_again`: also images that earlier runs stored.
+    """
 
     jobs: int
     max_bytes: int
+    is_again: bool = False
     collection: str | None = None
 
 
@@ -134,7 +138,7 @@ class Sender:
         if isinstance(image, Unreadable):
             report = Report(source=image.source, result=Result.FAILED, code=image.code, reason=image.reason)
             self._report(report)
-        elif (seen := self._journal.check(image)) is Seen.STORED:
+        elif (seen := self._journal.check(image, is_again=self._settings.is_again)) is Seen.STORED:
             self._report(Report(source=image.source, result=Result.SKIPPED))
         elif seen is Seen.IN_THIS_RUN or self._is_pending(image):
             self._report(Report(source=image.source, result=Result.REPEATED))
