@@ -9,6 +9,8 @@ from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
+from common.local_search import has_few_features
+from common.store.base import Selection
 from common.times import iso
 
 
@@ -25,7 +27,7 @@ def delete(services: Services, params: requests.Delete | requests.DeleteMany) ->
 
 def count(services: Services, params: requests.Count) -> Response:
     """Count the stored images."""
-    return ok([services.store.count(where=params.filter)])
+    return ok([services.store.count(selection=Selection(where=params.filter))])
 
 
 def list_(services: Services, params: requests.List) -> Response:
@@ -34,10 +36,11 @@ def list_(services: Services, params: requests.List) -> Response:
     Each reply has the cursor of the next page. The pages together contain every image that does not change in the
     meantime exactly once.
     """
+    selection = Selection(where=params.filter)
     if params.offset:
-        page = services.store.filepaths(offset=params.offset, limit=params.limit, where=params.filter)
+        page = services.store.filepaths(offset=params.offset, limit=params.limit, selection=selection)
     else:
-        page = services.store.filepaths_after(int(params.cursor or 0), limit=params.limit, where=params.filter)
+        page = services.store.filepaths_after(int(params.cursor or 0), limit=params.limit, selection=selection)
     ends = len(page.filepaths) < params.limit
     return ok(page.filepaths, cursor=None if ends else cursor(requests.LIST, str(page.after)))
 
@@ -54,6 +57,7 @@ def images(services: Services, params: requests.Image) -> Response:
                 "width": record.width,
                 "height": record.height,
                 "featureless": record.is_featureless,
+                "few_features": has_few_features(record),
                 "url": record.url,
                 "sha256": None if record.sha256 is None else record.sha256.hex(),
             }

@@ -1,27 +1,65 @@
 """The interface of a store, and the types of its arguments and results."""
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, Signature, are_featureless
+from common.images.flatness import are_featureless
+from common.images.signature import LENGTH, Signature
+
+DEFAULT_COLLECTION = "default"
+# OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
+WORDS_MAX = 900
+"""Different words in a lookup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The images of one collection that pass a filter.
+
+    `where` filters by metadata: an image passes if its metadata contain all the values. A key is a path, keys joined by
+    dots. An array contains each of its elements. A string is compared unchanged, a number or boolean by its JSON text
+    ("1.5", "true"). Null matches nothing. Values of any length can be compared. The filepath of an image begins with
+    `filepath_prefix`.
+    """
+
+    collection: str = DEFAULT_COLLECTION
+    where: Mapping[str, str] = field(default_factory=dict)
+    filepath_prefix: str = ""
+
+    @property
+    def filepaths_end(self) -> str | None:
+        """Return the lowest text above all with the prefix, in the order of code points; None if there is none."""
+        for index in reversed(range(len(self.filepath_prefix))):
+            following = ord(self.filepath_prefix[index]) + 1
+            if following <= sys.maxunicode:
+                # UTF-8 does not encode surrogates.
+                is_surrogate = 0xD800 <= following <= 0xDFFF  # noqa: PLR2004 - Unicode's range
+                return self.filepath_prefix[:index] + chr(0xE000 if is_surrogate else following)
+        return None
+
+
+DEFAULT_SELECTION = Selection()
+"""All images of the default collection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Record:
-    """One stored image.
+    """One stored image; its filepath is unique within its collection.
 
     `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
     margins. `seq` is the sequence number of the request that
     stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
-    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none. A
-    record of an earlier version has neither.
+    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none.
+    `features` are its encoded local features. A record of an earlier version has none of the three.
     """
 
+    collection: str = DEFAULT_COLLECTION
     filepath: str
     seq: int
     signatures: tuple[Signature, ...]
@@ -31,20 +69,22 @@ class Record:
     height: int
     sha256: bytes | None = None
     url: str | None = None
+    features: bytes | None = None
 
     @property
     def is_featureless(self) -> bool:
-        """Whether none of its signatures has features, so that no search finds it."""
+        """Whether no search can use one of its signatures, so that none finds it."""
         return are_featureless(self.signatures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """The deletion of `filepath`: it outranks every record with a lower `seq`, also one that arrives later.
+    """The deletion of `filepath` in its collection: it outranks every record with a lower `seq`, at any time.
 
     The deletions of one request share its `seq`; `added` is in milliseconds since 1970 (UTC).
     """
 
+    collection: str = DEFAULT_COLLECTION
     filepath: str
     seq: int
     added: int
@@ -89,11 +129,31 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class WordCandidate:
+    """A stored image that shares words with a query, and its encoded local features; their geometry decides."""
+
+    filepath: str
+    features: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the collection, by seq; the next page follows the seq `after`."""
+    """A part of the images of a selection, by seq; the next page follows the seq `after`."""
 
     filepaths: list[str]
     after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection with the number of its images and its quota; None is unlimited.
+
+    Stores do not enforce quotas.
+    """
+
+    name: str
+    images: int
+    max_images: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +166,10 @@ class Health:
 
 
 class Store(Protocol):
-    """A searchable collection of records.
+    """Searchable collections of records.
 
     Every method raises StoreUnavailable if a retry may succeed, and StoreError if not. All methods are safe to call
     from many threads, and every process reads the writes of the others.
-
-    `where` filters by metadata: an image passes if its metadata contain all the values. A key is a path, keys joined by
-    dots. An array contains each of its elements. A string is compared unchanged, a number or boolean by its JSON text
-    ("1.5", "true"). Null matches nothing. Values of any length can be compared.
     """
 
     def prepare(self) -> None:
@@ -122,8 +178,8 @@ class Store(Protocol):
     def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
         """Write all items durably and return one outcome per item, in order.
 
-        The highest `seq` of a filepath wins in any order of arrival, also within one call. A repeated `seq` is STORED
-        and changes nothing that a reader sees. The deletion of an absent filepath is STORED.
+        The highest `seq` of a filepath in its collection wins in any order of arrival, also within one call. A repeated
+        `seq` is STORED and changes nothing that a reader sees. The deletion of an absent filepath is STORED.
         """
 
     def candidates(
@@ -131,7 +187,7 @@ class Store(Protocol):
         queries: NDArray[np.int8],
         *,
         limit: int,
-        where: Mapping[str, str] | None = None,
+        selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,
     ) -> list[list[Candidate]]:
         """Return for each row of `queries` (n, 272) at least the `limit` nearest images, approximately best first.
@@ -140,27 +196,56 @@ class Store(Protocol):
         no candidates. With `max_distance`, images beyond it may be omitted.
         """
 
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
-        """Return the records of the filepaths that are stored; their spelling must be exact."""
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the `limit` images whose words in common with `words` are rarest, best first.
 
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
-        """Return the metadata of the filepaths that are stored; this is cheaper than `records`."""
+        They have the highest sums of inverse document frequencies, over all images of the store. A repeated word counts
+        once. An image without a common word is not returned. At most WORDS_MAX different words are accepted.
+        """
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
+        """Return the records of the filepaths that are stored in the collection; their spelling must be exact."""
+
+    def metadata(
+        self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> dict[str, Mapping[str, Any] | None]:
+        """Return the metadata of the filepaths that are stored in the collection; this is cheaper than `records`."""
+
+    def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return filepaths by seq, at any offset in bounded time.
 
         A page with fewer than `limit` filepaths is the last for now; the `after` of an empty page is undefined.
         """
 
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return the filepaths with a higher seq, by seq; 0 is below all.
 
         Paging returns every image that is not changed meanwhile exactly once, during any writes. An overwritten image
         moves to the end, so it may be returned twice. A page with fewer than `limit` filepaths is the last for now.
         """
 
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
-        """Return the number of stored images."""
+    def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
+        """Return the number of images in the selection."""
+
+    def collections(self) -> list[Collection]:
+        """Return all collections by name. The default one always exists, each other while it has images or an entry."""
+
+    def collection(self, name: str) -> Collection | None:
+        """Return one collection; None if it does not exist."""
+
+    def create_collection(self, name: str) -> None:
+        """Add an entry for the collection without a quota, unless it has an entry."""
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        """Set the quota of a collection; its entry is added if absent."""
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete the entry of a collection without images, and return whether it was one.
+
+        `common.store.deletion` deletes the images before. The default collection only loses its quota.
+        """
 
     def refresh(self) -> None:
         """Make all earlier writes visible to searches before returning; concurrent calls share the work."""

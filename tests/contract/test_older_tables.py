@@ -14,7 +14,7 @@ import pytest
 
 from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
-from common.store.base import Store, Verdict
+from common.store.base import Collection, Selection, Store, Verdict
 from common.store.sqlite import SqliteStore
 from support.records import deletion, record, signature
 
@@ -121,8 +121,9 @@ def assert_all_records(store: Store) -> None:
     assert (framed.seq, framed.added, framed.width, framed.height, framed.metadata) == (7, 100, 640, 480, {"a": ["b"]})
     assert (blank.seq, blank.added, blank.width, blank.height, blank.metadata) == (8, 101, 10, 20, None)
     assert [(record.sha256, record.url) for record in (framed, blank)] == [(None, None), (None, None)]
-    assert store.filepaths(offset=0, limit=9, where={"a": "b"}).filepaths == ["framed.jpg"]
+    assert store.filepaths(offset=0, limit=9, selection=Selection(where={"a": "b"})).filepaths == ["framed.jpg"]
     assert [images[0].filepath for images in store.candidates(FRAMED, limit=5)] == ["framed.jpg", "framed.jpg"]
+    assert store.collections() == [Collection(name="default", images=2)]
     assert store.count() == 2
 
 

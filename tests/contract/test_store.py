@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from common.errors import StoreUnavailable
 from common.images.signature import LENGTH, Signature
-from common.store.base import Health, Page, Record, Store, Tombstone, Verdict
-from support.records import deletion, record, signature
+from common.store.base import Health, Page, Record, Selection, Store, Tombstone, Verdict
+from support.records import deletion, features_of, record, signature
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
 FEATURELESS = np.zeros(LENGTH, np.int8)
@@ -97,6 +97,28 @@ def test_source_is_replaced_with_its_record(store: Store) -> None:
     records = store.records(["cat.jpg", "dog.jpg"])
     assert (records["cat.jpg"].sha256, records["cat.jpg"].url) == (None, None)
     assert (records["dog.jpg"].sha256, records["dog.jpg"].url) == (SHA256, URL)
+
+
+def test_features_are_read_as_last_written(store: Store) -> None:
+    first, second = features_of(7, 7, 1_048_575), features_of()
+    store.put([record("cat.jpg", 1, features=first), record("dog.jpg", 2, features=first), record("fox.jpg", 3)])
+
+    store.put([record("cat.jpg", 4), record("fox.jpg", 5, features=second)])
+
+    records = store.records(["cat.jpg", "dog.jpg", "fox.jpg"])
+    assert {path: item.features for path, item in records.items()} == {
+        "cat.jpg": None,
+        "dog.jpg": first,
+        "fox.jpg": second,
+    }
+
+
+def test_invalid_features_are_rejected(store: Store) -> None:
+    written = store.put([record("cat.jpg", 1), record("bad.jpg", 2, features=b"features")])
+
+    assert [item.verdict for item in written] == [STORED, Verdict.REJECTED]
+    assert "local features" in written[1].reason
+    assert listed(store) == ["cat.jpg"]
 
 
 def test_unknown_filepaths_have_no_records(store: Store) -> None:
@@ -421,18 +443,22 @@ def filtered(store: Store) -> Store:
 
 def test_a_filter_matches_records_with_all_its_values(filtered: Store) -> None:
     for where, expected in FILTERS:
-        (candidates,) = filtered.candidates(signature(1)[None], limit=50, where=where)
+        (candidates,) = filtered.candidates(signature(1)[None], limit=50, selection=Selection(where=where))
 
-        assert filtered.filepaths(offset=0, limit=100, where=where).filepaths == expected
-        assert filtered.filepaths_after(0, limit=100, where=where).filepaths == expected
-        assert filtered.count(where=where) == len(expected)
+        assert filtered.filepaths(offset=0, limit=100, selection=Selection(where=where)).filepaths == expected
+        assert filtered.filepaths_after(0, limit=100, selection=Selection(where=where)).filepaths == expected
+        assert filtered.count(selection=Selection(where=where)) == len(expected)
         assert {candidate.filepath for candidate in candidates} == set(expected)
 
 
 def test_a_filtered_list_may_be_read_in_parts(filtered: Store) -> None:
-    assert filtered.filepaths(offset=1, limit=1, where={"album.name": "cats"}).filepaths == ["2.jpg"]
-    assert filtered.filepaths(offset=2, limit=5, where={"album.name": "cats"}).filepaths == ["4.jpg"]
-    assert filtered.filepaths_after(1, limit=1, where={"album.name": "cats"}) == Page(["2.jpg"], 2)
+    assert filtered.filepaths(offset=1, limit=1, selection=Selection(where={"album.name": "cats"})).filepaths == [
+        "2.jpg"
+    ]
+    assert filtered.filepaths(offset=2, limit=5, selection=Selection(where={"album.name": "cats"})).filepaths == [
+        "4.jpg"
+    ]
+    assert filtered.filepaths_after(1, limit=1, selection=Selection(where={"album.name": "cats"})) == Page(["2.jpg"], 2)
 
 
 def test_filtered_search_finds_records_behind_nearer_excluded_ones(store: Store) -> None:
@@ -443,7 +469,7 @@ def test_filtered_search_finds_records_behind_nearer_excluded_ones(store: Store)
     store.put([record("less-far.jpg", 400, altered(original, values=60), metadata={"a": ["far"]})])
     store.refresh()
 
-    candidates = store.candidates(np.array([original, -original]), limit=5, where={"a": "far"})
+    candidates = store.candidates(np.array([original, -original]), limit=5, selection=Selection(where={"a": "far"}))
 
     assert candidates[0][0].filepath == "less-far.jpg"
     assert [len(row) >= 5 for row in candidates] == [True, True]
@@ -455,7 +481,7 @@ def test_a_filter_uses_metadata_as_last_written(store: Store) -> None:
     store.put([record("cat.jpg", 3, metadata={"a": "new", "b": 1}), deletion("dog.jpg", 4)])
     store.refresh()
 
-    counts = [store.count(where=where) for where in ({"a": "old"}, {"a": "new"}, {"b": "1"})]
+    counts = [store.count(selection=Selection(where=where)) for where in ({"a": "old"}, {"a": "new"}, {"b": "1"})]
 
     assert counts == [0, 1, 1]
 
@@ -464,8 +490,8 @@ def test_a_superseded_request_leaves_no_trace_in_filters(store: Store) -> None:
     store.put([record("cat.jpg", 3, metadata={"a": "new"}), record("cat.jpg", 2, metadata={"a": "late"})])
     store.refresh()
 
-    assert store.count(where={"a": "late"}) == 0
-    assert store.count(where={"a": "new"}) == 1
+    assert store.count(selection=Selection(where={"a": "late"})) == 0
+    assert store.count(selection=Selection(where={"a": "new"})) == 1
 
 
 # Walks

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from api.forms.parameters import valid_metadata
 from common.images.signature import LENGTH
 from common.queue.items import AddItem, job_of
-from common.store.base import Record
+from common.store.base import Record, Selection
 from common.store.labels import labels
 from common.store.sqlite import SqliteStore
 
@@ -90,7 +90,7 @@ def test_filters_on_both_stores(fuzz: Fuzz, memory_store: Any, tmp_path: Path) -
             for one in (store, memory_store):
                 one.put([record])
             assert store.records([record.filepath])[record.filepath].metadata == metadata
-        assert store.count(where=where) == memory_store.count(where=where)
+        assert store.count(selection=Selection(where=where)) == memory_store.count(selection=Selection(where=where))
 
     keys = st.sampled_from(("a", "a.b", "", ".", "a.a.a")) | words
     where = st.dictionaries(keys, words | st.sampled_from(("true", "1.0", "1e+308", "0.1")), max_size=2)

@@ -15,7 +15,7 @@ from elasticsearch import Elasticsearch
 
 from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
-from common.store.base import Health, Verdict
+from common.store.base import Health, Selection, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.dialects import ElasticsearchDialect
 from common.store.preparing import prepare_in_background
@@ -265,7 +265,7 @@ def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore
         lambda store: store.candidates(record("", 1).signatures[0][None], limit=1),
         lambda store: store.records([f"{seq}.jpg" for seq in range(40)]),
         lambda store: store.count(),
-        lambda store: store.count(where={"a": "b"}),
+        lambda store: store.count(selection=Selection(where={"a": "b"})),
         lambda store: store.filepaths(offset=0, limit=10),
         lambda store: store.filepaths_after(0, limit=10),
         lambda store: store.purge(before=1, limit=10),
@@ -345,7 +345,9 @@ def test_a_thousand_metadata_keys_add_nothing_to_the_mapping(store: ElasticStore
     assert {item.verdict for item in written} == {Verdict.STORED}
     assert client.indices.get_mapping(index=store.index).body == before
     store.refresh()
-    assert store.filepaths(offset=0, limit=9, where={"2-key-999.nested": "999"}).filepaths == ["2.jpg"]
+    assert store.filepaths(offset=0, limit=9, selection=Selection(where={"2-key-999.nested": "999"})).filepaths == [
+        "2.jpg"
+    ]
 
 
 def test_large_write_is_split_into_bodies(store: ElasticStore) -> None:

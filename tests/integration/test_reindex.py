@@ -20,7 +20,7 @@ from elasticsearch import Elasticsearch
 
 from common.errors import StoreError
 from common.images.signature import LENGTH
-from common.store.base import Health, Record, Tombstone, Verdict, Written
+from common.store.base import Health, Record, Selection, Tombstone, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
@@ -115,7 +115,7 @@ def test_new_index_replaces_the_old_one_completely(
     ]
     assert store.records(["7.jpg"])["7.jpg"].metadata == {"n": [7, {"deep": True}]}
     assert len(store.records(["both.jpg"])["both.jpg"].signatures) == 2
-    assert store.filepaths(offset=0, limit=9, where={"n": "7"}).filepaths == ["7.jpg"]
+    assert store.filepaths(offset=0, limit=9, selection=Selection(where={"n": "7"})).filepaths == ["7.jpg"]
     assert store.candidates(signature(9)[None], limit=1)[0][0].filepath == "9.jpg"
     assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
     assert store.health() == Health(reads=True, writes=True)
@@ -298,7 +298,7 @@ def test_index_of_an_older_version_is_converted(
         run()
 
         assert newer.health() == Health(reads=True, writes=True)
-        assert newer.filepaths(offset=0, limit=9, where={"colour": "red"}).filepaths == ["cat.jpg"]
+        assert newer.filepaths(offset=0, limit=9, selection=Selection(where={"colour": "red"})).filepaths == ["cat.jpg"]
     assert behind(client, index) == [f"{index}-8"]
 
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from common.images.signature import LENGTH, Signature
 from common.store.base import Record
 from common.store.sqlite import SqliteStore, builder, changes, signature_index
-from support.records import deletion, record, signature
+from support.records import deletion, features_of, record, signature
 
 FEATURELESS = np.zeros(LENGTH, np.int8)
 # So small that some records fill a segment.
@@ -110,6 +110,13 @@ def fill(store: SqliteStore, count: int) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, count + 1)])
 
 
+def wait_for_build(store: SqliteStore) -> None:
+    """Let a thread that writes a segment end: far behind the writes, a search would write smaller ones itself."""
+    thread = store._index._thread
+    if thread is not None:
+        thread.join()
+
+
 def reopened_finds_all(path: Path, count: int) -> bool:
     with closing(SqliteStore(path)) as store:
         seqs = range(1, count + 1)
@@ -144,6 +151,7 @@ def test_number_of_segments_stays_logarithmic(path: Path, store: SqliteStore) ->
     for seq in range(1, 161):
         store.put([record(f"{seq}.jpg", seq)])
         best(store, seq)
+        wait_for_build(store)
     store.close()
 
     assert reopened_finds_all(path, 160)
@@ -169,6 +177,7 @@ def test_older_states_in_segments_stay_hidden(path: Path, store: SqliteStore, wr
         store.purge(before=2**50, limit=9)
     store.put([record(f"{seq}.jpg", seq) for seq in range(200, 200 + {"tail": 1, "merged": 9, "rebuilt": 40}[written])])
     store._index.current()
+    wait_for_build(store)
     store.close()
 
     with closing(SqliteStore(path)) as other:
@@ -340,7 +349,8 @@ class Machine(RuleBasedStateMachine):
             signatures = [signature(self.seq)] if kind else [FEATURELESS]
             if kind == 1:
                 signatures.append(signature(-self.seq % 2**32))
-            items.append(record(filepath, self.seq, *signatures))
+            features = features_of(self.seq, 2**20 - 1) if self.seq % 4 else None
+            items.append(record(filepath, self.seq, *signatures, features=features))
             self.model[filepath] = (self.seq, [one for one in signatures if one.any()])
         self.stores[writer].put(items)
 
@@ -378,6 +388,14 @@ class Machine(RuleBasedStateMachine):
         if len(past):
             assert store.candidates(past, limit=30, max_distance=0.1) == [[] for _ in past]
             assert {len(candidates) for candidates in store.candidates(past, limit=1)} == {min(1, len(everything))}
+
+    @rule(reader=readers)
+    def look_up(self, reader: int) -> None:
+        with_words = {seq: filepath for filepath, (seq, _) in self.model.items() if seq % 4}
+        for words in ([2**20 - 1], range(max(0, self.seq - 900), self.seq + 1)):
+            candidates = self.stores[reader].candidates_by_words(np.array(words, np.uint32), limit=200)
+            expected = {filepath for seq, filepath in with_words.items() if seq in words or len(words) == 1}
+            assert sorted(candidate.filepath for candidate in candidates) == sorted(expected)
 
     @rule(reader=readers)
     def restart(self, reader: int) -> None:

@@ -1,6 +1,8 @@
 """A store in memory, and waiting for records in a store."""
 
+import math
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreUnavailable
-from common.store.base import Candidate, Health, Page, Record, Store, Tombstone, Verdict, Written
+from common.images.local_features.features import LocalFeatures
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    DEFAULT_SELECTION,
+    Candidate,
+    Collection,
+    Health,
+    Page,
+    Record,
+    Selection,
+    Store,
+    Tombstone,
+    Verdict,
+    WordCandidate,
+    Written,
+)
 from common.store.labels import labels, required_labels
 from support.waiting import wait_until
 
@@ -22,12 +39,13 @@ class MemoryStore:
     """A store in memory; `away` makes it unavailable, `read_only` rejects writes."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Record | Tombstone] = {}
+        self.kept: dict[tuple[str, str], Record | Tombstone] = {}
         self.writes: list[list[Record | Tombstone]] = []
         self.away = False
         self.read_only = False
         self.refused: Mapping[str, str] = {}
         self.lock = threading.Lock()
+        self.entries: dict[str, int | None] = {}
 
     def prepare(self) -> None:
         self._check()
@@ -45,32 +63,82 @@ class MemoryStore:
         queries: NDArray[np.int8],
         *,
         limit: int,
-        where: Mapping[str, str] | None = None,
+        selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,  # noqa: ARG002 - an option to do less
     ) -> list[list[Candidate]]:
         self._check()
-        candidates = [Candidate(record.filepath, record.signatures) for record in self._records(where)]
+        candidates = [Candidate(record.filepath, record.signatures) for record in self._records(selection)]
         return [candidates[:limit] for _ in queries]
 
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
-        return {record.filepath: record for record in self._records() if record.filepath in filepaths}
-
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
-        return {filepath: record.metadata for filepath, record in self.records(filepaths).items()}
-
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
         self._check()
-        records = self._records(where)[offset : offset + limit]
+        required = set(words.tolist())
+        everything = [(record, self._words(record)) for record in self.kept.values()]
+        having = Counter(word for _, words in everything for word in words)
+        sums = {
+            (record.collection, record.filepath): sum(
+                math.log1p((len(everything) - having[word] + 0.5) / (having[word] + 0.5)) for word in words & required
+            )
+            for record, words in everything
+        }
+        best = sorted(self._records(selection), key=lambda item: -sums[item.collection, item.filepath])[:limit]
+        return [
+            WordCandidate(record.filepath, record.features)
+            for record in best
+            if record.features is not None and sums[record.collection, record.filepath]
+        ]
+
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
+        records = self._records(Selection(collection=collection))
+        return {record.filepath: record for record in records if record.filepath in filepaths}
+
+    def metadata(
+        self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION
+    ) -> dict[str, Mapping[str, Any] | None]:
+        return {
+            filepath: record.metadata for filepath, record in self.records(filepaths, collection=collection).items()
+        }
+
+    def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
+        self._check()
+        records = self._records(selection)[offset : offset + limit]
         return Page([record.filepath for record in records], records[-1].seq if records else 0)
 
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         self._check()
-        records = [record for record in self._records(where) if record.seq > seq][:limit]
+        records = [record for record in self._records(selection) if record.seq > seq][:limit]
         return Page([record.filepath for record in records], records[-1].seq if records else seq)
 
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+    def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         self._check()
-        return len(self._records(where))
+        return len(self._records(selection))
+
+    def collections(self) -> list[Collection]:
+        self._check()
+        with self.lock:
+            counts = Counter(item.collection for item in self.kept.values() if isinstance(item, Record))
+            names = sorted({DEFAULT_COLLECTION, *counts, *self.entries})
+        return [Collection(name=name, images=counts[name], max_images=self.entries.get(name)) for name in names]
+
+    def collection(self, name: str) -> Collection | None:
+        return next((collection for collection in self.collections() if collection.name == name), None)
+
+    def create_collection(self, name: str) -> None:
+        self._check()
+        self.entries.setdefault(name, None)
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        self._check()
+        self.entries[name] = max_images
+
+    def delete_collection(self, name: str) -> bool:
+        existing = self.collection(name)
+        if existing is not None and existing.images:
+            return False
+        self.entries.pop(name, None)
+        return True
 
     def refresh(self) -> None:
         self._check()
@@ -78,7 +146,7 @@ class MemoryStore:
     def purge(self, *, before: int, limit: int) -> int:
         old = [item for item in self.kept.values() if isinstance(item, Tombstone) and item.added < before][:limit]
         for item in old:
-            del self.kept[item.filepath]
+            del self.kept[item.collection, item.filepath]
         return len(old)
 
     def health(self) -> Health:
@@ -92,19 +160,29 @@ class MemoryStore:
     def _put(self, item: Record | Tombstone) -> Written:
         if item.filepath in self.refused:
             return Written(Verdict.REJECTED, self.refused[item.filepath])
-        existing = self.kept.get(item.filepath)
+        existing = self.kept.get((item.collection, item.filepath))
         if existing is not None and existing.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
-        self.kept[item.filepath] = item
+        self.kept[item.collection, item.filepath] = item
         return Written(Verdict.STORED)
 
-    def _records(self, where: Mapping[str, str] | None = None) -> list[Record]:
-        needed = set(required_labels(where))
+    def _records(self, selection: Selection) -> list[Record]:
+        needed = set(required_labels(selection.where))
         with self.lock:
             records = [
-                item for item in self.kept.values() if isinstance(item, Record) and needed <= labels(item.metadata)
+                item
+                for item in self.kept.values()
+                if isinstance(item, Record)
+                and item.collection == selection.collection
+                and item.filepath.startswith(selection.filepath_prefix)
+                and needed <= labels(item.metadata)
             ]
         return sorted(records, key=lambda item: item.seq)
+
+    def _words(self, item: Record | Tombstone) -> set[int]:
+        if isinstance(item, Tombstone) or item.features is None:
+            return set()
+        return set(LocalFeatures.decode(item.features).words.tolist())
 
     def _check(self) -> None:
         if self.away:

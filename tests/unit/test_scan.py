@@ -22,7 +22,7 @@ def block_of(rows: Rows, *, ids: list[int] | None = None) -> Block:
 
 def nearness(block: Block, query: Rows, among: set[int]) -> dict[int, float]:
     apart = distances(query, unpack(block)).tolist()
-    pairs = [(apart, image) for image, apart in zip(block.ids.tolist(), apart, strict=True) if image in among]
+    pairs = [(apart, image) for image, apart in zip(block.keys.tolist(), apart, strict=True) if image in among]
     return {image: apart for apart, image in sorted(pairs, reverse=True)}
 
 
@@ -48,7 +48,7 @@ def test_the_nearest_are_those_of_brute_force(
     rows[100:200] = copies(rng, rows[0], shares=np.linspace(0, 0.6, 100).tolist())
     ids = np.sort(rng.integers(1, 1_500, len(rows))).tolist()
     blocks = [block_of(rows[:2_000], ids=ids[:2_000]), block_of(rows[2_000:], ids=[3_000 + n for n in ids[2_000:]])]
-    dead = np.flatnonzero(blocks[0].ids % 5 == 0)
+    dead = np.flatnonzero(blocks[0].keys % 5 == 0)
     among = {image for image in [*ids[:2_000:3], *range(4_000, 4_500)] if image % 5}
 
     results = nearest([Live(blocks[0], dead), Live(blocks[1], NONE_DEAD)], asked, limit=limit)
@@ -57,7 +57,7 @@ def test_the_nearest_are_those_of_brute_force(
     )
 
     whole = join(blocks)
-    alive = {image for image in whole.ids.tolist() if image >= 3_000 or image % 5}
+    alive = {image for image in whole.keys.tolist() if image >= 3_000 or image % 5}
     for allowed, images_per_query in ((alive, results), (among, filtered)):
         for query, images in zip(asked, images_per_query, strict=True):
             expected = nearness(whole, query, allowed)

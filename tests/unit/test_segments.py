@@ -25,7 +25,7 @@ def test_segment_is_read_as_written(path: Path) -> None:
     segment = open_segment(path.parent, "one")
 
     assert np.array_equal(unpack(segment.block), ROWS)
-    assert segment.block.ids.tolist() == IDS.tolist()
+    assert segment.block.keys.tolist() == IDS.tolist()
     assert segment.gone.tolist() == GONE.tolist()
     assert segment.touched.tolist() == [1, 2, 4, 5, 9, 2**40, 2**41, 2**42]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.store.base import DEFAULT_COLLECTION, Selection
 from common.store.sqlite import tables
 
 NO_IMAGES = "[]"
@@ -19,31 +20,34 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def plan(db: sqlite3.Connection, sql: str, *parameters: str) -> str:
+def plan(db: sqlite3.Connection, sql: str, *parameters: object) -> str:
     return "\n".join(row[3] for row in db.execute("EXPLAIN QUERY PLAN " + sql, parameters))
 
 
-@pytest.mark.parametrize("where", [None, {"a": "b"}, {"a": "b", "c": "d"}])
-def test_candidates_are_read_by_id(db: sqlite3.Connection, where: Mapping[str, str] | None) -> None:
-    sql, needed = tables.candidates(where)
+@pytest.mark.parametrize("where", [{}, {"a": "b"}, {"a": "b", "c": "d"}])
+@pytest.mark.parametrize("prefix", ["", "a/"])
+def test_candidates_are_read_by_id(db: sqlite3.Connection, where: Mapping[str, str], prefix: str) -> None:
+    sql, parameters = tables.candidates([1], 1, Selection(where=where, filepath_prefix=prefix))
 
-    assert "images USING INTEGER PRIMARY KEY" in plan(db, sql, NO_IMAGES, *needed)
+    assert "images USING INTEGER PRIMARY KEY" in plan(db, sql, *parameters)
 
 
 @pytest.mark.parametrize("sql", [tables.RECORDS, tables.METADATA])
 def test_records_are_read_by_filepath(db: sqlite3.Connection, sql: str) -> None:
-    assert "images USING INDEX sqlite_autoindex_images_1 (collection=? AND path=?)" in plan(db, sql, NO_IMAGES)
+    assert "images USING INDEX sqlite_autoindex_images_1 (collection=? AND path=?)" in plan(
+        db, sql, DEFAULT_COLLECTION, NO_IMAGES
+    )
 
 
 def test_filters_read_only_images_with_the_label(db: sqlite3.Connection) -> None:
-    keep, needed = tables.condition({"a": "b"})
+    keep, parameters = tables.condition(1, Selection(where={"a": "b"}))
 
-    assert "images USING INTEGER PRIMARY KEY" in plan(db, "SELECT id FROM images WHERE " + keep, *needed)  # noqa: S608 - no input
+    assert "images USING INTEGER PRIMARY KEY" in plan(db, "SELECT id FROM images WHERE " + keep, *parameters)  # noqa: S608 - no input
 
 
 def test_lists_read_the_index_of_their_order(db: sqlite3.Connection) -> None:
-    keep, _ = tables.condition(None)
+    keep, parameters = tables.condition(1, Selection())
 
-    steps = plan(db, "SELECT path FROM images WHERE " + keep + " AND seq > 7 ORDER BY seq")  # noqa: S608 - no input
+    steps = plan(db, "SELECT path FROM images WHERE " + keep + " AND seq > 7 ORDER BY seq", *parameters)  # noqa: S608 - no input
 
     assert steps == "SEARCH images USING INDEX images_listed (collection=? AND seq>?)"

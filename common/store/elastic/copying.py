@@ -18,11 +18,13 @@ from time import sleep
 from typing import Any
 
 from common.errors import StoreError, StoreUnavailable
-from common.store.base import Record, Tombstone, Verdict
+from common.store.base import Verdict
 from common.store.elastic import documents
 from common.store.elastic.bulk import bulk, written
+from common.store.elastic.catalogue import copy_lines, is_entry
 from common.store.elastic.changes import Changes
 from common.store.elastic.cluster import Cluster
+from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import LIVE, Shape, why_foreign, why_unusable
 
 # With metadata of 64 KiB each, 32 MiB of documents in one request.
@@ -168,7 +170,7 @@ class Copying:
         before, batches = self._copied, 0
         for shard, end in ends.items():
             while matches := self._changes.after(shard, self._done.get(shard, -1), upto=end, limit=self._batch):
-                self._write([documents.item(hit) for hit in matches])
+                self._write([_lines(hit, self._cluster.dialect) for hit in matches])
                 self._done[shard] = matches[-1]["sort"][0]
                 self._copied += len(matches)
                 batches += 1
@@ -178,20 +180,20 @@ class Copying:
         self._note_progress()
         return self._copied - before
 
-    def _write(self, items: Sequence[Record | Tombstone]) -> None:
-        """Write all items, with retries. Raises StoreError if the new index rejects one."""
-        dialect, pause = self._cluster.dialect, FIRST_PAUSE_S
-        left = list(items)
+    def _write(self, lines: Sequence[str]) -> None:
+        """Write all documents, with retries. Raises StoreError if the new index rejects one."""
+        pause = FIRST_PAUSE_S
+        left = list(lines)
         for _ in range(TRIES):
-            results = bulk(self._cluster, self._next, [documents.lines(item, dialect) for item in left])
-            outcomes = [(item, written(result)) for item, result in zip(left, results, strict=True)]
-            for item, outcome in outcomes:
+            results = list(bulk(self._cluster, self._next, left))
+            outcomes = [(line, written(result)) for line, result in zip(left, results, strict=True)]
+            for result, (_, outcome) in zip(results, outcomes, strict=True):
                 if outcome.verdict is Verdict.REJECTED:
-                    message = f"{item.filepath} cannot be copied: {outcome.reason}"
+                    message = f"the document {result['_id']} cannot be copied: {outcome.reason}"
                     raise StoreError(message)
                 # A newer deletion was copied before, and the source has purged it since.
                 self._superseded += outcome.verdict is Verdict.SUPERSEDED
-            left = [item for item, outcome in outcomes if outcome.verdict is Verdict.RETRY]
+            left = [line for line, outcome in outcomes if outcome.verdict is Verdict.RETRY]
             if not left:
                 return
             sleep(pause)
@@ -259,3 +261,10 @@ class Copying:
         sleep(self._grace_s)
         self._cluster.delete(f"/{','.join(old)}")
         self._report(f"deleted {', '.join(old)}")
+
+
+def _lines(hit: Json, dialect: Dialect) -> str:
+    """Return the lines of a bulk request that copies a document."""
+    if is_entry(hit["_source"]):
+        return copy_lines(hit["_id"], hit["_source"])
+    return documents.lines(documents.item(hit), dialect)

@@ -5,30 +5,55 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from common.images.local_features.features import LocalFeatures
 from common.images.signature import Signature
-from common.store.base import Candidate, Record, Tombstone, signatures_from_bytes, signatures_to_bytes
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    Candidate,
+    Record,
+    Tombstone,
+    WordCandidate,
+    signatures_from_bytes,
+    signatures_to_bytes,
+)
 from common.store.elastic.bulk import action
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
 from common.store.labels import labels
 
+# The doc values of records, which are not in their source.
+BINARY = ["sig", "features"]
 # Created once: json.dumps creates an encoder for each call with options.
 _STRICT = json.JSONEncoder(allow_nan=False)
 
 
-def identity(filepath: str) -> str:
-    """Return the document's `_id`, a digest: a filepath may be four times as long as an `_id`.
+def identity(filepath: str, collection: str = DEFAULT_COLLECTION) -> str:
+    """Return the document's `_id`, with a digest: a filepath may be four times as long as an `_id`.
 
-    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids.
+    Filepaths with lone surrogates, which UTF-8 cannot encode, also get distinct ids. Only the ids of the default
+    collection have no name, as those of earlier versions.
     """
-    return hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(filepath.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest if collection == DEFAULT_COLLECTION else f"{collection}:{digest}"
 
 
 def lines(item: Record | Tombstone, dialect: Dialect) -> str:
     """Return the item's lines of a bulk request. Raises ValueError, TypeError or RecursionError if it has no JSON."""
     # ASCII only: otherwise a lone surrogate in the metadata would fail the whole body.
     document = _STRICT.encode(_document(item, dialect))
-    return f"{action('index', identity(item.filepath), item.seq)}\n{document}\n"
+    return f"{action('index', identity(item.filepath, item.collection), item.seq)}\n{document}\n"
+
+
+def word_text(words: NDArray[np.uint32]) -> str:
+    """Return the text of the different words, of a document or a query.
+
+    >>> word_text(np.array([74565, 10, 10], np.uint32))
+    '0000a 12345'
+    """
+    return " ".join(f"{word:05x}" for word in np.unique(words).tolist())
 
 
 def candidate(hit: Json) -> Candidate:
@@ -36,12 +61,19 @@ def candidate(hit: Json) -> Candidate:
     return Candidate(hit["fields"]["path"][0], _signatures(hit))
 
 
+def word_candidate(hit: Json) -> WordCandidate:
+    """Return the candidate in a search's hit with the doc values path and features."""
+    return WordCandidate(hit["fields"]["path"][0], _binary(hit, "features"))
+
+
 def item(hit: Json) -> Record | Tombstone:
-    """Return the record or tombstone in a hit with its source and the doc value sig."""
+    """Return the record or tombstone in a hit with its source and the doc values in BINARY."""
     source = hit["_source"]
+    collection = source.get("collection", DEFAULT_COLLECTION)
     if source["deleted"]:
-        return Tombstone(filepath=source["path"], seq=source["seq"], added=source["added"])
+        return Tombstone(collection=collection, filepath=source["path"], seq=source["seq"], added=source["added"])
     return Record(
+        collection=collection,
         filepath=source["path"],
         seq=source["seq"],
         signatures=_signatures(hit),
@@ -51,12 +83,15 @@ def item(hit: Json) -> Record | Tombstone:
         height=source["height"],
         sha256=bytes.fromhex(source["sha256"]) if "sha256" in source else None,
         url=source.get("url"),
+        features=_binary(hit, "features") if "features" in hit["fields"] else None,
     )
 
 
 def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
     deleted = isinstance(item, Tombstone)
-    document = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
+    document: dict[str, Any] = {"path": item.filepath, "seq": item.seq, "deleted": deleted, "added": item.added}
+    if item.collection != DEFAULT_COLLECTION:
+        document["collection"] = item.collection
     if isinstance(item, Tombstone):
         return document
     if len(item.signatures) > SIGNATURES_MAX:
@@ -70,11 +105,21 @@ def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
         document["sha256"] = item.sha256.hex()
     if item.url is not None:
         document["url"] = item.url
+    if item.features is not None:
+        document |= {"features": base64.b64encode(item.features).decode(), "words": _words(item.features)}
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
     return document
 
 
+def _words(features: bytes) -> str:
+    return word_text(LocalFeatures.decode(features).words)
+
+
 def _signatures(hit: Json) -> tuple[Signature, ...]:
+    return signatures_from_bytes(_binary(hit, "sig"))
+
+
+def _binary(hit: Json, field: str) -> bytes:
     # OpenSearch omits the padding; more than is necessary is ignored.
-    return signatures_from_bytes(base64.b64decode(hit["fields"]["sig"][0] + "=="))
+    return base64.b64decode(hit["fields"][field][0] + "==")

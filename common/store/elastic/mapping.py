@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common.store.base import DEFAULT_COLLECTION
 from common.store.elastic.dialects import Dialect, Json, Vectors
 
 # The mapping has one vector field for each of a record's signatures; an empty field adds no time to a search.
@@ -10,10 +11,13 @@ SIGNATURES_MAX = 2
 VECTORS = tuple(f"bits_{number}" for number in range(SIGNATURES_MAX))
 # The query for records: tombstones are documents too.
 LIVE: Final = {"term": {"deleted": False}}
+_IN_DEFAULT: Final = {"bool": {"must_not": {"exists": {"field": "collection"}}}}
 
 # All fields except the vectors, whose mapping depends on the dialect.
 _FIELDS: Final[dict[str, Json]] = {
-    # Lookups are by _id: this field is read, not searched.
+    # Documents of the default collection lack it, as those of earlier versions.
+    "collection": {"type": "keyword"},
+    # Lookups are by _id. A search by prefix compares doc values.
     "path": {"type": "keyword", "index": False},
     "seq": {"type": "long"},
     "deleted": {"type": "boolean"},
@@ -24,17 +28,23 @@ _FIELDS: Final[dict[str, Json]] = {
     # Indexed for exact duplicates. It is in hexadecimal digits.
     "sha256": {"type": "keyword", "doc_values": False},
     "url": {"type": "keyword", "index": False, "doc_values": False},
+    "features": {"type": "binary", "doc_values": True},
+    # Without norms and frequencies, BM25 is the sum of idf times a constant.
+    "words": {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"},
     # Stored unchanged and not indexed.
     "metadata": {"type": "object", "enabled": False},
     # One field for any number of keys. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
     "labels": {"type": "keyword", "doc_values": False},
+    # Entries of the catalogue of collections: the collection's name and quota.
+    "entry": {"type": "keyword"},
+    "max_images": {"type": "long", "index": False, "doc_values": False},
 }
 # An index with these fields is one of Match, of any version.
 _IDENTIFYING: Final = ("path", "seq", "deleted", "added", "sig")
 # These are added to an index that lacks them: its documents are complete without. Any other field needs a reindex.
-_ADDABLE: Final = ("sha256", "url", *VECTORS[1:])
-# These are read from doc values or the vector index, or derived from the metadata.
-_NOT_IN_SOURCE: Final = ("sig", "labels", *VECTORS)
+_ADDABLE: Final = ("sha256", "url", "features", "words", "collection", "entry", "max_images", *VECTORS[1:])
+# These are read from doc values or the vector index, or derived from others.
+_NOT_IN_SOURCE: Final = ("sig", "features", "words", "labels", *VECTORS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +79,11 @@ class Shape:
     def refresh_interval(self) -> str:
         """Return the interval. It is explicit: with the default, a shard without searches stops refreshing."""
         return f"{round(self.refresh_interval_s * 1000)}ms"
+
+
+def in_collection(name: str) -> Json:
+    """Return the filter for the documents of one collection."""
+    return _IN_DEFAULT if name == DEFAULT_COLLECTION else {"term": {"collection": name}}
 
 
 def vectors(details: Json, dialect: Dialect) -> Vectors:

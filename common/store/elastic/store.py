@@ -10,15 +10,29 @@ from numpy.typing import NDArray
 
 from common.errors import StoreError, StoreUnavailable
 from common.images.signature import Signature
-from common.store.base import Candidate, Health, Page, Record, Tombstone, Verdict, Written
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    DEFAULT_SELECTION,
+    Candidate,
+    Collection,
+    Health,
+    Page,
+    Record,
+    Selection,
+    Tombstone,
+    Verdict,
+    WordCandidate,
+    Written,
+)
 from common.store.elastic import documents
 from common.store.elastic.bulk import action, bulk, written
+from common.store.elastic.catalogue import Catalogue
 from common.store.elastic.coalesced import Coalesced
 from common.store.elastic.connection import Connection
 from common.store.elastic.dialects import Dialect, Json, Vectors
 from common.store.elastic.index import Existing, Index
-from common.store.elastic.mapping import LIVE, VECTORS, Shape
-from common.store.elastic.responses import PARTIAL, hits, is_whole, reason
+from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
+from common.store.elastic.responses import PARTIAL, hits, reason
 from common.store.labels import required_labels
 
 HEALTH_TIMEOUT_S = 3.0
@@ -52,6 +66,7 @@ class ElasticStore:
         self._connection = Connection(url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
         self._shape = shape or Shape()
         self._index = Index(self._connection, index, shape=self._shape)
+        self._catalogue = Catalogue(self._index)
         self._num_candidates = num_candidates
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
         self._refresh = Coalesced(self._refresh_index)
@@ -88,44 +103,87 @@ class ElasticStore:
         queries: NDArray[np.int8],
         *,
         limit: int,
-        where: Mapping[str, str] | None = None,
+        selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,  # noqa: ARG002 - HNSW is as fast without
     ) -> list[list[Candidate]]:
         """Return the nearest by Hamming distance, for all queries in one request; at most 10,000 for each."""
         candidates: list[list[Candidate]] = [[] for _ in queries]
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
-            results = self._search_nearest([queries[index] for index in featured], limit, where)
+            results = self._search_nearest([queries[index] for index in featured], limit, selection)
             for index, matches in zip(featured, results, strict=True):
                 candidates[index] = [documents.candidate(hit) for hit in matches]
         return candidates
 
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the highest sums of idf, which are those of each shard; at most 10,000."""
+        shared = {"match": {"words": documents.word_text(words)}}
+        matches = self._search(
+            {
+                "query": {"bool": {"must": shared, "filter": _filters(selection)}},
+                "size": min(limit, WINDOW),
+                "_source": False,
+                "docvalue_fields": ["path", "features"],
+            }
+        )
+        return [documents.word_candidate(hit) for hit in matches]
+
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
         """Return the latest records: a realtime lookup shows whether a refresh is necessary."""
         records: dict[str, Record] = {}
-        for ids in _batches(filepaths):
+        for ids in _batches(filepaths, collection):
             records |= self._records(ids)
         return records
 
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+    def metadata(
+        self,
+        filepaths: Sequence[str],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> dict[str, Mapping[str, Any] | None]:
         """Return the latest metadata, by a realtime lookup."""
         fields = "path,deleted,metadata"
-        sources = [doc["_source"] for ids in _batches(filepaths) for doc in self._documents(ids, source=fields)]
+        sources = [
+            doc["_source"] for ids in _batches(filepaths, collection) for doc in self._documents(ids, source=fields)
+        ]
         return {source["path"]: source.get("metadata") for source in sources if not source["deleted"]}
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return filepaths by seq; a binary search by counts, of about 30 requests, finds a large offset."""
-        filters = [LIVE, *_label_filters(where)]
+        filters = [LIVE, *_filters(selection)]
         seq, skip = self._start(offset, filters)
         return self._page(filters, seq=seq, skip=skip, limit=limit) if skip <= PAGE else Page([], seq)
 
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return the filepaths with a higher seq, of the last refresh."""
-        return self._page([LIVE, *_label_filters(where)], seq=seq + 1, skip=0, limit=limit)
+        return self._page([LIVE, *_filters(selection)], seq=seq + 1, skip=0, limit=limit)
 
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
+    def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         """Return the number of images at the last refresh."""
-        return self._count([LIVE, *_label_filters(where)])
+        return self._catalogue.count([LIVE, *_filters(selection)])
+
+    def collections(self) -> list[Collection]:
+        """Return all collections of the last refresh."""
+        return self._catalogue.collections()
+
+    def collection(self, name: str) -> Collection | None:
+        """Return one collection; its number of images is that of the last refresh."""
+        return self._catalogue.collection(name)
+
+    def create_collection(self, name: str) -> None:
+        """Add an entry, unless there is one."""
+        self._catalogue.create(name)
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        """Add or change an entry."""
+        self._catalogue.put(name, max_images=max_images)
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete the entry of a collection without images."""
+        self.refresh()
+        return self._catalogue.delete(name)
 
     def refresh(self) -> None:
         """Refresh; callers during a running refresh share the next one."""
@@ -164,12 +222,6 @@ class ElasticStore:
     def _search(self, body: Json) -> list[Json]:
         return hits(self._index.cluster().post(f"/{self.index}/_search", {"track_total_hits": False, **body}))
 
-    def _count(self, filters: Sequence[Json]) -> int:
-        response = self._index.cluster().post(f"/{self.index}/_count", {"query": {"bool": {"filter": filters}}})
-        if not is_whole(response):
-            raise StoreUnavailable(PARTIAL)
-        return int(response["count"])
-
     def _records(self, ids: Sequence[str]) -> dict[str, Record]:
         versions = self._versions(ids)
         existing = self._by_ids(versions)
@@ -199,7 +251,7 @@ class ElasticStore:
                 "query": {"ids": {"values": list(ids)}},
                 "size": len(ids),
                 "_source": True,
-                "docvalue_fields": ["sig"],
+                "docvalue_fields": documents.BINARY,
                 "version": True,
             }
         )
@@ -234,7 +286,7 @@ class ElasticStore:
         low, high, before = 0, self._newest_seq() + 1, 0
         while offset - before > PAGE and high - low > 1:
             middle = (low + high) // 2
-            count = self._count([*filters, {"range": {"seq": {"lt": middle}}}])
+            count = self._catalogue.count([*filters, {"range": {"seq": {"lt": middle}}}])
             if count <= offset:
                 low, before = middle, count
             else:
@@ -245,16 +297,14 @@ class ElasticStore:
         newest = self._search({"query": LIVE, "sort": [{"seq": "desc"}], "size": 1, "_source": False})
         return int(newest[0]["sort"][0]) if newest else 0
 
-    def _search_nearest(
-        self, queries: Sequence[Signature], limit: int, where: Mapping[str, str] | None
-    ) -> list[list[Json]]:
+    def _search_nearest(self, queries: Sequence[Signature], limit: int, selection: Selection) -> list[list[Json]]:
         """Return the hits of all queries, from one request.
 
         The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
         """
         existing = self._index.existing()
         try:
-            results = self._search_vectors(existing, queries, limit, where)
+            results = self._search_vectors(existing, queries, limit, selection)
         except StoreUnavailable:
             raise
         except StoreError:
@@ -262,28 +312,26 @@ class ElasticStore:
             moved = self._index.existing()
             if moved == existing:
                 raise
-            return self._search_vectors(moved, queries, limit, where)
+            return self._search_vectors(moved, queries, limit, selection)
         if existing is not None and any(hit["_index"] != existing.name for matches in results for hit in matches[:1]):
             self._index.forget()
         return results
 
     def _search_vectors(
-        self, existing: Existing | None, queries: Sequence[Signature], limit: int, where: Mapping[str, str] | None
+        self, existing: Existing | None, queries: Sequence[Signature], limit: int, selection: Selection
     ) -> list[list[Json]]:
         vectors = existing.vectors if existing else self._shape.vectors
         cluster = self._index.cluster()
-        searches = (self._nearest(query, limit, where, vectors, cluster.dialect) for query in queries)
+        searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in queries)
         lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
         responses = cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]
         return [hits(response) for response in responses]
 
-    def _nearest(
-        self, query: Signature, limit: int, where: Mapping[str, str] | None, vectors: Vectors, dialect: Dialect
-    ) -> Json:
+    def _nearest(self, query: Signature, limit: int, selection: Selection, vectors: Vectors, dialect: Dialect) -> Json:
         """Return the search; dis_max takes the score of an image's nearest signature."""
         size = min(limit, WINDOW)
         num_candidates = min(max(self._num_candidates, 2 * size), WINDOW)
-        filters = _label_filters(where)
+        filters = _filters(selection)
         queries = [
             dialect.nearest(field, query, vectors=vectors, k=size, num_candidates=num_candidates, filters=filters)
             for field in VECTORS
@@ -308,11 +356,15 @@ def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict
             yield lines
 
 
-def _label_filters(where: Mapping[str, str] | None) -> list[Json]:
-    return [{"term": {"labels": label}} for label in required_labels(where)]
+def _filters(selection: Selection) -> list[Json]:
+    filters = [in_collection(selection.collection)]
+    if selection.filepath_prefix:
+        bounds = {"gte": selection.filepath_prefix, "lt": selection.filepaths_end}
+        filters.append({"range": {"path": {bound: path for bound, path in bounds.items() if path is not None}}})
+    return filters + [{"term": {"labels": label}} for label in required_labels(selection.where)]
 
 
-def _batches(filepaths: Sequence[str]) -> Iterator[list[str]]:
+def _batches(filepaths: Sequence[str], collection: str) -> Iterator[list[str]]:
     """Yield the ids of the filepaths' documents without repeats, in batches of one request."""
-    ids = [documents.identity(filepath) for filepath in dict.fromkeys(filepaths)]
+    ids = [documents.identity(filepath, collection) for filepath in dict.fromkeys(filepaths)]
     yield from (ids[start : start + IDS_PER_REQUEST] for start in range(0, len(ids), IDS_PER_REQUEST))

@@ -11,7 +11,7 @@ from common.images.signature import LENGTH
 
 Rows: TypeAlias = NDArray[np.int8]
 Bits: TypeAlias = NDArray[np.uint8]
-Ids: TypeAlias = NDArray[np.int64]
+Keys: TypeAlias = NDArray[np.int64]
 Positions: TypeAlias = NDArray[np.intp]
 
 # A signature has three planes of 272 bits: the positive values, the negative ones, and those of magnitude 2. A scan
@@ -21,49 +21,67 @@ SCANNED_PLANE_BYTES = 32
 SIGNS_BYTES = 2 * SCANNED_PLANE_BYTES
 REST_BYTES = 3 * PLANE_BYTES - SIGNS_BYTES
 SCANNED_BITS = 8 * SIGNS_BYTES
+# A key is the number of a collection, above the 38 bits of an image's id. So the signatures of a collection are
+# adjacent in a block, and a search of one reads no others. 275 billion ids and 33 million numbers can be used.
+_ID_BITS = 38
+COLLECTIONS_MAX = 2 ** (63 - _ID_BITS) - 2
+
+
+def key(collection: int, image: int) -> int:
+    """Return the key of an image, by the number of its collection and its id."""
+    return collection << _ID_BITS | image
+
+
+def image_of(key: int) -> int:
+    """Return the image's id in a key."""
+    return key & (1 << _ID_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Signatures by the id of their image; an image may have several, in adjacent rows."""
+    """Signatures by the key of their image; an image may have several, in adjacent rows."""
 
-    ids: Ids
+    keys: Keys
     signs: Bits
     rest: Bits
 
     def __len__(self) -> int:
         """Return the number of signatures."""
-        return len(self.ids)
+        return len(self.keys)
 
     @property
     def nbytes(self) -> int:
         """Return the size in bytes."""
-        return int(self.ids.nbytes + self.signs.nbytes + self.rest.nbytes)
+        return int(self.keys.nbytes + self.signs.nbytes + self.rest.nbytes)
+
+    def part(self, first: int, end: int) -> "Block":
+        """Return a view of the signatures from `first` to before `end`."""
+        return Block(self.keys[first:end], self.signs[first:end], self.rest[first:end])
 
     def take(self, positions: Positions) -> "Block":
         """Return the signatures at these positions, in their order."""
-        return Block(self.ids[positions], self.signs[positions], self.rest[positions])
+        return Block(self.keys[positions], self.signs[positions], self.rest[positions])
 
-    def positions(self, ids: Ids) -> Positions:
-        """Return the ascending positions of all signatures of these images; `ids` is ascending."""
+    def positions(self, keys: Keys) -> Positions:
+        """Return the ascending positions of all signatures of these images; `keys` is ascending."""
         if not len(self):
             return np.zeros(0, np.intp)
-        # Most often no id is in the range of the block: those of later images are higher.
-        ids = ids[np.searchsorted(ids, self.ids[0]) : np.searchsorted(ids, self.ids[-1], side="right")]
-        first = np.searchsorted(self.ids, ids, side="left")
-        counts = np.searchsorted(self.ids, ids, side="right") - first
+        # Most often few keys are in the range of the block.
+        keys = keys[np.searchsorted(keys, self.keys[0]) : np.searchsorted(keys, self.keys[-1], side="right")]
+        first = np.searchsorted(self.keys, keys, side="left")
+        counts = np.searchsorted(self.keys, keys, side="right") - first
         offsets = np.cumsum(counts) - counts
         positions: Positions = np.arange(counts.sum()) + np.repeat(first - offsets, counts)
         return positions
 
 
-def pack(ids: Ids, rows: Rows) -> Block:
-    """Return the signatures `rows` (n, 272) as a block; `ids` is ascending."""
+def pack(keys: Keys, rows: Rows) -> Block:
+    """Return the signatures `rows` (n, 272) as a block; `keys` is ascending."""
     positive, negative, two = (np.packbits(plane, axis=1) for plane in (rows > 0, rows < 0, np.abs(rows) > 1))
     cut = SCANNED_PLANE_BYTES
     signs = np.concatenate([positive[:, :cut], negative[:, :cut]], axis=1)
     rest = np.concatenate([positive[:, cut:], negative[:, cut:], two], axis=1)
-    return Block(ids, signs, rest)
+    return Block(keys, signs, rest)
 
 
 def unpack(block: Block) -> Rows:
@@ -78,15 +96,15 @@ def unpack(block: Block) -> Rows:
 
 
 def join(blocks: Sequence[Block]) -> Block:
-    """Return all signatures as one block, by id; no image is in two of the blocks."""
+    """Return all signatures as one block, by key; no image is in two of the blocks."""
     joined = Block(
-        np.concatenate([EMPTY.ids, *(block.ids for block in blocks)]),
+        np.concatenate([EMPTY.keys, *(block.keys for block in blocks)]),
         np.concatenate([EMPTY.signs, *(block.signs for block in blocks)]),
         np.concatenate([EMPTY.rest, *(block.rest for block in blocks)]),
     )
-    if (joined.ids[1:] >= joined.ids[:-1]).all():
+    if (joined.keys[1:] >= joined.keys[:-1]).all():
         return joined
-    return joined.take(np.argsort(joined.ids, kind="stable"))
+    return joined.take(np.argsort(joined.keys, kind="stable"))
 
 
 EMPTY = Block(

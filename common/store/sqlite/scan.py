@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.images.signature import distances
-from common.store.sqlite.blocks import SCANNED_BITS, Bits, Block, Ids, Positions, Rows, pack, unpack
+from common.store.sqlite.blocks import SCANNED_BITS, Bits, Block, Keys, Positions, Rows, pack, unpack
 
 # Rows per call of numkong: 16 queries' results fit in a core's cache.
 CHUNK = 16_384
@@ -33,10 +33,15 @@ class Live:
     block: Block
     dead: Positions
 
-    def without(self, ids: Ids) -> "Live":
-        """Return the block with the signatures of these images dead too; `ids` is ascending."""
-        positions = self.block.positions(ids)
+    def without(self, keys: Keys) -> "Live":
+        """Return the block with the signatures of these images dead too; `keys` is ascending."""
+        positions = self.block.positions(keys)
         return Live(self.block, np.union1d(self.dead, positions)) if len(positions) else self
+
+    def part(self, first: int, end: int) -> "Live":
+        """Return the signatures from `first` to before `end`."""
+        dead = self.dead[np.searchsorted(self.dead, first) : np.searchsorted(self.dead, end)]
+        return Live(self.block.part(first, end), dead - first)
 
     def alive(self) -> Block:
         """Return the signatures that exist."""
@@ -56,10 +61,10 @@ def nearest(
     queries: Rows,
     *,
     limit: int,
-    among: Ids | None = None,
+    among: Keys | None = None,
     max_distance: float | None = None,
 ) -> list[list[int]]:
-    """Return for each query (n, 272) the ids of the `limit` nearest images, best first; none for a query of zeros.
+    """Return for each query (n, 272) the keys of the `limit` nearest images, best first; none for a query of zeros.
 
     With `among`, ascending, only these images are searched. Images beyond `max_distance` are omitted.
     """
@@ -70,7 +75,7 @@ def nearest(
         for part in parts:
             search.scan(part, among)
         for index, best in zip(featured, search.best, strict=True):
-            results[index] = best.ids.tolist()
+            results[index] = best.keys.tolist()
     return results
 
 
@@ -90,7 +95,7 @@ class _Search:
         self._packed = numkong.hammings_pack(_tensor(self._signs))
         self._bounds = np.full(len(queries), bits_within(max_distance), np.uint32)
 
-    def scan(self, part: Live, among: Ids | None) -> None:
+    def scan(self, part: Live, among: Keys | None) -> None:
         """Compare with all signatures of one block."""
         near: list[Positions] = []
         pending = 0
@@ -128,7 +133,7 @@ class _Best:
     """The images nearest to one query so far, best first."""
 
     def __init__(self, query: Rows, limit: int, max_distance: float | None) -> None:
-        self.ids: Ids = np.zeros(0, np.int64)
+        self.keys: Keys = np.zeros(0, np.int64)
         self.bound = bits_within(max_distance)
         self._query = query
         self._limit = limit
@@ -150,18 +155,18 @@ class _Best:
         rows = block.take(positions)
         apart = distances(self._query, unpack(rows))
         near = apart <= self._farthest
-        ids = np.concatenate([self.ids, rows.ids[near]])
+        keys = np.concatenate([self.keys, rows.keys[near]])
         apart = np.concatenate([self._distances, apart[near]])
-        order = np.lexsort((ids, apart))
+        order = np.lexsort((keys, apart))
         # An image counts once, with the nearest of its signatures.
-        first = np.sort(np.unique(ids[order], return_index=True)[1])[: self._limit]
-        self.ids, self._distances = ids[order][first], apart[order][first]
-        if len(self.ids) == self._limit:
+        first = np.sort(np.unique(keys[order], return_index=True)[1])[: self._limit]
+        self.keys, self._distances = keys[order][first], apart[order][first]
+        if len(self.keys) == self._limit:
             self._farthest = float(self._distances[-1])
             self.bound = min(self.bound, bits_within(self._farthest))
 
 
-def _chunks(part: Live, among: Ids | None) -> Iterator[tuple[Positions, Bits]]:
+def _chunks(part: Live, among: Keys | None) -> Iterator[tuple[Positions, Bits]]:
     """Yield positions and signs of the signatures to scan."""
     if among is None:
         for start in range(0, len(part.block), CHUNK):

@@ -11,13 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError
-from common.store.base import Candidate, Health, Page, Record, Tombstone, Written, signatures_from_bytes
-from common.store.sqlite import tables
-from common.store.sqlite.blocks import Ids
+from common.store.base import (
+    DEFAULT_COLLECTION,
+    DEFAULT_SELECTION,
+    Candidate,
+    Collection,
+    Health,
+    Page,
+    Record,
+    Selection,
+    Tombstone,
+    WordCandidate,
+    Written,
+    signatures_from_bytes,
+)
+from common.store.sqlite import catalogue, tables
+from common.store.sqlite.blocks import Keys, image_of, key
 from common.store.sqlite.builder import Builder
 from common.store.sqlite.connections import Connections, open_file, wrap_errors
 from common.store.sqlite.scan import nearest
 from common.store.sqlite.signature_index import SignatureIndex
+from common.store.sqlite.word_index import WordIndex
+from common.store.sqlite.word_lookup import score
 
 # How long a writer waits for other writers; each locks the file for some milliseconds.
 BUSY_TIMEOUT_S = 10.0
@@ -34,6 +49,7 @@ class SqliteStore:
         self._connections = Connections(path, busy_timeout_s=busy_timeout_s)
         builder = Builder(path.with_name(path.name + SEGMENTS), self._connections)
         self._index = SignatureIndex(self._connections, builder)
+        self._words = WordIndex(self._connections, builder, self._index)
 
     def prepare(self) -> None:
         """Create file, tables and indices if absent."""
@@ -49,57 +65,110 @@ class SqliteStore:
         """Write all items in one transaction; an item that cannot be stored is rejected without failing the others."""
         with self._connections.transaction() as db:
             change = db.execute("UPDATE state SET change = change + 1 RETURNING change").fetchone()[0]
-            return [tables.write(db, item, change) for item in items]
+            return tables.write(db, items, change)
 
     def candidates(
         self,
         queries: NDArray[np.int8],
         *,
         limit: int,
-        where: Mapping[str, str] | None = None,
+        selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,
     ) -> list[list[Candidate]]:
         """Return the nearest by exact distances."""
-        sql, needed = tables.candidates(where)
         with self._connections.lend() as db:
-            blocks = self._index.current().blocks
-            among = _ids(db, where) if where else None
-            near = nearest(blocks, queries, limit=limit, among=among, max_distance=max_distance)
-            ids = json.dumps(sorted({image for images in near for image in images}))
-            rows = db.execute(sql, [ids, *needed])
+            number = catalogue.number(db, selection.collection)
+            if number is None:
+                return [[] for _ in queries]
+            parts = self._index.current().of_collection(number)
+            among = _keys(db, number, selection) if selection.where or selection.filepath_prefix else None
+            near = nearest(parts, queries, limit=limit, among=among, max_distance=max_distance)
+            images = [[image_of(one) for one in keys] for keys in near]
+            sql, parameters = tables.candidates({image for row in images for image in row}, number, selection)
+            rows = db.execute(sql, parameters)
             existing = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
-        return [[existing[image] for image in images if image in existing] for images in near]
+        return [[existing[image] for image in row if image in existing] for row in images]
 
-    def records(self, filepaths: Sequence[str]) -> dict[str, Record]:
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the highest sums of idf."""
+        with self._connections.lend() as db:
+            number = catalogue.number(db, selection.collection)
+            if number is None:
+                return []
+            scored = score(self._words.current(), words, collection=number)
+            if selection.where or selection.filepath_prefix:
+                scored = scored.among(_keys(db, number, selection))
+            best = [image_of(one) for one in scored.best(limit)]
+            sql, parameters = tables.word_candidates(best, number, selection)
+            existing = {row[0]: WordCandidate(row[1], row[2]) for row in db.execute(sql, parameters)}
+        return [existing[image] for image in best if image in existing]
+
+    def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
         """Return the records of the filepaths that are stored."""
         with self._connections.lend() as db:
-            return {row[0]: tables.record(row) for row in db.execute(tables.RECORDS, [json.dumps(filepaths)])}
+            rows = db.execute(tables.RECORDS, [collection, json.dumps(filepaths)])
+            return {row[0]: tables.record(row, collection) for row in rows}
 
-    def metadata(self, filepaths: Sequence[str]) -> dict[str, Mapping[str, Any] | None]:
+    def metadata(
+        self,
+        filepaths: Sequence[str],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+    ) -> dict[str, Mapping[str, Any] | None]:
         """Return the metadata of the filepaths that are stored."""
         with self._connections.lend() as db:
-            rows = db.execute(tables.METADATA, [json.dumps(filepaths)])
+            rows = db.execute(tables.METADATA, [collection, json.dumps(filepaths)])
             return {path: tables.read_metadata(metadata) for path, metadata in rows}
 
-    def filepaths(self, *, offset: int, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return filepaths by seq: the offset skips entries of one small index, not records."""
-        keep, needed = tables.condition(where)
-        sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
         with self._connections.lend() as db:
-            return _page(db.execute(sql, [*needed, limit, offset]).fetchall(), after=0)
+            keep, parameters = tables.condition(catalogue.number(db, selection.collection), selection)
+            sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
+            return _page(db.execute(sql, [*parameters, limit, offset]).fetchall(), after=0)
 
-    def filepaths_after(self, seq: int, *, limit: int, where: Mapping[str, str] | None = None) -> Page:
+    def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return the filepaths with a higher seq."""
-        keep, needed = tables.condition(where)
-        sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
         with self._connections.lend() as db:
-            return _page(db.execute(sql, [*needed, seq, limit]).fetchall(), after=seq)
+            keep, parameters = tables.condition(catalogue.number(db, selection.collection), selection)
+            sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
+            return _page(db.execute(sql, [*parameters, seq, limit]).fetchall(), after=seq)
 
-    def count(self, *, where: Mapping[str, str] | None = None) -> int:
-        """Return the number of stored images."""
-        keep, needed = tables.condition(where)
+    def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
+        """Return the number of images, without a filter that of the catalogue."""
         with self._connections.lend() as db:
-            return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", needed).fetchone()[0])  # noqa: S608 - no input
+            if not (selection.where or selection.filepath_prefix):
+                existing = catalogue.collection(db, selection.collection)
+                return existing.images if existing else 0
+            keep, parameters = tables.condition(catalogue.number(db, selection.collection), selection)
+            return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", parameters).fetchone()[0])  # noqa: S608 - no input
+
+    def collections(self) -> list[Collection]:
+        """Return all collections."""
+        with self._connections.lend() as db:
+            return catalogue.collections(db)
+
+    def collection(self, name: str) -> Collection | None:
+        """Return one collection."""
+        with self._connections.lend() as db:
+            return catalogue.collection(db, name)
+
+    def create_collection(self, name: str) -> None:
+        """Add an entry, unless there is one."""
+        with self._connections.transaction() as db:
+            catalogue.create(db, name)
+
+    def put_collection(self, name: str, *, max_images: int | None) -> None:
+        """Add or change an entry."""
+        with self._connections.transaction() as db:
+            catalogue.put(db, name, max_images=max_images)
+
+    def delete_collection(self, name: str) -> bool:
+        """Delete the entry of a collection without images."""
+        with self._connections.transaction() as db:
+            return catalogue.delete(db, name)
 
     def refresh(self) -> None:
         """Do nothing: every search reads all earlier commits."""
@@ -128,11 +197,11 @@ class SqliteStore:
         self._index.close()
 
 
-def _ids(db: sqlite3.Connection, where: Mapping[str, str]) -> Ids:
-    """Return the ascending ids of the images that pass the filter."""
-    keep, needed = tables.condition(where)
-    rows = db.execute(f"SELECT id FROM images WHERE {keep}", needed)  # noqa: S608 - no input
-    return np.sort(np.fromiter((image for (image,) in rows), np.int64))
+def _keys(db: sqlite3.Connection, collection: int, selection: Selection) -> Keys:
+    """Return the ascending keys of the images that pass the filter."""
+    keep, parameters = tables.condition(collection, selection)
+    rows = db.execute(f"SELECT id FROM images WHERE {keep}", parameters)  # noqa: S608 - no input
+    return np.sort(np.fromiter((key(collection, image) for (image,) in rows), np.int64))
 
 
 def _page(rows: Sequence[tuple[str, int]], *, after: int) -> Page:

@@ -2,15 +2,25 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from common.store.base import Record, Tombstone, Verdict, Written, signatures_from_bytes, signatures_to_bytes
+from common.images.local_features.features import LocalFeatures
+from common.store.base import (
+    Record,
+    Selection,
+    Tombstone,
+    Verdict,
+    Written,
+    signatures_from_bytes,
+    signatures_to_bytes,
+)
 from common.store.labels import labels, required_labels
+from common.store.sqlite import catalogue
 
 SCHEMA_VERSION = 3
 _LABELLED_VERSION = 2
-DEFAULT_COLLECTION = 1
 # `id` is never reused (AUTOINCREMENT), so that a purged row cannot be confused with a later one. `change` numbers
 # transactions in the order of their commits. `seq` numbers requests, and a lower one may commit later; `metadata_seq`
 # is that of the request that wrote the metadata. `labels` contains the labels of the records' metadata.
@@ -49,11 +59,10 @@ _OTHERS = (
     "CREATE INDEX images_changed ON images (change)",
     "CREATE INDEX images_listed ON images (collection, seq) WHERE deleted = 0",
     "CREATE INDEX images_deleted ON images (added) WHERE deleted = 1",
-    "CREATE TABLE collections (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT",
-    "INSERT INTO collections VALUES (1, 'default')",
+    *catalogue.CREATE,
     "CREATE TABLE local_features (image INTEGER PRIMARY KEY, features BLOB NOT NULL, words BLOB) STRICT",
     "CREATE TABLE segments (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL) STRICT",
-    "CREATE TABLE purged (id INTEGER PRIMARY KEY, change INTEGER NOT NULL) STRICT",
+    "CREATE TABLE purged (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, change INTEGER NOT NULL) STRICT",
 )
 _STATE = (
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), change INTEGER NOT NULL) STRICT",
@@ -77,38 +86,46 @@ _MIGRATION = (
     "DROP TABLE images",
     "ALTER TABLE images_new RENAME TO images",
     *_OTHERS,
+    catalogue.COUNT_DEFAULT,
     "ALTER TABLE state DROP COLUMN purged",
 )
 # Without statistics SQLite prefers an index on two constants to a search by id or path. A plus sign excludes the index.
-_LISTED = "collection = 1 AND deleted = 0"
-_BY_ID = "+collection = 1 AND +deleted = 0"
-RECORDS = """
-SELECT path, seq, added, width, height, sig, sha256, url, metadata FROM images
-WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
+_LISTED = "collection = ? AND deleted = 0"
+_BY_ID = "+collection = ? AND +deleted = 0"
+_BY_PATH = """
+WHERE collection = (SELECT id FROM collections WHERE name = ?)
+    AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
+RECORDS = f"""
+SELECT path, seq, added, width, height, sig, sha256, url, metadata, features
+FROM images LEFT JOIN local_features ON image = id {_BY_PATH}
+"""  # noqa: S608 - no input
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
-_CANDIDATES = f"SELECT id, path, sig FROM images WHERE {_BY_ID} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608 - no input
-METADATA = """
-SELECT path, metadata FROM images
-WHERE collection = 1 AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
+_CANDIDATES = "SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND "
+_WORD_CANDIDATES = """
+SELECT id, path, features FROM images JOIN local_features ON image = id
+WHERE id IN (SELECT value FROM json_each(?)) AND
 """
+METADATA = f"SELECT path, metadata FROM images {_BY_PATH}"  # noqa: S608 - no input
 UPSERT = """
 INSERT INTO images (
-    path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
+    collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
 )
-VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 ON CONFLICT (collection, path) DO UPDATE SET
     seq = excluded.seq, metadata_seq = excluded.metadata_seq, change = excluded.change, deleted = excluded.deleted,
     featureless = excluded.featureless, added = excluded.added, width = excluded.width, height = excluded.height,
     sig = excluded.sig, sha256 = excluded.sha256, url = excluded.url, metadata = excluded.metadata
 RETURNING id
 """
-_EXISTING = "SELECT seq, metadata FROM images WHERE collection = 1 AND path = ?"
+_EXISTING = "SELECT seq, deleted, metadata FROM images WHERE collection = ? AND path = ?"
 LABEL = "INSERT OR IGNORE INTO labels (image, label) VALUES (?, ?)"
 UNLABEL = "DELETE FROM labels WHERE image = ? AND label = ?"
+_FEATURES = "INSERT OR REPLACE INTO local_features (image, features) VALUES (?, ?)"
+_NO_FEATURES = "DELETE FROM local_features WHERE image = ?"
 _PURGE = """
 DELETE FROM images WHERE id IN (SELECT id FROM images WHERE deleted = 1 AND added < ? ORDER BY added LIMIT ?)
-RETURNING id, change
+RETURNING id, collection, change
 """
 
 _Row: TypeAlias = tuple[Any, ...]
@@ -134,28 +151,58 @@ def create(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def condition(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
+def condition(collection: int | None, selection: Selection) -> tuple[str, list[object]]:
     """Return the SQL condition for records that pass the filter, and its parameters."""
-    needed = required_labels(where)
-    return (_BY_ID if needed else _LISTED) + _LABELLED * len(needed), needed
+    return _condition(_BY_ID if selection.where else _LISTED, collection, selection)
 
 
-def candidates(where: Mapping[str, str] | None) -> tuple[str, list[str]]:
-    """Return the SQL of the candidates among the ids in a JSON array that pass the filter, and its other parameters."""
-    needed = required_labels(where)
-    return _CANDIDATES + _LABELLED * len(needed), needed
+def candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
+    """Return the SQL of the candidates among these ids that pass the filter, and its parameters."""
+    keep, parameters = _condition(_BY_ID, collection, selection)
+    return _CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
 
 
-def write(db: sqlite3.Connection, item: Record | Tombstone, change: int) -> Written:
-    """Write one item in the transaction `change`, unless an item with a higher seq is stored."""
+def word_candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
+    """Return the SQL of the candidates by words, like `candidates`."""
+    keep, parameters = _condition(_BY_ID, collection, selection)
+    return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
+
+
+def _condition(base: str, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
+    keep, parameters = base, list[object]([collection])
+    if selection.filepath_prefix:
+        keep += " AND +path >= ?"
+        parameters.append(selection.filepath_prefix)
+    if selection.filepaths_end is not None:
+        keep += " AND +path < ?"
+        parameters.append(selection.filepaths_end)
+    needed = required_labels(selection.where)
+    return keep + _LABELLED * len(needed), [*parameters, *needed]
+
+
+def write(db: sqlite3.Connection, items: Sequence[Record | Tombstone], change: int) -> list[Written]:
+    """Write items in the transaction `change`, and count the images of their collections."""
+    collections = catalogue.numbers(db, (item.collection for item in items))
+    added: Counter[int] = Counter()
+    outcomes = [_write(db, item, collections[item.collection], change, added) for item in items]
+    catalogue.add_counts(db, added)
+    return outcomes
+
+
+def _write(
+    db: sqlite3.Connection, item: Record | Tombstone, collection: int, change: int, added: Counter[int]
+) -> Written:
+    """Write one item, unless an item with a higher seq is stored."""
     try:
-        row = _row(item, change)
+        row = (collection, *_row(item, change))
         fresh = set() if isinstance(item, Tombstone) else labels(item.metadata)
-        seq, stale = _existing(db, item.filepath)
+        seq, was_image, stale = _existing(db, collection, item.filepath)
         if seq > item.seq:
             return Written(Verdict.SUPERSEDED)
         if seq < item.seq:
             owner = db.execute(UPSERT, row).fetchone()[0]
+            _write_features(db, owner, item)
+            added[collection] += isinstance(item, Record) - was_image
             db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
             db.executemany(LABEL, [(owner, label) for label in fresh - stale])
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError, sqlite3.IntegrityError) as error:
@@ -167,17 +214,29 @@ def purge(db: sqlite3.Connection, *, before: int, limit: int) -> int:
     """Delete old tombstones in a transaction; keep the ids of those that no segment covers."""
     covered = db.execute("SELECT coalesce(max(change), 0) FROM segments").fetchone()[0]
     deleted = db.execute(_PURGE, [before, limit]).fetchall()
-    db.executemany("INSERT INTO purged VALUES (?, ?)", [row for row in deleted if row[1] > covered])
+    uncovered = [row for row in deleted if row[-1] > covered]
+    db.executemany("INSERT INTO purged (id, collection, change) VALUES (?, ?, ?)", uncovered)
+    catalogue.remove_unused(db)
     return len(deleted)
 
 
-def _existing(db: sqlite3.Connection, filepath: str) -> tuple[int, set[str]]:
-    """Return the seq and the labels of the stored item; a seq below all others if there is none."""
-    row = db.execute(_EXISTING, [filepath]).fetchone()
+def _write_features(db: sqlite3.Connection, image: int, item: Record | Tombstone) -> None:
+    if isinstance(item, Tombstone) or item.features is None:
+        db.execute(_NO_FEATURES, [image])
+    else:
+        db.execute(_FEATURES, [image, item.features])
+
+
+def _existing(db: sqlite3.Connection, collection: int, filepath: str) -> tuple[int, bool, set[str]]:
+    """Return the seq of the stored item, whether it is an image, and its labels.
+
+    The seq is below all others if there is none.
+    """
+    row = db.execute(_EXISTING, [collection, filepath]).fetchone()
     if row is None:
-        return -1, set()
-    seq, metadata = row
-    return seq, labels(read_metadata(metadata))
+        return -1, False, set()
+    seq, deleted, metadata = row
+    return seq, not deleted, labels(read_metadata(metadata))
 
 
 def _migrate(db: sqlite3.Connection, existing: int) -> None:
@@ -199,16 +258,19 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
         return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
+    if item.features is not None:
+        LocalFeatures.decode(item.features)
     sig = signatures_to_bytes(item.signatures)
     size = (item.width, item.height)
     source = (item.sha256, item.url)
     return (item.filepath, item.seq, change, 0, int(item.is_featureless), item.added, *size, sig, *source, metadata)
 
 
-def record(row: _Row) -> Record:
+def record(row: _Row, collection: str) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, sha256, url, metadata = row
+    filepath, seq, added, width, height, sig, sha256, url, metadata, features = row
     return Record(
+        collection=collection,
         filepath=filepath,
         seq=seq,
         signatures=signatures_from_bytes(sig),
@@ -218,6 +280,7 @@ def record(row: _Row) -> Record:
         height=height,
         sha256=sha256,
         url=url,
+        features=features,
     )
 
 

@@ -5,16 +5,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from common.store.sqlite.blocks import EMPTY, Block, Ids, join
+from common.store.sqlite.blocks import EMPTY, Block, Keys, join, key
 from common.store.sqlite.changes import Changes
 from common.store.sqlite.scan import Live
 from common.store.sqlite.segments import Segment
 
-_NO_IDS = np.zeros(0, np.int64)
+_NO_KEYS = np.zeros(0, np.int64)
 _NONE_DEAD = np.zeros(0, np.intp)
 # A new segment replaces the segments before it that are at most so many times as large. Their number stays logarithmic,
 # and a signature is written some ten times until a million images are stored.
 MERGED_RATIO = 2
+# So many signatures are scanned as one block: copying them takes less time than scanning each of their blocks.
+JOINED = 8_192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +24,7 @@ class View:
     """All signatures after the transaction `change`.
 
     `listed` are the names in the database's list of segments. `parts` are the blocks of `segments`. `tail` has the
-    signatures that the segments lack, and `gone` the ascending ids of images that exist only in segments.
+    signatures that the segments lack, and `gone` the ascending keys of images that exist only in segments.
     """
 
     change: int
@@ -30,7 +32,7 @@ class View:
     segments: tuple[Segment, ...]
     parts: tuple[Live, ...]
     tail: Block = EMPTY
-    gone: Ids = field(default_factory=lambda: _NO_IDS)
+    gone: Keys = field(default_factory=lambda: _NO_KEYS)
 
     @property
     def changed(self) -> int:
@@ -38,15 +40,29 @@ class View:
         return len(self.tail) + len(self.gone)
 
     @property
+    def changed_keys(self) -> Keys:
+        """Return the ascending keys of the images that changed after the segments."""
+        return np.union1d(self.tail.keys, self.gone)
+
+    @property
     def blocks(self) -> tuple[Live, ...]:
-        """Return everything to search."""
+        """Return all signatures."""
         return (*self.parts, Live(self.tail, _NONE_DEAD))
+
+    def of_collection(self, number: int) -> tuple[Live, ...]:
+        """Return the signatures of one collection, which are adjacent in each block."""
+        bounds = np.array([key(number, 0), key(number + 1, 0)])
+        ranges = [(block, *np.searchsorted(block.block.keys, bounds).tolist()) for block in self.blocks]
+        parts = [block.part(first, end) for block, first, end in ranges if first < end]
+        if len(parts) == 1 or sum(len(part.block) for part in parts) > JOINED:
+            return tuple(parts)
+        return (Live(join([part.alive() for part in parts]), _NONE_DEAD),)
 
     def after(self, change: int, changes: Sequence[Changes]) -> "View":
         """Return the view after the transaction `change`."""
         fresh = join([part.block for part in changes])
-        gone = np.unique(np.concatenate([_NO_IDS, *(part.gone for part in changes)]))
-        touched = np.union1d(fresh.ids, gone)
+        gone = np.unique(np.concatenate([_NO_KEYS, *(part.gone for part in changes)]))
+        touched = np.union1d(fresh.keys, gone)
         if not len(touched):
             return replace(self, change=change)
         kept = Live(self.tail, _NONE_DEAD).without(touched).alive()
@@ -55,7 +71,7 @@ class View:
             change=change,
             parts=tuple(part.without(touched) for part in self.parts),
             tail=join([kept, fresh]),
-            gone=np.setdiff1d(np.union1d(self.gone, gone), fresh.ids),
+            gone=np.setdiff1d(np.union1d(self.gone, gone), fresh.keys),
         )
 
     def first_merged(self) -> int:
@@ -73,7 +89,7 @@ class View:
         block = join([*(part.alive() for part in self.parts[first:]), self.tail])
         gone = np.unique(np.concatenate([self.gone, *(segment.gone for segment in self.segments[first:])]))
         # Without older segments no older state exists to be hidden.
-        return Segment(name, block, np.setdiff1d(gone, block.ids) if first else _NO_IDS)
+        return Segment(name, block, np.setdiff1d(gone, block.keys) if first else _NO_KEYS)
 
 
 def view_of(segments: Sequence[Segment], change: int) -> View:
