@@ -16,6 +16,7 @@ from api.access.authorization import Access
 from api.access.cors import Cors
 from api.access.headers import SECURITY
 from api.access.keys import Keyring
+from api.access.sites import Sites
 from api.auth_request import NAME, add_auth_request
 from api.endpoints import bind
 from api.envelope import fail, fail_with, fail_with_http
@@ -76,6 +77,9 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
     Telemetry(services.metrics).init_app(app)
     app.before_request(cors.answer)
     app.before_request(access.identify)
+    if keyring is None:
+        sites = Sites(endpoints, origins=services.settings.cors_origins, hosts=services.settings.own_hosts)
+        app.before_request(sites.check)
     if rate_limiter is not None:
         exempt = {NAME, *(endpoint.name for endpoint in endpoints if not endpoint.is_rate_limited)}
         rate_limiter.init_app(app, exempt=exempt)
