@@ -44,6 +44,21 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def header_value(text: str) -> str:
+    """Parse the value of an HTTP header: printable ASCII."""
+    if not re.fullmatch(r"[\x20-\x7e]{1,512}", text):
+        raise ValueError("must be 1 to 512 printable ASCII characters")
+    return text
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Parse host names without ports, separated by commas."""
+    names = tuple(name.strip().lower() for name in text.split(","))
+    if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
+        raise ValueError("must be host names without ports, separated by commas")
+    return names
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Parse one of these words, in exactly this case."""
 
@@ -174,6 +189,14 @@ def collector_url(text: str) -> str:
     parts = _split_url(text, "http", "https")
     if parts is None or "@" in parts.netloc:
         raise ValueError("must look like http://collector:4318")
+    return text
+
+
+def image_url_template(text: str) -> str:
+    """Parse the URL of an image with `{filepath}` in its path or query."""
+    parts = _split_url(text, "http", "https")
+    if parts is None or "@" in parts.netloc or text.count("{filepath}") != 1:
+        raise ValueError("must look like https://images.example.org/{filepath}")
     return text
 
 

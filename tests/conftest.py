@@ -18,7 +18,6 @@ from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.publisher import Publisher
 from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
@@ -26,6 +25,7 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
+from api.wsgi import local_feature_limits
 from common.byte_budget import ByteBudget
 from common.config import Settings
 from common.net.fetch import Fetcher
@@ -33,6 +33,7 @@ from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
@@ -175,8 +176,9 @@ def make_client(
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
+            settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
             services = Services(
-                settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
+                settings=settings,
                 store=memory_store,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
@@ -184,7 +186,9 @@ def make_client(
                 add_images=AddImages(admission, ledger, uploads, publisher, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store, budget),
+                search_images=SearchImages(
+                    fetcher, InProcessDecoder(), memory_store, budget, local_feature_limits(settings, memory_store)
+                ),
                 task_waiter=task_waiter,
                 search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),

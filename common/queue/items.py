@@ -6,9 +6,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from common.collection_names import DEFAULT_COLLECTION
 from common.errors import MatchError
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.tasks import Task
 from common.spooled import Spooled
+
+
+class NotEnqueued(StrEnum):
+    """The reason why an item has no task. FULL: too many tasks are open. QUOTA: too many of its collection are."""
+
+    FULL = "full"
+    QUOTA = "quota"
 
 
 class EnqueueStatus(StrEnum):
@@ -23,10 +32,11 @@ class EnqueueStatus(StrEnum):
 class EnqueueResult:
     """An item's task, new or existing.
 
-    `fingerprint` is that of the item that created an existing task.
+    `queue` is the queue of its message. `fingerprint` is that of the item that created an existing task.
     """
 
     task: Task
+    queue: str = SINGLE_QUEUE
     status: EnqueueStatus = EnqueueStatus.CREATED
     fingerprint: str = ""
 
@@ -49,10 +59,13 @@ class AddItem:
     is the host of the download in the form of `common.net.addresses.Target.host`; empty for an upload. `upload_id` is
     the id of the bytes in `common.uploads`; `data` are the bytes while they are in memory.
 
+    `replaces` is the sequence number of the only record that the image may replace; None for any.
+
     An item ends with a `result` or an `error`.
     """
 
     filepath: str = ""
+    collection: str = DEFAULT_COLLECTION
     url: str | None = None
     file: Spooled | None = None
     data: bytes | None = None
@@ -63,6 +76,7 @@ class AddItem:
     fingerprint: str = ""
     host: str = ""
     upload_id: str | None = None
+    replaces: int | None = None
     result: EnqueueResult | None = None
     error: MatchError | None = None
 
@@ -85,11 +99,24 @@ class AddItem:
 
     def job_json(self) -> str:
         """Return the fields that a worker needs as one JSON object; `job_of` parses it."""
-        job = {"filepath": self.filepath, "url": self.url, "upload": self.upload_id, "metadata": self.metadata}
+        job: dict[str, Any] = {
+            "filepath": self.filepath,
+            "url": self.url,
+            "upload": self.upload_id,
+            "metadata": self.metadata,
+        }
+        if self.replaces is not None:
+            job["replaces"] = self.replaces
         return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
 
 
 def job_of(text: str | bytes) -> dict[str, Any]:
     """Parse the result of `AddItem.job_json`; the fields have the names of `AddItem` and `Claim`."""
     job = json.loads(text)
-    return {"filepath": job["filepath"], "url": job["url"], "upload_id": job["upload"], "metadata": job["metadata"]}
+    return {
+        "filepath": job["filepath"],
+        "url": job["url"],
+        "upload_id": job["upload"],
+        "metadata": job["metadata"],
+        "replaces": job.get("replaces"),
+    }

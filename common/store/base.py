@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, Signature, are_featureless
+from common.images.flatness import are_featureless
+from common.images.signature import LENGTH, Signature
 
 DEFAULT_COLLECTION = "default"
-# OpenSearch accepts 1,024 clauses in a query by default; filters are clauses too.
-WORDS_MAX = 1_000
+# OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
+WORDS_MAX = 900
 """Different words in a lookup."""
 
 
@@ -72,7 +73,7 @@ class Record:
 
     @property
     def is_featureless(self) -> bool:
-        """Whether none of its signatures has features, so that no search finds it."""
+        """Whether no search can use one of its signatures, so that none finds it."""
         return are_featureless(self.signatures)
 
 

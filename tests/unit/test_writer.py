@@ -272,3 +272,15 @@ def test_failed_tasks_keep_their_uploads_for_a_while(
 
     assert [uploads.get(upload) for upload in kept] == [None, b"b"]
     assert 0 < int(fake_redis.ttl(UPLOAD + kept[1])) <= 600
+
+
+def test_a_replacement_is_superseded_by_any_other_request(
+    start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
+) -> None:
+    kept, changed, deleted, repeated = (replace(claim, replaces=number) for number, claim in enumerate(claims[:4], 1))
+    memory_store.put([records.record(kept.filepath, 1), records.record(changed.filepath, 9), record(repeated)])
+
+    states = [outcome.result().state for outcome in write_all(start(), [kept, changed, deleted, repeated])]
+
+    assert states == [State.SUCCEEDED, State.SUPERSEDED, State.SUPERSEDED, State.SUCCEEDED]
+    assert deleted.filepath not in memory_store.records([deleted.filepath])

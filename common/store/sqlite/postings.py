@@ -24,8 +24,8 @@ _NONE: Positions = np.zeros(0, np.intp)
 class Postings:
     """The words of at most GROUP images.
 
-    `keys` (n,) are theirs, ascending, `words` (w,) the ascending different words. `rows[starts[i]:starts[i + 1]]`
-    are the rows in `keys` of those that have the word i, in any order.
+    `keys` (n,) are the ascending keys of the images, `words` (w,) the ascending different words.
+    `rows[starts[i]:starts[i + 1]]` are the rows in `keys` of the images that have the word i, in any order.
     """
 
     keys: Keys

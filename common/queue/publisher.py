@@ -1,4 +1,4 @@
-"""Publishes accepted tasks to the queue; the only file of the API that imports Celery."""
+"""Publishes accepted tasks to the queue; the only module of `common` that imports Celery."""
 
 import logging
 from collections import deque
@@ -10,14 +10,14 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from common.queue.broker import queue_settings
-from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER
+from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUES, CHUNK, ENQUEUED_AT_HEADER
 from common.queue.tasks import QueuedTask, Task
 
 log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Sends messages by the name of their Celery task: the API imports no code of workers."""
+    """Sends messages by the name of their Celery task: the sender imports no code of workers."""
 
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("match", set_as_current=False)
@@ -71,7 +71,7 @@ def _messages(tasks: Sequence[tuple[str, int]], queue: str) -> list[dict[str, An
 
     Tasks of a batch share messages: a message costs about as much CPU as a signature, and no client waits for one task.
     """
-    size = CHUNK if queue == BATCH_QUEUE else 1
+    size = CHUNK if queue in BATCH_QUEUES else 1
     return [_message(tasks[start : start + size], queue) for start in range(0, len(tasks), size)]
 
 
