@@ -10,7 +10,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from common.queue.broker import queue_settings
-from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER
+from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUES, CHUNK, ENQUEUED_AT_HEADER
 from common.queue.tasks import QueuedTask, Task
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _messages(tasks: Sequence[tuple[str, int]], queue: str) -> list[dict[str, An
 
     Tasks of a batch share messages: a message costs about as much CPU as a signature, and no client waits for one task.
     """
-    size = CHUNK if queue == BATCH_QUEUE else 1
+    size = CHUNK if queue in BATCH_QUEUES else 1
     return [_message(tasks[start : start + size], queue) for start in range(0, len(tasks), size)]
 
 

@@ -26,6 +26,7 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
+from api.wsgi import local_feature_limits
 from common.byte_budget import ByteBudget
 from common.config import Settings
 from common.net.fetch import Fetcher
@@ -175,8 +176,9 @@ def make_client(
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
+            settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
             services = Services(
-                settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
+                settings=settings,
                 store=memory_store,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
@@ -184,7 +186,9 @@ def make_client(
                 add_images=AddImages(admission, ledger, uploads, publisher, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store, budget),
+                search_images=SearchImages(
+                    fetcher, InProcessDecoder(), memory_store, budget, local_feature_limits(settings, memory_store)
+                ),
                 task_waiter=task_waiter,
                 search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),

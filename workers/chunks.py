@@ -8,7 +8,6 @@ from threading import Event, Lock
 from time import monotonic
 
 from common.errors import QueueError, StoreUnavailable
-from common.queue.jobs import BATCH_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +48,8 @@ class Chunks:
         """Return whether this process runs MAX_CONCURRENT messages."""
         return self._running >= MAX_CONCURRENT
 
-    def run(self, task_ids: Sequence[str], *, at: int) -> None:
-        """Run the tasks; return when each of them has ended or was enqueued again.
+    def run(self, task_ids: Sequence[str], *, queue: str, at: int) -> None:
+        """Run the tasks of a message of `queue`; return when each of them has ended or was enqueued again.
 
         Raises the exception of `send`; then the message must be requeued. Ended tasks do not run twice.
         """
@@ -65,7 +64,7 @@ class Chunks:
                 if cancelled or not _is_finished(future)
             ]
             if left:
-                self._enqueue_again(left, at, pause=not all(unbegun))
+                self._enqueue_again(left, queue, at, pause=not all(unbegun))
 
     def begin_shutdown(self) -> None:
         """Begin no more tasks: the process is shutting down."""
@@ -81,11 +80,11 @@ class Chunks:
         while running and not self._stopping.is_set() and (left_s := deadline - monotonic()) > 0:
             _, running = wait(running, timeout=min(_POLL_S, left_s))
 
-    def _enqueue_again(self, task_ids: Sequence[str], at: int, *, pause: bool) -> None:
+    def _enqueue_again(self, task_ids: Sequence[str], queue: str, at: int, *, pause: bool) -> None:
         log.warning("%d tasks of a message are enqueued again", len(task_ids))
         if pause:
             self._stopping.wait(PAUSE_S)
-        self._send(task_ids, BATCH_QUEUE, at)
+        self._send(task_ids, queue, at)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

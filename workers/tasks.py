@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from time import sleep
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Reject
 
 from common.errors import QueueError, StoreUnavailable
@@ -28,13 +28,13 @@ def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[],
             sleep(PAUSE_S)
             raise Reject(str(error), requeue=True) from error
 
-    def add_many(task_ids: Sequence[str], at: int) -> None:
+    def add_many(message: Task, task_ids: Sequence[str], at: int) -> None:
         try:
-            chunks().run(task_ids, at=at)
+            chunks().run(task_ids, queue=message.request.delivery_info["routing_key"], at=at)
         except Exception as error:
             log.warning("a message of %d tasks is requeued: %s", len(task_ids), error)
             sleep(PAUSE_S)
             raise Reject(str(error), requeue=True) from error
 
     app.task(add, name=ADD_TASK)
-    app.task(add_many, name=ADD_MANY_TASK)
+    app.task(add_many, name=ADD_MANY_TASK, bind=True)

@@ -18,6 +18,7 @@ from api.forms.parameters import (
     Metadata,
     MetadataObject,
     Number,
+    OneOf,
     Parameters,
     RequestKey,
     Upload,
@@ -28,6 +29,7 @@ from api.forms.parameters import (
 from api.forms.sources import Sourced, WithImage, choose
 from api.sources import Source
 from common.config import Settings
+from common.modes import MODES, Mode
 
 # The kind of the list's cursors, and their positions: sequence numbers.
 LIST = "list"
@@ -198,7 +200,20 @@ class Filtered(Parameters):
     ] = Field(default_factory=dict)
 
 
-class Search(WithImage, Filtered):
+class InMode(Parameters):
+    """Parameters of a request that compares images."""
+
+    mode: Annotated[
+        Annotated[Mode, OneOf(MODES)] | None,
+        Field(
+            description="`fast`: by signatures only. `thorough`: by local features as well, which find crops, captions "
+            "and screenshots. `auto`: as `thorough` where no signature scores 70, with any `min_score`.",
+            json_schema_extra={"x-default": "search_mode"},
+        ),
+    ] = None
+
+
+class Search(WithImage, Filtered, InMode):
     """The query of a search: one image, and which matches to return."""
 
     sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
@@ -223,7 +238,7 @@ class Search(WithImage, Filtered):
     ] = None
 
 
-class Compare(Parameters):
+class Compare(InMode):
     """Two images."""
 
     filepath1: Annotated[

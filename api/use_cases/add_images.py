@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,14 +14,15 @@ from api.publisher import Publisher
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
 from common.byte_budget import ByteBudget, Reservation
+from common.collection_names import DEFAULT_COLLECTION
 from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.images.formats import check_format
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
-from common.queue.items import AddItem, EnqueueResult, EnqueueStatus
+from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued
 from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
-from common.queue.tasks import State
+from common.queue.tasks import State, Task
 from common.redis.client import RETRY_AFTER_S
 from common.telemetry import tracing
 from common.uploads import Uploads
@@ -72,9 +74,8 @@ class AddImages:
             with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
                 self._write(new, replace(context, traceparent=tracing.inject()), queue)
                 self._finish_uploads(new)
-                # An existing task may be sent twice, which changes nothing.
-                pending = [row.task for row in new if row.error is None and row.task.state is State.PENDING]
-                self.publisher.send(pending, queue=queue)
+                for own, tasks in _pending_by_queue(new).items():
+                    self.publisher.send(tasks, queue=own)
         return rows
 
     def _prepare(
@@ -122,15 +123,22 @@ class AddImages:
         return ""
 
     def _write(self, new: Sequence[AddItem], context: RequestContext, queue: str) -> None:
-        """Write the tasks to the ledger, in order, until `max_open` tasks are open."""
+        """Write the tasks to the ledger, those of a collection in order, until `max_open` tasks are open."""
+        by_collection: defaultdict[str, list[AddItem]] = defaultdict(list)
+        for item in new:
+            by_collection[item.collection].append(item)
+        for collection, items in by_collection.items():
+            self._write_to(collection, items, context, queue)
+
+    def _write_to(self, collection: str, items: Sequence[AddItem], context: RequestContext, queue: str) -> None:
         try:
-            results = self.ledger.enqueue(new, queue=queue, context=context)
+            results = self.ledger.enqueue(items, queue=queue, context=context, collection=collection)
         except MatchError as error:
-            for item in new:
+            for item in items:
                 _failed(item, error)
             return
-        for item, result in zip(new, results, strict=True):
-            if result is None:
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, NotEnqueued):
                 _failed(item, Overloaded("too many tasks are waiting", retry_after=RETRY_AFTER_S))
             else:
                 _with_result(item, result)
@@ -156,12 +164,14 @@ class AddImages:
 
 
 def fingerprint(item: AddItem, context: RequestContext) -> str:
-    """Return a digest that is equal for equal image, filepath, metadata, form of the request and callback URL.
+    """Return a digest that is equal for equal image, names, metadata, form of the request and callback URL.
 
     Ledgers hold these digests for a day: a change of the input makes every replayed request a conflict.
     """
     digest = None if item.data is None else hashlib.sha256(item.data).hexdigest()
     values = [item.filepath, item.url, digest, item.metadata, context.form, context.callback_url]
+    if item.collection != DEFAULT_COLLECTION:
+        values.append(item.collection)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -179,6 +189,15 @@ def _failed(item: AddItem, error: MatchError) -> AddItem:
 def _with_result(item: AddItem, result: EnqueueResult) -> AddItem:
     item.result = result
     return _failed(item, IdempotencyConflict()) if result.status is EnqueueStatus.CONFLICT else item
+
+
+def _pending_by_queue(items: Iterable[AddItem]) -> dict[str, list[Task]]:
+    """Return the tasks to send, by queue. An existing task may be sent twice, which changes nothing."""
+    by_queue: defaultdict[str, list[Task]] = defaultdict(list)
+    for item in items:
+        if item.error is None and item.result is not None and item.task.state is State.PENDING:
+            by_queue[item.result.queue].append(item.task)
+    return dict(by_queue)
 
 
 def _is_created(item: AddItem) -> bool:

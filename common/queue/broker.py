@@ -22,8 +22,10 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
         getattr(socket, name): value for name, value in _KEEPALIVE.items() if hasattr(socket, name)
     },
     "health_check_interval": 10,
-    # Consume the queues in their listed order, not round-robin.
+    # Consume the queues in their listed order, not round-robin. Workers replace this by `workers.queue_order`.
     "queue_order_strategy": "priority",
+    # No message has a priority. By default each queue has four lists.
+    "priority_steps": [0],
 }
 
 QUEUE_SETTINGS: dict[str, Any] = {

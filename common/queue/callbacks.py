@@ -31,6 +31,8 @@ ENDED_FIELDS = (
     "error",
     "warning",
     "request",
+    "collection",
+    "action",
 )
 # Time that a callback waits for others to the same URL. Callbacks of a batch wait longer, so that they fill a delivery.
 LINGER_MS = 1000

@@ -1,12 +1,13 @@
 """Per-host concurrency limit: the download slots of each host, over all workers, and the tasks that wait for a slot."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import cast
 
 from redis import Redis
 
 from common.queue import keys
-from common.queue.jobs import QUEUES
+from common.queue.jobs import BATCH_QUEUES, SINGLE_QUEUE
 from common.queue.scripts import script
 from common.queue.tasks import QueuedTask
 from common.redis.client import redis_errors
@@ -49,16 +50,22 @@ class HostSlots:
             slot_lease_ms=limit.lease_ms,
             max_unlimited=MAX_UNLIMITED,
         )
+        self._turns = count()
 
     def release(self, host: str, task_id: str) -> list[QueuedTask]:
         """Release the task's slot; return the waiting tasks that acquired one now, to be enqueued."""
         with redis_errors():
-            reply = self._release(*QUEUES, host=host, id=task_id)
+            reply = self._release(*self._queues(), host=host, id=task_id)
         now, admitted = cast("tuple[int, list[bytes]]", reply)
         return [
             QueuedTask(task_id=task_id.decode(), queue=queue.decode(), enqueued_at=now)
             for task_id, queue in zip(admitted[::2], admitted[1::2], strict=True)
         ]
+
+    def _queues(self) -> list[str]:
+        """Return the queues in the order in which their tasks acquire slots: the batch queues take turns."""
+        first = next(self._turns) % len(BATCH_QUEUES)
+        return [SINGLE_QUEUE, *BATCH_QUEUES[first:], *BATCH_QUEUES[:first]]
 
     def admit(self, host: str) -> list[QueuedTask]:
         """Acquire free slots for waiting tasks, and return these tasks, to be enqueued."""

@@ -6,9 +6,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from common.collection_names import DEFAULT_COLLECTION
 from common.errors import MatchError
+from common.queue.jobs import SINGLE_QUEUE
 from common.queue.tasks import Task
 from common.spooled import Spooled
+
+
+class NotEnqueued(StrEnum):
+    """The reason why an item has no task. FULL: too many tasks are open. QUOTA: too many of its collection are."""
+
+    FULL = "full"
+    QUOTA = "quota"
 
 
 class EnqueueStatus(StrEnum):
@@ -23,10 +32,11 @@ class EnqueueStatus(StrEnum):
 class EnqueueResult:
     """An item's task, new or existing.
 
-    `fingerprint` is that of the item that created an existing task.
+    `queue` is the queue of its message. `fingerprint` is that of the item that created an existing task.
     """
 
     task: Task
+    queue: str = SINGLE_QUEUE
     status: EnqueueStatus = EnqueueStatus.CREATED
     fingerprint: str = ""
 
@@ -53,6 +63,7 @@ class AddItem:
     """
 
     filepath: str = ""
+    collection: str = DEFAULT_COLLECTION
     url: str | None = None
     file: Spooled | None = None
     data: bytes | None = None

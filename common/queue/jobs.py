@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
+
+from common.collection_names import DEFAULT_COLLECTION
 
 ADD_TASK = "match.add"
 # A message costs about as much CPU as a signature. No client waits for a single image of a batch, so these share
@@ -13,9 +16,17 @@ CHUNK = 50
 ENQUEUED_AT_HEADER = "match_sent"
 
 SINGLE_QUEUE = "match"
+# The first of the batch queues. Earlier versions have only this one, so its name stays.
 BATCH_QUEUE = "match-batch"
+# Batches of different collections wait in different queues, which workers consume in turn.
+BATCH_QUEUES = (BATCH_QUEUE, *(f"{BATCH_QUEUE}-{number}" for number in range(1, 8)))
 # Clients wait for single adds: they are consumed first.
-QUEUES = (SINGLE_QUEUE, BATCH_QUEUE)
+QUEUES = (SINGLE_QUEUE, *BATCH_QUEUES)
+
+
+def first_batch_queue(collection: str) -> int:
+    """Return the index of the batch queue that a collection takes first, if several are equally short."""
+    return 0 if collection == DEFAULT_COLLECTION else crc32(collection.encode()) % len(BATCH_QUEUES)
 
 
 def front_queue(queue: str) -> str:
@@ -23,7 +34,7 @@ def front_queue(queue: str) -> str:
     return f"{queue}-front"
 
 
-# In the order of consumption.
+# In the order of consumption; workers rotate the batch queues.
 CONSUMED_QUEUES = tuple(name for queue in QUEUES for name in (front_queue(queue), queue))
 
 Metadata = Mapping[str, Any]

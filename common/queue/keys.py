@@ -7,6 +7,12 @@ A name that ends in a colon is a prefix. Times are in milliseconds since 1970, b
 TASK = "match:task:"
 # Sorted set of the open tasks, by the time at which they were last enqueued.
 OPEN = "match:open"
+# Hash of the number of open tasks by collection.
+OPEN_BY_COLLECTION = "match:open-by-collection"
+# Hash of the batch queue of each collection with open tasks of batches.
+BATCH_QUEUE_OF = "match:batch-queue-of"
+# Sorted set of the deleted collections, by the sequence number of the deletion.
+DELETED_COLLECTIONS = "match:deleted-collections"
 # Sorted set of the running tasks, by the time at which a worker began them.
 RUNNING = "match:running"
 # Sorted set of the failed tasks, by the time of the failure.
@@ -67,6 +73,9 @@ UNACKED_INDEX = "unacked_index"
 SCRIPT_KEYS = {
     "task_prefix": TASK,
     "open_key": OPEN,
+    "open_by_collection_key": OPEN_BY_COLLECTION,
+    "batch_queue_of_key": BATCH_QUEUE_OF,
+    "deleted_collections_key": DELETED_COLLECTIONS,
     "running_key": RUNNING,
     "failed_key": FAILED,
     "seq_key": SEQ,

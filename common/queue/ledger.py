@@ -14,15 +14,17 @@ from typing import Any, cast
 
 from redis import Redis
 
+from common.collection_names import DEFAULT_COLLECTION
 from common.config import MIB
 from common.queue import keys
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
 from common.queue.host_limits import NO_LIMIT, HostLimit
-from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, job_of
-from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, RequestContext
+from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued, job_of
+from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, NO_REQUEST, RequestContext, first_batch_queue
 from common.queue.scripts import script
 from common.queue.tasks import (
     FIELDS,
+    Action,
     Claim,
     QueuedTask,
     RetryRejected,
@@ -39,7 +41,8 @@ IDEMPOTENCY_KEEP_S = 86_400
 REJECTION_OF = {"unknown": RetryRejected.UNKNOWN, "late": RetryRejected.TOO_LATE, "emptied": RetryRejected.UPLOAD_LOST}
 
 # Outcomes of the script `enqueue`; any other outcome is the fingerprint of an existing task.
-CREATED, FULL = b"", b"full"
+CREATED = b""
+NOT_ENQUEUED = {reason.value.encode(): reason for reason in NotEnqueued}
 
 
 class Ledger:
@@ -68,7 +71,14 @@ class Ledger:
             "batch_queue": BATCH_QUEUE,
             "ended_fields": " ".join(ENDED_FIELDS),
         }
-        self._enqueue = script(redis, "enqueue", max_open=max_open, remember_ms=IDEMPOTENCY_KEEP_S * 1000)
+        self._enqueue = script(
+            redis,
+            "enqueue",
+            max_open=max_open,
+            batch_queue=BATCH_QUEUE,
+            batch_queue_count=len(BATCH_QUEUES),
+            remember_ms=IDEMPOTENCY_KEEP_S * 1000,
+        )
         self._begin = script(redis, "begin", max_slots=host_limit.slots, slot_lease_ms=host_limit.lease_ms)
         self._make_pending = script(redis, "make_pending")
         self._finish = script(
@@ -77,11 +87,19 @@ class Ledger:
         self._cancel = script(redis, "cancel", finished_keep_s=finished_keep_s, **callbacks)
         self._retry = script(redis, "retry", max_age_ms=failed_keep_s * 1000)
 
-    def enqueue(
-        self, items: Sequence[AddItem], *, queue: str, context: RequestContext = NO_REQUEST
-    ) -> list[EnqueueResult | None]:
-        """Add a pending task for each item, in order, and return the results; None once `max_open` tasks are open.
+    def enqueue(  # noqa: PLR0913 - the options are keyword arguments
+        self,
+        items: Sequence[AddItem],
+        *,
+        queue: str,
+        context: RequestContext = NO_REQUEST,
+        collection: str = DEFAULT_COLLECTION,
+        max_open: int | None = None,
+        action: Action = Action.ADD,
+    ) -> list[EnqueueResult | NotEnqueued]:
+        """Add a pending task of `collection` for each item, in order, and return the results.
 
+        BATCH_QUEUE stands for the batch queue of the collection. `max_open` limits the open tasks of the collection.
         The result of an item whose task exists has the current state of that task. Several processes may enqueue the
         same items at once: each task is CREATED for exactly one of them.
         """
@@ -99,19 +117,41 @@ class Ledger:
             )
         ]
         with redis_errors():
-            answer = self._enqueue(*words, queue=queue, request_id=context.request_id, traceparent=context.traceparent)
-        first, now, *rest = cast("list[Any]", answer)
+            answer = self._enqueue(
+                *words,
+                queue=queue,
+                first_batch_queue=first_batch_queue(collection),
+                collection=collection,
+                max_open_in_collection=-1 if max_open is None else max_open,
+                action="" if action is Action.ADD else action.value,
+                request_id=context.request_id,
+                traceparent=context.traceparent,
+            )
+        first, now, chosen, *rest = cast("list[Any]", answer)
         outcomes: list[bytes] = rest[0] if rest else [CREATED] * len(items)
-        replayed = [task_id for task_id, outcome in zip(ids, outcomes, strict=True) if outcome not in {CREATED, FULL}]
+        replayed = [
+            task_id for task_id, outcome in zip(ids, outcomes, strict=True) if outcome not in {CREATED, *NOT_ENQUEUED}
+        ]
         existing = self.existing(replayed) if replayed else {}
-        results: list[EnqueueResult | None] = []
+        results: list[EnqueueResult | NotEnqueued] = []
         for number, (task_id, item, outcome) in enumerate(zip(ids, items, outcomes, strict=True)):
-            if outcome == FULL:
-                results.append(None)
+            if outcome in NOT_ENQUEUED:
+                results.append(NOT_ENQUEUED[outcome])
             elif task_id in existing:
                 results.append(existing[task_id].compared(item.fingerprint))
             else:
-                results.append(EnqueueResult(_pending(task_id, item.filepath, first + number, now, context)))
+                task = Task(
+                    id=task_id,
+                    state=State.PENDING,
+                    filepath=item.filepath,
+                    seq=first + number,
+                    accepted=now,
+                    request_id=context.request_id or None,
+                    callback=Callback() if context.callback_url else None,
+                    collection=collection,
+                    action=action,
+                )
+                results.append(EnqueueResult(task, chosen.decode()))
         return results
 
     def existing(self, task_ids: Sequence[str]) -> dict[str, EnqueueResult]:
@@ -119,11 +159,13 @@ class Ledger:
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for task_id in task_ids:
-                pipe.hmget(keys.TASK + task_id, *FIELDS, "fingerprint")
+                pipe.hmget(keys.TASK + task_id, *FIELDS, "queue", "fingerprint")
             rows = cast("list[list[bytes | None]]", pipe.execute())
         return {
-            task_id: EnqueueResult(task_from(task_id, values), EnqueueStatus.EXISTING, fingerprint.decode())
-            for task_id, (*values, fingerprint) in zip(task_ids, rows, strict=True)
+            task_id: EnqueueResult(
+                task_from(task_id, values), (queue or b"").decode(), EnqueueStatus.EXISTING, fingerprint.decode()
+            )
+            for task_id, (*values, queue, fingerprint) in zip(task_ids, rows, strict=True)
             if fingerprint
         }
 
@@ -137,14 +179,17 @@ class Ledger:
             reply = self._begin(id=task_id)
         if not reply:
             return None
-        *texts, unfinished = cast("list[Any]", reply)
-        seq, job, host, request_id, traceparent = (text.decode() for text in texts)
+        *texts, deleted, unfinished = cast("list[Any]", reply)
+        seq, job, host, request_id, traceparent, collection, action = (text.decode() for text in texts)
         return Claim(
             task_id=task_id,
             seq=int(seq),
             **job_of(job),
             host=host or None,
             context=RequestContext(request_id=request_id, traceparent=traceparent),
+            collection=collection,
+            action=Action(action or Action.ADD),
+            is_collection_deleted=bool(deleted),
             unfinished=unfinished,
         )
 
@@ -211,15 +256,3 @@ class Ledger:
         """Ping Redis."""
         with redis_errors():
             self._redis.ping()
-
-
-def _pending(task_id: str, filepath: str, seq: int, accepted: int, context: RequestContext) -> Task:
-    return Task(
-        id=task_id,
-        state=State.PENDING,
-        filepath=filepath,
-        seq=seq,
-        accepted=accepted,
-        request_id=context.request_id or None,
-        callback=Callback() if context.callback_url else None,
-    )

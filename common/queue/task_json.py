@@ -15,7 +15,9 @@ def task_json(task: Task) -> dict[str, Any]:
     fields = {
         "id": task.id,
         "state": task.state,
-        "filepath": task.filepath,
+        "action": task.action,
+        "collection": task.collection,
+        "filepath": task.filepath or None,
         "error": error,
         "warning": warning,
         "attempts": task.attempts,

@@ -4,8 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from common.collection_names import DEFAULT_COLLECTION
 from common.queue.callbacks import ENDED_FIELDS, Callback, callback_of
 from common.queue.jobs import NO_REQUEST, Metadata, RequestContext
+
+
+class Action(StrEnum):
+    """The work of a task: to store an image, or to delete a collection with its images."""
+
+    ADD = "add"
+    DELETE_COLLECTION = "delete_collection"
 
 
 class State(StrEnum):
@@ -31,10 +39,10 @@ CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, Stat
 class Task:
     """The public state of a task.
 
-    `seq` is its sequence number. Times are in milliseconds since 1970 (UTC). `attempts` is the number of times that a
-    worker began the task. `warning` is a code of `common.warning_codes`; None without one, and if an earlier version
-    ended the task. `request_id` is the id of the request that created it. `callback` is None for a request without a
-    callback URL.
+    `seq` is its sequence number. `filepath` is empty for the deletion of a collection. Times are in milliseconds since
+    1970 (UTC). `attempts` is the number of times that a worker began the task. `warning` is a code of
+    `common.warning_codes`; None without one, and if an earlier version ended the task. `request_id` is the id of the
+    request that created it. `callback` is None for a request without a callback URL.
     """
 
     id: str
@@ -50,14 +58,17 @@ class Task:
     warning: str | None = None
     request_id: str | None = None
     callback: Callback | None = None
+    collection: str = DEFAULT_COLLECTION
+    action: Action = Action.ADD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The job of one running task: an image from `url` or from `upload_id`, exactly one of them.
 
-    `unfinished` is the number of times that a worker began the task and neither ended nor returned it, including this
-    one. The task holds a slot of `host`, which is released after the download; None without a limit.
+    The deletion of a collection has neither. `is_collection_deleted`: a request after this one has deleted the
+    collection. `unfinished` is the number of times that a worker began the task and neither ended nor returned it,
+    including this one. The task holds a slot of `host`, which is released after the download; None without a limit.
     """
 
     task_id: str
@@ -68,6 +79,9 @@ class Claim:
     metadata: Metadata | None = None
     host: str | None = None
     context: RequestContext = NO_REQUEST
+    collection: str = DEFAULT_COLLECTION
+    action: Action = Action.ADD
+    is_collection_deleted: bool = False
     unfinished: int = 1
 
     def result(self, state: State, *, code: str = "", error: str = "", warning: str = "") -> "TaskResult":
@@ -144,6 +158,8 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         warning=fields.get("warning"),
         request_id=fields.get("request"),
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
+        collection=fields.get("collection", DEFAULT_COLLECTION),
+        action=Action(fields.get("action", Action.ADD)),
     )
 
 

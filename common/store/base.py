@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, Signature, are_featureless
+from common.images.flatness import are_featureless
+from common.images.signature import LENGTH, Signature
 
 DEFAULT_COLLECTION = "default"
 # OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
@@ -72,7 +73,7 @@ class Record:
 
     @property
     def is_featureless(self) -> bool:
-        """Whether none of its signatures has features, so that no search finds it."""
+        """Whether no search can use one of its signatures, so that none finds it."""
         return are_featureless(self.signatures)
 
 

@@ -16,8 +16,8 @@ from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
 from common.config import Settings
 from common.queue.items import AddItem
-from common.queue.jobs import BATCH_QUEUE, CONSUMED_QUEUES, ENQUEUED_AT_HEADER, SINGLE_QUEUE
-from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX
+from common.queue.jobs import BATCH_QUEUE, CHUNK, CONSUMED_QUEUES, ENQUEUED_AT_HEADER, SINGLE_QUEUE
+from common.queue.keys import OPEN, TASK, UNACKED, UNACKED_INDEX
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
 from common.wiring import Dependencies, build_dependencies
@@ -45,6 +45,10 @@ def seq_of(parts: Dependencies, filepath: str) -> int:
     return parts.store.records([filepath])[filepath].seq
 
 
+def queue_of(parts: Dependencies, task: Task) -> str:
+    return (parts.redis.hget(TASK + task.id, "queue") or b"").decode()
+
+
 def test_flood_of_batch_tasks_does_not_delay_single_adds(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
@@ -61,6 +65,22 @@ def test_flood_of_batch_tasks_does_not_delay_single_adds(
     meanwhile = sum(singles[0].accepted < finished(parts, task) <= last for task in flood)
     assert parts.store.count() == 505
     assert meanwhile < 100
+
+
+def test_large_batch_does_not_delay_a_batch_of_another_collection(
+    parts: Dependencies, publisher: Publisher, start_worker: Any
+) -> None:
+    large = accept_images(parts, 3 * CHUNK, queue=BATCH_QUEUE)
+    small = accept_images(parts, CHUNK, queue=BATCH_QUEUE, collection="small")
+    for batch in (large, small):
+        publisher.send(batch, queue=queue_of(parts, batch[0]))
+
+    # A worker with one thread takes one message at a time.
+    start_worker(MATCH_WORKER_THREADS="1")
+    wait_for_ends(parts.ledger, [*large, *small])
+
+    last = max(finished(parts, task) for task in small)
+    assert sum(finished(parts, task) <= last for task in large) <= CHUNK
 
 
 @pytest.mark.parametrize("newer", [SINGLE_QUEUE, BATCH_QUEUE])

@@ -5,9 +5,10 @@ from typing import Any
 
 from redis import Redis
 
+from common.collection_names import DEFAULT_COLLECTION
 from common.errors import FetchError
 from common.net.addresses import read_url
-from common.queue.items import AddItem
+from common.queue.items import AddItem, EnqueueResult
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, RequestContext
 from common.queue.keys import OPEN, TASK
 from common.queue.ledger import Ledger
@@ -26,13 +27,18 @@ def ledger_in(redis: Redis, *, max_open: int = 1000, keep_s: int = 60, **options
 
 
 def enqueue(
-    ledger: Ledger, items: Sequence[AddItem], *, queue: str = SINGLE_QUEUE, context: RequestContext = NO_REQUEST
+    ledger: Ledger,
+    items: Sequence[AddItem],
+    *,
+    queue: str = SINGLE_QUEUE,
+    context: RequestContext = NO_REQUEST,
+    collection: str = DEFAULT_COLLECTION,
 ) -> list[Task]:
     """Enqueue items, which must fit into the ledger, and return their tasks."""
     for item in items:
         item.host = item.host or _host(item)
-    results = ledger.enqueue(items, queue=queue, context=context)
-    return [result.task for result in results if result is not None]
+    results = ledger.enqueue(items, queue=queue, context=context, collection=collection)
+    return [result.task for result in results if isinstance(result, EnqueueResult)]
 
 
 def _host(item: AddItem) -> str:
@@ -51,22 +57,22 @@ def accept(ledger: Ledger, *adds: str | AddItem, queue: str = SINGLE_QUEUE, **so
     return [task.id for task in enqueue(ledger, items, queue=queue)]
 
 
-def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, queue: str = SINGLE_QUEUE) -> list[Task]:
-    """Accept adds of images at one host."""
-    return enqueue(ledger, [AddItem(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], queue=queue)
+def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, **options: Any) -> list[Task]:
+    """Accept adds of images at one host; `options` are those of `enqueue`."""
+    return enqueue(ledger, [AddItem(filepath=f"{n}", url=f"http://{host}/{n}") for n in range(count)], **options)
 
 
-def accept_upload(parts: Dependencies, filepath: str, data: bytes, *, queue: str = SINGLE_QUEUE) -> Task:
-    """Accept an add of uploaded bytes, as the API does."""
+def accept_upload(parts: Dependencies, filepath: str, data: bytes, **options: Any) -> Task:
+    """Accept an add of uploaded bytes, as the API does; `options` are those of `enqueue`."""
     upload = parts.uploads.put(data)
     parts.uploads.keep(upload)
-    [task] = enqueue(parts.ledger, [AddItem(filepath=filepath, upload_id=upload)], queue=queue)
+    [task] = enqueue(parts.ledger, [AddItem(filepath=filepath, upload_id=upload)], **options)
     return task
 
 
-def accept_images(parts: Dependencies, count: int, *, queue: str = SINGLE_QUEUE) -> list[Task]:
-    """Accept adds of different images; their filepaths are numbers in order."""
-    return [accept_upload(parts, f"{number:03}", noise(number), queue=queue) for number in range(count)]
+def accept_images(parts: Dependencies, count: int, **options: Any) -> list[Task]:
+    """Accept adds of different images; their filepaths are numbers in order, `options` are those of `enqueue`."""
+    return [accept_upload(parts, f"{number:03}", noise(number), **options) for number in range(count)]
 
 
 def begin(ledger: Ledger, task_id: str) -> Claim:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.errors import QueueUnavailable, StoreUnavailable
-from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
+from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, CONSUMED_QUEUES, SINGLE_QUEUE, front_queue
 from support.waiting import wait_until
 from workers.chunks import MAX_CONCURRENT, Chunks
 from workers.queue_order import QueueOrder
@@ -89,7 +89,7 @@ def chunks_of(work: Work, queue: Queue) -> Iterator[Callable[..., Chunks]]:
 def test_every_task_of_a_message_is_worked(chunks_of: Callable[..., Chunks], work: Work, queue: Queue) -> None:
     tasks = [f"task-{n}" for n in range(20)]
 
-    chunks_of().run(tasks, at=7)
+    chunks_of().run(tasks, queue=BATCH_QUEUE, at=7)
 
     assert sorted(work.done) == sorted(tasks)
     assert queue.sent == []
@@ -103,7 +103,7 @@ def test_only_unfinished_tasks_are_requeued(
     chunks.begin_shutdown()  # without a pause
     work.errors = {"b": error}
 
-    chunks.run(["b"], at=7)
+    chunks.run(["b"], queue=BATCH_QUEUE, at=7)
 
     assert queue.sent == [(["b"], BATCH_QUEUE, 7)]
 
@@ -113,7 +113,7 @@ def test_an_error_in_one_task_does_not_affect_others(
 ) -> None:
     work.errors = {"b": ValueError("internal error")}
 
-    chunks_of().run(["a", "b", "c"], at=7)
+    chunks_of().run(["a", "b", "c"], queue=BATCH_QUEUE, at=7)
 
     assert sorted(work.done) == ["a", "c"]
     assert queue.sent == []
@@ -123,7 +123,7 @@ def test_tasks_not_begun_in_time_are_requeued(chunks_of: Callable[..., Chunks], 
     work.waits = {"slow"}
     chunks = chunks_of(threads=1, begin_within_s=0.01)
     chunks._threads = threads = Threads(1)
-    running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
+    running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"queue": BATCH_QUEUE, "at": 7})
 
     running.start()
     threads.await_cancelled(2)
@@ -138,7 +138,7 @@ def test_a_stopping_process_begins_no_more_tasks(chunks_of: Callable[..., Chunks
     work.waits = {"slow"}
     chunks = chunks_of(threads=1)
     chunks._threads = threads = Threads(1)
-    running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"at": 7})
+    running = Thread(target=chunks.run, args=(["slow", "b", "c"],), kwargs={"queue": BATCH_QUEUE, "at": 7})
 
     running.start()
     chunks.begin_shutdown()
@@ -160,7 +160,7 @@ def test_a_failed_requeue_raises_to_the_caller(work: Work) -> None:
     work.errors = {"a": StoreUnavailable("away")}
 
     with pytest.raises(QueueUnavailable):
-        chunks.run(["a"], at=7)
+        chunks.run(["a"], queue=BATCH_QUEUE, at=7)
     chunks.close()
 
 
@@ -169,7 +169,9 @@ def test_a_full_process_consumes_only_single_adds(chunks_of: Callable[..., Chunk
     order = QueueOrder(chunks.is_full)
     order.update([SINGLE_QUEUE, BATCH_QUEUE])
     work.waits = {f"task-{n}" for n in range(MAX_CONCURRENT)}
-    running = [Thread(target=chunks.run, args=([task],), kwargs={"at": 7}) for task in sorted(work.waits)]
+    running = [
+        Thread(target=chunks.run, args=([task],), kwargs={"queue": BATCH_QUEUE, "at": 7}) for task in sorted(work.waits)
+    ]
 
     before = order.consume(2)
     for thread in running:
@@ -183,3 +185,19 @@ def test_a_full_process_consumes_only_single_adds(chunks_of: Callable[..., Chunk
 
     assert before == order.consume(2) == [SINGLE_QUEUE, BATCH_QUEUE]
     assert while_full == [SINGLE_QUEUE]
+
+
+def test_batch_queues_take_turns_after_single_adds() -> None:
+    order = QueueOrder(lambda: False)
+    order.update(CONSUMED_QUEUES)
+    first, second, third, *_ = BATCH_QUEUES
+
+    order.rotate(first)
+    order.rotate(SINGLE_QUEUE)
+    order.rotate(third)
+    consumed = order.consume(len(CONSUMED_QUEUES))
+
+    assert consumed[:2] == [front_queue(SINGLE_QUEUE), SINGLE_QUEUE]
+    assert consumed[2:-8] == [front_queue(queue) for queue in BATCH_QUEUES]
+    assert consumed[-8] == second
+    assert consumed[-2:] == [first, third]

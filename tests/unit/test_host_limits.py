@@ -8,7 +8,7 @@ from redis import Redis
 from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
-from common.queue.keys import SLOTS
+from common.queue.keys import SLOTS, WAITING_HOSTS
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import QueuedTask, State
@@ -91,6 +91,38 @@ def test_single_adds_get_slots_before_older_batch_tasks(ledger: Ledger, slots: H
     enqueued = slots.release(HOST, running.id)
 
     assert [(message.task_id, message.queue) for message in enqueued] == [(single.id, SINGLE_QUEUE)]
+
+
+def test_collections_take_turns_at_a_host(ledger: Ledger, slots: HostSlots) -> None:
+    [running] = accept_urls(ledger, 1)
+    begin(ledger, running.id)
+    waiting = {
+        task.id: name
+        for name in ("large", "small")
+        for task in accept_urls(ledger, 8, queue=BATCH_QUEUE, collection=name)
+    }
+    for task_id in waiting:
+        ledger.begin(task_id)
+
+    freed, order = running.id, []
+    for _ in range(8):
+        [freed] = ids(slots.release(HOST, freed))
+        order.append(waiting[freed])
+
+    assert set(order) == {"large", "small"}
+
+
+def test_touch_finds_hosts_that_an_earlier_version_forgot(ledger: Ledger, slots: HostSlots, fake_redis: Redis) -> None:
+    running, waiting = accept_urls(ledger, 2)
+    begin(ledger, running.id)
+    ledger.begin(waiting.id)
+    fake_redis.delete(WAITING_HOSTS)
+    stale = StaleTasks(fake_redis)
+
+    touched = stale.touch(stale.enqueued_before(now_ms(fake_redis) + 1, offset=0, limit=9), at=now_ms(fake_redis))
+
+    assert waiting.id not in ids(touched)
+    assert slots.waiting_hosts(limit=9) == [HOST]
 
 
 def test_an_enqueued_task_keeps_its_slot(ledger: Ledger, slots: HostSlots) -> None:

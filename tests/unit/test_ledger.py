@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from common.errors import InputError, QueueUnavailable
-from common.queue.items import AddItem, EnqueueStatus
+from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
 from common.queue.keys import ENDED, FAILED, SEQ, TASK
 from common.queue.leases import Leases
@@ -179,7 +179,8 @@ def test_items_over_the_limit_get_no_task(ledger: Ledger, fake_redis: Redis) -> 
 
     results = ledger.enqueue([JOB] * 3, queue=SINGLE_QUEUE)
 
-    assert [result is not None for result in results] == [True, True, False]
+    assert [isinstance(result, EnqueueResult) for result in results] == [True, True, False]
+    assert results[-1] is NotEnqueued.FULL
     assert read_stats(fake_redis).open == 10
 
 
@@ -189,7 +190,7 @@ def test_an_existing_task_passes_a_full_ledger(ledger: Ledger) -> None:
 
     results = ledger.enqueue([JOB, keyed], queue=SINGLE_QUEUE)
 
-    assert [result and result.status for result in results] == [None, EnqueueStatus.EXISTING]
+    assert [getattr(result, "status", result) for result in results] == [NotEnqueued.FULL, EnqueueStatus.EXISTING]
 
 
 def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
@@ -198,7 +199,7 @@ def test_an_id_with_another_fingerprint_is_a_conflict(ledger: Ledger) -> None:
 
     [result] = ledger.enqueue([replace(keyed, fingerprint="e" * 64)], queue=SINGLE_QUEUE)
 
-    assert result is not None
+    assert isinstance(result, EnqueueResult)
     assert result.status is EnqueueStatus.CONFLICT
 
 

@@ -11,6 +11,9 @@ from support.tasks import begin, enqueue
 PERSISTED = {
     "match:task:",
     "match:open",
+    "match:open-by-collection",
+    "match:batch-queue-of",
+    "match:deleted-collections",
     "match:running",
     "match:failed",
     "match:seq",

@@ -14,7 +14,9 @@ local function add_callback(id, url, now)
   for index, value in ipairs(redis.call('HMGET', key, unpack(names))) do
     if value then ended[names[index]] = value end
   end
-  local wait_ms = redis.call('HGET', key, 'queue') == batch_queue and batch_linger_ms or linger_ms
+  local queue = redis.call('HGET', key, 'queue') or ''
+  -- The names of all batch queues begin with that of the first.
+  local wait_ms = string.sub(queue, 1, #batch_queue) == batch_queue and batch_linger_ms or linger_ms
   local head = string.format('%.0f %.0f ', now + wait_ms, now)
   local entry, receiver = head .. id .. ' ' .. cjson.encode(ended), receiver_of(url)
   local bytes = entry_bytes(entry, url)

@@ -1,25 +1,31 @@
 -- Marks a task as running, and acquires a slot of its host if the slots are limited. Returns sequence number, job, host
--- ('' without a slot), request id, traceparent and the number of begins without an end, including this one; false for a
--- closed or unknown task; an empty list for a task that now waits for a slot.
+-- ('' without a slot), request id, traceparent, collection, action, 1 if the collection was deleted after the task was
+-- accepted, and the number of begins without an end, including this one; false for a closed or unknown task; an empty
+-- list for a task that now waits for a slot.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local waiting_hosts_key = KEYS[3]
+local deleted_collections_key = KEYS[4]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
-local max_slots = tonumber(ARGV[4]) -- 0 for no limit
-local slot_lease_ms = tonumber(ARGV[5])
-local id = ARGV[6]
+local default_collection = ARGV[4]
+local max_slots = tonumber(ARGV[5]) -- 0 for no limit
+local slot_lease_ms = tonumber(ARGV[6])
+local id = ARGV[7]
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "host_slots.lua"
+--- @include "deleted_collections.lua"
 
 local key, now = task_prefix .. id, now_ms()
-local state, seq, job, host, queue, request_id, traceparent = unpack(
-  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace'))
+local state, seq, job, host, queue, request_id, traceparent, collection, action = unpack(
+  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action'))
 if state ~= 'pending' and state ~= 'running' then return false end
-if host and max_slots > 0 then
+collection = collection or default_collection
+local deleted = is_deleted(collection, seq)
+if host and max_slots > 0 and not deleted then
   local slots_key, waiting_key = slots_prefix .. host, waiting_prefix .. queue .. ':' .. host
   if slots_in_use(slots_key, now, slot_lease_ms) >= max_slots and not redis.call('ZSCORE', slots_key, id) then
     redis.call('HSET', key, 'state', 'pending')
@@ -37,4 +43,6 @@ redis.call('HSET', key, 'state', 'running', 'started', now)
 redis.call('HINCRBY', key, 'attempts', 1)
 local unfinished = redis.call('HINCRBY', key, 'unfinished', 1)
 redis.call('ZADD', running_key, now, id)
-return {seq, job, max_slots > 0 and host or '', request_id or '', traceparent or '', unfinished}
+local slot_host = max_slots > 0 and not deleted and host or ''
+return {
+  seq, job, slot_host, request_id or '', traceparent or '', collection, action or '', deleted and 1 or 0, unfinished}

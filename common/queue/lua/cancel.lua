@@ -5,6 +5,8 @@ local callback_due_key = KEYS[3]
 local callback_bytes_key = KEYS[4]
 local callback_counts_key = KEYS[5]
 local callback_oldest_key = KEYS[6]
+local open_by_collection_key = KEYS[7]
+local batch_queue_of_key = KEYS[8]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -18,22 +20,24 @@ local linger_ms = tonumber(ARGV[10])
 local batch_linger_ms = tonumber(ARGV[11])
 local batch_queue = ARGV[12]
 local ended_fields = ARGV[13]
-local id = ARGV[14]
+local default_collection = ARGV[14]
+local id = ARGV[15]
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "expire.lua"
 --- @include "add_callback.lua"
+--- @include "open_tasks.lua"
 
 local key, now = task_prefix .. id, now_ms()
-local state, host, queue, callback, remembered = unpack(
-  redis.call('HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered'))
+local state, host, queue, callback, remembered, collection = unpack(
+  redis.call('HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered', 'collection'))
 if state ~= 'pending' then return state end
 redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
 redis.call('HDEL', key, 'job')
 expire(key, finished_keep_s, remembered, now)
 if callback then add_callback(id, callback, now) end
-redis.call('ZREM', open_key, id)
+count_open(collection or default_collection, -redis.call('ZREM', open_key, id))
 redis.call('HINCRBY', ended_key, 'cancelled:', 1)
 if host then
   redis.call('ZREM', waiting_prefix .. queue .. ':' .. host, id)

@@ -1,35 +1,54 @@
--- Adds pending tasks until `max_open` tasks are open. Returns the sequence number of the first item and the time.
--- Unless all tasks were added, it also returns an outcome for each item: '' if it was added, 'full' if it was not, or
--- the fingerprint of its existing task.
+-- Adds pending tasks of one collection until `max_open` tasks are open, or `max_open_in_collection` of the collection.
+-- Returns the sequence number of the first item, the time and the queue. Unless all tasks were added, it also returns
+-- an outcome for each item: '' if it was added, 'full' or 'quota' if it was not, or the fingerprint of its existing
+-- task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
+local open_by_collection_key = KEYS[3]
+local batch_queue_of_key = KEYS[4]
 local task_prefix = ARGV[1]
-local max_open = tonumber(ARGV[2])
-local queue = ARGV[3]
-local request_id = ARGV[4] -- '' for none
-local traceparent = ARGV[5] -- '' for none
-local remember_ms = tonumber(ARGV[6]) -- minimum retention of a task with a fingerprint, from its acceptance
+local default_collection = ARGV[2]
+local max_open = tonumber(ARGV[3])
+local queue = ARGV[4] -- `batch_queue` stands for the batch queue of the collection
+local batch_queue = ARGV[5]
+local batch_queue_count = tonumber(ARGV[6])
+local first_batch_queue = tonumber(ARGV[7])
+local collection = ARGV[8]
+local max_open_in_collection = tonumber(ARGV[9]) -- -1 for no limit
+local request_id = ARGV[10] -- '' for none
+local traceparent = ARGV[11] -- '' for none
+local action = ARGV[12] -- '' for an add
+local remember_ms = tonumber(ARGV[13]) -- minimum retention of a task with a fingerprint, from its acceptance
 -- Of each task: id, filepath, job, host ('' if it needs no slot), callback URL ('' for none), fingerprint ('' for a
 -- task with a random id).
-local tasks_from = 7
+local tasks_from = 14
 
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "next_seq.lua"
+--- @include "open_tasks.lua"
+--- @include "batch_queue.lua"
 
 local count = (#ARGV - tasks_from + 1) / 6
 local capacity = max_open - redis.call('ZCARD', open_key)
+local open = tonumber(redis.call('HGET', open_by_collection_key, collection)) or 0
+local quota = max_open_in_collection >= 0 and max_open_in_collection - open or count
 local first, now, outcomes, added = next_seq(seq_key, count), now_ms(), {}, 0
+if queue == batch_queue then queue = choose_batch_queue(collection, open, first_batch_queue) end
 for i = 1, count do
   local at = tasks_from + 6 * (i - 1)
   local id, filepath, job, host, callback, fingerprint = unpack(ARGV, at, at + 5)
   local key = task_prefix .. id
   outcomes[i] = fingerprint ~= '' and redis.call('HGET', key, 'fingerprint') or ''
-  if outcomes[i] == '' and added >= capacity then
+  if outcomes[i] == '' and added >= quota then
+    outcomes[i] = 'quota'
+  elseif outcomes[i] == '' and added >= capacity then
     outcomes[i] = 'full'
   elseif outcomes[i] == '' then
     added = added + 1
     redis.call('HSET', key, 'state', 'pending', 'filepath', filepath, 'job', job,
       'queue', queue, 'seq', string.format('%.0f', first + i - 1), 'accepted', now)
+    if collection ~= default_collection then redis.call('HSET', key, 'collection', collection) end
+    if action ~= '' then redis.call('HSET', key, 'action', action) end
     if request_id ~= '' then redis.call('HSET', key, 'request', request_id) end
     if traceparent ~= '' then redis.call('HSET', key, 'trace', traceparent) end
     if host ~= '' then redis.call('HSET', key, 'host', host) end
@@ -40,4 +59,5 @@ for i = 1, count do
     redis.call('ZADD', open_key, now, id)
   end
 end
-return added < count and {first, now, outcomes} or {first, now}
+count_open(collection, added)
+return added < count and {first, now, queue, outcomes} or {first, now, queue}

@@ -8,6 +8,8 @@ local callback_due_key = KEYS[5]
 local callback_bytes_key = KEYS[6]
 local callback_counts_key = KEYS[7]
 local callback_oldest_key = KEYS[8]
+local open_by_collection_key = KEYS[9]
+local batch_queue_of_key = KEYS[10]
 local task_prefix = ARGV[1]
 local callback_ends_prefix = ARGV[2]
 local callback_delivery_prefix = ARGV[3]
@@ -20,18 +22,21 @@ local linger_ms = tonumber(ARGV[9])
 local batch_linger_ms = tonumber(ARGV[10])
 local batch_queue = ARGV[11]
 local ended_fields = ARGV[12]
-local results_from = 13 -- of each task: id, state, code, error, warning ('' for none)
+local default_collection = ARGV[13]
+local results_from = 14 -- of each task: id, state, code, error, warning ('' for none)
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "expire.lua"
 --- @include "add_callback.lua"
+--- @include "open_tasks.lua"
 
-local now, ended, dropped = now_ms(), {}, 0
+local now, ended, closed, dropped = now_ms(), {}, {}, 0
 for i = results_from, #ARGV, 5 do
   local id, state, code, error_text, warning = unpack(ARGV, i, i + 4)
   local key = task_prefix .. id
-  local previous, callback, remembered = unpack(redis.call('HMGET', key, 'state', 'callback', 'remembered'))
+  local previous, callback, remembered, collection = unpack(
+    redis.call('HMGET', key, 'state', 'callback', 'remembered', 'collection'))
   local is_stored_now = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
   if is_stored_now then
     redis.call('HDEL', key, 'code', 'error')
@@ -53,9 +58,13 @@ for i = results_from, #ARGV, 5 do
     end
     if callback then dropped = dropped + add_callback(id, callback, now) end
   end
-  redis.call('ZREM', open_key, id)
+  collection = collection or default_collection
+  closed[collection] = (closed[collection] or 0) + redis.call('ZREM', open_key, id)
   redis.call('ZREM', running_key, id)
   redis.call('PUBLISH', closed_channel, id)
 end
 for outcome, count in pairs(ended) do redis.call('HINCRBY', ended_key, outcome, count) end
+for collection, count in pairs(closed) do count_open(collection, -count) end
+-- Workers of an earlier version do not count: correct the numbers when none is open.
+if redis.call('EXISTS', open_key) == 0 then redis.call('DEL', open_by_collection_key, batch_queue_of_key) end
 return dropped

@@ -2,19 +2,27 @@
 -- before the call, 'unknown', 'late' or 'emptied'. Only tasks with the outcome 'failed' are open now.
 local open_key = KEYS[1]
 local failed_key = KEYS[2]
+local open_by_collection_key = KEYS[3]
+local batch_queue_of_key = KEYS[4]
+local deleted_collections_key = KEYS[5]
 local task_prefix = ARGV[1]
-local max_age_ms = tonumber(ARGV[2]) -- since the task was accepted
-local ids_from = 3
+local default_collection = ARGV[2]
+local max_age_ms = tonumber(ARGV[3]) -- since the task was accepted
+local ids_from = 4
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
+--- @include "open_tasks.lua"
+--- @include "deleted_collections.lua"
 
 local now, outcomes = now_ms(), {}
 for i = ids_from, #ARGV do
   local id, key = ARGV[i], task_prefix .. ARGV[i]
-  local state, accepted, queue, emptied = unpack(redis.call('HMGET', key, 'state', 'accepted', 'queue', 'emptied'))
+  local state, accepted, queue, emptied, seq, collection = unpack(
+    redis.call('HMGET', key, 'state', 'accepted', 'queue', 'emptied', 'seq', 'collection'))
+  collection = collection or default_collection
   local outcome = state or 'unknown'
-  if state == 'failed' and now - accepted > max_age_ms then
+  if state == 'failed' and (now - accepted > max_age_ms or is_deleted(collection, seq)) then
     outcome = 'late'
   elseif state == 'failed' and emptied then
     outcome = 'emptied'
@@ -23,7 +31,7 @@ for i = ids_from, #ARGV do
     redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'unfinished', 'called')
     redis.call('PERSIST', key)
     redis.call('ZREM', failed_key, id)
-    redis.call('ZADD', open_key, now, id)
+    count_open(collection, redis.call('ZADD', open_key, now, id))
   end
   outcomes[#outcomes + 1], outcomes[#outcomes + 2] = outcome, queue or ''
 end

@@ -1,6 +1,7 @@
 -- Sets the time of enqueueing of open tasks, unless another caller has changed it. Returns the ids of the tasks that
 -- the caller must enqueue: all except those that wait for a slot of their host, which need no message yet.
 local open_key = KEYS[1]
+local waiting_hosts_key = KEYS[2]
 local task_prefix = ARGV[1]
 local waiting_prefix = ARGV[2]
 local enqueued_at = ARGV[3]
@@ -13,7 +14,10 @@ for i = tasks_from, #ARGV, 2 do
   if score and tonumber(score) == last then
     redis.call('ZADD', open_key, enqueued_at, id)
     local host, queue = unpack(redis.call('HMGET', task_prefix .. id, 'host', 'queue'))
-    if not (host and redis.call('ZSCORE', waiting_prefix .. queue .. ':' .. host, id)) then
+    if host and redis.call('ZSCORE', waiting_prefix .. queue .. ':' .. host, id) then
+      -- A worker of an earlier version knows fewer queues, and forgets a host whose tasks wait only in the others.
+      redis.call('SADD', waiting_hosts_key, host)
+    else
       touched[#touched + 1] = id
     end
   end
