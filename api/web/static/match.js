@@ -110,6 +110,44 @@ const preview = (chooser) => {
   chooser.querySelector(".hint").hidden = Boolean(file);
 };
 
+const FETCHED_FROM_PX = 600;
+
+// Without a thumbnail the image shows its place only.
+const showPlace = (image) => {
+  image.removeAttribute("src");
+  image.classList.add("none");
+};
+
+const addThumbnail = (image) => {
+  image.addEventListener("error", () => showPlace(image));
+  if (image.complete && image.src && !image.naturalWidth) {
+    showPlace(image);
+  }
+  if (image.dataset.src) {
+    nearWindow.observe(image);
+  }
+};
+
+// Fetches with the key each thumbnail that comes near the window.
+const nearWindow = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting) {
+      nearWindow.unobserve(target);
+      fetchThumbnail(target);
+    }
+  }
+}, { rootMargin: `${FETCHED_FROM_PX}px` });
+
+const fetchThumbnail = async (image) => {
+  const response = await send(image.dataset.src).catch(() => null);
+  if (!response?.ok) {
+    showPlace(image);
+    return;
+  }
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  image.src = URL.createObjectURL(await response.blob());
+};
+
 const imageOf = (transfer) => [...transfer.files].find((file) => file.type.startsWith("image/"));
 
 const addChooser = (chooser) => {
@@ -486,6 +524,7 @@ const ENHANCEMENTS = {
     event.preventDefault();
     submit(form, "#results");
   }),
+  "[data-thumbnail]": addThumbnail,
   "[data-delete-selected]": addSelection,
   "[data-delete]": addDelete,
   "[data-add]": addAdding,
