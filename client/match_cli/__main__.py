@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from match_cli import output
-from match_cli.commands import adds
+from match_cli.commands import adds, collections, images, keys, searches, service
 from match_cli.context import Chosen
 from match_cli.exits import Exit, UsageProblem, exit_of
 from match_client import MatchError
@@ -61,7 +61,18 @@ def choose(
 
 
 app.command()(adds.add)
-app.command()(adds.delete)
+app.command("import")(adds.import_)
+app.command("search")(searches.search_)
+app.command()(searches.compare)
+app.command()(searches.duplicates)
+app.command("list")(images.list_)
+app.command()(images.export)
+app.command()(images.delete)
+app.command()(service.status)
+app.command()(service.tasks)
+app.command()(service.serve)
+app.add_typer(collections.app, name="collections")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from match_cli.context import client_of
 from match_cli.discovery import Discovered
 from match_cli.exits import Exit
 from match_cli.folders import state_folder
-from match_cli.journal import Journal, State
+from match_cli.journal import START, Journal, State
 from match_cli.progress import AddProgress
 from match_cli.sending import Result, Sender, Settings, Totals
 from match_cli.shrinking import is_available
@@ -87,14 +87,14 @@ def _prunable(options: Run, totals: Totals) -> Sequence[str]:
 
 def _prune(match: Match, journal: Journal, folder: str, collection: str | None) -> int:
     """Delete the images of files that vanished from a folder, and return their number."""
-    pruned, after = 0, ""
+    pruned, after = 0, START
     while rows := journal.unseen(folder.rstrip(os.sep) + os.sep, PRUNED_PER_REQUEST, after=after):
-        after = rows[-1][0]
+        after = rows[-1]
         vanished = [(source, filepath) for source, filepath in rows if not os.path.lexists(source)]
         # The name of another file of this run stays.
         names = [filepath for _, filepath in vanished if not journal.has_name(filepath)]
         match.delete(names, collection=collection)
-        journal.forget(source for source, _ in vanished)
+        journal.forget(vanished)
         pruned += len(names)
     return pruned
 

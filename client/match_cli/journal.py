@@ -17,7 +17,7 @@ from match_cli.exits import UsageProblem
 VERSION = 1
 TABLES = """
 CREATE TABLE images (
-    source TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
     filepath TEXT NOT NULL,
     version TEXT NOT NULL,
     state TEXT NOT NULL,
@@ -26,7 +26,8 @@ CREATE TABLE images (
     request TEXT,
     number INTEGER,
     metadata TEXT,
-    run INTEGER NOT NULL
+    run INTEGER NOT NULL,
+    PRIMARY KEY (source, filepath)
 ) WITHOUT ROWID;
 CREATE INDEX open_images ON images (state, request, number) WHERE state IN ('sending', 'accepted');
 CREATE INDEX names ON images (filepath);
@@ -35,16 +36,26 @@ CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT);
 PUT = """
 INSERT INTO images (source, filepath, version, state, request, number, metadata, run)
 VALUES (:source, :filepath, :version, 'sending', :request, :number, :metadata, :run)
-ON CONFLICT (source) DO UPDATE SET
-    filepath = excluded.filepath, version = excluded.version, state = 'sending', code = NULL, task = NULL,
+ON CONFLICT (source, filepath) DO UPDATE SET
+    version = excluded.version, state = 'sending', code = NULL, task = NULL,
     request = excluded.request, number = excluded.number, metadata = excluded.metadata, run = excluded.run
 """
 UNSEEN = """
 SELECT source, filepath FROM images
-WHERE source > :after AND substr(source, 1, length(:folder)) = :folder
+WHERE (source, filepath) > (:source, :filepath) AND substr(source, 1, length(:folder)) = :folder
     AND run < :run AND state IN ('stored', 'accepted')
-ORDER BY source LIMIT :limit
+ORDER BY source, filepath LIMIT :limit
 """
+
+
+# The path or URL of an image, and its name.
+Key = tuple[str, str]
+START: Key = ("", "")
+
+
+def key_of(image: Source) -> Key:
+    """Return the key of an image."""
+    return image.source, image.filepath
 
 
 class State(StrEnum):
@@ -68,8 +79,7 @@ class Group:
 class Open:
     """An accepted image whose task has not ended."""
 
-    source: str
-    filepath: str
+    key: Key
     task: str
 
 
@@ -121,15 +131,15 @@ class Journal:
     def is_done(self, image: Source) -> bool:
         """Return whether this version of an image is stored or accepted, or this run sends it; note that it exists."""
         row = self._db.execute(
-            "SELECT version, filepath, state, run, code FROM images WHERE source = ?", (image.source,)
+            "SELECT version, state, run, code FROM images WHERE source = ? AND filepath = ?", key_of(image)
         ).fetchone()
-        if row is None or row[:2] != (image.version, image.filepath):
+        if row is None or row[0] != image.version:
             return False
-        state, run, code = row[2:]
+        state, run, code = row[1:]
         # Another copy of the image was sent with the key of a resumed request: it needs a key of its own.
         if state not in {State.STORED, State.ACCEPTED} and (run < self.run or code == "idempotency_conflict"):
             return False
-        self._mark(image.source)
+        self._mark(key_of(image))
         return True
 
     def sending(self, group: Group) -> None:
@@ -149,13 +159,13 @@ class Journal:
         with self._transaction():
             self._db.executemany(PUT, rows)
 
-    def finish(self, outcomes: Iterable[tuple[str, State, str | None, str | None]]) -> None:
-        """Write the states of images: each with its source, state, code of failure and task."""
-        rows = [(state, code, task, source) for source, state, code, task in outcomes]
+    def finish(self, outcomes: Iterable[tuple[Key, State, str | None, str | None]]) -> None:
+        """Write the states of images: each with its key, state, code of failure and task."""
+        rows = [(state, code, task, *key) for key, state, code, task in outcomes]
         with self._transaction():
             self._db.executemany(
                 "UPDATE images SET state = ?, code = ?, task = ?, request = NULL, number = NULL, metadata = NULL "
-                "WHERE source = ?",
+                "WHERE source = ? AND filepath = ?",
                 rows,
             )
 
@@ -179,24 +189,25 @@ class Journal:
             }
             yield Group(request, images)
 
-    def open(self, limit: int, *, after: str = "") -> Sequence[Open]:
-        """Return accepted images whose tasks have not ended, in the order of their sources."""
+    def open(self, limit: int, *, after: Key = START) -> Sequence[Open]:
+        """Return accepted images whose tasks have not ended, in the order of their keys."""
         rows = self._db.execute(
-            "SELECT source, filepath, task FROM images WHERE state = 'accepted' AND source > ? ORDER BY source LIMIT ?",
-            (after, limit),
+            "SELECT source, filepath, task FROM images "
+            "WHERE state = 'accepted' AND (source, filepath) > (?, ?) ORDER BY source, filepath LIMIT ?",
+            (*after, limit),
         )
-        return [Open(*row) for row in rows]
+        return [Open((source, filepath), task) for source, filepath, task in rows]
 
     def count(self, state: State) -> int:
         """Return the number of images in a state."""
         [number] = self._db.execute("SELECT count(*) FROM images WHERE state = ?", (state,)).fetchone()
         return int(number)
 
-    def unseen(self, folder: str, limit: int, *, after: str = "") -> Sequence[tuple[str, str]]:
-        """Return sources and names of images below a folder that this run has not seen, in the order of sources."""
+    def unseen(self, folder: str, limit: int, *, after: Key = START) -> Sequence[Key]:
+        """Return the images below a folder that this run has not seen, in the order of their keys."""
         rows = self._db.execute(
             UNSEEN,
-            {"run": self.run, "folder": folder, "limit": limit, "after": after},
+            {"run": self.run, "folder": folder, "limit": limit, "source": after[0], "filepath": after[1]},
         )
         return list(rows)
 
@@ -205,16 +216,16 @@ class Journal:
         query = "SELECT 1 FROM images WHERE filepath = ? AND run = ?"
         return self._db.execute(query, (filepath, self.run)).fetchone() is not None
 
-    def forget(self, sources: Iterable[str]) -> None:
+    def forget(self, keys: Iterable[Key]) -> None:
         """Remove images."""
         with self._transaction():
-            self._db.executemany("DELETE FROM images WHERE source = ?", [(source,) for source in sources])
+            self._db.executemany("DELETE FROM images WHERE source = ? AND filepath = ?", list(keys))
 
-    def _mark(self, source: str) -> None:
+    def _mark(self, key: Key) -> None:
         """Note that this run has seen an image; a lost note is only one more comparison."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
-        self._db.execute("UPDATE images SET run = ? WHERE source = ?", (self.run, source))
+        self._db.execute("UPDATE images SET run = ? WHERE source = ? AND filepath = ?", (self.run, *key))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

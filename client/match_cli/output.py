@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 errors = Console(stderr=True, highlight=False)
-results = Console(highlight=False, soft_wrap=True)
 
 
 def message(text: str) -> None:
@@ -20,14 +19,14 @@ def message(text: str) -> None:
     errors.print(escape(text), soft_wrap=True)
 
 
-def line(text: str) -> None:
-    """Print a line of a result."""
-    sys.stdout.write(f"{text}\n")
+def line(text: str, *, to: TextIO | None = None) -> None:
+    """Print a line of a result, by default to the standard output."""
+    (to or sys.stdout).write(f"{text}\n")
 
 
-def document(value: object) -> None:
+def document(value: object, *, to: TextIO | None = None) -> None:
     """Print a value as one line of JSON."""
-    line(json.dumps(value, ensure_ascii=False, default=_plain))
+    line(json.dumps(value, ensure_ascii=False, default=_plain), to=to)
 
 
 def plain(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the client's results
@@ -44,7 +43,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         shown.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for row in lines:
         shown.add_row(*(escape(_cell(value)) for value in row))
-    results.print(shown)
+    Console(highlight=False, file=sys.stdout).print(shown)
 
 
 def _cell(value: object) -> str:

@@ -1,6 +1,6 @@
 """The progress of an add: a bar with rate, time left and failures by code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.markup import escape
@@ -71,3 +71,19 @@ class AddProgress:
             message(f"{report.source}: {report.reason} ({report.code})")
         if number == SHOWN_FAILURES:
             message("further failures are only counted")
+
+
+class SearchProgress:
+    """The progress of searches by all stored images."""
+
+    def __init__(self, total: int, searched: int) -> None:
+        self._total = total
+        self._searched = searched
+
+    @contextmanager
+    def shown(self) -> Iterator[Callable[[int], None]]:
+        """Show the bar during the `with` block, and yield a function that advances it."""
+        columns = TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+        with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
+            task = bar.add_task("", total=self._total, completed=self._searched)
+            yield lambda number: bar.advance(task, number)

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from match_cli.discovery import Discovered, Source, Unreadable, is_unchanged
-from match_cli.journal import Group, Journal, State
+from match_cli.journal import START, Group, Journal, State, key_of
 from match_cli.shrinking import TOO_LARGE, shrink
 from match_client import Match, Outcome, Task
 from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, failed, new_key
@@ -122,7 +122,7 @@ class Sender:
         for group in self._journal.unfinished():
             self._resumed.add(group.request)
             images = {number: image for number, image in group.images.items() if is_unchanged(image)}
-            gone = [image.source for number, image in group.images.items() if number not in images]
+            gone = [key_of(image) for number, image in group.images.items() if number not in images]
             self._journal.forget(gone)
             if images:
                 self._submit(Group(group.request, images))
@@ -145,7 +145,7 @@ class Sender:
 
     def _is_pending(self, image: Source) -> bool:
         """Return whether the image was named twice, and waits."""
-        return any(image.source == other.source for pending in self._pending.values() for other in pending)
+        return any(key_of(image) == key_of(other) for pending in self._pending.values() for other in pending)
 
     def finish(self, *, is_waiting: bool) -> None:
         """Send the rest, wait for all requests and, with `is_waiting`, for the tasks of all images."""
@@ -179,10 +179,10 @@ class Sender:
     def _finish(self, group: Group, sent: Sent) -> None:
         reports, rows = [], []
         for number, (outcome, is_shrunk) in sent.items():
-            source = group.images[number].source
-            state, report = _state(source, outcome, is_shrunk=is_shrunk)
+            image = group.images[number]
+            state, report = _state(image.source, outcome, is_shrunk=is_shrunk)
             reports.append(report)
-            rows.append((source, state, report.code, outcome.task.id if outcome.task else None))
+            rows.append((key_of(image), state, report.code, outcome.task.id if outcome.task else None))
         self._journal.finish(rows)
         is_late = group.request in self._resumed
         for report in reports:
@@ -190,14 +190,14 @@ class Sender:
 
     def _poll(self) -> int:
         """Note which accepted images are stored or have failed; return the number of the others."""
-        left, after = 0, ""
+        left, after = 0, START
         while images := self._journal.open(POLLED, after=after):
-            after = images[-1].source
+            after = images[-1].key
             tasks = self._threads.map(lambda image: _task(self._match, image.task), images)
             ended = [(image, task) for image, task in zip(images, tasks, strict=True) if task is None or task.has_ended]
             left += len(images) - len(ended)
-            results = [(image, *_ended(image.source, task)) for image, task in ended]
-            self._journal.finish((image.source, state, report.code, None) for image, state, report in results)
+            results = [(image, *_ended(image.key[0], task)) for image, task in ended]
+            self._journal.finish((image.key, state, report.code, None) for image, state, report in results)
             for _, _, report in results:
                 self._report(replace(report, is_late=True))
         return left

@@ -24,12 +24,24 @@ from match_client.errors import (
     Unavailable,
     UnexpectedReply,
 )
-from match_client.results import Comparison, FoundMatch, Image, Matches, Outcome, Readiness, Reason, Retried, Task
+from match_client.results import (
+    Collection,
+    Comparison,
+    FoundMatch,
+    Image,
+    Matches,
+    Outcome,
+    Readiness,
+    Reason,
+    Retried,
+    Task,
+)
 from match_client.sources import ImageSource, NewImage
 from match_client.webhooks import Webhook, verify
 
 __all__ = [
     "AccessDenied",
+    "Collection",
     "Comparison",
     "Conflict",
     "ConnectionLost",

@@ -9,7 +9,19 @@ from urllib.parse import quote
 
 from match_client.adds import Options, add_all, new_key
 from match_client.errors import ConnectionLost, ImageError, TaskRunning, Unavailable
-from match_client.results import Comparison, FoundMatch, Image, Matches, Metadata, Outcome, Readiness, Retried, Task
+from match_client.results import (
+    Collection,
+    Comparison,
+    FoundMatch,
+    Image,
+    Matches,
+    Metadata,
+    Names,
+    Outcome,
+    Readiness,
+    Retried,
+    Task,
+)
 from match_client.sources import ImageSource, NewImage, Url, read
 from match_client.transport import READ_TIMEOUT_S, File, Request, Transport
 
@@ -186,9 +198,21 @@ class Match:
         page: int = PAGE,
     ) -> Iterator[str]:
         """Yield the names of all stored images, oldest request first; `page` names are in memory."""
+        for names in self.pages(filter=filter, collection=collection, page=page):
+            yield from names.names
+
+    def pages(
+        self,
+        cursor: str | None = None,
+        *,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        collection: str | None = None,
+        page: int = PAGE,
+    ) -> Iterator[Names]:
+        """Yield the pages of `list`, from the cursor of an earlier page on."""
         query = _filters(filter) | _fields(collection=collection, limit=page)
-        for reply in self._pages("/list", query):
-            yield from reply["result"]
+        for reply in self._pages("/list", query, cursor=cursor):
+            yield Names(names=tuple(reply["result"]), cursor=reply["cursor"])
 
     def image(self, filepath: str, *, collection: str | None = None) -> Image:
         """Return the stored image with this name. Raises NotFound."""
@@ -259,6 +283,26 @@ class Match:
         [result] = self._send("DELETE", _task_path(task_id))["result"]
         return Task.from_json(result)
 
+    # Collections.
+
+    def collections(self) -> Sequence[Collection]:
+        """Return the collections that the API key may use."""
+        return [Collection.from_json(result) for result in self._send("GET", "/collections")["result"]]
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection. Raises NotFound."""
+        [result] = self._send("GET", _collection_path(name))["result"]
+        return Collection.from_json(result)
+
+    def put_collection(self, name: str, *, max_images: int | None = None) -> Collection:
+        """Create a collection, or change its quota; None removes the quota."""
+        [result] = self._send("PUT", _collection_path(name), form=_fields(max_images=max_images))["result"]
+        return Collection.from_json(result)
+
+    def delete_collection(self, name: str) -> Task:
+        """Delete a collection with all its images, and return the task that does it."""
+        return Task.from_json(self._send("DELETE", _collection_path(name))["task"])
+
     # The service.
 
     def readiness(self) -> Readiness:
@@ -274,13 +318,14 @@ class Match:
     ) -> Mapping[str, Any]:
         return self._transport.send(Request(method=method, path=path, query=query, form=form)).json
 
-    def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    def _pages(self, path: str, query: Mapping[str, str], *, cursor: str | None = None) -> Iterator[Mapping[str, Any]]:
         """Yield the replies of a list, from cursor to cursor."""
-        cursor: str | None = ""
-        while cursor is not None:
+        while True:
             reply = self._send("GET", path, query={**query, "cursor": cursor} if cursor else query)
             yield reply
             cursor = reply["cursor"]
+            if cursor is None:
+                return
 
 
 def _fields(**values: str | float | bool | None) -> dict[str, str]:
@@ -317,6 +362,10 @@ def _query(
 
 def _task_path(task_id: str) -> str:
     return f"/tasks/{quote(task_id, safe='')}"
+
+
+def _collection_path(name: str) -> str:
+    return f"/collections/{quote(name, safe='')}"
 
 
 def _batches(values: Iterable[Value], size: int) -> Iterator[Sequence[Value]]:

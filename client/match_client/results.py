@@ -56,7 +56,7 @@ class Task:
         return cls(
             id=data["id"],
             state=data["state"],
-            filepath=data["filepath"],
+            filepath=data.get("filepath") or "",
             error=Reason.from_json(data.get("error")),
             warning=Reason.from_json(data.get("warning")),
             attempts=data.get("attempts", 0),
@@ -196,6 +196,28 @@ class Image:
             sha256=data.get("sha256"),
             collection=data.get("collection") or DEFAULT_COLLECTION,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection: its number of images, and its quota, if it has one."""
+
+    name: str
+    images: int
+    max_images: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the collection in a reply."""
+        return cls(name=data["name"], images=data["images"], max_images=data.get("max_images"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """A page of names of stored images; `cursor` is that of the next page, None at the end."""
+
+    names: Sequence[str]
+    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class FakeMatch:
         self.images: dict[str, dict[str, Any]] = {}
         self.data: dict[str, bytes] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
+        self.collections: dict[str, dict[str, Any]] = {}
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.rejections: dict[str, str] = {}
@@ -98,6 +99,8 @@ class FakeMatch:
             return failure(401, "key_required", "API key required")
         if call.path.startswith("/tasks/") and call.path != "/tasks/retry":
             return self._task(call)
+        if call.path.startswith("/collections/"):
+            return self._collection(call)
         endpoints: dict[str, Callable[[Call], Answer]] = {
             "/add": self._add,
             "/add/batch": self._batch,
@@ -107,6 +110,7 @@ class FakeMatch:
             "/count": lambda _: ok([len(self.images)]),
             "/list": self._list,
             "/images": self._image,
+            "/collections": lambda _: ok(list(self.collections.values())),
             "/tasks": self._tasks,
             "/tasks/retry": self._retry_all,
             "/readyz": lambda _: ok([], checks={"store": {"reads": True}, "redis": {"ok": True}}),
@@ -252,6 +256,18 @@ class FakeMatch:
         self._finish(task)
         return ok([_shown(task)], status=202)
 
+    def _collection(self, call: Call) -> Answer:
+        name = call.path.split("/")[2]
+        if call.method == "PUT":
+            quota = call.params.get("max_images")
+            self.collections[name] = {"name": name, "images": 0, "max_images": None if quota is None else int(quota)}
+        if name not in self.collections:
+            return failure(404, "unknown_collection", "unknown collection", field="name")
+        if call.method == "DELETE":
+            del self.collections[name]
+            return ok([], status=202, task={"id": "1", "state": "pending", "filepath": None, "collection": name})
+        return ok([self.collections[name]])
+
     def _retry_all(self, _: Call) -> Answer:
         failed = [task for task in self.tasks.values() if task["state"] == "failed"]
         for task in failed:
@@ -269,7 +285,7 @@ def fake_match() -> Iterator[FakeMatch]:
         """Passes each request on to the service."""
 
         protocol_version = "HTTP/1.1"
-        do_DELETE = do_PATCH = Handler.do_GET  # noqa: N815 - the names are http.server's
+        do_DELETE = Handler.do_GET  # noqa: N815 - the names are http.server's
 
         def answer(self) -> None:
             """Answer the request, or break the connection."""

@@ -1,4 +1,4 @@
-"""`match add` and `match delete`."""
+"""`match add` and `match import`."""
 
 import sys
 from collections.abc import Iterator
@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from match_cli import adding, options, output
-from match_cli.context import client_of
+from match_cli import adding, options
 from match_cli.discovery import STDIN, Discovered, Naming, absolute, discover, expand
 from match_cli.exits import UsageProblem
 from match_cli.sending import Settings
+from match_cli.tables import read_table
 from match_client.sources import is_url
 
 # The service's default, MATCH_MAX_IMAGE_BYTES.
 MAX_BYTES = 64 * 1024 * 1024
+
+MaxBytes = Annotated[int, typer.Option(min=1, help="Shrink larger files before they are sent.")]
+Wait = Annotated[bool, typer.Option(help="Wait until all images are stored.")]
 
 
 def add(
@@ -30,11 +33,11 @@ def add(
     prefix: Annotated[str, typer.Option(help="Text before each name.")] = "",
     collection: options.Collection = None,
     jobs: options.Jobs = 4,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Shrink larger files before they are sent.")] = MAX_BYTES,
+    max_bytes: MaxBytes = MAX_BYTES,
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete images that earlier runs added from files that no longer exist.")
     ] = False,
-    wait: Annotated[bool, typer.Option(help="Wait until all images are stored.")] = True,
+    wait: Wait = True,
     is_json: options.Json = False,
 ) -> None:
     """Add images. A second run sends only what is new, changed or failed.
@@ -59,37 +62,38 @@ def add(
     )
 
 
-def delete(
+def import_(
     context: typer.Context,
-    filepaths: Annotated[list[str], typer.Argument(metavar="FILEPATH", help="Names; - reads them from stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of rows: .jsonl, .csv or .parquet.")],
     *,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="COLUMN", help="A column to put into the metadata; may be repeated."),
+    ] = None,
     collection: options.Collection = None,
+    jobs: options.Jobs = 4,
+    max_bytes: MaxBytes = MAX_BYTES,
+    wait: Wait = True,
     is_json: options.Json = False,
 ) -> None:
-    """Delete images by their names. An unknown name is not an error."""
-    number = 0
+    """Add the images that a file lists. A second run sends only what is new, changed or failed.
 
-    def names() -> Iterator[str]:
-        nonlocal number
-        for name in expand_names(filepaths):
-            number += 1
-            yield name
+    A row has the column url or path, and may have filepath and metadata, a JSON object.
+    """
+    if not file.is_file():
+        raise UsageProblem(f"{file}: no such file")
 
-    with client_of(context) as match:
-        match.delete(names(), collection=collection)
-    if is_json:
-        output.document({"deleted": number})
-    else:
-        output.message(f"{number} deleted")
+    def images() -> Iterator[Discovered]:
+        return read_table(file, metadata_columns=metadata or [])
 
-
-def expand_names(filepaths: list[str]) -> Iterator[str]:
-    """Yield names; `-` is replaced by the lines of stdin."""
-    for filepath in filepaths:
-        if filepath == STDIN:
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-        else:
-            yield filepath
+    adding.run(
+        context,
+        images,
+        adding.Run(
+            settings=Settings(jobs=jobs, max_bytes=max_bytes, collection=collection), is_waiting=wait, is_json=is_json
+        ),
+        is_countable=True,
+    )
 
 
 def _folders(paths: list[str]) -> list[str]:
