@@ -18,7 +18,6 @@ from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.publisher import Publisher
 from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
@@ -34,6 +33,7 @@ from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS

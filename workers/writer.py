@@ -1,7 +1,7 @@
 """Group commit: the records of many tasks in one write, with an outcome for each task."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -143,7 +143,11 @@ class Writer:
     def _put(self, group: list[_Waiting]) -> list[tuple[_Waiting, Written]]:
         try:
             with self._instrumentation.time_write([entry.span for entry in group]):
-                return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
+                outdated = self._outdated(group)
+                current = [entry for entry in group if entry not in outdated]
+                written = self._store.put([entry.record for entry in current]) if current else []
+                superseded = [(entry, Written(Verdict.SUPERSEDED)) for entry in outdated]
+                return [*zip(current, written, strict=True), *superseded]
         except StoreUnavailable as error:
             log.warning("%d records are waiting for the store: %s", len(group), error)
             return [(entry, Written(Verdict.RETRY, str(error))) for entry in group]
@@ -170,6 +174,18 @@ class Writer:
         except MatchError as error:
             log.warning("%d thumbnails were not kept: %s", len(thumbnails), error)
 
+    def _outdated(self, group: Sequence[_Waiting]) -> list[_Waiting]:
+        """Return those that may only replace one record, which was replaced or deleted meanwhile."""
+        bound = [entry for entry in group if entry.claim.replaces is not None]
+        stored = {
+            collection: self._store.records(
+                [entry.record.filepath for entry in bound if entry.record.collection == collection],
+                collection=collection,
+            )
+            for collection in {entry.record.collection for entry in bound}
+        }
+        return [entry for entry in bound if _is_outdated(entry, stored[entry.record.collection])]
+
     def _still_pending(self, entries: Sequence[_Waiting]) -> list[_Waiting]:
         """Fail the records that have waited for too long, and return the others."""
         now = monotonic()
@@ -177,6 +193,12 @@ class Writer:
         for entry in late:
             entry.outcome.set_exception(StoreUnavailable("the store was unavailable for too long"))
         return [entry for entry in entries if entry not in late]
+
+
+def _is_outdated(entry: _Waiting, stored: Mapping[str, Record]) -> bool:
+    existing = stored.get(entry.record.filepath)
+    # Its own sequence number: the record was written, and its message is delivered again.
+    return existing is None or existing.seq not in {entry.claim.replaces, entry.record.seq}
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

@@ -292,3 +292,15 @@ def test_task_succeeds_without_its_thumbnail(start: Callable[..., Writer], claim
     result = start(thumbnails=thumbnails).write(claims[0], record(claims[0]), b"webp")
 
     assert result.state is State.SUCCEEDED
+
+
+def test_a_replacement_is_superseded_by_any_other_request(
+    start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
+) -> None:
+    kept, changed, deleted, repeated = (replace(claim, replaces=number) for number, claim in enumerate(claims[:4], 1))
+    memory_store.put([records.record(kept.filepath, 1), records.record(changed.filepath, 9), record(repeated)])
+
+    states = [outcome.result().state for outcome in write_all(start(), [kept, changed, deleted, repeated])]
+
+    assert states == [State.SUCCEEDED, State.SUPERSEDED, State.SUPERSEDED, State.SUCCEEDED]
+    assert deleted.filepath not in memory_store.records([deleted.filepath])
