@@ -117,6 +117,7 @@ class Comparison(BaseModel):
 class Image(BaseModel):
     """A stored image."""
 
+    collection: Collection
     filepath: Filepath
     metadata: Metadata
     added: Annotated[Time, Field(description="The time when a worker processed it.")]
@@ -139,6 +140,14 @@ class Image(BaseModel):
             json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
         ),
     ]
+
+
+class CollectionState(BaseModel):
+    """A collection."""
+
+    name: Collection
+    images: Annotated[int, Field(ge=0, description="The number of its images.")]
+    max_images: Annotated[int | None, Field(ge=0, description="The maximum number of its images; null: unlimited.")]
 
 
 class Outcome(BaseModel):

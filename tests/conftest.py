@@ -23,6 +23,7 @@ from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
@@ -175,14 +176,17 @@ def make_client(
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
+            settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
+            collections = ManageCollections(memory_store, ledger, publisher, max_collections=settings.max_collections)
             services = Services(
-                settings=settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,)),
+                settings=settings,
                 store=memory_store,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),
-                add_images=AddImages(admission, ledger, uploads, publisher, fetcher, budget),
+                add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
+                collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(fetcher, InProcessDecoder(), memory_store, budget),
                 task_waiter=task_waiter,

@@ -10,7 +10,7 @@ from api.description.code_samples import code_sample
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
 from api.description.schemas import Json, Schemas, is_file
-from api.endpoints import JSON_TYPE, Endpoint
+from api.endpoints import FORM_METHODS, JSON_TYPE, Endpoint
 from api.errors import BY_STATUS, ERRORS, SUMMARIES
 from api.forms.reading import FORM_TYPES, LINE_TYPES
 from api.forms.requests import Enqueuing
@@ -95,9 +95,9 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, 
         *schemas.parameters(endpoint.parameters, location="header"),
     ]
     content: Json = {}
-    if method == "POST":
+    if method in FORM_METHODS:
         content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
-    if method != "POST" or endpoint.line:
+    if method not in FORM_METHODS or endpoint.line:
         parameters += schemas.parameters(endpoint.parameters, location="query")
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
     description = " ".join(more.split())

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self, cast
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from werkzeug.datastructures import FileStorage
 
-from api.forms.parameters import Parameters, Upload, Url, wrong, wrong_together
+from api.forms.parameters import InCollection, Parameters, Upload, Url, wrong, wrong_together
 from api.sources import Source
 from common.config import Settings
 from common.spooled import Spooled
@@ -50,14 +50,15 @@ def choose(params: Parameters, names: Sequence[str], settings: Settings) -> Sour
         raise wrong_together(names[::-1], "or", "is required", code="missing_parameter")
     if len(present) > 1:
         raise wrong_together(present[:2], "and", "are mutually exclusive")
-    return _source(present[0], getattr(params, present[0]), settings.max_image_bytes)
+    [field] = present
+    if field.startswith("filepath") and isinstance(params, InCollection):
+        return Source(field, filepath=getattr(params, field), collection=params.collection)
+    return _source(field, getattr(params, field), settings.max_image_bytes)
 
 
 def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:
     if isinstance(value, FileStorage):
         return Source(field, file=_spooled(value, field, max_image_bytes))
-    if field.startswith("filepath"):
-        return Source(field, filepath=value)
     if not value.strip():
         raise wrong("is empty", field=field)
     return Source(field, url=value.strip())

@@ -12,7 +12,6 @@ from api.envelope import ok, warn
 from api.forms import requests
 from api.rate_limits import client_of_request
 from api.services import Services
-from common.store.base import Selection
 from common.warning_codes import FEATURELESS
 
 
@@ -33,7 +32,7 @@ def search(services: Services, params: requests.Search) -> Response:
             limit=params.limit,
             offset=params.offset,
             min_score=params.min_score,
-            selection=Selection(where=params.filter),
+            selection=params.selection,
         )
     result = [
         {

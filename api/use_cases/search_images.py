@@ -34,9 +34,9 @@ class SearchImages:
     store: Store
     budget: ByteBudget
 
-    def record(self, filepath: str, *, field: str) -> Record:
+    def record(self, filepath: str, *, collection: str, field: str) -> Record:
         """Return the record that is stored under the filepath."""
-        records = self.store.records([filepath])
+        records = self.store.records([filepath], collection=collection)
         if filepath not in records:
             raise UnknownFilepath(field)
         return records[filepath]
@@ -68,7 +68,7 @@ class SearchImages:
     def signatures(self, source: Source, *, client: str) -> Sequence[Signature]:
         """Return all signatures of one image."""
         if source.filepath is not None:
-            return self.record(source.filepath, field=source.field).signatures
+            return self.record(source.filepath, collection=source.collection, field=source.field).signatures
         return self._decode(source, client).signatures
 
     def compare(self, first: Source, second: Source, *, client: str) -> Comparison:
@@ -78,7 +78,7 @@ class SearchImages:
         """
         if first.filepath is not None or second.filepath is not None:
             comparison = similarity(self.signatures(first, client=client), self.signatures(second, client=client))
-            return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
+            return replace(comparison, score=100.0) if _is_same(first, second) else comparison
         return compare(self._decode(first, client), self._decode(second, client))
 
     def _decode(self, source: Source, client: str) -> SignedImage:
@@ -95,3 +95,8 @@ class SearchImages:
             return b""
         reservation.resize(source.file.size)
         return source.file.read()
+
+
+def _is_same(first: Source, second: Source) -> bool:
+    """Return whether both are the same stored image."""
+    return (first.collection, first.filepath) == (second.collection, second.filepath)

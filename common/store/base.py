@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common import collection_names
 from common.images.signature import LENGTH, Signature, are_featureless
 
-DEFAULT_COLLECTION = "default"
+DEFAULT_COLLECTION = collection_names.DEFAULT_COLLECTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
