@@ -142,7 +142,7 @@ ENDPOINTS = (
             result=replies.ItemOutcome,
             extra={"task": replies.OneTask, "code": replies.WarningCode},
             statuses=(200, 202),
-            errors=(403, 404, 409, 422, 503),
+            errors=(409, 422, 503),
         ),
         # Capacity for a hundred small images, or four of the largest.
         images=4,
