@@ -25,9 +25,11 @@ $(BIN)/python:
 	@"$(PYTHON)" -c '$(IS_SUPPORTED)' 2>/dev/null || { echo "make: Match needs Python 3.11 to 3.14 with its venv module (Debian: python3-venv), set PYTHON=/path/to/python; for 3.15 numpy and numkong are missing: their pinned versions have no wheels" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.dev: $(REQUIREMENTS)/dev.txt | $(BIN)/python
-	@echo "installing the dependencies of Match into $(VENV) …"
+# The client is installed in place: `match` in $(BIN) runs the files of client/.
+$(VENV)/.dev: $(REQUIREMENTS)/dev.txt client/pyproject.toml | $(BIN)/python
+	@echo "installing the dependencies of Match, and the command line match, into $(VENV) …"
 	@$(PIP) -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable client
 	@touch $@
 
 $(VENV)/.test: $(REQUIREMENTS)/test.txt $(REQUIREMENTS)/oracle.txt | $(VENV)/.dev
@@ -122,6 +124,7 @@ format-check: $(VENV)/.lint
 lint: $(VENV)/.lint ## Lint code, prose and names, and compare the declared dependencies with the imports
 	$(BIN)/ruff check
 	$(BIN)/deptry .
+	$(BIN)/deptry client --config client/pyproject.toml
 	$(BIN)/python -m dev.lua_lint
 	$(BIN)/python -m dev.prose
 
@@ -204,14 +207,16 @@ soak: $(VENV)/.bench ## Run the service at full rate for 20 minutes with bad inp
 
 # --- pin ---------------------------------------------------------------------
 
+CLIENT := client/pyproject.toml --extra cli --extra images
+
 .PHONY: requirements
 requirements: | $(VENV)/.lint ## Compile the pinned requirements again
 	$(COMPILE) pyproject.toml --extra api -o $(REQUIREMENTS)/api.txt
 	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
 	$(COMPILE) --group flower -o $(REQUIREMENTS)/flower.txt
-	$(COMPILE) pyproject.toml --extra dev -o $(REQUIREMENTS)/dev.txt
-	$(COMPILE) pyproject.toml --extra dev --extra tracing --group test -o $(REQUIREMENTS)/test.txt
-	$(COMPILE) pyproject.toml --extra dev --extra tracing --group bench -o $(REQUIREMENTS)/bench.txt
+	$(COMPILE) pyproject.toml $(CLIENT) --extra dev -o $(REQUIREMENTS)/dev.txt
+	$(COMPILE) pyproject.toml $(CLIENT) --extra parquet --extra dev --extra tracing --group test -o $(REQUIREMENTS)/test.txt
+	$(COMPILE) pyproject.toml $(CLIENT) --extra parquet --extra dev --extra tracing --group bench -o $(REQUIREMENTS)/bench.txt
 	$(COMPILE) pyproject.toml --extra tracing -o $(REQUIREMENTS)/tracing.txt
 	$(COMPILE) --group manifests -o $(REQUIREMENTS)/manifests.txt
 	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt

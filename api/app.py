@@ -11,7 +11,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import routes
+from api import routes, web
 from api.access.authorization import Access
 from api.access.cors import Cors
 from api.access.headers import SECURITY
@@ -68,7 +68,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
         # Only the entries of X-Forwarded-For that trusted proxies added; a client can forge the others.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=0)  # type: ignore[method-assign]
     access, cors = Access(keyring), Cors(services.settings.cors_origins)
-    endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings))
+    endpoints = (*routes.ENDPOINTS, *docs.endpoints(routes.SUBJECTS, services.settings), *web.ENDPOINTS)
     bind(app, services, endpoints, check=access.check)
     scopes = {endpoint.name: endpoint.scope for endpoint in endpoints}
     add_auth_request(app, {**scopes, NAME: None}, access)
@@ -81,9 +81,14 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
         rate_limiter.init_app(app, exempt=exempt)
     app.after_request(_add_headers)
     app.after_request(cors.mark)
-    app.register_error_handler(MatchError, _handle_error)
-    app.register_error_handler(HTTPException, fail_with_http)
-    app.register_error_handler(Exception, _handle_unexpected)
+    handlers: dict[type[Exception], Callable[[Any], Response]] = {
+        MatchError: _handle_error,
+        HTTPException: fail_with_http,
+        Exception: _handle_unexpected,
+    }
+    for kind, handler in handlers.items():
+        app.register_error_handler(kind, handler)
+    web.init_app(app, services, handlers)
     return app
 
 
@@ -94,7 +99,7 @@ def _set_request_id() -> None:
 
 def _add_headers(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
-    # The page at /docs has its own policy. `setdefault` for each header takes three times as long.
+    # The pages have their own policy. `setdefault` for each header takes three times as long.
     existing = set(response.headers.keys(lower=True))
     response.headers.extend({name: value for name, value in SECURITY.items() if name.lower() not in existing})
     return response

@@ -25,7 +25,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from api.access.collections import check_allowed
+from api.access.collections import check_allowed, is_anonymous
 from api.access.keys import Scope
 from api.forms.parameters import InCollection, InExistingCollection, Parameters
 from api.forms.reading import FORM_PARTS, read, read_query
@@ -116,10 +116,20 @@ def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[S
         with closing(current):
             params = (read_query if endpoint.line else read)(current, endpoint.parameters, services.settings)
             if isinstance(params, InCollection):
-                g.collection = params.collection
-                check_allowed(params.collection)
-            if isinstance(params, InExistingCollection):
-                services.collections.check_exists(params.collection)
+                _check_collection(services, params)
             return endpoint.view(services, params)
 
     app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))
+
+
+def _check_collection(services: Services, params: InCollection) -> None:
+    """Raise UnknownCollection unless the request may use the collection, which may have to exist.
+
+    Pages answer a request without a key by a form for the key, which does not depend on the collection.
+    """
+    if is_anonymous():
+        return
+    g.collection = params.collection
+    check_allowed(params.collection)
+    if isinstance(params, InExistingCollection):
+        services.collections.check_exists(params.collection)

@@ -55,9 +55,9 @@ def ok(result: Sequence[Any] = (), *, http_status: int = 200, warnings: Sequence
     return reply(http_status, "warn" if warnings else "ok", warnings, result, **extra)
 
 
-def warn(code: str, result: Sequence[Any] = ()) -> Response:
+def warn(code: str, result: Sequence[Any] = (), **extra: Any) -> Response:  # noqa: ANN401 - JSON
     """Return a successful reply with the warning of the code."""
-    return ok(result, warnings=[warning_text(code)], code=code)
+    return ok(result, warnings=[warning_text(code)], code=code, **extra)
 
 
 def fail(code: str, message: str = "", *, field: str | None = None, **extra: Any) -> Response:  # noqa: ANN401 - JSON

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from common.images.orientations import ORIENTATIONS
+from common.modes import MODES
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import Action, State
+from common.search import MatchedBy
 from common.warning_codes import WARNINGS
 
 WarningCode: Any = Annotated[
@@ -96,10 +98,54 @@ OneTask = Annotated[
 ]
 
 
-class Match(BaseModel):
-    """A stored image that is similar to the query."""
+Mode: Any = Annotated[
+    Literal[MODES],
+    Field(
+        description="The mode that was used: `fast` if the service uses no local features, the collection has too many "
+        "images for `auto`, or a stored image has none."
+    ),
+]
+
+
+class Transform(BaseModel):
+    """An affine map from a pixel (x, y) of the stored image to one of the query.
+
+    x' = m11 x + m12 y + m13, and y' = m21 x + m22 y + m23.
+    """
+
+    m11: Annotated[float, Field(description="The share of x in x'.")]
+    m12: Annotated[float, Field(description="The share of y in x'.")]
+    m13: Annotated[float, Field(description="The shift of x', in pixels.")]
+    m21: Annotated[float, Field(description="The share of x in y'.")]
+    m22: Annotated[float, Field(description="The share of y in y'.")]
+    m23: Annotated[float, Field(description="The shift of y', in pixels.")]
+
+
+class Placement(BaseModel):
+    """Where the query shows a stored image."""
 
     score: Score
+    matched_by: Annotated[MatchedBy, Field(description="The way of comparing to which the score belongs.")]
+    query_overlap_percent: Annotated[
+        float,
+        Field(
+            ge=0, le=100, description="The share of the query that shows the image. Present if local features match."
+        ),
+    ] = ABSENT
+    target_overlap_percent: Annotated[
+        float,
+        Field(
+            ge=0, le=100, description="The share of the image that the query shows. Present if local features match."
+        ),
+    ] = ABSENT
+    transform: Annotated[
+        Transform, Field(description="The place of the image in the query. Present if local features match.")
+    ] = ABSENT
+
+
+class Match(Placement):
+    """A stored image that is similar to the query, or shares a part with it."""
+
     filepath: Filepath
     metadata: Metadata
     orientation: Annotated[
@@ -108,10 +154,8 @@ class Match(BaseModel):
     ]
 
 
-class Comparison(BaseModel):
-    """The similarity of two images."""
-
-    score: Score
+class Comparison(Placement):
+    """The similarity of two images; the first is the query, the second the stored image."""
 
 
 class Image(BaseModel):
@@ -125,6 +169,13 @@ class Image(BaseModel):
     height: Annotated[int, Field(ge=1, description="In pixels, after its EXIF orientation is applied.")]
     featureless: Annotated[
         bool, Field(description="Whether it has no features, such as an image of one colour: no search finds it.")
+    ]
+    few_features: Annotated[
+        bool | None,
+        Field(
+            description="Whether it has fewer than 30 local features, so that searches may miss it after a crop or in "
+            "a screenshot; null if none were computed."
+        ),
     ]
     url: Annotated[
         str | None,

@@ -16,7 +16,7 @@ from common.spooled import Spooled
 class Source:
     """An image by `url`, `file` or `filepath`, exactly one of them; `field` is the parameter that named it.
 
-    A stored image is in `collection`.
+    `collection` is that of the request, in which a stored image is.
     """
 
     field: str

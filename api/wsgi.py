@@ -12,6 +12,7 @@ from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.local_features import LocalFeatureLimits
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
@@ -22,6 +23,7 @@ from common.queue.leases import Leases
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import connect
+from common.store.base import Store
 from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
 from common.wiring import build_dependencies, decoder_limits
@@ -72,11 +74,16 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         collections=collections,
         manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
         search_images=SearchImages(
-            fetcher=dependencies.fetcher, decoder=decoder, store=dependencies.store, budget=dependencies.budget
+            fetcher=dependencies.fetcher,
+            decoder=decoder,
+            store=dependencies.store,
+            budget=dependencies.budget,
+            local_features=local_feature_limits(settings, dependencies.store),
         ),
         task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
-        # Half of the threads run searches, three quarters of them for one client; a quarter waits for tasks, and an
-        # eighth runs adds of many images. The last eighth is always free for short requests.
+        # Half of the threads run searches, three quarters of them for one client. Half of these use local features at
+        # most. A quarter of the threads waits for tasks, and an eighth runs adds of many images. The last eighth is
+        # always free for short requests.
         search_limit=ConcurrencyLimit(searches, per_client=searches - searches // 4),
         wait_limit=ConcurrencyLimit(settings.api_threads // 4),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),
@@ -84,6 +91,17 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         metrics=metrics,
     )
     return create_app(services, keyring=keyring, rate_limiter=build_rate_limiter(settings))
+
+
+def local_feature_limits(settings: Settings, store: Store) -> LocalFeatureLimits:
+    """Return the limits of searches by local features; the other searches always find slots free of them."""
+    searches = settings.local_features_searches or max(1, settings.api_threads // 4)
+    return LocalFeatureLimits(
+        store,
+        enabled=settings.local_features,
+        max_images=settings.local_features_max_images,
+        slot=ConcurrencyLimit(searches, per_client=max(1, searches - searches // 4)).acquire,
+    )
 
 
 def build_rate_limiter(settings: Settings) -> RateLimiter | None:

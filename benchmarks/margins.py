@@ -106,7 +106,7 @@ def matches(query: Signatures, stored: Sequence[Signatures], *, orientations: in
     """Return the indices of the stored images that match at the shipped cutoffs."""
     queries = np.stack([turn(each)[:orientations] for each in query if each.any()])
     candidates = [Candidate(str(index), tuple(each)) for index, each in enumerate(stored)]
-    return {int(match.filepath) for match in rank(queries, candidates, min_score=None)}
+    return {int(match.filepath) for match in rank(queries, candidates, min_score=None).matches}
 
 
 def lost(pairs: Sequence[tuple[Signatures, Signatures]], count: int) -> float:

@@ -8,8 +8,11 @@ from typing import Any, Literal, Self
 
 from common import setting_parsers as parsers
 from common.errors import ConfigError
+from common.modes import MODES, Mode
 from common.net.addresses import AllowedTarget
+from common.net.host_headers import HostHeaders, read_headers_file
 from common.net.webhook_signing import read_secrets, read_secrets_file
+from common.version import USER_AGENT
 
 MIB = 1024 * 1024
 DAY_S = 86_400
@@ -72,6 +75,12 @@ class Settings:
         Path,
         "file of API keys, see [security](security.md); unset: every client may do everything",
     )
+    image_url_template: str | None = _setting(
+        "MATCH_IMAGE_URL_TEMPLATE",
+        None,
+        parsers.image_url_template,
+        "where the web page gets stored images: `https://images.example.org/{filepath}`; unset: it shows thumbnails",
+    )
     worker_count: int = _setting("WORKER_COUNT", 4, parsers.whole(1, 256), "gunicorn workers of the API")
     api_threads: int = _setting("MATCH_API_THREADS", 32, parsers.whole(4, 256), "threads of each gunicorn worker")
     all_orientations: bool = _setting(
@@ -79,6 +88,31 @@ class Settings:
         True,
         parsers.boolean,
         "default of a search's `all_orientations`: also find rotated, mirrored and inverted copies",
+    )
+    search_mode: Mode = _setting(
+        "MATCH_SEARCH_MODE",
+        "auto",
+        parsers.one_of(*MODES),
+        "default of `mode` in searches and comparisons: `fast`, `auto` or `thorough` ([matching](matching.md#modes))",
+    )
+    local_features: bool = _setting(
+        "MATCH_LOCAL_FEATURES",
+        True,
+        parsers.boolean,
+        "whether adds store local features and searches use them; false: every mode is `fast`",
+    )
+    local_features_max_images: int = _setting(
+        "MATCH_LOCAL_FEATURES_MAX_IMAGES",
+        5_000_000,
+        parsers.whole(0, 1_000_000_000),
+        "images in a collection above which `auto` is `fast`",
+    )
+    local_features_searches: int | None = _setting(
+        "MATCH_LOCAL_FEATURES_SEARCHES",
+        None,
+        parsers.whole(1, 256),
+        "searches and comparisons that use local features at once, in each gunicorn worker; others receive a 503; "
+        "unset: a quarter of `MATCH_API_THREADS`",
     )
     redis_url: str = _setting(
         "REDIS_URL",
@@ -213,6 +247,25 @@ class Settings:
         (),
         parsers.allowed_targets,
         "private hosts or networks that may be fetched from, each with an optional port",
+    )
+    fetch_user_agent: str = _setting(
+        "MATCH_FETCH_USER_AGENT",
+        USER_AGENT,
+        parsers.header_value,
+        "`User-Agent` of downloads and webhooks; name yourself and an address, so that hosts can reach you",
+    )
+    fetch_headers: HostHeaders | None = _setting(
+        "MATCH_FETCH_HEADERS_FILE",
+        None,
+        read_headers_file,
+        "file of headers by host for downloads, see [security](security.md#headers-of-downloads)",
+        secret=True,
+    )
+    fetch_honour_robots_tag: bool = _setting(
+        "MATCH_FETCH_HONOUR_ROBOTS_TAG",
+        False,
+        parsers.boolean,
+        "whether an image is refused whose host sends `X-Robots-Tag: noindex`, `none`, `noai` or `noimageai`",
     )
     max_backlog: int = _setting(
         "MATCH_MAX_BACKLOG",

@@ -1,14 +1,18 @@
-"""Search: from a query's signatures to ranked matches; and the comparison of two images."""
+"""Search by signatures: from those of a query to ranked matches; and the comparison of two images by signatures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.decoding.protocol import SignedImage
+from common.images.flatness import are_featureless, is_flat, is_match_of_flat, is_searchable
+from common.images.local_features.geometry import Verification
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import LENGTH, Signature, are_featureless, distance, distances, is_featureless, score
+from common.images.signature import LENGTH, Signature, distance, distances, score
 from common.queue.jobs import Metadata
 from common.store.base import DEFAULT_SELECTION, Candidate, Selection, Store
 
@@ -16,31 +20,78 @@ from common.store.base import DEFAULT_SELECTION, Candidate, Selection, Store
 CUTOFF = 0.45
 # Sixteen orientations produce more false positives than one: this cutoff limits them to 1 in 100,000 pairs together.
 TURNED_CUTOFF = 0.429
+SURE_SCORE = 70
+"""The mode `auto` searches by local features as well where no signature has this score."""
 
 # A store ranks by an approximation: only a record among so many candidates gets an exact distance.
 _MIN_CANDIDATES = 50
 _MIN_CANDIDATES_EACH = 30
 
+_Distances: TypeAlias = NDArray[np.float64]
+
+
+class MatchedBy(StrEnum):
+    """The way of comparing to which a score belongs."""
+
+    SIGNATURE = "signature"
+    LOCAL_FEATURES = "local_features"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """Which matches a search returns: those of a selection, from `offset`, at most `limit`.
+
+    Without `min_score` the cutoffs of signatures are CUTOFF and TURNED_CUTOFF, with the stricter rule of
+    `common.images.flatness`. `min_score` replaces them.
+    """
+
+    all_orientations: bool
+    limit: int = 100
+    offset: int = 0
+    min_score: float | None = None
+    selection: Selection = DEFAULT_SELECTION
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A stored image that looks like the query.
+    """A stored image that looks like the query, or shares a part with it.
 
-    `score` is from 0 to 100; `orientation`, one of ORIENTATIONS, turns the query into the stored image.
+    `score` is from 0 to 100; `orientation`, one of ORIENTATIONS, turns the query into the stored image. `verification`
+    is the agreement of local features, if they match too.
     """
 
     score: float
     filepath: str
     metadata: Metadata | None = None
     orientation: str
+    matched_by: MatchedBy = MatchedBy.SIGNATURE
+    verification: Verification | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureMatches:
+    """The matches of a query's signatures, best first.
+
+    `unconfirmed` are near images of flat content, which match only if local features confirm them. `is_sure` is whether
+    an image has SURE_SCORE, with any `min_score`.
+    """
+
+    matches: list[Match] = field(default_factory=list)
+    unconfirmed: list[Match] = field(default_factory=list)
+    is_sure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The similarity of two images: `score` is from 0 to 100; `is_featureless`: at least one has no features."""
+    """The similarity of two images: `score` is from 0 to 100; `is_featureless`: at least one has no features.
+
+    `verification` is the agreement of local features; its transform maps the second image to the first.
+    """
 
     score: float
     is_featureless: bool
+    matched_by: MatchedBy = MatchedBy.SIGNATURE
+    verification: Verification | None = None
 
 
 def search(  # noqa: PLR0913 - the options are keyword arguments
@@ -53,49 +104,73 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
     min_score: float | None = None,
     selection: Selection = DEFAULT_SELECTION,
 ) -> list[Match]:
-    """Return the stored images like the query, best first, equal scores by filepath.
+    """Return the stored images like the query by signature, best first; see SearchOptions."""
+    options = SearchOptions(
+        all_orientations=all_orientations, limit=limit, offset=offset, min_score=min_score, selection=selection
+    )
+    return page(find_by_signature(signatures, store, options).matches, store, options)
 
-    The query and a stored image may each have several signatures: the nearest pair counts. Without `min_score` the
-    cutoffs are CUTOFF and TURNED_CUTOFF; `min_score` replaces both. An image is returned once, in its best orientation.
-    A featureless query has no matches.
+
+def find_by_signature(signatures: Sequence[Signature], store: Store, options: SearchOptions) -> SignatureMatches:
+    """Return the stored images like the query, at least as many as the options need.
+
+    The query and a stored image may each have several signatures: the nearest pair counts. An image is returned once,
+    in its best orientation. A featureless query has no matches.
     """
-    featured = [signature for signature in signatures if not is_featureless(signature)]
-    if not featured:
-        return []
-    queries = np.stack([turn(each) if all_orientations else each[np.newaxis] for each in featured])
-    minimum = _MIN_CANDIDATES_EACH if all_orientations else _MIN_CANDIDATES
+    searchable = [signature for signature in signatures if is_searchable(signature)]
+    if not searchable:
+        return SignatureMatches()
+    queries = np.stack([turn(each) if options.all_orientations else each[np.newaxis] for each in searchable])
+    minimum = _MIN_CANDIDATES_EACH if options.all_orientations else _MIN_CANDIDATES
     candidates = store.candidates(
         queries.reshape(-1, LENGTH),
-        limit=max(minimum, offset + limit),
-        selection=selection,
-        max_distance=_max_distance(min_score),
+        limit=max(minimum, options.offset + options.limit),
+        selection=options.selection,
+        max_distance=_max_distance(options.min_score),
     )
-    matches = rank(queries, _distinct(candidates), min_score=min_score)
-    return _with_metadata(matches[offset : offset + limit], store, selection.collection)
+    return rank(queries, _distinct(candidates), min_score=options.min_score)
 
 
-def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> list[Match]:
+def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> SignatureMatches:
     """Return the candidates within the cutoff as matches without metadata, best first.
 
     `queries` (m, n, 272) are the first n orientations of each of the query's m signatures. The nearest pair of
     signatures counts.
     """
     if not candidates:
-        return []
-    apart = _distances(queries, candidates)
-    apart[~_within_cutoff(apart, min_score)] = np.inf
-    # argmin returns the first of equal distances, and the original orientation is the first.
-    best = zip(candidates, apart.argmin(axis=0).tolist(), apart.min(axis=0).tolist(), strict=True)
-    matches = [
-        Match(score=score(nearest), filepath=candidate.filepath, orientation=ORIENTATIONS[turned])
-        for candidate, turned, nearest in best
-        if nearest < np.inf
-    ]
+        return SignatureMatches()
+    usual, flat = _distances(queries, candidates)
+    is_sure = bool(score(usual.min()) >= SURE_SCORE) or is_match_of_flat(float(flat.min()))
+    if min_score is not None:
+        usual, flat = np.minimum(usual, flat), np.full_like(flat, np.inf)
+    matches, unconfirmed = [], []
+    for candidate, (apart, turned), (flat_apart, flat_turned) in zip(
+        candidates, _nearest(usual, min_score), _nearest(flat, min_score), strict=True
+    ):
+        if flat_apart < apart and is_match_of_flat(flat_apart):
+            matches.append(_match(candidate, flat_apart, flat_turned))
+        elif apart < np.inf:
+            matches.append(_match(candidate, apart, turned))
+        elif flat_apart < np.inf:
+            unconfirmed.append(_match(candidate, flat_apart, flat_turned))
+    return SignatureMatches(matches=ordered(matches), unconfirmed=ordered(unconfirmed), is_sure=is_sure)
+
+
+def ordered(matches: Sequence[Match]) -> list[Match]:
+    """Return the matches best first, equal scores by filepath."""
     return sorted(matches, key=lambda match: (-match.score, match.filepath))
 
 
+def page(matches: Sequence[Match], store: Store, options: SearchOptions) -> list[Match]:
+    """Return the part that the options ask for, with metadata; matches that were deleted meanwhile are omitted."""
+    some = matches[options.offset : options.offset + options.limit]
+    filepaths = [match.filepath for match in some]
+    stored = store.metadata(filepaths, collection=options.selection.collection) if filepaths else {}
+    return [replace(match, metadata=stored[match.filepath]) for match in some if match.filepath in stored]
+
+
 def compare(one: SignedImage, other: SignedImage) -> Comparison:
-    """Compare two images; if both are featureless, the score is 100 for equal pixels."""
+    """Compare two images by signatures; if both are featureless, the score is 100 for equal pixels."""
     comparison = similarity(one.signatures, other.signatures)
     # Only a featureless image has a hash of its pixels.
     if comparison.is_featureless and one.pixels_sha256 == other.pixels_sha256:
@@ -116,30 +191,50 @@ def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:
     return list({candidate.filepath: candidate for nearest in per_query for candidate in nearest}.values())
 
 
-def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-    """Return (orientations, candidates): the distance of the nearest pair of signatures."""
+def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> tuple[_Distances, _Distances]:
+    """Return (orientations, candidates) twice: the distance of the nearest pair, usually and with a flat signature."""
     rows = np.stack([signature for candidate in candidates for signature in candidate.signatures])
     counts = [len(candidate.signatures) for candidate in candidates]
     exact = np.stack([distances(query, rows) for query in queries.reshape(-1, LENGTH)])
     exact = exact.reshape(*queries.shape[:2], -1).min(axis=0)
-    nearest: NDArray[np.float64] = np.minimum.reduceat(exact, np.cumsum([0, *counts[:-1]]), axis=1)
-    return nearest
+    are_flat = _are_flat(queries, rows, exact.min(axis=0))
+    starts = np.cumsum([0, *counts[:-1]])
+    usual, flat = (
+        np.minimum.reduceat(np.where(are_flat == is_one_flat, exact, np.inf), starts, axis=1)
+        for is_one_flat in (False, True)
+    )
+    return usual, flat
+
+
+def _are_flat(queries: NDArray[np.int8], rows: NDArray[np.int8], nearest: _Distances) -> NDArray[np.bool_]:
+    """Return for each of `rows` whether it or the query is flat; rows beyond all cutoffs do not matter."""
+    if any(is_flat(query) for query in queries[:, 0]):
+        return np.ones(len(rows), dtype=np.bool_)
+    result = np.zeros(len(rows), dtype=np.bool_)
+    for row in np.flatnonzero(nearest < CUTOFF).tolist():
+        result[row] = is_flat(rows[row])
+    return result
+
+
+def _nearest(apart: _Distances, min_score: float | None) -> list[tuple[float, int]]:
+    """Return for each candidate its least distance within the cutoff, or infinity, and the orientation's index."""
+    apart = np.where(_within_cutoff(apart, min_score), apart, np.inf)
+    # argmin returns the first of equal distances, and the original orientation is the first.
+    return list(zip(apart.min(axis=0).tolist(), apart.argmin(axis=0).tolist(), strict=True))
+
+
+def _match(candidate: Candidate, apart: float, turned: int) -> Match:
+    return Match(score=score(apart), filepath=candidate.filepath, orientation=ORIENTATIONS[turned])
 
 
 def _max_distance(min_score: float | None) -> float:
-    """Return a distance that no match exceeds."""
-    return max(CUTOFF, TURNED_CUTOFF) if min_score is None else 1 - min_score / 100
+    """Return a distance that neither a match nor the nearest image of a sure search exceeds."""
+    return max(CUTOFF, TURNED_CUTOFF) if min_score is None else max(1 - min_score / 100, 1 - SURE_SCORE / 100)
 
 
-def _within_cutoff(apart: NDArray[np.float64], min_score: float | None) -> NDArray[np.bool_]:
+def _within_cutoff(apart: _Distances, min_score: float | None) -> NDArray[np.bool_]:
     """Return for each distance (orientations, candidates) whether it is a match."""
     if min_score is not None:
         return score(apart) >= min_score
     cutoffs = np.array([CUTOFF] + [TURNED_CUTOFF] * (len(apart) - 1))
     return apart < cutoffs[:, np.newaxis]
-
-
-def _with_metadata(matches: Sequence[Match], store: Store, collection: str) -> list[Match]:
-    """Add the stored metadata; matches that were deleted meanwhile are omitted."""
-    stored = store.metadata([match.filepath for match in matches], collection=collection) if matches else {}
-    return [replace(match, metadata=stored[match.filepath]) for match in matches if match.filepath in stored]

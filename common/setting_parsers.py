@@ -44,6 +44,13 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def header_value(text: str) -> str:
+    """Parse the value of an HTTP header: printable ASCII."""
+    if not re.fullmatch(r"[\x20-\x7e]{1,512}", text):
+        raise ValueError("must be 1 to 512 printable ASCII characters")
+    return text
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Parse one of these words, in exactly this case."""
 
@@ -174,6 +181,14 @@ def collector_url(text: str) -> str:
     parts = _split_url(text, "http", "https")
     if parts is None or "@" in parts.netloc:
         raise ValueError("must look like http://collector:4318")
+    return text
+
+
+def image_url_template(text: str) -> str:
+    """Parse the URL of an image with `{filepath}` in its path or query."""
+    parts = _split_url(text, "http", "https")
+    if parts is None or "@" in parts.netloc or text.count("{filepath}") != 1:
+        raise ValueError("must look like https://images.example.org/{filepath}")
     return text
 
 

@@ -12,6 +12,7 @@ from common.config import Settings
 from common.decoding.limits import DecoderLimits
 from common.images.formats import looks_like_image
 from common.net.fetch import Fetcher
+from common.net.host_headers import HostHeaders
 from common.queue.admission import Admission
 from common.queue.host_limits import HostLimit
 from common.queue.ledger import Ledger
@@ -71,6 +72,9 @@ def build_dependencies(settings: Settings) -> Dependencies:
             timeout_s=settings.fetch_timeout_s,
             allow=settings.fetch_allow,
             accepts=looks_like_image,
+            user_agent=settings.fetch_user_agent,
+            headers=settings.fetch_headers or HostHeaders(),
+            honours_robots_tag=settings.fetch_honour_robots_tag,
         ),
         budget=ByteBudget(settings.max_bytes_in_flight, wait_s=BUDGET_WAIT_S),
     )

@@ -27,6 +27,7 @@ from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
+from api.wsgi import local_feature_limits
 from common.byte_budget import ByteBudget
 from common.config import Settings
 from common.net.fetch import Fetcher
@@ -188,7 +189,9 @@ def make_client(
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
                 collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
-                search_images=SearchImages(fetcher, InProcessDecoder(), memory_store, budget),
+                search_images=SearchImages(
+                    fetcher, InProcessDecoder(), memory_store, budget, local_feature_limits(settings, memory_store)
+                ),
                 task_waiter=task_waiter,
                 search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),

@@ -209,6 +209,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         host_limiter=host_limiter,
         deletion=CollectionDeletion(DeletedCollections(dependencies.redis), dependencies.store),
         keep_source_url=settings.keep_source_url,
+        local_features=settings.local_features,
         instrumentation=instrumentation,
     )
     retention = Retention(
@@ -245,7 +246,11 @@ def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | 
         return None
     # A separate HTTP client, so that a receiver that hangs does not delay downloads.
     fetcher = Fetcher(
-        max_bytes=0, timeout_s=settings.webhook_timeout_s, allow=settings.fetch_allow, pool_size=MAX_DELIVERIES
+        max_bytes=0,
+        timeout_s=settings.webhook_timeout_s,
+        allow=settings.fetch_allow,
+        user_agent=settings.fetch_user_agent,
+        pool_size=MAX_DELIVERIES,
     )
     outbox = Outbox(
         dependencies.redis, lease_s=settings.webhook_timeout_s + LEASE_MARGIN_S, keep_s=settings.webhook_keep_s

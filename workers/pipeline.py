@@ -9,7 +9,7 @@ from opentelemetry.trace import Span, StatusCode
 
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
-from common.decoding.protocol import SignedImage
+from common.decoding.protocol import Output, SignedImage
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.net.source_url import source_url
@@ -47,7 +47,7 @@ class WorkerLost(MatchError):
 class Pipeline:
     """Runs tasks; many threads call `run` at once.
 
-    `keep_source_url`: records have the source URL of their image.
+    `keep_source_url`: records have the source URL of their image. `local_features`: they have its local features.
     """
 
     ledger: Ledger
@@ -61,6 +61,7 @@ class Pipeline:
     deletion: CollectionDeletion
     max_image_bytes: int
     keep_source_url: bool = True
+    local_features: bool = True
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
@@ -131,15 +132,17 @@ class Pipeline:
             width=image.width,
             height=image.height,
             sha256=sha256,
+            features=image.stored_features,
             url=source_url(claim.url) if claim.url and self.keep_source_url else None,
         )
 
     def _decode(self, claim: Claim) -> tuple[SignedImage, bytes]:
         """Decode the image, and return the SHA-256 of its bytes too. They are in memory only meanwhile."""
+        outputs = Output.SIGNATURES | (Output.STORED_FEATURES if self.local_features else Output(0))
         with self.budget.reservation() as reservation:
             data = self._bytes(claim, reservation)
             with self.instrumentation.time_decode():
-                return self.decoder.decode(data), hashlib.sha256(data).digest()
+                return self.decoder.decode(data, outputs=outputs), hashlib.sha256(data).digest()
 
     def _bytes(self, claim: Claim, reservation: Reservation) -> bytes:
         if claim.url is not None:

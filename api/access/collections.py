@@ -1,13 +1,18 @@
-"""The collections that the API key of the current request may use."""
+"""The collections that the current request may use."""
 
 from flask import g
 
 from api.collection_errors import UnknownCollection
 
 
+def is_anonymous() -> bool:
+    """Return whether the request lacks the API key without which it reads and changes nothing."""
+    return not g.is_open and g.key is None
+
+
 def is_allowed(collection: str) -> bool:
-    """Return whether the current request may use the collection; without API keys it may use all."""
-    return g.key is None or bool(g.key.allows(collection))
+    """Return whether the current request may use the collection."""
+    return bool(g.is_open or (g.key is not None and g.key.allows(collection)))
 
 
 def check_allowed(collection: str, *, field: str = "collection") -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-# The page at /docs has its own policy.
+# The pages have their own policies.
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # No HSTS: only the proxy that terminates TLS knows whether the host is reached by https only.
 SECURITY: Mapping[str, str] = {

@@ -105,10 +105,24 @@ _DELETION = _task("pending", action="delete_collection", collection=SHOP, filepa
 _CALLBACK = {"state": "pending", "attempts": 0, "error": None, "next": None}
 _STORED = _task("succeeded", **_BEGUN)
 _RETRIED = _task("pending", attempts=1)
-_FAILED = _task("failed", **_BEGUN, error={"code": "http_status", "message": "the host answered with status 404"})
+_FAILED = _task(
+    "failed", **_BEGUN, error={"code": "http_not_found", "message": "images.example.org answered with status 404"}
+)
 # An image without features.
 _WARNING = WARNINGS[FEATURELESS]
 _PLAIN = _task("succeeded", filepath=PLAIN, **_BEGUN, warning={"code": FEATURELESS, "message": _WARNING})
+_FOUND = {
+    "score": 100.0,
+    "filepath": CAT,
+    "metadata": {"album": "cats"},
+    "orientation": "original",
+    "matched_by": "signature",
+}
+_PLACE = {
+    "query_overlap_percent": 62.3,
+    "target_overlap_percent": 100.0,
+    "transform": {"m11": 0.79, "m12": 0.0, "m13": 0.0, "m21": 0.0, "m22": 0.79, "m23": 52.0},
+}
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
 
@@ -174,35 +188,47 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(
             title="By upload",
             form={"image": File("chelsea.jpg"), "limit": 10},
-            result=[
-                {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
-            ],
+            result=[_FOUND],
+            extra={"mode": "auto"},
         ),
         Example(
             title="By a stored image, in one album",
             form={"filepath": CAT, "filter[album]": "cats", "all_orientations": False},
-            result=[
-                {"score": 100.0, "filepath": CAT, "metadata": {"album": "cats"}, "orientation": "original"},
-            ],
+            result=[_FOUND],
+            extra={"mode": "auto"},
+        ),
+        Example(
+            title="By signature and local features",
+            form={"image": File("chelsea.jpg"), "mode": "thorough"},
+            result=[_FOUND | {"score": 81.4, "matched_by": "local_features"} | _PLACE],
+            extra={"mode": "thorough"},
         ),
         Example(
             title="By an image without features",
             form={"filepath": PLAIN},
             status="warn",
             error=[_WARNING],
-            extra={"code": FEATURELESS},
+            extra={"code": FEATURELESS, "mode": "auto"},
         ),
     ),
     "compare": (
         Example(
             title="Two uploads",
             form={"image1": File("chelsea.jpg"), "image2": File("coffee.jpg")},
-            result=[{"score": 29.4}],
+            result=[{"score": 29.4, "matched_by": "signature"}],
+            extra={"mode": "auto"},
         ),
         Example(
             title="An upload and a stored image",
             form={"image1": File("chelsea.jpg"), "filepath2": CAT},
-            result=[{"score": 100.0}],
+            result=[{"score": 100.0, "matched_by": "signature"}],
+            extra={"mode": "auto"},
+        ),
+        Example(
+            title="By signatures only",
+            form={"image1": File("chelsea.jpg"), "filepath2": CAT, "mode": "fast"},
+            result=[{"score": 100.0, "matched_by": "signature"}],
+            extra={"mode": "fast"},
         ),
     ),
     "delete": (
@@ -235,6 +261,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                     "width": 451,
                     "height": 300,
                     "featureless": False,
+                    "few_features": False,
                     "url": URL,
                     "sha256": "f452f3e1dd4c4870754a70b01c82efc9dbd504c7a5ce600b1cbe5c85d4207003",
                 }
@@ -274,7 +301,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "retry_tasks": (
         Example(
             title="All with the same code",
-            form={"state": "failed", "code": "http_status"},
+            form={"state": "failed", "code": "http_server_error"},
             http_status=202,
             result=[{"retried": 1, "left": {}}],
             extra={"cursor": None},

@@ -16,8 +16,8 @@ from api.forms.parameters import InCollection
 from api.forms.reading import FORM_TYPES, LINE_TYPES
 from api.forms.requests import Enqueuing
 from common.config import Settings
+from common.version import VERSION
 
-VERSION = "0.1.0"
 # Errors of every endpoint.
 COMMON_ERRORS = (400, 413, 414, 415, 431, 500, 501, 503)
 KEY_SCHEME = "key"

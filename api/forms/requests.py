@@ -21,6 +21,7 @@ from api.forms.parameters import (
     Metadata,
     MetadataObject,
     Number,
+    OneOf,
     Parameters,
     RequestKey,
     Upload,
@@ -31,6 +32,7 @@ from api.forms.parameters import (
 from api.forms.sources import Sourced, WithImage, choose
 from api.sources import Source
 from common.config import Settings
+from common.modes import MODES, Mode
 from common.store.base import Selection
 
 # The kind of the list's cursors, and their positions: sequence numbers.
@@ -211,7 +213,20 @@ class Filtered(InExistingCollection):
         return Selection(collection=self.collection, where=self.filter)
 
 
-class Search(WithImage, Filtered):
+class InMode(Parameters):
+    """Parameters of a request that compares images."""
+
+    mode: Annotated[
+        Annotated[Mode, OneOf(MODES)] | None,
+        Field(
+            description="`fast`: by signatures only. `thorough`: by local features as well, which find crops, captions "
+            "and screenshots. `auto`: as `thorough` where no signature scores 70, with any `min_score`.",
+            json_schema_extra={"x-default": "search_mode"},
+        ),
+    ] = None
+
+
+class Search(WithImage, Filtered, InMode):
     """The query of a search: one image, and which matches to return."""
 
     sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
@@ -236,7 +251,7 @@ class Search(WithImage, Filtered):
     ] = None
 
 
-class Compare(InExistingCollection):
+class Compare(InExistingCollection, InMode):
     """Two images; stored ones are of the same collection."""
 
     filepath1: Annotated[

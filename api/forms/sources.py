@@ -1,6 +1,7 @@
 """Parameters that name an image: by upload, by URL, or by the filepath of a stored image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
@@ -51,14 +52,15 @@ def choose(params: Parameters, names: Sequence[str], settings: Settings) -> Sour
     if len(present) > 1:
         raise wrong_together(present[:2], "and", "are mutually exclusive")
     [field] = present
-    if field.startswith("filepath") and isinstance(params, InCollection):
-        return Source(field, filepath=getattr(params, field), collection=params.collection)
-    return _source(field, getattr(params, field), settings.max_image_bytes)
+    source = _source(field, getattr(params, field), settings.max_image_bytes)
+    return replace(source, collection=params.collection) if isinstance(params, InCollection) else source
 
 
 def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:
     if isinstance(value, FileStorage):
         return Source(field, file=_spooled(value, field, max_image_bytes))
+    if field.startswith("filepath"):
+        return Source(field, filepath=value)
     if not value.strip():
         raise wrong("is empty", field=field)
     return Source(field, url=value.strip())

@@ -1,17 +1,17 @@
 """The API's description: OpenAPI for programs, Swagger UI for people."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flask import Response, request
+from flask import Response
 
 from api import description
 from api.description.openapi import document
 from api.endpoints import Endpoint
 from api.forms import requests
 from api.services import Services
+from api.static_files import static_file
 from common.config import Settings
 
 PAGE = Path(description.__file__).parent / "page"
@@ -41,19 +41,5 @@ def endpoints(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) ->
     return (
         Endpoint(name="openapi.json", path="/openapi.json", scope=None, methods=("GET",), view=openapi),
         Endpoint(name="docs", path="/docs", scope=None, methods=("GET",), view=docs),
-        *(_static(name, mimetype) for name, mimetype in FILES.items()),
+        *(static_file(PAGE / name, path=f"/docs/{name}", mimetype=mimetype) for name, mimetype in FILES.items()),
     )
-
-
-def _static(name: str, mimetype: str) -> Endpoint:
-    """Return the endpoint of a file; browsers keep the file and ask each time whether it has changed."""
-    path = PAGE / name
-    etag = hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def file(_services: Services, _: requests.Nothing) -> Response:
-        response = Response(path.read_bytes(), mimetype=mimetype, headers={"Cache-Control": "no-cache"})
-        response.set_etag(etag)
-        response.make_conditional(request)
-        return response
-
-    return Endpoint(name=f"docs/{name}", path=f"/docs/{name}", scope=None, methods=("GET",), view=file)

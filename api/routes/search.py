@@ -1,6 +1,7 @@
 """POST /search and POST /compare."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response
@@ -12,27 +13,32 @@ from api.envelope import ok, warn
 from api.forms import requests
 from api.rate_limits import client_of_request
 from api.services import Services
+from common.images.local_features.geometry import Verification
+from common.modes import Mode
+from common.search import MatchedBy, SearchOptions
 from common.warning_codes import FEATURELESS
 
 
 def search(services: Services, params: requests.Search) -> Response:
-    """Find near-duplicates of an image, best first.
+    """Find an image, its near-duplicates, and images that share a part with it, best first.
 
     The image is in `image`, `url` or `filepath`. Without `min_score` matches score above 55 in the image's own
-    orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does. An image without
-    features, such as a plain area, has no matches: `warn` with the code `featureless`.
+    orientation, and above 57.1 in the others: about 1 pair of unrelated photographs in 100,000 does. Flat content,
+    like pages and icons, has stricter cutoffs. By local features, crops and screenshots match from 55. An image without
+    features, such as a plain area or a smooth gradient, has no matches: `warn` with the code `featureless`.
     """
     all_orientations = params.all_orientations
     client = client_of_request()
     with services.search_limit.acquire(client):
-        search_result = services.search_images.search(
-            params.source,
-            client=client,
+        options = SearchOptions(
             all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
             limit=params.limit,
             offset=params.offset,
             min_score=params.min_score,
             selection=params.selection,
+        )
+        search_result = services.search_images.search(
+            params.source, options, client=client, mode=params.mode or services.settings.search_mode
         )
     result = [
         {
@@ -40,10 +46,11 @@ def search(services: Services, params: requests.Search) -> Response:
             "filepath": match.filepath,
             "metadata": match.metadata,
             "orientation": match.orientation,
+            **_placement(match.matched_by, match.verification),
         }
         for match in search_result.matches
     ]
-    return _reply(result, is_featureless=search_result.is_featureless)
+    return _reply(result, search_result.mode, is_featureless=search_result.is_featureless)
 
 
 def compare(services: Services, params: requests.Compare) -> Response:
@@ -51,16 +58,31 @@ def compare(services: Services, params: requests.Compare) -> Response:
 
     Each is in `image`, `url` or `filepath`, with its number. If either has no features to compare, such as a plain
     area, the score is 100 for equal pixels, else 0, and the reply is `warn` with the code `featureless`. The pixels of
-    a stored image are not known.
+    a stored image are not known. Local features match if one image shows a part of the other.
     """
     client = client_of_request()
     with services.search_limit.acquire(client):
-        comparison = services.search_images.compare(*params.pair, client=client)
-    return _reply([{"score": comparison.score}], is_featureless=comparison.is_featureless)
+        comparison, mode = services.search_images.compare(
+            *params.pair, client=client, mode=params.mode or services.settings.search_mode
+        )
+    result = {"score": comparison.score, **_placement(comparison.matched_by, comparison.verification)}
+    return _reply([result], mode, is_featureless=comparison.is_featureless)
 
 
-def _reply(result: Sequence[Any], *, is_featureless: bool) -> Response:
-    return warn(FEATURELESS, result) if is_featureless else ok(result)
+def _placement(matched_by: MatchedBy, verification: Verification | None) -> dict[str, Any]:
+    """Return the keys about the way of comparing, and about the place of the stored image in the query."""
+    if verification is None:
+        return {"matched_by": matched_by}
+    return {
+        "matched_by": matched_by,
+        "query_overlap_percent": verification.query_overlap_percent,
+        "target_overlap_percent": verification.target_overlap_percent,
+        "transform": asdict(verification.transform),
+    }
+
+
+def _reply(result: Sequence[Any], mode: Mode, *, is_featureless: bool) -> Response:
+    return warn(FEATURELESS, result, mode=mode) if is_featureless else ok(result, mode=mode)
 
 
 ENDPOINTS = (
@@ -70,7 +92,9 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("POST",),
         view=search,
-        reply=Reply(result=replies.Match, extra={"code": replies.WarningCode}, errors=(404, 422, 503)),
+        reply=Reply(
+            result=replies.Match, extra={"mode": replies.Mode, "code": replies.WarningCode}, errors=(404, 422, 503)
+        ),
         parameters=(requests.Search,),
         images=1,
     ),
@@ -80,7 +104,9 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("POST",),
         view=compare,
-        reply=Reply(result=replies.Comparison, extra={"code": replies.WarningCode}, errors=(404, 422, 503)),
+        reply=Reply(
+            result=replies.Comparison, extra={"mode": replies.Mode, "code": replies.WarningCode}, errors=(404, 422, 503)
+        ),
         parameters=(requests.Compare,),
         images=2,
     ),

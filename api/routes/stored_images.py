@@ -9,6 +9,7 @@ from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
+from common.local_search import has_few_features
 from common.times import iso
 
 
@@ -56,6 +57,7 @@ def images(services: Services, params: requests.Image) -> Response:
                 "width": record.width,
                 "height": record.height,
                 "featureless": record.is_featureless,
+                "few_features": has_few_features(record),
                 "url": record.url,
                 "sha256": None if record.sha256 is None else record.sha256.hex(),
             }

@@ -1,24 +1,88 @@
 """Search and compare images: from the sources of a request to matches and scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from api.sources import Source, UnknownFilepath, naming, validate_url
+from api.use_cases.local_features import LocalFeatureLimits
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
-from common.decoding.protocol import SignedImage
-from common.images.signature import Signature, are_featureless
+from common.decoding.protocol import Output, SignedImage
+from common.images.flatness import are_featureless
+from common.images.signature import Signature
+from common.local_search import ImageFeatures, add_local_comparison, add_local_matches, are_any_flat
+from common.modes import Mode
 from common.net.fetch import Fetcher
-from common.search import Comparison, Match, compare, search, similarity
-from common.store.base import Record, Selection, Store
+from common.search import SURE_SCORE, Comparison, Match, SearchOptions, compare, find_by_signature, page, similarity
+from common.store.base import Record, Store
+
+# Local features take a decoder many times as long as signatures. All of them count as one client, which has one
+# decoder at a time: the others remain for signatures.
+LOCAL_FEATURES_CLIENT = "(local features)"
+COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches of an image, best first; an image without features has none."""
+    """The matches of an image, best first, and the mode that by_signature them; an image without features has none."""
 
     matches: Sequence[Match]
+    mode: Mode
     is_featureless: bool
+
+
+class QueryImage(Protocol):
+    """An image that is searched for, while its bytes are in memory."""
+
+    @property
+    def signatures(self) -> Sequence[Signature]:
+        """Its signatures."""
+
+    def features(self, outputs: Output) -> ImageFeatures | None:
+        """Return its local features, once; None if they are unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuery:
+    """A stored image that is searched for."""
+
+    record: Record
+
+    @property
+    def signatures(self) -> Sequence[Signature]:
+        """Its signatures."""
+        return self.record.signatures
+
+    def features(self, outputs: Output) -> ImageFeatures | None:  # noqa: ARG002 - pixels are not stored
+        """Return its stored features; a record of an earlier version has none."""
+        return ImageFeatures.of_record(self.record)
+
+
+class PixelQuery:
+    """An image that is searched for by its bytes, which `reservation` counts."""
+
+    def __init__(self, decoder: Decoder, data: bytes, reservation: Reservation, *, client: str) -> None:
+        self._decoder = decoder
+        self._data = data
+        self._reservation = reservation
+        self.signatures: Sequence[Signature] = decoder.decode(data, client=client).signatures
+
+    def features(self, outputs: Output) -> ImageFeatures | None:
+        """Extract its features, and release its memory."""
+        image = self._decoder.decode(self._data, outputs=outputs, client=LOCAL_FEATURES_CLIENT)
+        self._data = b""
+        self._reservation.resize(0)
+        return ImageFeatures.of_image(image)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One of two images that are compared; without local features if they are unknown or not an output."""
+
+    image: SignedImage
+    features: ImageFeatures | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +97,7 @@ class SearchImages:
     decoder: Decoder
     store: Store
     budget: ByteBudget
+    local_features: LocalFeatureLimits
 
     def record(self, filepath: str, *, collection: str, field: str) -> Record:
         """Return the record that is stored under the filepath."""
@@ -41,52 +106,79 @@ class SearchImages:
             raise UnknownFilepath(field)
         return records[filepath]
 
-    def search(  # noqa: PLR0913 - the options are keywords
-        self,
-        source: Source,
-        *,
-        client: str,
-        all_orientations: bool,
-        limit: int,
-        offset: int,
-        min_score: float | None,
-        selection: Selection,
-    ) -> SearchResult:
-        """Search with an image; the options are those of `common.search.search`."""
-        signatures = self.signatures(source, client=client)
-        matches = search(
-            signatures,
-            self.store,
-            all_orientations=all_orientations,
-            limit=limit,
-            offset=offset,
-            min_score=min_score,
-            selection=selection,
-        )
-        return SearchResult(matches, are_featureless(signatures))
+    def search(self, source: Source, options: SearchOptions, *, client: str, mode: Mode) -> SearchResult:
+        """Search with an image."""
+        with self._query(source, client) as query:
+            mode = self.local_features.allowed(mode, options.selection.collection)
+            if are_featureless(query.signatures):
+                return SearchResult([], mode, is_featureless=True)
+            by_signature = find_by_signature(query.signatures, self.store, options)
+            matches = by_signature.matches
+            if mode == "thorough" or (mode == "auto" and not by_signature.is_sure):
+                with self.local_features.slot(client):
+                    confirming = Output.COPY_FEATURES if by_signature.unconfirmed else Output(0)
+                    features = query.features(Output.QUERY_FEATURES | confirming)
+                    if features is None:
+                        mode = "fast"
+                    else:
+                        is_flat = are_any_flat(query.signatures)
+                        matches = add_local_matches(by_signature, features, self.store, options, is_query_flat=is_flat)
+            return SearchResult(page(matches, self.store, options), mode, is_featureless=False)
 
-    def signatures(self, source: Source, *, client: str) -> Sequence[Signature]:
-        """Return all signatures of one image."""
-        if source.filepath is not None:
-            return self.record(source.filepath, collection=source.collection, field=source.field).signatures
-        return self._decode(source, client).signatures
-
-    def compare(self, first: Source, second: Source, *, client: str) -> Comparison:
-        """Compare two images.
+    def compare(self, first: Source, second: Source, *, client: str, mode: Mode) -> tuple[Comparison, Mode]:
+        """Compare two images, and return the mode as well.
 
         The pixels of a stored image are not known: a featureless stored image matches only itself.
         """
-        if first.filepath is not None or second.filepath is not None:
-            comparison = similarity(self.signatures(first, client=client), self.signatures(second, client=client))
-            return replace(comparison, score=100.0) if _is_same(first, second) else comparison
-        return compare(self._decode(first, client), self._decode(second, client))
+        mode = self.local_features.allowed(mode, first.collection)
+        if mode == "fast":
+            return self._similarity(first, second, *self._compared(first, second, Output.SIGNATURES, client)), mode
+        with self.local_features.slot(client):
+            one, other = self._compared(first, second, COMPARED, LOCAL_FEATURES_CLIENT)
+            comparison = self._similarity(first, second, one, other)
+            if mode == "auto" and comparison.score >= SURE_SCORE:
+                return comparison, mode
+            if one.features is None or other.features is None:
+                return comparison, "fast"
+            is_flat = are_any_flat([*one.image.signatures, *other.image.signatures])
+            return add_local_comparison(comparison, one.features, other.features, is_flat=is_flat), mode
 
-    def _decode(self, source: Source, client: str) -> SignedImage:
-        """Decode one image; its bytes are in memory only meanwhile."""
+    def _similarity(self, first: Source, second: Source, one: Compared, other: Compared) -> Comparison:
+        """Compare two images by signatures."""
+        if first.filepath is None and second.filepath is None:
+            return compare(one.image, other.image)
+        comparison = similarity(one.image.signatures, other.image.signatures)
+        return replace(comparison, score=100.0) if first.filepath == second.filepath else comparison
+
+    def _compared(self, first: Source, second: Source, outputs: Output, client: str) -> tuple[Compared, Compared]:
+        """Return both images with these outputs."""
+        return self._read(first, outputs, client), self._read(second, outputs, client)
+
+    def _read(self, source: Source, outputs: Output, client: str) -> Compared:
+        if source.filepath is not None:
+            record = self.record(source.filepath, collection=source.collection, field=source.field)
+            image = SignedImage(signatures=record.signatures, width=record.width, height=record.height)
+            return Compared(image, ImageFeatures.of_record(record))
+        with self._reserved(source) as reservation:
+            image = self.decoder.decode(self._bytes(source, reservation), outputs=outputs, client=client)
+        return Compared(image, ImageFeatures.of_image(image) if image.query_features else None)
+
+    @contextmanager
+    def _query(self, source: Source, client: str) -> Iterator[QueryImage]:
+        """Open the image that is searched for; its bytes are in memory only meanwhile."""
+        if source.filepath is not None:
+            yield StoredQuery(self.record(source.filepath, collection=source.collection, field=source.field))
+            return
+        with self._reserved(source) as reservation:
+            yield PixelQuery(self.decoder, self._bytes(source, reservation), reservation, client=client)
+
+    @contextmanager
+    def _reserved(self, source: Source) -> Iterator[Reservation]:
+        """Reserve memory for an image; an error of the image names its parameter."""
         if source.url is not None:
             validate_url(self.fetcher, source.url, parameter=source.field)
         with naming(source.field), self.budget.reservation() as reservation:
-            return self.decoder.decode(self._bytes(source, reservation), client=client)
+            yield reservation
 
     def _bytes(self, source: Source, reservation: Reservation) -> bytes:
         if source.url is not None:
@@ -95,8 +187,3 @@ class SearchImages:
             return b""
         reservation.resize(source.file.size)
         return source.file.read()
-
-
-def _is_same(first: Source, second: Source) -> bool:
-    """Return whether both are the same stored image."""
-    return (first.collection, first.filepath) == (second.collection, second.filepath)

@@ -17,14 +17,17 @@ import sys
 import traceback
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import Kind, SignedImage, error_parts, pack, receive, signed_parts
+from common.decoding.protocol import Kind, Output, SignedImage, error_parts, pack, receive, request, signed_parts
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
-from common.images.signature import Signature, are_featureless, is_featureless, sign
+from common.images.flatness import are_featureless
+from common.images.local_features.extraction import STORED, extract, extract_query
+from common.images.signature import Signature, is_featureless, sign
 from common.images.trimming import trimmed
 
 # The smallest image: a grey pixel. Decoding it makes the libraries load and open whatever they need later.
@@ -39,37 +42,54 @@ def serve(connection: socket.socket, limits: DecoderLimits) -> None:
     reply(connection, [Kind.READY.value])
     while True:
         try:
-            [data] = receive(connection, max_bytes=sys.maxsize)
+            data, outputs = request(receive(connection, max_bytes=sys.maxsize))
         except (EOFError, ConnectionResetError):
             return
         signal.setitimer(signal.ITIMER_REAL, limits.timeout_s + ALARM_MARGIN_S)
-        parts = answer(data, limits)
+        parts = answer(data, outputs, limits)
         del data
         signal.setitimer(signal.ITIMER_REAL, 0)
         reply(connection, parts)
 
 
-def answer(data: bytes, limits: DecoderLimits) -> list[bytes]:
+def answer(data: bytes, outputs: Output, limits: DecoderLimits) -> list[bytes]:
     """Return the reply to a request."""
     try:
         image = decode(data, decode_limits(limits))
-        return signed_parts(signed(image))
+        return signed_parts(signed(image, outputs))
     except ImageError as error:
         return error_parts(error)
     except MemoryError:
         raise
+    except cv2.error as error:
+        if error.code == cv2.Error.STS_NO_MEM:
+            raise MemoryError from error
+        return bug()
     except Exception:  # noqa: BLE001 - the other process logs it
-        return [Kind.BUG.value, traceback.format_exc().encode()]
+        return bug()
 
 
-def signed(image: DecodedImage) -> SignedImage:
-    """Return the result for a decoded image."""
-    signatures = sign_all(image.pixels)
+def bug() -> list[bytes]:
+    """Return the reply with the exception that is being handled."""
+    return [Kind.BUG.value, traceback.format_exc().encode()]
+
+
+def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES) -> SignedImage:
+    """Return the results for a decoded image."""
+    pixels, width, height = image.pixels, image.width, image.height
+    signatures = sign_all(pixels) if Output.SIGNATURES in outputs else ()
     return SignedImage(
         signatures=signatures,
-        width=image.width,
-        height=image.height,
-        pixels_sha256=hash_pixels(image) if are_featureless(signatures) else b"",
+        width=width,
+        height=height,
+        pixels_sha256=hash_pixels(image) if signatures and are_featureless(signatures) else b"",
+        stored_features=extract(pixels, width=width, height=height).encode()
+        if Output.STORED_FEATURES in outputs
+        else None,
+        query_features=extract_query(pixels, width=width, height=height) if Output.QUERY_FEATURES in outputs else None,
+        copy_features=extract_query(pixels, width=width, height=height, resolution=STORED)
+        if Output.COPY_FEATURES in outputs
+        else None,
     )
 
 
@@ -131,7 +151,7 @@ def main(argument: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     limits = DecoderLimits.from_json(argument)
-    answer(SMALLEST_IMAGE, limits)
+    answer(SMALLEST_IMAGE, ~Output(0), limits)
     connection = socket.socket(fileno=STDIN)
     confine(limits)
     try:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from common.decoding.limits import DecoderLimits
 from common.decoding.process import DeadOnArrival, DecoderProcess, ProcessEnd
-from common.decoding.protocol import SignedImage
+from common.decoding.protocol import Output, SignedImage
 from common.decoding.slots import DecoderSlots
 from common.errors import BUSY_RETRY_AFTER_S, Overloaded
 
@@ -22,8 +22,8 @@ PAUSE_S = 1.0
 class Decoder(Protocol):
     """Decodes images."""
 
-    def decode(self, data: bytes, *, client: str = "") -> SignedImage:
-        """Return the result for an image.
+    def decode(self, data: bytes, *, outputs: Output = Output.SIGNATURES, client: str = "") -> SignedImage:
+        """Return the results for an image.
 
         `client` is the API key or the address whose image it is. Raises ImageError, and Overloaded if no decoder is
         free in time.
@@ -61,13 +61,13 @@ class DecoderPool:
         self._starter = Thread(target=self._run, name="decoder-starter", daemon=True)
         self._starter.start()
 
-    def decode(self, data: bytes, *, client: str = "") -> SignedImage:
-        """Return the result for an image; see Decoder."""
+    def decode(self, data: bytes, *, outputs: Output = Output.SIGNATURES, client: str = "") -> SignedImage:
+        """Return the results for an image; see Decoder."""
         with self._slots.acquire(client):
             while True:
                 process = self._take()
                 try:
-                    return process.decode(data)
+                    return process.decode(data, outputs)
                 except DeadOnArrival:
                     continue
                 finally:

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import MAX_REPLY_BYTES, Kind, SignedImage, pack, receive, result
+from common.decoding.protocol import MAX_REPLY_BYTES, Kind, Output, SignedImage, pack, receive, request_parts, result
 from common.errors import ImageError
 
 START_WITHIN_S = 60.0
@@ -78,12 +78,12 @@ class DecoderProcess:
         self._limit_time(self._limits.timeout_s)
         return is_ready
 
-    def decode(self, data: bytes) -> SignedImage:
-        """Return the result for an image; raises ImageError, or DeadOnArrival."""
+    def decode(self, data: bytes, outputs: Output = Output.SIGNATURES) -> SignedImage:
+        """Return the results for an image; raises ImageError, or DeadOnArrival."""
         # Until the reply has arrived.
         self.is_usable = False
         try:
-            self._send(data)
+            self._send(request_parts(data, outputs))
             parts = receive(self._connection, max_bytes=MAX_REPLY_BYTES)
         except BlockingIOError:
             self.end = ProcessEnd.TIMED_OUT
@@ -115,9 +115,10 @@ class DecoderProcess:
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             self._connection.setsockopt(socket.SOL_SOCKET, option, limit)
 
-    def _send(self, data: bytes) -> None:
-        """Send an image; raises DeadOnArrival if the process had ended before."""
-        head = pack([data])
+    def _send(self, parts: list[bytes]) -> None:
+        """Send a request, whose image is the last part; raises DeadOnArrival if the process had ended before."""
+        *before, data = pack(parts), *parts
+        head = b"".join(before)
         try:
             # One call, so that the process wakes up once for most images.
             sent = self._connection.sendmsg([head, data])

@@ -1,4 +1,4 @@
-"""The messages between a process and its decoder process: an image in, its signatures or an error out.
+"""The messages between a process and its decoder process: an image in, its signatures and features or an error out.
 
 A message is a list of up to MAX_PARTS parts: their number, their lengths, their bytes. Both processes run the same
 code, so there is no version. A further result becomes a further part.
@@ -8,20 +8,34 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, Flag, auto
 from itertools import accumulate, pairwise
 
 import numpy as np
 
+from common.decoding.query_features import pack_query, unpack_query
 from common.errors import ImageError
+from common.images.local_features.geometry import QueryFeatures
 from common.images.signature import LENGTH, Signature
 
 MAX_PARTS = 7
-# A reply is some hundred bytes long. A decoder that an image controls gets no more memory of its owner.
+# The features of a query take up to 80 KB. A decoder that an image controls gets no more memory of its owner.
 MAX_REPLY_BYTES = 1024 * 1024
 
 _HEAD = struct.Struct(f"<{1 + MAX_PARTS}I")
 _SIZE = struct.Struct("<II")
+
+
+class Output(Flag):
+    """The results that a request wants of an image, beside its size."""
+
+    SIGNATURES = auto()
+    STORED_FEATURES = auto()
+    """The local features that a store keeps."""
+    QUERY_FEATURES = auto()
+    """The local features of a query."""
+    COPY_FEATURES = auto()
+    """The local features of a query, found as those of stored images: they confirm a copy, but miss small parts."""
 
 
 class Kind(Enum):
@@ -39,17 +53,20 @@ class DecoderBug(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SignedImage:
-    """An image's `signatures`, and its full `width` and `height`.
+    """The results of an image, and its full `width` and `height`.
 
-    The first signature is that of the whole image, a second one that of the image without its flat margins.
+    The first of the `signatures` is that of the whole image, a second one that of the image without its flat margins.
     `pixels_sha256` identifies the pixels of a featureless image. It is empty for any other image: hashing takes a fifth
-    of the time of decoding.
+    of the time of decoding. `stored_features` are encoded. See Output for the others.
     """
 
-    signatures: tuple[Signature, ...]
+    signatures: tuple[Signature, ...] = ()
     width: int
     height: int
     pixels_sha256: bytes = b""
+    stored_features: bytes | None = None
+    query_features: QueryFeatures | None = None
+    copy_features: QueryFeatures | None = None
 
 
 def pack(parts: Sequence[bytes]) -> bytes:
@@ -69,10 +86,27 @@ def receive(connection: socket.socket, *, max_bytes: int) -> list[bytes]:
     return [body[start:stop] for start, stop in pairwise([*starts, end])]
 
 
+def request_parts(data: bytes, outputs: Output) -> list[bytes]:
+    """Return the parts of a request for the results of an image."""
+    return [bytes([outputs.value]), data]
+
+
+def request(parts: Sequence[bytes]) -> tuple[bytes, Output]:
+    """Return the image in a request, and the results that it wants."""
+    outputs, data = parts
+    return data, Output(outputs[0])
+
+
 def signed_parts(image: SignedImage) -> list[bytes]:
-    """Return the parts of the reply with a result."""
-    size = _SIZE.pack(image.width, image.height)
-    return [Kind.SIGNED.value, size, image.pixels_sha256, b"".join(each.tobytes() for each in image.signatures)]
+    """Return the parts of the reply with a result; an empty part is not an output."""
+    return [
+        Kind.SIGNED.value,
+        _SIZE.pack(image.width, image.height),
+        image.pixels_sha256,
+        b"".join(each.tobytes() for each in image.signatures),
+        image.stored_features or b"",
+        *(pack_query(features) if features else b"" for features in (image.query_features, image.copy_features)),
+    ]
 
 
 def error_parts(error: ImageError) -> list[bytes]:
@@ -88,8 +122,16 @@ def result(parts: Sequence[bytes]) -> SignedImage:
     if kind is not Kind.SIGNED:
         raise DecoderBug(parts[1].decode(errors="replace"))
     width, height = _SIZE.unpack(parts[1])
-    signatures = np.frombuffer(parts[3], np.int8).reshape(-1, LENGTH)
-    return SignedImage(signatures=tuple(signatures), width=width, height=height, pixels_sha256=parts[2])
+    queries = [unpack_query(part, width=width, height=height) if part else None for part in parts[5:]]
+    return SignedImage(
+        signatures=tuple(np.frombuffer(parts[3], np.int8).reshape(-1, LENGTH)),
+        width=width,
+        height=height,
+        pixels_sha256=parts[2],
+        stored_features=parts[4] or None,
+        query_features=queries[0],
+        copy_features=queries[1],
+    )
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:

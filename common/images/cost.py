@@ -12,6 +12,7 @@ from PIL import ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
 from common.images.jpeg import has_one_scan
+from common.images.jpeg_header import Header
 from common.images.limits import Limits
 from common.images.reduction import draft_factor
 
@@ -26,6 +27,9 @@ _HEIF_ARENA_BYTES = 64 * MIB
 _FILES = 2
 # A pixel that is left after the reduction: on its background, as an array, turned, and in the signature.
 _RENDERED = 14
+
+# A JPEG with several scans: a coefficient for each pixel of each colour.
+_COEFFICIENTS = 2
 
 _ONE_BYTE_MODES = {"1", "L", "P"}
 _ALPHA_MODES = {"RGBA", "LA", "PA"}
@@ -48,10 +52,21 @@ _BYTE_BITS = 8
 
 def check_memory(image: ImageFile.ImageFile, size: tuple[int, int], data: bytes, limits: Limits) -> None:
     """Raise ImageError for an opened image that would take more memory than the limit; `size` is its full size."""
-    cost = decoding_bytes(image, size, data, limits)
+    check_estimate(image.format or "", size, decoding_bytes(image, size, data, limits), limits)
+
+
+def check_jpeg_memory(header: Header, draft: tuple[int, int], data: bytes, limits: Limits) -> None:
+    """Raise ImageError for a JPEG that would take more memory than the limit without Pillow; `draft` is its size."""
+    coefficients = 0 if header.has_one_scan else _COEFFICIENTS * header.colours * math.prod(header.size)
+    pixels = (_stored("RGB") + _RENDERED) * math.prod(draft)
+    check_estimate("JPEG", header.size, FIXED_BYTES + _FILES * len(data) + coefficients + pixels, limits)
+
+
+def check_estimate(name: str, size: tuple[int, int], cost: int, limits: Limits) -> None:
+    """Raise ImageError if an image of the format `name` takes more bytes than the limit."""
     if cost > limits.memory_bytes:
         message = (
-            f"the {image.format} image has {size[0]} x {size[1]} pixels, which take {cost:,} bytes to decode; "
+            f"the {name} image has {size[0]} x {size[1]} pixels, which take {cost:,} bytes to decode; "
             f"the limit is {limits.memory_bytes:,} bytes ({MEMORY_SETTING})"
         )
         raise ImageError(message, code="image_too_large_to_decode")
@@ -83,7 +98,7 @@ def _jpeg(image: ImageFile.ImageFile, data: bytes) -> float:
     """With several scans the decoder keeps the coefficients of all of them, also for a draft."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or has_one_scan(image, data):
         return 0
-    return 2 * image.layers
+    return _COEFFICIENTS * image.layers
 
 
 def _png(image: ImageFile.ImageFile, data: bytes) -> float:

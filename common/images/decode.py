@@ -17,11 +17,11 @@ from common.images.formats import check_format
 from common.images.frames import first_frame
 from common.images.jpeg_outline import Outline, read_outline
 from common.images.limits import DEFAULT_LIMITS, Limits, check_cost
-from common.images.opencv import jpeg_pixels, turned
-from common.images.plugins import prepare_pillow
-from common.images.reduction import draft_factor, reduced
+from common.images.plugins import prepare_libraries
+from common.images.reduction import reduced
 from common.images.transparency import flatten
-from common.images.upright import forget_xmp, turned_size, upright_turn
+from common.images.turbo import decode_jpeg
+from common.images.upright import forget_xmp, turned, turned_size, upright_turn
 
 __all__ = ["DEFAULT_LIMITS", "DecodedImage", "Limits", "decode"]
 
@@ -49,8 +49,11 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
     - image_too_large_to_decode: it would take more memory than the limit, or took more than is available.
     """
     formats = check_format(data)
-    prepare_pillow(max(limits.pixels, limits.jpeg_pixels))
+    prepare_libraries(max(limits.pixels, limits.jpeg_pixels))
     try:
+        if formats == ("JPEG",) and (decoded := decode_jpeg(data, limits)):
+            pixels, header = decoded
+            return _upright(pixels, header.size, header.exif)
         check_bounds(data, formats)
         outline = read_outline(data) if formats == ("JPEG",) else None
         data = _repaired(data, formats, outline, limits)
@@ -84,22 +87,15 @@ def _read(image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limi
     check_cost(image, limits.pixels)
     check_memory(image, size, data, limits)
     forget_xmp(image)
-    pixels = _stored_pixels(image, data, outline, limits)
+    pixels = np.asarray(first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels))
     if outline:
         jpeg_end.check_filled(pixels, data, outline, limits)
-    turn = upright_turn(image)
+    return _upright(pixels, size, image.info.get("exif", b""))
+
+
+def _upright(pixels: NDArray[np.uint8], size: tuple[int, int], exif: bytes) -> DecodedImage:
+    turn = upright_turn(exif)
     return DecodedImage(turned(pixels, turn), *turned_size(size, turn))
-
-
-def _stored_pixels(
-    image: ImageFile.ImageFile, data: bytes, outline: Outline | None, limits: Limits
-) -> NDArray[np.uint8]:
-    """Return the RGB pixels before turning."""
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and outline and draft_factor(image.size, limits.draft_px) == 1:
-        pixels = jpeg_pixels(image, data, outline)
-        if pixels is not None:
-            return pixels
-    return np.asarray(first_frame(image, lambda frame: _flat(frame, data, limits), limits.pixels))
 
 
 def _flat(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:

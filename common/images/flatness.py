@@ -5,10 +5,12 @@ where all images of their kind have ink. Unrelated ones are as near as photograp
 other hand, are further away than those of photographs. Local features decide between the two.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import FIRST, GRID, LENGTH, SECOND, Signature
+from common.images.signature import FIRST, GRID, LENGTH, SECOND, Signature, is_featureless
 
 FLAT_VALUES = 0.86
 """Share of values that differ from zero, below which a signature is one of flat content. Of photographs, 12 % are."""
@@ -59,6 +61,16 @@ def is_smooth(signature: Signature) -> bool:
     one, other = values[_ONE], values[_OTHER]
     norm = np.sqrt((one @ one) * (other @ other))
     return bool(norm > 0 and one @ other > _SMOOTH * norm)
+
+
+def is_searchable(signature: Signature) -> bool:
+    """Return whether a search can use a signature: it is neither all zeros nor that of a smooth gradient."""
+    return not (is_featureless(signature) or is_smooth(signature))
+
+
+def are_featureless(signatures: Iterable[Signature]) -> bool:
+    """Return whether an image with these signatures counts as featureless: no search returns it."""
+    return not any(map(is_searchable, signatures))
 
 
 def is_match_of_flat(distance: float, shared: float | None = None) -> bool:

@@ -14,17 +14,25 @@ _SCANS = 100
 
 def shrink(image: JpegImagePlugin.JpegImageFile, data: bytes, limits: Limits) -> None:
     """Select a draft (a half, a quarter or an eighth) for a large JPEG. Raises ImageError if it is still too large."""
-    if has_one_scan(image, data):
-        check_pixels(image.size, limits.jpeg_pixels, JPEG_PIXELS_SETTING)
-    else:
-        # With several scans the decoder keeps all coefficients of the full size, also for a draft.
-        check_pixels(image.size, limits.pixels, PIXELS_SETTING)
-        _check_scans(data)
+    is_single = has_one_scan(image, data)
+    check_sizes(image.size, limits, has_one_scan=is_single)
+    if not is_single:
+        check_scans(data)
     if limits.draft_px:
         image.draft("RGB", (limits.draft_px, limits.draft_px))
 
 
-def _check_scans(data: bytes) -> None:
+def check_sizes(size: tuple[int, int], limits: Limits, *, has_one_scan: bool) -> None:
+    """Raise ImageError for too many pixels in full size."""
+    if has_one_scan:
+        check_pixels(size, limits.jpeg_pixels, JPEG_PIXELS_SETTING)
+    else:
+        # With several scans the decoder keeps all coefficients of the full size, also for a draft.
+        check_pixels(size, limits.pixels, PIXELS_SETTING)
+
+
+def check_scans(data: bytes) -> None:
+    """Raise ImageError for too many scans."""
     # Compressed data never contains this pair of bytes: it always begins a scan.
     if data.count(b"\xff\xda") > _SCANS:
         message = f"the JPEG image has more than {_SCANS} scans"

@@ -31,10 +31,10 @@ def end_properly(data: bytes, outline: Outline, limits: Limits) -> bytes:
     if not outline.has_end:
         if outline.is_partial:
             raise _truncated()
-        _check_scan(data, outline, limits)
+        check_scan(data, outline, limits)
         return _body(data, outline) + END
     if outline.is_partial or data.endswith(_ZEROS, 0, outline.scan_end):
-        _check_scan(data, outline, limits)
+        check_scan(data, outline, limits)
     return data
 
 
@@ -44,10 +44,10 @@ def check_filled(pixels: NDArray[np.uint8], data: bytes, outline: Outline, limit
     Only an image whose last pixel has that grey is decoded again to find out.
     """
     if _FILLS.issuperset(pixels[-1, -1].tolist()):
-        _check_scan(data, outline, limits)
+        check_scan(data, outline, limits)
 
 
-def _check_scan(data: bytes, outline: Outline, limits: Limits) -> None:
+def check_scan(data: bytes, outline: Outline, limits: Limits) -> None:
     """Raise ImageError (truncated_image) if the last scan's data end early, or if zeros continue them."""
     # After a missing restart marker the decoder skips all data, so that more of them would change nothing.
     if len(_RESTART.findall(data, outline.scan_start, outline.scan_end)) < outline.restarts:

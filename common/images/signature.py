@@ -8,7 +8,7 @@ boxes a value states whether the first is much darker (-2), darker (-1), the sam
 import functools
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
@@ -96,11 +96,6 @@ def expand(signature: Signature) -> NDArray[np.int8]:
 def is_featureless(signature: Signature) -> bool:
     """Return whether a signature is all zeros: no search returns an image with it."""
     return not signature.any()
-
-
-def are_featureless(signatures: Iterable[Signature]) -> bool:
-    """Return whether all signatures of an image are featureless: no search returns it."""
-    return all(map(is_featureless, signatures))
 
 
 def distance(one: Signature, other: Signature) -> float:

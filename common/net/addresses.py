@@ -7,14 +7,16 @@ parser can see a different host.
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 from unicodedata import ucd_3_2_0
 from urllib.parse import quote
 
 from common.errors import FetchError
+from common.net import nat64
 
-URL_MAX_BYTES = 2048
+URL_MAX_BYTES = 8192
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PORT_MAX = 65_535
 
@@ -45,8 +47,8 @@ _NOT_PUBLIC = tuple(
         "3fff::/20",  # documentation
     )
 )
-# The only global unicast space that IANA has assigned. Outside are loopback, v4-mapped, v4-compatible, NAT64, unique
-# local, link-local, site-local and multicast addresses.
+# The only global unicast space that IANA has assigned. Outside are loopback, v4-mapped, v4-compatible, unique local,
+# link-local, site-local and multicast addresses.
 _IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
@@ -79,14 +81,20 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
-def is_public(address: str) -> bool:
+def is_public(address: str, prefixes: Sequence[ipaddress.IPv6Network] = (nat64.WELL_KNOWN,)) -> bool:
     """Return whether an IP address, as text, belongs to the public internet.
+
+    An address that a NAT64 gateway translates belongs where the IPv4 address inside it does; `prefixes` are the
+    gateways' prefixes.
 
     >>> [is_public(address) for address in ("1.1.1.1", "10.0.0.1", "::ffff:1.1.1.1", "2606:4700::1111")]
     [True, False, False, True]
     """
     parsed = ipaddress.ip_address(address)
-    if isinstance(parsed, ipaddress.IPv6Address) and (parsed.scope_id is not None or parsed not in _IPV6_UNICAST):
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id is not None:
+        return False
+    parsed = nat64.translated(parsed, prefixes)
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed not in _IPV6_UNICAST:
         return False
     return not any(parsed in network for network in _NOT_PUBLIC)
 
@@ -138,7 +146,11 @@ class AllowedTarget:
 
 
 def read_url(url: str) -> Target:
-    """Parse a URL strictly. Raises FetchError for one that two parsers could read differently."""
+    """Parse a URL strictly. Raises FetchError for one that two parsers could read differently.
+
+    Spaces at its ends are ignored, and one in its path or query is %20, as in browsers.
+    """
+    url = url.strip(" ")
     check_characters(url)
     match = _URL.match(url)
     if match is None:
@@ -153,8 +165,8 @@ def read_url(url: str) -> Target:
 def check_characters(url: str) -> None:
     """Raise FetchError for characters that some parsers drop, fold or treat as an end."""
     # str.isprintable is false for control and format characters, for lone surrogates and for every space but one.
-    if not url.isprintable() or " " in url or "\\" in url:
-        raise _bad_url("has a space, a backslash or a control character")
+    if not url.isprintable() or "\\" in url:
+        raise _bad_url("has a backslash or a control character")
     if len(url.encode()) > URL_MAX_BYTES:
         raise _bad_url(f"is longer than {URL_MAX_BYTES} bytes")
 

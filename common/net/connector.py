@@ -4,11 +4,14 @@ No name is resolved again between the check and the connection, which defeats DN
 """
 
 import ipaddress
+import math
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from common.errors import FetchError
+from common.net import nat64
 from common.net.addresses import DEFAULT_PORTS, AllowedTarget, Target, is_public, read_url
 from common.net.watchdog import Download
 
@@ -16,12 +19,20 @@ from common.net.watchdog import Download
 CONNECT_TIMEOUT_S = 5.0
 # A name may have hundreds of addresses, and each dead one costs time.
 ADDRESSES_MAX = 4
+# A network's NAT64 prefix hardly ever changes.
+NAT64_KEPT_S = 600.0
 
 Resolve = Callable[[str], Sequence[str]]
 
 
 class TransientFetchError(FetchError):
     """A FetchError that a retry may avoid."""
+
+
+class PrivateAddressError(FetchError):
+    """The URL's host is an address that is not public."""
+
+    code = "private_address"
 
 
 def fetch_failed(code: str, host: str, reason: str, *, transient: bool = False) -> FetchError:
@@ -46,6 +57,8 @@ class Connector:
         self._resolve = resolve
         # The system's resolver cannot be interrupted: when it hangs, the download ends first, and the thread later.
         self._lookups = ThreadPoolExecutor(threads, thread_name_prefix="match-fetch-resolver")
+        self._nat64: tuple[ipaddress.IPv6Network, ...] = (nat64.WELL_KNOWN,)
+        self._nat64_until = -math.inf
 
     def validate(self, url: str) -> Target:
         """Parse a URL. Raises FetchError for one that can be rejected without resolving or connecting."""
@@ -76,11 +89,29 @@ class Connector:
     def _addresses(self, target: Target, download: Download) -> list[str]:
         """Return the addresses to connect to. Raises FetchError if any of them is not permitted."""
         if target.is_literal:
+            self._check_address(target, target.host, self._nat64_prefixes([target.host], download))
             return [target.host]
         addresses = self._look_up(target.host, download)
+        prefixes = self._nat64_prefixes(addresses, download)
         for address in addresses:
-            self._check_address(target, address)
+            try:
+                self._check_address(target, address, prefixes)
+            except PrivateAddressError as error:
+                raise _unresolvable(target.host) from error
         return addresses
+
+    def _nat64_prefixes(self, addresses: Iterable[str], download: Download) -> Sequence[ipaddress.IPv6Network]:
+        """Return the network's NAT64 prefixes, which matter for IPv6 addresses only."""
+        if any(":" in address for address in addresses) and time.monotonic() >= self._nat64_until:
+            try:
+                self._nat64 = nat64.prefixes_of(self._look_up(nat64.PROBE_NAME, download))
+            except TransientFetchError:
+                raise
+            except FetchError:
+                # The resolver of a closed network may not know the name.
+                self._nat64 = (nat64.WELL_KNOWN,)
+            self._nat64_until = time.monotonic() + NAT64_KEPT_S
+        return self._nat64
 
     def _look_up(self, host: str, download: Download) -> list[str]:
         try:
@@ -96,14 +127,27 @@ class Connector:
         except (OSError, ValueError) as error:
             # EAI_AGAIN is a failure of the resolver; all other errors concern the name.
             transient = error.args[:1] == (socket.EAI_AGAIN,)
-            raise fetch_failed("unresolvable_host", host, "cannot be resolved", transient=transient) from error
+            if transient:
+                raise fetch_failed("unresolvable_host", host, "cannot be resolved now", transient=True) from error
+            raise _unresolvable(host) from error
 
-    def _check_address(self, target: Target, address: str) -> None:
+    def _check_address(
+        self, target: Target, address: str, prefixes: Sequence[ipaddress.IPv6Network] = (nat64.WELL_KNOWN,)
+    ) -> None:
         if any(entry.allows(target.host, address, target.port) for entry in self._allow):
             return
-        if not is_public(address):
-            raise fetch_failed("private_address", target.host, "is not on the public internet")
+        if not is_public(address, prefixes):
+            message = f"{target.host} is not on the public internet"
+            raise PrivateAddressError(message)
         _check_port(target)
+
+
+def _unresolvable(host: str) -> FetchError:
+    """Return one error for a name without an address and for one with a private address.
+
+    Otherwise clients could learn which names our network has.
+    """
+    return fetch_failed("unresolvable_host", host, "has no public address (see MATCH_FETCH_ALLOW)")
 
 
 def _connect(address: str, port: int, limit_s: float, download: Download) -> socket.socket:

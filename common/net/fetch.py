@@ -2,7 +2,7 @@
 
 urllib3 implements HTTP, TLS and connection pools. This module adds three guarantees. Each connection is opened to a
 checked address, without a second lookup. Redirects and retries pass the same checks. One thread ends requests that
-exceed their total time. The client supports no proxy, cookie, cache or local file.
+exceed their total time. The client supports no proxy, cache or local file; cookies live as long as one fetch.
 
 `FetchError.code` is one of:
 
@@ -10,8 +10,9 @@ exceed their total time. The client supports no proxy, cookie, cache or local fi
     forbidden_scheme    neither http nor https
     forbidden_userinfo  a user name or password before the host
     forbidden_port      a port other than 80 and 443 that no setting allows
-    private_address     the host is, or resolves to, an address that is not public
-    unresolvable_host   the name has no address
+    private_address     the host is an address that is not public
+    unresolvable_host   the name has no address, or one that is not public: both in the same words, so that clients do
+                        not learn which names our network has
     connect_failed      no address of the host accepts a connection
     tls_failed          the TLS handshake failed, or the certificate is not trusted for this host
     timeout             no complete response within the total time
@@ -19,8 +20,14 @@ exceed their total time. The client supports no proxy, cookie, cache or local fi
     short_body          the response ended before its declared length
     too_large           more bytes than allowed
     too_many_redirects  more than REDIRECTS_MAX hops
-    http_status         a status other than 200, which the message contains
-    encoded_body        a compressed body, although we request `identity`
+    http_not_found      status 404
+    http_gone           status 410
+    http_forbidden      status 401 or 403
+    http_rate_limited   status 429
+    http_server_error   status 500 or higher
+    http_status         another status than 200 and 203, which the message contains
+    robots_tag          an X-Robots-Tag that forbids the use of the image, if a setting honours them
+    encoded_body        a compressed body, although we request `identity`, other than gzip
     bad_response        malformed HTTP, or too many headers
     not_an_image        the first bytes are not those of a supported image format
     closed              the fetcher was closed before
@@ -39,8 +46,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager
@@ -50,26 +56,25 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from common.errors import FetchError
 from common.net.addresses import AllowedTarget, Target, check_characters
+from common.net.body import BodyRules, Reserve, unlimited
 from common.net.connector import Connector, Resolve, TransientFetchError, fetch_failed, resolve
+from common.net.cookies import Cookies
+from common.net.response import FinalResponse
+from common.net.status import check_status
 from common.net.watchdog import DOWNLOAD, Download, Watchdog
+from common.version import USER_AGENT
 
-REDIRECTS_MAX = 4
+# The Fetch standard's limit for browsers is 20; shorteners and logins of image hosts need up to 10.
+REDIRECTS_MAX = 10
 REDIRECT_STATUSES = {301, 302, 303, 307, 308}
 # Pauses between the attempts of one fetch. They bridge a dropped connection; the queue waits out an outage.
 PAUSES_S = (0.1, 0.4)
-RETRIED_STATUSES = {408, 425, 429}
 # Hosts whose idle connections are kept: most images of a batch are from few hosts.
 HOSTS_MAX = 8
-READ_BYTES = 64 * 1024
-# Enough for the magic number of every image format.
-SNIFF_BYTES = 512
-COMPRESSIONS = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"}
 # `identity`: a compressed body could grow a thousandfold in memory, and images are compressed already.
-HEADERS = {
-    "User-Agent": "Mozilla/5.0 (compatible; Match)",
-    "Accept": "image/*,*/*;q=0.5",
-    "Accept-Encoding": "identity",
-}
+HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+# Values of X-Robots-Tag that reserve an image from search, or from use by machines.
+ROBOTS_TAGS = {"noai", "noimageai", "noindex", "none"}
 
 T = TypeVar("T")
 
@@ -84,22 +89,10 @@ class _Request:
     body: bytes | None = None
 
 
-_GET = _Request("GET", HEADERS)
-
-
-class Reserve(Protocol):
-    """Reserves memory for a body, in place of what it reserved before."""
-
-    def __call__(self, size: int, *, within_s: float) -> None:
-        """Wait at most `within_s` seconds for `size` bytes."""
-
-
-def unlimited(size: int, *, within_s: float) -> None:
-    """Reserve nothing."""
-
-
 class _Connection(HTTPConnection):
     """A connection to a checked address; the watchdog limits each of its requests."""
+
+    response_class = FinalResponse
 
     def _new_conn(self) -> socket.socket:
         return DOWNLOAD.get().connect()
@@ -132,7 +125,8 @@ class Fetcher:
 
     `timeout_s` is the total time of one fetch, including redirects and retries. `allow` lists private targets and other
     ports that are allowed. `accepts` receives the first bytes of each body, and can reject it before the rest is read.
-    `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX hosts.
+    `headers` returns more headers for a host. With `honours_robots_tag`, an image that its host reserves by an
+    X-Robots-Tag is not fetched. `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX hosts.
     """
 
     def __init__(  # noqa: PLR0913 - each limit is a keyword argument
@@ -142,12 +136,17 @@ class Fetcher:
         timeout_s: float,
         allow: Sequence[AllowedTarget] = (),
         accepts: Callable[[bytes], bool] = lambda _head: True,
+        user_agent: str = USER_AGENT,
+        headers: Callable[[str], Mapping[str, str]] = lambda _host: {},
+        honours_robots_tag: bool = False,
         pool_size: int = 32,
         resolve: Resolve = resolve,
     ) -> None:
-        self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._accepts = accepts
+        self._body = BodyRules(max_bytes, accepts)
+        self._user_agent = user_agent
+        self._headers = headers
+        self._honours_robots_tag = honours_robots_tag
         self._connector = Connector(allow=allow, resolve=resolve, threads=2 * pool_size)
         self._watchdog = Watchdog(timeout_s)
         # urllib3's default context, created once: it loads the hundreds of certificates that the system trusts.
@@ -177,7 +176,7 @@ class Fetcher:
         """
         target = self._connector.validate(url)
         # A new connection: an idle one may be closed by the server meanwhile, and a POST must not be sent twice.
-        request = _Request("POST", {"User-Agent": HEADERS["User-Agent"], "Connection": "close", **headers}, body)
+        request = _Request("POST", {"User-Agent": self._user_agent, "Connection": "close", **headers}, body)
         with self._timed(target) as download:
             return self._exchange(target, download, lambda response: response.status, request)
 
@@ -217,13 +216,23 @@ class Fetcher:
         return self._follow_redirects(target, download, reserve)
 
     def _follow_redirects(self, target: Target, download: Download, reserve: Reserve) -> bytes:
+        cookies = Cookies()
         for _ in range(1 + REDIRECTS_MAX):
-            read = partial(self._read, target=target, download=download, reserve=reserve)
-            outcome = self._exchange(target, download, read, _GET)
+            read = partial(self._read, target=target, download=download, reserve=reserve, cookies=cookies)
+            outcome = self._exchange(target, download, read, self._get(target, cookies))
             if isinstance(outcome, bytes):
                 return outcome
             target = outcome
         raise fetch_failed("too_many_redirects", target.host, f"is reached after more than {REDIRECTS_MAX} redirects")
+
+    def _get(self, target: Target, cookies: Cookies) -> _Request:
+        headers = {
+            "User-Agent": self._user_agent,
+            **HEADERS,
+            **self._headers(target.host),
+            **cookies.header(target.url),
+        }
+        return _Request("GET", headers)
 
     def _exchange(
         self,
@@ -249,23 +258,23 @@ class Fetcher:
             download.release()
         return outcome
 
-    def _read(self, response: BaseHTTPResponse, target: Target, download: Download, reserve: Reserve) -> bytes | Target:
+    def _read(
+        self, response: BaseHTTPResponse, target: Target, download: Download, reserve: Reserve, cookies: Cookies
+    ) -> bytes | Target:
         """Return the body, or the target of a redirect."""
         location = response.headers.get("location")
         if response.status in REDIRECT_STATUSES and location:
+            cookies.keep(response, target.url)
             return self._redirected(target, location)
-        _check_head(response, target.host)
-        self._check_size(response, 0, target.host)
-        declared = response.length_remaining
-        reserve(self._max_bytes if declared is None else declared, within_s=download.left_s / 2)
-        body = self._read_body(response, target.host)
-        reserve(len(body), within_s=0)
-        return body
+        check_status(response.status, target.host)
+        if self._honours_robots_tag:
+            _check_robots_tag(response, target.host)
+        return self._body.read(response, target.host, reserve, within_s=download.left_s / 2)
 
     def _redirected(self, target: Target, location: str) -> Target:
         try:
             # http.client decodes headers as latin-1, but servers that send more than ASCII send UTF-8.
-            location = location.encode("latin-1").decode(errors="replace")
+            location = location.encode("latin-1").decode(errors="replace").strip(" ")
             # urljoin would drop characters that we reject.
             check_characters(location)
             return self._connector.validate(urljoin(target.url, location))
@@ -274,43 +283,12 @@ class Fetcher:
         except ValueError:
             raise fetch_failed("bad_url", target.host, "redirects to an invalid URL") from None
 
-    def _read_body(self, response: BaseHTTPResponse, host: str) -> bytes:
-        # A list of pieces would take 40 times the memory when a server sends single bytes, and a bytearray a copy.
-        body = BytesIO()
-        while body.tell() < SNIFF_BYTES and self._read_piece(response, body, host):
-            pass
-        if not self._accepts(bytes(body.getbuffer()[:SNIFF_BYTES])):
-            raise fetch_failed("not_an_image", host, "sent data that is not an image")
-        while self._read_piece(response, body, host):
-            pass
-        return body.getvalue()
 
-    def _read_piece(self, response: BaseHTTPResponse, body: BytesIO, host: str) -> bool:
-        """Read a piece of the body; return False at its end."""
-        piece = response.read1(READ_BYTES)
-        body.write(piece)
-        self._check_size(response, body.tell(), host)
-        return bool(piece)
-
-    def _check_size(self, response: BaseHTTPResponse, received: int, host: str) -> None:
-        """Raise FetchError if the bytes that were received, and those that will be, exceed the limit."""
-        size = received + (response.length_remaining or 0)
-        if size > self._max_bytes:
-            at_least = "" if response.length_remaining is not None else "at least "
-            limit = f"the limit is {self._max_bytes:,} (MATCH_MAX_IMAGE_BYTES)"
-            raise fetch_failed("too_large", host, f"sends {at_least}{size:,} bytes; {limit}")
-
-
-def _check_head(response: BaseHTTPResponse, host: str) -> None:
-    """Raise FetchError for a response whose status or headers show that its body cannot be used."""
-    if response.status != http.client.OK:
-        transient = response.status in RETRIED_STATUSES or response.status >= http.client.INTERNAL_SERVER_ERROR
-        raise fetch_failed("http_status", host, f"answered with status {response.status}", transient=transient)
-    # Other values are only labels, such as the "aws-chunked" that object stores keep: the bytes are unencoded.
-    if not COMPRESSIONS.isdisjoint(re.split(r"[,\s]+", response.headers.get("content-encoding", "").lower())):
-        raise fetch_failed("encoded_body", host, "sent a compressed body")
-    if response.headers.get("transfer-encoding", "chunked").lower() != "chunked":
-        raise fetch_failed("bad_response", host, "sent an unknown transfer encoding")
+def _check_robots_tag(response: BaseHTTPResponse, host: str) -> None:
+    """Raise FetchError if the host reserves the image: for everybody, or for a robot that it names."""
+    tags = re.split(r"[,:\s]+", ",".join(response.headers.getlist("x-robots-tag")).lower())
+    if not ROBOTS_TAGS.isdisjoint(tags):
+        raise fetch_failed("robots_tag", host, "reserves the image by an X-Robots-Tag (MATCH_FETCH_HONOUR_ROBOTS_TAG)")
 
 
 def _fetch_error(host: str, error: HTTPError | OSError) -> FetchError:

@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import collection_names
-from common.images.signature import LENGTH, Signature, are_featureless
+from common.images.flatness import are_featureless
+from common.images.signature import LENGTH, Signature
 
 DEFAULT_COLLECTION = collection_names.DEFAULT_COLLECTION
+# OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
+WORDS_MAX = 900
+"""Different words in a lookup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +56,8 @@ class Record:
     `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
     margins. `seq` is the sequence number of the request that
     stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
-    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none. A
-    record of an earlier version has neither.
+    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none.
+    `features` are its encoded local features. A record of an earlier version has none of the three.
     """
 
     collection: str = DEFAULT_COLLECTION
@@ -66,10 +70,11 @@ class Record:
     height: int
     sha256: bytes | None = None
     url: str | None = None
+    features: bytes | None = None
 
     @property
     def is_featureless(self) -> bool:
-        """Whether none of its signatures has features, so that no search finds it."""
+        """Whether no search can use one of its signatures, so that none finds it."""
         return are_featureless(self.signatures)
 
 
@@ -122,6 +127,14 @@ class Candidate:
 
     filepath: str
     signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WordCandidate:
+    """A stored image that shares words with a query, and its encoded local features; their geometry decides."""
+
+    filepath: str
+    features: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +195,15 @@ class Store(Protocol):
 
         The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
         no candidates. With `max_distance`, images beyond it may be omitted.
+        """
+
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the `limit` images whose words in common with `words` are rarest, best first.
+
+        They have the highest sums of inverse document frequencies, over all images of the store. A repeated word counts
+        once. An image without a common word is not returned. At most WORDS_MAX different words are accepted.
         """
 
     def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:

@@ -20,6 +20,7 @@ from dev.prose.vale import ROOT, VALE, Finding
 COVERED = (
     "api",
     "benchmarks",
+    "client",
     "common",
     "dev",
     "docs/glossary.md",

@@ -11,7 +11,7 @@ from common.images.signature import Signature
 from common.store.base import DEFAULT_COLLECTION, Collection, Record, Selection, Store, Tombstone, Verdict
 from common.store.deletion import Step, delete_before
 from contract.conftest import STORES
-from support.records import deletion, record, signature
+from support.records import deletion, features_of, record, signature
 from support.stores import MemoryStore
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
@@ -125,6 +125,23 @@ def test_search_finds_only_images_of_its_collection(store: Store) -> None:
     assert [len(row) >= 15 for row in rows] == [True, True]
     assert {candidate.filepath.partition("-")[0] for row in rows for candidate in row} == {"far"}
     assert len(matches(store, near, Selection())) == 50
+
+
+def test_word_lookup_returns_only_images_of_its_collection(store: Store) -> None:
+    store.put([record(f"{seq}.jpg", seq, features=features_of(7, 8, 9), collection="other") for seq in range(1, 40)])
+    store.put([record("1.jpg", 50, features=features_of(7, 8, 9)), record("2.jpg", 51, features=features_of(20))])
+    store.put([record(f"{seq}.jpg", seq, features=features_of(7, seq), collection="shop") for seq in range(60, 65)])
+    store.refresh()
+    words = np.array([7, 8, 9, 62], np.uint32)
+
+    results = {
+        name: store.candidates_by_words(words, limit=5, selection=Selection(collection=name))
+        for name in ("shop", DEFAULT_COLLECTION, "shop-2")
+    }
+
+    assert sorted(candidate.filepath for candidate in results["shop"]) == [f"{seq}.jpg" for seq in range(60, 65)]
+    assert [candidate.filepath for candidate in results[DEFAULT_COLLECTION]] == ["1.jpg"]
+    assert results["shop-2"] == []
 
 
 def test_overwritten_image_is_found_in_its_collection(store: Store) -> None:

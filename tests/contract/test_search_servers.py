@@ -18,11 +18,11 @@ from common.store.elastic.cluster import Cluster
 from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
 from common.store.elastic.documents import identity
-from support.records import deletion, record, signature
+from support.records import deletion, features_of, record, signature
 
 COUNT = 120
 # The fields that an index of the first version lacks, and a document of it; it has no features.
-ADDED_LATER = ("bits_1", "sha256", "url")
+ADDED_LATER = ("bits_1", "sha256", "url", "features", "words")
 OLDER = {"path": "old.jpg", "seq": 1, "deleted": False, "added": 1, "width": 640, "height": 480}
 OLDER["sig"] = base64.b64encode(bytes(LENGTH)).decode()
 SHA256 = bytes(range(0, 256, 8))
@@ -86,6 +86,10 @@ def source(store: ElasticStore, filepath: str) -> tuple[bytes | None, str | None
     return stored.sha256, stored.url
 
 
+def features(store: ElasticStore) -> dict[str, bytes | None]:
+    return {filepath: item.features for filepath, item in store.records(["cat.jpg", "dog.jpg"]).items()}
+
+
 def near(store: ElasticStore, seed: int) -> list[str]:
     return [candidate.filepath for candidate in store.candidates(signature(seed)[None], limit=1)[0]]
 
@@ -126,6 +130,17 @@ def test_documents_without_a_source_are_read_and_copied(
     after = [source(store, filepath) for filepath in ("old.jpg", "new.jpg")]
 
     assert before == after == [(None, None), (SHA256, URL)]
+
+
+def test_features_are_copied(cluster: Cluster, index: str, connect: Callable[..., ElasticStore]) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    store = connect()
+    store.put([record("cat.jpg", 1, features=features_of(1, 2)), record("dog.jpg", 2)])
+
+    before = features(store)
+    Copying(cluster, index, shape=Shape(), grace_s=0).run()
+
+    assert before == features(store) == {"cat.jpg": features_of(1, 2), "dog.jpg": None}
 
 
 def test_records_are_looked_up_by_their_digest(

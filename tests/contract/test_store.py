@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from common.errors import StoreUnavailable
 from common.images.signature import LENGTH, Signature
 from common.store.base import Health, Page, Record, Selection, Store, Tombstone, Verdict
-from support.records import deletion, record, signature
+from support.records import deletion, features_of, record, signature
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
 FEATURELESS = np.zeros(LENGTH, np.int8)
@@ -97,6 +97,28 @@ def test_source_is_replaced_with_its_record(store: Store) -> None:
     records = store.records(["cat.jpg", "dog.jpg"])
     assert (records["cat.jpg"].sha256, records["cat.jpg"].url) == (None, None)
     assert (records["dog.jpg"].sha256, records["dog.jpg"].url) == (SHA256, URL)
+
+
+def test_features_are_read_as_last_written(store: Store) -> None:
+    first, second = features_of(7, 7, 1_048_575), features_of()
+    store.put([record("cat.jpg", 1, features=first), record("dog.jpg", 2, features=first), record("fox.jpg", 3)])
+
+    store.put([record("cat.jpg", 4), record("fox.jpg", 5, features=second)])
+
+    records = store.records(["cat.jpg", "dog.jpg", "fox.jpg"])
+    assert {path: item.features for path, item in records.items()} == {
+        "cat.jpg": None,
+        "dog.jpg": first,
+        "fox.jpg": second,
+    }
+
+
+def test_invalid_features_are_rejected(store: Store) -> None:
+    written = store.put([record("cat.jpg", 1), record("bad.jpg", 2, features=b"features")])
+
+    assert [item.verdict for item in written] == [STORED, Verdict.REJECTED]
+    assert "local features" in written[1].reason
+    assert listed(store) == ["cat.jpg"]
 
 
 def test_unknown_filepaths_have_no_records(store: Store) -> None:

@@ -109,7 +109,7 @@ def shared_stack(
     start_stack: Callable[..., Stack], image_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Stack:
     allowed = image_server.removeprefix("http://")
-    return start_stack(tmp_path_factory.mktemp("home"), MATCH_FETCH_ALLOW=allowed, MATCH_FETCH_TIMEOUT_S="3")
+    return start_stack(tmp_path_factory.mktemp("home"), MATCH_FETCH_ALLOW=allowed, MATCH_FETCH_TIMEOUT_S="30")
 
 
 @pytest.fixture

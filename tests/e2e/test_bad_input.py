@@ -189,7 +189,11 @@ def test_forbidden_url_is_refused(stack: Any, path: str, field: str, url: str) -
 @pytest.mark.parametrize(("path", "field"), [("/add", "url"), ("/search", "url")])
 @pytest.mark.parametrize(
     ("target", "code"),
-    [("/nowhere.jpg", "http_status"), ("/to/http://127.0.0.1:1/a.jpg", None), ("/to//nowhere.jpg", "http_status")],
+    [
+        ("/nowhere.jpg", "http_not_found"),
+        ("/to/http://127.0.0.1:1/a.jpg", None),
+        ("/to//nowhere.jpg", "http_not_found"),
+    ],
     ids=["404", "redirect to a private address", "redirect to 404"],
 )
 def test_failed_download_is_reported_with_its_reason(

@@ -52,7 +52,7 @@ def test_each_line_is_stored_or_fails_separately(stack: Any, photographs: Bytes,
     name, image = next(iter(photographs.items()))
     assert {match["metadata"]["name"] for match in stack.search(image)} == {name}
     wait_until(lambda: task(stack, outcomes[-1])["state"] == "failed")
-    assert task(stack, outcomes[-1])["error"]["code"] == "http_status"
+    assert task(stack, outcomes[-1])["error"]["code"] == "http_not_found"
 
 
 def task(stack: Any, outcome: dict[str, Any]) -> dict[str, Any]:

@@ -107,10 +107,10 @@ def test_authorization_is_accepted(client: FlaskClient, path: str, authorization
 
 
 def test_unknown_path_names_the_description(client: FlaskClient) -> None:
-    answer = client.get("/")
+    answer = client.get("/elsewhere")
 
     assert (answer.status_code, answer.json["code"]) == (404, "not_found")
-    assert answer.json["error"] == ["not found: /; the API is described at /docs"]
+    assert answer.json["error"] == ["not found: /elsewhere; the API is described at /docs"]
 
 
 def test_key_in_the_query_is_not_accepted(client: FlaskClient) -> None:

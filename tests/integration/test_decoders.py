@@ -18,8 +18,9 @@ from PIL import Image
 from common.decoding import process
 from common.decoding.pool import DecoderPool
 from common.decoding.process import ProcessEnd
-from common.decoding.protocol import DecoderBug
+from common.decoding.protocol import DecoderBug, Output
 from common.errors import ImageError, Overloaded
+from common.images.local_features.features import LocalFeatures
 from support import poison
 from support.decoders import InProcessDecoder, decoder_limits, decoding
 from support.images import encode, gradient
@@ -227,7 +228,7 @@ with patch.object(process, "COMMAND", poison.COMMAND):
     children = [process.DecoderProcess(decoder_limits(timeout_s=0.5)) for _ in range(2)]
 assert all(child.wait_until_ready() for child in children)
 hanging = b"P5 1 1 255\\n\\x00" + poison.HANGS
-children[0]._send(hanging)
+children[0]._send([b"\\1", hanging])
 print(*(child.pid for child in children), flush=True)
 import os, signal
 os.kill(os.getpid(), signal.SIGKILL)
@@ -263,3 +264,42 @@ def test_a_decoder_that_never_starts_is_an_overload(monkeypatch: pytest.MonkeyPa
 
     with decoding(decoder_limits(), wait_s=0.2) as pool, pytest.raises(Overloaded):
         pool.decode(IMAGE)
+
+
+def test_local_features_arrive_as_they_were_extracted(pool: DecoderPool) -> None:
+    data = encoded("PNG")
+    outputs = Output.STORED_FEATURES | Output.QUERY_FEATURES | Output.COPY_FEATURES
+
+    image = pool.decode(data, outputs=outputs)
+
+    expected = InProcessDecoder().decode(data, outputs=outputs)
+    assert image.signatures == ()
+    assert image.stored_features == expected.stored_features
+    stored = LocalFeatures.decode(image.stored_features or b"")
+    for features, own in [
+        (image.query_features, expected.query_features),
+        (image.copy_features, expected.copy_features),
+    ]:
+        assert features is not None
+        assert own is not None
+        assert np.array_equal(features.words, own.words)
+        assert features.verify(stored) is not None
+        assert features.verify(stored) == own.verify(stored)
+
+
+def test_an_image_without_local_features_has_empty_ones(pool: DecoderPool) -> None:
+    image = pool.decode(encode(Image.new("RGB", (40, 20), "red")), outputs=~Output(0))
+
+    assert LocalFeatures.decode(image.stored_features or b"").are_few
+    assert image.query_features is not None
+    assert len(image.query_features.words) == 0
+
+
+def test_local_features_fit_into_the_smallest_memory_limit() -> None:
+    outputs = Output.SIGNATURES | Output.QUERY_FEATURES
+    large = Image.effect_noise((190, 130), 80).resize((1900, 1300)).convert("RGB")
+    with decoding(decoder_limits(memory_mib=64)) as pool:
+        image = pool.decode(encode(large, "JPEG"), outputs=outputs)
+
+    assert image.query_features is not None
+    assert len(image.query_features.words) > 500

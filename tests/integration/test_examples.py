@@ -21,6 +21,7 @@ from api.description.examples import CAT, EXAMPLES, FAILURES, PLAIN, TASK_ID, UR
 from api.endpoints import FORM_METHODS, Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
+from common.images.local_features.extraction import extract
 from common.images.signature import LENGTH, sign
 from common.queue.tasks import State
 from common.store.base import Record
@@ -52,7 +53,8 @@ def prepared(client: FlaskClient, memory_store: Any, request: pytest.FixtureRequ
     about = {"metadata": {"album": "cats"}, "added": 1_772_357_400_061, "width": 451, "height": 300}
     sha256 = hashlib.sha256((IMAGES / Path(CAT).name).read_bytes()).digest()
     memory_store.create_collection("shop-1")
-    memory_store.put([Record(filepath=CAT, seq=1, signatures=(sign(pixels),), sha256=sha256, url=URL, **about)])
+    kept = {"signatures": (sign(pixels),), "features": extract(pixels, width=451, height=300).encode()}
+    memory_store.put([Record(filepath=CAT, seq=1, **kept, sha256=sha256, url=URL, **about)])
     if "example" in request.fixturenames and request.getfixturevalue("example").form.get("filepath") == PLAIN:
         memory_store.put([Record(filepath=PLAIN, seq=2, signatures=(np.zeros(LENGTH, np.int8),), **about)])
     return client

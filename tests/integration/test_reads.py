@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
+from common.images.decode import decode
 from common.images.signature import Signature, sign
 from common.store.base import Tombstone
-from support.images import encode, upload
+from support.images import encode, gradient, upload
 from support.records import FEATURELESS, record, signature
 from support.records import record as record_of
 
@@ -84,17 +84,16 @@ def test_stored_images_are_compared_with_each_other(client: FlaskClient, memory_
     same = client.post("/compare", data={"filepath1": "a", "filepath2": "same"})
     opposite = client.post("/compare", data={"filepath1": "a", "filepath2": "opposite"})
 
-    assert same.json["result"] == [{"score": 100.0}]
-    assert opposite.json["result"] == [{"score": 0.0}]
+    assert same.json["result"] == [{"score": 100.0, "matched_by": "signature"}]
+    assert opposite.json["result"] == [{"score": 0.0, "matched_by": "signature"}]
 
 
 def test_stored_image_is_compared_with_an_upload(client: FlaskClient, memory_store: Any) -> None:
-    pixels = np.asarray(Image.linear_gradient("L").convert("RGB"))
-    store(memory_store, gradient=sign(pixels))
+    store(memory_store, gradient=sign(decode(gradient()).pixels))
 
     answer = client.post("/compare", data={"image1": upload(), "filepath2": "gradient"})
 
-    assert answer.json["result"] == [{"score": 100.0}]
+    assert answer.json["result"] == [{"score": 100.0, "matched_by": "signature"}]
 
 
 def test_featureless_image_matches_only_itself(client: FlaskClient, memory_store: Any) -> None:
@@ -105,7 +104,7 @@ def test_featureless_image_matches_only_itself(client: FlaskClient, memory_store
         for other in ("white", "black", "photo")
     ]
 
-    assert [answer.json["result"] for answer in answers] == [[{"score": score}] for score in (100.0, 0.0, 0.0)]
+    assert [answer.json["result"][0]["score"] for answer in answers] == [100.0, 0.0, 0.0]
     assert {warning(answer) for answer in answers} == {(200, "warn", "featureless")}
 
 
@@ -128,7 +127,7 @@ def test_comparison_of_featureless_uploads_warns(client: FlaskClient, other: str
     answer = client.post("/compare", data=data)
 
     assert warning(answer) == (200, "warn", "featureless")
-    assert answer.json["result"] == [{"score": score}]
+    assert answer.json["result"] == [{"score": score, "matched_by": "signature"}]
 
 
 def test_images_with_features_have_no_warning(client: FlaskClient, memory_store: Any) -> None:
@@ -172,6 +171,7 @@ def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: A
         "width": 640,
         "height": 480,
         "featureless": False,
+        "few_features": None,
         "url": "http://example.org/a?v=1",
         "sha256": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
     }

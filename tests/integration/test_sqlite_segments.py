@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from common.images.signature import LENGTH, Signature
 from common.store.base import Record
 from common.store.sqlite import SqliteStore, builder, changes, signature_index
-from support.records import deletion, record, signature
+from support.records import deletion, features_of, record, signature
 
 FEATURELESS = np.zeros(LENGTH, np.int8)
 # So small that some records fill a segment.
@@ -349,7 +349,8 @@ class Machine(RuleBasedStateMachine):
             signatures = [signature(self.seq)] if kind else [FEATURELESS]
             if kind == 1:
                 signatures.append(signature(-self.seq % 2**32))
-            items.append(record(filepath, self.seq, *signatures))
+            features = features_of(self.seq, 2**20 - 1) if self.seq % 4 else None
+            items.append(record(filepath, self.seq, *signatures, features=features))
             self.model[filepath] = (self.seq, [one for one in signatures if one.any()])
         self.stores[writer].put(items)
 
@@ -387,6 +388,14 @@ class Machine(RuleBasedStateMachine):
         if len(past):
             assert store.candidates(past, limit=30, max_distance=0.1) == [[] for _ in past]
             assert {len(candidates) for candidates in store.candidates(past, limit=1)} == {min(1, len(everything))}
+
+    @rule(reader=readers)
+    def look_up(self, reader: int) -> None:
+        with_words = {seq: filepath for filepath, (seq, _) in self.model.items() if seq % 4}
+        for words in ([2**20 - 1], range(max(0, self.seq - 900), self.seq + 1)):
+            candidates = self.stores[reader].candidates_by_words(np.array(words, np.uint32), limit=200)
+            expected = {filepath for seq, filepath in with_words.items() if seq in words or len(words) == 1}
+            assert sorted(candidate.filepath for candidate in candidates) == sorted(expected)
 
     @rule(reader=readers)
     def restart(self, reader: int) -> None:

@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 import requests
 
+from api import web
 from api.access.headers import SECURITY
 from api.endpoints import Endpoint, max_body_bytes
 from api.errors import ERRORS
@@ -92,7 +93,11 @@ def test_an_unknown_directive_is_rejected(configuration: Path, give_up: Callable
     assert 'unknown directive "listen_on"' in check(configuration, give_up)
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+@pytest.mark.parametrize(
+    "endpoint",
+    [*ENDPOINTS, *(each for each in web.ENDPOINTS if "POST" in each.methods)],
+    ids=lambda endpoint: endpoint.name,
+)
 def test_body_limits_equal_the_apis(endpoint: Endpoint) -> None:
     text = (PROXY / "nginx.conf").read_text()
     limits = [(pattern, int(size) * UNITS[unit]) for pattern, size, unit in LOCATION.findall(text)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN_S = 90
+WITHIN_S = 280
 NO_SETTINGS: Mapping[str, str] = {}
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
-from common.images import cost
+from common.images import cost as estimation
 from common.images.decode import Limits, decode
 from common.images.signature import sign
 
@@ -115,13 +115,13 @@ def encoded(kind: str, mode: str, size: tuple[int, int], options: dict[str, Any]
 def peak_and_estimate(data: bytes) -> tuple[int, int]:
     """Decode the image; return the growth of this process at its peak, and the decoder's estimate."""
     estimates: list[int] = []
-    original = cost.decoding_bytes
+    original = estimation.check_estimate
 
-    def estimate(image: ImageFile.ImageFile, size: tuple[int, int], data: bytes, limits: Limits) -> int:
-        estimates.append(original(image, size, data, limits))
-        return estimates[-1]
+    def check(name: str, size: tuple[int, int], cost: int, limits: Limits) -> None:
+        estimates.append(cost)
+        original(name, size, cost, limits)
 
-    cost.decoding_bytes = estimate
+    estimation.check_estimate = check
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     idle = status_bytes("VmRSS")
     sign(decode(data, LIMITS).pixels)
@@ -155,7 +155,7 @@ def measure(path: Path, kind: str, mode: str, size: tuple[int, int], options: di
     peak, estimate = peak_and_estimate(data)
     variant = " ".join(f"{name}={value}" for name, value in options.items())
     row = {"image": f"{kind} {mode} {variant}", "pixels": math.prod(size), "file": len(data)}
-    return json.dumps({**row, "peak": peak, "estimate": estimate - cost.FIXED_BYTES}).encode()
+    return json.dumps({**row, "peak": peak, "estimate": estimate - estimation.FIXED_BYTES}).encode()
 
 
 def main(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from common.decoding.child import signed
 from common.decoding.limits import DecoderLimits
 from common.decoding.pool import DecoderPool
-from common.decoding.protocol import SignedImage
+from common.decoding.protocol import Output, SignedImage
 from common.images.decode import DEFAULT_LIMITS, Limits, decode
 
 MIB = 1024 * 1024
@@ -20,9 +20,9 @@ class InProcessDecoder:
         self.limits = limits
         self.clients: list[str] = []
 
-    def decode(self, data: bytes, *, client: str = "") -> SignedImage:
+    def decode(self, data: bytes, *, outputs: Output = Output.SIGNATURES, client: str = "") -> SignedImage:
         self.clients.append(client)
-        return signed(decode(data, self.limits))
+        return signed(decode(data, self.limits), outputs)
 
 
 def decoder_limits(*, timeout_s: float = 30, memory_mib: int = 1024) -> DecoderLimits:

@@ -4,7 +4,7 @@ import io
 import random
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -15,8 +15,12 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def gradient(*, shade: int = 0, size: tuple[int, int] = (256, 256)) -> bytes:
-    """Return a PNG of a gradient; one of another shade has other bytes."""
-    return encode(Image.linear_gradient("L").point(lambda value: max(0, value - shade)).resize(size))
+    """Return a PNG of several gradients: a single one is featureless. One of another shade has other bytes."""
+    ramp = Image.linear_gradient("L")
+    steps = ImageChops.add_modulo(
+        ramp.point(lambda value: 5 * value % 256), ramp.rotate(90).point(lambda value: 3 * value % 256)
+    )
+    return encode(steps.point(lambda value: max(0, value - shade)).resize(size))
 
 
 def noise(number: int, *, kind: str = "PNG") -> bytes:

@@ -13,7 +13,7 @@ from dev.ports import free_port
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-STOP_WITHIN_S = 90
+STOP_WITHIN_S = 180
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.signature import LENGTH, Signature
 from common.store.base import DEFAULT_COLLECTION, Record, Tombstone
 
@@ -27,6 +28,7 @@ def record(
     height: int = 480,
     sha256: bytes | None = None,
     url: str | None = None,
+    features: bytes | None = None,
     collection: str = DEFAULT_COLLECTION,
 ) -> Record:
     """Return a record; its signature and the time at which it was added follow from `seq`."""
@@ -41,7 +43,17 @@ def record(
         height=height,
         sha256=sha256,
         url=url,
+        features=features,
     )
+
+
+def features_of(*words: int) -> bytes:
+    """Return encoded local features with these words, which may repeat."""
+    count = len(words)
+    centres = np.linspace(0.1, 0.9, count) * 400
+    keypoints = Keypoints(x=centres, y=centres, size=np.full(count, 12.0), angle=np.ones(count))
+    mirrored = np.zeros(count, np.bool_)
+    return LocalFeatures(keypoints, np.array(sorted(words), np.uint32), mirrored, width=640, height=480).encode()
 
 
 def deletion(filepath: str, seq: int, *, collection: str = DEFAULT_COLLECTION) -> Tombstone:

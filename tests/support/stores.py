@@ -1,5 +1,6 @@
 """A store in memory, and waiting for records in a store."""
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreUnavailable
+from common.images.local_features.features import LocalFeatures
 from common.store.base import (
     DEFAULT_COLLECTION,
     DEFAULT_SELECTION,
@@ -21,6 +23,7 @@ from common.store.base import (
     Store,
     Tombstone,
     Verdict,
+    WordCandidate,
     Written,
 )
 from common.store.labels import labels, required_labels
@@ -66,6 +69,26 @@ class MemoryStore:
         self._check()
         candidates = [Candidate(record.filepath, record.signatures) for record in self._records(selection)]
         return [candidates[:limit] for _ in queries]
+
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        self._check()
+        required = set(words.tolist())
+        everything = [(record, self._words(record)) for record in self.kept.values()]
+        having = Counter(word for _, words in everything for word in words)
+        sums = {
+            (record.collection, record.filepath): sum(
+                math.log1p((len(everything) - having[word] + 0.5) / (having[word] + 0.5)) for word in words & required
+            )
+            for record, words in everything
+        }
+        best = sorted(self._records(selection), key=lambda item: -sums[item.collection, item.filepath])[:limit]
+        return [
+            WordCandidate(record.filepath, record.features)
+            for record in best
+            if record.features is not None and sums[record.collection, record.filepath]
+        ]
 
     def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
         records = self._records(Selection(collection=collection))
@@ -155,6 +178,11 @@ class MemoryStore:
                 and needed <= labels(item.metadata)
             ]
         return sorted(records, key=lambda item: item.seq)
+
+    def _words(self, item: Record | Tombstone) -> set[int]:
+        if isinstance(item, Tombstone) or item.features is None:
+            return set()
+        return set(LocalFeatures.decode(item.features).words.tolist())
 
     def _check(self) -> None:
         if self.away:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 
 
 def wait_until(

@@ -26,8 +26,8 @@ def segment(marker: int, payload: bytes = b"") -> bytes:
     return b"\xff" + bytes([marker]) + struct.pack(">H", 2 + len(payload)) + payload
 
 
-def jpeg_with(inserted: bytes) -> bytes:
-    whole = plain("JPEG")
+def jpeg_with(inserted: bytes, *, mode: str = "RGB") -> bytes:
+    whole = encode(Image.new(mode, SIZE), "JPEG")
     return whole[:2] + inserted + whole[2:]
 
 
@@ -76,7 +76,7 @@ PROFILE = chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(1_000_000)))
 WASTEFUL = {
     "JPEG, empty segments": jpeg_with(segment(0xE5) * 2_001),
     "JPEG, Exif in many segments": jpeg_with(segment(0xE1, b"Exif\0\0MM\0*" + bytes(20)) * 65),
-    "JPEG, Photoshop's blocks": jpeg_with(BLOCKS_OF_PHOTOSHOP * 3),
+    "JPEG, Photoshop's blocks": jpeg_with(BLOCKS_OF_PHOTOSHOP * 3, mode="CMYK"),
     "JPEG, fill bytes": jpeg_with(b"\xff" * MANY),
     "JPEG, zeros between segments": jpeg_with(segment(0xE0) + bytes(MANY)),
     "JPEG, zeros and no end": b"\xff\xd8\xff\xe0\0\2" + bytes(MANY),

@@ -13,6 +13,7 @@ from api.routes import SUBJECTS
 from common.config import Settings
 from common.decoding.process import ProcessEnd
 from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
+from common.net import status
 from common.queue.tasks import RetryRejected
 from common.warning_codes import WARNINGS
 
@@ -20,7 +21,16 @@ ROOT = Path(__file__).resolve().parents[2]
 # Codes of errors that stop a start, or that replies contain as `internal_error`.
 INTERNAL = {"error", "wrong_setting", "queue_error"}
 # Modules whose errors end a task.
-TASK_MODULES = {"pipeline.py", "fetch.py", "connector.py", "addresses.py", "watchdog.py", "formats.py", "decode.py"}
+TASK_MODULES = {
+    "pipeline.py",
+    "fetch.py",
+    "connector.py",
+    "addresses.py",
+    "watchdog.py",
+    "formats.py",
+    "decode.py",
+    "body.py",
+}
 RAISED = re.compile(r'\b(?:code|INTERNAL_ERROR) ?= ?"([a-z_]+)"|(?:_failed|fail)\(\s*"([a-z_]+)"')
 PROXY_REPLY = re.compile(r"return (\d+) '(\{.*\})';")
 
@@ -42,7 +52,8 @@ def proxy_replies() -> list[tuple[int, dict[str, str]]]:
 def test_every_code_is_declared_and_used() -> None:
     used = codes_in(*modules("api", "workers", "common")) | {*RetryRejected} | {*FRAMEWORK_CODES.values()}
     used |= {end.value for end in ProcessEnd}
-    used |= {reply["code"] for _, reply in proxy_replies()}
+    used |= {reply["code"] for _, reply in proxy_replies()} | {*status.CODES.values()}
+    used |= {status.SERVER_ERROR, status.OTHER_STATUS}
 
     assert used - INTERNAL == ERRORS.keys()
 

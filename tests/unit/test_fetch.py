@@ -52,7 +52,7 @@ PRIVATE_ADDRESSES = [
     "::ffff:8.8.8.8",
     "::ffff:0:127.0.0.1",
     "64:ff9b::127.0.0.1",
-    "64:ff9b::8.8.8.8",
+    "64:ff9b::10.0.0.1",
     "64:ff9b:1::127.0.0.1",
     "100::1",
     "2001::1",
@@ -95,6 +95,7 @@ PUBLIC_ADDRESSES = [
     "2001:4860:4860::8888",
     "2003::1",
     "2606:4700:4700::1111",
+    "64:ff9b::8.8.8.8",
 ]
 LOOPBACK_SPELLINGS = [
     "127.0.0.1",
@@ -152,9 +153,6 @@ BAD_URLS = {
     "no host": "http://",
     "no host but a query": "http://?x",
     "no host but a port": "http://:80/",
-    "space before": " http://images.example/",
-    "space after": "http://images.example/ ",
-    "space inside": "http://images.example/a b",
     "space in the host": "http://images example/",
     "tab in the scheme": "ht\ttp://images.example/",
     "tab in the host": "http://images\t.example/",
@@ -207,8 +205,8 @@ BAD_URLS = {
     "name ending in a number": "http://images.example.1/",
     "invalid hex digits": "http://images.0xg.0x1/",
     "underscored number": "http://1_0.0.0.1/",
-    "too long": f"http://images.example/{'a' * 2048}",
-    "too long in UTF-8": f"http://images.example/{'ä' * 1020}",
+    "too long": f"http://images.example/{'a' * 8192}",
+    "too long in UTF-8": f"http://images.example/{'ä' * 4090}",
 }
 SCHEMES = [
     "file:///etc/passwd",
@@ -360,7 +358,7 @@ def test_ports_other_than_80_and_443_are_rejected(fetcher: Fetcher, port: int) -
         "https://[2606:4700:4700::1111]/",
         "http://127.0.0.1.images.example/",
         "http://localhost/",  # `fetch` checks its addresses
-        f"http://images.example/{'a' * 2000}",
+        f"http://images.example/{'a' * 8000}",
     ],
 )
 def test_an_ordinary_url_is_valid(fetcher: Fetcher, url: str) -> None:
@@ -410,6 +408,7 @@ def test_only_the_named_target_is_allowed(entry: str, url: str, expected: str | 
         ("https://[2606:4700:0::1]:443/", "GET / HTTP/1.1\r\nHost: [2606:4700::1]\r\n"),
         ("http://0x01010101/", "GET / HTTP/1.1\r\nHost: 1.1.1.1\r\n"),
         ("http://bücher.example/", "GET / HTTP/1.1\r\nHost: xn--bcher-kva.example\r\n"),
+        (" http://images.example/a b?c d ", "GET /a%20b?c%20d HTTP/1.1\r\nHost: images.example\r\n"),
     ],
 )
 def test_the_request_names_the_validated_host(fetcher: Fetcher, url: str, request_head: str) -> None:

@@ -159,10 +159,20 @@ def test_a_progressive_jpeg_without_later_scans_is_truncated() -> None:
     data = encode(texture(), "JPEG", progressive=True)
     scans = [index for index in range(len(data)) if data.startswith(b"\xff\xda", index)]
 
-    within = [data[: (one + other) // 2] + b"\xff\xd9" for one, other in pairwise(scans)]
+    within = [data[: (one + other) // 2] + b"\xff\xd9" for one, other in pairwise([*scans, len(data)])]
     between = [data[:scan] for scan in scans[1:]]
 
     assert {outcome(cut) for cut in within + between} == {"truncated_image"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_progressive_jpeg_with_half_a_scan_is_truncated(mode: str) -> None:
+    data = encode(texture(mode, (320, 240)), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda") + 40
+
+    outcomes = [outcome(data[:end].removesuffix(b"\xff") + b"\xff\xd9") for end in range(start, len(data) - 10, 97)]
+
+    assert set(outcomes) == {"truncated_image"}
 
 
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_rows": 1}])

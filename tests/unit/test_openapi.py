@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 
 from api.description.code_samples import ORIGIN
 from api.description.examples import EXAMPLES, FAILURES
-from api.description.openapi import VERSION, document
+from api.description.openapi import document
 from api.errors import BY_STATUS, SUMMARIES
 from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
 from api.routes import ENDPOINTS, SUBJECTS
@@ -23,6 +23,7 @@ from common.config import Settings
 from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
 from common.queue.callbacks import Delivery, EndedTask
+from common.version import VERSION
 from workers.webhooks import body_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,6 +14,7 @@ from redis import Redis
 
 from common.byte_budget import ByteBudget
 from common.config import Settings
+from common.decoding.protocol import Output
 from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavailable
 from common.images.decode import decode
 from common.images.signature import sign
@@ -286,7 +287,7 @@ def test_a_task_without_a_free_decoder_stays_open(
     task_id = accept(upload_id=uploads.put(IMAGE))
 
     class Busy:
-        def decode(self, _data: bytes, *, client: str = "") -> NoReturn:
+        def decode(self, _data: bytes, *, outputs: Output = Output.SIGNATURES, client: str = "") -> NoReturn:  # noqa: ARG002
             raise Overloaded(f"no decoder was free in time{client}", retry_after=1)
 
     with pytest.raises(Overloaded):

@@ -98,7 +98,8 @@ class QueryFeatures:
     def __init__(self, keypoints: Keypoints, lookup: LookupWords, *, width: int, height: int) -> None:
         self.words = lookup.own
         order = np.argsort(lookup.word, kind="stable")
-        self._keypoints = keypoints
+        self.keypoints = keypoints
+        self.lookup = lookup
         self._count = len(keypoints.x)
         self._sorted = lookup.word[order]
         self._feature = lookup.feature[order]
@@ -139,7 +140,7 @@ class QueryFeatures:
             of_target, of_query = of_target[rare], of_query[rare]
         feature = self._feature[of_query]
         return _Pairs(
-            query=self._keypoints.take(feature),
+            query=self.keypoints.take(feature),
             target=target.keypoints.take(of_target),
             query_feature=feature,
             word=target.words[of_target],

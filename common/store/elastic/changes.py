@@ -5,6 +5,7 @@ from time import sleep
 from common.errors import StoreUnavailable
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.dialects import Json
+from common.store.elastic.documents import BINARY
 from common.store.elastic.responses import PARTIAL, hits
 
 # Replicas reach the primary's checkpoint a moment after the last write; these pauses add up to three seconds.
@@ -46,7 +47,7 @@ class Changes:
             "sort": ["_seq_no"],
             "size": limit,
             "_source": True,
-            "docvalue_fields": ["sig"],
+            "docvalue_fields": BINARY,
             "track_total_hits": False,
         }
         return hits(self._cluster.post(f"/{self._index}/_search", body, preference=f"_shards:{shard}"))

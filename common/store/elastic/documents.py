@@ -5,12 +5,17 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from common.images.local_features.features import LocalFeatures
 from common.images.signature import Signature
 from common.store.base import (
     DEFAULT_COLLECTION,
     Candidate,
     Record,
     Tombstone,
+    WordCandidate,
     signatures_from_bytes,
     signatures_to_bytes,
 )
@@ -19,6 +24,8 @@ from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
 from common.store.labels import labels
 
+# The doc values of records, which are not in their source.
+BINARY = ["sig", "features"]
 # Created once: json.dumps creates an encoder for each call with options.
 _STRICT = json.JSONEncoder(allow_nan=False)
 
@@ -40,13 +47,27 @@ def lines(item: Record | Tombstone, dialect: Dialect) -> str:
     return f"{action('index', identity(item.filepath, item.collection), item.seq)}\n{document}\n"
 
 
+def word_text(words: NDArray[np.uint32]) -> str:
+    """Return the text of the different words, of a document or a query.
+
+    >>> word_text(np.array([74565, 10, 10], np.uint32))
+    '0000a 12345'
+    """
+    return " ".join(f"{word:05x}" for word in np.unique(words).tolist())
+
+
 def candidate(hit: Json) -> Candidate:
     """Return the candidate in a search's hit with the doc values path and sig."""
     return Candidate(hit["fields"]["path"][0], _signatures(hit))
 
 
+def word_candidate(hit: Json) -> WordCandidate:
+    """Return the candidate in a search's hit with the doc values path and features."""
+    return WordCandidate(hit["fields"]["path"][0], _binary(hit, "features"))
+
+
 def item(hit: Json) -> Record | Tombstone:
-    """Return the record or tombstone in a hit with its source and the doc value sig."""
+    """Return the record or tombstone in a hit with its source and the doc values in BINARY."""
     source = hit["_source"]
     collection = source.get("collection", DEFAULT_COLLECTION)
     if source["deleted"]:
@@ -62,6 +83,7 @@ def item(hit: Json) -> Record | Tombstone:
         height=source["height"],
         sha256=bytes.fromhex(source["sha256"]) if "sha256" in source else None,
         url=source.get("url"),
+        features=_binary(hit, "features") if "features" in hit["fields"] else None,
     )
 
 
@@ -83,11 +105,21 @@ def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
         document["sha256"] = item.sha256.hex()
     if item.url is not None:
         document["url"] = item.url
+    if item.features is not None:
+        document |= {"features": base64.b64encode(item.features).decode(), "words": _words(item.features)}
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
     return document
 
 
+def _words(features: bytes) -> str:
+    return word_text(LocalFeatures.decode(features).words)
+
+
 def _signatures(hit: Json) -> tuple[Signature, ...]:
+    return signatures_from_bytes(_binary(hit, "sig"))
+
+
+def _binary(hit: Json, field: str) -> bytes:
     # OpenSearch omits the padding; more than is necessary is ignored.
-    return signatures_from_bytes(base64.b64decode(hit["fields"]["sig"][0] + "=="))
+    return base64.b64decode(hit["fields"][field][0] + "==")

@@ -28,6 +28,9 @@ _FIELDS: Final[dict[str, Json]] = {
     # Indexed for exact duplicates. It is in hexadecimal digits.
     "sha256": {"type": "keyword", "doc_values": False},
     "url": {"type": "keyword", "index": False, "doc_values": False},
+    "features": {"type": "binary", "doc_values": True},
+    # Without norms and frequencies, BM25 is the sum of idf times a constant.
+    "words": {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"},
     # Stored unchanged and not indexed.
     "metadata": {"type": "object", "enabled": False},
     # One field for any number of keys. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
@@ -39,9 +42,9 @@ _FIELDS: Final[dict[str, Json]] = {
 # An index with these fields is one of Match, of any version.
 _IDENTIFYING: Final = ("path", "seq", "deleted", "added", "sig")
 # These are added to an index that lacks them: its documents are complete without. Any other field needs a reindex.
-_ADDABLE: Final = ("sha256", "url", "collection", "entry", "max_images", *VECTORS[1:])
-# These are read from doc values or the vector index, or derived from the metadata.
-_NOT_IN_SOURCE: Final = ("sig", "labels", *VECTORS)
+_ADDABLE: Final = ("sha256", "url", "features", "words", "collection", "entry", "max_images", *VECTORS[1:])
+# These are read from doc values or the vector index, or derived from others.
+_NOT_IN_SOURCE: Final = ("sig", "features", "words", "labels", *VECTORS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

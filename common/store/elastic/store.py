@@ -21,6 +21,7 @@ from common.store.base import (
     Selection,
     Tombstone,
     Verdict,
+    WordCandidate,
     Written,
 )
 from common.store.elastic import documents
@@ -113,6 +114,21 @@ class ElasticStore:
             for index, matches in zip(featured, results, strict=True):
                 candidates[index] = [documents.candidate(hit) for hit in matches]
         return candidates
+
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the highest sums of idf, which are those of each shard; at most 10,000."""
+        shared = {"match": {"words": documents.word_text(words)}}
+        matches = self._search(
+            {
+                "query": {"bool": {"must": shared, "filter": _filters(selection)}},
+                "size": min(limit, WINDOW),
+                "_source": False,
+                "docvalue_fields": ["path", "features"],
+            }
+        )
+        return [documents.word_candidate(hit) for hit in matches]
 
     def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
         """Return the latest records: a realtime lookup shows whether a refresh is necessary."""
@@ -235,7 +251,7 @@ class ElasticStore:
                 "query": {"ids": {"values": list(ids)}},
                 "size": len(ids),
                 "_source": True,
-                "docvalue_fields": ["sig"],
+                "docvalue_fields": documents.BINARY,
                 "version": True,
             }
         )

@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from common.store.sqlite.blocks import join
 from common.store.sqlite.changes import Changes, count_changes, read_changes
 from common.store.sqlite.connections import Connections, wrap_errors
+from common.store.sqlite.features import read_words
+from common.store.sqlite.postings import LivePostings, regrouped
 from common.store.sqlite.segments import Segment, UnusableSegmentError, open_segment, remove_segments, write_segment
 from common.store.sqlite.view import View
 
@@ -40,7 +43,7 @@ class Builder:
             if acquired and listed(db)[0] == view.listed:
                 first = view.first_merged()
                 segment = view.merged(secrets.token_hex(16), first)
-                write_segment(self.folder, segment)
+                write_segment(self.folder, segment, regrouped(_live_words(db, view, first)))
                 self._publish(view.listed, keep=first, names=[segment.name], change=view.change)
 
     def rebuild(self) -> None:
@@ -56,15 +59,16 @@ class Builder:
                 kept = len(names)
             change = db.execute("SELECT change FROM state").fetchone()[0]
             log.info("writing segments of all signatures to %s", self.folder)
-            written = [self._write(piece, hides=covered > 0) for piece in _pieces(db, covered)]
+            written = [self._write(db, piece, hides=covered > 0) for piece in _pieces(db, covered)]
             db.execute("COMMIT")
             self._publish(names, keep=kept, names=written, change=change)
 
-    def _write(self, piece: Sequence[Changes], *, hides: bool) -> str:
+    def _write(self, db: sqlite3.Connection, piece: Sequence[Changes], *, hides: bool) -> str:
         name = secrets.token_hex(16)
         gone = np.unique(np.concatenate([part.gone for part in piece]))
-        block = join([part.block for part in piece])
-        write_segment(self.folder, Segment(name, block, gone if hides else gone[:0]))
+        segment = Segment(name, join([part.block for part in piece]), gone)
+        words = regrouped(LivePostings(each) for each in read_words(db, segment.touched))
+        write_segment(self.folder, segment if hides else replace(segment, gone=gone[:0]), words)
         return name
 
     def _publish(self, expected: tuple[str, ...], *, keep: int, names: Sequence[str], change: int) -> None:
@@ -82,7 +86,7 @@ class Builder:
     def _are_usable(self, names: Sequence[str]) -> bool:
         try:
             for name in names:
-                open_segment(self.folder, name)
+                open_segment(self.folder, name).words()
         except UnusableSegmentError as error:
             log.warning("all segments are written again: %s", error)
             return False
@@ -106,6 +110,18 @@ def listed(db: sqlite3.Connection) -> tuple[tuple[str, ...], int]:
     """Return the names of the segments, oldest first, and the last transaction that they cover."""
     rows = db.execute("SELECT name, change FROM segments ORDER BY position").fetchall()
     return tuple(name for name, _ in rows), max((change for _, change in rows), default=0)
+
+
+def _live_words(db: sqlite3.Connection, view: View, first: int) -> Iterator[LivePostings]:
+    """Yield the postings of the images that the view's segments from `first` on and its tail have.
+
+    The database may have later features of an image in the tail. Then a later view hides this state of it.
+    """
+    hidden = view.changed_keys
+    yield from (LivePostings(each) for each in read_words(db, hidden))
+    for segment in reversed(view.segments[first:]):
+        yield from (LivePostings(each).without(hidden) for each in segment.words())
+        hidden = np.union1d(hidden, segment.touched)
 
 
 def _pieces(db: sqlite3.Connection, after: int) -> Iterator[list[Changes]]:

@@ -1,26 +1,30 @@
-"""Segments: immutable files with the signatures of many images, mapped into the memory of every process that searches.
+"""Segments: immutable files with signatures and words of many images, mapped into the memory of all that search.
 
 A file has a magic number, the version of the format, the length and the CRC-32 of a header, and the header: JSON with
 the segment's name and its sections. A section is an array with a type, a shape, an offset and a CRC-32. A reader
-ignores sections that it does not know, so that columns can be added.
+ignores sections that it does not know, so that columns can be added. The section `groups` is the table of the postings,
+which are several times as large as the signatures: they are read and checked at the first lookup by words.
 """
 
+import functools
 import json
 import mmap
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError
 from common.store.sqlite.blocks import REST_BYTES, SIGNS_BYTES, Block, Keys
+from common.store.sqlite.postings import Postings
+from common.store.sqlite.segment_words import TABLE_COLUMNS, read_groups, write_groups
 
 SUFFIX = ".segment"
 MAGIC = b"MATCHSEG"
@@ -36,6 +40,7 @@ _SECTIONS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "rest": ("|u1", (REST_BYTES,)),
     "keys": ("<i8", ()),
     "gone": ("<i8", ()),
+    "groups": ("<i8", (TABLE_COLUMNS,)),
 }
 
 _Array: TypeAlias = NDArray[Any]
@@ -50,11 +55,13 @@ class Segment:
     """A group of images that changed.
 
     `block` has the signatures of those that exist, `gone` the ascending keys of the others: deleted or featureless.
+    `words` returns the postings of those with local features. It raises UnusableSegmentError if they are damaged.
     """
 
     name: str
     block: Block
     gone: Keys
+    words: Callable[[], Sequence[Postings]] = tuple
 
     @property
     def touched(self) -> Keys:
@@ -64,23 +71,27 @@ class Segment:
         return np.union1d(distinct, self.gone) if len(self.gone) else distinct
 
 
-def write_segment(folder: Path, segment: Segment) -> None:
-    """Write the segment's file durably; a process that is killed meanwhile leaves only a temporary file."""
-    arrays: dict[str, _Array] = {
-        "signs": segment.block.signs,
-        "rest": segment.block.rest,
-        "keys": segment.block.keys,
-        "gone": segment.gone,
-    }
+def write_segment(folder: Path, segment: Segment, words: Iterable[Postings] = ()) -> None:
+    """Write the segment's file durably; a process that is killed meanwhile leaves only a temporary file.
+
+    The postings `words` are written one at a time, because together they may be larger than the memory.
+    """
     path = folder / f"{segment.name}{SUFFIX}"
     temporary = path.with_suffix(".tmp")
-    header = _header(segment.name, arrays)
     with temporary.open("wb") as file:
+        file.write(b"\0" * (_PREFIX.size + _HEADER_BYTES))
+        table = write_groups(file, words)
+        sections = {
+            "groups": _write_section(file, table),
+            "signs": _write_section(file, segment.block.signs),
+            "rest": _write_section(file, segment.block.rest),
+            "keys": _write_section(file, segment.block.keys),
+            "gone": _write_section(file, segment.gone),
+        }
+        header = json.dumps({"name": segment.name, "sections": sections}).encode().ljust(_HEADER_BYTES)
+        file.seek(0)
         file.write(_PREFIX.pack(MAGIC, FORMAT, len(header), zlib.crc32(header)))
         file.write(header)
-        for array in arrays.values():
-            file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-            file.write(np.ascontiguousarray(array).data)
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
@@ -96,9 +107,9 @@ def open_segment(folder: Path, name: str) -> Segment:
         sections = _read_header(mapped, name)
         arrays = {key: _section(mapped, sections[key], *form) for key, form in _SECTIONS.items()}
     except (OSError, ValueError, KeyError, struct.error) as error:
-        message = f"embedded store: segment {path}: {error}"
-        raise UnusableSegmentError(message) from error
-    return Segment(name, Block(arrays["keys"], arrays["signs"], arrays["rest"]), arrays["gone"])
+        raise _unusable(path, error) from error
+    block = Block(arrays["keys"], arrays["signs"], arrays["rest"])
+    return Segment(name, block, arrays["gone"], functools.cache(lambda: _words(path, mapped, arrays["groups"])))
 
 
 def remove_segments(folder: Path, *, keep: Sequence[str]) -> None:
@@ -110,19 +121,23 @@ def remove_segments(folder: Path, *, keep: Sequence[str]) -> None:
                 path.unlink()
 
 
-def _header(name: str, arrays: Mapping[str, _Array]) -> bytes:
-    """Return the header, padded to its fixed length: the offsets depend on it."""
-    sections, offset = {}, _PREFIX.size + _HEADER_BYTES
-    for key, array in arrays.items():
-        offset += -offset % _ALIGNMENT
-        sections[key] = {
-            "dtype": array.dtype.str,
-            "shape": array.shape,
-            "offset": offset,
-            "crc32": zlib.crc32(np.ascontiguousarray(array).data),
-        }
-        offset += array.nbytes
-    return json.dumps({"name": name, "sections": sections}).encode().ljust(_HEADER_BYTES)
+def _words(path: Path, mapped: mmap.mmap, table: NDArray[np.int64]) -> Sequence[Postings]:
+    try:
+        return read_groups(mapped, table)
+    except ValueError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> UnusableSegmentError:
+    return UnusableSegmentError(f"embedded store: segment {path}: {error}")
+
+
+def _write_section(file: IO[bytes], array: _Array) -> dict[str, Any]:
+    """Write the array at the next cache line, and return its description."""
+    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
+    offset, data = file.tell(), np.ascontiguousarray(array).data
+    file.write(data)
+    return {"dtype": array.dtype.str, "shape": array.shape, "offset": offset, "crc32": zlib.crc32(data)}
 
 
 def _read_header(mapped: mmap.mmap, name: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from common.store.base import (
     Record,
     Selection,
     Tombstone,
+    WordCandidate,
     Written,
     signatures_from_bytes,
 )
@@ -30,6 +31,8 @@ from common.store.sqlite.builder import Builder
 from common.store.sqlite.connections import Connections, open_file, wrap_errors
 from common.store.sqlite.scan import nearest
 from common.store.sqlite.signature_index import SignatureIndex
+from common.store.sqlite.word_index import WordIndex
+from common.store.sqlite.word_lookup import score
 
 # How long a writer waits for other writers; each locks the file for some milliseconds.
 BUSY_TIMEOUT_S = 10.0
@@ -46,6 +49,7 @@ class SqliteStore:
         self._connections = Connections(path, busy_timeout_s=busy_timeout_s)
         builder = Builder(path.with_name(path.name + SEGMENTS), self._connections)
         self._index = SignatureIndex(self._connections, builder)
+        self._words = WordIndex(self._connections, builder, self._index)
 
     def prepare(self) -> None:
         """Create file, tables and indices if absent."""
@@ -84,6 +88,22 @@ class SqliteStore:
             rows = db.execute(sql, parameters)
             existing = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
         return [[existing[image] for image in row if image in existing] for row in images]
+
+    def candidates_by_words(
+        self, words: NDArray[np.uint32], *, limit: int, selection: Selection = DEFAULT_SELECTION
+    ) -> list[WordCandidate]:
+        """Return the highest sums of idf."""
+        with self._connections.lend() as db:
+            number = catalogue.number(db, selection.collection)
+            if number is None:
+                return []
+            scored = score(self._words.current(), words, collection=number)
+            if selection.where or selection.filepath_prefix:
+                scored = scored.among(_keys(db, number, selection))
+            best = [image_of(one) for one in scored.best(limit)]
+            sql, parameters = tables.word_candidates(best, number, selection)
+            existing = {row[0]: WordCandidate(row[1], row[2]) for row in db.execute(sql, parameters)}
+        return [existing[image] for image in best if image in existing]
 
     def records(self, filepaths: Sequence[str], *, collection: str = DEFAULT_COLLECTION) -> dict[str, Record]:
         """Return the records of the filepaths that are stored."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from common.images.local_features.features import LocalFeatures
 from common.store.base import (
     Record,
     Selection,
@@ -95,9 +96,16 @@ _BY_PATH = """
 WHERE collection = (SELECT id FROM collections WHERE name = ?)
     AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
-RECORDS = f"SELECT path, seq, added, width, height, sig, sha256, url, metadata FROM images {_BY_PATH}"  # noqa: S608 - no input
+RECORDS = f"""
+SELECT path, seq, added, width, height, sig, sha256, url, metadata, features
+FROM images LEFT JOIN local_features ON image = id {_BY_PATH}
+"""  # noqa: S608 - no input
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
 _CANDIDATES = "SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND "
+_WORD_CANDIDATES = """
+SELECT id, path, features FROM images JOIN local_features ON image = id
+WHERE id IN (SELECT value FROM json_each(?)) AND
+"""
 METADATA = f"SELECT path, metadata FROM images {_BY_PATH}"  # noqa: S608 - no input
 UPSERT = """
 INSERT INTO images (
@@ -113,6 +121,8 @@ RETURNING id
 _EXISTING = "SELECT seq, deleted, metadata FROM images WHERE collection = ? AND path = ?"
 LABEL = "INSERT OR IGNORE INTO labels (image, label) VALUES (?, ?)"
 UNLABEL = "DELETE FROM labels WHERE image = ? AND label = ?"
+_FEATURES = "INSERT OR REPLACE INTO local_features (image, features) VALUES (?, ?)"
+_NO_FEATURES = "DELETE FROM local_features WHERE image = ?"
 _PURGE = """
 DELETE FROM images WHERE id IN (SELECT id FROM images WHERE deleted = 1 AND added < ? ORDER BY added LIMIT ?)
 RETURNING id, collection, change
@@ -152,6 +162,12 @@ def candidates(images: Iterable[int], collection: int, selection: Selection) -> 
     return _CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
 
 
+def word_candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
+    """Return the SQL of the candidates by words, like `candidates`."""
+    keep, parameters = _condition(_BY_ID, collection, selection)
+    return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
+
+
 def _condition(base: str, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
     keep, parameters = base, list[object]([collection])
     if selection.filepath_prefix:
@@ -185,6 +201,7 @@ def _write(
             return Written(Verdict.SUPERSEDED)
         if seq < item.seq:
             owner = db.execute(UPSERT, row).fetchone()[0]
+            _write_features(db, owner, item)
             added[collection] += isinstance(item, Record) - was_image
             db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
             db.executemany(LABEL, [(owner, label) for label in fresh - stale])
@@ -201,6 +218,13 @@ def purge(db: sqlite3.Connection, *, before: int, limit: int) -> int:
     db.executemany("INSERT INTO purged (id, collection, change) VALUES (?, ?, ?)", uncovered)
     catalogue.remove_unused(db)
     return len(deleted)
+
+
+def _write_features(db: sqlite3.Connection, image: int, item: Record | Tombstone) -> None:
+    if isinstance(item, Tombstone) or item.features is None:
+        db.execute(_NO_FEATURES, [image])
+    else:
+        db.execute(_FEATURES, [image, item.features])
 
 
 def _existing(db: sqlite3.Connection, collection: int, filepath: str) -> tuple[int, bool, set[str]]:
@@ -234,6 +258,8 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
         return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
+    if item.features is not None:
+        LocalFeatures.decode(item.features)
     sig = signatures_to_bytes(item.signatures)
     size = (item.width, item.height)
     source = (item.sha256, item.url)
@@ -242,7 +268,7 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
 
 def record(row: _Row, collection: str) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, sha256, url, metadata = row
+    filepath, seq, added, width, height, sig, sha256, url, metadata, features = row
     return Record(
         collection=collection,
         filepath=filepath,
@@ -254,6 +280,7 @@ def record(row: _Row, collection: str) -> Record:
         height=height,
         sha256=sha256,
         url=url,
+        features=features,
     )
 
 

@@ -40,6 +40,11 @@ class View:
         return len(self.tail) + len(self.gone)
 
     @property
+    def changed_keys(self) -> Keys:
+        """Return the ascending keys of the images that changed after the segments."""
+        return np.union1d(self.tail.keys, self.gone)
+
+    @property
     def blocks(self) -> tuple[Live, ...]:
         """Return all signatures."""
         return (*self.parts, Live(self.tail, _NONE_DEAD))

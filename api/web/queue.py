@@ -1,0 +1,56 @@
+"""The queue page: the tasks that wait and run, and the failed ones with their reasons."""
+
+from collections import Counter
+
+from flask import Response
+
+from api.access.keys import Scope
+from api.forms import requests
+from api.routes import tasks as task_views
+from api.services import Services
+from api.web import forms
+from api.web.pages import form, readable
+from api.web.rendering import page
+
+# A check of Redis takes milliseconds; the page waits this long for one that does not answer.
+ANSWER_WITHIN_S = 2.0
+SHOWN_TASKS = 100
+
+
+def queue(services: Services, params: forms.Failures) -> Response:
+    """Show the state of the queue, and a page of the failed tasks, the newest first."""
+    stats = services.dependency_checks.queue_stats.result(timeout_s=ANSWER_WITHIN_S)
+    listed = task_views.tasks(services, params.to_tasks(limit=SHOWN_TASKS)).get_json()
+    codes = Counter(task["error"]["code"] for task in listed["result"])
+    return page(
+        services,
+        "queue.html",
+        params=params,
+        stats=stats,
+        tasks=listed["result"],
+        cursor=listed["cursor"],
+        codes=codes.most_common(),
+    )
+
+
+def retry_task(services: Services, params: requests.Task) -> Response:
+    """Retry one task, and show the queue."""
+    task_views.retry_task(services, params)
+    return _to_queue()
+
+
+def retry(services: Services, params: forms.RetryAll) -> Response:
+    """Retry the failed tasks with a code, and show the queue."""
+    task_views.retry_tasks(services, params.to_retry())
+    return _to_queue()
+
+
+def _to_queue() -> Response:
+    return Response(status=303, headers={"Location": "/web/queue"})
+
+
+ENDPOINTS = (
+    readable("queue", "/web/queue", queue, forms.Failures),
+    form("retry_task", "/web/queue/<id>/retry", retry_task, requests.Task, scope=Scope.WRITE),
+    form("retry", "/web/queue/retry", retry, forms.RetryAll, scope=Scope.ADMIN),
+)

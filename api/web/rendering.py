@@ -1,0 +1,78 @@
+"""Rendering: from a template to an HTML response with its content security policy."""
+
+from typing import Any
+
+from flask import Response, g, request
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from api.access.keys import Scope
+from api.services import Services
+from api.web.images import Images
+from common.config import Settings
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("api.web"),
+    autoescape=select_autoescape(),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+# Nothing inline and no other host. `blob:` is for the query, which the page shows before it is sent, and for images
+# that it fetches with an API key.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: {origin}; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def page(services: Services, template: str, *, status: int = 200, **context: Any) -> Response:  # noqa: ANN401 - JSON
+    """Return the page of a template; `context` are the values that only this template uses."""
+    images = Images(services.settings.image_url_template)
+    html = _TEMPLATES.get_template(template).render(
+        path=request.path,
+        scopes=allowed_scopes(services.settings),
+        has_keys=has_keys(services.settings),
+        original=images.original,
+        **context,
+    )
+    headers = {
+        "Content-Security-Policy": _POLICY.format(origin=images.origin).replace(" ;", ";"),
+        # Without a referrer a browser sends `Origin: null` with a form, and its own pages look like other sites.
+        "Referrer-Policy": "same-origin",
+        "Vary": "Authorization",
+    }
+    return Response(html, status=status, mimetype="text/html", headers=headers)
+
+
+def has_keys(settings: Settings) -> bool:
+    """Return whether the API has keys: then the module of the page sends the reader's key with every request."""
+    return settings.api_keys_file is not None
+
+
+def allowed_scopes(settings: Settings) -> frozenset[Scope]:
+    """Return the scopes of the request: all of them where the API has no keys."""
+    if not has_keys(settings):
+        return frozenset(Scope)
+    return frozenset() if g.key is None else g.key.scopes
+
+
+def words_of(orientation: str) -> str:
+    """Return the name of an orientation as people read it.
+
+    >>> words_of("inverted_mirrored_rotated_90")
+    'inverted, mirrored, rotated 90°'
+    """
+    words = orientation.replace("rotated_", "rotated ").replace("_", ", ")
+    return f"{words}°" if words[-1].isdigit() else words
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Return the number with its noun.
+
+    >>> counted(1, "image"), counted(1234, "image"), counted(0, "match", "matches")
+    ('1 image', '1,234 images', '0 matches')
+    """
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+_TEMPLATES.filters |= {"orientation": words_of, "counted": counted}

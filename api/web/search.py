@@ -1,0 +1,51 @@
+"""The search page: a form, and the matches of an image."""
+
+from flask import Response
+
+from api.access.keys import Scope
+from api.forms.requests import Count, Nothing
+from api.routes import search as search_views
+from api.routes import stored_images as collection_views
+from api.services import Services
+from api.web import forms
+from api.web.pages import form, readable
+from api.web.rendering import page
+
+
+def home(services: Services, _: Nothing) -> Response:
+    """Show the form."""
+    return page(services, "search.html", params=None, stored=count(services, Count()))
+
+
+def stored(services: Services, params: Nothing | forms.SearchStored) -> Response:
+    """Show the matches of a stored image; without one, only the form."""
+    return home(services, params) if isinstance(params, Nothing) else search(services, params)
+
+
+def search(services: Services, params: forms.Search) -> Response:
+    """Show the matches of an image."""
+    reply = search_views.search(services, params).get_json()
+    return page(
+        services,
+        "search.html",
+        params=params,
+        stored=count(services, forms.to_count(params)),
+        matches=reply["result"],
+        warnings=reply["error"],
+        all_orientations=services.settings.all_orientations
+        if params.all_orientations is None
+        else params.all_orientations,
+    )
+
+
+def count(services: Services, params: Count) -> int:
+    """Return the number of the images that pass a filter."""
+    [number] = collection_views.count(services, params).get_json()["result"]
+    return int(number)
+
+
+ENDPOINTS = (
+    readable("home", "/", home),
+    readable("stored", "/web/search", stored, Nothing, forms.SearchStored),
+    form("search", "/web/search", search, forms.Search, scope=Scope.READ, images=1),
+)

@@ -1,0 +1,29 @@
+"""The status page: the dependencies, the number of stored images, and the version."""
+
+from flask import Response
+
+from api.forms.requests import Count, Nothing
+from api.routes import health
+from api.services import Services
+from api.web.pages import readable
+from api.web.rendering import page
+from api.web.search import count
+from common.errors import MatchError
+from common.version import VERSION
+
+
+def status(services: Services, params: Nothing) -> Response:
+    """Show whether searches and adds work; it answers also while they do not."""
+    reply = health.readyz(services, params).get_json()
+    return page(services, "status.html", reply=reply, stored=stored_images(services), version=VERSION)
+
+
+def stored_images(services: Services) -> int | None:
+    """Return the number of stored images, None while the store does not answer."""
+    try:
+        return count(services, Count())
+    except MatchError:
+        return None
+
+
+ENDPOINTS = (readable("status", "/web/status", status),)

@@ -1,0 +1,134 @@
+"""A run that adds images: resume, send, wait, prune, report."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+
+import typer
+
+from match_cli import output
+from match_cli.context import client_of
+from match_cli.discovery import Discovered
+from match_cli.exits import Exit
+from match_cli.folders import state_folder
+from match_cli.journal import START, Journal, State
+from match_cli.progress import AddProgress
+from match_cli.sending import Result, Sender, Settings, Totals
+from match_cli.shrinking import is_available
+from match_client import Match
+
+# A service that restarts, or a full queue, must not end a long run.
+RETRY_FOR_S = 300.0
+PRUNED_PER_REQUEST = 1000
+
+
+class StoppedError(Exception):
+    """A request is not repeated, since the run ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The options of a run. `folders` are pruned after it."""
+
+    settings: Settings
+    is_waiting: bool
+    is_json: bool
+    folders: Sequence[str] = ()
+
+
+def run(
+    context: typer.Context, discover: Callable[[], Iterator[Discovered]], options: Run, *, is_countable: bool
+) -> None:
+    """Add the images that `discover` yields, and print the result; raises typer.Exit if some failed."""
+    stop, progress = Event(), AddProgress()
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise StoppedError
+
+    collection = options.settings.collection
+    with (
+        client_of(context, retry_for_s=RETRY_FOR_S, pause=pause) as match,
+        Journal.of(state_folder(), match.url, collection) as journal,
+    ):
+        sender = Sender(match, journal, options.settings, progress.report, stop=stop)
+        with progress.shown(), _interruptible(progress), sender.running():
+            sender.resume()
+            progress.expect(sum(1 for _ in discover()) if is_countable else None)
+            for image in discover():
+                sender.put(image)
+            sender.finish(is_waiting=options.is_waiting)
+        pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
+        _print(progress.totals, pending=journal.count(State.ACCEPTED), pruned=pruned, is_json=options.is_json)
+    if progress.totals.failures:
+        raise typer.Exit(Exit.INCOMPLETE)
+
+
+@contextmanager
+def _interruptible(progress: AddProgress) -> Iterator[None]:
+    """Let requests end after Ctrl-C; a second Ctrl-C ends the process at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _print(progress.totals, pending=0, pruned=0, is_json=False)
+        output.message("interrupted: the same command continues")
+        raise
+
+
+def _prunable(options: Run, totals: Totals) -> Sequence[str]:
+    """Return the folders to prune: none if a folder could not be read."""
+    if options.folders and totals.failures["unreadable_folder"]:
+        output.message("not pruned: a folder cannot be read")
+        return ()
+    return options.folders
+
+
+def _prune(match: Match, journal: Journal, folder: str, collection: str | None) -> int:
+    """Delete the images of files that vanished from a folder, and return their number."""
+    pruned, after = 0, START
+    while rows := journal.unseen(folder.rstrip(os.sep) + os.sep, PRUNED_PER_REQUEST, after=after):
+        after = rows[-1]
+        vanished = [(source, filepath) for source, filepath in rows if not os.path.lexists(source)]
+        # The name of another file of this run stays.
+        names = [filepath for _, filepath in vanished if not journal.has_name(filepath)]
+        match.delete(names, collection=collection)
+        journal.forget(vanished)
+        pruned += len(names)
+    return pruned
+
+
+def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool) -> None:
+    results = totals.results
+    stored = results[Result.STORED] + results[Result.FEATURELESS]
+    if is_json:
+        output.document(
+            {
+                "stored": stored,
+                "featureless": results[Result.FEATURELESS],
+                "skipped": results[Result.SKIPPED],
+                "pending": pending,
+                "failed": totals.failures.total(),
+                "failures": dict(totals.failures),
+                "shrunk": totals.shrunk,
+                "pruned": pruned,
+            }
+        )
+        return
+    counts = {
+        "stored": stored,
+        "unchanged": results[Result.SKIPPED],
+        "not processed yet": pending,
+        "shrunk": totals.shrunk,
+        "pruned": pruned,
+        "without features": results[Result.FEATURELESS],
+        "failed": totals.failures.total(),
+    }
+    shown = [f"{number} {what}" for what, number in counts.items() if number or what == "stored"]
+    output.message(", ".join(shown))
+    for code, number in totals.failures.most_common():
+        hint = ""
+        if code == "too_large" and not is_available():
+            hint = " (install match-client[images]: it shrinks them)"
+        output.message(f"  {number} {code}{hint}")

@@ -1,0 +1,1 @@
+"""The commands of `match`, one module for each subject."""

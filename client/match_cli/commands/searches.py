@@ -1,0 +1,191 @@
+"""`match search`, `match compare` and `match duplicates`."""
+
+import webbrowser
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Annotated
+
+import typer
+
+from match_cli import options, output, pages
+from match_cli.context import client_of
+from match_cli.discovery import absolute
+from match_cli.duplicates import Duplicates, Progress, find_pairs, groups
+from match_cli.exits import UsageProblem
+from match_cli.folders import state_folder
+from match_cli.progress import SearchProgress
+from match_cli.queries import Query, SearchOptions, query_of, search
+from match_client import Match, Matches, NotFound
+from match_client.sources import is_url
+
+QUERY_HELP = "A file, a URL or the name of a stored image."
+
+Limit = Annotated[int | None, typer.Option(min=1, max=1000, help="Maximum number of matches.")]
+MinScore = Annotated[float | None, typer.Option(min=0, max=100, help="Minimum score.")]
+Mode = Annotated[str | None, typer.Option(help="Search mode of the service.")]
+Stored = Annotated[bool, typer.Option("--stored", help="The arguments are names of stored images.")]
+
+
+def search_(
+    context: typer.Context,
+    queries: Annotated[list[str], typer.Argument(metavar="FILE|URL|FILEPATH", help=QUERY_HELP)],
+    *,
+    limit: Limit = None,
+    min_score: MinScore = None,
+    filters: options.Filters = None,
+    mode: Mode = None,
+    collection: options.Collection = None,
+    is_stored: Stored = False,
+    is_open: Annotated[bool, typer.Option("--open", help="Show the matches in the browser.")] = False,
+    is_json: options.Json = False,
+) -> None:
+    """Find stored images that are similar to an image, best match first."""
+    parameters = SearchOptions(
+        limit=limit,
+        min_score=min_score,
+        filters=options.parse_filters(filters),
+        mode=mode,
+        collection=collection,
+    )
+    sections = []
+    with client_of(context) as match:
+        for text in queries:
+            query = query_of(text, is_stored=is_stored)
+            matches = search(match, query, parameters)
+            _print_matches(query, matches, has_heading=len(queries) > 1, is_json=is_json)
+            if is_open:
+                sections.append(_section(match, query, matches, collection))
+    if is_open:
+        _open(pages.page("Matches", sections))
+
+
+def compare(
+    context: typer.Context,
+    first: Annotated[str, typer.Argument(metavar="FILE|URL|FILEPATH", help=QUERY_HELP)],
+    second: Annotated[str, typer.Argument(metavar="FILE|URL|FILEPATH", help=QUERY_HELP)],
+    *,
+    mode: Mode = None,
+    collection: options.Collection = None,
+    is_stored: Stored = False,
+    is_json: options.Json = False,
+) -> None:
+    """Print how similar two images are, from 0 to 100."""
+    one, other = (query_of(text, is_stored=is_stored) for text in (first, second))
+    with client_of(context) as match:
+        comparison = match.compare(
+            one.image,
+            other.image,
+            filepath1=one.filepath,
+            filepath2=other.filepath,
+            mode=mode,
+            collection=collection,
+        )
+    if is_json:
+        output.document(output.plain(comparison))
+    else:
+        output.line(f"{comparison.score:.1f}")
+    if comparison.is_featureless:
+        output.message("an image without features: the score is 100 for equal pixels, else 0")
+
+
+def duplicates(
+    context: typer.Context,
+    *,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the images.")] = None,
+    min_score: MinScore = None,
+    limit: Limit = None,
+    filters: options.Filters = None,
+    mode: Mode = None,
+    collection: options.Collection = None,
+    jobs: options.Jobs = 4,
+    is_json: options.Json = False,
+) -> None:
+    """Find groups of similar stored images, the largest first.
+
+    It searches by each stored image. An interrupted run continues where it ended.
+    """
+    parameters = SearchOptions(
+        limit=limit, min_score=min_score, filters=options.parse_filters(filters), mode=mode, collection=collection
+    )
+    with client_of(context) as match, Progress.of(state_folder(), match.url, parameters) as progress:
+        total = match.count(collection=collection)
+        with SearchProgress(total, progress.searched).shown() as advance:
+            find_pairs(match, progress, parameters, jobs=jobs, report=advance)
+        result = groups(progress.pairs())
+        for group in result:
+            if is_json:
+                output.document({"score": group.score, "filepaths": group.names})
+            elif html is None:
+                output.line(f"{len(group.names)} images, score {group.score:.1f} or more")
+                for name in group.names:
+                    output.line(f"  {name}")
+        if html is not None:
+            _write(html, pages.page("Duplicates", _groups(match, result, collection)))
+        progress.remove()
+    where = "" if html is None else f", in {html}"
+    output.message(f"groups of similar images: {len(result)}{where}")
+
+
+def _print_matches(query: Query, matches: Matches, *, has_heading: bool, is_json: bool) -> None:
+    if is_json:
+        output.document({"query": query.text, **output.plain(matches)})
+        return
+    if has_heading:
+        output.line(query.text)
+    if matches:
+        metadata = any(match.metadata for match in matches)
+        output.table(
+            ["score", "filepath", "orientation", *(["metadata"] if metadata else [])],
+            [
+                [match.score, match.filepath, match.orientation or match.matched_by]
+                + ([match.metadata] if metadata else [])
+                for match in matches
+            ],
+        )
+    elif matches.is_featureless:
+        output.message("the image has no features: no search finds it")
+    else:
+        output.message("no matches")
+
+
+def _section(match: Match, query: Query, matches: Matches, collection: str | None) -> pages.Section:
+    name = query.text if query.image is None or is_url(query.text) else absolute(query.text)
+    shown = [pages.Shown(name, "the query", _url(match, query.filepath, collection))]
+    shown += [
+        pages.Shown(result.filepath, f"score {result.score:.1f}", _url(match, result.filepath, collection))
+        for result in matches
+    ]
+    return pages.Section(query.text, shown)
+
+
+def _groups(match: Match, result: Iterable[Duplicates], collection: str | None) -> Iterator[pages.Section]:
+    for group in result:
+        shown = [pages.Shown(name, "", _url(match, name, collection)) for name in group.names]
+        yield pages.Section(f"{len(group.names)} images, score {group.score:.1f} or more", shown)
+
+
+def _url(match: Match, name: str | None, collection: str | None) -> str | None:
+    """Return the URL that a stored image was added by, unless a file with its name exists here."""
+    if name is None or Path(name).is_file():
+        return None
+    try:
+        return match.image(name, collection=collection).url
+    except NotFound:
+        return None
+
+
+def _write(path: Path, parts: Iterable[str]) -> None:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise UsageProblem(f"{path}: {error.strerror}") from error
+
+
+def _open(parts: Iterable[str]) -> None:
+    """Show a page in the browser; the file stays, since the browser may read it later."""
+    with NamedTemporaryFile("w", encoding="utf-8", suffix=".html", prefix="match-", delete=False) as file:
+        file.writelines(parts)
+    if not webbrowser.open(Path(file.name).as_uri()):
+        output.message(f"no browser: the page is {file.name}")

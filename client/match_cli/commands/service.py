@@ -1,0 +1,112 @@
+"""`match status`, `match tasks` and `match serve`: the service itself."""
+
+import os
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from match_cli import options, output
+from match_cli.context import client_of
+from match_cli.exits import Exit, UsageProblem
+from match_client import Match, Task
+
+SHOWN_TASKS = 100
+
+
+def status(context: typer.Context, *, collection: options.Collection = None, is_json: options.Json = False) -> None:
+    """Show whether the service works, and the number of its images. The exit code is 3 if it does not."""
+    with client_of(context) as match:
+        readiness = match.readiness()
+        images = match.count(collection=collection) if readiness.is_ready else None
+        if is_json:
+            output.document({"url": match.url, "images": images, **output.plain(readiness)})
+        else:
+            output.line(f"{match.url}: {'ready' if readiness.is_ready else 'not ready'}")
+            for error in readiness.errors:
+                output.line(f"  {error}")
+            if images is not None:
+                output.line(f"images: {images}")
+    if not readiness.is_ready:
+        raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def tasks(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks; default: all in a state.")] = None,
+    *,
+    state: Annotated[str, typer.Option(help="failed, pending or running.")] = "failed",
+    code: Annotated[str | None, typer.Option(help="Only tasks that failed with this code.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="Only names that begin with this text.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of tasks to list.")] = SHOWN_TASKS,
+    is_retry: Annotated[bool, typer.Option("--retry", help="Enqueue failed tasks again.")] = False,
+    is_cancel: Annotated[bool, typer.Option("--cancel", help="Cancel waiting tasks; needs their IDs.")] = False,
+    is_json: options.Json = False,
+) -> None:
+    """List tasks, newest first, or retry or cancel them."""
+    if is_retry and is_cancel:
+        raise UsageProblem("--retry and --cancel exclude each other")
+    if is_cancel and not ids:
+        raise UsageProblem("--cancel needs the IDs of tasks")
+    with client_of(context) as match:
+        if is_retry and not ids:
+            retried = match.retry_failed(code=code, filepath_prefix=prefix)
+            if is_json:
+                output.document(output.plain(retried))
+            else:
+                left = "".join(f", {number} left: {reason}" for reason, number in retried.left.items())
+                output.message(f"{retried.retried} enqueued again{left}")
+            return
+        if ids:
+            listed = [_each(match, task_id, is_retry=is_retry, is_cancel=is_cancel) for task_id in ids]
+        else:
+            listed = list(islice(match.tasks(state, code=code, filepath_prefix=prefix), limit))
+    _print(listed, is_json=is_json)
+
+
+def _each(match: Match, task_id: str, *, is_retry: bool, is_cancel: bool) -> Task:
+    if is_retry:
+        return match.retry(task_id)
+    return match.cancel(task_id) if is_cancel else match.task(task_id)
+
+
+def _print(listed: list[Task], *, is_json: bool) -> None:
+    if is_json:
+        for task in listed:
+            output.document(output.plain(task))
+    elif listed:
+        output.table(
+            ["id", "state", "filepath", "reason"],
+            [[task.id, task.state, task.filepath, task.error.message if task.error else None] for task in listed],
+        )
+    else:
+        output.message("no tasks")
+
+
+def serve(
+    folder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The checkout of Match.")] = None,
+) -> None:
+    """Run the service on this machine until Ctrl-C, as `make dev` does."""
+    checkout = _checkout(folder)
+    os.chdir(checkout)
+    python = checkout / ".venv" / "bin" / "python"
+    # The first run installs the dependencies.
+    command = [str(python), "-m", "dev.stack"] if (checkout / ".venv" / ".dev").exists() else ["make", "dev"]
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - the command is a constant
+    except OSError as error:
+        raise UsageProblem(f"{command[0]}: {error.strerror}") from error
+
+
+def _checkout(folder: Path | None) -> Path:
+    """Return the checkout that is named, that of the working directory, or that of an installation in place."""
+    starts = [folder] if folder is not None else [Path.cwd(), Path(__file__)]
+    for start in starts:
+        resolved = start.resolve()
+        for candidate in (resolved, *resolved.parents):
+            if (candidate / "dev" / "stack.py").is_file() and (candidate / "Makefile").is_file():
+                return candidate
+    raise UsageProblem("match serve needs a checkout of Match: run it there, or name the checkout with --folder")

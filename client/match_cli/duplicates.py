@@ -1,0 +1,160 @@
+"""Groups of similar stored images: a search by each, and the groups that their matches connect."""
+
+import hashlib
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from match_cli.exits import UsageProblem
+from match_cli.queries import Query, SearchOptions, search
+from match_client import Match, NotFound
+
+# Names in a page: after an interruption, at most this number of searches is repeated.
+PAGE = 200
+TABLES = """
+CREATE TABLE IF NOT EXISTS pairs (first TEXT, second TEXT, score REAL, PRIMARY KEY (first, second)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS progress (
+    id INTEGER PRIMARY KEY CHECK (id = 1), cursor TEXT, searched INTEGER, ended INTEGER
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two similar images, in the order of their names."""
+
+    first: str
+    second: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Similar images: `names` in order, `score` is the lowest of the pairs that connect them."""
+
+    names: Sequence[str]
+    score: float
+
+
+class Progress:
+    """The pairs so far, in a file; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.executescript(TABLES)
+            self._db.execute("INSERT OR IGNORE INTO progress VALUES (1, NULL, 0, 0)")
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise UsageProblem(f"{path}: {error}; is another run using it?") from error
+
+    @classmethod
+    def of(cls, folder: Path, url: str, options: SearchOptions) -> Self:
+        """Return the progress for a service and the parameters of its searches."""
+        digest = hashlib.sha256(f"{url.rstrip('/')}\n{options}".encode()).hexdigest()
+        return cls(folder / f"duplicates-{digest[:16]}.db")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the page after the last one that was searched; None at the start."""
+        cursor: str | None = self._db.execute("SELECT cursor FROM progress").fetchone()[0]
+        return cursor
+
+    @property
+    def searched(self) -> int:
+        """The number of images that were searched by."""
+        return int(self._db.execute("SELECT searched FROM progress").fetchone()[0])
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all pages were searched."""
+        return bool(self._db.execute("SELECT ended FROM progress").fetchone()[0])
+
+    def add(self, pairs: Sequence[Pair], *, cursor: str | None, searched: int) -> None:
+        """Write the pairs of a page."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT INTO pairs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET score = max(score, excluded.score)",
+            [(pair.first, pair.second, pair.score) for pair in pairs],
+        )
+        self._db.execute(
+            "UPDATE progress SET cursor = ?, searched = searched + ?, ended = ?", (cursor, searched, cursor is None)
+        )
+        self._db.execute("COMMIT")
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield all pairs."""
+        for row in self._db.execute("SELECT first, second, score FROM pairs ORDER BY first, second"):
+            yield Pair(*row)
+
+    def remove(self) -> None:
+        """Remove the file: the next run starts again."""
+        self._db.close()
+        self._path.unlink(missing_ok=True)
+
+
+def find_pairs(
+    match: Match, progress: Progress, options: SearchOptions, *, jobs: int, report: Callable[[int], None]
+) -> None:
+    """Search by each stored image from where the progress ended; `report` receives the number of each page."""
+    if progress.has_ended:
+        return
+    with ThreadPoolExecutor(jobs) as threads:
+        for page in match.pages(progress.cursor, filter=options.filters, collection=options.collection, page=PAGE):
+            pairs = neighbours(match, page.names, options, threads)
+            progress.add(pairs, cursor=page.cursor, searched=len(page.names))
+            report(len(page.names))
+
+
+def neighbours(match: Match, names: Sequence[str], options: SearchOptions, threads: ThreadPoolExecutor) -> list[Pair]:
+    """Return the pairs of the images with these names and their matches: a search for each."""
+
+    def pairs_of(name: str) -> list[Pair]:
+        try:
+            matches = search(match, Query(text=name, filepath=name), options)
+        except NotFound:
+            # It was deleted after it was listed.
+            return []
+        return [_pair(name, other.filepath, other.score) for other in matches if other.filepath != name]
+
+    return [pair for pairs in threads.map(pairs_of, names) for pair in pairs]
+
+
+def _pair(name: str, other: str, score: float) -> Pair:
+    return Pair(min(name, other), max(name, other), score)
+
+
+def groups(pairs: Iterator[Pair]) -> list[Duplicates]:
+    """Return the groups that pairs connect, the largest first."""
+    parents: dict[str, str] = {}
+    scores: dict[str, float] = {}
+
+    def root(name: str) -> str:
+        while (parent := parents.setdefault(name, name)) != name:
+            # Shortens the way for the next call.
+            parents[name] = parents[parent]
+            name = parent
+        return name
+
+    for pair in pairs:
+        first, second = sorted((root(pair.first), root(pair.second)))
+        parents[second] = first
+        scores[first] = min(pair.score, scores.get(first, 100.0), scores.get(second, 100.0))
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for name in parents:
+        members[root(name)].append(name)
+    connected = [Duplicates(sorted(names), scores[first]) for first, names in members.items()]
+    return sorted(connected, key=lambda group: (-len(group.names), -group.score, group.names))

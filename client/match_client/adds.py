@@ -1,0 +1,266 @@
+"""Adds of many images: groups of bounded size, each a request that can be sent again without adding twice."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from http import HTTPStatus
+from uuid import uuid4
+
+from match_client.errors import InvalidSource, MatchError, RequestRejected, Unavailable
+from match_client.results import Outcome
+from match_client.sources import NewImage, Upload, Url, read
+from match_client.transport import NDJSON, Backoff, Reply, Request, Transport
+
+# The service's limit of images in a form.
+MAX_UPLOADS = 100
+# A lost connection makes the client send at most this number of lines again.
+MAX_LINES = 200
+# Bounds the memory of a group; a larger image is sent in a group of its own.
+MAX_GROUP_BYTES = 8 * 1024 * 1024
+
+
+class Form(Enum):
+    """The form of a request with many images; the same group has the same form whenever it is sent."""
+
+    FORM = "/add"
+    LINES = "/add/batch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The parameters that all images of a call share."""
+
+    collection: str | None = None
+    callback_url: str | None = None
+    wait_s: float | None = None
+    batch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image of a group, by its number in the group."""
+
+    filepath: str
+    source: Url | Upload
+    metadata: Mapping[str, object] | None = None
+
+    @property
+    def form(self) -> Form:
+        """The form of its request."""
+        return Form.LINES if isinstance(self.source, Url) else Form.FORM
+
+    @property
+    def size(self) -> int:
+        """The approximate number of bytes that it adds to a request."""
+        source = self.source.url.encode() if isinstance(self.source, Url) else self.source.data
+        return len(source) + len(self.filepath) + len(json.dumps(self.metadata) if self.metadata else "")
+
+
+def new_key() -> str:
+    """Return a new idempotency key."""
+    return uuid4().hex
+
+
+def _send(
+    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, key: str
+) -> dict[int, Outcome]:
+    """Send a group until the service answers, and return the outcome of each item.
+
+    Raises Unavailable when outcomes are missing.
+    """
+    request = _request(items, form, options, key)
+    backoff = transport.backoff()
+    while True:
+        outcomes = _outcomes(transport.send(request), items, form)
+        if outcomes.keys() == items.keys():
+            return outcomes
+        backoff.wait_after(Unavailable("the reply has no outcome for some images", code="incomplete_reply"))
+
+
+def add_all(transport: Transport, images: Iterable[NewImage], options: Options) -> Iterator[Outcome]:
+    """Add images and yield their outcomes, in order; memory holds one group.
+
+    An image that the service cannot accept now is sent again, as long as the service accepts others or answers within
+    the transport's time.
+    """
+    for group in _groups(images):
+        outcomes = dict(group.unreadable)
+        outcomes |= accept(transport, group.items, group.form, options, key=new_key())
+        for number in sorted(outcomes):
+            yield replace(outcomes[number], number=group.first + number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Images of one form; numbers count from `first`."""
+
+    first: int
+    form: Form
+    items: dict[int, Item]
+    unreadable: dict[int, Outcome]
+
+
+def _groups(images: Iterable[NewImage]) -> Iterator[_Group]:
+    """Yield groups of consecutive images within the limits."""
+    first, form, size = 0, Form.FORM, 0
+    items: dict[int, Item] = {}
+    unreadable: dict[int, Outcome] = {}
+    for number, image in enumerate(images):
+        item, outcome = _item(image)
+        item_form = form if item is None else item.form
+        limit = MAX_LINES if form is Form.LINES else MAX_UPLOADS
+        item_size = 0 if item is None else item.size
+        is_full = number - first >= limit or size + item_size > MAX_GROUP_BYTES
+        if number > first and (is_full or (items and item_form is not form)):
+            yield _Group(first, form, items, unreadable)
+            first, size, items, unreadable = number, 0, {}, {}
+        form = item_form
+        size += item_size
+        if item is not None:
+            items[number - first] = item
+        if outcome is not None:
+            unreadable[number - first] = outcome
+    if items or unreadable:
+        yield _Group(first, form, items, unreadable)
+
+
+def accept(
+    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, *, key: str
+) -> dict[int, Outcome]:
+    """Send a group until the service has accepted or finally rejected each item, and return the outcomes.
+
+    All requests have the same idempotency key, and items keep their numbers. So no item is accepted twice, also when
+    another process sends the same group later.
+    """
+    outcomes: dict[int, Outcome] = {}
+    left = items
+    backoff = transport.backoff()
+    while left:
+        try:
+            outcomes |= _send(transport, left, form, options, key)
+        except RequestRejected as error:
+            if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise
+            return outcomes | _split(transport, left, form, options, key=key, error=error)
+        rejected = {number: item for number, item in left.items() if outcomes[number].retry_after is not None}
+        if rejected:
+            _wait(backoff, outcomes, rejected, has_progress=len(rejected) < len(left))
+        left = rejected
+    return outcomes
+
+
+def _split(
+    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, *, key: str, error: MatchError
+) -> dict[int, Outcome]:
+    """Send the halves of a group whose body is too large for the service."""
+    if len(items) == 1:
+        [(number, item)] = items.items()
+        return {number: failed(number, item.filepath, error)}
+    numbers = sorted(items)
+    middle = len(numbers) // 2
+    halves = ({number: items[number] for number in half} for half in (numbers[:middle], numbers[middle:]))
+    return {
+        number: outcome
+        for half in halves
+        for number, outcome in accept(transport, half, form, options, key=key).items()
+    }
+
+
+def _wait(backoff: Backoff, outcomes: Mapping[int, Outcome], rejected: Iterable[int], *, has_progress: bool) -> None:
+    """Wait before the rejected items are sent again; raise the error of one if the service accepts nothing."""
+    if has_progress:
+        backoff.reset()
+    last = max((outcomes[number] for number in rejected), key=lambda outcome: outcome.retry_after or 0.0)
+    backoff.wait_after(
+        Unavailable(
+            "; ".join(last.errors), code=last.code or "overloaded", field=last.field, retry_after=last.retry_after
+        )
+    )
+
+
+def failed(number: int, filepath: str, error: MatchError) -> Outcome:
+    """Return the outcome of an image with an error of its own."""
+    return Outcome(
+        number=number, filepath=filepath, status="fail", errors=(str(error),), code=error.code, field=error.field
+    )
+
+
+def _item(image: NewImage) -> tuple[Item | None, Outcome | None]:
+    """Return the image as it is sent, or the outcome of one that cannot be read."""
+    try:
+        return Item(image.filepath, read(image.image), image.metadata), None
+    except InvalidSource as error:
+        return None, failed(0, image.filepath, error)
+
+
+def _request(items: Mapping[int, Item], form: Form, options: Options, key: str) -> Request:
+    headers = {"Idempotency-Key": key}
+    if options.wait_s is not None:
+        headers["Prefer"] = f"wait={round(options.wait_s)}"
+    if options.batch is not None:
+        headers["X-Batch-ID"] = options.batch
+    callback = {} if options.callback_url is None else {"callback_url": options.callback_url}
+    if form is Form.LINES:
+        return Request(
+            method="POST",
+            path=form.value,
+            query=callback,
+            body=_lines(items, options),
+            content_type=NDJSON,
+            headers=headers,
+        )
+    collection = {} if options.collection is None else {"collection": options.collection}
+    return Request(
+        method="POST",
+        path=form.value,
+        form=_fields(items) | callback | collection,
+        files=[
+            (f"images[{number}]", ("image", item.source.data))
+            for number, item in items.items()
+            if isinstance(item.source, Upload)
+        ],
+        headers=headers,
+        has_outcomes=True,
+    )
+
+
+def _fields(items: Mapping[int, Item]) -> dict[str, str]:
+    fields = {f"filepaths[{number}]": item.filepath for number, item in items.items()}
+    for number, item in items.items():
+        if isinstance(item.source, Url):
+            fields[f"urls[{number}]"] = item.source.url
+        if item.metadata is not None:
+            fields[f"metadata[{number}]"] = json.dumps(item.metadata)
+    return fields
+
+
+def _lines(items: Mapping[int, Item], options: Options) -> bytes:
+    """Return a line for each number; a number without an item has a blank line."""
+    lines = [b""] * (max(items) + 1)
+    for number, item in items.items():
+        if not isinstance(item.source, Url):
+            raise TypeError("a line has a URL, not the bytes of an image")
+        line: dict[str, object] = {"url": item.source.url, "filepath": item.filepath}
+        if item.metadata is not None:
+            line["metadata"] = item.metadata
+        if options.collection is not None:
+            line["collection"] = options.collection
+        lines[number] = json.dumps(line).encode()
+    return b"\n".join(lines) + b"\n"
+
+
+def _outcomes(reply: Reply, items: Mapping[int, Item], form: Form) -> dict[int, Outcome]:
+    """Return the outcomes by number; a body that ended early has none for its rest."""
+    results: Sequence[dict[str, object]]
+    if form is Form.LINES:
+        results = [json.loads(line) for line in reply.body.splitlines()]
+        numbered = {int(str(result["line"])) - 1: result for result in results}
+    else:
+        results = reply.result
+        numbered = {int(str(result["item"])): result for result in results}
+    return {
+        number: Outcome.from_json(result, number=number, filepath=items[number].filepath)
+        for number, result in numbered.items()
+        if number in items and result.get("code") != "truncated_body"
+    }

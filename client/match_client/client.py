@@ -1,0 +1,374 @@
+"""The client: a method for each request of the service."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from time import monotonic, sleep
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+from match_client.adds import Options, add_all, new_key
+from match_client.errors import ConnectionLost, ImageError, TaskRunning, Unavailable
+from match_client.results import (
+    Collection,
+    Comparison,
+    FoundMatch,
+    Image,
+    Matches,
+    Metadata,
+    Names,
+    Outcome,
+    Readiness,
+    Retried,
+    Task,
+)
+from match_client.sources import ImageSource, NewImage, Url, read
+from match_client.transport import READ_TIMEOUT_S, File, Request, Transport
+
+Value = TypeVar("Value")
+
+# The service's limits.
+MAX_DELETES = 1000
+PAGE = 1000
+FIRST_POLL_S = 0.05
+LONGEST_POLL_S = 2.0
+
+
+class Match:
+    """A client of a running Match; a context manager that closes its connections.
+
+    `api_key` is needed where the service requires one. A request that got no answer, or 429 or 503, is sent again for
+    `retry_for_s` seconds, with an idempotency key that keeps an add from being executed twice. `timeout_s` is how long
+    it waits for a reply. `pause` sleeps between attempts; it may raise to end them. Threads may share a client.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        retry_for_s: float = 60.0,
+        timeout_s: float = READ_TIMEOUT_S,
+        pause: Callable[[float], None] = sleep,
+    ) -> None:
+        self._transport = Transport(url, api_key=api_key, retry_for_s=retry_for_s, timeout_s=timeout_s, pause=pause)
+
+    @property
+    def url(self) -> str:
+        """The service's URL."""
+        return self._transport.url
+
+    @property
+    def transport(self) -> Transport:
+        """The connections, for requests that the client has no method for."""
+        return self._transport
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Adds and deletions.
+
+    def add(
+        self,
+        image: ImageSource,
+        filepath: str,
+        *,
+        metadata: Metadata | None = None,
+        wait_s: float | None = None,
+        callback_url: str | None = None,
+        collection: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Add an image under a name, and return its task.
+
+        With `wait_s` the call returns when the image is stored and searches find it, or after that time. Raises
+        ImageError if the image cannot be fetched or read.
+        """
+        fields = _fields(filepath=filepath, callback_url=callback_url, collection=collection)
+        if metadata is not None:
+            fields["metadata"] = json.dumps(metadata)
+        image_fields, files = _image(image)
+        headers = {"Idempotency-Key": idempotency_key or new_key()}
+        if wait_s is not None:
+            headers["Prefer"] = f"wait={round(wait_s)}"
+        request = Request(method="POST", path="/add", form=fields | image_fields, files=files, headers=headers)
+        return Task.from_json(self._transport.send(request).json["task"])
+
+    def add_many(
+        self,
+        images: Iterable[NewImage],
+        *,
+        wait_s: float | None = None,
+        callback_url: str | None = None,
+        collection: str | None = None,
+        batch: str | None = None,
+    ) -> Iterator[Outcome]:
+        """Add any number of images, and yield the outcome of each, in order.
+
+        `images` is read as it is sent: memory holds 200 URLs or 8 MiB of files. An image that cannot be read or
+        accepted has an outcome with `fail`, and the others are added. `wait_s` is only for files. Raises MatchError
+        when the service accepts nothing for `retry_for_s`.
+        """
+        options = Options(collection=collection, callback_url=callback_url, wait_s=wait_s, batch=batch)
+        yield from add_all(self._transport, images, options)
+
+    def delete(self, filepaths: str | Iterable[str], *, collection: str | None = None) -> None:
+        """Delete the images with these names; an unknown name is not an error."""
+        names = [filepaths] if isinstance(filepaths, str) else filepaths
+        for some in _batches(names, MAX_DELETES):
+            form = {f"filepaths[{number}]": name for number, name in enumerate(some)}
+            self._send("DELETE", "/delete", form=form | _fields(collection=collection))
+
+    # Searches.
+
+    def search(
+        self,
+        image: ImageSource | None = None,
+        *,
+        filepath: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        min_score: float | None = None,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        all_orientations: bool | None = None,
+        mode: str | None = None,
+        collection: str | None = None,
+    ) -> Matches:
+        """Return the stored images that are similar to an image, or to the stored image `filepath`."""
+        image_fields, files = _query(image, filepath)
+        fields = _fields(
+            limit=limit,
+            offset=offset,
+            min_score=min_score,
+            all_orientations=all_orientations,
+            mode=mode,
+            collection=collection,
+        )
+        form = image_fields | fields | _filters(filter)
+        reply = self._transport.send(Request(method="POST", path="/search", form=form, files=files)).json
+        return Matches(
+            matches=tuple(FoundMatch.from_json(result) for result in reply["result"]),
+            is_featureless=reply.get("code") == "featureless",
+            mode=reply.get("mode"),
+        )
+
+    def compare(
+        self,
+        image1: ImageSource | None = None,
+        image2: ImageSource | None = None,
+        *,
+        filepath1: str | None = None,
+        filepath2: str | None = None,
+        mode: str | None = None,
+        collection: str | None = None,
+    ) -> Comparison:
+        """Return the similarity of two images, each an image or the name of a stored one."""
+        first, first_files = _query(image1, filepath1, suffix="1")
+        second, second_files = _query(image2, filepath2, suffix="2")
+        form = first | second | _fields(mode=mode, collection=collection)
+        request = Request(method="POST", path="/compare", form=form, files=[*first_files, *second_files])
+        reply = self._transport.send(request).json
+        [result] = reply["result"]
+        return Comparison(
+            score=result["score"],
+            is_featureless=reply.get("code") == "featureless",
+            mode=reply.get("mode"),
+            matched_by=result.get("matched_by"),
+        )
+
+    # The stored images.
+
+    def count(self, *, filter: Mapping[str, object] | None = None, collection: str | None = None) -> int:  # noqa: A002 - the service's name
+        """Return the number of stored images."""
+        [number] = self._send("GET", "/count", query=_filters(filter) | _fields(collection=collection))["result"]
+        return int(number)
+
+    def list(
+        self,
+        *,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        collection: str | None = None,
+        page: int = PAGE,
+    ) -> Iterator[str]:
+        """Yield the names of all stored images, oldest request first; `page` names are in memory."""
+        for names in self.pages(filter=filter, collection=collection, page=page):
+            yield from names.names
+
+    def pages(
+        self,
+        cursor: str | None = None,
+        *,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        collection: str | None = None,
+        page: int = PAGE,
+    ) -> Iterator[Names]:
+        """Yield the pages of `list`, from the cursor of an earlier page on."""
+        query = _filters(filter) | _fields(collection=collection, limit=page)
+        for reply in self._pages("/list", query, cursor=cursor):
+            yield Names(names=tuple(reply["result"]), cursor=reply["cursor"])
+
+    def image(self, filepath: str, *, collection: str | None = None) -> Image:
+        """Return the stored image with this name. Raises NotFound."""
+        query = _fields(filepath=filepath, collection=collection)
+        [result] = self._send("GET", "/images", query=query)["result"]
+        return Image.from_json(result)
+
+    # Tasks.
+
+    def task(self, task_id: str) -> Task:
+        """Return a task. Raises NotFound."""
+        [result] = self._send("GET", _task_path(task_id))["result"]
+        return Task.from_json(result)
+
+    def tasks(
+        self,
+        state: str = "failed",
+        *,
+        code: str | None = None,
+        filepath_prefix: str | None = None,
+        collection: str | None = None,
+    ) -> Iterator[Task]:
+        """Yield the tasks in a state, newest first: `failed`, `pending` or `running`."""
+        query = _fields(state=state, code=code, filepath_prefix=filepath_prefix, collection=collection, limit=PAGE)
+        for reply in self._pages("/tasks", query):
+            yield from map(Task.from_json, reply["result"])
+
+    def wait(self, task: Task | str, *, timeout_s: float = 60.0) -> Task:
+        """Return a task when it has ended.
+
+        Raises ImageError if it failed, and TaskRunning after `timeout_s`.
+        """
+        task_id = task if isinstance(task, str) else task.id
+        deadline = monotonic() + timeout_s
+        pause_s = FIRST_POLL_S
+        current = self.task(task_id)
+        while not current.has_ended:
+            left_s = deadline - monotonic()
+            if left_s <= 0:
+                raise TaskRunning(f"task {task_id} is still {current.state}", code="task_running")
+            sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 2, LONGEST_POLL_S)
+            current = self.task(task_id)
+        if current.error is not None:
+            raise ImageError(current.error.message, code=current.error.code, request_id=current.request_id)
+        return current
+
+    def retry(self, task_id: str) -> Task:
+        """Enqueue a failed task again. Raises Conflict if it cannot be retried."""
+        [result] = self._send("POST", f"{_task_path(task_id)}/retry")["result"]
+        return Task.from_json(result)
+
+    def retry_failed(self, *, code: str | None = None, filepath_prefix: str | None = None) -> Retried:
+        """Enqueue all failed tasks again; needs a key with the scope admin where keys are required."""
+        form = _fields(state="failed", code=code, filepath_prefix=filepath_prefix, limit=PAGE)
+        retried, left = 0, dict[str, int]()
+        cursor: str | None = ""
+        while cursor is not None:
+            reply = self._send("POST", "/tasks/retry", form=form | ({"cursor": cursor} if cursor else {}))
+            [result] = reply["result"]
+            retried += result["retried"]
+            left = {name: left.get(name, 0) + result["left"].get(name, 0) for name in left | result["left"]}
+            cursor = reply["cursor"]
+        return Retried(retried=retried, left=left)
+
+    def cancel(self, task_id: str) -> Task:
+        """Cancel a task that waits. Raises Conflict if it has begun."""
+        [result] = self._send("DELETE", _task_path(task_id))["result"]
+        return Task.from_json(result)
+
+    # Collections.
+
+    def collections(self) -> Sequence[Collection]:
+        """Return the collections that the API key may use."""
+        return [Collection.from_json(result) for result in self._send("GET", "/collections")["result"]]
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection. Raises NotFound."""
+        [result] = self._send("GET", _collection_path(name))["result"]
+        return Collection.from_json(result)
+
+    def put_collection(self, name: str, *, max_images: int | None = None) -> Collection:
+        """Create a collection, or change its quota; None removes the quota."""
+        [result] = self._send("PUT", _collection_path(name), form=_fields(max_images=max_images))["result"]
+        return Collection.from_json(result)
+
+    def delete_collection(self, name: str) -> Task:
+        """Delete a collection with all its images, and return the task that does it."""
+        return Task.from_json(self._send("DELETE", _collection_path(name))["task"])
+
+    # The service.
+
+    def readiness(self) -> Readiness:
+        """Return whether searches are served, with the state of each dependency."""
+        try:
+            reply = self._transport.send_once(Request(method="GET", path="/readyz"))
+        except (ConnectionLost, Unavailable) as error:
+            return Readiness(is_ready=False, errors=(str(error),))
+        return Readiness(is_ready=True, errors=tuple(reply.json["error"]), checks=reply.json.get("checks", {}))
+
+    def _send(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        return self._transport.send(Request(method=method, path=path, query=query, form=form)).json
+
+    def _pages(self, path: str, query: Mapping[str, str], *, cursor: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """Yield the replies of a list, from cursor to cursor."""
+        while True:
+            reply = self._send("GET", path, query={**query, "cursor": cursor} if cursor else query)
+            yield reply
+            cursor = reply["cursor"]
+            if cursor is None:
+                return
+
+
+def _fields(**values: str | float | bool | None) -> dict[str, str]:
+    """Return the parameters that have a value, as texts."""
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _filters(filters: Mapping[str, object] | None) -> dict[str, str]:
+    return {f"filter[{key}]": _text(value) for key, value in (filters or {}).items()}
+
+
+def _image(image: ImageSource, *, suffix: str = "") -> tuple[dict[str, str], list[tuple[str, File]]]:
+    """Return the form's field and files of an image."""
+    source = read(image)
+    if isinstance(source, Url):
+        return {f"url{suffix}": source.url}, []
+    return {}, [(f"image{suffix}", ("image", source.data))]
+
+
+def _query(
+    image: ImageSource | None, filepath: str | None, *, suffix: str = ""
+) -> tuple[dict[str, str], list[tuple[str, File]]]:
+    """Return the form's field and files of an image, or of the name of a stored one."""
+    if (image is None) == (filepath is None):
+        raise TypeError(f"either image{suffix} or filepath{suffix} is required")
+    if image is None:
+        return _fields(**{f"filepath{suffix}": filepath}), []
+    return _image(image, suffix=suffix)
+
+
+def _task_path(task_id: str) -> str:
+    return f"/tasks/{quote(task_id, safe='')}"
+
+
+def _collection_path(name: str) -> str:
+    return f"/collections/{quote(name, safe='')}"
+
+
+def _batches(values: Iterable[Value], size: int) -> Iterator[Sequence[Value]]:
+    iterator = iter(values)
+    while some := list(islice(iterator, size)):
+        yield some

@@ -1,0 +1,241 @@
+"""The results of requests, as types."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+Json = Mapping[str, Any]
+Metadata = Mapping[str, Any]
+
+ENDED = frozenset({"succeeded", "superseded", "failed", "cancelled"})
+DEFAULT_COLLECTION = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The reason of a failure or a warning."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def from_json(cls, data: Json | None) -> Self | None:
+        """Return the reason in a reply, or None."""
+        return None if data is None else cls(data["code"], data["message"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Accepted work: one image to store.
+
+    `state` is `pending`, `running`, `succeeded`, `superseded`, `failed` or `cancelled`.
+    """
+
+    id: str
+    state: str
+    filepath: str
+    error: Reason | None = None
+    warning: Reason | None = None
+    attempts: int = 0
+    accepted: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    request_id: str | None = None
+    collection: str = DEFAULT_COLLECTION
+    batch: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in ENDED
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the task in a reply or a webhook."""
+        return cls(
+            id=data["id"],
+            state=data["state"],
+            filepath=data.get("filepath") or "",
+            error=Reason.from_json(data.get("error")),
+            warning=Reason.from_json(data.get("warning")),
+            attempts=data.get("attempts", 0),
+            accepted=_time(data.get("accepted")),
+            started=_time(data.get("started")),
+            finished=_time(data.get("finished")),
+            request_id=data.get("request_id"),
+            collection=data.get("collection") or DEFAULT_COLLECTION,
+            batch=data.get("batch"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The outcome of one image of many; `number` is its index among the images of the call, from 0.
+
+    `status` is `ok`, `warn` or `fail`; an accepted image has a `task`. `replayed`: it was accepted by an earlier
+    request with the same idempotency key.
+    """
+
+    number: int
+    filepath: str
+    status: str
+    errors: Sequence[str] = ()
+    code: str | None = None
+    field: str | None = None
+    retry_after: float | None = None
+    task: Task | None = None
+    replayed: bool = False
+    batch: str | None = None
+
+    @classmethod
+    def from_json(cls, data: Json, *, number: int, filepath: str) -> Self:
+        """Return the outcome in a reply, of the image with this number."""
+        return cls(
+            number=number,
+            filepath=filepath,
+            status=data["status"],
+            errors=tuple(data.get("error", ())),
+            code=data.get("code"),
+            field=data.get("field"),
+            retry_after=data.get("retry_after"),
+            task=None if data.get("task") is None else Task.from_json(data["task"]),
+            replayed=data.get("replayed", False),
+            batch=data.get("batch"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMatch:
+    """A stored image that is similar to the query.
+
+    The fields from `query_overlap_percent` on are set where `matched_by` is `local_features`.
+    """
+
+    score: float
+    filepath: str
+    metadata: Metadata | None = None
+    orientation: str | None = None
+    matched_by: str | None = None
+    query_overlap_percent: float | None = None
+    target_overlap_percent: float | None = None
+    transform: Mapping[str, float] | None = None
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the match in a reply."""
+        return cls(
+            score=data["score"],
+            filepath=data["filepath"],
+            metadata=data.get("metadata"),
+            orientation=data.get("orientation"),
+            matched_by=data.get("matched_by"),
+            query_overlap_percent=data.get("query_overlap_percent"),
+            target_overlap_percent=data.get("target_overlap_percent"),
+            transform=data.get("transform"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matches:
+    """The matches of a search, best first.
+
+    `is_featureless`: the query has no features, and so no matches. `mode` is the search mode that the service used,
+    None if it reports none.
+    """
+
+    matches: Sequence[FoundMatch] = ()
+    is_featureless: bool = False
+    mode: str | None = None
+
+    def __iter__(self) -> Iterator[FoundMatch]:
+        return iter(self.matches)
+
+    def __len__(self) -> int:
+        return len(self.matches)
+
+    def __getitem__(self, index: int) -> FoundMatch:
+        return self.matches[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The similarity of two images; `is_featureless`: one of them has no features, and the score is 100 or 0."""
+
+    score: float
+    is_featureless: bool = False
+    mode: str | None = None
+    matched_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A stored image."""
+
+    filepath: str
+    metadata: Metadata | None = None
+    added: datetime | None = None
+    width: int | None = None
+    height: int | None = None
+    is_featureless: bool = False
+    url: str | None = None
+    sha256: str | None = None
+    collection: str = DEFAULT_COLLECTION
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the image in a reply."""
+        return cls(
+            filepath=data["filepath"],
+            metadata=data.get("metadata"),
+            added=_time(data.get("added")),
+            width=data.get("width"),
+            height=data.get("height"),
+            is_featureless=data.get("featureless", False),
+            url=data.get("url"),
+            sha256=data.get("sha256"),
+            collection=data.get("collection") or DEFAULT_COLLECTION,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection: its number of images, and its quota, if it has one."""
+
+    name: str
+    images: int
+    max_images: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the collection in a reply."""
+        return cls(name=data["name"], images=data["images"], max_images=data.get("max_images"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """A page of names of stored images; `cursor` is that of the next page, None at the end."""
+
+    names: Sequence[str]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """The result of retrying failed tasks: `left` has the number that cannot be retried, by the reason's code."""
+
+    retried: int = 0
+    left: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """The state of the service: `errors` has a text for each dependency that does not work."""
+
+    is_ready: bool
+    errors: Sequence[str] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

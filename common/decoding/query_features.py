@@ -1,0 +1,40 @@
+"""The local features of a query as bytes, from the decoder process to its owner."""
+
+import struct
+
+import numpy as np
+
+from common.images.local_features.features import Keypoints
+from common.images.local_features.geometry import QueryFeatures
+from common.images.local_features.words import LookupWords
+
+_COUNTS = struct.Struct("<II")
+
+
+def pack_query(features: QueryFeatures) -> bytes:
+    """Return the features as bytes."""
+    keypoints, lookup = features.keypoints, features.lookup
+    return b"".join(
+        (
+            _COUNTS.pack(len(keypoints.x), len(lookup.word)),
+            np.stack([keypoints.x, keypoints.y, keypoints.size, keypoints.angle]).astype(np.float64).tobytes(),
+            lookup.own.astype(np.uint32).tobytes(),
+            lookup.feature.astype(np.uint32).tobytes(),
+            lookup.word.astype(np.uint32).tobytes(),
+            lookup.mirrored.astype(np.bool_).tobytes(),
+        )
+    )
+
+
+def unpack_query(data: bytes, *, width: int, height: int) -> QueryFeatures:
+    """Return the features of an image of `width` by `height` pixels; raises ValueError for invalid bytes."""
+    features, words = _COUNTS.unpack_from(data)
+    values = np.frombuffer(data, np.float64, 4 * features, _COUNTS.size).reshape(4, features)
+    after = _COUNTS.size + values.nbytes
+    own, feature, word = np.split(np.frombuffer(data, np.uint32, features + 2 * words, after), [features, -words])
+    mirrored = np.frombuffer(data, np.bool_, words, after + 4 * (features + 2 * words))
+    if words and (not features or feature.max() >= features):
+        message = f"{features} local features of a query, but words of others"
+        raise ValueError(message)
+    lookup = LookupWords(own, feature.astype(np.intp), word, mirrored)
+    return QueryFeatures(Keypoints(*values), lookup, width=width, height=height)

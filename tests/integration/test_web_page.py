@@ -1,0 +1,383 @@
+"""The web page over HTTP and in Chromium, with a store in memory."""
+
+import hashlib
+import html
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from flask.testing import FlaskClient
+from playwright.sync_api import Browser, Page
+from redis import Redis
+
+from api import web
+from api.access.keys import Keyring, Scope
+from api.new_key import table
+from api.web.static import FILES, FOLDER
+from common.config import Settings
+from common.decoding.child import signed
+from common.images.decode import DEFAULT_LIMITS, decode
+from common.queue.ledger import Ledger
+from common.queue.tasks import State
+from support.browsers import chromium, opened, serving_app
+from support.images import noise, upload
+from support.records import record
+from support.stores import MemoryStore
+from support.waiting import wait_until
+
+KEY = "the read key"
+STORED = ["albums/0.png", "albums/1.png", "albums/2.png"]
+FIRST_VIEW_BYTES = 100_000
+# The parameters of pages that need some.
+NAMED = {"/web/image": {"filepath": "albums/0.png"}}
+STATIC = {f"/web/static/{name}" for name in FILES}
+
+
+def store_image(store: MemoryStore, filepath: str, data: bytes, **metadata: Any) -> None:
+    signatures = signed(decode(data, DEFAULT_LIMITS)).signatures
+    store.put([record(filepath, len(store.kept) + 1, *signatures, metadata=metadata)])
+
+
+@pytest.fixture
+def stored(memory_store: MemoryStore) -> MemoryStore:
+    for number, filepath in enumerate(STORED):
+        store_image(memory_store, filepath, noise(number), album="cats" if number else "dogs")
+    return memory_store
+
+
+@pytest.fixture
+def locked(make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path) -> FlaskClient:
+    file = tmp_path / "keys.toml"
+    file.write_text(table("reader", [Scope.READ], KEY))
+    return make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+
+
+@pytest.fixture(scope="module")
+def browser(give_up: Callable[[str], NoReturn]) -> Iterator[Browser]:
+    with chromium(give_up) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, client: FlaskClient, stored: MemoryStore) -> Iterator[Page]:
+    assert stored.count() == 3
+    with serving_app(client.application) as origin, opened(browser, origin) as page:
+        yield page
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """Return the fields that a browser sends: also those that the reader left blank."""
+    return {"url": "", "all_orientations": "", "min_score": "", "limit": "100", "where": "", **values}
+
+
+def test_form_finds_an_image(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.post("/web/search", data=fields(image=upload(noise(1))))
+
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    assert "1 match among 3 images" in answer.text
+    assert "albums/1.png" in answer.text
+    assert stored.count() == 3
+
+
+def test_form_filters_by_metadata(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.post("/web/search", data=fields(image=upload(noise(1)), where="album=dogs"))
+
+    assert "No match among 1 image<" in answer.text
+    assert "album=dogs" in answer.text
+    assert stored.count() == 3
+
+
+def test_link_finds_images_like_a_stored_one(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "copies/2.png", noise(2))
+
+    answer = client.get("/web/search?filepath=albums/2.png")
+
+    assert "2 matches among 4 images" in answer.text
+    assert html.unescape(answer.text).count("compare?filepath1=albums%2F2.png&filepath2=copies%2F2.png") == 1
+
+
+def test_address_starts_no_download(client: FlaskClient) -> None:
+    answer = client.get("/web/search?url=http://192.0.2.1/cat.jpg")
+
+    assert answer.status_code == 400
+    assert "filepath is required" in answer.text
+
+
+def test_form_compares_two_images(client: FlaskClient) -> None:
+    answer = client.post("/web/compare", data={"image1": upload(noise(1)), "image2": upload(noise(1)), "url1": ""})
+
+    assert "<b>100.0</b>" in answer.text
+
+
+def test_collection_lists_the_newest_first(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/collection")
+
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == STORED[::-1]
+    assert stored.count() == 3
+    assert "3 images" in answer.text
+
+
+def test_collection_is_filtered_by_metadata(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/collection?where=album%3Ddogs&page=1")
+
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == ["albums/0.png"]
+    assert stored.count() == 3
+
+
+def test_page_beyond_the_last_is_empty(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/collection?page=9")
+
+    assert "No image here" in answer.text
+    assert stored.count() == 3
+
+
+def test_image_page_shows_the_record(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/image?filepath=albums/0.png")
+
+    assert " 480 pixels" in answer.text
+    assert "dogs" in answer.text
+    assert stored.count() == 3
+
+
+def test_delete_form_deletes_the_image(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.post("/web/delete", data={"filepath": "albums/0.png"})
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/collection")
+    assert stored.count() == 2
+
+
+def test_status_page_shows_each_dependency(client: FlaskClient, stored: MemoryStore) -> None:
+    answer = client.get("/web/status")
+
+    assert "Everything works" in answer.text
+    assert "<dd>3</dd>" in answer.text
+    assert stored.count() == 3
+
+
+def test_status_page_answers_without_a_store(client: FlaskClient, memory_store: MemoryStore) -> None:
+    memory_store.away = True
+
+    answer = client.get("/web/status")
+
+    assert answer.status_code == 200
+    assert "Searches are unavailable" in answer.text
+    assert "unknown" in answer.text
+
+
+@pytest.fixture
+def failed(client: FlaskClient, real_redis: Redis) -> list[str]:
+    """The ids of two failed tasks."""
+    assert client.get("/ping").status_code == 200
+    ledger = Ledger(real_redis, max_open=10, finished_keep_s=60, failed_keep_s=60)
+    codes = {"broken.png": "broken_image", "slow.png": "timeout"}
+    tasks = [client.post("/add", data={"image": upload(), "filepath": name}).json["task"]["id"] for name in codes]
+    claims = [ledger.begin(task) for task in tasks]
+    ledger.finish(
+        [
+            claim.result(State.FAILED, code=code, error="why")
+            for claim, code in zip(claims, codes.values(), strict=True)
+            if claim
+        ]
+    )
+    return tasks
+
+
+def test_queue_page_lists_failed_tasks_by_code(client: FlaskClient, failed: list[str]) -> None:
+    everything, timeouts = client.get("/web/queue"), client.get("/web/queue?code=timeout")
+
+    assert "broken.png" in everything.text
+    assert "/web/queue?code=broken_image" in everything.text
+    assert "slow.png" in timeouts.text
+    assert "broken.png" not in timeouts.text
+    assert len(failed) == 2
+
+
+def test_failed_task_is_retried_by_a_form(client: FlaskClient, failed: list[str]) -> None:
+    answer = client.post(f"/web/queue/{failed[0]}/retry")
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/queue")
+    states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
+    assert states == ["pending", "failed"]
+
+
+def test_failed_tasks_are_retried_by_code(client: FlaskClient, failed: list[str]) -> None:
+    answer = client.post("/web/queue/retry", data={"code": "timeout"})
+
+    assert answer.status_code == 303
+    states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
+    assert states == ["failed", "pending"]
+
+
+def test_failures_are_pages(client: FlaskClient) -> None:
+    sent = [{}, {"image": (io.BytesIO(b"nothing"), "cat.png")}, {"filepath": "nowhere"}, {"url": "x", "where": "album"}]
+
+    answers = [client.post("/web/search", data=fields(**data)) for data in sent]
+
+    assert [answer.status_code for answer in answers] == [400, 422, 404, 400]
+    assert {answer.mimetype for answer in answers} == {"text/html"}
+    assert "image, url or filepath is required" in answers[0].text
+    assert "where must be key=value" in answers[3].text
+
+
+def test_names_and_metadata_are_escaped(client: FlaskClient, memory_store: MemoryStore) -> None:
+    store_image(memory_store, "<b>.png", noise(1), note="<script>")
+
+    answer = client.get("/web/search?filepath=%3Cb%3E.png")
+
+    assert "&lt;b&gt;.png" in answer.text
+    assert "<b>.png" not in answer.text
+    assert "<script>" not in answer.text
+
+
+def test_form_of_another_site_is_rejected(client: FlaskClient) -> None:
+    headers = {"Origin": "https://other.example.org"}
+
+    answer = client.post("/web/search", data=fields(image=upload(noise(1))), headers=headers)
+
+    assert (answer.status_code, answer.mimetype) == (403, "text/html")
+    assert "another site" in answer.text
+
+
+def test_policy_allows_only_this_host(client: FlaskClient) -> None:
+    headers = client.get("/").headers
+
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "connect-src": "'self'",
+        "img-src": "'self' blob:",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
+def test_originals_are_shown_from_their_host(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, stored: MemoryStore
+) -> None:
+    template = "https://images.example.org/of/{filepath}?size=small"
+    client = make_client(real_redis, settings=Settings(image_url_template=template))
+
+    answer = client.get("/web/search?filepath=albums/1.png")
+
+    assert 'src="https://images.example.org/of/albums/1.png?size=small"' in answer.text
+    assert "img-src 'self' blob: https://images.example.org;" in answer.headers["Content-Security-Policy"]
+    assert stored.count() == 3
+
+
+def test_pages_show_nothing_stored_without_a_key(locked: FlaskClient, stored: MemoryStore) -> None:
+    pages = [each.path for each in web.ENDPOINTS if "GET" in each.methods and each.path not in STATIC]
+
+    answers = [locked.get(path, query_string=NAMED.get(path)) for path in pages]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert all("This service needs an API key" in answer.text for answer in answers)
+    assert not any(filepath in answer.text for answer in answers for filepath in STORED)
+    assert stored.count() == 3
+
+
+def test_forms_without_a_key_are_rejected(locked: FlaskClient) -> None:
+    forms = [each.path.replace("<id>", "1") for each in web.ENDPOINTS if "POST" in each.methods]
+
+    answers = [locked.post(path) for path in forms]
+
+    assert {(answer.status_code, answer.mimetype) for answer in answers} == {(401, "text/html")}
+    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="match"'}
+
+
+def test_vendored_style_sheet_is_the_published_one() -> None:
+    folder = FOLDER / "simple"
+    expected = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in expected}
+
+    assert digests == expected
+    assert expected.keys() == {"LICENSE", "simple.css"}
+
+
+def test_first_view_is_small(client: FlaskClient) -> None:
+    sizes = {path: len(client.get(path).data) for path in ("/", *STATIC)}
+
+    assert sum(sizes.values()) < FIRST_VIEW_BYTES, sizes
+    assert not re.findall(r'(?:href|src)="(?![/#])', client.get("/").text)
+
+
+def test_chosen_file_is_searched_at_once(page: Page) -> None:
+    page.goto("/")
+
+    page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
+
+    page.wait_for_selector(".card[data-filepath='albums/1.png']")
+    assert page.is_visible(".preview")
+    assert page.locator(".card").count() == 1
+
+
+def test_pasted_image_is_searched(page: Page) -> None:
+    page.goto("/")
+
+    page.evaluate(
+        """bytes => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+        }""",
+        [*noise(2)],
+    )
+
+    page.wait_for_selector(".card[data-filepath='albums/2.png']")
+
+
+def test_undo_keeps_the_deleted_images(page: Page, stored: MemoryStore) -> None:
+    page.goto("/web/collection")
+    page.get_by_label("Select albums/1.png").check()
+    page.click("text=Delete 1")
+    before = page.locator(".tile:visible").count()
+
+    page.click("text=Undo")
+
+    assert before == 2
+    assert page.locator(".tile:visible").count() == 3
+    assert stored.count() == 3
+
+
+def test_deletion_is_sent_when_the_page_is_left(page: Page, stored: MemoryStore) -> None:
+    page.goto("/web/collection")
+    page.get_by_label("Select albums/1.png").check()
+    page.get_by_label("Select albums/2.png").check()
+    page.click("text=Delete 2")
+
+    page.goto("/")
+
+    wait_until(lambda: stored.count() == 1, "two images are deleted")
+
+
+def test_key_opens_the_page(browser: Browser, locked: FlaskClient, stored: MemoryStore) -> None:
+    with serving_app(locked.application) as origin, opened(browser, origin) as page:
+        page.goto("/")
+        page.fill("input[name=key]", KEY)
+
+        page.click("text=Open")
+
+        page.wait_for_selector("[data-search]")
+        page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
+        page.wait_for_selector(".card[data-filepath='albums/1.png']")
+        page.goto("/web/compare")
+        page.wait_for_selector("[data-compare]")
+    assert stored.count() == 3
+
+
+def test_page_works_without_javascript(browser: Browser, client: FlaskClient, stored: MemoryStore) -> None:
+    with serving_app(client.application) as origin, opened(browser, origin, java_script_enabled=False) as page:
+        page.goto("/")
+        page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
+
+        page.click("[data-search] button")
+
+        page.wait_for_selector(".card[data-filepath='albums/1.png']")
+    assert stored.count() == 3

@@ -1,0 +1,345 @@
+"""The Python client against a service in memory."""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+
+from common.net.webhook_signing import signed_headers
+from match_client import (
+    AccessDenied,
+    Conflict,
+    ConnectionLost,
+    ImageError,
+    InvalidSource,
+    InvalidWebhook,
+    Match,
+    NewImage,
+    NotFound,
+    TaskRunning,
+    Unavailable,
+    UnexpectedReply,
+    verify,
+)
+from match_client.adds import MAX_LINES
+from match_client.transport import Request, Transport
+from support.fake_match import DROPPED, LOST, Answer, Call, FakeMatch, failure, fake_match
+from support.http_servers import Handler, LocalServer, serving
+
+SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+IMAGE = b"an image"
+OVERLOADED = failure(503, "overloaded", "server overloaded, retry later", retry_after=0)
+
+
+@pytest.fixture
+def service() -> Iterator[FakeMatch]:
+    with fake_match() as service:
+        yield service
+
+
+@pytest.fixture
+def match(service: FakeMatch) -> Iterator[Match]:
+    with Match(service.url) as match:
+        yield match
+
+
+def urls(number: int) -> list[NewImage]:
+    return [NewImage(image=f"http://192.0.2.1/{index}.jpg", filepath=f"{index}") for index in range(number)]
+
+
+def files(number: int) -> list[NewImage]:
+    return [NewImage(image=f"image {index}".encode(), filepath=f"{index}") for index in range(number)]
+
+
+@pytest.mark.parametrize("form", ["bytes", "path", "text", "file"])
+def test_an_image_is_added_from_any_source(match: Match, service: FakeMatch, tmp_path: Path, form: str) -> None:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(IMAGE)
+    source = {"bytes": IMAGE, "path": path, "text": str(path), "file": BytesIO(IMAGE)}[form]
+
+    task = match.add(source, "cats/été.jpg", metadata={"album": "chats"}, wait_s=5)
+
+    assert (task.state, task.filepath) == ("succeeded", "cats/été.jpg")
+    assert service.data == {"cats/été.jpg": IMAGE}
+    assert service.images["cats/été.jpg"]["metadata"] == {"album": "chats"}
+    assert service.calls[0].headers["Prefer"] == "wait=5"
+
+
+def test_a_url_is_sent_and_not_fetched(match: Match, service: FakeMatch) -> None:
+    match.add("https://192.0.2.1/cat.jpg", "cat")
+
+    assert service.images["cat"]["url"] == "https://192.0.2.1/cat.jpg"
+
+
+def test_an_unreadable_file_is_an_error(match: Match, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSource, match="No such file") as raised:
+        match.add(tmp_path / "missing.jpg", "cat")
+
+    assert raised.value.code == "unreadable_file"
+
+
+@pytest.mark.parametrize("fault", [DROPPED, LOST, OVERLOADED, failure(429, "too_many_requests", "", retry_after=0)])
+def test_a_failed_request_is_repeated_without_a_second_task(
+    match: Match, service: FakeMatch, fault: Answer | str
+) -> None:
+    service.fail_once("/add", fault, times=2)
+
+    match.add(IMAGE, "cat")
+
+    assert len(service.tasks) == 1
+    assert len({call.headers["Idempotency-Key"] for call in service.calls}) == 1
+    assert len(service.calls) == 3
+
+
+def test_retry_waits_as_long_as_the_service_requests(service: FakeMatch) -> None:
+    pauses: list[float] = []
+    transport = Transport(service.url, pause=pauses.append)
+    service.fail_once("/count", failure(503, "overloaded", "", retry_after=7))
+
+    transport.send(Request(method="GET", path="/count"))
+
+    assert pauses == [7.0]
+
+
+def test_an_outage_longer_than_the_retries_is_reported(service: FakeMatch) -> None:
+    service.fail_once("/count", failure(503, "store_unavailable", "the store is unavailable", retry_after=5), times=9)
+
+    with Match(service.url, retry_for_s=0) as match, pytest.raises(Unavailable) as raised:
+        match.count()
+
+    assert (raised.value.code, raised.value.retry_after, raised.value.request_id) == ("store_unavailable", 5.0, "r1")
+    assert len(service.calls) == 1
+
+
+def test_no_service_is_a_lost_connection() -> None:
+    with LocalServer(Handler) as unused:
+        address = unused.url
+
+    with Match(address, retry_for_s=0) as match, pytest.raises(ConnectionLost, match="connection refused"):
+        match.count()
+
+
+def test_another_program_is_not_taken_for_the_service() -> None:
+    class Other(Handler):
+        def answer(self) -> None:
+            self.reply(200, b"<html>", {"Content-Type": "text/html"})
+
+    with serving(LocalServer(Other)) as server, Match(server.url) as match, pytest.raises(UnexpectedReply):
+        match.count()
+
+
+def test_the_key_is_sent_and_its_absence_reported(service: FakeMatch) -> None:
+    service.api_key = "match_secret"
+
+    with Match(service.url, "match_secret") as match:
+        match.count()
+    with Match(service.url) as match, pytest.raises(AccessDenied) as raised:
+        match.count()
+
+    assert (raised.value.code, raised.value.status) == ("key_required", 401)
+
+
+def test_a_failed_image_has_its_reason(match: Match, service: FakeMatch) -> None:
+    service.rejections["cat"] = "not_an_image"
+
+    with pytest.raises(ImageError) as raised:
+        match.add(IMAGE, "cat", wait_s=5)
+
+    assert raised.value.code == "not_an_image"
+
+
+def test_many_outcomes_are_in_order_with_failures(match: Match, service: FakeMatch, tmp_path: Path) -> None:
+    service.rejections["b"] = "not_an_image"
+    named = [NewImage(image=name.encode(), filepath=name) for name in "abc"]
+    images = [*named, NewImage(image=tmp_path / "missing", filepath="gone"), *urls(2)]
+
+    outcomes = list(match.add_many(images, wait_s=5))
+
+    assert [outcome.number for outcome in outcomes] == [0, 1, 2, 3, 4, 5]
+    assert [outcome.code for outcome in outcomes] == [None, "not_an_image", None, "unreadable_file", None, None]
+    assert [call.path for call in service.calls] == ["/add", "/add/batch"]
+
+
+def test_many_are_read_as_they_are_sent(match: Match, service: FakeMatch) -> None:
+    read: list[str] = []
+
+    def images() -> Iterator[NewImage]:
+        for image in urls(3 * MAX_LINES):
+            read.append(image.filepath)
+            yield image
+
+    first = next(match.add_many(images()))
+
+    assert first.filepath == "0"
+    assert len(read) == MAX_LINES + 1
+    assert [len(call.lines) for call in service.calls] == [MAX_LINES + 1]
+
+
+def test_a_broken_batch_is_sent_again_with_its_key(match: Match, service: FakeMatch) -> None:
+    service.fail_once("/add/batch", DROPPED)
+
+    outcomes = list(match.add_many(urls(MAX_LINES + 50)))
+
+    assert [outcome.filepath for outcome in outcomes] == [f"{index}" for index in range(MAX_LINES + 50)]
+    assert len(service.tasks) == MAX_LINES + 50
+    assert sum(outcome.replayed for outcome in outcomes) == MAX_LINES
+
+
+def test_a_reply_that_ends_early_is_completed(match: Match, service: FakeMatch) -> None:
+    service.fail_once("/add/batch", Answer(200, [{"line": 1, "status": "fail", "error": [], "code": "truncated_body"}]))
+
+    outcomes = list(match.add_many(urls(3)))
+
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok"]
+
+
+@pytest.mark.parametrize("images", [files(5), urls(5)], ids=["files", "urls"])
+def test_images_beyond_the_capacity_are_sent_again(match: Match, service: FakeMatch, images: list[NewImage]) -> None:
+    service.capacity = 2
+
+    def free(_: Call) -> None:
+        if len(service.calls) > 1:
+            service.capacity = 5
+
+    service.faults.append(free)
+
+    outcomes = list(match.add_many(images))
+
+    assert [outcome.status for outcome in outcomes] == ["ok"] * 5
+    assert len(service.tasks) == 5
+    assert len(service.calls) == 2
+
+
+def test_a_form_above_the_limit_is_halved(match: Match, service: FakeMatch) -> None:
+    too_large = failure(413, "too_large", "the image or the body is too large, or the form has too many parts")
+    service.faults.append(lambda call: too_large if len(call.params) > 3 or "images[2]" in call.params else None)
+
+    outcomes = list(match.add_many(files(4)))
+
+    assert [outcome.code for outcome in outcomes] == [None, None, "too_large", None]
+
+
+def test_search_passes_its_parameters_on(match: Match, service: FakeMatch) -> None:
+    match.add(IMAGE, "cat", metadata={"album": "cats"})
+
+    matches = match.search(IMAGE, limit=5, min_score=60.5, filter={"album": "cats", "year": 2026}, collection="shop")
+
+    assert [(match.filepath, match.score, match.metadata) for match in matches] == [("cat", 100.0, {"album": "cats"})]
+    params = dict(service.calls[-1].params)
+    del params["image"]
+    assert params == {
+        "limit": "5",
+        "min_score": "60.5",
+        "filter[album]": "cats",
+        "filter[year]": "2026",
+        "collection": "shop",
+    }
+
+
+def test_search_by_an_unknown_filepath_is_not_found(match: Match) -> None:
+    with pytest.raises(NotFound) as raised:
+        match.search(filepath="missing")
+
+    assert (raised.value.code, raised.value.field) == ("unknown_filepath", "filepath")
+
+
+def test_search_requires_one_query(match: Match) -> None:
+    with pytest.raises(TypeError, match="either image or filepath"):
+        match.search()
+
+
+def test_list_walks_all_pages(match: Match, service: FakeMatch) -> None:
+    list(match.add_many(urls(45)))
+
+    names = list(match.list(page=20))
+
+    assert names == [f"{index}" for index in range(45)]
+    assert len(service.calls_to("/list")) == 3
+
+
+def test_delete_splits_what_one_request_cannot_name(match: Match, service: FakeMatch) -> None:
+    list(match.add_many(urls(1500)))
+
+    match.delete(f"{index}" for index in range(1, 1500))
+
+    assert list(service.images) == ["0"]
+    assert len(service.calls_to("/delete")) == 2
+
+
+def test_wait_returns_an_ended_task(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    task = match.add(IMAGE, "cat")
+    worker = Thread(target=service.finish_tasks)
+    service.faults.append(
+        lambda _: worker.start() if not worker.ident and len(service.calls_to(f"/tasks/{task.id}")) == 2 else None
+    )
+
+    ended = match.wait(task)
+
+    assert (task.state, ended.state) == ("pending", "succeeded")
+    assert match.image("cat").width == 10
+
+
+def test_wait_reports_a_task_that_goes_on(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    task = match.add(IMAGE, "cat")
+
+    with pytest.raises(TaskRunning):
+        match.wait(task, timeout_s=0)
+
+
+def test_failed_tasks_are_listed_and_retried(match: Match, service: FakeMatch) -> None:
+    service.rejections = {"0": "timeout", "1": "timeout"}
+    list(match.add_many(urls(2)))
+    [first, _] = match.tasks("failed")
+    service.rejections = {}
+
+    retried = match.retry(first.id)
+    others = match.retry_failed()
+
+    assert (retried.state, others.retried, others.left) == ("succeeded", 1, {})
+    with pytest.raises(Conflict) as raised:
+        match.cancel(first.id)
+    assert raised.value.code == "not_pending"
+
+
+def test_readiness_reports_an_outage(service: FakeMatch) -> None:
+    service.fail_once("/readyz", failure(503, "not_ready", "searches are unavailable"))
+
+    with Match(service.url) as match:
+        first, second = match.readiness(), match.readiness()
+
+    assert (first.is_ready, first.errors) == (False, ("searches are unavailable",))
+    assert second.is_ready
+
+
+def test_webhook_of_the_service_is_verified() -> None:
+    body = b'{"type": "tasks.ended", "tasks": [{"id": "1", "state": "succeeded", "filepath": "cat"}]}'
+    headers = signed_headers([SECRET], id_="msg_1", timestamp=1_000, body=body)
+
+    event = verify(body, headers, SECRET, now=1_100)
+
+    assert (event.id, event.type, [task.filepath for task in event.tasks]) == ("msg_1", "tasks.ended", ["cat"])
+
+
+@pytest.mark.parametrize(
+    ("body", "now", "secret"),
+    [(b"{} ", 1_000, SECRET), (b"{}", 2_000, SECRET), (b"{}", 1_000, "whsec_" + "QQ==" * 8)],
+    ids=["changed", "old", "another secret"],
+)
+def test_invalid_webhook_is_refused(body: bytes, now: float, secret: str) -> None:
+    headers = signed_headers([SECRET], id_="msg_1", timestamp=1_000, body=b"{}")
+
+    with pytest.raises((InvalidWebhook, ValueError)):
+        verify(body, headers, secret, now=now)
+
+
+def test_proxies_are_not_used_for_this_machine(service: FakeMatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:9")
+
+    with Match(service.url) as match:
+        assert match.count() == 0
+    assert requests.utils.getproxies()["http"] == "http://192.0.2.1:9"

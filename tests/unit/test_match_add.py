@@ -1,0 +1,254 @@
+"""`match add` and its journal, against a service in memory."""
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from match_cli import adding, context
+from match_cli.exits import Exit
+from match_cli.journal import Journal
+from support.fake_match import DROPPED, LOST, Answer, FakeMatch, failure, fake_match
+from support.match_command import MatchCommand
+
+OUTAGE = failure(503, "queue_unavailable", "Redis is unavailable")
+
+
+@pytest.fixture
+def service() -> Iterator[FakeMatch]:
+    with fake_match() as service:
+        yield service
+
+
+@pytest.fixture
+def match(service: FakeMatch, tmp_path: Path) -> MatchCommand:
+    return MatchCommand(tmp_path / "home", service.url)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with three images, one of them in a folder of its own, and other files."""
+    folder = tmp_path / "images"
+    for name in ("a.jpg", "b.PNG", "deep/c.webp", "notes.txt", ".hidden/d.jpg"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {str(folder / name) for name in ("a.jpg", "b.PNG", "deep/c.webp")}
+
+
+def test_a_folder_is_added_once(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    first, second = match("add", folder, "--json"), match("add", folder, "--json")
+
+    assert (first.code, first.json["stored"], first.json["skipped"]) == (0, 3, 0)
+    assert (second.code, second.json["stored"], second.json["skipped"]) == (0, 0, 3)
+    assert set(service.images) == names(folder)
+    assert len(service.tasks) == 3
+
+
+def test_only_new_changed_and_failed_images_are_sent(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    service.rejections[str(folder / "a.jpg")] = "truncated_image"
+    first = match("add", folder, "--json")
+    service.rejections.clear()
+    (folder / "b.PNG").write_bytes(b"changed, and longer")
+    (folder / "new.gif").write_bytes(b"new")
+
+    second = match("add", folder, "--json")
+
+    assert (first.code, first.json["failures"]) == (Exit.INCOMPLETE, {"truncated_image": 1})
+    assert (second.code, second.json["stored"], second.json["skipped"]) == (0, 3, 1)
+    assert service.data[str(folder / "b.PNG")] == b"changed, and longer"
+
+
+def test_failures_are_named_and_counted(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    service.rejections[str(folder / "a.jpg")] = "truncated_image"
+
+    result = match("add", folder)
+
+    assert f"{folder / 'a.jpg'}: failed: truncated_image (truncated_image)" in result.err
+    assert "2 stored, 1 failed\n  1 truncated_image\n" in result.err
+
+
+def test_lists_patterns_and_urls_are_added(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    url = "http://192.0.2.1/e.jpg"
+
+    result = match("add", "-", f"{folder}/**/*.webp", stdin=f"{folder / 'a.jpg'}\n\n{url}\n")
+
+    assert result.code == 0
+    assert set(service.images) == {str(folder / "a.jpg"), str(folder / "deep" / "c.webp"), url}
+    assert service.images[url]["url"] == url
+
+
+def test_an_image_named_twice_is_sent_once(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    result = match("add", folder / "a.jpg", folder, folder, "--json")
+
+    assert (result.json["stored"], result.json["skipped"], len(service.tasks)) == (3, 4, 3)
+
+
+def test_names_are_relative_on_request(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder, "--relative-to", folder, "--prefix", "shop/")
+
+    assert set(service.images) == {"shop/a.jpg", "shop/b.PNG", "shop/deep/c.webp"}
+
+
+@pytest.mark.parametrize("fault", [DROPPED, LOST, OUTAGE], ids=["after", "before", "outage"])
+def test_a_second_run_finishes_what_an_outage_interrupted(
+    match: MatchCommand, service: FakeMatch, folder: Path, fault: Answer | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "RETRY_FOR_S", 0)
+    service.fail_once("/add", fault)
+
+    first, second = match("add", folder), match("add", folder, "--json")
+
+    assert (first.code, second.code) == (Exit.UNAVAILABLE, 0)
+    assert set(service.images) == names(folder)
+    assert len(service.tasks) == 3
+    assert len({call.headers["Idempotency-Key"] for call in service.calls_to("/add")}) == 1
+
+
+def test_a_file_that_changed_after_an_outage_is_sent_anew(
+    match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "RETRY_FOR_S", 0)
+    service.fail_once("/add", DROPPED)
+    match("add", folder)
+    (folder / "a.jpg").write_bytes(b"another image")
+    (folder / "b.PNG").unlink()
+
+    result = match("add", folder)
+
+    assert result.code == 0
+    assert service.data[str(folder / "a.jpg")] == b"another image"
+
+
+def test_accepted_images_are_followed_to_their_end(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    service.is_working = False
+    service.rejections[str(folder / "a.jpg")] = "truncated_image"
+
+    first = match("add", folder, "--no-wait", "--json")
+    service.finish_tasks()
+    second = match("add", folder / "deep", "--json")
+
+    assert (first.code, first.json["pending"]) == (0, 3)
+    assert (second.code, second.json["stored"], second.json["failures"]) == (1, 2, {"truncated_image": 1})
+    assert len(service.tasks) == 3
+
+
+def test_a_task_that_expired_is_sent_again(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    service.is_working = False
+    match("add", folder, "--no-wait")
+    service.tasks.clear()
+    service.keys.clear()
+    service.is_working = True
+    match("add", folder)
+
+    result = match("add", folder, "--json")
+
+    assert (result.code, result.json["stored"]) == (0, 3)
+
+
+def test_an_image_above_the_limits_is_shrunk(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    image = BytesIO()
+    Image.linear_gradient("L").resize((2400, 1200)).save(image, "BMP")
+    large, small = tmp_path / "large.bmp", tmp_path / "small.bmp"
+    large.write_bytes(image.getvalue())
+    small.write_bytes(b"small")
+    service.max_upload = len(image.getvalue()) - 1
+
+    result = match("add", large, small, "--json")
+
+    assert (result.json["stored"], result.json["shrunk"]) == (2, 1)
+    with Image.open(BytesIO(service.data[str(large)])) as stored:
+        assert (stored.format, stored.size) == ("JPEG", (2048, 1024))
+
+
+def test_an_image_that_cannot_be_shrunk_fails(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    service.max_upload = 6
+
+    result = match("add", folder, "--json")
+
+    assert (result.code, result.json["failures"], result.json["stored"]) == (1, {"too_large": 1}, 2)
+
+
+def test_prune_deletes_the_images_of_vanished_files(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    service.images["another"] = {"filepath": "another"}
+    match("add", folder)
+    (folder / "a.jpg").unlink()
+
+    kept = match("add", folder, "--json").json["pruned"], len(service.images)
+    result = match("add", folder, "--prune", "--json")
+
+    assert (kept, result.json["pruned"]) == ((0, 4), 1)
+    assert set(service.images) == names(folder) - {str(folder / "a.jpg")} | {"another"}
+
+
+def test_prune_keeps_a_name_that_moved(match: MatchCommand, service: FakeMatch, folder: Path, tmp_path: Path) -> None:
+    match("add", folder, "--relative-to", folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (folder / "a.jpg").rename(other / "a.jpg")
+
+    match("add", other, "--relative-to", other)
+    result = match("add", folder, other, "--prune", "--prefix", "x", "--relative-to", tmp_path, "--json")
+
+    assert result.code == 0
+    assert "xother/a.jpg" in service.images
+
+
+def test_prune_of_a_missing_folder_deletes_nothing(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder)
+    folder.rename(folder.with_name("unmounted"))
+
+    result = match("add", folder, "--prune")
+
+    assert (result.code, len(service.images)) == (Exit.USAGE, 3)
+
+
+def test_each_service_and_collection_has_a_journal(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder)
+
+    result = match("add", folder, "--collection", "shop", "--json")
+
+    assert result.json["stored"] == 3
+    assert service.calls[-1].params["collection"] == "shop"
+
+
+def test_two_runs_at_once_are_refused(match: MatchCommand, folder: Path) -> None:
+    state = match.home / "state" / "match"
+    with Journal.of(state, match.url, None):
+        result = match("add", folder)
+
+    assert result.code == Exit.USAGE
+    assert "another run is using the journal" in result.err
+
+
+def test_unreadable_files_fail_and_others_are_added(match: MatchCommand, folder: Path) -> None:
+    (folder / "link.jpg").symlink_to("nowhere")
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"a name in Latin-1")
+
+    result = match("add", folder, folder / "missing.jpg", "--json")
+
+    assert (result.code, result.json["stored"]) == (1, 3)
+    assert result.json["failures"] == {"bad_filename": 1, "unreadable_file": 1}
+
+
+def test_delete_reads_names_from_stdin(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder)
+
+    result = match("delete", "-", "--json", stdin="\n".join(names(folder)))
+
+    assert (result.json, service.images) == ({"deleted": 3}, {})
+
+
+def test_a_missing_service_has_its_exit_code(match: MatchCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "RETRY_FOR_S", 0)
+    result = match("--url", "http://127.0.0.1:9", "delete", "a")
+
+    assert (result.code, result.out) == (Exit.UNAVAILABLE, "")
+    assert "does not answer" in result.err

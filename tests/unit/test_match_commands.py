@@ -1,0 +1,351 @@
+"""The commands of `match` other than `add`, against a service in memory."""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from api.access.keys import Scope, hash_of, parse
+from match_cli import context, duplicates
+from match_cli.commands import service as service_commands
+from match_cli.duplicates import Pair, groups
+from match_cli.exits import Exit
+from support.fake_match import FakeMatch, failure, fake_match
+from support.match_command import MatchCommand
+
+KEY_MODE = 0o600
+
+
+@pytest.fixture
+def service() -> Iterator[FakeMatch]:
+    with fake_match() as service:
+        yield service
+
+
+@pytest.fixture
+def match(service: FakeMatch, tmp_path: Path) -> MatchCommand:
+    return MatchCommand(tmp_path / "home", service.url)
+
+
+@pytest.fixture
+def stored(match: MatchCommand, tmp_path: Path) -> list[str]:
+    """The names of four stored images: two pairs with the same bytes."""
+    files = [tmp_path / f"{name}.jpg" for name in "abcd"]
+    for file in files:
+        Image.new("RGB", (8, 8), "red" if file.stem in "ab" else "blue").save(file)
+    assert match("add", *files).code == 0
+    return [str(file) for file in files]
+
+
+def test_search_prints_a_table_or_json(match: MatchCommand, stored: list[str]) -> None:
+    table, document = match("search", stored[0]), match("search", stored[0], "--json")
+
+    assert table.out.splitlines()[0].split() == ["score", "filepath", "orientation"]
+    assert [line.split() for line in table.out.splitlines()[1:]] == [["100.0", name, "original"] for name in stored[:2]]
+    assert [result["filepath"] for result in document.json["matches"]] == stored[:2]
+
+
+def test_search_takes_files_urls_and_names(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    match("search", stored[0], "http://192.0.2.1/a.jpg", "unknown")
+    match("search", stored[0], "--stored", "--limit", "3", "--filter", "album=cats")
+
+    calls = [{name for name in call.params if name != "limit"} for call in service.calls_to("/search")]
+    assert calls == [{"image"}, {"url"}, {"filepath", "filter[album]"}]
+    assert service.calls[-1].params["filepath"] == stored[0]
+
+
+def test_search_opens_a_page(match: MatchCommand, stored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+
+    match("search", stored[0], "--open")
+
+    page = Path(opened[0].removeprefix("file://"))
+    assert page.read_text().count("data:image/webp;base64,") == 3
+    page.unlink()
+
+
+def test_duplicates_are_grouped(match: MatchCommand, stored: list[str], tmp_path: Path) -> None:
+    result = match("duplicates", "--json")
+    page = match("duplicates", "--html", tmp_path / "out.html")
+
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert lines == [{"score": 100.0, "filepaths": stored[:2]}, {"score": 100.0, "filepaths": stored[2:]}]
+    assert "groups of similar images: 2" in page.err
+    assert (tmp_path / "out.html").read_text().count("data:image/webp;base64,") == 4
+
+
+def test_interrupted_duplicates_continue(
+    match: MatchCommand, service: FakeMatch, stored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "PAGE", 2)
+    monkeypatch.setattr(context, "RETRY_FOR_S", 0)
+    outage = failure(503, "store_unavailable", "the store is unavailable")
+    service.faults.append(lambda call: outage if call.params.get("filepath") == stored[2] else None)
+    first = match("duplicates")
+    service.faults.clear()
+    service.calls.clear()
+
+    second = match("duplicates", "--json")
+
+    assert (first.code, second.code) == (Exit.UNAVAILABLE, 0)
+    assert {call.params["filepath"] for call in service.calls_to("/search")} == set(stored[2:])
+    assert len(second.out.splitlines()) == 2
+
+
+def test_groups_are_what_pairs_connect() -> None:
+    pairs = [
+        Pair("a", "b", 90.0),
+        Pair("c", "d", 80.0),
+        Pair("b", "e", 70.0),
+        Pair("d", "f", 60.0),
+        Pair("e", "f", 99.0),
+    ]
+
+    connected = groups(iter([*pairs, Pair("x", "y", 95.0)]))
+
+    assert [(list(group.names), group.score) for group in connected] == [(list("abcdef"), 60.0), (["x", "y"], 95.0)]
+
+
+def test_a_page_escapes_names(match: MatchCommand, service: FakeMatch, stored: list[str], tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>"
+    service.images[name] = {**service.images[stored[0]], "filepath": name}
+    service.data[name] = service.data[stored[0]]
+
+    match("duplicates", "--html", tmp_path / "out.html")
+
+    page = (tmp_path / "out.html").read_text()
+    assert name not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_compare_prints_the_score(match: MatchCommand, stored: list[str]) -> None:
+    assert match("compare", stored[0], stored[1]).out == "99.5\n"
+    assert match("compare", stored[0], "unknown", "--json").json["score"] == 99.5
+
+
+def test_list_and_export_show_each_image(match: MatchCommand, stored: list[str], tmp_path: Path) -> None:
+    listed, exported = match("list"), match("export", tmp_path / "images.jsonl")
+
+    lines = [json.loads(line) for line in (tmp_path / "images.jsonl").read_text().splitlines()]
+    assert listed.out.splitlines() == stored
+    assert [line["filepath"] for line in lines] == stored
+    assert lines[0] == {"collection": "default", "filepath": stored[0], "metadata": None, "url": None}
+    assert exported.err == "4 exported\n"
+
+
+def test_export_does_not_overwrite(match: MatchCommand, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+
+    result = match("export", tmp_path / "kept")
+
+    assert (result.code, (tmp_path / "kept").read_text()) == (Exit.USAGE, "kept")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_table_is_imported(match: MatchCommand, service: FakeMatch, tmp_path: Path, suffix: str) -> None:
+    table = tmp_path / f"table{suffix}"
+    (tmp_path / "b.jpg").write_bytes(b"b")
+    write_table(table)
+
+    first = match("import", table, "--metadata", "album", "--json")
+    second = match("import", table, "--metadata", "album", "--json")
+
+    assert (first.code, first.json["stored"], second.json["skipped"]) == (0, 2, 2)
+    assert service.images["one"]["metadata"] == {"year": 2026, "album": "cats"}
+    assert service.images["one"]["url"] == "http://192.0.2.1/a.jpg"
+    assert service.data[str(tmp_path / "b.jpg")] == b"b"
+
+
+def write_table(path: Path) -> None:
+    rows = [
+        {
+            "url": "http://192.0.2.1/a.jpg",
+            "path": None,
+            "filepath": "one",
+            "metadata": '{"year": 2026}',
+            "album": "cats",
+        },
+        {"url": None, "path": "b.jpg", "filepath": None, "metadata": None, "album": None},
+    ]
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        lines = [["" if value is None else value.replace('"', '""') for value in row.values()] for row in rows]
+        path.write_text(
+            "\n".join([",".join(rows[0]), *(",".join(f'"{value}"' for value in line) for line in lines)]) + "\n"
+        )
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_changed_metadata_are_sent_again(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"url": "http://192.0.2.1/a", "metadata": {"year": 1}}\n{"url": "http://192.0.2.1/b"}\n')
+    match("import", table)
+    table.write_text('{"url": "http://192.0.2.1/a", "metadata": {"year": 2}}\n{"url": "http://192.0.2.1/b"}\n')
+
+    result = match("import", table, "--json")
+
+    assert (result.json["stored"], result.json["skipped"]) == (1, 1)
+    assert service.images["http://192.0.2.1/a"]["metadata"] == {"year": 2}
+
+
+def test_bad_rows_are_named_and_others_imported(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    rows = [
+        '{"url": "http://192.0.2.1/a"}',
+        "not JSON",
+        "{}",
+        '{"url": "http://192.0.2.1/b", "colour": 1}',
+        '{"url": 1}',
+    ]
+    table.write_text("\n".join(rows))
+
+    result = match("import", table)
+
+    assert (result.code, list(service.images)) == (Exit.INCOMPLETE, ["http://192.0.2.1/a"])
+    assert f"{table}:2: the line is not a JSON object (bad_row)" in result.err
+    assert f"{table}:4: unknown column colour; --metadata colour puts it into the metadata" in result.err
+
+
+def test_status_reports_an_outage(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    working = match("status", "--json")
+    service.fail_once("/readyz", failure(503, "not_ready", "searches are unavailable"))
+    broken = match("status")
+
+    assert (working.code, working.json["images"]) == (0, len(stored))
+    assert (broken.code, broken.out) == (Exit.UNAVAILABLE, f"{match.url}: not ready\n  searches are unavailable\n")
+
+
+def test_failed_tasks_are_listed_and_retried(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    service.rejections = {str(tmp_path / "a.jpg"): "timeout"}
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    match("add", tmp_path / "a.jpg")
+    service.rejections = {}
+
+    [task] = [json.loads(line) for line in match("tasks", "--json").out.splitlines()]
+    retried = match("tasks", task["id"], "--retry", "--json")
+    none = match("tasks", "--retry")
+
+    assert (task["state"], task["error"]["code"]) == ("failed", "timeout")
+    assert retried.json["state"] == "succeeded"
+    assert none.err == "0 enqueued again\n"
+
+
+def test_cancel_needs_the_task(match: MatchCommand) -> None:
+    assert match("tasks", "--cancel").code == Exit.USAGE
+    assert match("tasks", "unknown", "--cancel").code == Exit.REJECTED
+
+
+def test_collections_are_created_listed_and_deleted(match: MatchCommand) -> None:
+    created = match("collections", "put", "shop", "--max-images", "5", "--json")
+    listed = match("collections", "list")
+    refused = match("collections", "delete", "shop", stdin="n\n")
+    deleted = match("collections", "delete", "shop", "--yes")
+
+    assert created.json == {"name": "shop", "images": 0, "max_images": 5}
+    assert listed.out.splitlines()[1].split() == ["shop", "0", "5"]
+    assert (refused.code, deleted.code) == (Exit.USAGE, 0)
+    assert match("collections", "list", "--json").out == ""
+
+
+def test_the_key_comes_from_environment_or_profile(match: MatchCommand, service: FakeMatch) -> None:
+    service.api_key = "match_secret"
+    profiles = match.home / "config" / "match" / "profiles.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text(f'[shop]\nurl = "{match.url}"\napi_key = "match_secret"\n')
+    profiles.chmod(KEY_MODE)
+
+    codes = [
+        match("list").code,
+        match("list", MATCH_API_KEY="match_secret").code,
+        match("--profile", "shop", "list").code,
+        match("list", MATCH_URL="", MATCH_PROFILE="shop").code,
+        match("--profile", "missing", "list").code,
+    ]
+
+    assert codes == [Exit.REJECTED, 0, 0, 0, Exit.USAGE]
+
+
+def test_a_key_is_not_sent_to_another_url(match: MatchCommand, service: FakeMatch) -> None:
+    profiles = match.home / "config" / "match" / "profiles.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text('[default]\nurl = "http://192.0.2.1"\napi_key = "match_secret"\n')
+    profiles.chmod(KEY_MODE)
+
+    match("--url", match.url, "list")
+
+    assert "Authorization" not in service.calls[-1].headers
+
+
+def test_a_key_that_others_can_read_is_refused(match: MatchCommand) -> None:
+    profiles = match.home / "config" / "match" / "profiles.toml"
+    profiles.parent.mkdir(parents=True)
+    profiles.write_text(f'[shop]\nurl = "{match.url}"\napi_key = "match_secret"\n')
+    profiles.chmod(0o644)
+
+    result = match("--profile", "shop", "list")
+
+    assert (result.code, "match_secret" in result.err) == (Exit.USAGE, False)
+    assert "chmod 600" in result.err
+
+
+def test_the_service_accepts_an_edited_keys_file(match: MatchCommand, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    comment = "# Keys of the shop.\n\n"
+    file.write_text(comment)
+
+    key = match("keys", "add", "shop", "read", "write", "--file", file).out.strip()
+    match("keys", "add", "old", "admin", "--file", file)
+    match("keys", "remove", "old", "--file", file)
+
+    [entry] = parse(file.read_bytes())
+    assert (entry.name, entry.sha256, entry.scopes) == ("shop", hash_of(key), {Scope.READ, Scope.WRITE})
+    assert file.read_text().startswith(comment)
+    assert key not in file.read_text()
+
+
+def test_a_new_keys_file_is_private(match: MatchCommand, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+
+    match("keys", "add", "shop", "read", "--collection", "shop-*", MATCH_API_KEYS_FILE=str(file))
+
+    assert file.stat().st_mode & 0o777 == KEY_MODE
+    assert tomllib.loads(file.read_text())["keys"][0]["collections"] == ["shop-*"]
+
+
+def test_invalid_keys_leave_the_file_unchanged(match: MatchCommand, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    match("keys", "add", "shop", "read", "--file", file)
+    before = file.read_text()
+
+    codes = [
+        match("keys", "add", *arguments, "--file", file).code
+        for arguments in (["shop", "read"], ["a b", "read"], ["other", "root"])
+    ]
+
+    assert codes == [Exit.USAGE] * 3
+    assert file.read_text() == before
+
+
+def test_serve_needs_a_checkout(match: MatchCommand, tmp_path: Path) -> None:
+    result = match("serve", "--folder", tmp_path)
+
+    assert (result.code, "needs a checkout" in result.err) == (Exit.USAGE, True)
+
+
+def test_serve_runs_what_make_dev_runs(match: MatchCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(service_commands.os, "execvp", lambda _, command: commands.append(command))
+    monkeypatch.setattr(service_commands.os, "chdir", lambda _: None)
+
+    match("serve")
+
+    root = Path(__file__).resolve().parents[2]
+    assert commands == [[str(root / ".venv" / "bin" / "python"), "-m", "dev.stack"]] or commands == [["make", "dev"]]
