@@ -7,6 +7,7 @@ from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
@@ -15,6 +16,7 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
 from common.store.base import Store
+from common.store.thumbnails import Thumbnails
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,13 @@ class Services:
 
     settings: Settings
     store: Store
+    thumbnails: Thumbnails | None
     ledger: Ledger
     task_pages: TaskPages
     leases: Leases
     add_images: AddImages
     delete_images: DeleteImages
+    collections: ManageCollections
     manage_tasks: ManageTasks
     search_images: SearchImages
     task_waiter: TaskWaiter

@@ -82,6 +82,12 @@ class Settings:
         Path,
         "file of API keys, see [security](security.md); unset: every client may do everything",
     )
+    thumbnails_px: int = _setting(
+        "MATCH_THUMBNAILS_PX",
+        0,
+        parsers.whole(0, 256),
+        "longer side of the thumbnails that the workers keep; 0: none are kept. `make dev`: 256",
+    )
     image_url_template: str | None = _setting(
         "MATCH_IMAGE_URL_TEMPLATE",
         None,
@@ -279,6 +285,12 @@ class Settings:
         1_000_000,
         parsers.whole(1, 1_000_000_000),
         "number of open tasks at which /add returns 503",
+    )
+    max_collections: int = _setting(
+        "MATCH_MAX_COLLECTIONS",
+        10_000,
+        parsers.whole(1, 1_000_000),
+        "number of collections at which no further one is created",
     )
     max_redis_percent: int = _setting(
         "MATCH_MAX_REDIS_PERCENT", 80, parsers.whole(1, 99), "percentage of Redis's maxmemory at which /add returns 503"

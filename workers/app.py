@@ -15,6 +15,7 @@ from common.decoding.pool import DecoderPool
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASE_MARGIN_S, Outbox
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
@@ -26,11 +27,13 @@ from common.telemetry import tracing
 from common.wiring import Dependencies, build_dependencies, decoder_limits, host_limit
 from workers import tasks
 from workers.chunks import Chunks
+from workers.collection_deletion import CollectionDeletion
 from workers.events import EventsOnceASecond
 from workers.finishing import TaskFinisher
 from workers.heartbeat import Heartbeat
 from workers.host_limiter import HostLimiter
 from workers.instrumentation import Instrumentation
+from workers.orphaned_thumbnails import OrphanedThumbnails
 from workers.pipeline import Pipeline
 from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
@@ -133,6 +136,7 @@ def create_app(settings: Settings) -> Celery:
         end_within(settings.stop_within_s)
         runtime[0].chunks.begin_shutdown()
         runtime[0].writer.begin_shutdown()
+        runtime[0].pipeline.deletion.begin_shutdown()
         if runtime[0].webhooks is not None:
             runtime[0].webhooks.deliverer.begin_shutdown()
 
@@ -186,6 +190,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         max_records=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
+        thumbnails=dependencies.thumbnails,
         instrumentation=instrumentation,
     )
 
@@ -204,7 +209,9 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         writer=writer,
         finisher=finisher,
         host_limiter=host_limiter,
+        deletion=CollectionDeletion(DeletedCollections(dependencies.redis), dependencies.store),
         keep_source_url=settings.keep_source_url,
+        thumbnails=dependencies.thumbnails is not None,
         local_features=settings.local_features,
         instrumentation=instrumentation,
     )
@@ -215,6 +222,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         dependencies.store,
         dependencies.uploads,
         settings.failed_keep_s,
+        orphaned_thumbnails(dependencies),
     )
     sweeper = Sweeper(
         dependencies.redis,
@@ -234,6 +242,13 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     webhooks = open_webhooks(dependencies, settings)
     return Runtime(dependencies, decoder, writer, pipeline, chunks, sweeper, webhooks, heartbeat, metrics)
+
+
+def orphaned_thumbnails(dependencies: Dependencies) -> OrphanedThumbnails | None:
+    """Return the retention of thumbnails, None where none are kept."""
+    if dependencies.thumbnails is None:
+        return None
+    return OrphanedThumbnails(dependencies.store, dependencies.thumbnails)
 
 
 def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | None:

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.ledger import Ledger
 from common.redis.clock import now_ms
 from common.store.base import Store
 from common.uploads import Uploads
+from workers.orphaned_thumbnails import OrphanedThumbnails
 
 # With a pass every ten minutes, 720,000 deletions a day are purged in time. Elasticsearch takes some seconds for this
 # number of tombstones, and accepts at most 10,000 at once.
@@ -29,15 +31,20 @@ class Retention:
     store: Store
     uploads: Uploads
     failed_keep_s: int
+    thumbnails: OrphanedThumbnails | None = None
     _evicted_until: int = field(default=0, init=False)
 
     def purge(self) -> None:
         """Delete the failures, uploads and tombstones whose retention has ended."""
         before = now_ms(self.redis) - self.failed_keep_s * 1000
         self.failures.remove_before(before)
+        # A sequence number is the time in microseconds. It exceeds the clock only after that was set back.
+        DeletedCollections(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)
         # The store is last: while it is unavailable, uploads must be deleted anyway, or their space runs out.
         self.uploads.purge()
         self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)
+        if self.thumbnails is not None:
+            self.thumbnails.purge()
 
     def evict_uploads(self) -> int:
         """Delete uploads of the oldest failures when little space is left; return the number of tasks.
