@@ -18,6 +18,7 @@ from match_client.sources import is_url
 MAX_BYTES = 64 * 1024 * 1024
 
 MaxBytes = Annotated[int, typer.Option(min=1, help="Shrink larger files before they are sent.")]
+Again = Annotated[bool, typer.Option("--again", help="Send also what earlier runs stored.")]
 Wait = Annotated[bool, typer.Option(help="Wait until all images are stored.")]
 
 
@@ -37,6 +38,7 @@ def add(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete images that earlier runs added from files that no longer exist.")
     ] = False,
+    again: Again = False,
     wait: Wait = True,
     is_json: options.Json = False,
 ) -> None:
@@ -53,7 +55,7 @@ def add(
         context,
         images,
         adding.Run(
-            settings=Settings(jobs=jobs, max_bytes=max_bytes, collection=collection),
+            settings=Settings(jobs=jobs, max_bytes=max_bytes, is_again=again, collection=collection),
             is_waiting=wait,
             is_json=is_json,
             folders=_folders(paths) if prune else (),
@@ -73,6 +75,7 @@ def import_(
     collection: options.Collection = None,
     jobs: options.Jobs = 4,
     max_bytes: MaxBytes = MAX_BYTES,
+    again: Again = False,
     wait: Wait = True,
     is_json: options.Json = False,
 ) -> None:
@@ -90,7 +93,9 @@ def import_(
         context,
         images,
         adding.Run(
-            settings=Settings(jobs=jobs, max_bytes=max_bytes, collection=collection), is_waiting=wait, is_json=is_json
+            settings=Settings(jobs=jobs, max_bytes=max_bytes, is_again=again, collection=collection),
+            is_waiting=wait,
+            is_json=is_json,
         ),
         is_countable=True,
     )

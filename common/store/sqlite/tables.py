@@ -92,6 +92,9 @@ _MIGRATION = (
 # Without statistics SQLite prefers an index on two constants to a search by id or path. A plus sign excludes the index.
 _LISTED = "collection = ? AND deleted = 0"
 _BY_ID = "+collection = ? AND +deleted = 0"
+_BY_PREFIX = "collection = ? AND +deleted = 0"
+# So many filepaths are read by their index and sorted by seq; more are read by seq, until the page is full.
+_FEW = 10_000
 _BY_PATH = """
 WHERE collection = (SELECT id FROM collections WHERE name = ?)
     AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
@@ -151,9 +154,16 @@ def create(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def condition(collection: int | None, selection: Selection) -> tuple[str, list[object]]:
+def condition(db: sqlite3.Connection, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
     """Return the SQL condition for records that pass the filter, and its parameters."""
-    return _condition(_BY_ID if selection.where else _LISTED, collection, selection)
+    if selection.where:
+        return _condition(_BY_ID, collection, selection)
+    if selection.filepath_prefix:
+        keep, parameters = _condition(_BY_PREFIX, collection, selection, path="path")
+        matches = f"SELECT count(*) FROM (SELECT 1 FROM images WHERE {keep} LIMIT {_FEW + 1})"  # noqa: S608 - no input
+        if db.execute(matches, parameters).fetchone()[0] <= _FEW:
+            return keep, parameters
+    return _condition(_LISTED, collection, selection)
 
 
 def candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
@@ -168,13 +178,15 @@ def word_candidates(images: Iterable[int], collection: int, selection: Selection
     return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
 
 
-def _condition(base: str, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
+def _condition(
+    base: str, collection: int | None, selection: Selection, *, path: str = "+path"
+) -> tuple[str, list[object]]:
     keep, parameters = base, list[object]([collection])
     if selection.filepath_prefix:
-        keep += " AND +path >= ?"
+        keep += f" AND {path} >= ?"
         parameters.append(selection.filepath_prefix)
     if selection.filepaths_end is not None:
-        keep += " AND +path < ?"
+        keep += f" AND {path} < ?"
         parameters.append(selection.filepaths_end)
     needed = required_labels(selection.where)
     return keep + _LABELLED * len(needed), [*parameters, *needed]
