@@ -16,12 +16,12 @@ from api.access.authorization import Access
 from api.access.cors import Cors
 from api.access.headers import SECURITY
 from api.access.keys import Keyring
-from api.access.sites import Sites
 from api.auth_request import NAME, add_auth_request
 from api.endpoints import bind
 from api.envelope import fail, fail_with, fail_with_http
 from api.errors import INTERNAL_STATUS
 from api.forms.reading import StrictRequest
+from api.other_sites import Sites
 from api.rate_limits import RateLimiter
 from api.routes import docs
 from api.services import Services

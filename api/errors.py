@@ -63,6 +63,7 @@ _SPECS = (
     ErrorSpec("cross_site", "a page of another site sent the request", (403,)),
     ErrorSpec("unknown_host", "the Host header names another service", (403,)),
     ErrorSpec("unknown_filepath", "no image is stored under this filepath", (404,)),
+    ErrorSpec("no_thumbnail", "no thumbnail of this image is kept", (404,)),
     ErrorSpec("unknown_task", "unknown task, or its record has expired", (404,)),
     ErrorSpec("not_found", "not found", (404,)),
     ErrorSpec("method_not_allowed", "method not allowed", (405,)),

@@ -54,6 +54,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     services = Services(
         settings=settings,
         store=dependencies.store,
+        thumbnails=dependencies.thumbnails,
         ledger=dependencies.ledger,
         task_pages=TaskPages(dependencies.redis),
         leases=Leases(dependencies.redis),

@@ -82,6 +82,12 @@ class Settings:
         Path,
         "file of API keys, see [security](security.md); unset: every client may do everything",
     )
+    thumbnails_px: int = _setting(
+        "MATCH_THUMBNAILS_PX",
+        0,
+        parsers.whole(0, 256),
+        "longer side of the thumbnails that the workers keep; 0: none are kept. `make dev`: 256",
+    )
     image_url_template: str | None = _setting(
         "MATCH_IMAGE_URL_TEMPLATE",
         None,

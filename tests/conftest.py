@@ -37,6 +37,7 @@ from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
+from common.store.thumbnails import Thumbnails
 from common.uploads import RedisUploads, Uploads
 from dev import elasticsearch_node, opensearch_node
 from dev.redis_server import RedisServer
@@ -165,6 +166,7 @@ def make_client(
             budget: ByteBudget | None = None,
             keyring: Keyring | None = None,
             rate_limiter: RateLimiter | None = None,
+            thumbnails: Thumbnails | None = None,
         ) -> FlaskClient:
             ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
@@ -180,6 +182,7 @@ def make_client(
             services = Services(
                 settings=settings,
                 store=memory_store,
+                thumbnails=thumbnails,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),

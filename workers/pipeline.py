@@ -47,6 +47,7 @@ class Pipeline:
     """Runs tasks; many threads call `run` at once.
 
     `keep_source_url`: records have the source URL of their image. `local_features`: they have its local features.
+    `thumbnails`: a thumbnail of it is kept.
     """
 
     ledger: Ledger
@@ -60,6 +61,7 @@ class Pipeline:
     max_image_bytes: int
     keep_source_url: bool = True
     local_features: bool = True
+    thumbnails: bool = False
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
@@ -79,7 +81,7 @@ class Pipeline:
                 result = claim.result(State.SUPERSEDED)
                 self.finisher.finish([result])
             else:
-                result = self.writer.write(claim, self._record(claim))
+                result = self.writer.write(claim, *self._record(claim))
             self._report(span, result.state, result.reason)
         except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
@@ -105,12 +107,13 @@ class Pipeline:
         else:
             log.debug("%s", state, extra={"outcome": state.value})
 
-    def _record(self, claim: Claim) -> Record:
+    def _record(self, claim: Claim) -> tuple[Record, bytes | None]:
+        """Return the record, and the thumbnail where one is kept."""
         if claim.unfinished > MAX_UNFINISHED:
             message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
             raise WorkerLost(message)
         image, sha256 = self._decode(claim)
-        return Record(
+        record = Record(
             filepath=claim.filepath,
             seq=claim.seq,
             signatures=image.signatures,
@@ -122,10 +125,12 @@ class Pipeline:
             features=image.stored_features,
             url=source_url(claim.url) if claim.url and self.keep_source_url else None,
         )
+        return record, image.thumbnail
 
     def _decode(self, claim: Claim) -> tuple[SignedImage, bytes]:
         """Decode the image, and return the SHA-256 of its bytes too. They are in memory only meanwhile."""
         outputs = Output.SIGNATURES | (Output.STORED_FEATURES if self.local_features else Output(0))
+        outputs |= Output.THUMBNAIL if self.thumbnails else Output(0)
         with self.budget.reservation() as reservation:
             data = self._bytes(claim, reservation)
             with self.instrumentation.time_decode():

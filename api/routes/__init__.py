@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from api.endpoints import Endpoint
-from api.routes import add, batch, collection, health, metrics, search, tasks
+from api.routes import add, batch, collection, health, metrics, search, tasks, thumbnail
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Adding": (*add.ENDPOINTS, *batch.ENDPOINTS),
     "Searching": search.ENDPOINTS,
-    "Stored images": collection.ENDPOINTS,
+    "Stored images": (*collection.ENDPOINTS, *thumbnail.ENDPOINTS),
     "Tasks": tasks.ENDPOINTS,
     "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
 }

@@ -28,6 +28,7 @@ from common.images.decode import DecodedImage, Limits, decode
 from common.images.flatness import are_featureless
 from common.images.local_features.extraction import STORED, extract, extract_query
 from common.images.signature import Signature, is_featureless, sign
+from common.images.thumbnail import thumbnail
 from common.images.trimming import trimmed
 
 # The smallest image: a grey pixel. Decoding it makes the libraries load and open whatever they need later.
@@ -56,7 +57,7 @@ def answer(data: bytes, outputs: Output, limits: DecoderLimits) -> list[bytes]:
     """Return the reply to a request."""
     try:
         image = decode(data, decode_limits(limits))
-        return signed_parts(signed(image, outputs))
+        return signed_parts(signed(image, outputs, thumbnail_px=limits.thumbnail_px))
     except ImageError as error:
         return error_parts(error)
     except MemoryError:
@@ -74,7 +75,7 @@ def bug() -> list[bytes]:
     return [Kind.BUG.value, traceback.format_exc().encode()]
 
 
-def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES) -> SignedImage:
+def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES, *, thumbnail_px: int = 0) -> SignedImage:
     """Return the results for a decoded image."""
     pixels, width, height = image.pixels, image.width, image.height
     signatures = sign_all(pixels) if Output.SIGNATURES in outputs else ()
@@ -90,6 +91,7 @@ def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES) -> SignedIm
         copy_features=extract_query(pixels, width=width, height=height, resolution=STORED)
         if Output.COPY_FEATURES in outputs
         else None,
+        thumbnail=thumbnail(pixels, thumbnail_px) if Output.THUMBNAIL in outputs else None,
     )
 
 

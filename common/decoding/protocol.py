@@ -18,7 +18,7 @@ from common.errors import ImageError
 from common.images.local_features.geometry import QueryFeatures
 from common.images.signature import LENGTH, Signature
 
-MAX_PARTS = 7
+MAX_PARTS = 8
 # The features of a query take up to 80 KB. A decoder that an image controls gets no more memory of its owner.
 MAX_REPLY_BYTES = 1024 * 1024
 
@@ -36,6 +36,8 @@ class Output(Flag):
     """The local features of a query."""
     COPY_FEATURES = auto()
     """The local features of a query, found as those of stored images: they confirm a copy, but miss small parts."""
+    THUMBNAIL = auto()
+    """A small WebP of the image."""
 
 
 class Kind(Enum):
@@ -67,6 +69,7 @@ class SignedImage:
     stored_features: bytes | None = None
     query_features: QueryFeatures | None = None
     copy_features: QueryFeatures | None = None
+    thumbnail: bytes | None = None
 
 
 def pack(parts: Sequence[bytes]) -> bytes:
@@ -106,6 +109,7 @@ def signed_parts(image: SignedImage) -> list[bytes]:
         b"".join(each.tobytes() for each in image.signatures),
         image.stored_features or b"",
         *(pack_query(features) if features else b"" for features in (image.query_features, image.copy_features)),
+        image.thumbnail or b"",
     ]
 
 
@@ -122,7 +126,7 @@ def result(parts: Sequence[bytes]) -> SignedImage:
     if kind is not Kind.SIGNED:
         raise DecoderBug(parts[1].decode(errors="replace"))
     width, height = _SIZE.unpack(parts[1])
-    queries = [unpack_query(part, width=width, height=height) if part else None for part in parts[5:]]
+    queries = [unpack_query(part, width=width, height=height) if part else None for part in parts[5:7]]
     return SignedImage(
         signatures=tuple(np.frombuffer(parts[3], np.int8).reshape(-1, LENGTH)),
         width=width,
@@ -131,6 +135,7 @@ def result(parts: Sequence[bytes]) -> SignedImage:
         stored_features=parts[4] or None,
         query_features=queries[0],
         copy_features=queries[1],
+        thumbnail=parts[7] or None,
     )
 
 

@@ -1,5 +1,6 @@
 """Decoder processes: results, limits, deaths and replacements."""
 
+import io
 import os
 import resource
 import signal
@@ -62,6 +63,15 @@ def children() -> set[int]:
 
 def idle_pids(pool: DecoderPool) -> list[int]:
     return [each.pid for each in pool._idle]
+
+
+def test_thumbnail_is_made_where_a_request_wants_it() -> None:
+    with decoding(decoder_limits(thumbnail_px=20)) as pool:
+        webp = pool.decode(IMAGE, outputs=Output.SIGNATURES | Output.THUMBNAIL).thumbnail
+
+        assert pool.decode(IMAGE).thumbnail is None
+    assert webp is not None
+    assert Image.open(io.BytesIO(webp)).size == (20, 13)
 
 
 @pytest.mark.parametrize("format_", FORMATS)

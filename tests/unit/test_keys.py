@@ -158,7 +158,9 @@ def test_every_endpoint_has_its_scope() -> None:
     scopes = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
     assert scopes == {
-        **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks", "metrics"), Scope.READ),
+        **dict.fromkeys(
+            ("search", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"), Scope.READ
+        ),
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         "retry_tasks": Scope.ADMIN,
         **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),

@@ -67,12 +67,16 @@ class Shape:
 
     def settings(self, dialect: Dialect) -> dict[str, Any]:
         """Return the settings."""
+        return {**self.layout, **dialect.settings(self.vectors)}
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """Return the settings that do not depend on vectors."""
         expands = "-" in self.replicas
         return {
             "index.number_of_shards": self.shards,
             ("index.auto_expand_replicas" if expands else "index.number_of_replicas"): self.replicas,
             "index.refresh_interval": self.refresh_interval,
-            **dialect.settings(self.vectors),
         }
 
     @property
