@@ -161,6 +161,7 @@ class Comparison(Placement):
 class Image(BaseModel):
     """A stored image."""
 
+    collection: Collection
     filepath: Filepath
     metadata: Metadata
     added: Annotated[Time, Field(description="The time when a worker processed it.")]
@@ -190,6 +191,14 @@ class Image(BaseModel):
             json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
         ),
     ]
+
+
+class CollectionState(BaseModel):
+    """A collection."""
+
+    name: Collection
+    images: Annotated[int, Field(ge=0, description="The number of its images.")]
+    max_images: Annotated[int | None, Field(ge=0, description="The maximum number of its images; null: unlimited.")]
 
 
 class Outcome(BaseModel):

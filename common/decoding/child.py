@@ -22,7 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import Kind, Output, SignedImage, error_parts, pack, receive, request, signed_parts
+from common.decoding.protocol import (
+    Kind,
+    Output,
+    SignedImage,
+    error_parts,
+    pack,
+    receive_request,
+    request,
+    signed_parts,
+)
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
 from common.images.flatness import are_featureless
@@ -43,7 +52,7 @@ def serve(connection: socket.socket, limits: DecoderLimits) -> None:
     reply(connection, [Kind.READY.value])
     while True:
         try:
-            data, outputs = request(receive(connection, max_bytes=sys.maxsize))
+            data, outputs = request(receive_request(connection))
         except (EOFError, ConnectionResetError):
             return
         signal.setitimer(signal.ITIMER_REAL, limits.timeout_s + ALARM_MARGIN_S)

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common import collection_names
 from common.images.flatness import are_featureless
 from common.images.signature import LENGTH, Signature
 
-DEFAULT_COLLECTION = "default"
+DEFAULT_COLLECTION = collection_names.DEFAULT_COLLECTION
 # OpenSearch accepts 1,024 clauses in a query, and the selection needs some.
 WORDS_MAX = 900
 """Different words in a lookup."""
