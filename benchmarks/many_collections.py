@@ -134,9 +134,7 @@ def measure_searches(many: Store, alone: Store, queries: Rows, clock: Clock, *, 
         one, other = (np.percentile(spent[name], share) * 1e3 for name in ("many", "alone"))
         target = "   (target: 1.3)" if share > 50 else ""
         orientations = "16 orientations" if all_orientations else "1 orientation"
-        print(
-            f"search, {orientations}, p{share}: {one:.2f} ms, own store {other:.2f} ms: {one / other:.2f} times{target}"
-        )
+        print(f"search, {orientations}, p{share}: {one:.2f} ms, own store {other:.2f} ms: {one / other:.2f}{target}")
 
 
 def measure_writes(store: Store, rows: Rows, names: Sequence[str], clock: Clock) -> None:
