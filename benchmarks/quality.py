@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from parts import contents
 from parts.edits import EDITS, GROUPS, desktop_screenshot, phone_screenshot
-from parts.feature_index import Collection, Stored, collect, store
+from parts.feature_index import Collection, Stored, collect, signatures, store
 from parts.modes import MODES, VERIFIED, Query, by_features, by_signature, search
 from parts.peer_hashes import PEERS
 from parts.split import measured, photographs, tuned
@@ -41,7 +41,6 @@ from PIL import Image
 from common.decoding.child import sign_all
 from common.images.decode import decode
 from common.images.local_features.extraction import extract
-from common.images.signature import sign
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 1e-5
@@ -253,9 +252,9 @@ def kinds(options: argparse.Namespace, photos: Sequence[Image.Image]) -> "list[t
 
 
 def measure_kind(kind: str, images: Sequence[Image.Image]) -> None:
-    """Print one line. Images with equal pixels count once, and featureless ones not at all."""
+    """Print one line. Images with equal pixels count once, and those that the service reports as featureless not."""
     distinct = {
-        image.tobytes(): image for image in images if kind == "smooth gradients" or sign(np.asarray(image)).any()
+        image.tobytes(): image for image in images if kind == "smooth gradients" or signatures(np.asarray(image))
     }
     pixels = [np.asarray(image) for image in distinct.values()]
     stored = [store(each) for each in pixels]
@@ -282,11 +281,10 @@ def measure_kind(kind: str, images: Sequence[Image.Image]) -> None:
 
 
 def decide(query: Query, collection: Collection) -> dict[str, set[int]]:
-    """Return the rows that match in each mode; here all images are verified, not only the best candidates."""
-    fast = {row for row, (_, is_match) in by_signature(query, collection, confirm=False).items() if is_match}
-    both = {row for row, (_, is_match) in by_signature(query, collection, confirm=True).items() if is_match}
+    """Return the rows that match in each mode."""
+    fast = {row for row, (_, is_match) in by_signature(query, collection).items() if is_match}
     local, _ = by_features(query, collection)
-    return {"fast": fast, "thorough": both | {row for row, (_, is_match) in local.items() if is_match}}
+    return {"fast": fast, "thorough": fast | {row for row, (_, is_match) in local.items() if is_match}}
 
 
 def as_jpeg(image: Image.Image) -> Image.Image:
