@@ -33,8 +33,8 @@ _SAMPLES = 4
 _NTH = 4
 # The grey of a copy's cell differs by less than these shares of the sketch's contrast, and of that between the cell and
 # those around it: in small letters, a fraction of a pixel matters.
-_OF_CONTRAST = 0.12
-_OF_EDGES = 0.2
+_OF_CONTRAST = 0.1
+_OF_EDGES = 0.17
 # The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
