@@ -1,7 +1,7 @@
 """Which edits of an image are recognised, and which unrelated images are mistaken for it, by mode and beside peers.
 
     PYTHONPATH=. python benchmarks/quality.py [--quick] [--photographs N] [--distractors N] [--per-kind N]
-                                 [--photos FOLDER] [--real FOLDER]
+                                 [--photos FOLDER] [--real FOLDER] [--part edits|contents]
 
 A hundred edits of each photograph (`parts/edits.py`) are searched for in a collection in memory. It has the original
 photographs, and synthetic distractors (`parts/feature_index.py`). Recall@1 counts queries whose original is first. At a
@@ -95,7 +95,14 @@ def main(options: argparse.Namespace) -> None:
     print(
         f"{len(targets)} of {len(chosen)} measured photographs, {len(EDITS)} edits, {options.distractors:,} distractors"
     )
-    cost(chosen[:40] if options.quick else chosen)
+    if options.part != "contents":
+        cost(chosen[:40] if options.quick else chosen)
+        edits(options, targets, others)
+    if options.part != "edits":
+        measure_contents(options, [read(path) for path in chosen[: options.per_kind]])
+
+
+def edits(options: argparse.Namespace, targets: Sequence[Image.Image], others: Sequence[Image.Image]) -> None:
     started = time.process_time()
     stored = [store(np.asarray(image)) for image in targets]
     collection = collect(
@@ -107,7 +114,6 @@ def main(options: argparse.Namespace) -> None:
     for among, share in lost.items():
         print(f"local features: {100 * share:.2f} % of the originals are not candidates among {among:,} images")
     print(f"CPU: {time.process_time() - started:.0f} s")
-    measure_contents(options, [read(path) for path in chosen[: options.per_kind]])
 
 
 def read(path: Path) -> Image.Image:
@@ -305,6 +311,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--per-kind", type=int, default=60)
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "photos")
     parser.add_argument("--real", type=Path)
+    parser.add_argument("--part", choices=("all", "edits", "contents"), default="all")
     options = parser.parse_args()
     if options.quick:
         options.photographs, options.distractors, options.per_kind = 10, 2_000, 30
