@@ -138,12 +138,14 @@ def test_a_filter_finds_images_behind_better_excluded_ones(store: Store) -> None
 def test_only_the_collection_of_a_lookup_is_found(store: Store) -> None:
     others = [record(f"{seq}.jpg", seq, features=features_of(1, 2, 3), collection="big") for seq in range(1, 60)]
     same_path = record("1.jpg", 60, features=features_of(3), collection="small", metadata={"kind": "cat"})
-    store.put([*others, same_path, record("sub/2.jpg", 61, features=features_of(3), collection="small")])
+    in_folder = record("sub/2.jpg", 61, features=features_of(3), collection="small")
+    store.put([*others, same_path, in_folder, record("3.jpg", 62, features=features_of(9), collection="small")])
 
     def matches(**options: Any) -> list[str]:
-        return sorted(by_words(store, 1, 2, 3, limit=2, selection=Selection(**options)))
+        return sorted(by_words(store, 1, 2, 3, limit=3, selection=Selection(**options)))
 
     assert matches(collection="small") == ["1.jpg", "sub/2.jpg"]
+    assert len(by_words(store, 1, 2, 3, limit=100, selection=Selection(collection="big"))) == 59
     assert matches(collection="small", where={"kind": "cat"}) == ["1.jpg"]
     assert matches(collection="small", filepath_prefix="sub/") == ["sub/2.jpg"]
     assert matches() == matches(collection="absent") == []
