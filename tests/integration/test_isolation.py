@@ -65,7 +65,8 @@ def test_no_key_sees_other_collections(
             deadline=None,
             database=None,
             derandomize=True,
-            phases=(Phase.generate, Phase.shrink),
+            # Shrinking takes minutes, and a failed reply shows its request.
+            phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         ),
