@@ -48,6 +48,12 @@ def numbers(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
     return {name: number(db, name) or _add(db, name) for name in set(names)}
 
 
+def count(db: sqlite3.Connection, number: int | None) -> int:
+    """Return the number of images of a collection, by its number; 0 if it is None."""
+    row = db.execute("SELECT images FROM collections WHERE id = ?", [number]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def add_counts(db: sqlite3.Connection, added: Mapping[int, int]) -> None:
     """Add to the counts of images, by the collections' numbers."""
     rows = [(count, collection) for collection, count in added.items() if count]
