@@ -92,6 +92,12 @@ def expand(signature: Signature) -> NDArray[np.int8]:
     return values
 
 
+def contract(expanded: NDArray[np.int8]) -> Signature:
+    """Return the independent values of image-match's form; the inverse of `expand`."""
+    signature: Signature = expanded[_FORTH]
+    return signature
+
+
 def is_featureless(signature: Signature) -> bool:
     """Return whether a signature is all zeros: no search returns an image with it."""
     return not signature.any()
