@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import StoreError
 from common.store.base import DEFAULT_COLLECTION, Selection
-from common.store.sqlite import selections, tables
+from common.store.sqlite import catalogue, selections, tables
 from support.records import record
 
 NO_IMAGES = "[]"
@@ -72,3 +73,16 @@ def test_few_filepaths_are_read_by_the_index_of_prefixes(
     keep, parameters = selections.condition(db, 1, Selection(filepath_prefix="a/"))
 
     assert index in plan(db, "SELECT path FROM images WHERE " + keep + " ORDER BY seq", *parameters)  # noqa: S608 - no input
+
+
+def test_numbers_of_collections_beyond_the_largest_are_errors(
+    db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "COLLECTIONS_MAX", 2)
+    catalogue.create(db, "created")
+    catalogue.create(db, "beyond")
+
+    with pytest.raises(StoreError, match="more than 2 collections"):
+        tables.write(db, [record("cat.jpg", 1, collection="beyond")], 1)
+    with pytest.raises(StoreError, match="more than 2 collections"):
+        tables.write(db, [record("cat.jpg", 1, collection="written")], 1)

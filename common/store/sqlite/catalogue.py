@@ -40,7 +40,7 @@ def number(db: sqlite3.Connection, name: str) -> int | None:
     if name == DEFAULT_COLLECTION:
         return DEFAULT
     row = db.execute("SELECT id FROM collections WHERE name = ?", [name]).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else _usable(row[0])
 
 
 def numbers(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
@@ -96,11 +96,14 @@ def remove_unused(db: sqlite3.Connection) -> None:
 
 
 def _add(db: sqlite3.Connection, name: str) -> int:
-    added = int(db.execute("INSERT INTO collections (name) VALUES (?) RETURNING id", [name]).fetchone()[0])
-    if added > COLLECTIONS_MAX:
+    return _usable(db.execute("INSERT INTO collections (name) VALUES (?) RETURNING id", [name]).fetchone()[0])
+
+
+def _usable(number: int) -> int:
+    if number > COLLECTIONS_MAX:
         message = f"embedded store: more than {COLLECTIONS_MAX:,} collections were created"
         raise StoreError(message)
-    return added
+    return number
 
 
 def _collection(name: str, images: int, max_images: int | None) -> Collection:
