@@ -120,6 +120,23 @@ def test_a_folder_is_added_searched_and_compared(match: MatchCommand) -> None:
     assert Path("out.html").read_text().count("<img") == 2
 
 
+def test_collections_have_images_and_journals_of_their_own(match: MatchCommand) -> None:
+    coffee = match.home / "Photos" / "coffee.jpg"
+    run(match, f"match add {coffee}")
+    created = run(match, "match collections put museum --max-images 1 --json").json
+
+    added = run(match, f"match add {coffee} --collection museum --json").json
+    full = match("add", match.home / "Photos" / "moose.jpg", "--collection", "museum", "--json")
+    listed = run(match, "match list --collection museum").out
+    deleted = run(match, "match collections delete museum --yes --json").json
+    wait_until(lambda: run(match, f"match tasks {deleted['id']} --json").json["state"] == "succeeded", "it is deleted")
+
+    assert created == {"name": "museum", "images": 0, "max_images": 1}
+    assert (added["stored"], listed) == (1, f"{coffee}\n")
+    assert full.json["failures"] == {"quota_exceeded": 1}
+    assert run(match, "match list").out == f"{coffee}\n"
+
+
 def test_the_program_is_installed() -> None:
     assert (Path(sys.executable).parent / "match").exists()
 
