@@ -311,6 +311,10 @@ class Match:
 
     # The service.
 
+    def ping(self) -> None:
+        """Return when the service answers, without checking anything else."""
+        self._send("GET", "/ping")
+
     def readiness(self) -> Readiness:
         """Return whether searches are served, with the state of each dependency."""
         try:

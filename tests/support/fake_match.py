@@ -115,6 +115,7 @@ class FakeMatch:
             "/collections": lambda _: ok(list(self.collections.values())),
             "/tasks": self._tasks,
             "/tasks/retry": self._retry_all,
+            "/ping": lambda _: ok([]),
             "/readyz": lambda _: ok([], checks={"store": {"reads": True}, "redis": {"ok": True}}),
         }
         endpoint = endpoints.get(call.path)
