@@ -26,7 +26,7 @@ def page(seed: int) -> Image.Image:
 
 def shared(query: Pixels, target: Pixels) -> float:
     sizes = [{"width": pixels.shape[1], "height": pixels.shape[0]} for pixels in (query, target)]
-    verification = extract_query(query, **sizes[0], resolution=STORED).verify(extract(target, **sizes[1]))
+    verification = extract_query(query, **sizes[0], resolutions=[STORED]).verify(extract(target, **sizes[1]))
     return verification.shared if verification else 0.0
 
 
