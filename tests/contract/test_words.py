@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.images.local_features.features import VERSION
 from common.images.local_features.words import WORDS
 from common.store.base import DEFAULT_SELECTION, WORDS_MAX, Selection, Store
 from support.records import FEATURELESS, deletion, features_of, record
@@ -92,6 +93,14 @@ def test_images_without_features_are_never_candidates(store: Store) -> None:
 
     assert by_words(store, *range(1_000)) == []
     assert by_words(store) == []
+
+
+def test_features_of_another_version_are_kept_but_not_found(store: Store) -> None:
+    older = bytes([VERSION - 1]) + features_of(1)[1:]
+    store.put([record("cat.jpg", 1, features=older), record("dog.jpg", 2, features=features_of(1))])
+
+    assert by_words(store, 1) == ["dog.jpg"]
+    assert store.records(["cat.jpg"])["cat.jpg"].features == older
 
 
 def test_a_featureless_image_may_have_words(store: Store) -> None:
