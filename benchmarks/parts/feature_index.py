@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from parts.collection import synthetic
 
-from common.decoding.child import sign_all
 from common.images.flatness import is_flat, is_smooth
 from common.images.local_features.extraction import extract
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.local_features.words import WORDS
 from common.images.signature import _boxes, _means, is_featureless, sign
+from common.images.signing import sign_all
 
 Pixels = NDArray[np.uint8]
 
