@@ -50,6 +50,14 @@ const say = (text) => {
   setTimeout(() => line.remove(), 6000);
 };
 
+// Scrolls to a result that is below the window, as on a phone.
+const reveal = (part) => {
+  if (part.getBoundingClientRect().top > innerHeight - 100) {
+    const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    part.scrollIntoView({ behavior: isStill ? "instant" : "smooth" });
+  }
+};
+
 // Sends a form and shows the part `selector` of the page in the reply.
 const submit = async (form, selector, data = new FormData(form)) => {
   const target = document.querySelector(selector);
@@ -60,6 +68,7 @@ const submit = async (form, selector, data = new FormData(form)) => {
       askForKey();
     } else {
       show(await pageOf(response), selector);
+      reveal(target);
     }
   } catch {
     say("The service cannot be reached.");
@@ -315,7 +324,7 @@ class Viewer {
     const thumb = card.querySelector("img.thumb");
     const [query, match, record] = await Promise.all([
       queryImage(),
-      thumb?.src ? imageAt(thumb.src) : blobAt(`/images/thumbnail?${new URLSearchParams({ filepath })}`),
+      thumb?.src ? loaded(thumb) : blobAt(`/images/thumbnail?${new URLSearchParams({ filepath })}`),
       card.dataset.transform ? replyOf(`/images?${new URLSearchParams({ filepath })}`) : null,
     ]);
     if (!query || !match) {
