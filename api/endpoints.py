@@ -9,7 +9,8 @@ An endpoint declares its parameters as a subclass of `Parameters`, in api/forms/
 
 A parameter without a default is required. `InPath` marks the `<id>` of the path, `InHeader("Name")` a header. The types
 of values (`Whole`, `Number`, `Boolean`, `Filepath`, `Metadata`, `Cursor` …) are in api/forms/parameters.py. Each parses
-text, and rejects a value with `raise wrong("must be …")`.
+text, and rejects a value with `raise wrong("must be …")`. Parameters of an endpoint that reads or changes images are a
+subclass of `InCollection` or `InExistingCollection`: the request's API key must be allowed to use the collection.
 
 The view is a function `(services, params) -> Response`, named in an `Endpoint` of the module's list `ENDPOINTS`.
 Parameters come from the query, a urlencoded form or a multipart form alike. An unknown parameter or an invalid value is
@@ -22,16 +23,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 
+from api.access.collections import check_allowed, is_anonymous
 from api.access.keys import Scope
-from api.forms.parameters import Parameters
+from api.forms.parameters import InCollection, InExistingCollection, Parameters
 from api.forms.reading import FORM_PARTS, read, read_query
 from api.forms.requests import Nothing
 from api.services import Services
 from common.config import Settings
 
 JSON_TYPE = "application/json"
+# The methods whose parameters are described as a form; those of other methods as a query.
+FORM_METHODS = frozenset({"POST", "PUT"})
 # Limits of a form without its images, and of its parts that are kept in memory.
 FORM_BYTES = 256 * 1024
 FORM_MEMORY_BYTES = 512 * 1024
@@ -113,6 +117,8 @@ def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[S
         # The temporary files of large uploads are deleted with the request, not by a later garbage collection.
         with closing(current):
             params = (read_query if endpoint.line else read)(current, endpoint.parameters, services.settings)
+            if isinstance(params, InCollection):
+                _check_collection(services, params)
             return endpoint.view(services, params)
 
     app.add_url_rule(
@@ -123,3 +129,16 @@ def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[S
         # Else // would be the root with a slash behind it.
         strict_slashes=endpoint.path == "/" or None,
     )
+
+
+def _check_collection(services: Services, params: InCollection) -> None:
+    """Raise UnknownCollection unless the request may use the collection, which may have to exist.
+
+    Pages answer a request without a key by a form for the key, which does not depend on the collection.
+    """
+    if is_anonymous():
+        return
+    g.collection = params.collection
+    check_allowed(params.collection)
+    if isinstance(params, InExistingCollection):
+        services.collections.check_exists(params.collection)

@@ -32,7 +32,7 @@ class ErrorSpec:
 SUMMARIES: Mapping[int, str] = {
     400: "Invalid request; `field` names the parameter.",
     401: "No valid API key. Send one as `Authorization: Bearer KEY`.",
-    403: "The API key lacks the required scope, or another site sent a form of the web page.",
+    403: "The API key lacks the required scope, a quota is used up, or another site sent a form of the web page.",
     404: "Not found.",
     405: "The path does not accept this method; `Allow` lists the methods that it accepts.",
     409: "The state of the task does not permit this, or the `Idempotency-Key` belongs to another request.",
@@ -62,6 +62,9 @@ _SPECS = (
     ErrorSpec("missing_scope", "the API key lacks the required scope", (403,)),
     ErrorSpec("cross_site", "a page of another site sent the request", (403,)),
     ErrorSpec("unknown_host", "the Host header names another service", (403,)),
+    ErrorSpec("quota_exceeded", "the collection has as many images as its quota allows", (403,)),
+    ErrorSpec("too_many_collections", "no further collection may be created", (403,)),
+    ErrorSpec("unknown_collection", "the collection does not exist, or the API key may not use it", (404,)),
     ErrorSpec("unknown_filepath", "no image is stored under this filepath", (404,)),
     ErrorSpec("no_thumbnail", "no thumbnail of this image is kept", (404,)),
     ErrorSpec("unknown_task", "unknown task, or its record has expired", (404,)),

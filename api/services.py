@@ -7,6 +7,7 @@ from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
@@ -30,6 +31,7 @@ class Services:
     leases: Leases
     add_images: AddImages
     delete_images: DeleteImages
+    collections: ManageCollections
     manage_tasks: ManageTasks
     search_images: SearchImages
     task_waiter: TaskWaiter

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from api.errors import ERRORS
+from common.collection_names import DEFAULT_COLLECTION
 from common.errors import FetchError, ImageError, InputError, MatchError
 from common.net.addresses import Target
 from common.net.fetch import Fetcher
@@ -13,12 +14,16 @@ from common.spooled import Spooled
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """An image by `url`, `file` or `filepath`, exactly one of them; `field` is the parameter that named it."""
+    """An image by `url`, `file` or `filepath`, exactly one of them; `field` is the parameter that named it.
+
+    `collection` is that of the request, in which a stored image is.
+    """
 
     field: str
     url: str | None = None
     file: Spooled | None = None
     filepath: str | None = None
+    collection: str = DEFAULT_COLLECTION
 
 
 class UnknownFilepath(MatchError):

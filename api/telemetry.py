@@ -33,6 +33,7 @@ class _ActiveRequest:
     started: float = field(default_factory=perf_counter)
     contexts: ExitStack = field(default_factory=ExitStack)
     key_name: str | None = None
+    collection: str | None = None
     status: int = 0
     bytes_sent: int = 0
 
@@ -61,6 +62,7 @@ class Telemetry:
         active.status = response.status_code
         # Only the name, and only of a known key.
         active.key_name = getattr(g.get("key"), "name", None)
+        active.collection = g.get("collection")
         if response.is_streamed:
             response.response = _count_bytes(response.iter_encoded(), active)
         elif active.method != "HEAD":
@@ -104,6 +106,7 @@ def _log(active: _ActiveRequest, seconds: float, level: int) -> None:
         "duration_ms": round(1000 * seconds, 1),
         "bytes": active.bytes_sent,
         "key": active.key_name,
+        "collection": active.collection,
     }
     log.log(
         level,

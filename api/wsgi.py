@@ -12,6 +12,7 @@ from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.local_features import LocalFeatureLimits
+from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
@@ -41,6 +42,9 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     publisher = Publisher(settings.redis_url)
     checks = DependencyChecks(dependencies.store, dependencies.ledger, dependencies.redis)
     metrics = Metrics(checks)
+    collections = ManageCollections(
+        dependencies.store, dependencies.ledger, publisher, max_collections=settings.max_collections
+    )
     searches = settings.api_threads // 2
     decoder = DecoderPool(
         decoder_limits(settings),
@@ -63,10 +67,12 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             ledger=dependencies.ledger,
             uploads=dependencies.uploads,
             publisher=publisher,
+            collections=collections,
             fetcher=dependencies.fetcher,
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        collections=collections,
         manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
         search_images=SearchImages(
             fetcher=dependencies.fetcher,

@@ -286,6 +286,12 @@ class Settings:
         parsers.whole(1, 1_000_000_000),
         "number of open tasks at which /add returns 503",
     )
+    max_collections: int = _setting(
+        "MATCH_MAX_COLLECTIONS",
+        10_000,
+        parsers.whole(1, 1_000_000),
+        "number of collections at which no further one is created",
+    )
     max_redis_percent: int = _setting(
         "MATCH_MAX_REDIS_PERCENT", 80, parsers.whole(1, 99), "percentage of Redis's maxmemory at which /add returns 503"
     )

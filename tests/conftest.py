@@ -22,6 +22,7 @@ from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
@@ -179,6 +180,7 @@ def make_client(
             opened.callback(task_waiter.close)
             checks = DependencyChecks(memory_store, ledger, redis)
             settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
+            collections = ManageCollections(memory_store, ledger, publisher, max_collections=settings.max_collections)
             services = Services(
                 settings=settings,
                 store=memory_store,
@@ -186,8 +188,9 @@ def make_client(
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),
-                add_images=AddImages(admission, ledger, uploads, publisher, fetcher, budget),
+                add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
+                collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(
                     fetcher, InProcessDecoder(), memory_store, budget, local_feature_limits(settings, memory_store)

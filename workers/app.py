@@ -15,6 +15,7 @@ from common.decoding.pool import DecoderPool
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASE_MARGIN_S, Outbox
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
@@ -26,6 +27,7 @@ from common.telemetry import tracing
 from common.wiring import Dependencies, build_dependencies, decoder_limits, host_limit
 from workers import tasks
 from workers.chunks import Chunks
+from workers.collection_deletion import CollectionDeletion
 from workers.events import EventsOnceASecond
 from workers.finishing import TaskFinisher
 from workers.heartbeat import Heartbeat
@@ -134,6 +136,7 @@ def create_app(settings: Settings) -> Celery:
         end_within(settings.stop_within_s)
         runtime[0].chunks.begin_shutdown()
         runtime[0].writer.begin_shutdown()
+        runtime[0].pipeline.deletion.begin_shutdown()
         if runtime[0].webhooks is not None:
             runtime[0].webhooks.deliverer.begin_shutdown()
 
@@ -206,6 +209,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         writer=writer,
         finisher=finisher,
         host_limiter=host_limiter,
+        deletion=CollectionDeletion(DeletedCollections(dependencies.redis), dependencies.store),
         keep_source_url=settings.keep_source_url,
         thumbnails=dependencies.thumbnails is not None,
         local_features=settings.local_features,

@@ -66,7 +66,7 @@ class Instrumentation:
             kind=SpanKind.CONSUMER,
             attributes={"match.task_id": claim.task_id, "match.request_id": claim.context.request_id},
         )
-        with tracing.active(span), bound(request_id=claim.context.request_id):
+        with tracing.active(span), bound(request_id=claim.context.request_id, collection=claim.collection):
             yield span
 
     @contextmanager

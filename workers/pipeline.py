@@ -10,14 +10,15 @@ from opentelemetry.trace import Span, StatusCode
 from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import Output, SignedImage
-from common.errors import FetchError, ImageError, MatchError, QueueError, StoreUnavailable
+from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.net.source_url import source_url
 from common.queue.ledger import Ledger
-from common.queue.tasks import Claim, State
+from common.queue.tasks import Action, Claim, State, TaskResult
 from common.store.base import Record
 from common.telemetry.logs import bound
 from common.uploads import Uploads
+from workers.collection_deletion import CollectionDeletion
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.instrumentation import Instrumentation
@@ -58,6 +59,7 @@ class Pipeline:
     writer: Writer
     finisher: TaskFinisher
     host_limiter: HostLimiter
+    deletion: CollectionDeletion
     max_image_bytes: int
     keep_source_url: bool = True
     local_features: bool = True
@@ -77,11 +79,7 @@ class Pipeline:
 
     def _work(self, claim: Claim, span: Span) -> None:
         try:
-            if claim.is_collection_deleted:
-                result = claim.result(State.SUPERSEDED)
-                self.finisher.finish([result])
-            else:
-                result = self.writer.write(claim, *self._record(claim))
+            result = self._run(claim)
             self._report(span, result.state, result.reason)
         except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
@@ -89,11 +87,25 @@ class Pipeline:
         except (StoreUnavailable, QueueError):
             self.ledger.make_pending(claim.task_id)
             raise
+        except StoreError as error:
+            self._fail(claim, StoreError.code, str(error))
+            self._report(span, State.FAILED, StoreError.code, str(error))
         except Exception:
             # A bug: the client gets an internal error, and the log has the traceback. A retry would fail again.
             log.exception("unexpected error in task %s", claim.task_id)
             self._fail(claim, INTERNAL_ERROR, "internal error")
             self._report(span, State.FAILED, INTERNAL_ERROR)
+
+    def _run(self, claim: Claim) -> TaskResult:
+        if claim.action is Action.ADD and not claim.is_collection_deleted:
+            return self.writer.write(claim, *self._record(claim))
+        if claim.is_collection_deleted:
+            result = claim.result(State.SUPERSEDED)
+        else:
+            self.deletion.run(claim)
+            result = claim.result(State.SUCCEEDED)
+        self.finisher.finish([result])
+        return result
 
     def _fail(self, claim: Claim, code: str, error: str) -> None:
         self.finisher.finish([claim.result(State.FAILED, code=code, error=error)])
@@ -114,6 +126,7 @@ class Pipeline:
             raise WorkerLost(message)
         image, sha256 = self._decode(claim)
         record = Record(
+            collection=claim.collection,
             filepath=claim.filepath,
             seq=claim.seq,
             signatures=image.signatures,

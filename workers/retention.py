@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.ledger import Ledger
 from common.redis.clock import now_ms
@@ -37,6 +38,8 @@ class Retention:
         """Delete the failures, uploads and tombstones whose retention has ended."""
         before = now_ms(self.redis) - self.failed_keep_s * 1000
         self.failures.remove_before(before)
+        # A sequence number is the time in microseconds. It exceeds the clock only after that was set back.
+        DeletedCollections(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)
         # The store is last: while it is unavailable, uploads must be deleted anyway, or their space runs out.
         self.uploads.purge()
         self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)

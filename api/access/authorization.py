@@ -25,10 +25,13 @@ class Access:
         self._keyring = keyring
 
     def identify(self) -> None:
-        """Set `g.key` to the request's API key, or to None where it has no valid one."""
+        """Set `g.key` to the request's API key, or to None where it has no valid one.
+
+        `g.is_open`: the service has no keys.
+        """
         # Not the framework's parser, which fails on Basic credentials that are not base64.
         scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-        g.key = None
+        g.key, g.is_open = None, self._keyring is None
         if self._keyring is not None and scheme.lower() == SCHEME:
             g.key = self._keyring.find(secret.strip())
 

@@ -1,4 +1,4 @@
-"""API keys: names and scopes, from a file that is reloaded when it changes.
+"""API keys: names, scopes and collections, from a file that is reloaded when it changes.
 
 The file is TOML and contains hashes of keys, not the keys:
 
@@ -6,6 +6,9 @@ The file is TOML and contains hashes of keys, not the keys:
     name = "importer"
     sha256 = "…"
     scopes = ["read", "write"]
+    collections = ["a", "shop-*"]
+
+Without `collections` a key may use all collections; a `*` stands for any characters.
 
 `python -m api.new_key importer read write` makes a key and these lines. A key has 256 random bits, so one round of
 SHA-256 is enough; passwords need a slow hash because they can be guessed.
@@ -24,6 +27,7 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
+from common.collection_names import PATTERN, matches
 from common.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -46,11 +50,19 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key, known by its hash."""
+    """An API key, known by its hash.
+
+    `collections` are names and patterns of the collections that it may use; None for all.
+    """
 
     name: str
     sha256: str
     scopes: frozenset[Scope]
+    collections: tuple[str, ...] | None = None
+
+    def allows(self, collection: str) -> bool:
+        """Return whether the key may use the collection."""
+        return self.collections is None or matches(collection, self.collections)
 
 
 class Keyring:
@@ -135,8 +147,8 @@ def parse(data: bytes) -> tuple[Key, ...]:
 
 
 def _key(number: int, table: Any) -> Key:  # noqa: ANN401 - TOML
-    if not isinstance(table, dict) or table.keys() != {"name", "sha256", "scopes"}:
-        raise ValueError(f"key {number} must have name, sha256 and scopes, and nothing else")
+    if not isinstance(table, dict) or table.keys() - {"collections"} != {"name", "sha256", "scopes"}:
+        raise ValueError(f"key {number} must have name, sha256 and scopes, may have collections, and nothing else")
     name, digest, scopes = table["name"], table["sha256"], table["scopes"]
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"key {number}: name must have 1 to 64 letters, digits, '.', '_' or '-'")
@@ -144,7 +156,19 @@ def _key(number: int, table: Any) -> Key:  # noqa: ANN401 - TOML
         raise ValueError(f"key {number}, {name}: sha256 must be 64 hexadecimal digits")
     if not isinstance(scopes, list) or not scopes or not all(scope in [*Scope] for scope in scopes):
         raise ValueError(f"key {number}, {name}: scopes must be some of {', '.join(Scope)}")
-    return Key(name, digest, frozenset(Scope(scope) for scope in scopes))
+    return Key(name, digest, frozenset(Scope(scope) for scope in scopes), _collections(table, f"key {number}, {name}"))
+
+
+def _collections(table: dict[str, Any], about: str) -> tuple[str, ...] | None:
+    """Return the key's collections; an empty list is an error, because it might be read as all or as none."""
+    if "collections" not in table:
+        return None
+    patterns = table["collections"]
+    if not isinstance(patterns, list) or not patterns:
+        raise ValueError(f'{about}: collections must be a list of names or patterns, such as ["a", "shop-*"]')
+    if not all(isinstance(pattern, str) and PATTERN.fullmatch(pattern) for pattern in patterns):
+        raise ValueError(f"{about}: collections must have lowercase letters, digits, '_', '-' or '*' only")
+    return tuple(patterns)
 
 
 def _reason(error: OSError | ValueError) -> str:

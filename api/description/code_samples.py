@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from api.description.examples import Example, File
 from api.description.schemas import Json
-from api.endpoints import Endpoint
+from api.endpoints import FORM_METHODS, Endpoint
 from api.forms.reading import LINE_TYPES
 
 # The address of `make dev`; the page at /docs shows its own instead.
@@ -44,7 +44,7 @@ def _url(endpoint: Endpoint, method: str, example: Example) -> str:
 
 
 def _has_form(endpoint: Endpoint, method: str) -> bool:
-    return method == "POST" and endpoint.line is None
+    return method in FORM_METHODS and endpoint.line is None
 
 
 def _text(value: object) -> str:

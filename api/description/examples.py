@@ -77,11 +77,12 @@ class FailureExample:
 TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
 CAT = "cats/chelsea.jpg"
 PLAIN = "plain.png"
+SHOP = "shop-1"
 URL = "https://images.example.org/chelsea.jpg"
 HOOK = "https://hooks.example.org/match"
 
 
-def _task(state: str, *, filepath: str = CAT, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+def _task(state: str, *, filepath: str | None = CAT, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     times = {"accepted": "2026-03-01T09:30:00.000Z", "started": None, "finished": None}
     request = {"request_id": "b1946ac92492d2347c6235b4d2611184"}
     return {
@@ -100,6 +101,7 @@ def _task(state: str, *, filepath: str = CAT, **extra: Any) -> dict[str, Any]:  
 
 _BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", "finished": "2026-03-01T09:30:00.061Z"}
 _PENDING = _task("pending")
+_DELETION = _task("pending", action="delete_collection", collection=SHOP, filepath=None)
 _CALLBACK = {"state": "pending", "attempts": 0, "error": None, "next": None}
 _STORED = _task("succeeded", **_BEGUN)
 _RETRIED = _task("pending", attempts=1)
@@ -252,6 +254,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             form={"filepath": CAT},
             result=[
                 {
+                    "collection": "default",
                     "filepath": CAT,
                     "metadata": {"album": "cats"},
                     "added": "2026-03-01T09:30:00.061Z",
@@ -265,6 +268,33 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             ],
         ),
     ),
+    "collections": (
+        Example(
+            title="All",
+            result=[
+                {"name": "default", "images": 420, "max_images": None},
+                {"name": SHOP, "images": 0, "max_images": None},
+            ],
+        ),
+    ),
+    "collection": (
+        Example(title="One", path={"name": SHOP}, result=[{"name": SHOP, "images": 0, "max_images": None}]),
+    ),
+    "put_collection": (
+        Example(
+            title="A new one, at most 1,000 images",
+            path={"name": "shop-2"},
+            form={"max_images": 1000},
+            http_status=201,
+            result=[{"name": "shop-2", "images": 0, "max_images": 1000}],
+        ),
+        Example(
+            title="No quota any more",
+            path={"name": SHOP},
+            result=[{"name": SHOP, "images": 0, "max_images": None}],
+        ),
+    ),
+    "delete_collection": (Example(title="One", path={"name": SHOP}, http_status=202, extra={"task": _DELETION}),),
     "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
     "tasks": (Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], extra={"cursor": None}),),
     "retry_task": (Example(title="One", path={"id": TASK_ID}, http_status=202, result=[_RETRIED]),),
@@ -336,6 +366,23 @@ FAILURES: Sequence[FailureExample] = (
         endpoint="add",
         code="missing_scope",
         error='API key "website" lacks the scope write',
+    ),
+    FailureExample(
+        title="Quota exceeded",
+        endpoint="add",
+        code="quota_exceeded",
+        error="collection: the collection has as many images as its quota allows",
+        parameter="collection",
+    ),
+    FailureExample(
+        title="Unknown collection",
+        endpoint="count",
+        method="GET",
+        path="/count",
+        form={"collection": "nowhere"},
+        code="unknown_collection",
+        error="collection: the collection does not exist, or the API key may not use it",
+        parameter="collection",
     ),
     FailureExample(
         title="Unknown filepath",

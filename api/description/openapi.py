@@ -10,8 +10,9 @@ from api.description.code_samples import code_sample
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
 from api.description.schemas import Json, Schemas, is_file
-from api.endpoints import JSON_TYPE, Endpoint
+from api.endpoints import FORM_METHODS, JSON_TYPE, Endpoint
 from api.errors import BY_STATUS, ERRORS, SUMMARIES
+from api.forms.parameters import InCollection
 from api.forms.reading import FORM_TYPES, LINE_TYPES
 from api.forms.requests import Enqueuing
 from common.config import Settings
@@ -95,9 +96,9 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, 
         *schemas.parameters(endpoint.parameters, location="header"),
     ]
     content: Json = {}
-    if method == "POST":
+    if method in FORM_METHODS:
         content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
-    if method != "POST" or endpoint.line:
+    if method not in FORM_METHODS or endpoint.line:
         parameters += schemas.parameters(endpoint.parameters, location="query")
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
     description = " ".join(more.split())
@@ -172,7 +173,7 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
             "content": {media_type: {"schema": schema} | ({"examples": shown} if shown else {})},
         }
-    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_access_errors(endpoint)})
+    errors = sorted({*COMMON_ERRORS, *endpoint.reply.errors, *_access_errors(endpoint), *_collection_errors(endpoint)})
     return responses | {f"{status}": {"$ref": f"#/components/responses/{status}"} for status in errors}
 
 
@@ -187,6 +188,11 @@ def _body(endpoint: Endpoint, schemas: Schemas) -> tuple[str, Json]:
 
 def _access_errors(endpoint: Endpoint) -> tuple[int, ...]:
     return (401, 403) * (endpoint.scope is not None) + (429,) * endpoint.is_rate_limited
+
+
+def _collection_errors(endpoint: Endpoint) -> tuple[int, ...]:
+    """Return the status of a collection that is unknown or not the key's."""
+    return (404,) * any(issubclass(kind, InCollection) for kind in endpoint.parameters)
 
 
 def _shown(example: Example, endpoint: Endpoint) -> Any:  # noqa: ANN401 - JSON, or lines of it

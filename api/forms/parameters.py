@@ -25,6 +25,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from werkzeug.datastructures import FileStorage
 
+from common.collection_names import DEFAULT_COLLECTION, NAME
+
 FILEPATH_BYTES = 2048
 METADATA_BYTES = 65_536
 # Of a string, and of all keys on the path to a value together: Elasticsearch's limit on a term.
@@ -292,6 +294,35 @@ Filepath = Annotated[
     BeforeValidator(valid_filepath),
     Field(json_schema_extra={"format": "filepath", "minLength": 1, "maxLength": FILEPATH_BYTES}),
 ]
+
+
+def _collection(value: object) -> str:
+    name = text(value)
+    if not NAME.fullmatch(name):
+        raise wrong(
+            "must have 1 to 63 lowercase letters, digits, underscores or hyphens, and begin with a letter or digit"
+        )
+    return name
+
+
+CollectionName = Annotated[
+    str,
+    BeforeValidator(_collection),
+    Field(json_schema_extra={"minLength": 1, "maxLength": 63, "pattern": f"^{NAME.pattern}$"}),
+]
+
+
+class InCollection(Parameters):
+    """Parameters of a request about one collection, which the API key of the request must be allowed to use."""
+
+    collection: Annotated[
+        CollectionName,
+        Field(description="The collection. A filepath is unique within its collection."),
+    ] = DEFAULT_COLLECTION
+
+
+class InExistingCollection(InCollection):
+    """The same, if the collection must exist."""
 
 
 def _request_key(value: object) -> str:

@@ -9,10 +9,13 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from api.forms.parameters import (
     Boolean,
+    CollectionName,
     Cursor,
     Filepath,
     Filters,
+    InCollection,
     Indexed,
+    InExistingCollection,
     InHeader,
     InPath,
     Metadata,
@@ -30,6 +33,7 @@ from api.forms.sources import Sourced, WithImage, choose
 from api.sources import Source
 from common.config import Settings
 from common.modes import MODES, Mode
+from common.store.base import Selection
 
 # The kind of the list's cursors, and their positions: sequence numbers.
 LIST = "list"
@@ -40,6 +44,7 @@ MAX_SEARCH_LIMIT = 1000
 MAX_SEARCH_OFFSET = 9000
 MAX_DELETES = 1000
 MAX_ADDS = 100
+MAX_IMAGES = 10**12
 
 
 class Nothing(Parameters):
@@ -94,11 +99,11 @@ class Item(WithImage):
     metadata: Annotated[Metadata | None, Field(description="A JSON object that every match contains.")] = None
 
 
-class Add(Waiting, Enqueuing, Item):
+class Add(Waiting, Enqueuing, Item, InCollection):
     """An image to store."""
 
 
-class AddMany(Enqueuing, Waiting):
+class AddMany(Enqueuing, Waiting, InCollection):
     """Images to store; parameters with the same index belong to one image."""
 
     filepaths: Annotated[
@@ -152,7 +157,7 @@ class AddMany(Enqueuing, Waiting):
         return f"{self.names[field]}[{number}]"
 
 
-class Batch(Enqueuing):
+class Batch(Enqueuing, InCollection):
     """Parameters of all lines of a batch."""
 
 
@@ -165,10 +170,13 @@ class Line(Sourced):
     filepath: Annotated[
         Filepath, Field(description="The name of the image, by which it is found, replaced and deleted.")
     ]
+    collection: Annotated[
+        CollectionName | None, Field(description="The collection; without it, that of the request.")
+    ] = None
     metadata: Annotated[MetadataObject | None, Field(description="A JSON object that every match contains.")] = None
 
 
-class Delete(Parameters):
+class Delete(InExistingCollection):
     """The image to delete."""
 
     filepath: Annotated[
@@ -177,7 +185,7 @@ class Delete(Parameters):
     ]
 
 
-class DeleteMany(Parameters):
+class DeleteMany(InExistingCollection):
     """The images to delete."""
 
     filepaths: Annotated[
@@ -187,8 +195,8 @@ class DeleteMany(Parameters):
     ]
 
 
-class Filtered(Parameters):
-    """Parameters that filter images by metadata."""
+class Filtered(InExistingCollection):
+    """Parameters that select images of a collection by metadata."""
 
     filter: Annotated[
         Filters,
@@ -198,6 +206,11 @@ class Filtered(Parameters):
             "JSON."
         ),
     ] = Field(default_factory=dict)
+
+    @property
+    def selection(self) -> Selection:
+        """The images that the parameters select."""
+        return Selection(collection=self.collection, where=self.filter)
 
 
 class InMode(Parameters):
@@ -238,8 +251,8 @@ class Search(WithImage, Filtered, InMode):
     ] = None
 
 
-class Compare(InMode):
-    """Two images."""
+class Compare(InExistingCollection, InMode):
+    """Two images; stored ones are of the same collection."""
 
     filepath1: Annotated[
         Filepath | None,
@@ -280,7 +293,7 @@ class Count(Filtered):
     """The images to count."""
 
 
-class Image(Parameters):
+class Image(InExistingCollection):
     """A stored image."""
 
     filepath: Annotated[Filepath, Field(description="The name of the image.")]
@@ -311,3 +324,18 @@ class Task(Parameters):
     """A task by its id."""
 
     id: Annotated[str, InPath(), Field(description="The id of the task, from the reply to the add.")]
+
+
+class Collection(Parameters):
+    """A collection by its name."""
+
+    name: Annotated[CollectionName, InPath(), Field(description="The name of the collection.")]
+
+
+class PutCollection(Collection):
+    """The properties of a collection."""
+
+    max_images: Annotated[
+        Annotated[int, Whole(0, MAX_IMAGES)] | None,
+        Field(description="Maximum number of images; an add beyond it is a 403. Without it, the number is unlimited."),
+    ] = None

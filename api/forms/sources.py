@@ -1,12 +1,13 @@
 """Parameters that name an image: by upload, by URL, or by the filepath of a stored image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from werkzeug.datastructures import FileStorage
 
-from api.forms.parameters import Parameters, Upload, Url, wrong, wrong_together
+from api.forms.parameters import InCollection, Parameters, Upload, Url, wrong, wrong_together
 from api.sources import Source
 from common.config import Settings
 from common.spooled import Spooled
@@ -50,7 +51,9 @@ def choose(params: Parameters, names: Sequence[str], settings: Settings) -> Sour
         raise wrong_together(names[::-1], "or", "is required", code="missing_parameter")
     if len(present) > 1:
         raise wrong_together(present[:2], "and", "are mutually exclusive")
-    return _source(present[0], getattr(params, present[0]), settings.max_image_bytes)
+    [field] = present
+    source = _source(field, getattr(params, field), settings.max_image_bytes)
+    return replace(source, collection=params.collection) if isinstance(params, InCollection) else source
 
 
 def _source(field: str, value: str | FileStorage, max_image_bytes: int) -> Source:

@@ -40,8 +40,8 @@ def add(services: Services, params: requests.Add | requests.AddMany) -> Response
 def _add_one(services: Services, params: requests.Add) -> Response:
     context = request_context(services, params, form="one")
     key = idempotency_key(params.idempotency_key)
-    items = services.add_images.enqueue([_item(params)], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
-    [item] = items
+    item = _item(params, collection=params.collection)
+    items = services.add_images.enqueue([item], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
     if item.error is not None:
         raise item.error
     searchable = _wait(services, items, params)
@@ -74,11 +74,12 @@ def _items(params: requests.AddMany, settings: Settings) -> Iterator[AddItem]:
         except InputError as error:
             yield AddItem(number=number, parameter=parameter, error=error)
         else:
-            yield _item(item, number=number, parameter=parameter)
+            yield _item(item, collection=params.collection, number=number, parameter=parameter)
 
 
-def _item(params: requests.Item, *, number: int = 0, parameter: str = "") -> AddItem:
+def _item(params: requests.Item, *, collection: str, number: int = 0, parameter: str = "") -> AddItem:
     return AddItem(
+        collection=collection,
         number=number,
         parameter=parameter or params.source.field,
         filepath=params.filepath,

@@ -12,6 +12,7 @@ from flask import Response, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from api import replies
+from api.access.collections import check_allowed
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.errors import ERRORS
@@ -46,6 +47,7 @@ class _Batch:
     services: Services
     context: RequestContext
     key: IdempotencyKey
+    collection: str
 
     def outcomes(self, blocks: Iterable[Sequence[Line]]) -> Iterator[bytes]:
         """Yield the outcomes of each block of lines; a body that ends early has a last outcome with the reason."""
@@ -81,11 +83,14 @@ class _Batch:
         number = _item_number(line)
         try:
             values = _parse(line, self.services.settings)
+            collection = values.collection or self.collection
+            check_allowed(collection)
         except InputError as error:
             return AddItem(number=number, error=error)
         return AddItem(
             number=number,
             parameter="url",
+            collection=collection,
             filepath=values.filepath,
             url=values.source.url,
             metadata=values.metadata,
@@ -110,7 +115,7 @@ def batch(services: Services, params: requests.Batch) -> Response:
         replayed = _is_replay(services, key)
         lines = blocks(request.stream, content_length=request.content_length, max_bytes=LINE_BYTES)
         # Not writelines(), which on Python 3.11 keeps everything in memory.
-        for block in _Batch(services, context, key).outcomes(lines):
+        for block in _Batch(services, context, key, params.collection).outcomes(lines):
             outcomes.write(block)
         size = outcomes.tell()
         outcomes.seek(0)

@@ -16,7 +16,6 @@ from api.services import Services
 from common.images.local_features.geometry import Verification
 from common.modes import Mode
 from common.search import MatchedBy, SearchOptions
-from common.store.base import Selection
 from common.warning_codes import FEATURELESS
 
 
@@ -36,7 +35,7 @@ def search(services: Services, params: requests.Search) -> Response:
             limit=params.limit,
             offset=params.offset,
             min_score=params.min_score,
-            selection=Selection(where=params.filter),
+            selection=params.selection,
         )
         search_result = services.search_images.search(
             params.source, options, client=client, mode=params.mode or services.settings.search_mode

@@ -7,12 +7,13 @@ from flask import Response
 from pydantic import BeforeValidator, Field, model_validator
 
 from api import replies
+from api.access.collections import is_allowed
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
 from api.errors import TASK_CODES
 from api.forms import requests
-from api.forms.parameters import Cursor, OneOf, Parameters, Whole, cursor, text, wrong
+from api.forms.parameters import Cursor, InCollection, OneOf, Whole, cursor, text, wrong
 from api.services import Services
 from common.queue.task_json import task_json
 from common.queue.task_pages import CURSOR, LISTED, Page
@@ -25,8 +26,8 @@ MAX_LISTED = 1000
 MAX_RETRIED = 1000
 
 
-class TaskFilter(Parameters):
-    """Parameters that filter tasks, and the cursor of their list."""
+class TaskFilter(InCollection):
+    """Parameters that filter the tasks of a collection, and the cursor of their list."""
 
     code: Annotated[
         Annotated[str, OneOf(TASK_CODES)] | None, Field(description="Only tasks that failed with this code.")
@@ -68,7 +69,7 @@ def task(services: Services, params: requests.Task) -> Response:
 
     Its `state` and `error` are the outcome of the add.
     """
-    existing = services.ledger.task(params.id)
+    existing = _visible(services, params.id)
     if existing is None:
         return _rejected(RetryRejected.UNKNOWN)
     return ok([task_json(existing)])
@@ -88,6 +89,8 @@ def retry_task(services: Services, params: requests.Task) -> Response:
 
     It keeps its sequence number: a newer add or deletion of its filepath still wins. A 409 has the `task` as well.
     """
+    if _visible(services, params.id) is None:
+        return _rejected(RetryRejected.UNKNOWN)
     [rejection] = services.manage_tasks.retry([params.id])
     existing = services.ledger.task(params.id)
     if rejection is not None or existing is None:
@@ -114,6 +117,8 @@ def cancel_task(services: Services, params: requests.Task) -> Response:
 
     Cancelling a cancelled task succeeds. A 409 has the `task` as well.
     """
+    if _visible(services, params.id) is None:
+        return _rejected(RetryRejected.UNKNOWN)
     previous = services.manage_tasks.cancel(params.id)
     existing = services.ledger.task(params.id)
     if previous is None or existing is None:
@@ -124,9 +129,20 @@ def cancel_task(services: Services, params: requests.Task) -> Response:
     return ok([task_json(existing)])
 
 
+def _visible(services: Services, task_id: str) -> Task | None:
+    """Return the task; None if it is unknown, or the API key may not use its collection."""
+    existing = services.ledger.task(task_id)
+    return existing if existing is not None and is_allowed(existing.collection) else None
+
+
 def _page(services: Services, params: TaskFilter, state: State, limit: int) -> Page:
     return services.task_pages.page(
-        state, limit=limit, cursor=params.cursor or None, code=params.code, prefix=params.filepath_prefix or ""
+        state,
+        limit=limit,
+        collection=params.collection,
+        cursor=params.cursor or None,
+        code=params.code,
+        prefix=params.filepath_prefix or "",
     )
 
 

@@ -24,7 +24,7 @@ def thumbnail(services: Services, params: requests.Image) -> Response:
     Workers keep thumbnails if `MATCH_THUMBNAILS_PX` is set, for images that are added from then on. The reply has a
     strong `ETag`, and answers 304 to a request with it in `If-None-Match`.
     """
-    record = services.search_images.record(params.filepath, field="filepath")
+    record = services.search_images.record(params.filepath, field="filepath", collection=params.collection)
     webp = None if services.thumbnails is None else services.thumbnails.get(record.seq)
     if webp is None:
         return fail("no_thumbnail", field="filepath")

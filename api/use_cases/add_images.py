@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
+from api.collection_errors import QuotaExceeded
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
+from api.use_cases.manage_collections import ManageCollections
 from common.byte_budget import ByteBudget, Reservation
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import MatchError, Overloaded, QueueUnavailable
@@ -42,6 +44,7 @@ class AddImages:
     ledger: Ledger
     uploads: Uploads
     publisher: Publisher
+    collections: ManageCollections
     fetcher: Fetcher
     budget: ByteBudget
 
@@ -61,7 +64,8 @@ class AddImages:
         task exists needs no capacity.
 
         An item that can never be stored has an InputError or an ImageError. One whose id belongs to a different item
-        has an IdempotencyConflict. Overloaded or QueueUnavailable: the item cannot be accepted now.
+        has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. Overloaded or
+        QueueUnavailable: the item cannot be accepted now.
         """
         task_ids = key.task_ids(numbers)
         try:
@@ -132,16 +136,38 @@ class AddImages:
 
     def _write_to(self, collection: str, items: Sequence[AddItem], context: RequestContext, queue: str) -> None:
         try:
-            results = self.ledger.enqueue(items, queue=queue, context=context, collection=collection)
+            left = self.collections.prepare_add(collection)
+            over_quota = self._enqueue(items, context, queue, max_open=left)
+            if over_quota:
+                # An image that replaces another one needs no space.
+                stored = self.collections.stored(collection, [item.filepath for item in over_quota])
+                self._enqueue([item for item in over_quota if item.filepath in stored], context, queue)
         except MatchError as error:
             for item in items:
-                _failed(item, error)
+                if item.result is None and item.error is None:
+                    _failed(item, error)
             return
+        for item in over_quota:
+            if item.result is None and item.error is None:
+                _failed(item, QuotaExceeded())
+
+    def _enqueue(
+        self, items: Sequence[AddItem], context: RequestContext, queue: str, *, max_open: int | None = None
+    ) -> list[AddItem]:
+        """Write tasks of one collection to the ledger, and return the items beyond the quota."""
+        if not items:
+            return []
+        collection = items[0].collection
+        results = self.ledger.enqueue(items, queue=queue, context=context, collection=collection, max_open=max_open)
+        over_quota = []
         for item, result in zip(items, results, strict=True):
-            if isinstance(result, NotEnqueued):
+            if result is NotEnqueued.QUOTA:
+                over_quota.append(item)
+            elif isinstance(result, NotEnqueued):
                 _failed(item, Overloaded("too many tasks are waiting", retry_after=RETRY_AFTER_S))
             else:
                 _with_result(item, result)
+        return over_quota
 
     def _finish_uploads(self, new: Sequence[AddItem]) -> None:
         """Keep the uploads of accepted items until their tasks end, and drop the others.

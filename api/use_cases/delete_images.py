@@ -16,14 +16,17 @@ class DeleteImages:
     sequence: SequenceNumbers
     store: Store
 
-    def delete(self, filepaths: Iterable[str]) -> None:
-        """Delete these filepaths; an unknown one is not an error.
+    def delete(self, filepaths: Iterable[str], *, collection: str) -> None:
+        """Delete these filepaths of the collection; an unknown one is not an error.
 
         Raises StoreUnavailable when the store cannot take a tombstone now, StoreError when it rejects one.
         """
         # All deletions of one request share one sequence number.
         seq, now_ms = self.sequence.next(), time_ns() // 1_000_000
-        tombstones = [Tombstone(filepath=filepath, seq=seq, added=now_ms) for filepath in dict.fromkeys(filepaths)]
+        tombstones = [
+            Tombstone(collection=collection, filepath=filepath, seq=seq, added=now_ms)
+            for filepath in dict.fromkeys(filepaths)
+        ]
         for written in self.store.put(tombstones):
             if written.verdict is Verdict.RETRY:
                 raise StoreUnavailable(f"the store cannot delete now: {written.reason}")

@@ -16,7 +16,7 @@ from common.local_search import ImageFeatures, add_local_comparison, add_local_m
 from common.modes import Mode
 from common.net.fetch import Fetcher
 from common.search import SURE_SCORE, Comparison, Match, SearchOptions, compare, find_by_signature, page, similarity
-from common.store.base import DEFAULT_COLLECTION, Record, Store
+from common.store.base import Record, Store
 
 # Local features take a decoder many times as long as signatures. All of them count as one client, which has one
 # decoder at a time: the others remain for signatures.
@@ -99,9 +99,9 @@ class SearchImages:
     budget: ByteBudget
     local_features: LocalFeatureLimits
 
-    def record(self, filepath: str, *, field: str) -> Record:
+    def record(self, filepath: str, *, collection: str, field: str) -> Record:
         """Return the record that is stored under the filepath."""
-        records = self.store.records([filepath])
+        records = self.store.records([filepath], collection=collection)
         if filepath not in records:
             raise UnknownFilepath(field)
         return records[filepath]
@@ -130,7 +130,7 @@ class SearchImages:
 
         The pixels of a stored image are not known: a featureless stored image matches only itself.
         """
-        mode = self.local_features.allowed(mode, DEFAULT_COLLECTION)
+        mode = self.local_features.allowed(mode, first.collection)
         if mode == "fast":
             return self._similarity(first, second, *self._compared(first, second, Output.SIGNATURES, client)), mode
         with self.local_features.slot(client):
@@ -156,7 +156,7 @@ class SearchImages:
 
     def _read(self, source: Source, outputs: Output, client: str) -> Compared:
         if source.filepath is not None:
-            record = self.record(source.filepath, field=source.field)
+            record = self.record(source.filepath, collection=source.collection, field=source.field)
             image = SignedImage(signatures=record.signatures, width=record.width, height=record.height)
             return Compared(image, ImageFeatures.of_record(record))
         with self._reserved(source) as reservation:
@@ -167,7 +167,7 @@ class SearchImages:
     def _query(self, source: Source, client: str) -> Iterator[QueryImage]:
         """Open the image that is searched for; its bytes are in memory only meanwhile."""
         if source.filepath is not None:
-            yield StoredQuery(self.record(source.filepath, field=source.field))
+            yield StoredQuery(self.record(source.filepath, collection=source.collection, field=source.field))
             return
         with self._reserved(source) as reservation:
             yield PixelQuery(self.decoder, self._bytes(source, reservation), reservation, client=client)

@@ -4,7 +4,7 @@ from flask import Response
 
 from api.access.keys import Scope
 from api.forms import requests
-from api.routes import collection as collection_views
+from api.routes import stored_images as collection_views
 from api.services import Services
 from api.web import forms
 from api.web.pages import form, readable

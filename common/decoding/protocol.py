@@ -21,6 +21,8 @@ from common.images.signature import LENGTH, Signature
 MAX_PARTS = 8
 # The features of a query take up to 80 KB. A decoder that an image controls gets no more memory of its owner.
 MAX_REPLY_BYTES = 1024 * 1024
+# Two signatures and their head take 0.6 KB.
+_MOST_REPLIES_BYTES = 4096
 
 _HEAD = struct.Struct(f"<{1 + MAX_PARTS}I")
 _SIZE = struct.Struct("<II")
@@ -77,15 +79,24 @@ def pack(parts: Sequence[bytes]) -> bytes:
     return _HEAD.pack(len(parts), *map(len, parts), *[0] * (MAX_PARTS - len(parts)))
 
 
-def receive(connection: socket.socket, *, max_bytes: int) -> list[bytes]:
-    """Return the parts of the next message; raises EOFError if the connection ends before the message does."""
+def receive_request(connection: socket.socket) -> list[bytes]:
+    """Return the parts of the next request; raises EOFError if the connection ends before the request does."""
     count, *lengths = _HEAD.unpack(_receive(connection, _HEAD.size))
-    *starts, end = accumulate(lengths[:count], initial=0)
-    if end > max_bytes:
-        message = f"a message of {end:,} bytes exceeds {max_bytes:,}"
+    # A call for each part: a slice of all of them would copy the image.
+    return [_receive(connection, length) for length in lengths[:count]]
+
+
+def receive_reply(connection: socket.socket) -> list[bytes]:
+    """Return the parts of the reply, which nothing follows; raises EOFError if the connection ends before it does."""
+    # All of most replies in one call.
+    body = connection.recv(_MOST_REPLIES_BYTES)
+    body += _receive(connection, max(0, _HEAD.size - len(body)))
+    count, *lengths = _HEAD.unpack_from(body)
+    *starts, end = accumulate(lengths[:count], initial=_HEAD.size)
+    if end > MAX_REPLY_BYTES:
+        message = f"a reply of {end:,} bytes exceeds {MAX_REPLY_BYTES:,}"
         raise EOFError(message)
-    body = _receive(connection, end)
-    # A slice of the whole body is not a copy.
+    body += _receive(connection, end - len(body))
     return [body[start:stop] for start, stop in pairwise([*starts, end])]
 
 
@@ -140,6 +151,8 @@ def result(parts: Sequence[bytes]) -> SignedImage:
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:
+    if not length:
+        return b""
     data = connection.recv(length, socket.MSG_WAITALL)
     if len(data) < length:
         raise EOFError("the other process closed the connection")

@@ -92,6 +92,12 @@ def expand(signature: Signature) -> NDArray[np.int8]:
     return values
 
 
+def contract(expanded: NDArray[np.int8]) -> Signature:
+    """Return the independent values of image-match's form; the inverse of `expand`."""
+    signature: Signature = expanded[_FORTH]
+    return signature
+
+
 def is_featureless(signature: Signature) -> bool:
     """Return whether a signature is all zeros: no search returns an image with it."""
     return not signature.any()
@@ -125,8 +131,8 @@ def _boxes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width, colours = pixels.shape
     side = max(_SMALLEST_BOX_PX, int(0.5 + min(height, width) / _BOXES_ACROSS))
     tall, wide = min(side, height), min(side, width)
-    tops = np.array(_starts(pixels, side))[:, np.newaxis]
-    lefts = np.array(_starts(pixels.swapaxes(0, 1), side))
+    tops = _starts(*_limits(pixels), side)[:, np.newaxis]
+    lefts = _starts(*_limits(pixels.swapaxes(0, 1)), side)
     windows = _windows(np.ascontiguousarray(pixels), tall, wide)
     boxes: NDArray[np.uint8] = windows[tops, lefts].view(np.uint8).reshape(-1, tall, wide, colours)
     return boxes
@@ -147,11 +153,11 @@ def _windows(pixels: NDArray[np.uint8], tall: int, wide: int) -> NDArray[np.void
     return np.ndarray((height - tall + 1, width - wide + 1, tall), row, pixels, strides=(down, right, down))
 
 
-def _starts(lines: NDArray[np.uint8], side: int) -> list[int]:
-    """Return the starts of the nine boxes along the first axis; their centres are evenly spaced within the crop."""
-    first, last = _limits(lines)
+@functools.lru_cache(maxsize=256)
+def _starts(first: int, last: int, side: int) -> NDArray[np.intp]:
+    """Return the starts of the nine boxes along an axis; their centres are evenly spaced within the crop."""
     step = (last - first) / (GRID + 1)
-    return [max(0, int(nth * step + first) - (side + 1) // 2) for nth in range(1, GRID + 1)]
+    return np.array([max(0, int(nth * step + first) - (side + 1) // 2) for nth in range(1, GRID + 1)])
 
 
 def _limits(lines: NDArray[np.uint8]) -> tuple[int, int]:

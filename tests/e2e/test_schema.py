@@ -23,7 +23,7 @@ EACH = 60
 # gunicorn refuses longer ones itself.
 URL_LENGTH = 8000
 OPERATIONS = [
-    (endpoint.path.replace("<id>", "{id}"), method, mode)
+    (endpoint.path.replace("<", "{").replace(">", "}"), method, mode)
     for endpoint in ENDPOINTS
     for method in endpoint.methods
     for mode in GenerationMode

@@ -18,7 +18,7 @@ EACH = 3
 KEY = new_key()
 # The lines of a batch need a serializer of their own; tests/integration has their keys.
 OPERATIONS = [
-    (endpoint.path.replace("<id>", "{id}"), method)
+    (endpoint.path.replace("<", "{").replace(">", "}"), method)
     for endpoint in ENDPOINTS
     for method in endpoint.methods
     if not endpoint.line

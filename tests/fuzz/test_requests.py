@@ -66,7 +66,7 @@ names = st.one_of(
 )
 fields = st.lists(st.tuples(names, texts | metadata), max_size=6)
 encoded = fields.map(lambda pairs: urlencode(pairs, errors="surrogatepass")) | st.binary(max_size=60)
-paths = st.sampled_from(PATHS).map(lambda path: path.replace("<id>", "0" * 32))
+paths = st.sampled_from(PATHS).map(lambda path: path.replace("<id>", "0" * 32).replace("<name>", "shop"))
 anything = st.sampled_from((b"", b"0", b"a", IMAGE, IMAGE[:100], b"<svg")) | st.binary(max_size=100)
 
 

@@ -33,7 +33,9 @@ def client(make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path:
 
 def send(client: FlaskClient, endpoint: Endpoint, method: str, key: str | None = None) -> Any:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return client.open(endpoint.path.replace("<id>", "nobody"), method=method, headers=headers)
+    return client.open(
+        endpoint.path.replace("<id>", "nobody").replace("<name>", "nobody"), method=method, headers=headers
+    )
 
 
 @pytest.mark.parametrize(("endpoint", "method"), CALLS)

@@ -12,6 +12,7 @@ from redis import Redis
 
 from api.use_cases.add_images import AddImages
 from api.use_cases.idempotency import IdempotencyKey
+from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable
@@ -27,6 +28,7 @@ from common.queue.tasks import State
 from common.redis.client import connect
 from common.uploads import RedisUploads
 from support.images import upload
+from support.stores import MemoryStore
 from support.tasks import end, wait_for_open
 
 URL = "http://example.org/cat.jpg"
@@ -275,9 +277,10 @@ def test_items_that_are_not_accepted_release_their_bytes() -> None:
     items = [AddItem(filepath="a", data=b"an upload")]
 
     with Fetcher(max_bytes=1, timeout_s=1) as fetcher:
-        add_images = AddImages(
-            admission, ledger, uploads, Publisher(UNAVAILABLE_REDIS), fetcher, ByteBudget(1, wait_s=1)
-        )
+        publisher = Publisher(UNAVAILABLE_REDIS)
+        collections = ManageCollections(MemoryStore(), ledger, publisher, max_collections=1)
+        budget = ByteBudget(1, wait_s=1)
+        add_images = AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget)
         [item] = add_images.enqueue(items, NO_REQUEST, queue=SINGLE_QUEUE, key=IdempotencyKey("a key"), numbers=[0])
 
     assert isinstance(item.error, QueueUnavailable)

@@ -15,6 +15,7 @@ from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.items import AddItem
@@ -32,6 +33,7 @@ from dev.redis_server import RedisServer
 from support.decoders import InProcessDecoder
 from support.images import gradient
 from support.tasks import enqueue, ledger_in
+from workers.collection_deletion import CollectionDeletion
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_UNFINISHED, Pipeline
@@ -282,6 +284,7 @@ def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[P
         budget=ByteBudget(1_000_000, wait_s=1),
         decoder=InProcessDecoder(),
         writer=writer,
+        deletion=CollectionDeletion(DeletedCollections(real_redis), memory_store),
         finisher=finisher,
         host_limiter=HostLimiter(HostSlots(real_redis, HOST_LIMIT), lambda *_: None),
         max_image_bytes=1_000_000,

@@ -24,6 +24,7 @@ from common.errors import ImageError, Overloaded
 from common.images.local_features.features import LocalFeatures
 from support import poison
 from support.decoders import InProcessDecoder, decoder_limits, decoding
+from support.image_files import declared_webp
 from support.images import encode, gradient
 from support.processes import ROOT
 from support.waiting import wait_until
@@ -151,6 +152,14 @@ def test_an_image_beyond_the_memory_limit_fails() -> None:
     assert error.code == "image_too_large_to_decode"
     assert "67,108,864 bytes" in str(error)
     assert "MATCH_DECODE_MEMORY_BYTES" in str(error)
+
+
+@pytest.mark.parametrize("variant", [b"VP8 ", b"VP8L", b"VP8X"])
+def test_the_largest_webp_is_not_a_broken_image(pool: DecoderPool, variant: bytes) -> None:
+    error = error_of(pool.decode, declared_webp(variant, 16_383))
+
+    assert error.code == "too_many_pixels"
+    assert "16383 x 16383 pixels" in str(error)
 
 
 def test_a_file_beyond_the_memory_limit_fails() -> None:

@@ -18,7 +18,7 @@ from redis import Redis
 
 from api.description.code_samples import ORIGIN
 from api.description.examples import CAT, EXAMPLES, FAILURES, PLAIN, TASK_ID, URL, Example, FailureExample, File
-from api.endpoints import Endpoint
+from api.endpoints import FORM_METHODS, Endpoint
 from api.forms.reading import LINE_TYPES
 from api.routes import ENDPOINTS
 from common.images.local_features.extraction import extract
@@ -52,6 +52,7 @@ def prepared(client: FlaskClient, memory_store: Any, request: pytest.FixtureRequ
     pixels = np.asarray(Image.open(IMAGES / Path(CAT).name).convert("RGB"))
     about = {"metadata": {"album": "cats"}, "added": 1_772_357_400_061, "width": 451, "height": 300}
     sha256 = hashlib.sha256((IMAGES / Path(CAT).name).read_bytes()).digest()
+    memory_store.create_collection("shop-1")
     kept = {"signatures": (sign(pixels),), "features": extract(pixels, width=451, height=300).encode()}
     memory_store.put([Record(filepath=CAT, seq=1, **kept, sha256=sha256, url=URL, **about)])
     if "example" in request.fixturenames and request.getfixturevalue("example").form.get("filepath") == PLAIN:
@@ -89,13 +90,15 @@ def ending(redis: Redis, example: Example) -> Iterator[None]:
 
 
 def send(client: FlaskClient, endpoint: Endpoint, method: str, example: Example, task_id: str) -> Any:
-    path = endpoint.path.replace("<id>", task_id)
+    path = endpoint.path
+    for name, value in {**example.path, "id": task_id}.items():
+        path = path.replace(f"<{name}>", value)
     if endpoint.line:
         body = "".join(f"{json.dumps(line)}\n" for line in example.lines)
         about = {"query_string": example.form, "headers": example.headers}
         return client.open(path, method=method, data=body, content_type=LINE_TYPES[0], **about)
     form = {name: sent(value) for name, value in example.form.items()}
-    where = "data" if method == "POST" else "query_string"
+    where = "data" if method in FORM_METHODS else "query_string"
     return client.open(path, method=method, headers=example.headers, **{where: form})
 
 
@@ -153,7 +156,7 @@ def test_example_is_answered_as_documented(
 
     assert answer.status_code == example.http_status
     assert shape(got) == shape(expected)
-    operation = described["paths"][endpoint.path.replace("<id>", "{id}")][method.lower()]
+    operation = described["paths"][endpoint.path.replace("<", "{").replace(">", "}")][method.lower()]
     [media] = operation["responses"][f"{answer.status_code}"]["content"].values()
     schema = {**media["schema"], "components": described["components"]}
     for one in got if endpoint.line else [got]:
@@ -170,7 +173,7 @@ def test_code_sample_is_answered_as_documented(
     task_id: str,
     real_redis: Redis,
 ) -> None:
-    operation = described["paths"][endpoint.path.replace("<id>", "{id}")][method.lower()]
+    operation = described["paths"][endpoint.path.replace("<", "{").replace(">", "}")][method.lower()]
     [command] = [one["source"] for one in operation["x-codeSamples"] if one["label"] == example.title]
 
     with ending(real_redis, example):

@@ -164,6 +164,7 @@ def test_record_is_returned_with_all_fields(client: FlaskClient, memory_store: A
     [plain] = client.get("/images", query_string={"filepath": "plain"}).json["result"]
 
     assert record == {
+        "collection": "default",
         "filepath": "a",
         "metadata": {"name": "a", "inside": {"size": 1, "tags": ["a", "a"]}},
         "added": "2023-11-14T22:13:20.001Z",

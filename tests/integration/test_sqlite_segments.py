@@ -348,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         self.stores[0].prepare()
         # More than a rebuild takes into memory, so that segments exist from the beginning.
         self.put(0, FILEPATHS, 2)
-        self.search(0)
+        self.search(0, DEFAULT_COLLECTION)
 
     @rule(writer=readers, filepaths=st.lists(filepaths, min_size=3, max_size=12, unique=True), kind=st.integers(0, 5))
     def put(self, writer: int, filepaths: list[str], kind: int) -> None:
@@ -384,13 +384,9 @@ class Machine(RuleBasedStateMachine):
     def purge(self, writer: int, limit: int) -> None:
         self.stores[writer].purge(before=2**50, limit=limit)
 
-    @rule(reader=readers)
-    def search(self, reader: int) -> None:
-        for name in COLLECTIONS:
-            self.search_in(self.stores[reader], name)
-
-    def search_in(self, store: SqliteStore, name: str) -> None:
-        selection = Selection(collection=name)
+    @rule(reader=readers, name=st.sampled_from(COLLECTIONS))
+    def search(self, reader: int, name: str) -> None:
+        store, selection = self.stores[reader], Selection(collection=name)
         model = self.images_of(name)
         everything = {filepath for filepath, (_, signatures) in model.items() if signatures}
         expected = [(filepath, one) for filepath, (_, signatures) in model.items() for one in signatures]

@@ -48,13 +48,19 @@ def _host(item: AddItem) -> str:
         return ""
 
 
-def accept(ledger: Ledger, *adds: str | AddItem, queue: str = SINGLE_QUEUE, **source: Any) -> list[str]:
+def accept(
+    ledger: Ledger,
+    *adds: str | AddItem,
+    queue: str = SINGLE_QUEUE,
+    collection: str = DEFAULT_COLLECTION,
+    **source: Any,
+) -> list[str]:
     """Accept adds, each a filepath or an item, and return the ids of their tasks.
 
     `source` is the `url` or the `upload_id` of the filepaths.
     """
     items = [AddItem(filepath=add, **source or {"url": URL}) if isinstance(add, str) else add for add in adds]
-    return [task.id for task in enqueue(ledger, items, queue=queue)]
+    return [task.id for task in enqueue(ledger, items, queue=queue, collection=collection)]
 
 
 def accept_urls(ledger: Ledger, count: int, *, host: str = HOST, **options: Any) -> list[Task]:

@@ -30,6 +30,25 @@ def test_a_key_is_found_with_its_name_and_scopes(file: Path) -> None:
     assert (key.name, key.scopes) == ("importer", {Scope.READ, Scope.WRITE})
 
 
+@pytest.mark.parametrize(
+    ("collections", "allowed"),
+    [
+        ((), {"a", "default", "shop-1", "my-shop-1"}),
+        (("a",), {"a"}),
+        (("a", "shop-*"), {"a", "shop-1"}),
+        (("*shop*",), {"shop-1", "my-shop-1"}),
+    ],
+)
+def test_a_key_allows_its_collections_only(tmp_path: Path, collections: tuple[str, ...], allowed: set[str]) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(table("limited", ["read"], "first", collections))
+
+    key = Keyring(file).find("first")
+
+    assert key is not None
+    assert {name for name in ("a", "default", "shop-1", "my-shop-1") if key.allows(name)} == allowed
+
+
 @pytest.mark.parametrize("secret", ["", "First", "first ", "second", hashlib.sha256(b"first").hexdigest(), "ä\ud800"])
 def test_invalid_keys_are_not_found(file: Path, secret: str) -> None:
     assert Keyring(file).find(secret) is None
@@ -109,6 +128,10 @@ GOOD = 'name = "a"\nsha256 = "' + "0" * 64 + '"\nscopes = ["read"]\n'
         ("[[keys]]\n" + GOOD.replace("0" * 64, "match_secret"), "64 hexadecimal digits"),
         ("[[keys]]\n" + GOOD.replace('["read"]', "[]"), "scopes must be some of read, write, admin"),
         ("[[keys]]\n" + GOOD.replace('"read"', '"root"'), "scopes must be"),
+        (f"[[keys]]\n{GOOD}collections = []\n", "collections must be a list"),
+        (f'[[keys]]\n{GOOD}collections = "a"\n', "collections must be a list"),
+        (f'[[keys]]\n{GOOD}collections = ["secret!"]\n', "collections must have lowercase letters"),
+        (f"[[keys]]\n{GOOD}collections = [1]\n", "collections must have lowercase letters"),
         (f"[[keys]]\n{GOOD}[[keys]]\n{GOOD}", "two keys have the same name"),
         (f"[[keys]]\n{GOOD}[[keys]]\n" + GOOD.replace('"a"', '"b"'), "two keys have the same sha256"),
     ],
@@ -133,18 +156,21 @@ def test_keys_are_256_random_bits() -> None:
 
 
 def test_command_creates_a_key_and_its_entry(tmp_path: Path) -> None:
-    done = run_python("-m", "api.new_key", "importer", "read", "write")
+    limits = ("--collection", "a", "--collection", "shop-*")
+    done = run_python("-m", "api.new_key", "importer", "read", "write", *limits)
     (tmp_path / "keys.toml").write_text(done.stdout)
     [secret] = [word for word in done.stderr.split() if word.startswith("match_")]
 
     key = Keyring(tmp_path / "keys.toml").find(secret)
 
     assert key is not None
-    assert (key.name, key.scopes) == ("importer", {"read", "write"})
+    assert (key.name, key.scopes, key.collections) == ("importer", {"read", "write"}, ("a", "shop-*"))
     assert secret not in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["importer"], ["importer", "root"], ["a b", "read"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["importer"], ["importer", "root"], ["a b", "read"], ["a", "read", "--collection", "A"]]
+)
 def test_command_rejects_other_arguments(arguments: list[str]) -> None:
     done = run_python("-m", "api.new_key", *arguments)
 
@@ -161,8 +187,9 @@ def test_every_endpoint_has_its_scope() -> None:
         **dict.fromkeys(
             ("search", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"), Scope.READ
         ),
+        **dict.fromkeys(("collections", "collection"), Scope.READ),
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
-        "retry_tasks": Scope.ADMIN,
+        **dict.fromkeys(("retry_tasks", "put_collection", "delete_collection"), Scope.ADMIN),
         **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),
         **dict.fromkeys((f"docs/{name}" for name in FILES), None),
     }

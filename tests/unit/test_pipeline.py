@@ -19,6 +19,7 @@ from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavail
 from common.images.decode import decode
 from common.images.signature import sign
 from common.net.fetch import Reserve, unlimited
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
@@ -29,6 +30,7 @@ from common.uploads import Uploads
 from support.decoders import InProcessDecoder
 from support.images import encode, gradient
 from support.tasks import enqueue, task_of
+from workers.collection_deletion import CollectionDeletion
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_UNFINISHED, Pipeline
@@ -76,6 +78,7 @@ def pipeline(
         max_image_bytes=MAX_BYTES,
         decoder=InProcessDecoder(),
         writer=writer,
+        deletion=CollectionDeletion(DeletedCollections(fake_redis), memory_store),
         finisher=finisher,
         host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
     )

@@ -55,7 +55,7 @@ def test_lists_read_the_index_of_their_order(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize(("few", "index"), [(4, "sqlite_autoindex_images_1"), (3, "images_listed")])
-def test_few_filepaths_with_a_prefix_are_read_by_their_index(
+def test_few_filepaths_are_read_by_the_index_of_prefixes(
     db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, few: int, index: str
 ) -> None:
     monkeypatch.setattr(tables, "_FEW", few)

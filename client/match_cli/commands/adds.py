@@ -82,6 +82,7 @@ def import_(
     """Add the images that a file lists. A second run sends only what is new, changed or failed.
 
     A row has the column url or path, and may have filepath and metadata, a JSON object.
+    An index of image-match or dsys/match is imported by python -m common.store.import_elasticsearch URL INDEX.
     """
     if not file.is_file():
         raise UsageProblem(f"{file}: no such file")

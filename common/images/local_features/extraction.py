@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from common.images.local_features.drawing import content, draw, is_drawn
 from common.images.local_features.features import MAX_FEATURES, Keypoints, LocalFeatures
 from common.images.local_features.geometry import QueryFeatures
-from common.images.local_features.sketches import content, draw, is_drawn
 from common.images.local_features.words import DESCRIPTOR_LENGTH, Vocabulary, shipped_vocabulary
 
 

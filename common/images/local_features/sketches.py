@@ -9,51 +9,36 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_CELLS = 1024
 """Cells of the grid over the content of an image."""
-
-# An image is drawn if at least this share of its pixels has greys within a range of five.
-_GROUND = 0.35
-_GROUND_GREYS = 5
-# Content differs from the ground by more than this: more than the noise of an encoder beside letters does.
-_INK = 24
-# Keypoints need some ground around the content.
-_MARGIN_PX = 8
-_MARGIN = 1 / 32
+MAX_STEPS = 255
+"""The content begins and ends at one of so many steps along a side."""
+LEVELS = 16
+"""Greys of a sketch."""
+COLOUR_STEP = 16
+WHITE = 255
+NEUTRAL = np.array((0, 128, 128), dtype=np.float32)
+"""Black: luma, and its differences from red and blue. Those of all greys are equal."""
 
 _HEADER = struct.Struct(">8B")
-# The content begins and ends at one of so many steps along a side.
-_STEPS = 255
-# Smaller cells differ in a copy of half the size.
-_SMALLEST_CELL_PX = 5
-_LEVELS = 16
 # Cells of grey along each side of a cell of colour.
 _COLOUR_CELL = 4
-_COLOUR_STEP = 16
-
-_PICTURE_PX = 256
-# Points along each side of a cell whose mean is the cell's.
+# Points along each side of a cell, whose mean is that of the cell.
 _SAMPLES = 4
-# Rows: luma, and the differences of red and blue from it (ITU-R BT.601).
-_COLOURS = np.array([(0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5)], dtype=np.float32)
-_WHITE = 255
-_NEUTRAL = np.array((0, 128, 128), dtype=np.float32)
-
 
 # The n-th largest difference of grey counts: a few cells may differ in a copy.
 _NTH = 4
-# Differences of a copy are below these: of grey as a share of the sketch's contrast, of colour in levels.
+# Differences of copies are below these: of grey as a share of the sketch's contrast, of colour in levels.
 _GREY_LIMIT = 0.15
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
 _MOST_GAIN = 2.0
-# Colours within this many levels of grey are grey.
+# Colours within this many levels of grey count as grey.
 _GREY = 8
-# An image with colour in less than this share has little.
+# Of an image with little colour, this share of the cells has some.
 _LITTLE_COLOUR = 0.2
 # At least this share of the cells, and of the contrast, must be shown.
 _LEAST_SHOWN = 0.4
@@ -106,7 +91,7 @@ class Sketch:
         if darkest > lightest or left >= right or top >= bottom:
             raise InvalidSketch("a sketch ends before it begins")
         body = np.frombuffer(data, np.uint8, offset=_HEADER.size)
-        halves = np.stack([body >> 4, body & (_LEVELS - 1)], axis=-1)
+        halves = np.stack([body >> 4, body & (LEVELS - 1)], axis=-1)
         levels, rest = np.split(halves[:packed].ravel(), [cells])
         if rest.any():
             raise InvalidSketch("the last half byte of a sketch is not zero")
@@ -115,7 +100,7 @@ class Sketch:
 
     def greys(self) -> NDArray[np.float32]:
         """Return the grey of each cell, from 0 to 255."""
-        step = (self.lightest - self.darkest) / (_LEVELS - 1)
+        step = (self.lightest - self.darkest) / (LEVELS - 1)
         greys: NDArray[np.float32] = self.darkest + self.levels.astype(np.float32) * np.float32(step)
         return greys
 
@@ -136,20 +121,9 @@ class Picture:
     width: int
     height: int
 
-    @classmethod
-    def of(cls, pixels: NDArray[np.uint8], *, width: int, height: int) -> Self:
-        """Return the picture of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
-        grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        across, down = width / grey.shape[1], height / grey.shape[0]
-        rows, columns = content(grey) if is_drawn(grey) else (slice(0, len(grey)), slice(0, grey.shape[1]))
-        part = pixels[rows, columns]
-        shrink = max(1.0, max(part.shape) / _PICTURE_PX)
-        tall, wide = (max(1, round(side / shrink)) for side in part.shape[:2])
-        small = np.asarray(cv2.resize(part, (wide, tall), interpolation=cv2.INTER_AREA))
-        step_x, step_y = across * part.shape[1] / wide, down * part.shape[0] / tall
-        coloured = small.astype(np.float32) @ _COLOURS.T + _NEUTRAL
-        drawn = np.rint(coloured).clip(0, 255).astype(np.uint8)
-        return cls(drawn, columns.start * across, rows.start * down, step_x, step_y, width, height)
+    def inverted(self) -> Self:
+        """Return the picture of the negative."""
+        return replace(self, pixels=WHITE - self.pixels)
 
     def difference(self, sketch: Sketch, size: tuple[int, int], matrix: Matrix) -> float:
         """Return by how much this image differs from an image of `size` (width, height): up to 1 for copies of it.
@@ -193,64 +167,10 @@ class Picture:
         return values
 
 
-def draw(pixels: NDArray[np.uint8]) -> Sketch:
-    """Return the sketch of the RGB `pixels` (rows, columns, 3) of a drawn image."""
-    height, width, _ = pixels.shape
-    picture = Picture.of(pixels, width=width, height=height)
-    wide, tall = picture.step_x * picture.pixels.shape[1], picture.step_y * picture.pixels.shape[0]
-    left, right = _steps(picture.x, wide, width)
-    top, bottom = _steps(picture.y, tall, height)
-    blank = Sketch(
-        left, top, right, bottom, 0, _WHITE, np.zeros(_grid(tall, wide), np.uint8), np.zeros((0, 0, 2), np.uint8)
-    )
-    values, _ = picture.shown(blank, (width, height), np.eye(2, 3))
-    greys = values[..., 0]
-    darkest, lightest = math.floor(greys.min()), min(_WHITE, math.ceil(greys.max()))
-    levels = np.rint((greys - darkest) * ((_LEVELS - 1) / max(1, lightest - darkest)))
-    colours = np.floor(_blocks(values[..., 1:]) / _COLOUR_STEP)
-    return replace(
-        blank, darkest=darkest, lightest=lightest, levels=levels.astype(np.uint8), colours=colours.astype(np.uint8)
-    )
-
-
-def is_drawn(grey: NDArray[np.uint8]) -> bool:
-    """Return whether a third of an image is of one grey."""
-    counts = np.bincount(grey.ravel(), minlength=256)
-    return bool(np.convolve(counts, np.ones(_GROUND_GREYS)).max() >= _GROUND * grey.size)
-
-
-def content(grey: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """Return the rows and columns of a drawn image that differ from its ground, and a little margin."""
-    ground = int(np.bincount(grey.ravel(), minlength=256).argmax())
-    ink = (grey < ground - _INK) | (grey > ground + _INK)
-    return _ends(np.asarray(ink.any(axis=1))), _ends(np.asarray(ink.any(axis=0)))
-
-
-def _ends(lines: NDArray[np.bool_]) -> slice:
-    found = np.flatnonzero(lines)
-    if not len(found):
-        return slice(0, len(lines))
-    margin = _MARGIN_PX + round(_MARGIN * (found[-1] - found[0]))
-    return slice(max(0, int(found[0]) - margin), min(len(lines), int(found[-1]) + 1 + margin))
-
-
-def _steps(start: float, length: float, side: int) -> tuple[int, int]:
-    """Return the steps of a side at which a part of it begins and ends, rounded outwards."""
-    first = min(_STEPS - 1, math.floor(start / side * _STEPS))
-    return first, min(_STEPS, max(first + 1, math.ceil((start + length) / side * _STEPS)))
-
-
-def _grid(tall: float, wide: float) -> tuple[int, int]:
-    """Return the number of rows and columns of nearly square cells."""
-    cell = max(_SMALLEST_CELL_PX, math.sqrt(tall * wide / MAX_CELLS))
-    rows = min(_WHITE, max(1, math.floor(tall / cell)))
-    return rows, min(_WHITE, MAX_CELLS // rows, max(1, round(wide / cell)))
-
-
 def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]:
     """Return the points of `cells` from step `first` to `last` of a side, in pixels."""
     count = cells * _SAMPLES
-    points: NDArray[np.float64] = (first + (np.arange(count) + 0.5) / count * (last - first)) / _STEPS * side
+    points: NDArray[np.float64] = (first + (np.arange(count) + 0.5) / count * (last - first)) / MAX_STEPS * side
     return points
 
 
@@ -262,7 +182,7 @@ def _cells(values: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float3
     return means
 
 
-def _blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean of each cell of colour (n, m, depth)."""
     rows, columns, _ = values.shape
     down, right = np.arange(0, rows, _COLOUR_CELL), np.arange(0, columns, _COLOUR_CELL)
@@ -287,10 +207,10 @@ def _colour_difference(values: NDArray[np.float32], colours: NDArray[np.uint8], 
 
     A grey image may be a copy of one with little colour, like a page with a logo.
     """
-    greyest = _NEUTRAL[1] / _COLOUR_STEP
+    greyest = NEUTRAL[1] / COLOUR_STEP
     is_coloured = (np.abs(colours + 0.5 - greyest) > 1).any(axis=-1)
-    if is_coloured.mean() < _LITTLE_COLOUR and np.abs(values - _NEUTRAL[1:]).max() < _GREY:
+    if is_coloured.mean() < _LITTLE_COLOUR and np.abs(values - NEUTRAL[1:]).max() < _GREY:
         return 0.0
-    apart = np.abs(_blocks(values) - (colours + 0.5) * _COLOUR_STEP).max(axis=-1) - _COLOUR_STEP / 2
-    apart = apart[_blocks(is_shown[..., np.newaxis].astype(np.float32))[..., 0] > _ALL]
+    apart = np.abs(blocks(values) - (colours + 0.5) * COLOUR_STEP).max(axis=-1) - COLOUR_STEP / 2
+    apart = apart[blocks(is_shown[..., np.newaxis].astype(np.float32))[..., 0] > _ALL]
     return max(0.0, float(apart.max(initial=0.0)))

@@ -1,16 +1,18 @@
--- Lists tasks of one state, the newest first. Returns rows of an id and the values of its fields. Unless it is the last
--- page, it also returns the score and the id of the last scanned task.
+-- Lists tasks of one state and collection, the newest first. Returns rows of an id and the values of its fields. Unless
+-- it is the last page, it also returns the score and the id of the last scanned task.
 local state_key = KEYS[1]
 local task_prefix = ARGV[1]
-local state = ARGV[2]
-local score = ARGV[3] -- of the last scanned task; '' for the first page
-local id = ARGV[4] -- of the last scanned task; '' for the first page
-local limit = tonumber(ARGV[5])
-local max_scanned = tonumber(ARGV[6])
-local code = ARGV[7] -- '' for any
-local former_code = ARGV[8] -- the name of `code` in earlier versions; '' for none
-local filepath_prefix = ARGV[9] -- '' for any
-local fields_from = 10
+local default_collection = ARGV[2]
+local state = ARGV[3]
+local collection = ARGV[4]
+local score = ARGV[5] -- of the last scanned task; '' for the first page
+local id = ARGV[6] -- of the last scanned task; '' for the first page
+local limit = tonumber(ARGV[7])
+local max_scanned = tonumber(ARGV[8])
+local code = ARGV[9] -- '' for any
+local former_code = ARGV[10] -- the name of `code` in earlier versions; '' for none
+local filepath_prefix = ARGV[11] -- '' for any
+local fields_from = 12
 
 local start, rows = 0, {}
 if id ~= '' then
@@ -26,9 +28,12 @@ local ids = redis.call('ZREVRANGE', state_key, start, start + max_scanned - 1, '
 for i = 1, #ids, 2 do
   id, score = ids[i], ids[i + 1]
   start = start + 1
-  local task_state, task_code, filepath = unpack(redis.call('HMGET', task_prefix .. id, 'state', 'code', 'filepath'))
+  local task_state, task_code, filepath, task_collection = unpack(
+    redis.call('HMGET', task_prefix .. id, 'state', 'code', 'filepath', 'collection'))
   local has_code = code == '' or task_code == code or (former_code ~= '' and task_code == former_code)
-  if task_state == state and has_code and string.sub(filepath, 1, #filepath_prefix) == filepath_prefix then
+  local is_member = (task_collection or default_collection) == collection
+  local has_prefix = string.sub(filepath or '', 1, #filepath_prefix) == filepath_prefix
+  if task_state == state and is_member and has_code and has_prefix then
     rows[#rows + 1] = {id, redis.call('HMGET', task_prefix .. id, unpack(ARGV, fields_from))}
     if #rows == limit then break end
   end

@@ -100,7 +100,7 @@ WHERE collection = (SELECT id FROM collections WHERE name = ?)
     AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
 RECORDS = f"""
-SELECT path, seq, added, width, height, sig, sha256, url, metadata, features
+SELECT path, seq, metadata_seq, added, width, height, sig, sha256, url, metadata, features
 FROM images LEFT JOIN local_features ON image = id {_BY_PATH}
 """  # noqa: S608 - no input
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
@@ -114,7 +114,7 @@ UPSERT = """
 INSERT INTO images (
     collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
 )
-VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 ON CONFLICT (collection, path) DO UPDATE SET
     seq = excluded.seq, metadata_seq = excluded.metadata_seq, change = excluded.change, deleted = excluded.deleted,
     featureless = excluded.featureless, added = excluded.added, width = excluded.width, height = excluded.height,
@@ -268,25 +268,26 @@ def _label_all(db: sqlite3.Connection) -> None:
 
 def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
-        return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
+        return (item.filepath, item.seq, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     if item.features is not None:
         LocalFeatures.decode(item.features)
     sig = signatures_to_bytes(item.signatures)
-    size = (item.width, item.height)
-    source = (item.sha256, item.url)
-    return (item.filepath, item.seq, change, 0, int(item.is_featureless), item.added, *size, sig, *source, metadata)
+    seqs = (item.seq, item.seq if item.metadata_seq is None else item.metadata_seq)
+    about = (item.added, item.width, item.height)
+    return (item.filepath, *seqs, change, 0, int(item.is_featureless), *about, sig, item.sha256, item.url, metadata)
 
 
 def record(row: _Row, collection: str) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, sha256, url, metadata, features = row
+    filepath, seq, metadata_seq, added, width, height, sig, sha256, url, metadata, features = row
     return Record(
         collection=collection,
         filepath=filepath,
         seq=seq,
         signatures=signatures_from_bytes(sig),
         metadata=read_metadata(metadata),
+        metadata_seq=None if metadata_seq == seq else metadata_seq,
         added=added,
         width=width,
         height=height,

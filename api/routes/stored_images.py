@@ -10,7 +10,6 @@ from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
 from common.local_search import has_few_features
-from common.store.base import Selection
 from common.times import iso
 
 
@@ -21,13 +20,13 @@ def delete(services: Services, params: requests.Delete | requests.DeleteMany) ->
     error. The parameters may also be in a form.
     """
     filepaths = [params.filepath] if isinstance(params, requests.Delete) else params.filepaths.values()
-    services.delete_images.delete(filepaths)
+    services.delete_images.delete(filepaths, collection=params.collection)
     return ok()
 
 
 def count(services: Services, params: requests.Count) -> Response:
     """Count the stored images."""
-    return ok([services.store.count(selection=Selection(where=params.filter))])
+    return ok([services.store.count(selection=params.selection)])
 
 
 def list_(services: Services, params: requests.List) -> Response:
@@ -36,21 +35,22 @@ def list_(services: Services, params: requests.List) -> Response:
     Each reply has the cursor of the next page. The pages together contain every image that does not change in the
     meantime exactly once.
     """
-    selection = Selection(where=params.filter)
+    selection, limit = params.selection, params.limit
     if params.offset:
-        page = services.store.filepaths(offset=params.offset, limit=params.limit, selection=selection)
+        page = services.store.filepaths(offset=params.offset, limit=limit, selection=selection)
     else:
-        page = services.store.filepaths_after(int(params.cursor or 0), limit=params.limit, selection=selection)
+        page = services.store.filepaths_after(int(params.cursor or 0), limit=limit, selection=selection)
     ends = len(page.filepaths) < params.limit
     return ok(page.filepaths, cursor=None if ends else cursor(requests.LIST, str(page.after)))
 
 
 def images(services: Services, params: requests.Image) -> Response:
     """Return the record that is stored under a filepath."""
-    record = services.search_images.record(params.filepath, field="filepath")
+    record = services.search_images.record(params.filepath, collection=params.collection, field="filepath")
     return ok(
         [
             {
+                "collection": record.collection,
                 "filepath": record.filepath,
                 "metadata": record.metadata,
                 "added": iso(record.added),
