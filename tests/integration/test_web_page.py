@@ -5,6 +5,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,9 +37,12 @@ NAMED = {"/web/image": {"filepath": "albums/0.png"}}
 STATIC = {f"/web/static/{name}" for name in FILES}
 
 
-def store_image(store: MemoryStore, filepath: str, data: bytes, **metadata: Any) -> None:
+def store_image(
+    store: MemoryStore, filepath: str, data: bytes, *, collection: str = "default", **metadata: Any
+) -> None:
     signatures = signed(decode(data, DEFAULT_LIMITS)).signatures
-    store.put([record(filepath, len(store.kept) + 1, *signatures, metadata=metadata)])
+    one = record(filepath, len(store.kept) + 1, *signatures, metadata=metadata)
+    store.put([replace(one, collection=collection)])
 
 
 @pytest.fixture
@@ -209,6 +213,32 @@ def test_failed_tasks_are_retried_by_code(client: FlaskClient, failed: list[str]
     assert answer.status_code == 303
     states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
     assert states == ["failed", "pending"]
+
+
+def test_pages_show_one_collection(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "shirt.png", noise(7), collection="shop")
+
+    shop, default = client.get("/web/collection?collection=shop"), client.get("/web/collection")
+    answer = client.post("/web/search", data=fields(image=upload(noise(7)), collection="shop"))
+
+    assert re.findall(r'data-filepath="(.+?)"', shop.text) == ["shirt.png"]
+    assert "shirt.png" not in default.text
+    assert "1 match among 1 image<" in answer.text
+    assert "/web/image?collection=shop&amp;filepath=shirt.png" in answer.text
+
+
+def test_key_of_a_collection_gets_links_to_it(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path, stored: MemoryStore
+) -> None:
+    store_image(stored, "shirt.png", noise(7), collection="shop")
+    file = tmp_path / "keys.toml"
+    file.write_text(table("shop", [Scope.READ], KEY) + 'collections = ["shop"]\n')
+    client = make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+
+    answer = client.get("/", headers={"Authorization": f"Bearer {KEY}"})
+
+    assert answer.status_code == 404
+    assert '<a href="/?collection=shop">shop</a>' in answer.text
 
 
 def test_failures_are_pages(client: FlaskClient) -> None:
