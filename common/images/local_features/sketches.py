@@ -31,8 +31,11 @@ _SAMPLES = 4
 
 # The n-th largest difference of grey counts: a few cells may differ in a copy.
 _NTH = 4
-# Differences of copies are below these: of grey as a share of the sketch's contrast, of colour in levels.
-_GREY_LIMIT = 0.15
+# The grey of a copy's cell differs by less than these shares of the sketch's contrast, and of that between the cell and
+# those around it: in small letters, a fraction of a pixel matters.
+_OF_CONTRAST = 0.1
+_OF_EDGES = 0.17
+# The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
 _MOST_GAIN = 2.0
@@ -136,8 +139,9 @@ class Picture:
         contrast = max(_LEAST_CONTRAST, sketch.lightest - sketch.darkest)
         if is_shown.mean() < _LEAST_SHOWN or np.ptp(expected) < _LEAST_SHOWN * contrast:
             return math.inf
-        apart = np.sort(np.abs(_fitted(greys, expected) - expected))
-        grey = float(apart[-min(_NTH, len(apart))]) / (_GREY_LIMIT * contrast)
+        allowed = _OF_CONTRAST * contrast + _OF_EDGES * _edges(sketch.greys())[is_shown]
+        apart = np.sort(np.abs(_fitted(greys, expected) - expected) / allowed)
+        grey = float(apart[-min(_NTH, len(apart))])
         colour = _colour_difference(values[..., 1:], sketch.colours, is_shown) / _COLOUR_LIMIT
         return max(grey, colour) / float(is_shown.mean())
 
@@ -190,6 +194,13 @@ def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
     counts = np.outer(np.diff(down, append=rows), np.diff(right, append=columns))
     means: NDArray[np.float32] = (sums / counts[..., np.newaxis]).astype(np.float32)
     return means
+
+
+def _edges(greys: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return, for each cell, the contrast of the cells in the three by three around it."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(greys, 1, mode="edge"), (3, 3))
+    edges: NDArray[np.float32] = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
+    return edges
 
 
 def _fitted(greys: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from common.images.local_features.features import LocalFeatures
 from common.store.base import (
     Record,
     Selection,
@@ -18,6 +17,7 @@ from common.store.base import (
 )
 from common.store.labels import labels, required_labels
 from common.store.sqlite import catalogue
+from common.store.words import indexed_words
 
 SCHEMA_VERSION = 3
 _LABELLED_VERSION = 2
@@ -271,7 +271,7 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
         return (item.filepath, item.seq, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     if item.features is not None:
-        LocalFeatures.decode(item.features)
+        indexed_words(item.features)
     sig = signatures_to_bytes(item.signatures)
     seqs = (item.seq, item.seq if item.metadata_seq is None else item.metadata_seq)
     about = (item.added, item.width, item.height)
