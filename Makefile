@@ -60,7 +60,7 @@ dev: $(VENV)/.dev ## Run Redis, API, workers and flower until Ctrl-C, without Do
 	@exec $(BIN)/python -m dev.stack
 
 .PHONY: demo
-demo: $(VENV)/.dev ## Add the example images to a running `make dev` and find a modified copy of one
+demo: $(VENV)/.dev ## Add the example images to a running `make dev`, and find two by a copy and a screenshot
 	@$(BIN)/python examples/demo.py
 
 .PHONY: reindex

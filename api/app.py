@@ -21,6 +21,7 @@ from api.endpoints import bind
 from api.envelope import fail, fail_with, fail_with_http
 from api.errors import INTERNAL_STATUS
 from api.forms.reading import StrictRequest
+from api.other_sites import Sites
 from api.rate_limits import RateLimiter
 from api.routes import docs
 from api.services import Services
@@ -76,6 +77,9 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
     Telemetry(services.metrics).init_app(app)
     app.before_request(cors.answer)
     app.before_request(access.identify)
+    if keyring is None:
+        sites = Sites(endpoints, origins=services.settings.cors_origins, hosts=services.settings.own_hosts)
+        app.before_request(sites.check)
     if rate_limiter is not None:
         exempt = {NAME, *(endpoint.name for endpoint in endpoints if not endpoint.is_rate_limited)}
         rate_limiter.init_app(app, exempt=exempt)

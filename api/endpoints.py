@@ -66,6 +66,7 @@ class Endpoint:
 
     `name` is the `method` of the reply. `scope` is the scope that an API key needs; None is open to every request, and
     has no default so that no endpoint is open by mistake. `is_rate_limited`: requests count for the rate limits.
+    `is_page`: it is a web page or one of its forms.
 
     A form has capacity for `images` of the largest size and for `items` with an index. `line` is the type of each line
     of a body of JSON lines, which the view reads itself and which has up to `body_bytes`.
@@ -77,6 +78,7 @@ class Endpoint:
     methods: tuple[str, ...]
     view: Callable[[Services, Any], Response]
     is_rate_limited: bool = True
+    is_page: bool = False
     reply: Reply = Reply()
     parameters: tuple[type[Parameters], ...] = (Nothing,)
     images: int = 0
@@ -119,7 +121,14 @@ def _bind(app: Flask, services: Services, endpoint: Endpoint, check: Callable[[S
                 _check_collection(services, params)
             return endpoint.view(services, params)
 
-    app.add_url_rule(endpoint.path, endpoint=endpoint.name, view_func=answer, methods=list(endpoint.methods))
+    app.add_url_rule(
+        endpoint.path,
+        endpoint=endpoint.name,
+        view_func=answer,
+        methods=list(endpoint.methods),
+        # Else // would be the root with a slash behind it.
+        strict_slashes=endpoint.path == "/" or None,
+    )
 
 
 def _check_collection(services: Services, params: InCollection) -> None:

@@ -5,6 +5,7 @@ from time to time.
 """
 
 import ipaddress
+import re
 from collections.abc import Collection
 from math import ceil
 from time import time
@@ -21,6 +22,9 @@ from common.queue.keys import RATES
 ANSWER_WITHIN_S = 0.25
 # One customer of a network provider usually has a whole network of this size, so its addresses share a limit.
 IPV6_BITS = 64
+UNMATCHED = "unmatched"
+# A forwarded address with its port, which some proxies add.
+_WITH_PORT = re.compile(r"\[(?P<ipv6>[0-9a-fA-F:.]+)\](:[0-9]+)?|(?P<ipv4>[0-9.]+):[0-9]+")
 
 
 class RateLimiter:
@@ -30,6 +34,8 @@ class RateLimiter:
         self._limiter = Limiter(
             client_of_request,
             application_limits=[limits],
+            # A path of no endpoint counts too: by default it would not.
+            request_identifier=lambda: request.endpoint or UNMATCHED,
             strategy="sliding-window-counter",
             storage_uri="redis://",
             storage_options={"connection_pool": redis.connection_pool, "key_prefix": RATES},  # type: ignore[dict-item]  # any option of the storage is accepted
@@ -60,9 +66,15 @@ def client_of_request() -> str:
     if g.get("key") is not None:
         return f"key:{g.key.name}"
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(_without_port(request.remote_addr or ""))
     except ValueError:
         return "address:unknown"
-    if address.version == 4:  # noqa: PLR2004 - the version of the Internet Protocol
-        return f"address:{address}"
-    return f"address:{ipaddress.ip_network((int(address), IPV6_BITS), strict=False)}"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return f"address:{ipaddress.ip_network((int(address), IPV6_BITS), strict=False)}"
+    # A server that listens on IPv6 sees IPv4 clients as ::ffff:192.0.2.1.
+    return f"address:{getattr(address, 'ipv4_mapped', None) or address}"
+
+
+def _without_port(address: str) -> str:
+    match = _WITH_PORT.fullmatch(address)
+    return address if match is None else match["ipv6"] or match["ipv4"]

@@ -18,6 +18,8 @@ WarningCode: Any = Annotated[
         "features, such as an image of one colour."
     ),
 ]
+# Of the size of an image that was imported as a signature.
+IMPORTED = "0 if the image was imported without its file"
 # The default of an optional field.
 ABSENT: Any = Field(default=None)
 
@@ -165,8 +167,8 @@ class Image(BaseModel):
     filepath: Filepath
     metadata: Metadata
     added: Annotated[Time, Field(description="The time when a worker processed it.")]
-    width: Annotated[int, Field(ge=1, description="In pixels, after its EXIF orientation is applied.")]
-    height: Annotated[int, Field(ge=1, description="In pixels, after its EXIF orientation is applied.")]
+    width: Annotated[int, Field(ge=0, description=f"In pixels, after its EXIF orientation is applied; {IMPORTED}.")]
+    height: Annotated[int, Field(ge=0, description=f"In pixels, after its EXIF orientation is applied; {IMPORTED}.")]
     featureless: Annotated[
         bool, Field(description="Whether it has no features, such as an image of one colour: no search finds it.")
     ]

@@ -16,6 +16,7 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
 from common.store.base import Store
+from common.store.thumbnails import Thumbnails
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Services:
 
     settings: Settings
     store: Store
+    thumbnails: Thumbnails | None
     ledger: Ledger
     task_pages: TaskPages
     leases: Leases

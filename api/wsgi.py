@@ -7,7 +7,6 @@ from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.publisher import Publisher
 from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
@@ -20,6 +19,7 @@ from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.decoding.pool import DecoderPool
 from common.queue.leases import Leases
+from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import connect
@@ -58,6 +58,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     services = Services(
         settings=settings,
         store=dependencies.store,
+        thumbnails=dependencies.thumbnails,
         ledger=dependencies.ledger,
         task_pages=TaskPages(dependencies.redis),
         leases=Leases(dependencies.redis),

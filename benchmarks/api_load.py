@@ -29,11 +29,11 @@ from parts.load import TIMED_OUT, Connection, Load, load, request, upload
 from parts.pipelines import ROOT, cpu_s, running, store_settings, wait_for
 from redis import Redis
 
-from api.publisher import Publisher
 from common.config import Settings
 from common.images.signature import LENGTH
 from common.queue.items import AddItem
 from common.queue.jobs import SINGLE_QUEUE
+from common.queue.publisher import Publisher
 from common.store.base import Record
 from common.wiring import build_dependencies
 from dev.ports import free_port

@@ -23,10 +23,11 @@ from PIL import Image, ImageOps
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from common.decoding.child import sign_all, signed  # noqa: E402 - a script has to add the checkout to the path first
+from common.decoding.child import signed  # noqa: E402 - a script has to add the checkout to the path first
 from common.images.decode import decode  # noqa: E402 - the same
 from common.images.orientations import turn  # noqa: E402 - the same
 from common.images.signature import sign  # noqa: E402 - the same
+from common.images.signing import sign_all  # noqa: E402 - the same
 from common.images.trimming import trimmed  # noqa: E402 - the same
 from common.search import rank  # noqa: E402 - the same
 from common.store.base import Candidate  # noqa: E402 - the same

@@ -38,10 +38,10 @@ from parts.peer_hashes import PEERS
 from parts.split import measured, photographs, tuned
 from PIL import Image
 
-from common.decoding.child import sign_all
 from common.images.decode import decode
 from common.images.local_features.extraction import extract
 from common.images.signature import sign
+from common.images.signing import sign_all
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 1e-5

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from common import setting_parsers as parsers
 from common.errors import ConfigError
 from common.modes import MODES, Mode
-from common.net.addresses import AllowedTarget
+from common.net.addresses import AllowedTarget, is_loopback
 from common.net.host_headers import HostHeaders, read_headers_file
 from common.net.webhook_signing import read_secrets, read_secrets_file
 from common.version import USER_AGENT
@@ -69,11 +69,24 @@ class Settings:
         parsers.origins,
         "origins whose pages may call the API from a browser: `https://app.example.org,https://other.example.org`",
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        "MATCH_ALLOWED_HOSTS",
+        (),
+        parsers.host_names,
+        "host names by which an API without keys may be called, beside addresses: `match.lan,match.example.org`; "
+        "unset: `localhost` while it listens on loopback without a trusted proxy, else every name",
+    )
     api_keys_file: Path | None = _setting(
         "MATCH_API_KEYS_FILE",
         None,
         Path,
         "file of API keys, see [security](security.md); unset: every client may do everything",
+    )
+    thumbnails_px: int = _setting(
+        "MATCH_THUMBNAILS_PX",
+        0,
+        parsers.whole(0, 256),
+        "longer side of the thumbnails that the workers keep; 0: none are kept. `make dev`: 256",
     )
     image_url_template: str | None = _setting(
         "MATCH_IMAGE_URL_TEMPLATE",
@@ -429,6 +442,12 @@ class Settings:
     def lost_after_s(self) -> float:
         """The age in seconds at which a missing message is lost: that of a dead worker is redelivered earlier."""
         return 2 * self.visibility_timeout_s if self.sweep_after_s is None else self.sweep_after_s
+
+    @property
+    def own_hosts(self) -> tuple[str, ...] | None:
+        """The host names of an API without keys, beside addresses; None: every name."""
+        is_local = is_loopback(self.listens_on.strip("[]")) and not self.trusted_proxies
+        return self.allowed_hosts or (("localhost",) if is_local else None)
 
     @property
     def listens_on(self) -> str:

@@ -51,6 +51,14 @@ def header_value(text: str) -> str:
     return text
 
 
+def host_names(text: str) -> tuple[str, ...]:
+    """Parse host names without ports, separated by commas."""
+    names = tuple(name.strip().lower() for name in text.split(","))
+    if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
+        raise ValueError("must be host names without ports, separated by commas")
+    return names
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """Parse one of these words, in exactly this case."""
 

@@ -18,7 +18,8 @@ from common.queue.host_limits import HostLimit
 from common.queue.ledger import Ledger
 from common.redis.client import connect
 from common.store.base import Store
-from common.store.factory import open_store
+from common.store.factory import open_store, open_thumbnails
+from common.store.thumbnails import Thumbnails
 from common.uploads import FolderUploads, RedisUploads, Uploads
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Dependencies:
     redis: Redis
     admission: Admission
     store: Store
+    thumbnails: Thumbnails | None
     ledger: Ledger
     uploads: Uploads
     fetcher: Fetcher
@@ -44,8 +46,9 @@ class Dependencies:
     def close(self) -> None:
         """Close every connection, even if closing one of them raises an error."""
         with ExitStack() as closing:
-            for part in (self.redis, self.uploads, self.store, self.fetcher):
-                closing.callback(part.close)
+            for part in (self.redis, self.uploads, self.store, self.thumbnails, self.fetcher):
+                if part is not None:
+                    closing.callback(part.close)
 
 
 def build_dependencies(settings: Settings) -> Dependencies:
@@ -58,6 +61,7 @@ def build_dependencies(settings: Settings) -> Dependencies:
         redis=redis,
         admission=admission,
         store=open_store(settings),
+        thumbnails=open_thumbnails(settings),
         ledger=Ledger(
             redis,
             max_open=settings.max_backlog,
@@ -88,6 +92,7 @@ def decoder_limits(settings: Settings) -> DecoderLimits:
         draft_px=settings.jpeg_draft_px,
         timeout_s=settings.decode_timeout_s,
         memory_bytes=settings.decode_memory_bytes,
+        thumbnail_px=settings.thumbnails_px,
     )
 
 

@@ -33,6 +33,8 @@ from dev.redis_server import NoRedis, RedisServer
 from dev.scrape_targets import WORKER_METRICS_PORT, worker_ports, write_targets
 
 FLOWER_PORT = 5555
+# The web page shows what it finds.
+THUMBNAILS_PX = 256
 CHECK_INTERVAL_S = 0.2
 READY_WITHIN_S = 30.0
 
@@ -63,6 +65,7 @@ def shared(settings: Settings) -> dict[str, str]:
         "WORKER_COUNT": str(settings.worker_count),
         "PYTHONUNBUFFERED": "1",
         "MATCH_LOG_FORMAT": settings.log_format,
+        "MATCH_THUMBNAILS_PX": str(settings.thumbnails_px),
     }
 
 
@@ -96,6 +99,8 @@ def local_settings(environ: Mapping[str, str]) -> Settings:
         settings = replace(settings, worker_count=min(settings.worker_count, os.cpu_count() or 1))
     if not environ.get("MATCH_WORKER_METRICS_PORT"):
         settings = replace(settings, worker_metrics_port=WORKER_METRICS_PORT)
+    if not environ.get("MATCH_THUMBNAILS_PX"):
+        settings = replace(settings, thumbnails_px=THUMBNAILS_PX)
     return settings
 
 

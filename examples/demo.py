@@ -1,4 +1,4 @@
-"""Add the example images to a running Match, and find one of them by a modified copy.
+"""Add the example images to a running Match, and find two of them by a modified copy and by a screenshot.
 
 `make demo` runs this against the stack of `make dev`, at its MATCH_API_HOST and PORT; `--url` names another API. The
 environment variable KEY is the API key, if one is required.
@@ -9,17 +9,17 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import requests
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 EXAMPLES = Path(__file__).resolve().parent
-ORIGINAL = "coffee.jpg"
 # Limits for a stack that is starting.
 ANSWER_WITHIN_S = 5
 READY_WITHIN_S = 30
@@ -95,14 +95,51 @@ def _errors(response: requests.Response) -> str:
         return "the reply is not from Match"
 
 
-def modified_copy(original: Path) -> bytes:
-    """Return the image rotated by 90°, scaled to a third and mirrored, as a JPEG of quality 30."""
-    with Image.open(original) as image:
-        rotated = image.transpose(Image.Transpose.ROTATE_90)
-    small = rotated.resize((rotated.width // 3, rotated.height // 3), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    ImageOps.mirror(small).save(buffer, "JPEG", quality=30)
-    return buffer.getvalue()
+def modified_copy(image: Image.Image) -> Image.Image:
+    """Return the image rotated by 90°, scaled to a third and mirrored."""
+    rotated = image.transpose(Image.Transpose.ROTATE_90)
+    return ImageOps.mirror(rotated.resize((rotated.width // 3, rotated.height // 3), Image.Resampling.LANCZOS))
+
+
+def screenshot(image: Image.Image) -> Image.Image:
+    """Return a phone's screenshot of the image, cropped and with a caption below."""
+    part = image.crop((image.width // 10, image.height // 20, image.width * 9 // 10, image.height * 9 // 10))
+    shown = part.resize((540, 540 * part.height // part.width), Image.Resampling.LANCZOS)
+    screen = Image.new("RGB", (540, 1170), "#101418")
+    screen.paste(shown, (0, 180))
+    screen.paste("white", (0, 180 + shown.height, 540, 280 + shown.height))
+    draw = ImageDraw.Draw(screen)
+    draw.text((24, 208 + shown.height), "when it is Monday again", "black", font_size=36)
+    draw.text((24, 24), "12:04", "white", font_size=24)
+    draw.text((24, 100), "somebody", "white", font_size=36)
+    draw.text((24, 320 + shown.height), "128 likes", "#c0c8d0", font_size=30)
+    return screen
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file named `name`, made of an original for a search; `description` is about the changes of `edit`."""
+
+    original: str
+    name: str
+    description: str
+    edit: Callable[[Image.Image], Image.Image]
+    quality: int
+
+    def encode(self) -> bytes:
+        """Return the JPEG file."""
+        buffer = BytesIO()
+        with Image.open(EXAMPLES / "images" / self.original) as image:
+            self.edit(image.convert("RGB")).save(buffer, "JPEG", quality=self.quality)
+        return buffer.getvalue()
+
+
+COPIES = (
+    Copy("coffee.jpg", "modified-coffee.jpg", "rotated by 90°, scaled to a third, mirrored", modified_copy, quality=30),
+    Copy(
+        "chelsea.jpg", "screenshot-chelsea.jpg", "cropped, with a caption, on a phone's screen", screenshot, quality=80
+    ),
+)
 
 
 def add_all(match: Match) -> None:
@@ -114,9 +151,9 @@ def add_all(match: Match) -> None:
         print(f"  examples/{name}  {metadata['title']} ({metadata['author']}, {metadata['licence']})")
 
 
-def keep(image: bytes, home: Path) -> Path:
+def keep(image: bytes, home: Path, name: str) -> Path:
     """Write the copy to a file that the user can open."""
-    path = home / "demo" / f"modified-{ORIGINAL}"
+    path = home / "demo" / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image)
@@ -127,11 +164,11 @@ def keep(image: bytes, home: Path) -> Path:
 
 def show(matches: Sequence[Mapping[str, Any]]) -> None:
     """Print the matches as a table."""
-    print(f"\n{'score':>7}  {'filepath':<32}orientation")
+    print(f"\n{'score':>7}  {'filepath':<32}{'matched by':<16}orientation")
     for match in matches:
         orientation = match["orientation"]
         text = orientation if isinstance(orientation, str) else json.dumps(orientation)
-        print(f"{match['score']:7.2f}  {match['filepath']:<32}{text}")
+        print(f"{match['score']:7.2f}  {match['filepath']:<32}{match['matched_by']:<16}{text}")
 
 
 def curl_command(match: Match, path: Path) -> str:
@@ -147,17 +184,22 @@ def default_url(environ: Mapping[str, str]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{environ.get('PORT') or 8888}"
 
 
-def run(match: Match, home: Path) -> bool:
-    """Add the images, search for the modified copy, and return whether the original was found."""
+def run(match: Match, home: Path) -> list[str]:
+    """Add the images, search for the copies, and return the originals that were not found first."""
     match.wait_until_ready()
     add_all(match)
-    copy = modified_copy(EXAMPLES / "images" / ORIGINAL)
-    path = keep(copy, home)
-    print(f"\nsearching for {path}\n  {ORIGINAL} rotated by 90°, scaled to a third, mirrored, JPEG quality 30")
-    matches = match.search(copy)
+    return [copy.original for copy in COPIES if not find(match, copy, home)]
+
+
+def find(match: Match, copy: Copy, home: Path) -> bool:
+    """Search for a copy, print the matches, and return whether its original is the first."""
+    image = copy.encode()
+    path = keep(image, home, copy.name)
+    print(f"\nsearching for {path}\n  {copy.original} {copy.description}, JPEG quality {copy.quality}")
+    matches = match.search(image)
     show(matches)
     print(f"\nThe same with curl:\n  {curl_command(match, path)}")
-    return f"examples/{ORIGINAL}" in {result["filepath"] for result in matches}
+    return [result["filepath"] for result in matches[:1]] == [f"examples/{copy.original}"]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -166,13 +208,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--url", default=default_url(os.environ), help="address of the API (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        is_found = run(Match(options.url, key=os.environ.get("KEY")), Path(os.environ.get("MATCH_HOME") or ".match"))
+        missed = run(Match(options.url, key=os.environ.get("KEY")), Path(os.environ.get("MATCH_HOME") or ".match"))
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    if not is_found:
-        print(f"demo: the search did not find examples/{ORIGINAL}", file=sys.stderr)
-    return 0 if is_found else 1
+    for name in missed:
+        print(f"demo: the search did not find examples/{name} first", file=sys.stderr)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
-from api.publisher import Publisher
 from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
@@ -36,10 +35,12 @@ from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
+from common.store.thumbnails import Thumbnails
 from common.uploads import RedisUploads, Uploads
 from dev import elasticsearch_node, opensearch_node
 from dev.redis_server import RedisServer
@@ -171,6 +172,7 @@ def make_client(
             store: Store = memory_store,
             decoder: Decoder | None = None,
             keep_s: int = 60,
+            thumbnails: Thumbnails | None = None,
         ) -> FlaskClient:
             limits = {"max_open": max_open, "finished_keep_s": keep_s, "failed_keep_s": keep_s}
             ledger = Ledger(redis, **limits, host_limit=host_limit)
@@ -188,6 +190,7 @@ def make_client(
             services = Services(
                 settings=settings,
                 store=store,
+                thumbnails=thumbnails,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),

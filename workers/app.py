@@ -33,6 +33,7 @@ from workers.finishing import TaskFinisher
 from workers.heartbeat import Heartbeat
 from workers.host_limiter import HostLimiter
 from workers.instrumentation import Instrumentation
+from workers.orphaned_thumbnails import OrphanedThumbnails
 from workers.pipeline import Pipeline
 from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
@@ -189,6 +190,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         max_records=settings.bulk_records,
         linger_s=settings.bulk_linger_s,
         hold_s=settings.store_hold_s,
+        thumbnails=dependencies.thumbnails,
         instrumentation=instrumentation,
     )
 
@@ -209,6 +211,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         host_limiter=host_limiter,
         deletion=CollectionDeletion(DeletedCollections(dependencies.redis), dependencies.store),
         keep_source_url=settings.keep_source_url,
+        thumbnails=dependencies.thumbnails is not None,
         local_features=settings.local_features,
         instrumentation=instrumentation,
     )
@@ -219,6 +222,7 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
         dependencies.store,
         dependencies.uploads,
         settings.failed_keep_s,
+        orphaned_thumbnails(dependencies),
     )
     sweeper = Sweeper(
         dependencies.redis,
@@ -238,6 +242,13 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     webhooks = open_webhooks(dependencies, settings)
     return Runtime(dependencies, decoder, writer, pipeline, chunks, sweeper, webhooks, heartbeat, metrics)
+
+
+def orphaned_thumbnails(dependencies: Dependencies) -> OrphanedThumbnails | None:
+    """Return the retention of thumbnails, None where none are kept."""
+    if dependencies.thumbnails is None:
+        return None
+    return OrphanedThumbnails(dependencies.store, dependencies.thumbnails)
 
 
 def open_webhooks(dependencies: Dependencies, settings: Settings) -> Webhooks | None:

@@ -48,6 +48,7 @@ class Pipeline:
     """Runs tasks; many threads call `run` at once.
 
     `keep_source_url`: records have the source URL of their image. `local_features`: they have its local features.
+    `thumbnails`: a thumbnail of it is kept.
     """
 
     ledger: Ledger
@@ -62,6 +63,7 @@ class Pipeline:
     max_image_bytes: int
     keep_source_url: bool = True
     local_features: bool = True
+    thumbnails: bool = False
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
 
     def run(self, task_id: str) -> None:
@@ -96,7 +98,7 @@ class Pipeline:
 
     def _run(self, claim: Claim) -> TaskResult:
         if claim.action is Action.ADD and not claim.is_collection_deleted:
-            return self.writer.write(claim, self._record(claim))
+            return self.writer.write(claim, *self._record(claim))
         if claim.is_collection_deleted:
             result = claim.result(State.SUPERSEDED)
         else:
@@ -117,12 +119,13 @@ class Pipeline:
         else:
             log.debug("%s", state, extra={"outcome": state.value})
 
-    def _record(self, claim: Claim) -> Record:
+    def _record(self, claim: Claim) -> tuple[Record, bytes | None]:
+        """Return the record, and the thumbnail where one is kept."""
         if claim.unfinished > MAX_UNFINISHED:
             message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
             raise WorkerLost(message)
         image, sha256 = self._decode(claim)
-        return Record(
+        record = Record(
             collection=claim.collection,
             filepath=claim.filepath,
             seq=claim.seq,
@@ -135,10 +138,12 @@ class Pipeline:
             features=image.stored_features,
             url=source_url(claim.url) if claim.url and self.keep_source_url else None,
         )
+        return record, image.thumbnail
 
     def _decode(self, claim: Claim) -> tuple[SignedImage, bytes]:
         """Decode the image, and return the SHA-256 of its bytes too. They are in memory only meanwhile."""
         outputs = Output.SIGNATURES | (Output.STORED_FEATURES if self.local_features else Output(0))
+        outputs |= Output.THUMBNAIL if self.thumbnails else Output(0)
         with self.budget.reservation() as reservation:
             data = self._bytes(claim, reservation)
             with self.instrumentation.time_decode():

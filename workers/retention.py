@@ -10,6 +10,7 @@ from common.queue.ledger import Ledger
 from common.redis.clock import now_ms
 from common.store.base import Store
 from common.uploads import Uploads
+from workers.orphaned_thumbnails import OrphanedThumbnails
 
 # With a pass every ten minutes, 720,000 deletions a day are purged in time. Elasticsearch takes some seconds for this
 # number of tombstones, and accepts at most 10,000 at once.
@@ -30,6 +31,7 @@ class Retention:
     store: Store
     uploads: Uploads
     failed_keep_s: int
+    thumbnails: OrphanedThumbnails | None = None
     _evicted_until: int = field(default=0, init=False)
 
     def purge(self) -> None:
@@ -41,6 +43,8 @@ class Retention:
         # The store is last: while it is unavailable, uploads must be deleted anyway, or their space runs out.
         self.uploads.purge()
         self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)
+        if self.thumbnails is not None:
+            self.thumbnails.purge()
 
     def evict_uploads(self) -> int:
         """Delete uploads of the oldest failures when little space is left; return the number of tasks.

@@ -1,7 +1,7 @@
 """Group commit: the records of many tasks in one write, with an outcome for each task."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanContext, get_current_span
 from common.errors import MatchError, StoreError, StoreUnavailable
 from common.queue.tasks import Claim, State, TaskResult
 from common.store.base import Record, Store, Verdict, Written
+from common.store.thumbnails import Owner, Thumbnail, Thumbnails
 from common.warning_codes import FEATURELESS
 from workers.finishing import TaskFinisher
 from workers.instrumentation import Instrumentation
@@ -30,6 +31,7 @@ STATE_OF = {Verdict.STORED: State.SUCCEEDED, Verdict.SUPERSEDED: State.SUPERSEDE
 class _Waiting:
     claim: Claim
     record: Record
+    thumbnail: bytes | None
     due: float
     span: SpanContext
     outcome: Future[TaskResult] = field(default_factory=Future)
@@ -39,7 +41,7 @@ class Writer:
     """A thread that writes the records of all tasks of the process, and finishes each task in the ledger.
 
     A write waits at most `linger_s` to fill up to `max_records` records. A record waits at most `hold_s` for an
-    unavailable store.
+    unavailable store. The thumbnails of stored records are written next; a task does not fail for its thumbnail.
     """
 
     def __init__(  # noqa: PLR0913 - the options are keyword arguments
@@ -50,9 +52,11 @@ class Writer:
         max_records: int,
         linger_s: float,
         hold_s: float,
+        thumbnails: Thumbnails | None = None,
         instrumentation: Instrumentation | None = None,
     ) -> None:
         self._store = store
+        self._thumbnails = thumbnails
         self._finisher = finisher
         self._instrumentation = instrumentation or Instrumentation()
         self._max_records = max_records
@@ -63,12 +67,13 @@ class Writer:
         self._thread = Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def write(self, claim: Claim, record: Record) -> TaskResult:
+    def write(self, claim: Claim, record: Record, thumbnail: bytes | None = None) -> TaskResult:
         """Write the record and finish its task; return its result once store and ledger have confirmed it.
 
         Raises StoreUnavailable if the store stays unavailable, QueueError if the ledger does not confirm.
         """
-        entry = _Waiting(claim, record, due=monotonic() + self._hold_s, span=get_current_span().get_span_context())
+        due, span = monotonic() + self._hold_s, get_current_span().get_span_context()
+        entry = _Waiting(claim, record, thumbnail, due=due, span=span)
         self._waiting.put(entry)
         return entry.outcome.result()
 
@@ -128,6 +133,7 @@ class Writer:
     def _commit(self, group: list[_Waiting]) -> list[_Waiting]:
         """Write the group, finish the tasks with a final outcome, and return the records to write again later."""
         outcomes = self._put(group)
+        self._put_thumbnails([entry for entry, done in outcomes if done.verdict is Verdict.STORED])
         results = [(entry, _result(entry, done)) for entry, done in outcomes if done.verdict in STATE_OF]
         self._finisher.finish([result for _, result in results])
         for entry, result in results:
@@ -137,7 +143,11 @@ class Writer:
     def _put(self, group: list[_Waiting]) -> list[tuple[_Waiting, Written]]:
         try:
             with self._instrumentation.time_write([entry.span for entry in group]):
-                return list(zip(group, self._store.put([entry.record for entry in group]), strict=True))
+                outdated = self._outdated(group)
+                current = [entry for entry in group if entry not in outdated]
+                written = self._store.put([entry.record for entry in current]) if current else []
+                superseded = [(entry, Written(Verdict.SUPERSEDED)) for entry in outdated]
+                return [*zip(current, written, strict=True), *superseded]
         except StoreUnavailable as error:
             log.warning("%d records are waiting for the store: %s", len(group), error)
             return [(entry, Written(Verdict.RETRY, str(error))) for entry in group]
@@ -147,6 +157,35 @@ class Writer:
             # One record may have failed the write of all: write each separately.
             return [outcome for entry in group for outcome in self._put([entry])]
 
+    def _put_thumbnails(self, entries: Sequence[_Waiting]) -> None:
+        """Keep the thumbnails of stored records, before their tasks end."""
+        thumbnails = [
+            Thumbnail(
+                Owner(seq=each.record.seq, filepath=each.record.filepath, collection=each.record.collection),
+                each.thumbnail,
+            )
+            for each in entries
+            if each.thumbnail is not None
+        ]
+        if self._thumbnails is None or not thumbnails:
+            return
+        try:
+            self._thumbnails.put(thumbnails)
+        except MatchError as error:
+            log.warning("%d thumbnails were not kept: %s", len(thumbnails), error)
+
+    def _outdated(self, group: Sequence[_Waiting]) -> list[_Waiting]:
+        """Return those that may only replace one record, which was replaced or deleted meanwhile."""
+        bound = [entry for entry in group if entry.claim.replaces is not None]
+        stored = {
+            collection: self._store.records(
+                [entry.record.filepath for entry in bound if entry.record.collection == collection],
+                collection=collection,
+            )
+            for collection in {entry.record.collection for entry in bound}
+        }
+        return [entry for entry in bound if _is_outdated(entry, stored[entry.record.collection])]
+
     def _still_pending(self, entries: Sequence[_Waiting]) -> list[_Waiting]:
         """Fail the records that have waited for too long, and return the others."""
         now = monotonic()
@@ -154,6 +193,12 @@ class Writer:
         for entry in late:
             entry.outcome.set_exception(StoreUnavailable("the store was unavailable for too long"))
         return [entry for entry in entries if entry not in late]
+
+
+def _is_outdated(entry: _Waiting, stored: Mapping[str, Record]) -> bool:
+    existing = stored.get(entry.record.filepath)
+    # Its own sequence number: the record was written, and its message is delivered again.
+    return existing is None or existing.seq not in {entry.claim.replaces, entry.record.seq}
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

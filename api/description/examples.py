@@ -313,6 +313,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "ping": (Example(title="Alive"),),
     "livez": (Example(title="Alive"),),
     "metrics": (),
+    "thumbnail": (),
     "readyz": (
         Example(
             title="Ready",

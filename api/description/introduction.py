@@ -7,8 +7,8 @@ from common.images.formats import SUPPORTED_FORMATS
 
 SCOPES = ", ".join(f"`{scope}`" for scope in Scope)
 TEXT = """\
-Add images by upload or by URL, and find their near-duplicates: resized, recompressed, cropped by up to about 5 % of \
-each edge, rotated, mirrored or inverted.
+Add images by upload or by URL, and find them again: resized, recompressed, cropped, with a caption, rotated, \
+mirrored, inverted, in a screenshot or in a collage.
 
 ## Requests
 

@@ -11,7 +11,6 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from api.collection_errors import QuotaExceeded
-from api.publisher import Publisher
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
 from api.use_cases.manage_collections import ManageCollections
@@ -24,6 +23,7 @@ from common.queue.admission import Admission
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued
 from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.tasks import State, Task
 from common.redis.client import RETRY_AFTER_S
 from common.telemetry import tracing

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from api.collection_errors import TooManyCollections, UnknownCollection
-from api.publisher import Publisher
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import Overloaded, StoreUnavailable
 from common.queue.items import AddItem, NotEnqueued
 from common.queue.jobs import SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.tasks import Action, Task
 from common.redis.client import RETRY_AFTER_S
 from common.store.base import Collection, Store

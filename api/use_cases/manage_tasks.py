@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from api.publisher import Publisher
 from common.errors import MatchError
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.tasks import QueuedTask, RetryRejected, State
 from common.uploads import UPLOAD_TTL_S, Uploads
 

@@ -2,28 +2,17 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Response, request
 
 from api.access.keys import Scope
 from api.endpoints import Endpoint
-from api.errors import ERRORS
 from api.forms.parameters import Parameters
 from api.forms.requests import Nothing
 from api.services import Services
 from api.web.rendering import allowed_scopes, page
-from common.errors import MatchError
 
 View = Callable[[Services, Any], Response]
-# Values of Sec-Fetch-Site for a page of this host, and for an address that the reader typed.
-OWN = frozenset({"same-origin", "none"})
-
-
-class CrossSite(MatchError):
-    """A page of another site sent the form."""
-
-    code = "cross_site"
 
 
 def readable(name: str, path: str, view: View, *parameters: type[Parameters]) -> Endpoint:
@@ -38,34 +27,25 @@ def readable(name: str, path: str, view: View, *parameters: type[Parameters]) ->
         return page(services, "key.html", status=401 if "Authorization" in request.headers else 200)
 
     return Endpoint(
-        name=f"web.{name}", path=path, scope=None, methods=("GET",), view=answer, parameters=parameters or (Nothing,)
+        name=f"web.{name}",
+        path=path,
+        scope=None,
+        methods=("GET",),
+        view=answer,
+        parameters=parameters or (Nothing,),
+        is_page=True,
     )
 
 
 def form(name: str, path: str, view: View, *parameters: type[Parameters], scope: Scope, images: int = 0) -> Endpoint:
-    """Return the endpoint that a page's form is sent to; forms of other sites are rejected."""
-
-    def answer(services: Services, params: Parameters) -> Response:
-        check_site(request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin"), request.host)
-        return view(services, params)
-
+    """Return the endpoint that a page's form is sent to."""
     return Endpoint(
         name=f"web.{name}",
         path=path,
         scope=scope,
         methods=("POST",),
-        view=answer,
+        view=view,
         parameters=parameters or (Nothing,),
         images=images,
+        is_page=True,
     )
-
-
-def check_site(site: str | None, origin: str | None, host: str) -> None:
-    """Raise CrossSite for a form of another site: without keys any page could otherwise send one in a reader's name.
-
-    Browsers send `Sec-Fetch-Site` over TLS and on loopback, and `Origin` with every form. The scheme is not compared,
-    since a proxy may have ended TLS. A client that sends neither is not a browser.
-    """
-    is_own = site in OWN if site is not None else origin is None or urlsplit(origin).netloc == host
-    if not is_own:
-        raise CrossSite(ERRORS["cross_site"].text)

@@ -27,12 +27,12 @@ _POLICY = (
 
 def page(services: Services, template: str, *, status: int = 200, **context: Any) -> Response:  # noqa: ANN401 - JSON
     """Return the page of a template; `context` are the values that only this template uses."""
-    images = Images(services.settings.image_url_template)
+    images = Images(services.settings.image_url_template, has_thumbnails=services.thumbnails is not None)
     html = _TEMPLATES.get_template(template).render(
         path=request.path,
         scopes=allowed_scopes(services.settings),
         has_keys=has_keys(services.settings),
-        original=images.original,
+        images=images,
         **context,
     )
     headers = {

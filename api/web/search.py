@@ -10,11 +10,12 @@ from api.services import Services
 from api.web import forms
 from api.web.pages import form, readable
 from api.web.rendering import page
+from common.modes import MODES
 
 
 def home(services: Services, _: Nothing) -> Response:
     """Show the form."""
-    return page(services, "search.html", params=None, stored=count(services, Count()))
+    return page(services, "search.html", params=None, stored=count(services, Count()), modes=MODES)
 
 
 def stored(services: Services, params: Nothing | forms.SearchStored) -> Response:
@@ -32,6 +33,8 @@ def search(services: Services, params: forms.Search) -> Response:
         stored=count(services, forms.to_count(params)),
         matches=reply["result"],
         warnings=reply["error"],
+        mode=reply["mode"],
+        modes=MODES,
         all_orientations=services.settings.all_orientations
         if params.all_orientations is None
         else params.all_orientations,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from common.images.decode import decode
-from common.images.signature import FIRST, SECOND, _boxes, _exact_means, distances, sign
+from common.images.signature import FIRST, SECOND, _boxes, _means, distances, sign
 from common.search import CUTOFF
 
 BLOCK = 10_000
@@ -49,7 +49,7 @@ def collection(rng: np.random.Generator, paths: Sequence[Path], count: int) -> t
     """Return `count` signatures, those of the photographs first, and the pixels of the photographs."""
     pixels = [decode(path.read_bytes()).pixels for path in paths]
     photos = np.array([sign(one) for one in pixels])
-    levels = np.array([_exact_means(_boxes(one)) for one in pixels])
+    levels = np.array([_means(_boxes(one)) for one in pixels])
     made = np.concatenate(list(synthetic(rng, photos, levels, count - len(photos))))
     some = made[:1500]
     print(f"{'':14} {'mean':>6} {'sd':>6} {'1 in 1,000':>11} {'1 in 100,000':>13}   shares of -2 … 2")

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from parts.collection import synthetic
 
-from common.decoding.child import sign_all
 from common.images.flatness import is_flat, is_smooth
 from common.images.local_features.extraction import extract
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.local_features.words import WORDS
-from common.images.signature import _boxes, _exact_means, is_featureless, sign
+from common.images.signature import _boxes, _means, is_featureless, sign
+from common.images.signing import sign_all
 
 Pixels = NDArray[np.uint8]
 
@@ -131,7 +131,7 @@ def collect(rng: np.random.Generator, real: Sequence[Stored], tuned: Sequence[Pi
         words.append((unique & (WORDS - 1)).astype(np.uint32))
         rows.append((unique >> 20) + len(real))
         first = np.array([sign(pixels) for pixels in tuned])
-        levels = np.array([_exact_means(_boxes(pixels)) for pixels in tuned])
+        levels = np.array([_means(_boxes(pixels)) for pixels in tuned])
         vectors = np.concatenate(list(synthetic(rng, first, levels, distractors)))
         signed += list(vectors)
         owners += range(len(real), len(real) + distractors)

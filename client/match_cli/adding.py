@@ -60,6 +60,8 @@ def run(
             for image in discover():
                 sender.put(image)
             sender.finish(is_waiting=options.is_waiting)
+        if progress.totals.results[Result.SKIPPED] and match.count(collection=collection) == 0:
+            output.message("the service has no images, although earlier runs stored some: --again sends all")
         pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
         _print(progress.totals, pending=journal.count(State.ACCEPTED), pruned=pruned, is_json=options.is_json)
     if progress.totals.failures:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from itertools import groupby
 from pathlib import Path
 from typing import Self
@@ -67,6 +67,14 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class Seen(Enum):
+    """The earlier runs' knowledge of an image: IN_THIS_RUN if this run sends it or waits for it."""
+
+    NEVER = auto()
+    STORED = auto()
+    IN_THIS_RUN = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Images of one request, by their numbers in it. `request` is its idempotency key."""
@@ -88,7 +96,7 @@ class Journal:
 
     An image is written as `sending` before its request is sent. After an interruption the next run sends the same
     request again, with the same idempotency key, and the service returns the existing tasks. Each method
-    commits, except that `is_done` leaves its marks to the next one.
+    commits, except that `check` leaves its marks to the next one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,19 +136,24 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def is_done(self, image: Source) -> bool:
-        """Return whether this version of an image is stored or accepted, or this run sends it; note that it exists."""
+    def check(self, image: Source, *, is_again: bool = False) -> Seen:
+        """Return whether this version of an image has to be sent; note that the image exists.
+
+        `is_again`: earlier runs do not count.
+        """
         row = self._db.execute(
             "SELECT version, state, run, code FROM images WHERE source = ? AND filepath = ?", key_of(image)
         ).fetchone()
         if row is None or row[0] != image.version:
-            return False
+            return Seen.NEVER
         state, run, code = row[1:]
-        # Another copy of the image was sent with the key of a resumed request: it needs a key of its own.
+        if is_again and run < self.run and state == State.STORED:
+            return Seen.NEVER
+        # A resumed request had another copy of the image: this one needs an idempotency key of its own.
         if state not in {State.STORED, State.ACCEPTED} and (run < self.run or code == "idempotency_conflict"):
-            return False
+            return Seen.NEVER
         self._mark(key_of(image))
-        return True
+        return Seen.STORED if run < self.run and state == State.STORED else Seen.IN_THIS_RUN
 
     def sending(self, group: Group) -> None:
         """Write the images of a request that is about to be sent."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from match_cli.discovery import Discovered, Source, Unreadable, is_unchanged
-from match_cli.journal import START, Group, Journal, State, key_of
+from match_cli.journal import START, Group, Journal, Seen, State, key_of
 from match_cli.shrinking import TOO_LARGE, shrink
 from match_client import Match, Outcome, Task
 from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, failed, new_key
@@ -36,6 +36,8 @@ class Result(StrEnum):
     SKIPPED = "skipped"
     ACCEPTED = "accepted"
     FAILED = "failed"
+    # It was resumed or named before, and has another result as well.
+    REPEATED = "repeated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a run. A file above `max_bytes` is shrunk before it is sent."""
+    """The settings of a run.
+
+    A file above `max_bytes` is shrunk before it is sent. `is_again`: also images that earlier runs stored.
+    """
 
     jobs: int
     max_bytes: int
+    is_again: bool = False
     collection: str | None = None
 
 
@@ -132,8 +138,10 @@ class Sender:
         if isinstance(image, Unreadable):
             report = Report(source=image.source, result=Result.FAILED, code=image.code, reason=image.reason)
             self._report(report)
-        elif self._journal.is_done(image) or self._is_pending(image):
+        elif (seen := self._journal.check(image, is_again=self._settings.is_again)) is Seen.STORED:
             self._report(Report(source=image.source, result=Result.SKIPPED))
+        elif seen is Seen.IN_THIS_RUN or self._is_pending(image):
+            self._report(Report(source=image.source, result=Result.REPEATED))
         else:
             form = Form.LINES if is_url(image.source) else Form.FORM
             pending = self._pending[form]

@@ -18,17 +18,24 @@ import traceback
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import Kind, Output, SignedImage, error_parts, pack, receive, request, signed_parts
+from common.decoding.protocol import (
+    Kind,
+    Output,
+    SignedImage,
+    error_parts,
+    pack,
+    receive_request,
+    request,
+    signed_parts,
+)
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
 from common.images.flatness import are_featureless
 from common.images.local_features.extraction import STORED, extract, extract_query
-from common.images.signature import Signature, is_featureless, sign
-from common.images.trimming import trimmed
+from common.images.signing import sign_all
+from common.images.thumbnail import thumbnail
 
 # The smallest image: a grey pixel. Decoding it makes the libraries load and open whatever they need later.
 SMALLEST_IMAGE = b"P5 1 1 255\n\x00"
@@ -42,7 +49,7 @@ def serve(connection: socket.socket, limits: DecoderLimits) -> None:
     reply(connection, [Kind.READY.value])
     while True:
         try:
-            data, outputs = request(receive(connection, max_bytes=sys.maxsize))
+            data, outputs = request(receive_request(connection))
         except (EOFError, ConnectionResetError):
             return
         signal.setitimer(signal.ITIMER_REAL, limits.timeout_s + ALARM_MARGIN_S)
@@ -56,7 +63,7 @@ def answer(data: bytes, outputs: Output, limits: DecoderLimits) -> list[bytes]:
     """Return the reply to a request."""
     try:
         image = decode(data, decode_limits(limits))
-        return signed_parts(signed(image, outputs))
+        return signed_parts(signed(image, outputs, thumbnail_px=limits.thumbnail_px))
     except ImageError as error:
         return error_parts(error)
     except MemoryError:
@@ -74,7 +81,7 @@ def bug() -> list[bytes]:
     return [Kind.BUG.value, traceback.format_exc().encode()]
 
 
-def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES) -> SignedImage:
+def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES, *, thumbnail_px: int = 0) -> SignedImage:
     """Return the results for a decoded image."""
     pixels, width, height = image.pixels, image.width, image.height
     signatures = sign_all(pixels) if Output.SIGNATURES in outputs else ()
@@ -90,17 +97,8 @@ def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES) -> SignedIm
         copy_features=extract_query(pixels, width=width, height=height, resolution=STORED)
         if Output.COPY_FEATURES in outputs
         else None,
+        thumbnail=thumbnail(pixels, thumbnail_px) if Output.THUMBNAIL in outputs else None,
     )
-
-
-def sign_all(pixels: NDArray[np.uint8]) -> tuple[Signature, ...]:
-    """Return the signature of the whole image, and that of the image without flat margins if it differs."""
-    whole = sign(pixels)
-    inside = trimmed(pixels)
-    if inside is None:
-        return (whole,)
-    second = sign(inside)
-    return (whole,) if is_featureless(second) or (second == whole).all() else (whole, second)
 
 
 def hash_pixels(image: DecodedImage) -> bytes:

@@ -12,7 +12,8 @@ OUT_OF_MEMORY = 70
 class DecoderLimits:
     """Limits of one image: its pixels (see `common.images.decode.Limits`), its time, and its memory.
 
-    `memory_bytes` is the memory for one image, in addition to that of the idle process.
+    `memory_bytes` is the memory for one image, in addition to that of the idle process. `thumbnail_px` is the longer
+    side of the thumbnail in its result, 0 for none.
     """
 
     pixels: int
@@ -20,6 +21,7 @@ class DecoderLimits:
     draft_px: int
     timeout_s: float
     memory_bytes: int
+    thumbnail_px: int = 0
 
     def to_json(self) -> str:
         """Return the limits as an argument of the process."""

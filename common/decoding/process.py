@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
-from common.decoding.protocol import MAX_REPLY_BYTES, Kind, Output, SignedImage, pack, receive, request_parts, result
+from common.decoding.protocol import Kind, Output, SignedImage, pack, receive_reply, request_parts, result
 from common.errors import ImageError
 
 START_WITHIN_S = 60.0
@@ -72,7 +72,7 @@ class DecoderProcess:
         """Wait for the end of the start; return whether it succeeded."""
         self._limit_time(START_WITHIN_S)
         try:
-            is_ready = receive(self._connection, max_bytes=MAX_REPLY_BYTES) == [Kind.READY.value]
+            is_ready = receive_reply(self._connection) == [Kind.READY.value]
         except (EOFError, OSError):
             return False
         self._limit_time(self._limits.timeout_s)
@@ -84,7 +84,7 @@ class DecoderProcess:
         self.is_usable = False
         try:
             self._send(request_parts(data, outputs))
-            parts = receive(self._connection, max_bytes=MAX_REPLY_BYTES)
+            parts = receive_reply(self._connection)
         except BlockingIOError:
             self.end = ProcessEnd.TIMED_OUT
             raise self._error(self.end) from None

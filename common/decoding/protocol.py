@@ -18,9 +18,11 @@ from common.errors import ImageError
 from common.images.local_features.geometry import QueryFeatures
 from common.images.signature import LENGTH, Signature
 
-MAX_PARTS = 7
+MAX_PARTS = 8
 # The features of a query take up to 80 KB. A decoder that an image controls gets no more memory of its owner.
 MAX_REPLY_BYTES = 1024 * 1024
+# Two signatures and their head take 0.6 KB.
+_MOST_REPLIES_BYTES = 4096
 
 _HEAD = struct.Struct(f"<{1 + MAX_PARTS}I")
 _SIZE = struct.Struct("<II")
@@ -36,6 +38,8 @@ class Output(Flag):
     """The local features of a query."""
     COPY_FEATURES = auto()
     """The local features of a query, found as those of stored images: they confirm a copy, but miss small parts."""
+    THUMBNAIL = auto()
+    """A small WebP of the image."""
 
 
 class Kind(Enum):
@@ -67,6 +71,7 @@ class SignedImage:
     stored_features: bytes | None = None
     query_features: QueryFeatures | None = None
     copy_features: QueryFeatures | None = None
+    thumbnail: bytes | None = None
 
 
 def pack(parts: Sequence[bytes]) -> bytes:
@@ -74,15 +79,24 @@ def pack(parts: Sequence[bytes]) -> bytes:
     return _HEAD.pack(len(parts), *map(len, parts), *[0] * (MAX_PARTS - len(parts)))
 
 
-def receive(connection: socket.socket, *, max_bytes: int) -> list[bytes]:
-    """Return the parts of the next message; raises EOFError if the connection ends before the message does."""
+def receive_request(connection: socket.socket) -> list[bytes]:
+    """Return the parts of the next request; raises EOFError if the connection ends before the request does."""
     count, *lengths = _HEAD.unpack(_receive(connection, _HEAD.size))
-    *starts, end = accumulate(lengths[:count], initial=0)
-    if end > max_bytes:
-        message = f"a message of {end:,} bytes exceeds {max_bytes:,}"
+    # A call for each part: a slice of all of them would copy the image.
+    return [_receive(connection, length) for length in lengths[:count]]
+
+
+def receive_reply(connection: socket.socket) -> list[bytes]:
+    """Return the parts of the reply, which nothing follows; raises EOFError if the connection ends before it does."""
+    # All of most replies in one call.
+    body = connection.recv(_MOST_REPLIES_BYTES)
+    body += _receive(connection, max(0, _HEAD.size - len(body)))
+    count, *lengths = _HEAD.unpack_from(body)
+    *starts, end = accumulate(lengths[:count], initial=_HEAD.size)
+    if end > MAX_REPLY_BYTES:
+        message = f"a reply of {end:,} bytes exceeds {MAX_REPLY_BYTES:,}"
         raise EOFError(message)
-    body = _receive(connection, end)
-    # A slice of the whole body is not a copy.
+    body += _receive(connection, end - len(body))
     return [body[start:stop] for start, stop in pairwise([*starts, end])]
 
 
@@ -106,6 +120,7 @@ def signed_parts(image: SignedImage) -> list[bytes]:
         b"".join(each.tobytes() for each in image.signatures),
         image.stored_features or b"",
         *(pack_query(features) if features else b"" for features in (image.query_features, image.copy_features)),
+        image.thumbnail or b"",
     ]
 
 
@@ -122,7 +137,7 @@ def result(parts: Sequence[bytes]) -> SignedImage:
     if kind is not Kind.SIGNED:
         raise DecoderBug(parts[1].decode(errors="replace"))
     width, height = _SIZE.unpack(parts[1])
-    queries = [unpack_query(part, width=width, height=height) if part else None for part in parts[5:]]
+    queries = [unpack_query(part, width=width, height=height) if part else None for part in parts[5:7]]
     return SignedImage(
         signatures=tuple(np.frombuffer(parts[3], np.int8).reshape(-1, LENGTH)),
         width=width,
@@ -131,10 +146,13 @@ def result(parts: Sequence[bytes]) -> SignedImage:
         stored_features=parts[4] or None,
         query_features=queries[0],
         copy_features=queries[1],
+        thumbnail=parts[7] or None,
     )
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:
+    if not length:
+        return b""
     data = connection.recv(length, socket.MSG_WAITALL)
     if len(data) < length:
         raise EOFError("the other process closed the connection")

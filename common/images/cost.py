@@ -62,6 +62,12 @@ def check_jpeg_memory(header: Header, draft: tuple[int, int], data: bytes, limit
     check_estimate("JPEG", header.size, FIXED_BYTES + _FILES * len(data) + coefficients + pixels, limits)
 
 
+def check_webp_memory(size: tuple[int, int], data: bytes, limits: Limits) -> None:
+    """Raise ImageError for a WebP whose pixels and canvases take more memory than the limit."""
+    pixels = (_WEBP + _stored("RGB")) * math.prod(size)
+    check_estimate("WEBP", size, FIXED_BYTES + _FILES * len(data) + pixels, limits)
+
+
 def check_estimate(name: str, size: tuple[int, int], cost: int, limits: Limits) -> None:
     """Raise ImageError if an image of the format `name` takes more bytes than the limit."""
     if cost > limits.memory_bytes:

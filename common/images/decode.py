@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from common.errors import ImageError
-from common.images import bmp, jpeg, jpeg_end, png, tiff
+from common.images import bmp, jpeg, jpeg_end, png, tiff, webp
 from common.images.bounds import check_bounds
 from common.images.cost import check_memory
 from common.images.depth import narrow
@@ -55,6 +55,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> DecodedImage:
             pixels, header = decoded
             return _upright(pixels, header.size, header.exif)
         check_bounds(data, formats)
+        if formats == ("WEBP",):
+            webp.check_size(data, limits)
         outline = read_outline(data) if formats == ("JPEG",) else None
         data = _repaired(data, formats, outline, limits)
         with Image.open(BytesIO(data), formats=formats) as image:

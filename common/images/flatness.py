@@ -5,17 +5,24 @@ where all images of their kind have ink. Unrelated ones are as near as photograp
 other hand, are further away than those of photographs. Local features decide between the two.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.images.local_features.features import LocalFeatures
+from common.images.local_features.geometry import Transform
+from common.images.local_features.sketches import Picture, Sketch
+from common.images.orientations import ORIENTATIONS, UPRIGHT
 from common.images.signature import FIRST, GRID, LENGTH, SECOND, Signature, is_featureless
 
 FLAT_VALUES = 0.86
 """Share of values that differ from zero, below which a signature is one of flat content. Of photographs, 12 % are."""
 FLAT_CUTOFF = 0.25
 """The cutoff for the distance of two signatures, of which one is flat, without local features."""
+DRAWN_CANDIDATE_SCORE = 40
+"""Local features of a drawn image with this score make it a candidate, whose sketch decides."""
 FLAT_SCORE = 75
 """The cutoff for the score of local features where a signature is flat: forms and apps share letters and symbols."""
 
@@ -24,6 +31,16 @@ _CUTOFF = 0.45
 _SHARED_WEIGHT = 0.4
 _SHARED_LIMIT = 0.6
 _SMOOTH = 0.8
+# A difference of 1, the largest of copies, scores 55.
+_DRAWN_SLOPE = 45
+_SMALL_TURN = 0.03
+# Differences up to this are looked at again, with the map shifted by a share of the longer side.
+_NEARLY = 2.0
+_SHIFT = 1 / 500
+_QUARTERS = 4
+# Points of a turned image, from 0 to 1 along each side, before a quarter turn clockwise, and before mirroring.
+_BACK = np.array([(0, 1, 0), (-1, 0, 1), (0, 0, 1)], dtype=np.float64)
+_MIRROR = np.array([(-1, 0, 1), (0, 1, 0), (0, 0, 1)], dtype=np.float64)
 
 
 def _neighbours() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -82,3 +99,69 @@ def is_match_of_flat(distance: float, shared: float | None = None) -> bool:
     if distance < FLAT_CUTOFF or shared is None:
         return distance < FLAT_CUTOFF
     return distance < _CUTOFF and distance + _SHARED_WEIGHT * (1 - shared) < _SHARED_LIMIT
+
+
+def drawn_score(
+    picture: Picture, target: LocalFeatures, *, transform: Transform | None = None, orientation: str = ORIENTATIONS[0]
+) -> float | None:
+    """Return the score of a stored drawn image, from 0 to 100: how nearly a query shows what its sketch does.
+
+    It replaces the scores of signatures and of local features, which are as high for other texts as for copies. 55 is
+    the cutoff. The query is taken to show the whole image, which `orientation` turns it into, or what `transform` maps:
+    then the nearest orientation is tried too. None for an image without a sketch, whose other scores are right.
+    """
+    if target.sketch is None:
+        return None
+    size = target.width, target.height
+    mapped = math.inf
+    if transform is not None:
+        matrix = _matrix(transform)
+        orientation = _nearest_orientation(matrix, size, picture)
+        mapped = _least_difference(picture, target.sketch, size, _unturned(matrix, size))
+    turned = picture.inverted() if ORIENTATIONS.index(orientation) >= UPRIGHT else picture
+    whole = turned.difference(target.sketch, size, _whole(orientation, size, picture))
+    return max(0.0, 100 - _DRAWN_SLOPE * min(mapped, whole))
+
+
+def _least_difference(picture: Picture, sketch: Sketch, size: tuple[int, int], matrix: NDArray[np.float64]) -> float:
+    """Return the least difference near a map, whose error of a few pixels counts where letters are as small."""
+    difference = picture.difference(sketch, size, matrix)
+    if not 1 < difference < _NEARLY:
+        return difference
+    step = _SHIFT * max(size) * math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    shifts = [np.array([(0, 0, across), (0, 0, down)]) for across in (-step, 0, step) for down in (-step, 0, step)]
+    return min(picture.difference(sketch, size, matrix + shift) for shift in shifts)
+
+
+def _matrix(transform: Transform) -> NDArray[np.float64]:
+    return np.array([(transform.m11, transform.m12, transform.m13), (transform.m21, transform.m22, transform.m23)])
+
+
+def _unturned(matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the map without a rotation that is so small that it is likelier to be an error."""
+    linear = np.diag(np.diag(matrix[:, :2]))
+    if np.abs(matrix[:, :2] - linear).max() > _SMALL_TURN * np.abs(linear).min():
+        return matrix
+    centre = np.array(size) / 2
+    return np.column_stack([linear, matrix[:, 2] + (matrix[:, :2] - linear) @ centre])
+
+
+def _whole(orientation: str, size: tuple[int, int], picture: Picture) -> NDArray[np.float64]:
+    """Return the matrix (2, 3) from a stored image of `size` to the whole query, which `orientation` turns into it."""
+    place = ORIENTATIONS.index(orientation) % UPRIGHT
+    unit = np.linalg.matrix_power(_BACK, place % _QUARTERS)
+    if place >= _QUARTERS:
+        unit = _MIRROR @ unit
+    to = np.diag([picture.width, picture.height, 1.0])
+    matrix: NDArray[np.float64] = (to @ unit @ np.diag([1 / size[0], 1 / size[1], 1.0]))[:2]
+    return matrix
+
+
+def _nearest_orientation(matrix: NDArray[np.float64], size: tuple[int, int], picture: Picture) -> str:
+    """Return the orientation, not of a negative, whose map of the whole image is nearest to `matrix`."""
+    width, height = size
+    corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)], dtype=np.float64).T
+    return min(
+        ORIENTATIONS[:UPRIGHT],
+        key=lambda orientation: float(np.abs((matrix - _whole(orientation, size, picture)) @ corners).max()),
+    )

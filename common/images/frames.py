@@ -6,7 +6,8 @@ from itertools import islice
 import numpy as np
 from PIL import Image, ImageFile
 
-from common.images.signature import is_featureless, sign
+from common.images.flatness import are_featureless
+from common.images.signing import sign_all
 
 # Formats whose frames are shown one after another. Further pages of a TIFF, and further images of a HEIC or of a JPEG
 # (thumbnails, gain maps of HDR) are not frames.
@@ -72,5 +73,6 @@ def _advance(image: ImageFile.ImageFile, number: int) -> bool:
 
 
 def _has_features(frame: Image.Image) -> bool:
+    """Return whether a search can find the image by this frame."""
     ninths = np.asarray(frame.convert("L").resize(_GRID, Image.Resampling.BOX))
-    return np.ptp(ninths) >= _CONTRAST and not is_featureless(sign(np.asarray(frame)))
+    return np.ptp(ninths) >= _CONTRAST and not are_featureless(sign_all(np.asarray(frame)))

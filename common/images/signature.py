@@ -8,10 +8,10 @@ boxes a value states whether the first is much darker (-2), darker (-1), the sam
 import functools
 import math
 from bisect import bisect_left
-from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
+import numkong
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,11 +34,10 @@ _SMALLEST_BOX_PX = 2
 _BOXES_ACROSS = 20
 # numpy sums a box in buffers of this many values; another order of summation changes the last bit.
 _BUFFER = 8192
-# The colours of a batch of boxes fit into a core's cache as float64. OpenBLAS divides a batch that is ten times as
-# large between threads, which cost more than they gain.
+# The colours of a batch of boxes fit into a core's cache as float64.
 _AT_ONCE_PX = 16_384
-# Two differences of means move by less than this in another order of summation. In a box of n pixels each mean moves by
-# less than 4 n / 2^53, which is 4e-10 for a million pixels.
+# Two differences of image-match's means are this near to those of exact sums. In a box of n pixels the rounding of each
+# mean is below 4 n / 2^53, which is 4e-10 for a million pixels.
 _MARGIN = 2e-9
 # Lines compared at once, from the second on.
 _LINES = 16
@@ -77,10 +76,10 @@ def sign(pixels: NDArray[np.uint8]) -> Signature:
     A featureless image has all zeros. Below about 20 pixels a side a signature is mostly noise.
     """
     boxes = _boxes(pixels)
-    differences = _differences(boxes, _means)
+    differences = _differences(_means(boxes))
     sizes = _sorted_sizes(differences)
     if _is_close_call(sizes):
-        differences = _differences(boxes, _exact_means)
+        differences = _differences(_rounded_means(boxes))
         sizes = _sorted_sizes(differences)
     return _compare(differences, sizes)
 
@@ -91,6 +90,12 @@ def expand(signature: Signature) -> NDArray[np.int8]:
     values[_FORTH] = signature
     values[_BACK] = -signature
     return values
+
+
+def contract(expanded: NDArray[np.int8]) -> Signature:
+    """Return the independent values of image-match's form; the inverse of `expand`."""
+    signature: Signature = expanded[_FORTH]
+    return signature
 
 
 def is_featureless(signature: Signature) -> bool:
@@ -126,22 +131,15 @@ def _boxes(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width, colours = pixels.shape
     side = max(_SMALLEST_BOX_PX, int(0.5 + min(height, width) / _BOXES_ACROSS))
     tall, wide = min(side, height), min(side, width)
-    tops = np.array(_starts(pixels, side))[:, np.newaxis]
-    lefts = np.array(_starts(pixels.swapaxes(0, 1), side))
+    tops = _starts(*_limits(pixels), side)[:, np.newaxis]
+    lefts = _starts(*_limits(pixels.swapaxes(0, 1)), side)
     windows = _windows(np.ascontiguousarray(pixels), tall, wide)
     boxes: NDArray[np.uint8] = windows[tops, lefts].view(np.uint8).reshape(-1, tall, wide, colours)
     return boxes
 
 
-def _differences(
-    boxes: NDArray[np.uint8], means: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Return the 272 differences of grey, from -1 to 1.
-
-    `means` returns the mean grey of each box (n, tall, wide, 3) as (n,), for some boxes at a time.
-    """
-    some = max(1, _AT_ONCE_PX // math.prod(boxes.shape[1:3]))
-    levels = np.concatenate([means(boxes[start : start + some]) for start in range(0, len(boxes), some)])
+def _differences(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 272 differences of grey, from -1 to 1, between the levels of the boxes."""
     differences: NDArray[np.float64] = levels[FIRST] - levels[SECOND]
     return differences
 
@@ -155,11 +153,11 @@ def _windows(pixels: NDArray[np.uint8], tall: int, wide: int) -> NDArray[np.void
     return np.ndarray((height - tall + 1, width - wide + 1, tall), row, pixels, strides=(down, right, down))
 
 
-def _starts(lines: NDArray[np.uint8], side: int) -> list[int]:
-    """Return the starts of the nine boxes along the first axis; their centres are evenly spaced within the crop."""
-    first, last = _limits(lines)
+@functools.lru_cache(maxsize=256)
+def _starts(first: int, last: int, side: int) -> NDArray[np.intp]:
+    """Return the starts of the nine boxes along an axis; their centres are evenly spaced within the crop."""
     step = (last - first) / (GRID + 1)
-    return [max(0, int(nth * step + first) - (side + 1) // 2) for nth in range(1, GRID + 1)]
+    return np.array([max(0, int(nth * step + first) - (side + 1) // 2) for nth in range(1, GRID + 1)])
 
 
 def _limits(lines: NDArray[np.uint8]) -> tuple[int, int]:
@@ -207,20 +205,26 @@ def _luma(red: int, green: int, blue: int) -> int:
 
 
 def _means(boxes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the mean grey of each box, equal to image-match's except for the order of summation."""
-    colours = boxes.reshape(len(boxes), -1)
-    means: NDArray[np.float64] = colours.astype(np.float64) @ _weights(colours.shape[1] // len(_LUMA))
+    """Return the mean grey of each box from its exact sum of each colour."""
+    pixels = math.prod(boxes.shape[1:3])
+    sums = np.asarray(numkong.dots_packed(boxes.reshape(len(boxes), -1), _colour_masks(pixels)))
+    means: NDArray[np.float64] = sums @ (_LUMA / (_WHITE * pixels))
     return means
 
 
-@functools.lru_cache(maxsize=16)
-def _weights(pixels: int) -> NDArray[np.float64]:
-    """Return the share of each colour of each pixel in the mean grey of a box."""
-    return np.tile(_LUMA / (_WHITE * pixels), pixels)
+@functools.lru_cache(maxsize=64)
+def _colour_masks(pixels: int) -> numkong.PackedMatrix:
+    """Return three rows for numkong; the product with one of them is the sum of a colour of so many pixels."""
+    return numkong.dots_pack(np.tile(np.eye(len(_LUMA), dtype=np.uint8), pixels), dtype="uint8")
 
 
-def _exact_means(boxes: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _rounded_means(boxes: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the mean grey of each box, equal to image-match's in every bit."""
+    some = max(1, _AT_ONCE_PX // math.prod(boxes.shape[1:3]))
+    return np.concatenate([_rounded(boxes[start : start + some]) for start in range(0, len(boxes), some)])
+
+
+def _rounded(boxes: NDArray[np.uint8]) -> NDArray[np.float64]:
     number, tall, wide, _ = boxes.shape
     # numpy multiplies a matrix of one row with another routine than a taller one, and another rounding. An image one
     # pixel wide is a stack of one-row matrices in image-match, so it is one here too.

@@ -12,12 +12,14 @@ _PIXELS_PER_OUTLIER = 100
 _TOLERANCE = 6
 # Below about 20 pixels a side a signature is mostly noise.
 _SMALLEST_PX = 20
-# Pixels of a line that are enough to see that most lines of a photograph are not flat.
+# Pixels that are enough to see that a line of a photograph is not flat, as most are not.
 _SAMPLE_PX = 32
 # Lines at once. Each step is twice as long as the one before: a photograph costs four lines, a margin few calls.
 _LONGEST_STEP = 64
 # Shares of red, green and blue in grey (ITU-R BT.709), in units of 1/256: float32 has their sums exactly.
-_LUMA = np.array([54, 183, 19], dtype=np.float32) / 256
+_GREY_UNIT = 256
+_SHARES = np.array([54, 183, 19])
+_LUMA = (_SHARES / _GREY_UNIT).astype(np.float32)
 
 
 def trimmed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -25,7 +27,7 @@ def trimmed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
     None if no side has a flat line, or if less than 20 pixels a side remain.
     """
-    if not _may_be_trimmed(pixels):
+    if min(pixels.shape[:2]) < _SMALLEST_PX:
         return None
     inside = pixels
     while True:
@@ -42,8 +44,9 @@ def trimmed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 def _without_flat_ends(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the lines without the flat ones at both ends."""
-    following = lines[_flat_lines(lines) :]
-    return following[: len(following) - _flat_lines(following[::-1])]
+    first, last = _may_be_flat(lines)
+    following = lines[_flat_lines(lines) :] if first else lines
+    return following[: len(following) - _flat_lines(following[::-1])] if last else following
 
 
 def _flat_lines(lines: NDArray[np.uint8]) -> int:
@@ -57,18 +60,22 @@ def _flat_lines(lines: NDArray[np.uint8]) -> int:
     return len(lines)
 
 
-def _may_be_trimmed(pixels: NDArray[np.uint8]) -> bool:
-    """Return False if a sample of each side's pixels shows that no side is flat, as in most photographs."""
-    height, width, _ = pixels.shape
-    if min(height, width) < _SAMPLE_PX:
-        return bool(min(height, width) >= _SMALLEST_PX)
-    down, right = height // _SAMPLE_PX, width // _SAMPLE_PX
-    columns, rows = pixels[: _SAMPLE_PX * down : down], pixels[:, : _SAMPLE_PX * right : right]
-    greys = _ordered_greys(np.stack([rows[0], rows[-1], columns[:, 0], columns[:, -1]]))
-    # In the best case all outliers of a side are in its sample, at the dark end, the light end or both.
-    within = max(1, _SAMPLE_PX - max(height, width) // _PIXELS_PER_OUTLIER)
-    spreads = greys[:, within - 1 :] - greys[:, : _SAMPLE_PX - within + 1]
-    return int(spreads.min()) <= 2 * _TOLERANCE
+def _may_be_flat(lines: NDArray[np.uint8]) -> list[bool]:
+    """Return for the first and the last line whether a sample of its pixels leaves open that it is flat."""
+    length = lines.shape[1]
+    if length < _SAMPLE_PX:
+        return [True, True]
+    step = length // _SAMPLE_PX
+    greys = lines[:: len(lines) - 1, : _SAMPLE_PX * step : step] @ _SHARES
+    greys.sort()
+    # In the best case all outliers of a line are in its sample, at the dark end, the light end or both.
+    within = max(1, _SAMPLE_PX - length // _PIXELS_PER_OUTLIER)
+    # These greys are not yet rounded down.
+    limit = (2 * _TOLERANCE + 1) * _GREY_UNIT
+    return [
+        any(light - dark < limit for dark, light in zip(grey, grey[within - 1 :], strict=False))
+        for grey in greys.tolist()
+    ]
 
 
 def _are_flat(lines: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -99,6 +99,18 @@ def is_public(address: str, prefixes: Sequence[ipaddress.IPv6Network] = (nat64.W
     return not any(parsed in network for network in _NOT_PUBLIC)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host, as its name or its address, is this machine only.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "match.lan")]
+    [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @dataclass(frozen=True, slots=True)
 class AllowedTarget:
     """A private host name or network that may be fetched from.

@@ -59,6 +59,8 @@ class AddItem:
     is the host of the download in the form of `common.net.addresses.Target.host`; empty for an upload. `upload_id` is
     the id of the bytes in `common.uploads`; `data` are the bytes while they are in memory.
 
+    `replaces` is the sequence number of the only record that the image may replace; None for any.
+
     An item ends with a `result` or an `error`.
     """
 
@@ -74,6 +76,7 @@ class AddItem:
     fingerprint: str = ""
     host: str = ""
     upload_id: str | None = None
+    replaces: int | None = None
     result: EnqueueResult | None = None
     error: MatchError | None = None
 
@@ -96,11 +99,24 @@ class AddItem:
 
     def job_json(self) -> str:
         """Return the fields that a worker needs as one JSON object; `job_of` parses it."""
-        job = {"filepath": self.filepath, "url": self.url, "upload": self.upload_id, "metadata": self.metadata}
+        job: dict[str, Any] = {
+            "filepath": self.filepath,
+            "url": self.url,
+            "upload": self.upload_id,
+            "metadata": self.metadata,
+        }
+        if self.replaces is not None:
+            job["replaces"] = self.replaces
         return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
 
 
 def job_of(text: str | bytes) -> dict[str, Any]:
     """Parse the result of `AddItem.job_json`; the fields have the names of `AddItem` and `Claim`."""
     job = json.loads(text)
-    return {"filepath": job["filepath"], "url": job["url"], "upload_id": job["upload"], "metadata": job["metadata"]}
+    return {
+        "filepath": job["filepath"],
+        "url": job["url"],
+        "upload_id": job["upload"],
+        "metadata": job["metadata"],
+        "replaces": job.get("replaces"),
+    }

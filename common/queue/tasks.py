@@ -69,6 +69,7 @@ class Claim:
     The deletion of a collection has neither. `is_collection_deleted`: a request after this one has deleted the
     collection. `unfinished` is the number of times that a worker began the task and neither ended nor returned it,
     including this one. The task holds a slot of `host`, which is released after the download; None without a limit.
+    `replaces` is the sequence number of the only record that the image may replace; None for any.
     """
 
     task_id: str
@@ -83,6 +84,7 @@ class Claim:
     action: Action = Action.ADD
     is_collection_deleted: bool = False
     unfinished: int = 1
+    replaces: int | None = None
 
     def result(self, state: State, *, code: str = "", error: str = "", warning: str = "") -> "TaskResult":
         """Return the result of this task."""

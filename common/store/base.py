@@ -54,10 +54,11 @@ class Record:
     """One stored image; its filepath is unique within its collection.
 
     `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
-    margins. `seq` is the sequence number of the request that
-    stored it, and unique among records. `added` is in milliseconds since 1970 (UTC). `width` and `height` are pixels of
-    the upright image. `sha256` is the digest of its bytes. `url` is its source without secrets; an upload has none.
-    `features` are its encoded local features. A record of an earlier version has none of the three.
+    margins. `seq` is the sequence number of the request that stored it, and unique among records. `metadata_seq` is
+    that of a later request that changed only the metadata, or None. `added` is in milliseconds since 1970 (UTC).
+    `width` and `height` are pixels of the upright image. `sha256` is the digest of its bytes. `url` is its source
+    without secrets; an upload has none. `features` are its encoded local features. A record of an earlier version has
+    none of the three.
     """
 
     collection: str = DEFAULT_COLLECTION
@@ -65,6 +66,7 @@ class Record:
     seq: int
     signatures: tuple[Signature, ...]
     metadata: Mapping[str, Any] | None = None
+    metadata_seq: int | None = None
     added: int
     width: int
     height: int

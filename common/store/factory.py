@@ -4,8 +4,10 @@ from pathlib import Path
 
 from common.config import Settings
 from common.store.base import Store
-from common.store.elastic import ElasticStore, Shape
-from common.store.sqlite import SqliteStore
+from common.store.elastic import ElasticStore, ElasticThumbnails, Shape
+from common.store.elastic.connection import Connection
+from common.store.sqlite import SqliteStore, SqliteThumbnails
+from common.store.thumbnails import Thumbnails
 
 
 def open_store(settings: Settings) -> Store:
@@ -21,6 +23,23 @@ def open_store(settings: Settings) -> Store:
         shape=shape(settings),
         num_candidates=settings.elasticsearch_num_candidates,
     )
+
+
+def open_thumbnails(settings: Settings) -> Thumbnails | None:
+    """Return the thumbnails beside the store, None if the settings keep none; they connect at their first use."""
+    if not settings.thumbnails_px:
+        return None
+    if settings.store_url is not None:
+        store = Path(settings.store_url.removeprefix("sqlite:///"))
+        return SqliteThumbnails(store.with_name(f"{store.name}-thumbnails"))
+    connection = Connection(
+        settings.elasticsearch_url,
+        index=settings.elasticsearch_index,
+        timeout_s=settings.elasticsearch_timeout_s,
+        api_key=settings.elasticsearch_api_key,
+        ca_file=settings.elasticsearch_ca_file,
+    )
+    return ElasticThumbnails(connection, index=settings.elasticsearch_index, shape=shape(settings))
 
 
 def shape(settings: Settings) -> Shape:

@@ -12,7 +12,7 @@ import pytest
 
 from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
-from common.store.base import Verdict
+from common.store.base import DEFAULT_COLLECTION, Collection, Selection, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.connection import Connection
@@ -22,7 +22,7 @@ from support.records import deletion, features_of, record, signature
 
 COUNT = 120
 # The fields that an index of the first version lacks, and a document of it; it has no features.
-ADDED_LATER = ("bits_1", "sha256", "url", "features", "words")
+ADDED_LATER = ("bits_1", "sha256", "url", "features", "words", "collection", "entry", "max_images", "metadata_seq")
 OLDER = {"path": "old.jpg", "seq": 1, "deleted": False, "added": 1, "width": 640, "height": 480}
 OLDER["sig"] = base64.b64encode(bytes(LENGTH)).decode()
 SHA256 = bytes(range(0, 256, 8))
@@ -143,6 +143,60 @@ def test_features_are_copied(cluster: Cluster, index: str, connect: Callable[...
     assert before == features(store) == {"cat.jpg": features_of(1, 2), "dog.jpg": None}
 
 
+def test_collections_are_copied(cluster: Cluster, index: str, connect: Callable[..., ElasticStore]) -> None:
+    create(cluster, index, without=ADDED_LATER)
+    cluster.put(f"/{index}/_doc/{identity('old.jpg')}", OLDER, version="1", version_type="external")
+    store = connect()
+    store.put(
+        [
+            record("cat.jpg", 2, collection="shop"),
+            record("cat.jpg", 3, metadata_seq=8),
+            deletion("dog.jpg", 4, collection="shop"),
+        ]
+    )
+    for name in ("kept", "gone", "late"):
+        store.put_collection(name, max_images=len(name))
+    store.delete_collection("gone")
+
+    def report(line: str) -> None:
+        # Writes are accepted until the last changes are copied.
+        if line.startswith("copied") and store.collection("late"):
+            store.delete_collection("late")
+            store.put_collection("kept", max_images=7)
+
+    Copying(cluster, index, shape=Shape(), grace_s=0, report=report).run()
+
+    store.refresh()
+    assert store.collections() == [
+        Collection(name=DEFAULT_COLLECTION, images=2),
+        Collection(name="kept", images=0, max_images=7),
+        Collection(name="shop", images=1),
+    ]
+    assert store.records(["cat.jpg"], collection="shop")["cat.jpg"].seq == 2
+    copied = store.records(["cat.jpg"])["cat.jpg"]
+    assert (copied.seq, copied.metadata_seq) == (3, 8)
+    assert [written.verdict for written in store.put([record("dog.jpg", 1, collection="shop")])] == [Verdict.SUPERSEDED]
+
+
+def test_purge_removes_deleted_entries_only(cluster: Cluster, index: str, connect: Callable[..., ElasticStore]) -> None:
+    store = connect()
+    store.prepare()
+    for name in ("kept", "gone", "again"):
+        store.put_collection(name, max_images=5)
+    for name in ("gone", "again"):
+        store.delete_collection(name)
+    store.refresh()
+    store.create_collection("again")
+
+    purged = store.purge(before=2**50, limit=10)
+
+    store.refresh()
+    response = cluster.post(f"/{index}/_search", {"query": {"exists": {"field": "entry"}}, "sort": ["entry"]})
+    entries = [hit["_source"] for hit in response["hits"]["hits"]]
+    assert (purged, entries) == (1, [{"entry": "again"}, {"entry": "kept", "max_images": 5}])
+    assert store.collection("gone") is None
+
+
 def test_records_are_looked_up_by_their_digest(
     cluster: Cluster, index: str, connect: Callable[..., ElasticStore]
 ) -> None:
@@ -169,6 +223,10 @@ def test_read_only_index_that_lacks_fields_serves_reads(
 
     assert (store.count(), near(store, 1), store.records(["cat.jpg"])) == (1, [], {})
     assert source(store, "old.jpg") == (None, None)
+    assert store.collections() == [Collection(name=DEFAULT_COLLECTION, images=1)]
+    assert store.collection("shop") is None
+    assert store.count(selection=Selection(collection="shop")) == 0
+    assert store.candidates(signature(1)[None], limit=1, selection=Selection(collection="shop")) == [[]]
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,19 @@ def test_metadata_are_read_as_last_written(store: Store) -> None:
     assert store.metadata([]) == {}
 
 
+def test_metadata_may_have_a_later_sequence_number(store: Store) -> None:
+    store.put([record("cat.jpg", 1, metadata={"v": 1}, metadata_seq=9), record("dog.jpg", 2), record("fox.jpg", 3)])
+    store.put([record("fox.jpg", 4, metadata_seq=2**40), record("fox.jpg", 5)])
+
+    records = store.records(["cat.jpg", "dog.jpg", "fox.jpg"])
+
+    assert {path: (item.seq, item.metadata_seq) for path, item in records.items()} == {
+        "cat.jpg": (1, 9),
+        "dog.jpg": (2, None),
+        "fox.jpg": (5, None),
+    }
+
+
 def test_a_newer_request_overwrites(store: Store) -> None:
     store.put([record("cat.jpg", 1, metadata={"v": 1})])
 

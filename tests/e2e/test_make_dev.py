@@ -49,6 +49,7 @@ def test_the_demo_finds_the_changed_copy(stack: Any, tmp_path: Path) -> None:
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "mirrored_rotated_90" in demo.stdout
+    assert "examples/chelsea.jpg            local_features" in demo.stdout
     assert stack.ok("GET", "/count") == [len(list((ROOT / "examples" / "images").glob("*.jpg")))]
 
 

@@ -4,8 +4,8 @@ import random
 
 import requests
 
-from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
+from common.queue.publisher import Publisher
 from support.adds import Accepted, Item
 from support.deployment import Deployment, size
 

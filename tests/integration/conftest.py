@@ -10,8 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.publisher import Publisher
 from common.config import Settings
+from common.queue.publisher import Publisher
 from common.wiring import Dependencies, build_dependencies
 from dev.redis_server import RedisServer
 

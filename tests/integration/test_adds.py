@@ -10,7 +10,6 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.publisher import Publisher
 from api.use_cases.add_images import AddImages
 from api.use_cases.idempotency import IdempotencyKey
 from api.use_cases.manage_collections import ManageCollections
@@ -24,6 +23,7 @@ from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.tasks import State
 from common.redis.client import connect
 from common.uploads import RedisUploads

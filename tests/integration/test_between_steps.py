@@ -10,7 +10,6 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004 - the client's own name
 
-from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
 from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable, StoreUnavailable
@@ -24,6 +23,7 @@ from common.queue.jobs import SINGLE_QUEUE
 from common.queue.keys import FAILED, OPEN, SLOTS, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import RetryRejected, State, TaskResult
 from common.redis.client import connect

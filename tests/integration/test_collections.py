@@ -344,7 +344,9 @@ def test_page_without_a_key_reveals_no_collection(limited: FlaskClient, memory_s
 def test_page_of_a_forbidden_collection_is_not_shown(limited: FlaskClient, memory_store: Any) -> None:
     memory_store.put([record("x", 1, collection="secret")])
 
-    answers = [limited.get(f"/web/{page}&collection=secret", headers=by("a")) for page in ("collection?", "image?filepath=x")]
+    answers = [
+        limited.get(f"/web/{page}&collection=secret", headers=by("a")) for page in ("collection?", "image?filepath=x")
+    ]
 
     assert [answer.status_code for answer in answers] == [404, 404]
     assert not any(">x<" in answer.text for answer in answers)

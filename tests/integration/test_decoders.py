@@ -1,5 +1,6 @@
 """Decoder processes: results, limits, deaths and replacements."""
 
+import io
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ from common.errors import ImageError, Overloaded
 from common.images.local_features.features import LocalFeatures
 from support import poison
 from support.decoders import InProcessDecoder, decoder_limits, decoding
+from support.image_files import declared_webp
 from support.images import encode, gradient
 from support.processes import ROOT
 from support.waiting import wait_until
@@ -62,6 +64,15 @@ def children() -> set[int]:
 
 def idle_pids(pool: DecoderPool) -> list[int]:
     return [each.pid for each in pool._idle]
+
+
+def test_thumbnail_is_made_where_a_request_wants_it() -> None:
+    with decoding(decoder_limits(thumbnail_px=20)) as pool:
+        webp = pool.decode(IMAGE, outputs=Output.SIGNATURES | Output.THUMBNAIL).thumbnail
+
+        assert pool.decode(IMAGE).thumbnail is None
+    assert webp is not None
+    assert Image.open(io.BytesIO(webp)).size == (20, 13)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -141,6 +152,14 @@ def test_an_image_beyond_the_memory_limit_fails() -> None:
     assert error.code == "image_too_large_to_decode"
     assert "67,108,864 bytes" in str(error)
     assert "MATCH_DECODE_MEMORY_BYTES" in str(error)
+
+
+@pytest.mark.parametrize("variant", [b"VP8 ", b"VP8L", b"VP8X"])
+def test_the_largest_webp_is_not_a_broken_image(pool: DecoderPool, variant: bytes) -> None:
+    error = error_of(pool.decode, declared_webp(variant, 16_383))
+
+    assert error.code == "too_many_pixels"
+    assert "16383 x 16383 pixels" in str(error)
 
 
 def test_a_file_beyond_the_memory_limit_fails() -> None:

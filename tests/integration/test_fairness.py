@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.publisher import Publisher
 from api.use_cases.manage_tasks import ManageTasks
 from common.config import Settings
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, CHUNK, CONSUMED_QUEUES, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, TASK, UNACKED, UNACKED_INDEX
+from common.queue.publisher import Publisher
 from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, Task
 from common.wiring import Dependencies, build_dependencies

@@ -71,6 +71,29 @@ def test_every_address_has_its_own_count(limited: Callable[..., FlaskClient]) ->
 
 
 @pytest.mark.parametrize(
+    "forms",
+    [
+        ["192.0.2.1", "192.0.2.1:50000", "192.0.2.1:50001", "::ffff:192.0.2.1", "[::ffff:192.0.2.1]:443"],
+        ["2001:db8:0:1::1", "[2001:db8:0:1::1]", "[2001:db8:0:1::2]:50000"],
+    ],
+)
+def test_every_form_of_an_address_counts_as_one(limited: Callable[..., FlaskClient], forms: list[str]) -> None:
+    client = limited("1/day", settings=Settings(trusted_proxies=1))
+
+    results = [client.get("/count", headers={"X-Forwarded-For": form}).status_code for form in forms]
+    other = client.get("/count", headers={"X-Forwarded-For": "192.0.2.2:50000"}).status_code
+
+    assert results == [200] + [429] * (len(forms) - 1)
+    assert other == 200
+
+
+def test_paths_of_no_endpoint_are_counted(limited: Callable[..., FlaskClient]) -> None:
+    client = limited("3/day")
+
+    assert [client.get(path).status_code for path in ("/a", "/b", "/count", "/c")] == [404, 404, 200, 429]
+
+
+@pytest.mark.parametrize(
     ("proxies", "expected"),
     [(0, [200, 429, 429]), (1, [200, 200, 200]), (2, [200, 429, 429])],
     ids=["none is trusted", "one", "two"],

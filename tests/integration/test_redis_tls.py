@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from api.publisher import Publisher
 from common.queue.jobs import SINGLE_QUEUE
+from common.queue.publisher import Publisher
 from common.queue.tasks import State
 from common.wiring import Dependencies
 from dev.cluster.certificates import Certificates, make_certificates

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from common.images.signature import LENGTH, Signature
-from common.store.base import Record
-from common.store.sqlite import SqliteStore, builder, changes, signature_index
+from common.store.base import DEFAULT_COLLECTION, Record, Selection
+from common.store.sqlite import SqliteStore, builder, changes, signature_index, view
 from support.records import deletion, features_of, record, signature
 
 FEATURELESS = np.zeros(LENGTH, np.int8)
 # So small that some records fill a segment.
 SMALL = {(signature_index, "TAIL"): 6, (signature_index, "REBUILT"): 25, (builder, "REBUILT"): 25}
-SMALL |= {(builder, "PIECE"): 10, (changes, "BATCH"): 4}
+SMALL |= {(view, "JOINED"): 20, (builder, "PIECE"): 10, (changes, "BATCH"): 4}
 
 # It stops in one step of the build, and reports that.
 STOPPED = """
@@ -318,10 +318,19 @@ def test_killed_processes_leave_exact_results(path: Path, store: SqliteStore) ->
             assert best(reader, *seqs) == [expected[seq] for seq in seqs]
 
 
+COLLECTIONS = [DEFAULT_COLLECTION, "shop", "blog"]
+FILEPATHS = [f"{number}.jpg" for number in range(120)]
+
+
+def collection_of(filepath: str) -> str:
+    """Return the collection of the machine's images with this filepath."""
+    return COLLECTIONS[int(filepath.removesuffix(".jpg")) % len(COLLECTIONS)]
+
+
 class Machine(RuleBasedStateMachine):
     """Three processes write and search one store; segments and backups are removed, damaged and restored."""
 
-    filepaths = st.integers(0, 119).map(lambda number: f"{number}.jpg")
+    filepaths = st.sampled_from(FILEPATHS)
     readers = st.integers(0, 2)
 
     def __init__(self) -> None:
@@ -338,8 +347,8 @@ class Machine(RuleBasedStateMachine):
         self.stores = [SqliteStore(self.path) for _ in range(3)]
         self.stores[0].prepare()
         # More than a rebuild takes into memory, so that segments exist from the beginning.
-        self.put(0, [f"{number}.jpg" for number in range(100)], 2)
-        self.search(0)
+        self.put(0, FILEPATHS, 2)
+        self.search(0, DEFAULT_COLLECTION)
 
     @rule(writer=readers, filepaths=st.lists(filepaths, min_size=3, max_size=12, unique=True), kind=st.integers(0, 5))
     def put(self, writer: int, filepaths: list[str], kind: int) -> None:
@@ -350,7 +359,8 @@ class Machine(RuleBasedStateMachine):
             if kind == 1:
                 signatures.append(signature(-self.seq % 2**32))
             features = features_of(self.seq, 2**20 - 1) if self.seq % 4 else None
-            items.append(record(filepath, self.seq, *signatures, features=features))
+            name = collection_of(filepath)
+            items.append(record(filepath, self.seq, *signatures, features=features, collection=name))
             self.model[filepath] = (self.seq, [one for one in signatures if one.any()])
         self.stores[writer].put(items)
 
@@ -364,7 +374,9 @@ class Machine(RuleBasedStateMachine):
     @rule(writer=readers, filepaths=st.lists(filepaths, min_size=1, max_size=4, unique=True))
     def delete(self, writer: int, filepaths: list[str]) -> None:
         self.seq += 1
-        self.stores[writer].put([deletion(filepath, self.seq) for filepath in filepaths])
+        self.stores[writer].put(
+            [deletion(filepath, self.seq, collection=collection_of(filepath)) for filepath in filepaths]
+        )
         for filepath in filepaths:
             self.model.pop(filepath, None)
 
@@ -372,30 +384,38 @@ class Machine(RuleBasedStateMachine):
     def purge(self, writer: int, limit: int) -> None:
         self.stores[writer].purge(before=2**50, limit=limit)
 
-    @rule(reader=readers)
-    def search(self, reader: int) -> None:
-        store = self.stores[reader]
-        everything = {filepath for filepath, (_, signatures) in self.model.items() if signatures}
-        expected = [(filepath, one) for filepath, (_, signatures) in self.model.items() for one in signatures]
+    @rule(reader=readers, name=st.sampled_from(COLLECTIONS))
+    def search(self, reader: int, name: str) -> None:
+        store, selection = self.stores[reader], Selection(collection=name)
+        model = self.images_of(name)
+        everything = {filepath for filepath, (_, signatures) in model.items() if signatures}
+        expected = [(filepath, one) for filepath, (_, signatures) in model.items() for one in signatures]
         if expected:
-            results = store.candidates(np.array([one for _, one in expected]), limit=1)
+            results = store.candidates(np.array([one for _, one in expected]), limit=1, selection=selection)
             assert [images[0].filepath for images in results] == [filepath for filepath, _ in expected]
-        (candidates,) = store.candidates(signature(0)[None], limit=200)
+        (candidates,) = store.candidates(signature(0)[None], limit=200, selection=selection)
         assert {candidate.filepath for candidate in candidates} == everything
-        # A signature that was overwritten or deleted must neither match nor take the place of another.
-        current = {seq for seq, _ in self.model.values()}
+        # A signature that was overwritten or deleted, or is in another collection, must neither match nor take the
+        # place of another.
+        current = {seq for seq, _ in model.values()}
         past = np.array([signature(seq) for seq in range(max(0, self.seq - 99), self.seq + 1) if seq not in current])
         if len(past):
-            assert store.candidates(past, limit=30, max_distance=0.1) == [[] for _ in past]
-            assert {len(candidates) for candidates in store.candidates(past, limit=1)} == {min(1, len(everything))}
+            assert store.candidates(past, limit=30, max_distance=0.1, selection=selection) == [[] for _ in past]
+            counts = {len(candidates) for candidates in store.candidates(past, limit=1, selection=selection)}
+            assert counts == {min(1, len(everything))}
 
-    @rule(reader=readers)
-    def look_up(self, reader: int) -> None:
-        with_words = {seq: filepath for filepath, (seq, _) in self.model.items() if seq % 4}
+    @rule(reader=readers, name=st.sampled_from(COLLECTIONS))
+    def look_up(self, reader: int, name: str) -> None:
+        with_words = {seq: filepath for filepath, (seq, _) in self.images_of(name).items() if seq % 4}
         for words in ([2**20 - 1], range(max(0, self.seq - 900), self.seq + 1)):
-            candidates = self.stores[reader].candidates_by_words(np.array(words, np.uint32), limit=200)
+            candidates = self.stores[reader].candidates_by_words(
+                np.array(words, np.uint32), limit=200, selection=Selection(collection=name)
+            )
             expected = {filepath for seq, filepath in with_words.items() if seq in words or len(words) == 1}
             assert sorted(candidate.filepath for candidate in candidates) == sorted(expected)
+
+    def images_of(self, name: str) -> dict[str, tuple[int, list[Signature]]]:
+        return {filepath: image for filepath, image in self.model.items() if collection_of(filepath) == name}
 
     @rule(reader=readers)
     def restart(self, reader: int) -> None:
@@ -433,9 +453,12 @@ class Machine(RuleBasedStateMachine):
         self.stores = [SqliteStore(self.path) for _ in range(3)]
 
     @invariant()
-    def count_is_exact(self) -> None:
+    def counts_are_exact(self) -> None:
         if self.stores:
-            assert self.stores[0].count() == len(self.model)
+            counts = {collection.name: collection.images for collection in self.stores[0].collections()}
+            assert {name: counts.get(name, 0) for name in COLLECTIONS} == {
+                name: len(self.images_of(name)) for name in COLLECTIONS
+            }
 
     def teardown(self) -> None:
         for store in self.stores:

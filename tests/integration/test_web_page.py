@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 from playwright.sync_api import Browser, Page
 from redis import Redis
 
@@ -23,7 +24,7 @@ from common.images.decode import DEFAULT_LIMITS, decode
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from support.browsers import chromium, opened, serving_app
-from support.images import noise, upload
+from support.images import encode, gradient, noise, upload
 from support.records import record
 from support.stores import MemoryStore
 from support.waiting import wait_until
@@ -165,6 +166,16 @@ def test_status_page_answers_without_a_store(client: FlaskClient, memory_store: 
     assert answer.status_code == 200
     assert "Searches are unavailable" in answer.text
     assert "unknown" in answer.text
+
+
+def beside(left: bytes, right: bytes) -> bytes:
+    """Return an image that shows two images of one size."""
+    images = [Image.open(io.BytesIO(data)) for data in (left, right)]
+    width, height = images[0].size
+    both = Image.new("RGB", (2 * width, height))
+    both.paste(images[0], (0, 0))
+    both.paste(images[1], (width, 0))
+    return encode(both)
 
 
 @pytest.fixture
@@ -311,7 +322,7 @@ def test_first_view_is_small(client: FlaskClient) -> None:
 def test_chosen_file_is_searched_at_once(page: Page) -> None:
     page.goto("/")
 
-    page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
+    choose(page, noise(1))
 
     page.wait_for_selector(".card[data-filepath='albums/1.png']")
     assert page.is_visible(".preview")
@@ -331,6 +342,47 @@ def test_pasted_image_is_searched(page: Page) -> None:
     )
 
     page.wait_for_selector(".card[data-filepath='albums/2.png']")
+
+
+def choose(page: Page, data: bytes) -> None:
+    page.set_input_files("[data-search] [name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": data})
+
+
+def test_slider_hides_matches_with_a_lower_score(page: Page, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", gradient(shade=60))
+    store_image(stored, "copies/2.png", gradient())
+    page.goto("/")
+    choose(page, gradient())
+    page.wait_for_selector(".card >> nth=1")
+    scores = [float(card.get_attribute("data-score") or 0) for card in page.locator(".card").all()]
+
+    page.locator("[data-threshold]").fill("100")
+
+    assert scores[0] == 100 > scores[1]
+    assert page.locator(".card:visible").count() == 1
+
+
+def test_part_of_the_image_is_searched(page: Page) -> None:
+    page.goto("/")
+    choose(page, beside(noise(1), noise(2)))
+    page.wait_for_selector("[data-answer]")
+    page.click("[data-crop]")
+
+    page.fill("#cropper [name=width]", "50")
+    page.click("[data-crop-done]")
+
+    page.wait_for_selector(".card[data-filepath='albums/1.png']")
+
+
+def test_search_without_matches_offers_a_thorough_one(page: Page) -> None:
+    page.goto("/")
+    choose(page, noise(9))
+    page.wait_for_selector("text=No match among 3 images")
+
+    page.click("text=Search thoroughly")
+
+    page.get_by_text("Search thoroughly").wait_for(state="detached")
+    assert page.locator("[name=mode]").input_value() == "thorough"
 
 
 def test_undo_keeps_the_deleted_images(page: Page, stored: MemoryStore) -> None:
@@ -377,7 +429,7 @@ def test_page_works_without_javascript(browser: Browser, client: FlaskClient, st
         page.goto("/")
         page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
 
-        page.click("[data-search] button")
+        page.get_by_role("button", name="Search", exact=True).click()
 
         page.wait_for_selector(".card[data-filepath='albums/1.png']")
     assert stored.count() == 3

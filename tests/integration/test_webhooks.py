@@ -17,10 +17,10 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from api.publisher import Publisher
 from common.queue.callbacks import Callback, CallbackState
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
+from common.queue.publisher import Publisher
 from common.queue.tasks import Task
 from common.wiring import Dependencies
 from dev.ports import free_port

@@ -10,11 +10,11 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from api.publisher import Publisher
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.items import AddItem
 from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
+from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.stats import read_stats
 from common.queue.tasks import State

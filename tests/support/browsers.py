@@ -15,13 +15,13 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage"]
 
 
 @contextmanager
-def chromium(give_up: Callable[[str], NoReturn]) -> Iterator[Browser]:
+def chromium(give_up: Callable[[str], NoReturn], *flags: str) -> Iterator[Browser]:
     """Run the system's Chromium until the end of the `with`; playwright's own browsers are not used."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         give_up("no Chromium (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
         yield browser
         browser.close()
 

@@ -125,7 +125,7 @@ def peak_and_estimate(data: bytes) -> tuple[int, int]:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     idle = status_bytes("VmRSS")
     sign(decode(data, LIMITS).pixels)
-    return status_bytes("VmHWM") - idle, estimates[0]
+    return status_bytes("VmHWM") - idle, estimates[-1]
 
 
 def status_bytes(name: str) -> int:

@@ -25,13 +25,14 @@ class InProcessDecoder:
         return signed(decode(data, self.limits), outputs)
 
 
-def decoder_limits(*, timeout_s: float = 30, memory_mib: int = 1024) -> DecoderLimits:
+def decoder_limits(*, timeout_s: float = 30, memory_mib: int = 1024, thumbnail_px: int = 0) -> DecoderLimits:
     return DecoderLimits(
         pixels=50_000_000,
         jpeg_pixels=200_000_000,
         draft_px=1024,
         timeout_s=timeout_s,
         memory_bytes=memory_mib * MIB,
+        thumbnail_px=thumbnail_px,
     )
 
 

@@ -23,6 +23,17 @@ def png(rows: Iterable[bytes], *, size: tuple[int, int], depth: int, colour_type
     return PNG_SIGNATURE + chunk(b"IHDR", header) + extra + chunk(b"IDAT", data) + chunk(b"IEND")
 
 
+def declared_webp(variant: bytes, side: int) -> bytes:
+    """Return the header of a square WebP of a variant, named by its first chunk, with hardly any data."""
+    body = {
+        b"VP8X": bytes(4) + 2 * (side - 1).to_bytes(3, "little"),
+        b"VP8L": b"\x2f" + struct.pack("<I", (side - 1) << 14 | side - 1),
+        b"VP8 ": bytes.fromhex("100400 9d012a") + 2 * struct.pack("<H", side),
+    }[variant] + bytes(40)
+    first = variant + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(first)) + b"WEBP" + first
+
+
 def with_chunk(data: bytes, extra: bytes) -> bytes:
     """Return a PNG with another chunk after its header."""
     return data[:33] + extra + data[33:]

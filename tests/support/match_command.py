@@ -38,6 +38,7 @@ class MatchCommand:
     def environment(self) -> Mapping[str, str]:
         """The environment of commands."""
         return {
+            "HOME": str(self.home),
             "MATCH_URL": self.url,
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CONFIG_HOME": str(self.home / "config"),

@@ -50,6 +50,27 @@ def test_the_first_frame_counts_if_it_has_features(kind: str) -> None:
     assert similarity(data, encode(scene(1))) > 80
 
 
+def test_a_frame_counts_if_its_inside_has_features() -> None:
+    first = Image.new("RGB", (1000, 1000), "white")
+    first.paste(ImageEnhance.Brightness(scene(3, (36, 36))).enhance(0.4), (262, 262))
+    # Two spots in the margin keep the boxes of the whole image beside the small one.
+    first.putpixel((60, 60), (0, 0, 0))
+    first.putpixel((940, 940), (0, 0, 0))
+
+    pixels = decode(animation("PNG", [first, scene(2, first.size)])).pixels
+
+    assert is_featureless(sign(pixels))
+    assert np.array_equal(pixels, np.asarray(first))
+
+
+def test_a_gradient_is_not_a_frame_with_features() -> None:
+    gradient = Image.linear_gradient("L").resize((120, 90)).convert("RGB")
+
+    pixels = decode(animation("PNG", [gradient, scene(2)])).pixels
+
+    assert np.array_equal(pixels, np.asarray(scene(2)))
+
+
 def test_copies_of_a_fade_in_match() -> None:
     frames = fade_in(scene(4), 60)
     small = [frame.resize((60, 45)) for frame in frames]

@@ -42,4 +42,4 @@ def test_unusable_home_is_reported_by_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(DemoError, match=r"^MATCH_HOME .*file is not a usable folder"):
-        keep(b"", tmp_path / "file")
+        keep(b"", tmp_path / "file", "copy.jpg")

@@ -184,7 +184,9 @@ def test_every_endpoint_has_its_scope() -> None:
     scopes = {endpoint.name: endpoint.scope for endpoint in (*ENDPOINTS, *endpoints(SUBJECTS, Settings()))}
 
     assert scopes == {
-        **dict.fromkeys(("search", "compare", "count", "list", "images", "task", "tasks", "metrics"), Scope.READ),
+        **dict.fromkeys(
+            ("search", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"), Scope.READ
+        ),
         **dict.fromkeys(("collections", "collection"), Scope.READ),
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         **dict.fromkeys(("retry_tasks", "put_collection", "delete_collection"), Scope.ADMIN),

@@ -165,8 +165,8 @@ def test_flat_image_has_few_features() -> None:
     assert (features(flat).are_few, features(photo).are_few) == (True, False)
 
 
-def test_stored_form_is_at_most_1270_bytes(other_photo: Pixels) -> None:
-    assert len(features(other_photo).encode()) <= 1270
+def test_stored_form_is_at_most_1090_bytes() -> None:
+    assert len(features(skimage.data.chelsea()).encode()) <= 1090
 
 
 def test_stored_form_keeps_places_to_a_step(photo: Pixels) -> None:
@@ -177,8 +177,8 @@ def test_stored_form_keeps_places_to_a_step(photo: Pixels) -> None:
     side = max(before.width, before.height)
     assert np.abs(after.keypoints.x - before.keypoints.x).max() <= before.width / 256
     assert np.abs(after.keypoints.y - before.keypoints.y).max() <= before.height / 256
-    assert np.abs(np.log2(after.keypoints.size / before.keypoints.size)).max() <= 1 / 28
-    assert np.abs(np.exp(1j * after.keypoints.angle) - np.exp(1j * before.keypoints.angle)).max() <= 2 * np.pi / 256
+    assert np.abs(np.log2(after.keypoints.size / before.keypoints.size)).max() <= 1 / 4.5
+    assert np.abs(np.exp(1j * after.keypoints.angle) - np.exp(1j * before.keypoints.angle)).max() <= 2 * np.pi / 64
     assert side == max(after.width, after.height)
 
 
@@ -198,7 +198,7 @@ def test_hostile_bytes_raise_one_error(data: bytes) -> None:
     assert decoded.encode() == data
 
 
-def _header(version: int = 1, count: int = 0, width: int = 10, height: int = 10) -> bytes:
+def _header(version: int = 2, count: int = 0, width: int = 10, height: int = 10) -> bytes:
     return struct.pack(">BBII", version, count, width, height)
 
 
@@ -208,14 +208,14 @@ def _header(version: int = 1, count: int = 0, width: int = 10, height: int = 10)
         b"",
         _header()[:-1],
         _header(version=0),
-        _header(version=2),
+        _header(version=1),
+        _header(version=3),
         _header(count=1),
         _header() + bytes(7),
-        _header(count=181) + bytes(7 * 181),
+        _header(count=181) + bytes(6 * 181),
         _header(width=0),
         _header(height=2**32 - 1),
-        _header(count=1) + b"\0\0\0\0\xff\0\0",
-        _header(count=2) + b"\0\0\0\0\0\0\x02" + b"\0\0\0\0\0\0\x01",
+        _header(count=2) + b"\0\0\0\0\0\x02" + b"\0\0\0\0\0\x01",
     ],
 )
 def test_malformed_features_are_rejected(data: bytes) -> None:
@@ -226,14 +226,16 @@ def test_malformed_features_are_rejected(data: bytes) -> None:
 @pytest.fixture(scope="module")
 def cat() -> tuple[QueryFeatures, bytes]:
     """The query features of a photograph, and one of the words of its stored features."""
-    return query_features(skimage.data.chelsea()), features(skimage.data.chelsea()).encode()[14:17]
+    return query_features(skimage.data.chelsea()), features(skimage.data.chelsea()).encode()[12:16]
 
 
-@given(rows=st.lists(st.binary(min_size=4, max_size=4), min_size=3, max_size=40))
+@given(rows=st.lists(st.tuples(st.binary(min_size=2, max_size=2), st.integers(0, 2**11 - 1)), min_size=3, max_size=40))
 @settings(max_examples=50)
-def test_any_stored_features_can_be_verified(cat: tuple[QueryFeatures, bytes], rows: list[bytes]) -> None:
+def test_any_stored_features_can_be_verified(cat: tuple[QueryFeatures, bytes], rows: list[tuple[bytes, int]]) -> None:
     query, word = cat
-    data = _header(count=len(rows), width=451, height=300) + b"".join(row + word for row in rows)
+    named = int.from_bytes(word) & 0x1FFFFF
+    body = b"".join(place + (rest << 21 | named).to_bytes(4) for place, rest in rows)
+    data = _header(count=len(rows), width=451, height=300) + body
 
     verification = query.verify(LocalFeatures.decode(data))
 

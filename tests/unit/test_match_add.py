@@ -66,6 +66,16 @@ def test_only_new_changed_and_failed_images_are_sent(match: MatchCommand, servic
     assert service.data[str(folder / "b.PNG")] == b"changed, and longer"
 
 
+def test_an_emptied_service_is_noticed_and_filled(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder)
+    service.images.clear()
+
+    noticed, filled = match("add", folder), match("add", folder, "--again", "--json")
+
+    assert "the service has no images" in noticed.err
+    assert (filled.json["stored"], len(service.images)) == (3, 3)
+
+
 def test_failures_are_named_and_counted(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
     service.rejections[str(folder / "a.jpg")] = "truncated_image"
 
@@ -88,7 +98,7 @@ def test_lists_patterns_and_urls_are_added(match: MatchCommand, service: FakeMat
 def test_an_image_named_twice_is_sent_once(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
     result = match("add", folder / "a.jpg", folder, folder, "--json")
 
-    assert (result.json["stored"], result.json["skipped"], len(service.tasks)) == (3, 4, 3)
+    assert (result.json["stored"], result.json["skipped"], len(service.tasks)) == (3, 0, 3)
 
 
 def test_names_are_relative_on_request(match: MatchCommand, service: FakeMatch, folder: Path) -> None:

@@ -11,7 +11,7 @@ from common.store.sqlite import postings
 from common.store.sqlite.blocks import EMPTY
 from common.store.sqlite.postings import LivePostings, Postings, group, regrouped
 from common.store.sqlite.segments import Segment, UnusableSegmentError, open_segment, write_segment
-from common.store.sqlite.word_lookup import score
+from common.store.sqlite.word_lookup import Scored, score
 
 # Words at the ends of the ranges that are sorted at once.
 AWKWARD = [0, 1, 65_535, 65_536, 131_071, WORDS - 65_536, WORDS - 1]
@@ -83,12 +83,11 @@ def test_full_groups_are_not_written_again() -> None:
 
 
 def test_words_are_found_in_every_part() -> None:
-    parts = [LivePostings(grouped({1: [7], 2: [7, 8]})), LivePostings(grouped({3: [8, 9], 4: [9]}))]
+    parts = [LivePostings(grouped({1: [7], 2: [7, 8]})), LivePostings(grouped({3: [8], 4: [9]}))]
 
-    scored = score(parts, np.array([9, 7, 7], np.uint32), collection=0)
+    scored = score(parts, np.array([9, 7, 7, 8_000], np.uint32), collection=0)
 
-    assert sorted(scored.keys.tolist()) == [1, 2, 3, 4]
-    assert len(np.unique(scored.sums)) == 1
+    assert scored.best(9) == [4, 1, 2]
 
 
 def test_changed_images_are_not_scored() -> None:
@@ -106,6 +105,19 @@ def test_equal_sums_are_in_the_order_of_keys() -> None:
     )
 
     assert scored.best(5) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 40, 3_000])
+def test_highest_sums_are_not_missed(limit: int) -> None:
+    chance = np.random.default_rng(limit)
+    # Most images have no common word, and many have equal sums.
+    groups = [(np.arange(size) + 10_000 * size, chance.integers(0, 50, size) / 4.0) for size in (900, 1, 3_000)]
+    groups = [(keys, np.where(chance.random(len(keys)) < 0.6, 0, sums)) for keys, sums in groups]
+
+    best = Scored(groups).best(limit)
+
+    sums = {int(one): float(each) for keys, of in groups for one, each in zip(keys, of, strict=True) if each}
+    assert best == sorted(sums, key=lambda one: (-sums[one], one))[:limit]
 
 
 @pytest.fixture

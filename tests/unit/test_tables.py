@@ -9,6 +9,7 @@ import pytest
 
 from common.store.base import DEFAULT_COLLECTION, Selection
 from common.store.sqlite import tables
+from support.records import record
 
 NO_IMAGES = "[]"
 
@@ -40,14 +41,28 @@ def test_records_are_read_by_filepath(db: sqlite3.Connection, sql: str) -> None:
 
 
 def test_filters_read_only_images_with_the_label(db: sqlite3.Connection) -> None:
-    keep, parameters = tables.condition(1, Selection(where={"a": "b"}))
+    keep, parameters = tables.condition(db, 1, Selection(where={"a": "b"}))
 
     assert "images USING INTEGER PRIMARY KEY" in plan(db, "SELECT id FROM images WHERE " + keep, *parameters)  # noqa: S608 - no input
 
 
 def test_lists_read_the_index_of_their_order(db: sqlite3.Connection) -> None:
-    keep, parameters = tables.condition(1, Selection())
+    keep, parameters = tables.condition(db, 1, Selection())
 
     steps = plan(db, "SELECT path FROM images WHERE " + keep + " AND seq > 7 ORDER BY seq", *parameters)  # noqa: S608 - no input
 
     assert steps == "SEARCH images USING INDEX images_listed (collection=? AND seq>?)"
+
+
+@pytest.mark.parametrize(("few", "index"), [(4, "sqlite_autoindex_images_1"), (3, "images_listed")])
+def test_few_filepaths_are_read_by_the_index_of_prefixes(
+    db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, few: int, index: str
+) -> None:
+    monkeypatch.setattr(tables, "_FEW", few)
+    tables.write(
+        db, [record(f"a/{seq}", seq) for seq in range(4)] + [record(f"b/{seq}", 9 + seq) for seq in range(9)], 1
+    )
+
+    keep, parameters = tables.condition(db, 1, Selection(filepath_prefix="a/"))
+
+    assert index in plan(db, "SELECT path FROM images WHERE " + keep + " ORDER BY seq", *parameters)  # noqa: S608 - no input

@@ -19,6 +19,7 @@ from common.uploads import Uploads
 from support import records
 from support.records import FEATURELESS
 from support.tasks import begin, enqueue, task_of
+from support.thumbnails import MemoryThumbnails
 from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
@@ -272,3 +273,34 @@ def test_failed_tasks_keep_their_uploads_for_a_while(
 
     assert [uploads.get(upload) for upload in kept] == [None, b"b"]
     assert 0 < int(fake_redis.ttl(UPLOAD + kept[1])) <= 600
+
+
+def test_thumbnails_of_stored_records_are_kept(start: Callable[..., Writer], claims: list[Claim]) -> None:
+    thumbnails = MemoryThumbnails()
+    writer = start(thumbnails=thumbnails)
+
+    writer.write(claims[0], record(claims[0]), b"webp")
+    writer.write(claims[1], record(claims[1]))
+
+    assert [(each.owner.filepath, each.webp) for each in thumbnails.kept.values()] == [("0.jpg", b"webp")]
+
+
+def test_task_succeeds_without_its_thumbnail(start: Callable[..., Writer], claims: list[Claim]) -> None:
+    thumbnails = MemoryThumbnails()
+    thumbnails.away = True
+
+    result = start(thumbnails=thumbnails).write(claims[0], record(claims[0]), b"webp")
+
+    assert result.state is State.SUCCEEDED
+
+
+def test_a_replacement_is_superseded_by_any_other_request(
+    start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
+) -> None:
+    kept, changed, deleted, repeated = (replace(claim, replaces=number) for number, claim in enumerate(claims[:4], 1))
+    memory_store.put([records.record(kept.filepath, 1), records.record(changed.filepath, 9), record(repeated)])
+
+    states = [outcome.result().state for outcome in write_all(start(), [kept, changed, deleted, repeated])]
+
+    assert states == [State.SUCCEEDED, State.SUPERSEDED, State.SUPERSEDED, State.SUCCEEDED]
+    assert deleted.filepath not in memory_store.records([deleted.filepath])

@@ -110,6 +110,44 @@ const preview = (chooser) => {
   chooser.querySelector(".hint").hidden = Boolean(file);
 };
 
+const FETCHED_FROM_PX = 600;
+
+// Without a thumbnail the image shows its place only.
+const showPlace = (image) => {
+  image.removeAttribute("src");
+  image.classList.add("none");
+};
+
+const addThumbnail = (image) => {
+  image.addEventListener("error", () => showPlace(image));
+  if (image.complete && image.src && !image.naturalWidth) {
+    showPlace(image);
+  }
+  if (image.dataset.src) {
+    nearWindow.observe(image);
+  }
+};
+
+// Fetches with the key each thumbnail that comes near the window.
+const nearWindow = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting) {
+      nearWindow.unobserve(target);
+      fetchThumbnail(target);
+    }
+  }
+}, { rootMargin: `${FETCHED_FROM_PX}px` });
+
+const fetchThumbnail = async (image) => {
+  const response = await send(image.dataset.src).catch(() => null);
+  if (!response?.ok) {
+    showPlace(image);
+    return;
+  }
+  image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
+  image.src = URL.createObjectURL(await response.blob());
+};
+
 const imageOf = (transfer) => [...transfer.files].find((file) => file.type.startsWith("image/"));
 
 const addChooser = (chooser) => {
@@ -126,11 +164,16 @@ const addChooser = (chooser) => {
 const addSearch = (form) => {
   const chooser = form.querySelector("[data-chooser]");
   const { image, url } = form.elements;
+  const crop = form.querySelector("[data-crop]");
+  const camera = form.querySelector(".camera");
+  camera.hidden = !matchMedia("(pointer: coarse)").matches;
+  camera.querySelector("input").addEventListener("change", ({ target }) => choose(chooser, target.files[0]));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     submit(form, "#results");
   });
   image.addEventListener("change", () => {
+    crop.hidden = !image.files.length;
     if (image.files.length) {
       url.value = "";
       form.requestSubmit();
@@ -140,8 +183,315 @@ const addSearch = (form) => {
     if (image.files.length) {
       image.value = "";
       preview(chooser);
+      crop.hidden = true;
     }
   });
+  crop.addEventListener("click", () => openCropper(image.files[0], (file) => choose(chooser, file)));
+};
+
+const searchForm = () => document.querySelector("[data-search]");
+
+// Searches again with another option; a query that is stored has no form to send again.
+const searchWith = (option, value) => {
+  const { query } = document.querySelector("[data-answer]").dataset;
+  const form = searchForm();
+  form.elements[option].value = value;
+  if (query === undefined) {
+    form.requestSubmit();
+    return;
+  }
+  const options = new FormData(form);
+  options.delete("image");
+  options.set("filepath", query);
+  location.assign(`/web/search?${new URLSearchParams(options)}`);
+};
+
+const addAgain = (button) => {
+  button.hidden = false;
+  button.addEventListener("click", () => searchWith(button.dataset.again, button.value));
+};
+
+// Hides cards while the slider moves; a score below all that were searched for is searched again.
+const addThreshold = (slider) => {
+  const label = slider.closest("label");
+  const searched = slider.valueAsNumber;
+  const show = () => {
+    label.querySelector("output").textContent = slider.value;
+    for (const card of document.querySelectorAll(".card")) {
+      card.hidden = Number(card.dataset.score) < slider.valueAsNumber;
+    }
+  };
+  label.hidden = false;
+  slider.addEventListener("input", show);
+  slider.addEventListener("change", () => {
+    if (slider.valueAsNumber < searched) {
+      searchWith("min_score", slider.value);
+    }
+  });
+  show();
+};
+
+// --- comparison view --------------------------------------------------------------------------------------------
+
+const VIEW_PX = 1200;
+
+const loaded = (image) => new Promise((resolve) => {
+  if (image.complete && image.naturalWidth) {
+    resolve(image);
+  } else {
+    image.addEventListener("load", () => resolve(image), { once: true });
+    image.addEventListener("error", () => resolve(null), { once: true });
+  }
+});
+
+const imageAt = (src) => {
+  const image = new Image();
+  image.src = src;
+  return loaded(image);
+};
+
+const blobAt = async (path) => {
+  const response = await send(path);
+  return response.ok ? imageAt(URL.createObjectURL(await response.blob())) : null;
+};
+
+// The query as the reader chose it, or the thumbnail of a stored one; an image by URL is not shown.
+const queryImage = () => {
+  const { query } = document.querySelector("[data-answer]").dataset;
+  if (query !== undefined) {
+    return blobAt(`/images/thumbnail?${new URLSearchParams({ filepath: query })}`);
+  }
+  const shown = searchForm().querySelector(".preview");
+  return shown.hidden ? Promise.resolve(null) : loaded(shown);
+};
+
+// Maps the unit square of the query to that of the stored image: mirrored first, then rotated clockwise.
+const orientationMatrix = (orientation) => {
+  const quarters = { rotated_90: 1, rotated_180: 2, rotated_270: 3 }[orientation.match(/rotated_\d+/)?.[0]] ?? 0;
+  let matrix = orientation.includes("mirrored") ? new DOMMatrix([-1, 0, 0, 1, 1, 0]) : new DOMMatrix();
+  for (let turn = 0; turn < quarters; turn += 1) {
+    matrix = new DOMMatrix([0, 1, -1, 0, 1, 0]).multiply(matrix);
+  }
+  return matrix;
+};
+
+// Maps the pixels of the match's image to those of the query's.
+const placement = (card, query, match, record) => {
+  if (!card.dataset.transform || !record) {
+    return new DOMMatrix().scale(query.naturalWidth, query.naturalHeight)
+      .multiply(orientationMatrix(card.dataset.orientation).inverse())
+      .scale(1 / match.naturalWidth, 1 / match.naturalHeight);
+  }
+  const { m11, m12, m13, m21, m22, m23 } = JSON.parse(card.dataset.transform);
+  return new DOMMatrix([m11, m21, m12, m22, m13, m23])
+    .scale(record.width / match.naturalWidth, record.height / match.naturalHeight);
+};
+
+const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+class Viewer {
+  constructor(dialog) {
+    this.dialog = dialog;
+    this.flick = dialog.querySelector("[data-flick]");
+    this.opacity = dialog.querySelector("[data-opacity]");
+    this.isFlicked = false;
+    for (const radio of dialog.querySelectorAll("[name=view]")) {
+      radio.addEventListener("change", () => this.draw());
+    }
+    this.flick.addEventListener("click", () => {
+      this.isFlicked = !this.isFlicked;
+      this.draw();
+    });
+    this.opacity.querySelector("input").addEventListener("input", () => this.draw());
+    dialog.addEventListener("keydown", (event) => {
+      if (event.key === "f" && !this.flick.hidden) {
+        this.flick.click();
+      }
+    });
+  }
+
+  async open(card) {
+    const { filepath } = card.dataset;
+    const thumb = card.querySelector("img.thumb");
+    const [query, match, record] = await Promise.all([
+      queryImage(),
+      thumb?.src ? imageAt(thumb.src) : blobAt(`/images/thumbnail?${new URLSearchParams({ filepath })}`),
+      card.dataset.transform ? replyOf(`/images?${new URLSearchParams({ filepath })}`) : null,
+    ]);
+    if (!query || !match) {
+      say("There is no image to show.");
+      return;
+    }
+    Object.assign(this, { card, query, match, isFlicked: false });
+    this.place = placement(card, query, match, record?.result?.[0]);
+    this.dialog.querySelector("#viewer-name").textContent = filepath;
+    this.draw();
+    this.dialog.showModal();
+  }
+
+  draw() {
+    const view = this.dialog.querySelector("[name=view]:checked").value;
+    const [first, second] = this.dialog.querySelectorAll("canvas");
+    this.dialog.dataset.view = view;
+    this.flick.hidden = view !== "flick";
+    this.opacity.hidden = view !== "overlay";
+    second.hidden = view !== "pair";
+    const context = this.drawQuery(first);
+    if (view === "pair") {
+      this.drawOutline(context);
+      this.drawMatch(second);
+    } else if (view !== "flick" || this.isFlicked) {
+      this.drawOver(context, view);
+    }
+    first.setAttribute("aria-label", view === "flick" && this.isFlicked ? "The stored image" : "The query");
+  }
+
+  drawQuery(canvas) {
+    const scale = Math.min(1, VIEW_PX / Math.max(this.query.naturalWidth, this.query.naturalHeight));
+    canvas.width = Math.round(this.query.naturalWidth * scale);
+    canvas.height = Math.round(this.query.naturalHeight * scale);
+    const context = canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.drawImage(this.query, 0, 0);
+    return context;
+  }
+
+  drawMatch(canvas) {
+    canvas.width = this.match.naturalWidth;
+    canvas.height = this.match.naturalHeight;
+    canvas.getContext("2d").drawImage(this.match, 0, 0);
+  }
+
+  drawOver(context, view) {
+    context.save();
+    const scale = context.getTransform();
+    if (view === "overlay") {
+      context.globalAlpha = this.opacity.querySelector("input").valueAsNumber / 100;
+    } else if (view === "difference") {
+      context.globalCompositeOperation = "difference";
+    }
+    context.filter = this.card.dataset.orientation.includes("inverted") ? "invert(1)" : "none";
+    context.setTransform(scale.multiply(this.place));
+    context.drawImage(this.match, 0, 0);
+    context.restore();
+  }
+
+  // The place of the stored image in the query, where a search found only a part.
+  drawOutline(context) {
+    if (!this.card.dataset.transform) {
+      return;
+    }
+    const { naturalWidth: width, naturalHeight: height } = this.match;
+    const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => this.place.transformPoint({ x, y }));
+    context.beginPath();
+    corners.forEach(({ x, y }) => context.lineTo(x, y));
+    context.closePath();
+    context.lineWidth = 4 / context.getTransform().a;
+    context.strokeStyle = colourOf("--accent");
+    context.stroke();
+  }
+}
+
+const addView = (button) => {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const dialog = document.querySelector("#viewer");
+    dialog.viewer ??= new Viewer(dialog);
+    dialog.viewer.open(button.closest(".card"));
+  });
+};
+
+// --- a part of the query ----------------------------------------------------------------------------------------
+
+class Cropper {
+  constructor(dialog) {
+    this.dialog = dialog;
+    this.canvas = dialog.querySelector("[data-crop-area]");
+    this.fields = Object.fromEntries(["x", "y", "width", "height"].map((name) => [name, dialog.querySelector(`[name=${name}]`)]));
+    for (const field of Object.values(this.fields)) {
+      field.addEventListener("input", () => this.draw());
+    }
+    dialog.querySelector("[data-crop-done]").addEventListener("click", () => this.finish());
+    this.canvas.addEventListener("pointerdown", (event) => {
+      this.canvas.setPointerCapture(event.pointerId);
+      this.from = this.pointOf(event);
+    });
+    this.canvas.addEventListener("pointermove", (event) => {
+      if (this.from) {
+        this.select(this.from, this.pointOf(event));
+      }
+    });
+    for (const name of ["pointerup", "pointercancel"]) {
+      this.canvas.addEventListener(name, () => { this.from = null; });
+    }
+  }
+
+  async open(file, done) {
+    this.image = await createImageBitmap(file).catch(() => null);
+    if (!this.image) {
+      say("This browser cannot show the image.");
+      return;
+    }
+    this.done = done;
+    this.canvas.width = this.image.width;
+    this.canvas.height = this.image.height;
+    this.select({ x: 0, y: 0 }, { x: 100, y: 100 });
+    this.dialog.showModal();
+  }
+
+  // The position in percent of the image.
+  pointOf({ clientX, clientY }) {
+    const area = this.canvas.getBoundingClientRect();
+    const percent = (value) => Math.round(Math.min(100, Math.max(0, 100 * value)));
+    return { x: percent((clientX - area.left) / area.width), y: percent((clientY - area.top) / area.height) };
+  }
+
+  select(from, to) {
+    this.fields.x.value = Math.min(from.x, to.x);
+    this.fields.y.value = Math.min(from.y, to.y);
+    this.fields.width.value = Math.abs(from.x - to.x);
+    this.fields.height.value = Math.abs(from.y - to.y);
+    this.draw();
+  }
+
+  // The part in pixels, at least one.
+  part() {
+    const { width, height } = this.image;
+    const [x, y, w, h] = ["x", "y", "width", "height"].map((name) => this.fields[name].valueAsNumber / 100 || 0);
+    const left = Math.min(Math.round(x * width), width - 1);
+    const top = Math.min(Math.round(y * height), height - 1);
+    return [left, top, Math.max(1, Math.min(Math.round(w * width), width - left)), Math.max(1, Math.min(Math.round(h * height), height - top))];
+  }
+
+  draw() {
+    const context = this.canvas.getContext("2d");
+    const part = this.part();
+    context.globalAlpha = 1;
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    context.globalAlpha = 0.35;
+    context.drawImage(this.image, 0, 0);
+    context.globalAlpha = 1;
+    context.drawImage(this.image, ...part, ...part);
+    context.lineWidth = Math.max(2, this.canvas.width / 300);
+    context.strokeStyle = colourOf("--accent");
+    context.strokeRect(...part);
+  }
+
+  finish() {
+    const [x, y, width, height] = this.part();
+    const canvas = new OffscreenCanvas(width, height);
+    canvas.getContext("2d").drawImage(this.image, x, y, width, height, 0, 0, width, height);
+    canvas.convertToBlob({ type: "image/png" }).then((blob) => {
+      this.dialog.close();
+      this.done(new File([blob], "part.png", { type: "image/png" }));
+    });
+  }
+}
+
+const openCropper = (file, done) => {
+  const dialog = document.querySelector("#cropper");
+  dialog.cropper ??= new Cropper(dialog);
+  dialog.cropper.open(file, done);
 };
 
 document.addEventListener("paste", (event) => {
@@ -486,6 +836,10 @@ const ENHANCEMENTS = {
     event.preventDefault();
     submit(form, "#results");
   }),
+  "[data-thumbnail]": addThumbnail,
+  "[data-again]": addAgain,
+  "[data-threshold]": addThreshold,
+  "[data-view]": addView,
   "[data-delete-selected]": addSelection,
   "[data-delete]": addDelete,
   "[data-add]": addAdding,

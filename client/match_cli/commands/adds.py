@@ -18,6 +18,7 @@ from match_client.sources import is_url
 MAX_BYTES = 64 * 1024 * 1024
 
 MaxBytes = Annotated[int, typer.Option(min=1, help="Shrink larger files before they are sent.")]
+Again = Annotated[bool, typer.Option("--again", help="Send also what earlier runs stored.")]
 Wait = Annotated[bool, typer.Option(help="Wait until all images are stored.")]
 
 
@@ -37,6 +38,7 @@ def add(
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete images that earlier runs added from files that no longer exist.")
     ] = False,
+    again: Again = False,
     wait: Wait = True,
     is_json: options.Json = False,
 ) -> None:
@@ -53,7 +55,7 @@ def add(
         context,
         images,
         adding.Run(
-            settings=Settings(jobs=jobs, max_bytes=max_bytes, collection=collection),
+            settings=Settings(jobs=jobs, max_bytes=max_bytes, is_again=again, collection=collection),
             is_waiting=wait,
             is_json=is_json,
             folders=_folders(paths) if prune else (),
@@ -73,12 +75,14 @@ def import_(
     collection: options.Collection = None,
     jobs: options.Jobs = 4,
     max_bytes: MaxBytes = MAX_BYTES,
+    again: Again = False,
     wait: Wait = True,
     is_json: options.Json = False,
 ) -> None:
     """Add the images that a file lists. A second run sends only what is new, changed or failed.
 
     A row has the column url or path, and may have filepath and metadata, a JSON object.
+    An index of image-match or dsys/match is imported by python -m common.store.import_elasticsearch URL INDEX.
     """
     if not file.is_file():
         raise UsageProblem(f"{file}: no such file")
@@ -90,7 +94,9 @@ def import_(
         context,
         images,
         adding.Run(
-            settings=Settings(jobs=jobs, max_bytes=max_bytes, collection=collection), is_waiting=wait, is_json=is_json
+            settings=Settings(jobs=jobs, max_bytes=max_bytes, is_again=again, collection=collection),
+            is_waiting=wait,
+            is_json=is_json,
         ),
         is_countable=True,
     )

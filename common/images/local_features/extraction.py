@@ -8,12 +8,13 @@ resolves the patch: half of the cost.
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from common.images.local_features.drawing import content, draw, is_drawn
 from common.images.local_features.features import MAX_FEATURES, Keypoints, LocalFeatures
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.words import DESCRIPTOR_LENGTH, Vocabulary, shipped_vocabulary
@@ -29,6 +30,8 @@ class Resolution:
 
 
 STORED = Resolution(detect_px=176, describe_px=224, features=MAX_FEATURES)
+DRAWN = Resolution(detect_px=320, describe_px=400, features=140)
+"""For drawn images (see `sketches`): letters are small."""
 QUERY = Resolution(detect_px=320, describe_px=400, features=650)
 """In screenshots and collages a stored image is small: queries need more resolution, and more features."""
 
@@ -63,8 +66,11 @@ class Described:
 
 def extract(pixels: NDArray[np.uint8], *, width: int, height: int) -> LocalFeatures:
     """Return the features to store of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
-    described = describe(pixels, STORED, width=width, height=height)
-    return name(described, shipped_vocabulary(), width=width, height=height)
+    grey = _grey(pixels)
+    drawn = is_drawn(_resize(grey, STORED.describe_px))
+    described = _describe_content(grey, DRAWN if drawn else STORED, width=width, height=height, drawn=drawn)
+    features = name(described, shipped_vocabulary(), width=width, height=height)
+    return replace(features, sketch=draw(pixels)) if drawn else features
 
 
 def extract_query(
@@ -89,7 +95,25 @@ def name(described: Described, vocabulary: Vocabulary, *, width: int, height: in
 
 def describe(pixels: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int) -> Described:
     """Return at most `resolution.features` keypoints of RGB `pixels` (rows, columns, 3), with descriptors."""
-    grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    grey = _grey(pixels)
+    drawn = is_drawn(_resize(grey, resolution.describe_px))
+    return _describe_content(grey, resolution, width=width, height=height, drawn=drawn)
+
+
+def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def _describe_content(
+    grey: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int, drawn: bool
+) -> Described:
+    """Return the keypoints of `grey`; of a drawn image without its margins, which leaves more pixels to the content."""
+    across, down = width / grey.shape[1], height / grey.shape[0]
+    top, left = 0, 0
+    if drawn:
+        rows, columns = content(grey)
+        top, left = rows.start, columns.start
+        grey = grey[rows, columns]
     described = _resize(grey, resolution.describe_px)
     searched = _resize(described, resolution.detect_px)
     detector, describer = _sift(resolution.features * _POOL)
@@ -97,11 +121,11 @@ def describe(pixels: NDArray[np.uint8], resolution: Resolution, *, width: int, h
     points = points[_spread(points, searched.shape, resolution.features)]
     points[:, :3] *= described.shape[1] / searched.shape[1]
     points, descriptors = _describe(points, described, describer)
-    across, down = width / described.shape[1], height / described.shape[0]
+    across_content, down_content = grey.shape[1] / described.shape[1], grey.shape[0] / described.shape[0]
     keypoints = Keypoints(
-        x=points[:, 0] * across,
-        y=points[:, 1] * down,
-        size=points[:, 2] * max(across, down),
+        x=(points[:, 0] * across_content + left) * across,
+        y=(points[:, 1] * down_content + top) * down,
+        size=points[:, 2] * max(across_content * across, down_content * down),
         angle=np.deg2rad(points[:, 3]),
     )
     return Described(keypoints, descriptors)

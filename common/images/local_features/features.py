@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from common.images.local_features.sketches import InvalidSketch, Sketch
 from common.images.local_features.words import WORD_BITS
 
 MAX_FEATURES = 180
@@ -15,17 +16,19 @@ MAX_FEATURES = 180
 FEW_FEATURES = 30
 """Searches may miss an image with fewer features than this."""
 
-VERSION = 1
+VERSION = 2
 """The algorithm and centres of the words, and the layout of the stored form: other versions are not comparable."""
 
 _HEADER = struct.Struct(">BBII")
-# Column and row of the centre, size, direction; then the word in three bytes, with the mirror form in the bit above it.
-_FEATURE_BYTES = 7
-_MIRROR_BIT = 1 << WORD_BITS
+# Column and row of the centre; then from the highest bit on: direction, size, mirror form and word.
+_FEATURE = np.dtype([("x", "u1"), ("y", "u1"), ("rest", ">u4")])
 _STEPS = 256
-# Sizes are stored as logarithms: 28 steps for each doubling, from a 1,024th of the longer side.
-_STEPS_PER_OCTAVE = 28
-_SMALLEST_SIZE = 1 / 1024
+_ANGLE_STEPS = 64
+# Sizes are stored as logarithms: 4.5 steps for each doubling, from a 128th of the longer side.
+_SIZE_STEPS = 32
+_STEPS_PER_OCTAVE = 4.5
+_SMALLEST_SIZE = 1 / 128
+_MIRROR_BIT = 1 << WORD_BITS
 _MAX_SIDE_PX = 1_000_000
 
 
@@ -54,7 +57,7 @@ class Keypoints:
 class LocalFeatures:
     """The features of an image of `width` and `height` pixels.
 
-    `words` (n,) are sorted; `mirrored` (n,) is whether a patch was mirrored to name it.
+    `words` (n,) are sorted; `mirrored` (n,) is whether a patch was mirrored to name it. Drawn images have a `sketch`.
     """
 
     keypoints: Keypoints
@@ -62,6 +65,7 @@ class LocalFeatures:
     mirrored: NDArray[np.bool_]
     width: int
     height: int
+    sketch: Sketch | None = None
 
     @property
     def are_few(self) -> bool:
@@ -69,16 +73,16 @@ class LocalFeatures:
         return len(self.words) < FEW_FEATURES
 
     def encode(self) -> bytes:
-        """Return the stored form: 10 bytes and 7 for each feature, at most 1,270."""
-        rows = np.empty((len(self.words), _FEATURE_BYTES), dtype=np.uint8)
-        rows[:, 0] = _quantise(self.keypoints.x / self.width * _STEPS)
-        rows[:, 1] = _quantise(self.keypoints.y / self.height * _STEPS)
+        """Return the stored form: 10 bytes, 6 for each feature, and the sketch."""
         relative = np.maximum(self.keypoints.size / max(self.width, self.height), _SMALLEST_SIZE)
-        rows[:, 2] = _quantise(_STEPS_PER_OCTAVE * np.log2(relative / _SMALLEST_SIZE))
-        rows[:, 3] = np.floor(self.keypoints.angle / (2 * np.pi) * _STEPS).astype(np.int64) % _STEPS
-        named = self.words | np.where(self.mirrored, _MIRROR_BIT, 0).astype(np.uint32)
-        rows[:, 4:] = named.astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
-        return _HEADER.pack(VERSION, len(self.words), self.width, self.height) + rows.tobytes()
+        angle = np.floor(self.keypoints.angle / (2 * np.pi) * _ANGLE_STEPS).astype(np.int64) % _ANGLE_STEPS
+        size = _quantise(_STEPS_PER_OCTAVE * np.log2(relative / _SMALLEST_SIZE), _SIZE_STEPS)
+        rows = np.empty(len(self.words), dtype=_FEATURE)
+        rows["x"] = _quantise(self.keypoints.x / self.width * _STEPS, _STEPS)
+        rows["y"] = _quantise(self.keypoints.y / self.height * _STEPS, _STEPS)
+        rows["rest"] = (angle * _SIZE_STEPS + size) * 2 * _MIRROR_BIT + self.mirrored * _MIRROR_BIT + self.words
+        sketch = self.sketch.encode() if self.sketch else b""
+        return _HEADER.pack(VERSION, len(self.words), self.width, self.height) + rows.tobytes() + sketch
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -88,27 +92,30 @@ class LocalFeatures:
         version, count, width, height = _HEADER.unpack_from(data)
         if version != VERSION:
             raise InvalidFeatures(f"local features of version {version}; supported: {VERSION}")
-        if count > MAX_FEATURES or len(data) != _HEADER.size + _FEATURE_BYTES * count:
+        if count > MAX_FEATURES or len(data) < _HEADER.size + _FEATURE.itemsize * count:
             raise InvalidFeatures(f"{len(data)} bytes for {count} local features; at most {MAX_FEATURES} are accepted")
         if not (0 < width <= _MAX_SIDE_PX and 0 < height <= _MAX_SIDE_PX):
             raise InvalidFeatures(f"local features of an image of {width} by {height} pixels")
-        rows = np.frombuffer(data, dtype=np.uint8, offset=_HEADER.size).reshape(count, _FEATURE_BYTES)
-        return cls._from_rows(rows, width, height)
+        rows = np.frombuffer(data, dtype=_FEATURE, count=count, offset=_HEADER.size)
+        return cls._from_rows(rows, width, height, data[_HEADER.size + rows.nbytes :])
 
     @classmethod
-    def _from_rows(cls, rows: NDArray[np.uint8], width: int, height: int) -> Self:
-        named = _named(rows)
-        words = (named & (_MIRROR_BIT - 1)).astype(np.uint32)
-        if (named >= 2 * _MIRROR_BIT).any() or (words[1:] < words[:-1]).any():
-            raise InvalidFeatures("the words of local features are not sorted numbers of 20 bits")
-        values = rows[:, :4].astype(np.float64) + 0.5
+    def _from_rows(cls, rows: NDArray[np.void], width: int, height: int, sketch: bytes) -> Self:
+        words = _words(rows)
+        if (words[1:] < words[:-1]).any():
+            raise InvalidFeatures("the words of local features are not sorted")
+        angle, size = np.divmod(rows["rest"] // (2 * _MIRROR_BIT), _SIZE_STEPS)
         keypoints = Keypoints(
-            x=values[:, 0] / _STEPS * width,
-            y=values[:, 1] / _STEPS * height,
-            size=_SMALLEST_SIZE * 2 ** (values[:, 2] / _STEPS_PER_OCTAVE) * max(width, height),
-            angle=values[:, 3] / _STEPS * 2 * np.pi,
+            x=(rows["x"] + 0.5) / _STEPS * width,
+            y=(rows["y"] + 0.5) / _STEPS * height,
+            size=_SMALLEST_SIZE * 2 ** ((size + 0.5) / _STEPS_PER_OCTAVE) * max(width, height),
+            angle=(angle + 0.5) / _ANGLE_STEPS * 2 * np.pi,
         )
-        return cls(keypoints, words, (named & _MIRROR_BIT) > 0, width, height)
+        mirrored = (rows["rest"] & _MIRROR_BIT) > 0
+        try:
+            return cls(keypoints, words, mirrored, width, height, Sketch.decode(sketch) if sketch else None)
+        except InvalidSketch as error:
+            raise InvalidFeatures(str(error)) from error
 
 
 def encoded_words(encoded: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[np.uint32]]:
@@ -116,19 +123,17 @@ def encoded_words(encoded: Sequence[bytes]) -> tuple[NDArray[np.intp], NDArray[n
 
     Encoded features of another version count as none.
     """
-    bodies = [data[_HEADER.size :] if data[0] == VERSION else b"" for data in encoded]
-    counts = np.array([len(body) // _FEATURE_BYTES for body in bodies], np.intp)
-    rows = np.frombuffer(b"".join(bodies), np.uint8).reshape(-1, _FEATURE_BYTES)
-    return counts, (_named(rows) & (_MIRROR_BIT - 1)).astype(np.uint32)
+    counts = np.array([data[1] if data[0] == VERSION else 0 for data in encoded], np.intp)
+    sizes = (_FEATURE.itemsize * counts).tolist()
+    bodies = [data[_HEADER.size : _HEADER.size + size] for data, size in zip(encoded, sizes, strict=True)]
+    return counts, _words(np.frombuffer(b"".join(bodies), _FEATURE))
 
 
-def _named(rows: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return the word of each feature, with its mirror bit."""
-    named = np.zeros((len(rows), 4), np.uint8)
-    named[:, 1:] = rows[:, 4:]
-    return named.view(">u4").ravel().astype(np.uint32)
+def _words(rows: NDArray[np.void]) -> NDArray[np.uint32]:
+    """Return the word of each feature."""
+    return (rows["rest"] & (_MIRROR_BIT - 1)).astype(np.uint32)
 
 
-def _quantise(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return the steps from 0 to 255 that `values` are in."""
-    return np.clip(np.floor(values), 0, _STEPS - 1).astype(np.uint8)
+def _quantise(values: NDArray[np.float64], steps: int) -> NDArray[np.int64]:
+    """Return the steps, from 0 to one less than `steps`, that `values` are in."""
+    return np.clip(np.floor(values), 0, steps - 1).astype(np.int64)

@@ -2,5 +2,6 @@
 
 from common.store.elastic.mapping import Shape
 from common.store.elastic.store import ElasticStore
+from common.store.elastic.thumbnails import ElasticThumbnails
 
-__all__ = ["ElasticStore", "Shape"]
+__all__ = ["ElasticStore", "ElasticThumbnails", "Shape"]

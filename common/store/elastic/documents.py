@@ -78,6 +78,7 @@ def item(hit: Json) -> Record | Tombstone:
         seq=source["seq"],
         signatures=_signatures(hit),
         metadata=source.get("metadata"),
+        metadata_seq=source.get("metadata_seq"),
         added=source["added"],
         width=source["width"],
         height=source["height"],
@@ -107,6 +108,8 @@ def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
         document["url"] = item.url
     if item.features is not None:
         document |= {"features": base64.b64encode(item.features).decode(), "words": _words(item.features)}
+    if item.metadata_seq is not None:
+        document["metadata_seq"] = item.metadata_seq
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
     return document

@@ -33,6 +33,7 @@ _FIELDS: Final[dict[str, Json]] = {
     "words": {"type": "text", "analyzer": "whitespace", "norms": False, "index_options": "docs"},
     # Stored unchanged and not indexed.
     "metadata": {"type": "object", "enabled": False},
+    "metadata_seq": {"type": "long", "index": False, "doc_values": False},
     # One field for any number of keys. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
     "labels": {"type": "keyword", "doc_values": False},
     # Entries of the catalogue of collections: the collection's name and quota.
@@ -42,7 +43,17 @@ _FIELDS: Final[dict[str, Json]] = {
 # An index with these fields is one of Match, of any version.
 _IDENTIFYING: Final = ("path", "seq", "deleted", "added", "sig")
 # These are added to an index that lacks them: its documents are complete without. Any other field needs a reindex.
-_ADDABLE: Final = ("sha256", "url", "features", "words", "collection", "entry", "max_images", *VECTORS[1:])
+_ADDABLE: Final = (
+    "sha256",
+    "url",
+    "features",
+    "words",
+    "collection",
+    "entry",
+    "max_images",
+    "metadata_seq",
+    *VECTORS[1:],
+)
 # These are read from doc values or the vector index, or derived from others.
 _NOT_IN_SOURCE: Final = ("sig", "features", "words", "labels", *VECTORS)
 
@@ -67,12 +78,16 @@ class Shape:
 
     def settings(self, dialect: Dialect) -> dict[str, Any]:
         """Return the settings."""
+        return {**self.layout, **dialect.settings(self.vectors)}
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """Return the settings that do not depend on vectors."""
         expands = "-" in self.replicas
         return {
             "index.number_of_shards": self.shards,
             ("index.auto_expand_replicas" if expands else "index.number_of_replicas"): self.replicas,
             "index.refresh_interval": self.refresh_interval,
-            **dialect.settings(self.vectors),
         }
 
     @property

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ Rows: TypeAlias = NDArray[np.uint16]
 
 # Images of one group of postings: a posting is the image's row in two bytes.
 GROUP = 65_536
-# Words that are sorted at a time: numpy sorts numbers of 16 bits by radix, and no more of a large group is in memory.
+# Words that are sorted at a time: numpy sorts numbers of 16 bits by radix, and little of a large group is in memory.
 _RANGE = 65_536
 _NONE: Positions = np.zeros(0, np.intp)
 
@@ -55,12 +56,7 @@ class LivePostings:
 
     def without(self, keys: Keys) -> "LivePostings":
         """Return the postings with these images dead too; `keys` is ascending."""
-        own = self.postings.keys
-        if not len(own):
-            return self
-        keys = keys[np.searchsorted(keys, own[0]) : np.searchsorted(keys, own[-1], side="right")]
-        rows = np.searchsorted(own, keys)
-        rows = rows[own[rows] == keys]
+        rows = rows_of(self.postings.keys, keys)
         return LivePostings(self.postings, np.union1d(self.dead, rows)) if len(rows) else self
 
 
@@ -70,12 +66,10 @@ def group(keys: Keys, counts: NDArray[np.intp], words: Words) -> Postings:
     `keys` is ascending, `counts` are the numbers of their words, and `words` those of all, ascending in each image.
     """
     rows = np.repeat(np.arange(len(keys)).astype(np.uint16), counts)
-    is_first = np.ones(len(words), np.bool_)
-    is_first[1:] = (words[1:] != words[:-1]) | (rows[1:] != rows[:-1])
-    words, rows = words[is_first], rows[is_first]
-    ranges = words // _RANGE
-    parts = (np.flatnonzero(ranges == number) for number in range(WORDS // _RANGE))
-    return _grouped(keys, [((words[part] % _RANGE).astype(np.uint16), rows[part]) for part in parts])
+    order = np.argsort((words // _RANGE).astype(np.uint8), kind="stable")
+    words, rows = words[order], rows[order]
+    bounds = np.searchsorted(words // _RANGE, np.arange(WORDS // _RANGE + 1))
+    return _grouped(keys, ((words[first:end], rows[first:end]) for first, end in pairwise(bounds)))
 
 
 def regrouped(sources: Iterable[LivePostings]) -> Iterator[Postings]:
@@ -105,15 +99,25 @@ def merged(sources: Sequence[LivePostings]) -> Postings:
     return _grouped(keys, (_range(sources, moved, first) for first in range(0, WORDS, _RANGE)))
 
 
-def _range(sources: Sequence[LivePostings], moved: Sequence[Rows], first: int) -> tuple[Rows, Rows]:
-    """Return the words from `first` on, less `first`, and their rows after the move."""
-    words, rows = [np.zeros(0, np.uint16)], [np.zeros(0, np.uint16)]
+def rows_of(own: Keys, keys: Keys) -> Positions:
+    """Return the rows in `own` of those of `keys` that it has; both are ascending."""
+    if not len(own):
+        return _NONE
+    keys = keys[np.searchsorted(keys, own[0]) : np.searchsorted(keys, own[-1], side="right")]
+    rows = np.searchsorted(own, keys)
+    existing: Positions = rows[own[rows] == keys]
+    return existing
+
+
+def _range(sources: Sequence[LivePostings], moved: Sequence[Rows], first: int) -> tuple[Words, Rows]:
+    """Return the words of _RANGE from `first` on, and their rows after the move."""
+    words, rows = [np.zeros(0, np.uint32)], [np.zeros(0, np.uint16)]
     for source, new in zip(sources, moved, strict=True):
         postings = source.postings
         begin, end = np.searchsorted(postings.words, [first, first + _RANGE])
         starts = postings.starts[begin : end + 1].astype(np.int64)
         old = postings.rows[starts[0] : starts[-1]]
-        each = np.repeat((postings.words[begin:end] - first).astype(np.uint16), np.diff(starts))
+        each = np.repeat(postings.words[begin:end], np.diff(starts))
         if len(source.dead):
             exists = np.ones(len(postings.keys), np.bool_)
             exists[source.dead] = False
@@ -124,16 +128,23 @@ def _range(sources: Sequence[LivePostings], moved: Sequence[Rows], first: int) -
     return np.concatenate(words), np.concatenate(rows)
 
 
-def _grouped(keys: Keys, ranges: Iterable[tuple[Rows, Rows]]) -> Postings:
-    """Return postings of words and rows in any order, by ranges of words: each word is less the first of its range."""
+def _grouped(keys: Keys, ranges: Iterable[tuple[Words, Rows]]) -> Postings:
+    """Return the postings of words and their rows, by ranges of _RANGE words; a row may repeat a word."""
     words, counts, rows = [], [], []
-    for number, (each, of) in enumerate(ranges):
-        order = np.argsort(each, kind="stable")
-        ordered = each[order]
-        is_first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
-        starts = np.flatnonzero(is_first)
-        words.append(ordered[starts].astype(np.uint32) + number * _RANGE)
+    for each, of in ranges:
+        order = np.argsort((each % _RANGE).astype(np.uint16), kind="stable")
+        ordered, of_ordered = each[order], of[order]
+        is_new = _differ(ordered)
+        once = is_new | _differ(of_ordered)
+        ordered, is_new = ordered[once], is_new[once]
+        starts = np.flatnonzero(is_new)
+        words.append(ordered[starts])
         counts.append(np.diff(starts, append=len(ordered)))
-        rows.append(of[order])
+        rows.append(of_ordered[once])
     starts = np.append(0, np.cumsum(np.concatenate(counts)))
-    return Postings(keys, np.concatenate(words).astype(np.uint32), starts.astype(np.uint32), np.concatenate(rows))
+    return Postings(keys, np.concatenate(words), starts.astype(np.uint32), np.concatenate(rows))
+
+
+def _differ(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each value differs from the one before."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]

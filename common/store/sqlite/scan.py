@@ -40,8 +40,8 @@ class Live:
 
     def part(self, first: int, end: int) -> "Live":
         """Return the signatures from `first` to before `end`."""
-        dead = self.dead[np.searchsorted(self.dead, first) : np.searchsorted(self.dead, end)]
-        return Live(self.block.part(first, end), dead - first)
+        begin, stop = np.searchsorted(self.dead, [first, end]) if len(self.dead) else (0, 0)
+        return Live(self.block.part(first, end), self.dead[begin:stop] - first)
 
     def alive(self) -> Block:
         """Return the signatures that exist."""

@@ -125,14 +125,14 @@ class SqliteStore:
     def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return filepaths by seq: the offset skips entries of one small index, not records."""
         with self._connections.lend() as db:
-            keep, parameters = tables.condition(catalogue.number(db, selection.collection), selection)
+            keep, parameters = tables.condition(db, catalogue.number(db, selection.collection), selection)
             sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
             return _page(db.execute(sql, [*parameters, limit, offset]).fetchall(), after=0)
 
     def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return the filepaths with a higher seq."""
         with self._connections.lend() as db:
-            keep, parameters = tables.condition(catalogue.number(db, selection.collection), selection)
+            keep, parameters = tables.condition(db, catalogue.number(db, selection.collection), selection)
             sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
             return _page(db.execute(sql, [*parameters, seq, limit]).fetchall(), after=seq)
 
@@ -142,7 +142,7 @@ class SqliteStore:
             if not (selection.where or selection.filepath_prefix):
                 existing = catalogue.collection(db, selection.collection)
                 return existing.images if existing else 0
-            keep, parameters = tables.condition(catalogue.number(db, selection.collection), selection)
+            keep, parameters = tables.condition(db, catalogue.number(db, selection.collection), selection)
             return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", parameters).fetchone()[0])  # noqa: S608 - no input
 
     def collections(self) -> list[Collection]:
@@ -199,7 +199,7 @@ class SqliteStore:
 
 def _keys(db: sqlite3.Connection, collection: int, selection: Selection) -> Keys:
     """Return the ascending keys of the images that pass the filter."""
-    keep, parameters = tables.condition(collection, selection)
+    keep, parameters = tables.condition(db, collection, selection)
     rows = db.execute(f"SELECT id FROM images WHERE {keep}", parameters)  # noqa: S608 - no input
     return np.sort(np.fromiter((key(collection, image) for (image,) in rows), np.int64))
 

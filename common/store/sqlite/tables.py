@@ -92,12 +92,15 @@ _MIGRATION = (
 # Without statistics SQLite prefers an index on two constants to a search by id or path. A plus sign excludes the index.
 _LISTED = "collection = ? AND deleted = 0"
 _BY_ID = "+collection = ? AND +deleted = 0"
+_BY_PREFIX = "collection = ? AND +deleted = 0"
+# So many filepaths are read by their index and sorted by seq; more are read by seq, until the page is full.
+_FEW = 10_000
 _BY_PATH = """
 WHERE collection = (SELECT id FROM collections WHERE name = ?)
     AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
 """
 RECORDS = f"""
-SELECT path, seq, added, width, height, sig, sha256, url, metadata, features
+SELECT path, seq, metadata_seq, added, width, height, sig, sha256, url, metadata, features
 FROM images LEFT JOIN local_features ON image = id {_BY_PATH}
 """  # noqa: S608 - no input
 _LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
@@ -111,7 +114,7 @@ UPSERT = """
 INSERT INTO images (
     collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
 )
-VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 ON CONFLICT (collection, path) DO UPDATE SET
     seq = excluded.seq, metadata_seq = excluded.metadata_seq, change = excluded.change, deleted = excluded.deleted,
     featureless = excluded.featureless, added = excluded.added, width = excluded.width, height = excluded.height,
@@ -151,9 +154,16 @@ def create(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def condition(collection: int | None, selection: Selection) -> tuple[str, list[object]]:
+def condition(db: sqlite3.Connection, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
     """Return the SQL condition for records that pass the filter, and its parameters."""
-    return _condition(_BY_ID if selection.where else _LISTED, collection, selection)
+    if selection.where:
+        return _condition(_BY_ID, collection, selection)
+    if selection.filepath_prefix:
+        keep, parameters = _condition(_BY_PREFIX, collection, selection, path="path")
+        matches = f"SELECT count(*) FROM (SELECT 1 FROM images WHERE {keep} LIMIT {_FEW + 1})"  # noqa: S608 - no input
+        if db.execute(matches, parameters).fetchone()[0] <= _FEW:
+            return keep, parameters
+    return _condition(_LISTED, collection, selection)
 
 
 def candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
@@ -168,13 +178,15 @@ def word_candidates(images: Iterable[int], collection: int, selection: Selection
     return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
 
 
-def _condition(base: str, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
+def _condition(
+    base: str, collection: int | None, selection: Selection, *, path: str = "+path"
+) -> tuple[str, list[object]]:
     keep, parameters = base, list[object]([collection])
     if selection.filepath_prefix:
-        keep += " AND +path >= ?"
+        keep += f" AND {path} >= ?"
         parameters.append(selection.filepath_prefix)
     if selection.filepaths_end is not None:
-        keep += " AND +path < ?"
+        keep += f" AND {path} < ?"
         parameters.append(selection.filepaths_end)
     needed = required_labels(selection.where)
     return keep + _LABELLED * len(needed), [*parameters, *needed]
@@ -256,25 +268,26 @@ def _label_all(db: sqlite3.Connection) -> None:
 
 def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
-        return (item.filepath, item.seq, change, 1, 0, item.added, *[None] * 6)
+        return (item.filepath, item.seq, item.seq, change, 1, 0, item.added, *[None] * 6)
     metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
     if item.features is not None:
         LocalFeatures.decode(item.features)
     sig = signatures_to_bytes(item.signatures)
-    size = (item.width, item.height)
-    source = (item.sha256, item.url)
-    return (item.filepath, item.seq, change, 0, int(item.is_featureless), item.added, *size, sig, *source, metadata)
+    seqs = (item.seq, item.seq if item.metadata_seq is None else item.metadata_seq)
+    about = (item.added, item.width, item.height)
+    return (item.filepath, *seqs, change, 0, int(item.is_featureless), *about, sig, item.sha256, item.url, metadata)
 
 
 def record(row: _Row, collection: str) -> Record:
     """Return the record in a row of RECORDS."""
-    filepath, seq, added, width, height, sig, sha256, url, metadata, features = row
+    filepath, seq, metadata_seq, added, width, height, sig, sha256, url, metadata, features = row
     return Record(
         collection=collection,
         filepath=filepath,
         seq=seq,
         signatures=signatures_from_bytes(sig),
         metadata=read_metadata(metadata),
+        metadata_seq=None if metadata_seq == seq else metadata_seq,
         added=added,
         width=width,
         height=height,

@@ -1,4 +1,4 @@
-"""Publishes accepted tasks to the queue; the only file of the API that imports Celery."""
+"""Publishes accepted tasks to the queue; the only module of `common` that imports Celery."""
 
 import logging
 from collections import deque
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Sends messages by the name of their Celery task: the API imports no code of workers."""
+    """Sends messages by the name of their Celery task: the sender imports no code of workers."""
 
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("match", set_as_current=False)

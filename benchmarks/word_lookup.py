@@ -1,0 +1,247 @@
+"""Local features in the stores: CPU and bytes of an add, and CPU of a lookup by words, beside searches by signature.
+
+    PYTHONPATH=. python benchmarks/word_lookup.py [--photos FOLDER] [--embedded N] [--elasticsearch N]
+
+Each store has a copy with local features and one without. Both get the same signatures, alternately in batches, so that
+the ratios are of one run. CPU is that of this process and of the node together, without background merges of the node
+after the writes. Then the index with features is merged to one segment.
+
+The collection has half of the photographs and synthetic images, which `parts/collection.py` and
+`parts/feature_index.py` describe. A query is a photograph of the collection, without a twentieth of it at each side.
+The unit of a lookup is Pillow's decode of its query. `thorough` costs the last three lines beyond `fast`.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy reads it when it is imported
+
+import numpy as np
+from numpy.typing import NDArray
+from parts.collection import Rows, collection
+from parts.feature_index import Distractors
+from parts.pipelines import cpu_s
+from parts.split import measured, photographs, tuned
+from PIL import Image
+
+from common.images.decode import decode
+from common.images.local_features.extraction import extract, extract_query
+from common.images.local_features.features import LocalFeatures
+from common.images.local_features.geometry import QueryFeatures
+from common.images.orientations import turn
+from common.images.signature import Signature, sign
+from common.search import CUTOFF
+from common.store.base import Record, Store, WordCandidate
+from common.store.elastic import ElasticStore
+from common.store.elastic.connection import Connection
+from common.store.sqlite import SqliteStore
+from dev.elasticsearch_node import Node
+
+PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
+BATCH = 200
+CANDIDATES = 40
+QUERIES = 40
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Query:
+    """A cropped photograph, and its place in the collection."""
+
+    jpeg: bytes
+    pixels: NDArray[np.uint8]
+    rows: Rows
+    features: QueryFeatures
+    original: str
+
+
+def main(options: argparse.Namespace) -> None:
+    rng = np.random.default_rng(1)
+    paths = photographs(options.photos)
+    originals = list(measured(paths))
+    size = max(options.embedded, options.elasticsearch)
+    signatures, _ = collection(rng, originals, size)
+    features = all_features(rng, originals, tuned(paths), size)
+    queries = [crop(path, number) for number, path in enumerate(originals[:QUERIES])]
+    lengths = [len(one) for one in features]
+    print(f"encoded features: {np.mean(lengths):.0f} bytes; {median(len(one.features.words) for one in queries)} words")
+    if options.embedded:
+        measure_embedded(signatures, features[: options.embedded], queries)
+    if options.elasticsearch:
+        measure_elasticsearch(signatures, features[: options.elasticsearch], queries)
+
+
+def all_features(
+    rng: np.random.Generator, originals: Sequence[Path], others: Sequence[Path], count: int
+) -> list[bytes]:
+    """Return the encoded features of the photographs, then those of images with the words of other photographs."""
+    own, like = ([extracted(path) for path in paths] for paths in (originals, others))
+    made = Distractors(rng, like, count - len(own))
+    return [one.encode() for one in own] + [made[row].encode() for row in range(count - len(own))]
+
+
+def extracted(path: Path) -> LocalFeatures:
+    image = decode(path.read_bytes())
+    return extract(image.pixels, width=image.width, height=image.height)
+
+
+def crop(path: Path, number: int) -> Query:
+    with Image.open(path) as image:
+        width, height = image.size
+        part = image.convert("RGB").crop((width // 20, height // 20, width * 19 // 20, height * 19 // 20))
+    file = BytesIO()
+    part.save(file, "JPEG", quality=85)
+    pixels = decode(file.getvalue()).pixels
+    words = extract_query(pixels, width=part.width, height=part.height)
+    return Query(file.getvalue(), pixels, turn(sign(pixels)), words, filepath(number))
+
+
+def filepath(row: int) -> str:
+    return f"photos/{row:07}"
+
+
+def measure_embedded(signatures: Rows, features: Sequence[bytes], queries: Sequence[Query]) -> None:
+    print(f"\nembedded store, {len(features):,} images")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("with.db", "without.db")]
+        with closing(SqliteStore(paths[0])) as rich, closing(SqliteStore(paths[1])) as plain:
+            rich.prepare()
+            plain.prepare()
+            fill(rich, plain, signatures, features, time.process_time)
+            for name, call in (("signature", nearest), ("words", by_words)):
+                took = [spent(call, store, queries[0], time.process_time) for store in (rich, plain)]
+                print(f"first search by {name}: {took[0]:.2f} s CPU, without features {took[1]:.2f}")
+            measure_searches(rich, plain, queries, time.process_time)
+            sizes = [size_of(path) / len(features) for path in paths]
+            print(f"bytes per image: {sizes[0]:.0f}, without features {sizes[1]:.0f}: +{sizes[0] - sizes[1]:.0f}")
+
+
+def size_of(path: Path) -> int:
+    segments = path.with_name(f"{path.name}-segments").glob("*.segment")
+    return path.stat().st_size + sum(file.stat().st_size for file in segments)
+
+
+def measure_elasticsearch(signatures: Rows, features: Sequence[bytes], queries: Sequence[Query]) -> None:
+    print(f"\nElasticsearch, {len(features):,} images, merged")
+    with Node(heap_mib=1024) as node:
+
+        def clock() -> float:
+            return time.process_time() + cpu_s(node._process.pid)  # type: ignore[union-attr]  # noqa: SLF001 - it runs
+
+        rich, plain = (ElasticStore(node.url, index=name, timeout_s=300) for name in ("with", "without"))
+        with closing(rich), closing(plain), closing(Connection(node.url, index="with", timeout_s=1200)) as connection:
+            rich.prepare()
+            plain.prepare()
+            fill(rich, plain, signatures, features, clock)
+            cluster = connection.cluster()
+            for index in ("with", "without"):
+                cluster.post(f"/{index}/_forcemerge", max_num_segments="1")
+            measure_searches(rich, plain, queries, clock)
+            sizes = [
+                cluster.get(f"/{index}/_stats/store")["_all"]["primaries"]["store"]["size_in_bytes"] / len(features)
+                for index in ("with", "without")
+            ]
+            print(f"bytes per image: {sizes[0]:.0f}, without features {sizes[1]:.0f}: +{sizes[0] - sizes[1]:.0f}")
+
+
+def fill(rich: Store, plain: Store, signatures: Rows, features: Sequence[bytes], clock: Callable[[], float]) -> None:
+    cpu = [0.0, 0.0]
+    for batch in batches(signatures, features):
+        for index, (store, records) in enumerate(zip((rich, plain), batch, strict=True)):
+            before = clock()
+            store.put(records)
+            cpu[index] += clock() - before
+    for index, store in enumerate((rich, plain)):
+        before = clock()
+        store.refresh()
+        cpu[index] += clock() - before
+    each, without = (1e3 * seconds / len(features) for seconds in cpu)
+    print(f"put: {each:.3f} ms CPU per image, without features {without:.3f}: {each / without:.2f}x")
+
+
+def batches(signatures: Rows, features: Sequence[bytes]) -> Iterator[tuple[list[Record], list[Record]]]:
+    """Yield the records with features, and the same without."""
+    for start in range(0, len(features), BATCH):
+        rows = range(start, min(start + BATCH, len(features)))
+        records = [record(row, signatures[row], features[row]) for row in rows]
+        yield records, [replace(one, features=None) for one in records]
+
+
+def record(row: int, signature: Signature, features: bytes) -> Record:
+    return Record(
+        filepath=filepath(row),
+        seq=row + 1,
+        signatures=(signature,),
+        added=0,
+        width=500,
+        height=375,
+        features=features,
+    )
+
+
+def measure_searches(rich: Store, plain: Store, queries: Sequence[Query], clock: Callable[[], float]) -> None:
+    lost = sum(query.original not in [one.filepath for one in by_words(rich, query)] for query in queries)
+    candidates = [by_words(rich, query) for query in queries]
+    calls: dict[str, Callable[[int], object]] = {
+        "Pillow's decode": lambda number: decoded(queries[number].jpeg),
+        "search by signature": lambda number: nearest(rich, queries[number]),
+        "the same without features stored": lambda number: nearest(plain, queries[number]),
+        "extraction of the query": lambda number: extract_again(queries[number]),
+        "lookup by words": lambda number: by_words(rich, queries[number]),
+        f"verification of {CANDIDATES}": lambda number: [
+            queries[number].features.verify(LocalFeatures.decode(one.features)) for one in candidates[number]
+        ],
+    }
+    rounds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            before = clock()
+            for number in range(len(queries)):
+                call(number)
+            rounds[name].append((clock() - before) / len(queries))
+    unit = median(rounds["Pillow's decode"])
+    print(f"CPU of a query, median of {ROUNDS} rounds of {len(queries)} queries; {lost} originals are not candidates")
+    for name, times in rounds.items():
+        print(f"  {name:34} {1e3 * median(times):8.2f} ms {median(times) / unit:7.2f}x")
+    beyond = sum(median(times) for times in list(rounds.values())[3:])
+    print(f"  {'thorough beyond fast':34} {1e3 * beyond:8.2f} ms {beyond / unit:7.2f}x")
+
+
+def nearest(store: Store, query: Query) -> object:
+    return store.candidates(query.rows, limit=50, max_distance=CUTOFF)
+
+
+def by_words(store: Store, query: Query) -> Sequence[WordCandidate]:
+    return store.candidates_by_words(query.features.words, limit=CANDIDATES)
+
+
+def extract_again(query: Query) -> object:
+    """Return the features of a decoded query, because `fast` decodes it too."""
+    height, width, _ = query.pixels.shape
+    return extract_query(query.pixels, width=width, height=height)
+
+
+def decoded(jpeg: bytes) -> object:
+    return np.asarray(Image.open(BytesIO(jpeg)).convert("RGB"))
+
+
+def spent(call: Callable[[Store, Query], object], store: Store, query: Query, clock: Callable[[], float]) -> float:
+    before = clock()
+    call(store, query)
+    return clock() - before
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=PHOTOS)
+    parser.add_argument("--embedded", type=int, default=100_000)
+    parser.add_argument("--elasticsearch", type=int, default=30_000)
+    main(parser.parse_args())

@@ -1,0 +1,105 @@
+"""Drawn images: whether an image is one, where its content is, and what its sketch and its picture show."""
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from common.images.local_features.sketches import (
+    COLOUR_STEP,
+    LEVELS,
+    MAX_CELLS,
+    MAX_STEPS,
+    NEUTRAL,
+    WHITE,
+    Picture,
+    Sketch,
+    blocks,
+)
+
+# An image is drawn if at least this share of its pixels has greys within a range of five.
+_GROUND = 0.35
+_GROUND_GREYS = 5
+# Content differs from the ground by more than this: more than the noise of an encoder beside letters does.
+_INK = 24
+# Keypoints need some ground around the content.
+_MARGIN_PX = 8
+_MARGIN = 1 / 32
+# Smaller cells differ in a copy of half the size.
+_SMALLEST_CELL_PX = 5
+_MAX_LINES = 255
+
+_PICTURE_PX = 256
+# Rows: luma, and the differences of red and blue from it (ITU-R BT.601).
+_COLOURS = np.array([(0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5)], dtype=np.float32)
+
+
+def is_drawn(grey: NDArray[np.uint8]) -> bool:
+    """Return whether a third of an image is of one grey."""
+    counts = np.bincount(grey.ravel(), minlength=256)
+    return bool(np.convolve(counts, np.ones(_GROUND_GREYS)).max() >= _GROUND * grey.size)
+
+
+def content(grey: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Return the rows and columns of a drawn image that differ from its ground, and a little margin."""
+    ground = int(np.bincount(grey.ravel(), minlength=256).argmax())
+    ink = (grey < ground - _INK) | (grey > ground + _INK)
+    return _ends(np.asarray(ink.any(axis=1))), _ends(np.asarray(ink.any(axis=0)))
+
+
+def _ends(lines: NDArray[np.bool_]) -> slice:
+    found = np.flatnonzero(lines)
+    if not len(found):
+        return slice(0, len(lines))
+    margin = _MARGIN_PX + round(_MARGIN * (found[-1] - found[0]))
+    return slice(max(0, int(found[0]) - margin), min(len(lines), int(found[-1]) + 1 + margin))
+
+
+def picture_of(pixels: NDArray[np.uint8], *, width: int, height: int) -> Picture:
+    """Return the picture of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
+    grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    across, down = width / grey.shape[1], height / grey.shape[0]
+    rows, columns = content(grey) if is_drawn(grey) else (slice(0, len(grey)), slice(0, grey.shape[1]))
+    part = pixels[rows, columns]
+    shrink = max(1.0, max(part.shape[:2]) / _PICTURE_PX)
+    tall, wide = (max(1, round(side / shrink)) for side in part.shape[:2])
+    small = np.asarray(cv2.resize(part, (wide, tall), interpolation=cv2.INTER_AREA))
+    step_x, step_y = across * part.shape[1] / wide, down * part.shape[0] / tall
+    coloured = small.astype(np.float32) @ _COLOURS.T + NEUTRAL
+    drawn = np.rint(coloured).clip(0, 255).astype(np.uint8)
+    return Picture(drawn, columns.start * across, rows.start * down, step_x, step_y, width, height)
+
+
+def draw(pixels: NDArray[np.uint8]) -> Sketch:
+    """Return the sketch of the RGB `pixels` (rows, columns, 3) of a drawn image."""
+    height, width, _ = pixels.shape
+    picture = picture_of(pixels, width=width, height=height)
+    wide, tall = picture.step_x * picture.pixels.shape[1], picture.step_y * picture.pixels.shape[0]
+    left, right = _steps(picture.x, wide, width)
+    top, bottom = _steps(picture.y, tall, height)
+    blank = Sketch(
+        left, top, right, bottom, 0, WHITE, np.zeros(_grid(tall, wide), np.uint8), np.zeros((0, 0, 2), np.uint8)
+    )
+    values, _ = picture.shown(blank, (width, height), np.eye(2, 3))
+    greys = values[..., 0]
+    darkest, lightest = math.floor(greys.min()), min(WHITE, math.ceil(greys.max()))
+    levels = np.rint((greys - darkest) * ((LEVELS - 1) / max(1, lightest - darkest)))
+    colours = np.floor(blocks(values[..., 1:]) / COLOUR_STEP)
+    return replace(
+        blank, darkest=darkest, lightest=lightest, levels=levels.astype(np.uint8), colours=colours.astype(np.uint8)
+    )
+
+
+def _steps(start: float, length: float, side: int) -> tuple[int, int]:
+    """Return the steps of a side at which a part of it begins and ends, rounded outwards."""
+    first = min(MAX_STEPS - 1, math.floor(start / side * MAX_STEPS))
+    return first, min(MAX_STEPS, max(first + 1, math.ceil((start + length) / side * MAX_STEPS)))
+
+
+def _grid(tall: float, wide: float) -> tuple[int, int]:
+    """Return the number of rows and columns of nearly square cells."""
+    cell = max(_SMALLEST_CELL_PX, math.sqrt(tall * wide / MAX_CELLS))
+    rows = min(_MAX_LINES, max(1, math.floor(tall / cell)))
+    return rows, min(_MAX_LINES, MAX_CELLS // rows, max(1, round(wide / cell)))

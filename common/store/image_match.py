@@ -1,0 +1,102 @@
+"""Documents of image-match and dsys/match: each becomes a record without its image."""
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from common.images.signature import Signature, contract, expand
+from common.net.source_url import source_url
+from common.store.base import Record
+
+# The fields that are read; 63 words of each document are not needed.
+FIELDS = ("path", "url", "signature", "timestamp", "metadata")
+EXPANDED = 648
+# The limits of the API.
+MAX_FILEPATH_BYTES = 2048
+MAX_METADATA_BYTES = 64 * 1024
+# Metadata of image-match may be any JSON; other values than objects are kept under this key.
+VALUE = "metadata"
+EARLIEST_YEAR = 1971
+WEB = ("http://", "https://")
+
+
+class InvalidDocument(Exception):
+    """A document that is not an image of image-match; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A valid document: `timestamp_us` is in microseconds since 1970 (UTC), None if it has none."""
+
+    filepath: str
+    signature: Signature
+    timestamp_us: int | None
+    metadata: Mapping[str, Any] | None
+
+    def record(self, *, seq: int, collection: str, keeps_url: bool) -> Record:
+        """Return the record with this sequence number. Its size is not known."""
+        return Record(
+            collection=collection,
+            filepath=self.filepath,
+            seq=seq,
+            signatures=(self.signature,),
+            metadata=self.metadata,
+            added=(seq if self.timestamp_us is None else self.timestamp_us) // 1000,
+            width=0,
+            height=0,
+            url=source_url(self.filepath) if keeps_url and self.filepath.lower().startswith(WEB) else None,
+        )
+
+
+def read_document(source: Mapping[str, Any]) -> Document:
+    """Return the valid document. Raises InvalidDocument."""
+    path = source.get("path") or source.get("url")
+    if not isinstance(path, str) or not 0 < len(path.encode(errors="replace")) <= MAX_FILEPATH_BYTES:
+        raise InvalidDocument(f"path: must be a text of 1 to {MAX_FILEPATH_BYTES} bytes")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in path):
+        raise InvalidDocument("path: contains a control character")
+    return Document(
+        filepath=path,
+        signature=_signature(source.get("signature")),
+        timestamp_us=_timestamp_us(source.get("timestamp")),
+        metadata=_metadata(source.get("metadata")),
+    )
+
+
+def _signature(values: object) -> Signature:
+    """Return the 272 independent values of the 648, which contain each of them twice."""
+    if not isinstance(values, list) or len(values) != EXPANDED or not all(value in range(-2, 3) for value in values):
+        raise InvalidDocument(f"signature: must have {EXPANDED} values from -2 to 2")
+    expanded = np.array(values, dtype=np.int8)
+    signature = contract(expanded)
+    if not np.array_equal(expand(signature), expanded):
+        raise InvalidDocument("signature: the values of neighbouring boxes contradict each other")
+    return signature
+
+
+def _timestamp_us(value: object) -> int | None:
+    """Return the time of a document; image-match writes local time without a zone, which is taken for UTC."""
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    if time.year < EARLIEST_YEAR:
+        return None
+    return (int(time.timestamp()) * 1_000_000) + time.microsecond
+
+
+def _metadata(value: object) -> Mapping[str, Any] | None:
+    if value is None:
+        return None
+    metadata = value if isinstance(value, dict) else {VALUE: value}
+    if len(json.dumps(metadata, ensure_ascii=False).encode(errors="replace")) > MAX_METADATA_BYTES:
+        raise InvalidDocument(f"metadata: more than {MAX_METADATA_BYTES} bytes")
+    return metadata or None

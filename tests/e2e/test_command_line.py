@@ -1,0 +1,161 @@
+"""`match` and the examples of its pages against a real stack."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from match_cli.exits import Exit
+from support.match_command import Finished, MatchCommand
+from support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 120
+IMAGES = 150
+
+
+@pytest.fixture
+def match(stack: Any, tmp_path: Path, photographs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> MatchCommand:
+    """The command line, with the example images in the home and in the working folder."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    for folder in (home / "Photos", work):
+        folder.mkdir(parents=True)
+        for name, data in photographs.items():
+            (folder / name).write_bytes(data)
+    with Image.open(work / "coffee.jpg") as image:
+        width, height = image.size
+        image.crop((8, 8, width - 8, height - 8)).save(work / "cropped.jpg")
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    return MatchCommand(home, stack.url)
+
+
+def start(match: MatchCommand, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "match_cli", *arguments],
+        env={**os.environ, **match.environment, "PYTHONPATH": str(ROOT / "client")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(match: MatchCommand, line: str) -> Finished:
+    """Run a line of a shell that must succeed: `match …`, perhaps after another command and a pipe."""
+    before, _, command = line.rpartition("| ")
+    stdin = subprocess.check_output(["/bin/sh", "-c", before], text=True) if before else None
+    program, *arguments = shlex.split(command)
+    assert program == "match"
+    result = match(*(re.sub(r"^~", str(match.home), argument) for argument in arguments), stdin=stdin)
+    assert result.code == 0, f"{line}: {result}"
+    return result
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A folder of many small images."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    gradient = Image.radial_gradient("L").resize((96, 96))
+    for number in range(IMAGES):
+        gradient.rotate(number).save(folder / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture
+def ended_tasks(stack: Any) -> Callable[[], float]:
+    """Return a function that counts the tasks that have ended so far."""
+
+    def count() -> float:
+        lines = stack.call("GET", "/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("match_tasks_ended_total"))
+
+    return count
+
+
+def test_an_interrupted_add_continues(
+    stack: Any, match: MatchCommand, many: Path, ended_tasks: Callable[[], float]
+) -> None:
+    before = ended_tasks()
+    command = ["add", str(many), "--jobs", "1", "--json"]
+
+    for end, least in ((signal.SIGKILL, 1), (signal.SIGINT, IMAGES // 3)):
+        process = start(match, *command)
+        wait_until(lambda least=least: stack.ok("GET", "/count")[0] >= least, "some images are stored")
+        process.send_signal(end)
+        process.communicate(timeout=WITHIN_S)
+        # It may have stored the last image before the signal arrives.
+        assert process.returncode in {-signal.SIGKILL, Exit.INTERRUPTED, Exit.OK}
+    last = match(*command)
+
+    assert (last.code, last.json["pending"]) == (0, 0)
+    assert sorted(stack.ok("GET", "/list", params={"limit": "1000"})) == sorted(str(path) for path in many.iterdir())
+    # Each image had exactly one task.
+    wait_until(lambda: ended_tasks() - before == IMAGES, "the metrics have all tasks")
+
+
+def test_a_folder_is_added_searched_and_compared(match: MatchCommand) -> None:
+    run(match, "match add ~/Photos")
+    shutil.copy("cropped.jpg", match.home / "Photos" / "again.jpg")
+    run(match, "match add ~/Photos")
+
+    best = run(match, "match search cropped.jpg --json").json["matches"]
+    groups = run(match, "match duplicates --json").json
+    run(match, "match duplicates --html out.html")
+
+    originals = [str(match.home / "Photos" / name) for name in ("again.jpg", "coffee.jpg")]
+    assert [result["filepath"] for result in best] == originals
+    assert groups["filepaths"] == originals
+    assert Path("out.html").read_text().count("<img") == 2
+
+
+def test_the_program_is_installed() -> None:
+    assert (Path(sys.executable).parent / "match").exists()
+
+
+def blocks(page: str, language: str) -> Iterator[str]:
+    text = (ROOT / "docs" / page).read_text()
+    yield from re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.usefixtures("match")
+def test_the_examples_of_the_client_work(stack: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for block in blocks("client.md", "python"):
+        exec(block.replace("http://127.0.0.1:8888", stack.url), {})  # noqa: S102 - the page's own examples
+        outputs.append(capsys.readouterr().out)
+
+    assert outputs[0].split()[:2] == ["100.0", "cats/chelsea.jpg"]
+    assert outputs[1] == "100.0\n"
+    assert "shop/missing.jpg fail unreadable_file" in outputs[2]
+    assert outputs[3].splitlines()[:3] == ["1 False", "1", "451"]
+    assert outputs[4] == "not_an_image\nunknown_filepath filepath\n"
+    assert outputs[5] == "401\n"
+
+
+def test_the_examples_of_the_command_line_work(stack: Any, match: MatchCommand, image_server: str) -> None:
+    Path("more/deep").mkdir(parents=True)
+    shutil.copy("rocket.jpg", "more/deep/rocket.png")
+    shutil.copy("chelsea.jpg", "holiday.jpg")
+    os.utime("holiday.jpg", (0, 0))
+    Path("list.csv").write_text(f"url,album\n{image_server}/coffee.jpg,food\n")
+    lines = [line for block in blocks("command-line.md", "sh") for line in block.splitlines()]
+
+    for line in lines:
+        run(match, line.replace("https://images.example.org/a.jpg", f"{image_server}/moose.jpg"))
+
+    names = stack.ok("GET", "/list", params={"limit": "1000"})
+    assert len(lines) > 20
+    assert str(match.home / "Photos" / "coffee.jpg") in names
+    assert str(match.home / "Photos" / "rocket.jpg") not in names
