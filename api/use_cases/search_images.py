@@ -28,7 +28,7 @@ COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES | 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches of an image, best first, and the mode that by_signature them; an image without features has none."""
+    """The matches of an image, best first, and the mode that was used; an image without features has none."""
 
     matches: Sequence[Match]
     mode: Mode

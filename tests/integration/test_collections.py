@@ -330,3 +330,23 @@ def test_deleted_collection_is_unknown_after_a_while(
 
     assert before.json["result"] == [0]
     assert outcome(client.get("/count?collection=a")) == UNKNOWN
+
+
+def test_page_without_a_key_reveals_no_collection(limited: FlaskClient, memory_store: Any) -> None:
+    memory_store.create_collection("secret")
+
+    existing, absent = (limited.get(f"/web/collection?collection={name}") for name in ("secret", "absent"))
+
+    assert existing.status_code == absent.status_code == 200
+    assert existing.data == absent.data
+
+
+def test_page_of_a_forbidden_collection_is_not_shown(limited: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([record("x", 1, collection="secret")])
+
+    answers = [
+        limited.get(f"/web/{page}&collection=secret", headers=by("a")) for page in ("collection?", "image?filepath=x")
+    ]
+
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert not any(">x<" in answer.text for answer in answers)
