@@ -244,7 +244,7 @@ def cat() -> tuple[QueryFeatures, bytes]:
 def test_any_stored_features_can_be_verified(cat: tuple[QueryFeatures, bytes], rows: list[tuple[bytes, int]]) -> None:
     query, word = cat
     named = int.from_bytes(word) & 0x1FFFFF
-    body = b"".join(place + (rest << 21 | named).to_bytes(4) for place, rest in rows)
+    body = b"".join(xy + (rest << 21 | named).to_bytes(4) for xy, rest in rows)
     data = _header(count=len(rows), width=451, height=300) + body
 
     verification = query.verify(LocalFeatures.decode(data))

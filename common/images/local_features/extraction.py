@@ -73,21 +73,15 @@ class Described:
 def extract(pixels: NDArray[np.uint8], *, width: int, height: int) -> LocalFeatures:
     """Return the features to store of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
     grey = _grey(pixels)
-    drawn = is_drawn(_resize(grey, STORED.describe_px))
+    drawn = is_drawn(grey)
     described = _describe_content(grey, DRAWN if drawn else STORED, width=width, height=height, drawn=drawn)
     features = name(described, shipped_vocabulary(), width=width, height=height)
     return replace(features, sketch=draw(pixels)) if drawn else features
 
 
-def extract_query(
-    pixels: NDArray[np.uint8], *, width: int, height: int, resolutions: Sequence[Resolution] = QUERY
-) -> QueryFeatures:
-    """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels.
-
-    With the resolution STORED they are nearly those of a copy, which confirms it (see common/images/flatness.py), but
-    miss small parts.
-    """
-    described = [describe(pixels, resolution, width=width, height=height) for resolution in resolutions]
+def extract_query(pixels: NDArray[np.uint8], *, width: int, height: int) -> QueryFeatures:
+    """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels."""
+    described = [describe(pixels, resolution, width=width, height=height) for resolution in QUERY]
     keypoints = Keypoints.joined([each.keypoints for each in described])
     lookup = shipped_vocabulary().lookup_words(np.concatenate([each.descriptors for each in described]))
     return QueryFeatures(keypoints, lookup, width=width, height=height)
@@ -103,8 +97,7 @@ def name(described: Described, vocabulary: Vocabulary, *, width: int, height: in
 def describe(pixels: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int) -> Described:
     """Return at most `resolution.features` keypoints of RGB `pixels` (rows, columns, 3), with descriptors."""
     grey = _grey(pixels)
-    drawn = is_drawn(_resize(grey, resolution.describe_px))
-    return _describe_content(grey, resolution, width=width, height=height, drawn=drawn)
+    return _describe_content(grey, resolution, width=width, height=height, drawn=is_drawn(grey))
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
