@@ -50,6 +50,8 @@ BATCH = 200
 CANDIDATES = 40
 QUERIES = 40
 ROUNDS = 5
+# Searches of a node that has just started take several times the CPU, until Java has compiled its code.
+WARM_UP_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,12 @@ def measure_searches(rich: Store, plain: Store, queries: Sequence[Query], clock:
             queries[number].features.verify(LocalFeatures.decode(one.features)) for one in candidates[number]
         ],
     }
+    if isinstance(rich, ElasticStore):
+        for _ in range(WARM_UP_ROUNDS):
+            for query in queries:
+                by_words(rich, query)
+                nearest(rich, query)
+                nearest(plain, query)
     rounds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():

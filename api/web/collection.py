@@ -7,6 +7,7 @@ from api.forms import requests
 from api.routes import stored_images as collection_views
 from api.services import Services
 from api.web import forms
+from api.web.images import address
 from api.web.pages import form, readable
 from api.web.rendering import page
 from api.web.search import count
@@ -32,7 +33,8 @@ def image(services: Services, params: requests.Image) -> Response:
 def delete(services: Services, params: requests.Delete) -> Response:
     """Delete an image, and show the collection."""
     collection_views.delete(services, params)
-    return Response(status=303, headers={"Location": "/web/collection"})
+    location = address("/web/collection", collection=params.collection)
+    return Response(status=303, headers={"Location": location})
 
 
 def window(total: int, number: int) -> tuple[int, int]:

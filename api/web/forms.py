@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.forms import requests
-from api.forms.parameters import Parameters, Whole, wrong
+from api.forms.parameters import InExistingCollection, Parameters, Whole, wrong
 from api.routes import tasks
 from common.queue.tasks import State
 
@@ -59,7 +59,11 @@ class Compare(Blank, requests.Compare):
     """A comparison by a form."""
 
 
-class ComparePage(Blank):
+class Home(Blank, InExistingCollection):
+    """The search page of a collection."""
+
+
+class ComparePage(Blank, InExistingCollection):
     """The form for a comparison, with the names of stored images."""
 
     filepath1: Annotated[str, Field(description="The name of the first image.")] = ""

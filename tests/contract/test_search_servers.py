@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
@@ -135,12 +136,16 @@ def test_documents_without_a_source_are_read_and_copied(
 def test_features_are_copied(cluster: Cluster, index: str, connect: Callable[..., ElasticStore]) -> None:
     create(cluster, index, without=ADDED_LATER)
     store = connect()
-    store.put([record("cat.jpg", 1, features=features_of(1, 2)), record("dog.jpg", 2)])
+    # Their first byte is the version.
+    newer = b"\xff" + features_of(1, 2)[1:]
+    store.put([record("cat.jpg", 1, features=features_of(1, 2)), record("dog.jpg", 2, features=newer)])
 
     before = features(store)
     Copying(cluster, index, shape=Shape(), grace_s=0).run()
 
-    assert before == features(store) == {"cat.jpg": features_of(1, 2), "dog.jpg": None}
+    (candidate,) = store.candidates_by_words(np.array([2], np.uint32), limit=9)
+    assert before == features(store) == {"cat.jpg": features_of(1, 2), "dog.jpg": newer}
+    assert candidate.filepath == "cat.jpg"
 
 
 def test_collections_are_copied(cluster: Cluster, index: str, connect: Callable[..., ElasticStore]) -> None:

@@ -114,7 +114,7 @@ def test_features_are_read_as_last_written(store: Store) -> None:
 
 
 def test_invalid_features_are_rejected(store: Store) -> None:
-    written = store.put([record("cat.jpg", 1), record("bad.jpg", 2, features=b"features")])
+    written = store.put([record("cat.jpg", 1), record("bad.jpg", 2, features=features_of(1)[:-1])])
 
     assert [item.verdict for item in written] == [STORED, Verdict.REJECTED]
     assert "local features" in written[1].reason

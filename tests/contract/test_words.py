@@ -5,13 +5,29 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
+from common.images.local_features.features import VERSION
 from common.images.local_features.words import WORDS
 from common.store.base import DEFAULT_SELECTION, WORDS_MAX, Selection, Store
 from support.records import FEATURELESS, deletion, features_of, record
 from support.stores import MemoryStore
 
 Connect = Callable[[], Store]
+
+# The kind of vectors makes no difference to words. The fake of other tests is here too.
+STORES = [
+    "sqlite",
+    "memory",
+    pytest.param("elastic", marks=pytest.mark.elasticsearch),
+    pytest.param("opensearch", marks=pytest.mark.opensearch),
+]
+pytestmark = pytest.mark.parametrize("connect", STORES, indirect=True)
+
+
+@pytest.fixture
+def build_memory(memory_store: MemoryStore) -> Callable[[], Store]:
+    return lambda: memory_store
 
 
 def by_words(store: Store, *words: int, limit: int = 10, selection: Selection = DEFAULT_SELECTION) -> list[str]:
@@ -42,29 +58,21 @@ def test_rare_words_count_more_than_common_ones(store: Store) -> None:
     assert by_words(store, 1, 2, 3, 10, 1_004)[:2] == ["4.jpg", "rare.jpg"]
 
 
-def in_order(store: Store) -> bool:
-    """Return whether the store finds all of 50 images that share words, by their sums of idf."""
+def test_order_is_that_of_summed_idf(store: Store) -> None:
     chance = np.random.default_rng(7)
     # Low words are in many images, high ones in few.
     words = {f"{row}.jpg": set((60 * chance.random(12) ** 2).astype(int).tolist()) for row in range(50)}
     store.put([record(path, seq, features=features_of(*own)) for seq, (path, own) in enumerate(words.items(), 1)])
     query = set(range(0, 60, 3))
+
     matches = by_words(store, *query, limit=50)
 
     having = {word: sum(word in own for own in words.values()) for word in query}
     idf = {word: math.log1p((50 - count + 0.5) / (count + 0.5)) for word, count in having.items()}
     sums = {path: sum(idf[word] for word in own & query) for path, own in words.items() if own & query}
-    return [round(sums[path], 4) for path in matches] == sorted(
+    assert [round(sums[path], 4) for path in matches] == sorted(
         (round(each, 4) for each in sums.values()), reverse=True
     )
-
-
-def test_order_is_that_of_summed_idf(store: Store) -> None:
-    assert in_order(store)
-
-
-def test_store_of_other_tests_has_the_same_order(memory_store: MemoryStore) -> None:
-    assert in_order(memory_store)
 
 
 def test_repeated_words_count_once(store: Store) -> None:
@@ -85,6 +93,14 @@ def test_images_without_features_are_never_candidates(store: Store) -> None:
 
     assert by_words(store, *range(1_000)) == []
     assert by_words(store) == []
+
+
+def test_features_of_another_version_are_kept_but_not_found(store: Store) -> None:
+    older = bytes([VERSION - 1]) + features_of(1)[1:]
+    store.put([record("cat.jpg", 1, features=older), record("dog.jpg", 2, features=features_of(1))])
+
+    assert by_words(store, 1) == ["dog.jpg"]
+    assert store.records(["cat.jpg"])["cat.jpg"].features == older
 
 
 def test_a_featureless_image_may_have_words(store: Store) -> None:
@@ -138,12 +154,14 @@ def test_a_filter_finds_images_behind_better_excluded_ones(store: Store) -> None
 def test_only_the_collection_of_a_lookup_is_found(store: Store) -> None:
     others = [record(f"{seq}.jpg", seq, features=features_of(1, 2, 3), collection="big") for seq in range(1, 60)]
     same_path = record("1.jpg", 60, features=features_of(3), collection="small", metadata={"kind": "cat"})
-    store.put([*others, same_path, record("sub/2.jpg", 61, features=features_of(3), collection="small")])
+    in_folder = record("sub/2.jpg", 61, features=features_of(3), collection="small")
+    store.put([*others, same_path, in_folder, record("3.jpg", 62, features=features_of(9), collection="small")])
 
     def matches(**options: Any) -> list[str]:
-        return sorted(by_words(store, 1, 2, 3, limit=2, selection=Selection(**options)))
+        return sorted(by_words(store, 1, 2, 3, limit=3, selection=Selection(**options)))
 
     assert matches(collection="small") == ["1.jpg", "sub/2.jpg"]
+    assert len(by_words(store, 1, 2, 3, limit=100, selection=Selection(collection="big"))) == 59
     assert matches(collection="small", where={"kind": "cat"}) == ["1.jpg"]
     assert matches(collection="small", filepath_prefix="sub/") == ["sub/2.jpg"]
     assert matches() == matches(collection="absent") == []

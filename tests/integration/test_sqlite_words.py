@@ -1,6 +1,7 @@
 """Words in segments of the embedded store: found by all processes, also after damage and without segments."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -99,10 +100,15 @@ def test_unusable_words_are_written_again(path: Path, store: SqliteStore, harm: 
     assert len(by_words(store, 0)) == COUNT
 
 
+@pytest.mark.parametrize("when", ["before the first search", "after segments were written"])
 def test_folder_that_cannot_be_written_costs_only_memory(
-    path: Path, store: SqliteStore, caplog: pytest.LogCaptureFixture
+    path: Path, store: SqliteStore, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    path.with_name("match.db-segments").write_text("a file in place of the folder")
+    folder = path.with_name("match.db-segments")
+    if when == "after segments were written":
+        by_words(store, 0)
+        shutil.rmtree(folder)
+    folder.write_text("a file in place of the folder")
 
     with caplog.at_level(logging.WARNING):
         assert finds_all(path)

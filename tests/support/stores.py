@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreUnavailable
-from common.images.local_features.features import LocalFeatures
 from common.store.base import (
     DEFAULT_COLLECTION,
     DEFAULT_SELECTION,
@@ -27,6 +26,7 @@ from common.store.base import (
     Written,
 )
 from common.store.labels import labels, required_labels
+from common.store.words import indexed_words
 from support.waiting import wait_until
 
 
@@ -182,7 +182,7 @@ class MemoryStore:
     def _words(self, item: Record | Tombstone) -> set[int]:
         if isinstance(item, Tombstone) or item.features is None:
             return set()
-        return set(LocalFeatures.decode(item.features).words.tolist())
+        return set(indexed_words(item.features).tolist())
 
     def _check(self) -> None:
         if self.away:

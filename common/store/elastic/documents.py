@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.local_features.features import LocalFeatures
 from common.images.signature import Signature
 from common.store.base import (
     DEFAULT_COLLECTION,
@@ -23,6 +22,7 @@ from common.store.elastic.bulk import action
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
 from common.store.labels import labels
+from common.store.words import indexed_words
 
 # The doc values of records, which are not in their source.
 BINARY = ["sig", "features"]
@@ -107,16 +107,15 @@ def _document(item: Record | Tombstone, dialect: Dialect) -> dict[str, Any]:
     if item.url is not None:
         document["url"] = item.url
     if item.features is not None:
-        document |= {"features": base64.b64encode(item.features).decode(), "words": _words(item.features)}
+        document |= {
+            "features": base64.b64encode(item.features).decode(),
+            "words": word_text(indexed_words(item.features)),
+        }
     if item.metadata_seq is not None:
         document["metadata_seq"] = item.metadata_seq
     if item.metadata is not None:
         document |= {"metadata": item.metadata, "labels": sorted(labels(item.metadata))}
     return document
-
-
-def _words(features: bytes) -> str:
-    return word_text(LocalFeatures.decode(features).words)
 
 
 def _signatures(hit: Json) -> tuple[Signature, ...]:
