@@ -96,7 +96,7 @@ def main(options: argparse.Namespace) -> None:
         f"{len(targets)} of {len(chosen)} measured photographs, {len(EDITS)} edits, {options.distractors:,} distractors"
     )
     if options.part != "contents":
-        cost(chosen[:40] if options.quick else chosen)
+        cost(chosen[:40])
         edits(options, targets, others)
     if options.part != "edits":
         measure_contents(options, [read(path) for path in chosen[: options.per_kind]])

@@ -10,7 +10,7 @@ from common.decoding.protocol import SignedImage
 from common.images.flatness import DRAWN_CANDIDATE_SCORE, FLAT_SCORE, is_flat, is_searchable
 from common.images.local_features.features import LocalFeatures
 from common.images.local_features.geometry import QueryFeatures, Transform, Verification
-from common.images.local_features.sketches import Picture
+from common.images.local_features.sketches import SmallCopy
 from common.images.local_features.words import LookupWords
 from common.images.orientations import ORIENTATIONS
 from common.images.signature import Signature
@@ -35,7 +35,7 @@ class ImageFeatures:
     """
 
     query: QueryFeatures
-    small_copy: Picture | None = None
+    small_copy: SmallCopy | None = None
     stored: LocalFeatures | None = None
 
     @classmethod

@@ -5,7 +5,7 @@ from dataclasses import replace
 from common.images.flatness import drawn_score
 from common.images.local_features.features import InvalidFeatures, LocalFeatures
 from common.images.local_features.geometry import Transform
-from common.images.local_features.sketches import Picture
+from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS
 from common.search import MIN_SCORE, SURE_SCORE, SearchOptions, SignatureMatches, ordered
 from common.store.base import Store
@@ -15,7 +15,7 @@ _LEAST_COMPARED = 40
 
 
 def decide_by_sketches(
-    similar: SignatureMatches, small_copy: Picture | None, store: Store, options: SearchOptions
+    similar: SignatureMatches, small_copy: SmallCopy | None, store: Store, options: SearchOptions
 ) -> SignatureMatches:
     """Return the matches of signatures, those of drawn images with the scores of their sketches.
 
@@ -41,7 +41,7 @@ def decide_by_sketches(
 
 
 def sketch_score(
-    small_copy: Picture | None,
+    small_copy: SmallCopy | None,
     stored: LocalFeatures | None,
     *,
     transform: Transform | None = None,

@@ -11,7 +11,7 @@ from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import Output, SignedImage
 from common.images.flatness import are_featureless
-from common.images.local_features.sketches import Picture
+from common.images.local_features.sketches import SmallCopy
 from common.images.signature import Signature
 from common.local_search import ImageFeatures, add_local_comparison, add_local_matches, are_any_flat
 from common.modes import Mode
@@ -28,7 +28,7 @@ COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES | 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches of an image, best first, and the mode that by_signature them; an image without features has none."""
+    """The matches of an image, best first, and the mode that was used; an image without features has none."""
 
     matches: Sequence[Match]
     mode: Mode
@@ -43,7 +43,7 @@ class QueryImage(Protocol):
         """Its signatures."""
 
     @property
-    def small_copy(self) -> Picture | None:
+    def small_copy(self) -> SmallCopy | None:
         """Its small copy if it is of flat content; None also if its pixels are not known."""
 
     def features(self) -> ImageFeatures | None:
@@ -62,7 +62,7 @@ class StoredQuery:
         return self.record.signatures
 
     @property
-    def small_copy(self) -> Picture | None:
+    def small_copy(self) -> SmallCopy | None:
         """None: pixels are not stored."""
         return None
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from parts.feature_index import Collection, Pixels, signatures
 
 from common.images.flatness import DRAWN_CANDIDATE_SCORE, FLAT_SCORE, drawn_score, is_flat, is_match_of_flat
-from common.images.local_features.drawing import picture_of
+from common.images.local_features.drawing import shrink
 from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
-from common.images.local_features.sketches import Picture
+from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
 from common.search import CUTOFF, TURNED_CUTOFF
 
@@ -38,7 +38,7 @@ class Query:
     pixels: Pixels
     signatures: list[NDArray[np.int8]] = field(init=False)
     is_flat: bool = field(init=False)
-    _picture: Picture | None = None
+    _small_copy: SmallCopy | None = None
     _apart: Apart | None = None
 
     def __post_init__(self) -> None:
@@ -62,12 +62,12 @@ class Query:
         rows, columns, _ = self.pixels.shape
         return extract_query(self.pixels, width=columns, height=rows)
 
-    def picture(self) -> Picture:
-        """Return the picture of the query."""
-        if self._picture is None:
+    def small_copy(self) -> SmallCopy:
+        """Return the small copy of the query."""
+        if self._small_copy is None:
             rows, columns, _ = self.pixels.shape
-            self._picture = picture_of(self.pixels, width=columns, height=rows)
-        return self._picture
+            self._small_copy = shrink(self.pixels, width=columns, height=rows)
+        return self._small_copy
 
 
 Scores = dict[int, tuple[float, bool]]
@@ -82,7 +82,7 @@ def by_signature(query: Query, collection: Collection) -> Scores:
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
         target, score = collection.features[row], 100 * (1 - distance)
         if target.sketch:
-            drawn = drawn_score(query.picture(), target, orientation=ORIENTATIONS[orientations[column]])
+            drawn = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]])
             score, is_match = drawn or 0.0, is_match and (drawn or 0.0) >= MIN_SCORE
         elif query.is_flat or collection.flat[column]:
             is_match = is_match and is_match_of_flat(distance)
@@ -103,7 +103,7 @@ def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[n
         score, least = verification.score, MIN_SCORE
         if target.sketch:
             is_candidate = score >= DRAWN_CANDIDATE_SCORE
-            drawn = drawn_score(query.picture(), target, transform=verification.transform) if is_candidate else None
+            drawn = drawn_score(query.small_copy(), target, transform=verification.transform) if is_candidate else None
             score = drawn or 0.0
         elif query.is_flat or row in collection.flat_rows:
             least = FLAT_SCORE

@@ -34,7 +34,7 @@ from common.decoding.protocol import (
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
 from common.images.flatness import are_featureless, is_flat
-from common.images.local_features.drawing import is_drawn, picture_of
+from common.images.local_features.drawing import is_drawn, shrink
 from common.images.local_features.extraction import extract, extract_query
 from common.images.signing import sign_all
 from common.images.thumbnail import thumbnail
@@ -100,7 +100,7 @@ def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES, *, thumbnai
         if Output.STORED_FEATURES in outputs
         else None,
         query_features=extract_query(pixels, width=width, height=height) if Output.QUERY_FEATURES in outputs else None,
-        small_copy=picture_of(pixels, width=width, height=height) if needs_small_copy else None,
+        small_copy=shrink(pixels, width=width, height=height) if needs_small_copy else None,
         thumbnail=thumbnail(pixels, thumbnail_px) if Output.THUMBNAIL in outputs else None,
     )
 

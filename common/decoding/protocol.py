@@ -16,7 +16,7 @@ import numpy as np
 from common.decoding.query_features import pack_query, pack_small_copy, unpack_query, unpack_small_copy
 from common.errors import ImageError
 from common.images.local_features.geometry import QueryFeatures
-from common.images.local_features.sketches import Picture
+from common.images.local_features.sketches import SmallCopy
 from common.images.signature import LENGTH, Signature
 
 MAX_PARTS = 8
@@ -74,7 +74,7 @@ class SignedImage:
     pixels_sha256: bytes = b""
     stored_features: bytes | None = None
     query_features: QueryFeatures | None = None
-    small_copy: Picture | None = None
+    small_copy: SmallCopy | None = None
     thumbnail: bytes | None = None
 
 

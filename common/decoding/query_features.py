@@ -6,7 +6,7 @@ import numpy as np
 
 from common.images.local_features.features import Keypoints
 from common.images.local_features.geometry import QueryFeatures
-from common.images.local_features.sketches import Picture
+from common.images.local_features.sketches import SmallCopy
 from common.images.local_features.words import LookupWords
 
 _COUNTS = struct.Struct("<II")
@@ -42,15 +42,15 @@ def unpack_query(data: bytes, *, width: int, height: int) -> QueryFeatures:
     return QueryFeatures(Keypoints(*values), lookup, width=width, height=height)
 
 
-def pack_small_copy(copy: Picture) -> bytes:
+def pack_small_copy(copy: SmallCopy) -> bytes:
     """Return the small copy as bytes."""
     rows, columns, _ = copy.pixels.shape
     head = _HEAD.pack(copy.x, copy.y, copy.step_x, copy.step_y, copy.width, copy.height, rows, columns)
     return head + copy.pixels.tobytes()
 
 
-def unpack_small_copy(data: bytes) -> Picture:
+def unpack_small_copy(data: bytes) -> SmallCopy:
     """Return the small copy in `data`; raises ValueError for invalid bytes."""
     x, y, step_x, step_y, width, height, rows, columns = _HEAD.unpack_from(data)
     pixels = np.frombuffer(data, np.uint8, offset=_HEAD.size).reshape(rows, columns, 3)
-    return Picture(pixels, x, y, step_x, step_y, width, height)
+    return SmallCopy(pixels, x, y, step_x, step_y, width, height)

@@ -342,7 +342,8 @@ class World:
     def _send(self, key: str, method: str, path: str, *, headers: Mapping[str, str] | None = None, **sent: Any) -> Any:
         self.requests += 1
         credentials = {"Authorization": f"Bearer secret {key}", **(headers or {})}
-        answer = self.client.open(path, method=method, headers=credentials, **sent)
+        # A server closes each reply. Without this, the contexts of all requests would stay open.
+        answer = self.client.open(path, method=method, headers=credentials, buffered=True, **sent)
         assert answer.status_code < 500, answer.text
         self.answered[key] += answer.status_code < 300
         self._check_leaks(key, answer.text)
