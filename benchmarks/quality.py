@@ -1,7 +1,7 @@
 """Which edits of an image are recognised, and which unrelated images are mistaken for it, by mode and beside peers.
 
     PYTHONPATH=. python benchmarks/quality.py [--quick] [--photographs N] [--distractors N] [--per-kind N]
-                                 [--photos FOLDER] [--real FOLDER]
+                                 [--photos FOLDER] [--real FOLDER] [--part edits|contents]
 
 A hundred edits of each photograph (`parts/edits.py`) are searched for in a collection in memory. It has the original
 photographs, and synthetic distractors (`parts/feature_index.py`). Recall@1 counts queries whose original is first. At a
@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 from parts import contents
 from parts.edits import EDITS, GROUPS, desktop_screenshot, phone_screenshot
-from parts.feature_index import Collection, Stored, collect, store
+from parts.feature_index import Collection, Stored, collect, signatures, store
 from parts.modes import MODES, VERIFIED, Query, by_features, by_signature, search
 from parts.peer_hashes import PEERS
 from parts.split import measured, photographs, tuned
@@ -40,7 +40,6 @@ from PIL import Image
 
 from common.images.decode import decode
 from common.images.local_features.extraction import extract
-from common.images.signature import sign
 from common.images.signing import sign_all
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +95,14 @@ def main(options: argparse.Namespace) -> None:
     print(
         f"{len(targets)} of {len(chosen)} measured photographs, {len(EDITS)} edits, {options.distractors:,} distractors"
     )
-    cost(chosen[:40] if options.quick else chosen)
+    if options.part != "contents":
+        cost(chosen[:40])
+        edits(options, targets, others)
+    if options.part != "edits":
+        measure_contents(options, [read(path) for path in chosen[: options.per_kind]])
+
+
+def edits(options: argparse.Namespace, targets: Sequence[Image.Image], others: Sequence[Image.Image]) -> None:
     started = time.process_time()
     stored = [store(np.asarray(image)) for image in targets]
     collection = collect(
@@ -108,7 +114,6 @@ def main(options: argparse.Namespace) -> None:
     for among, share in lost.items():
         print(f"local features: {100 * share:.2f} % of the originals are not candidates among {among:,} images")
     print(f"CPU: {time.process_time() - started:.0f} s")
-    measure_contents(options, [read(path) for path in chosen[: options.per_kind]])
 
 
 def read(path: Path) -> Image.Image:
@@ -253,9 +258,9 @@ def kinds(options: argparse.Namespace, photos: Sequence[Image.Image]) -> "list[t
 
 
 def measure_kind(kind: str, images: Sequence[Image.Image]) -> None:
-    """Print one line. Images with equal pixels count once, and featureless ones not at all."""
+    """Print one line. Images with equal pixels count once, and those that the service reports as featureless not."""
     distinct = {
-        image.tobytes(): image for image in images if kind == "smooth gradients" or sign(np.asarray(image)).any()
+        image.tobytes(): image for image in images if kind == "smooth gradients" or signatures(np.asarray(image))
     }
     pixels = [np.asarray(image) for image in distinct.values()]
     stored = [store(each) for each in pixels]
@@ -282,11 +287,10 @@ def measure_kind(kind: str, images: Sequence[Image.Image]) -> None:
 
 
 def decide(query: Query, collection: Collection) -> dict[str, set[int]]:
-    """Return the rows that match in each mode; here all images are verified, not only the best candidates."""
-    fast = {row for row, (_, is_match) in by_signature(query, collection, confirm=False).items() if is_match}
-    both = {row for row, (_, is_match) in by_signature(query, collection, confirm=True).items() if is_match}
+    """Return the rows that match in each mode."""
+    fast = {row for row, (_, is_match) in by_signature(query, collection).items() if is_match}
     local, _ = by_features(query, collection)
-    return {"fast": fast, "thorough": both | {row for row, (_, is_match) in local.items() if is_match}}
+    return {"fast": fast, "thorough": fast | {row for row, (_, is_match) in local.items() if is_match}}
 
 
 def as_jpeg(image: Image.Image) -> Image.Image:
@@ -307,6 +311,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--per-kind", type=int, default=60)
     parser.add_argument("--photos", type=Path, default=ROOT.parent / "shared" / "data" / "photos")
     parser.add_argument("--real", type=Path)
+    parser.add_argument("--part", choices=("all", "edits", "contents"), default="all")
     options = parser.parse_args()
     if options.quick:
         options.photographs, options.distractors, options.per_kind = 10, 2_000, 30

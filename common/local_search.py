@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.decoding.protocol import SignedImage
-from common.images.flatness import FLAT_SCORE, is_flat, is_match_of_flat, is_searchable
-from common.images.local_features.features import InvalidFeatures, LocalFeatures
+from common.images.flatness import DRAWN_CANDIDATE_SCORE, FLAT_SCORE, is_flat, is_searchable
+from common.images.local_features.features import LocalFeatures
 from common.images.local_features.geometry import QueryFeatures, Transform, Verification
+from common.images.local_features.sketches import SmallCopy
 from common.images.local_features.words import LookupWords
 from common.images.orientations import ORIENTATIONS
 from common.images.signature import Signature
-from common.search import CUTOFF, Comparison, Match, MatchedBy, SearchOptions, SignatureMatches, ordered
-from common.store.base import Record, Store
+from common.search import MIN_SCORE, Comparison, Match, MatchedBy, SearchOptions, ordered
+from common.sketch_matches import decoded, sketch_score
+from common.store.base import Record, Store, WordCandidate
 
 VERIFIED = 40
 """Candidates whose geometry is verified: more only if many of them match, and a request asks for more matches."""
 _MAX_VERIFIED = 1000
 _MORE = 4
-# The score of local features at the cutoff.
-_MIN_SCORE = 100 * (1 - CUTOFF)
 
 _QUARTER = math.pi / 2
 
@@ -30,13 +30,18 @@ _QUARTER = math.pi / 2
 class ImageFeatures:
     """The local features of an image that is compared with stored ones.
 
-    `query` finds parts, `copy` confirms copies of flat content, and `stored` are those that a store keeps of it. Each
-    is None where it is not needed.
+    `query` finds parts, `small_copy` is compared with sketches, and `stored` are those that a store keeps of it. The
+    last two are None where they are not needed or not known.
     """
 
     query: QueryFeatures
-    copy: QueryFeatures | None = None
+    small_copy: SmallCopy | None = None
     stored: LocalFeatures | None = None
+
+    @property
+    def has_sketch(self) -> bool:
+        """Whether it is a drawn image."""
+        return self.stored is not None and self.stored.sketch is not None
 
     @classmethod
     def of_image(cls, image: SignedImage) -> "ImageFeatures":
@@ -46,7 +51,7 @@ class ImageFeatures:
         stored = image.stored_features
         return cls(
             query=image.query_features,
-            copy=image.copy_features,
+            small_copy=image.small_copy,
             stored=None if stored is None else LocalFeatures.decode(stored),
         )
 
@@ -56,38 +61,34 @@ class ImageFeatures:
 
         They are fewer than those of pixels, and each has one word only: a search finds less with them.
         """
-        stored = _decoded(record.features)
+        stored = decoded(record.features)
         if stored is None:
             return None
         each = np.arange(len(stored.words))
         lookup = LookupWords(stored.words, each, stored.words, stored.mirrored)
         query = QueryFeatures(stored.keypoints, lookup, width=stored.width, height=stored.height)
-        return cls(query=query, copy=query, stored=stored)
+        return cls(query=query, stored=stored)
 
 
 def add_local_matches(
-    similar: SignatureMatches, features: ImageFeatures, store: Store, options: SearchOptions, *, is_query_flat: bool
+    similar: Sequence[Match], features: ImageFeatures, store: Store, options: SearchOptions, *, is_query_flat: bool
 ) -> list[Match]:
     """Return the matches of signatures and those of local features, best first; the better score of an image counts.
 
     The cutoff of local features is the one of signatures, or FLAT_SCORE with a flat signature; `min_score` replaces
-    both.
+    both. The score of a drawn image is that of its sketch.
     """
-    verified = _verified(features.query, store, options)
-    near = similar.unconfirmed[: _max_candidates(options)] if features.copy else []
-    doubtful = (
-        [] if options.min_score is not None else [name for name, one in verified.items() if one.score < FLAT_SCORE]
-    )
-    names = [*doubtful, *(match.filepath for match in near)]
-    records = store.records(names, collection=options.selection.collection) if names else {}
+    parts = _parts(features, store, options)
+    weak = [match.filepath for match, is_drawn in parts if not is_drawn and match.score < FLAT_SCORE]
+    if options.min_score is not None:
+        weak = []
+    records = store.records(weak, collection=options.selection.collection) if weak and not is_query_flat else {}
     rejected = {
         filepath
-        for filepath in doubtful
+        for filepath in weak
         if is_query_flat or (filepath in records and are_any_flat(records[filepath].signatures))
     }
-    local = [_match(filepath, each) for filepath, each in verified.items() if filepath not in rejected]
-    confirmed = [match for match in near if _is_confirmed(match, features.copy, records.get(match.filepath))]
-    return _merged([*similar.matches, *confirmed], local)
+    return _merged(similar, [match for match, _ in parts if match.filepath not in rejected])
 
 
 def add_local_comparison(
@@ -95,68 +96,40 @@ def add_local_comparison(
 ) -> Comparison:
     """Return the comparison by signatures, or by local features if those match with a better score.
 
-    `is_flat` is whether one of the images has a flat signature.
+    Each image may be a part of the other. `is_flat` is whether one of them has a flat signature. The sketch of a drawn
+    image decides on it.
     """
-    forth = None if other.stored is None else one.query.verify(other.stored)
-    back = None if one.stored is None else other.query.verify(one.stored)
-    verifications = [each for each in (forth, back and _inverse(back)) if each is not None]
-    best = max(verifications, key=lambda each: each.score, default=None)
-    if best is None or comparison.is_featureless or best.score < (FLAT_SCORE if is_flat else _MIN_SCORE):
+    if comparison.is_featureless:
         return comparison
-    if best.score <= comparison.score:
-        return replace(comparison, verification=best)
-    return replace(comparison, score=best.score, matched_by=MatchedBy.LOCAL_FEATURES, verification=best)
+    forth = _compare_part(comparison, one, other, is_flat=is_flat)
+    back = _compare_part(comparison, other, one, is_flat=is_flat)
+    if back.score <= forth.score:
+        return forth
+    return replace(back, verification=None if back.verification is None else _inverse(back.verification))
+
+
+def _compare_part(comparison: Comparison, query: ImageFeatures, target: ImageFeatures, *, is_flat: bool) -> Comparison:
+    """Return the comparison where the query shows the target."""
+    if target.stored is None:
+        return comparison
+    verification = query.query.verify(target.stored)
+    transform = verification.transform if verification else None
+    by_sketch = sketch_score(query.small_copy, target.stored, transform=transform)
+    by_features = replace(comparison, matched_by=MatchedBy.LOCAL_FEATURES, verification=verification)
+    if by_sketch is not None:
+        is_match = by_sketch >= MIN_SCORE
+        return replace(by_features, score=by_sketch, verification=verification if is_match else None)
+    if verification is None or verification.score < (FLAT_SCORE if is_flat else MIN_SCORE):
+        return comparison
+    if verification.score <= comparison.score:
+        return replace(comparison, verification=verification)
+    return replace(by_features, score=verification.score)
 
 
 def has_few_features(record: Record) -> bool | None:
     """Return whether searches by local features may miss a stored image; None if it has none that are comparable."""
-    stored = _decoded(record.features)
+    stored = decoded(record.features)
     return None if stored is None else stored.are_few
-
-
-def _verified(query: QueryFeatures, store: Store, options: SearchOptions) -> dict[str, Verification]:
-    """Return the agreement of the stored images that match, by filepath."""
-    seen: set[str] = set()
-    verified: dict[str, Verification] = {}
-    if not len(query.words):
-        return verified
-    limit = VERIFIED
-    while True:
-        candidates = store.candidates_by_words(query.words, limit=limit, selection=options.selection)
-        latest = [candidate for candidate in candidates if candidate.filepath not in seen]
-        seen.update(candidate.filepath for candidate in latest)
-        for candidate in latest:
-            verification = _verify(query, candidate.features)
-            if verification is not None and _is_match(verification, options):
-                verified[candidate.filepath] = verification
-        has_more = len(candidates) >= limit and any(each.filepath in verified for each in latest[-VERIFIED // 2 :])
-        if not has_more or limit >= _max_candidates(options):
-            return verified
-        limit = min(_MORE * limit, _max_candidates(options))
-
-
-def _max_candidates(options: SearchOptions) -> int:
-    """Return how many candidates a search may have to verify."""
-    return max(VERIFIED, min(options.offset + options.limit, _MAX_VERIFIED))
-
-
-def _verify(query: QueryFeatures, encoded: bytes) -> Verification | None:
-    stored = _decoded(encoded)
-    return None if stored is None else query.verify(stored)
-
-
-def _decoded(encoded: bytes | None) -> LocalFeatures | None:
-    """Return the features, or None for those of another version, which are not comparable."""
-    try:
-        return None if encoded is None else LocalFeatures.decode(encoded)
-    except InvalidFeatures:
-        return None
-
-
-def _is_match(verification: Verification, options: SearchOptions) -> bool:
-    min_score = _MIN_SCORE if options.min_score is None else options.min_score
-    is_turned = _orientation(verification.transform) != ORIENTATIONS[0]
-    return verification.score >= min_score and (options.all_orientations or not is_turned)
 
 
 def are_any_flat(signatures: Iterable[Signature]) -> bool:
@@ -164,12 +137,44 @@ def are_any_flat(signatures: Iterable[Signature]) -> bool:
     return any(is_flat(signature) for signature in signatures if is_searchable(signature))
 
 
-def _is_confirmed(match: Match, copy: QueryFeatures | None, record: Record | None) -> bool:
-    """Return whether the local features of both images agree for the most part."""
-    if copy is None or record is None or record.features is None:
-        return False
-    verification = _verify(copy, record.features)
-    return is_match_of_flat(1 - match.score / 100, verification.shared if verification else 0.0)
+def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> list[tuple[Match, bool]]:
+    """Return the stored images that share a part with the query, and whether a sketch decided."""
+    seen: set[str] = set()
+    parts: dict[str, tuple[Match, bool]] = {}
+    if not len(features.query.words):
+        return []
+    limit = VERIFIED
+    while True:
+        candidates = store.candidates_by_words(features.query.words, limit=limit, selection=options.selection)
+        latest = [candidate for candidate in candidates if candidate.filepath not in seen]
+        seen.update(candidate.filepath for candidate in latest)
+        parts |= {one.filepath: part for one in latest if (part := _part(one, features, options)) is not None}
+        has_more = len(candidates) >= limit and any(each.filepath in parts for each in latest[-VERIFIED // 2 :])
+        if not has_more or limit >= _max_candidates(options):
+            return list(parts.values())
+        limit = min(_MORE * limit, _max_candidates(options))
+
+
+def _part(candidate: WordCandidate, features: ImageFeatures, options: SearchOptions) -> tuple[Match, bool] | None:
+    """Return a candidate as a match if it is one, and whether a sketch decided."""
+    stored = decoded(candidate.features)
+    verification = None if stored is None else features.query.verify(stored)
+    if stored is None or verification is None:
+        return None
+    match = _match(candidate.filepath, verification)
+    is_drawn = stored.sketch is not None and features.small_copy is not None
+    if is_drawn and match.score >= DRAWN_CANDIDATE_SCORE:
+        score = sketch_score(features.small_copy, stored, transform=verification.transform) or 0.0
+        match = replace(match, score=score)
+    is_turned = match.orientation != ORIENTATIONS[0]
+    if match.score < (MIN_SCORE if options.min_score is None else options.min_score):
+        return None
+    return None if is_turned and not options.all_orientations else (match, is_drawn)
+
+
+def _max_candidates(options: SearchOptions) -> int:
+    """Return how many candidates a search may have to verify."""
+    return max(VERIFIED, min(options.offset + options.limit, _MAX_VERIFIED))
 
 
 def _match(filepath: str, verification: Verification) -> Match:

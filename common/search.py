@@ -20,6 +20,8 @@ from common.store.base import DEFAULT_SELECTION, Candidate, Selection, Store
 CUTOFF = 0.45
 # Sixteen orientations produce more false positives than one: this cutoff limits them to 1 in 100,000 pairs together.
 TURNED_CUTOFF = 0.429
+MIN_SCORE = 100 * (1 - CUTOFF)
+"""The score at the cutoff."""
 SURE_SCORE = 70
 """The mode `auto` searches by local features as well where no signature has this score."""
 
@@ -72,7 +74,7 @@ class Match:
 class SignatureMatches:
     """The matches of a query's signatures, best first.
 
-    `unconfirmed` are near images of flat content, which match only if local features confirm them. `is_sure` is whether
+    `unconfirmed` are near images of flat content, which match only if their sketches confirm them. `is_sure` is whether
     an image has SURE_SCORE, with any `min_score`.
     """
 

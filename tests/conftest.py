@@ -29,6 +29,7 @@ from api.use_cases.wait_for_tasks import TaskWaiter
 from api.wsgi import local_feature_limits
 from common.byte_budget import ByteBudget
 from common.config import Settings
+from common.decoding.pool import Decoder
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
 from common.queue.host_limits import NO_LIMIT, HostLimit
@@ -38,6 +39,7 @@ from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.redis.client import MAX_CONNECTIONS
+from common.store.base import Store
 from common.store.thumbnails import Thumbnails
 from common.uploads import RedisUploads, Uploads
 from dev import elasticsearch_node, opensearch_node
@@ -151,7 +153,7 @@ def memory_store() -> MemoryStore:
 def make_client(
     memory_store: MemoryStore, real_redis: Redis, redis_server: RedisServer
 ) -> Iterator[Callable[..., FlaskClient]]:
-    """Return a function that creates clients of an API with a store in memory."""
+    """Return a function that creates clients of an API, by default with a store in memory."""
     assert real_redis.ping()
     with ExitStack() as opened:
 
@@ -167,9 +169,13 @@ def make_client(
             budget: ByteBudget | None = None,
             keyring: Keyring | None = None,
             rate_limiter: RateLimiter | None = None,
+            store: Store = memory_store,
+            decoder: Decoder | None = None,
+            keep_s: int = 60,
             thumbnails: Thumbnails | None = None,
         ) -> FlaskClient:
-            ledger = Ledger(redis, max_open=max_open, finished_keep_s=60, failed_keep_s=60, host_limit=host_limit)
+            limits = {"max_open": max_open, "finished_keep_s": keep_s, "failed_keep_s": keep_s}
+            ledger = Ledger(redis, **limits, host_limit=host_limit)
             fetcher = fetcher or opened.enter_context(Fetcher(max_bytes=1000, timeout_s=1))
             budget = budget or ByteBudget(10_000_000, wait_s=1)
             publisher = Publisher(broker)
@@ -178,22 +184,22 @@ def make_client(
             uploads = RedisUploads(redis, admission=admission, max_bytes=10_000_000)
             task_waiter = TaskWaiter(redis, ledger)
             opened.callback(task_waiter.close)
-            checks = DependencyChecks(memory_store, ledger, redis)
+            checks = DependencyChecks(store, ledger, redis)
             settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
-            collections = ManageCollections(memory_store, ledger, publisher, max_collections=settings.max_collections)
+            collections = ManageCollections(store, ledger, publisher, max_collections=settings.max_collections)
             services = Services(
                 settings=settings,
-                store=memory_store,
+                store=store,
                 thumbnails=thumbnails,
                 ledger=ledger,
                 task_pages=TaskPages(redis),
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
-                delete_images=DeleteImages(SequenceNumbers(redis), memory_store),
+                delete_images=DeleteImages(SequenceNumbers(redis), store),
                 collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(
-                    fetcher, InProcessDecoder(), memory_store, budget, local_feature_limits(settings, memory_store)
+                    fetcher, decoder or InProcessDecoder(), store, budget, local_feature_limits(settings, store)
                 ),
                 task_waiter=task_waiter,
                 search_limit=ConcurrencyLimit(concurrency),

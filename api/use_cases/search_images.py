@@ -11,22 +11,24 @@ from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import Output, SignedImage
 from common.images.flatness import are_featureless
+from common.images.local_features.sketches import SmallCopy
 from common.images.signature import Signature
 from common.local_search import ImageFeatures, add_local_comparison, add_local_matches, are_any_flat
 from common.modes import Mode
 from common.net.fetch import Fetcher
 from common.search import SURE_SCORE, Comparison, Match, SearchOptions, compare, find_by_signature, page, similarity
+from common.sketch_matches import decide_by_sketches
 from common.store.base import Record, Store
 
 # Local features take a decoder many times as long as signatures. All of them count as one client, which has one
 # decoder at a time: the others remain for signatures.
 LOCAL_FEATURES_CLIENT = "(local features)"
-COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES
+COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES | Output.SMALL_COPY
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches of an image, best first, and the mode that by_signature them; an image without features has none."""
+    """The matches of an image, best first, and the mode that was used; an image without features has none."""
 
     matches: Sequence[Match]
     mode: Mode
@@ -40,7 +42,11 @@ class QueryImage(Protocol):
     def signatures(self) -> Sequence[Signature]:
         """Its signatures."""
 
-    def features(self, outputs: Output) -> ImageFeatures | None:
+    @property
+    def small_copy(self) -> SmallCopy | None:
+        """Its small copy if it is of flat content; None also if its pixels are not known."""
+
+    def features(self) -> ImageFeatures | None:
         """Return its local features, once; None if they are unknown."""
 
 
@@ -55,7 +61,12 @@ class StoredQuery:
         """Its signatures."""
         return self.record.signatures
 
-    def features(self, outputs: Output) -> ImageFeatures | None:  # noqa: ARG002 - pixels are not stored
+    @property
+    def small_copy(self) -> SmallCopy | None:
+        """None: pixels are not stored."""
+        return None
+
+    def features(self) -> ImageFeatures | None:
         """Return its stored features; a record of an earlier version has none."""
         return ImageFeatures.of_record(self.record)
 
@@ -67,10 +78,13 @@ class PixelQuery:
         self._decoder = decoder
         self._data = data
         self._reservation = reservation
-        self.signatures: Sequence[Signature] = decoder.decode(data, client=client).signatures
+        image = decoder.decode(data, outputs=Output.SIGNATURES | Output.SMALL_COPY_IF_FLAT, client=client)
+        self.signatures: Sequence[Signature] = image.signatures
+        self.small_copy = image.small_copy
 
-    def features(self, outputs: Output) -> ImageFeatures | None:
+    def features(self) -> ImageFeatures | None:
         """Extract its features, and release its memory."""
+        outputs = Output.QUERY_FEATURES | Output.SMALL_COPY
         image = self._decoder.decode(self._data, outputs=outputs, client=LOCAL_FEATURES_CLIENT)
         self._data = b""
         self._reservation.resize(0)
@@ -112,17 +126,17 @@ class SearchImages:
             mode = self.local_features.allowed(mode, options.selection.collection)
             if are_featureless(query.signatures):
                 return SearchResult([], mode, is_featureless=True)
-            by_signature = find_by_signature(query.signatures, self.store, options)
-            matches = by_signature.matches
-            if mode == "thorough" or (mode == "auto" and not by_signature.is_sure):
+            similar = find_by_signature(query.signatures, self.store, options)
+            similar = decide_by_sketches(similar, query.small_copy, self.store, options)
+            matches = similar.matches
+            if mode == "thorough" or (mode == "auto" and not similar.is_sure):
                 with self.local_features.slot(client):
-                    confirming = Output.COPY_FEATURES if by_signature.unconfirmed else Output(0)
-                    features = query.features(Output.QUERY_FEATURES | confirming)
+                    features = query.features()
                     if features is None:
                         mode = "fast"
                     else:
                         is_flat = are_any_flat(query.signatures)
-                        matches = add_local_matches(by_signature, features, self.store, options, is_query_flat=is_flat)
+                        matches = add_local_matches(matches, features, self.store, options, is_query_flat=is_flat)
             return SearchResult(page(matches, self.store, options), mode, is_featureless=False)
 
     def compare(self, first: Source, second: Source, *, client: str, mode: Mode) -> tuple[Comparison, Mode]:
@@ -136,11 +150,12 @@ class SearchImages:
         with self.local_features.slot(client):
             one, other = self._compared(first, second, COMPARED, LOCAL_FEATURES_CLIENT)
             comparison = self._similarity(first, second, one, other)
-            if mode == "auto" and comparison.score >= SURE_SCORE:
-                return comparison, mode
-            if one.features is None or other.features is None:
-                return comparison, "fast"
             is_flat = are_any_flat([*one.image.signatures, *other.image.signatures])
+            is_sure = mode == "auto" and comparison.score >= SURE_SCORE and not is_flat
+            if one.features is None or other.features is None:
+                return comparison, mode if is_sure else "fast"
+            if is_sure and not (one.features.has_sketch or other.features.has_sketch):
+                return comparison, mode
             return add_local_comparison(comparison, one.features, other.features, is_flat=is_flat), mode
 
     def _similarity(self, first: Source, second: Source, one: Compared, other: Compared) -> Comparison:

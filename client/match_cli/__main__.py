@@ -55,7 +55,8 @@ def choose(
 ) -> None:
     """Find images with Match, a self-hosted reverse image search.
 
-    The API key is in MATCH_API_KEY or in the profile.
+    The API key is in MATCH_API_KEY or in the profile. An index of image-match or dsys/match is imported by
+    python -m common.store.import_elasticsearch URL INDEX.
     """
     context.obj = Chosen(url, profile)
 

@@ -45,9 +45,13 @@ def run(
     stop, progress = Event(), AddProgress()
 
     def pause(seconds: float) -> None:
+        progress.wait()
         if stop.wait(seconds):
             raise StoppedError
 
+    # A wrong address is reported at once.
+    with client_of(context) as match:
+        match.ping()
     collection = options.settings.collection
     with (
         client_of(context, retry_for_s=RETRY_FOR_S, pause=pause) as match,

@@ -38,10 +38,11 @@ body {{ color: #eee; background: #181818 }} section {{ border-color: #444 }} img
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An image on a page: its name, a line below it, and the URL that it was added by, if any."""
+    """An image on a page: its name, a line below it, and a WebP or the URL that it was added by, if any."""
 
     name: str
     caption: str
+    thumbnail: bytes | None = None
     url: str | None = None
 
 
@@ -64,15 +65,17 @@ def page(title: str, sections: Iterable[Section]) -> Iterator[str]:
 
 
 def _image(image: Shown) -> str:
-    """Return the element of an image: a thumbnail of the file with its name, else its URL."""
-    source = _thumbnail(image.name) or next((url for url in (image.url, image.name) if url and is_url(url)), None)
+    """Return the element of an image: a thumbnail of the file with its name or of the service, else its URL."""
+    webp = thumbnail_of(image.name) or image.thumbnail
+    url = next((url for url in (image.url, image.name) if url and is_url(url)), None)
+    source = f"data:image/webp;base64,{base64.b64encode(webp).decode()}" if webp else url
     if source is None:
         return '<div class="none">no preview</div>'
     return f'<img loading="lazy" alt="" src="{escape(source)}">'
 
 
-def _thumbnail(name: str) -> str | None:
-    """Return a thumbnail of a file as a data URL, None if there is no readable image with this path."""
+def thumbnail_of(name: str) -> bytes | None:
+    """Return a thumbnail of a file, a WebP; None if the name is not the path of a readable image."""
     path = Path(name)
     if not is_available() or not path.is_absolute() or not path.is_file():
         return None
@@ -85,6 +88,6 @@ def _thumbnail(name: str) -> str | None:
             thumbnail.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             data = BytesIO()
             thumbnail.save(data, "WEBP", quality=QUALITY)
+            return data.getvalue()
     except Exception:  # noqa: BLE001 - Pillow raises errors of any class for a broken image
         return None
-    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

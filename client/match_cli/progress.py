@@ -38,6 +38,7 @@ class AddProgress:
             console=errors,
             disable=not errors.is_terminal,
         )
+        self._is_waiting = False
         self._task = self._bar.add_task("adding", total=None, failures="")
 
     @contextmanager
@@ -50,13 +51,18 @@ class AddProgress:
         """Set the number of images, or None if it is not known."""
         self._bar.update(self._task, total=total)
 
-    def describe(self, text: str) -> None:
-        """Set the text before the bar."""
-        self._bar.update(self._task, description=text)
+    def wait(self) -> None:
+        """Show that the service cannot answer now, until the next result."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._bar.update(self._task, description="waiting for the service")
 
     def report(self, report: Report) -> None:
         """Count a result, and print the first failures."""
         self.totals.add(report)
+        if self._is_waiting:
+            self._is_waiting = False
+            self._bar.update(self._task, description="adding")
         if not report.is_late:
             self._bar.advance(self._task)
         if report.result is Result.FAILED:

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from match_client.adds import Options, add_all, new_key
-from match_client.errors import ConnectionLost, ImageError, TaskRunning, Unavailable
+from match_client.errors import ConnectionLost, ImageError, NotFound, TaskRunning, Unavailable
 from match_client.results import (
     Collection,
     Comparison,
@@ -21,6 +21,7 @@ from match_client.results import (
     Readiness,
     Retried,
     Task,
+    similarity,
 )
 from match_client.sources import ImageSource, NewImage, Url, read
 from match_client.transport import READ_TIMEOUT_S, File, Request, Transport
@@ -155,7 +156,7 @@ class Match:
         reply = self._transport.send(Request(method="POST", path="/search", form=form, files=files)).json
         return Matches(
             matches=tuple(FoundMatch.from_json(result) for result in reply["result"]),
-            is_featureless=reply.get("code") == "featureless",
+            warning=reply.get("code"),
             mode=reply.get("mode"),
         )
 
@@ -176,12 +177,7 @@ class Match:
         request = Request(method="POST", path="/compare", form=form, files=[*first_files, *second_files])
         reply = self._transport.send(request).json
         [result] = reply["result"]
-        return Comparison(
-            score=result["score"],
-            is_featureless=reply.get("code") == "featureless",
-            mode=reply.get("mode"),
-            matched_by=result.get("matched_by"),
-        )
+        return Comparison(warning=reply.get("code"), mode=reply.get("mode"), **similarity(result))
 
     # The stored images.
 
@@ -219,6 +215,14 @@ class Match:
         query = _fields(filepath=filepath, collection=collection)
         [result] = self._send("GET", "/images", query=query)["result"]
         return Image.from_json(result)
+
+    def thumbnail(self, filepath: str, *, collection: str | None = None) -> bytes | None:
+        """Return a small WebP of a stored image, None if the service keeps none."""
+        query = _fields(filepath=filepath, collection=collection)
+        try:
+            return self._transport.send(Request(method="GET", path="/images/thumbnail", query=query)).body
+        except NotFound:
+            return None
 
     # Tasks.
 
@@ -265,9 +269,11 @@ class Match:
         [result] = self._send("POST", f"{_task_path(task_id)}/retry")["result"]
         return Task.from_json(result)
 
-    def retry_failed(self, *, code: str | None = None, filepath_prefix: str | None = None) -> Retried:
+    def retry_failed(
+        self, *, code: str | None = None, filepath_prefix: str | None = None, collection: str | None = None
+    ) -> Retried:
         """Enqueue all failed tasks again; needs a key with the scope admin where keys are required."""
-        form = _fields(state="failed", code=code, filepath_prefix=filepath_prefix, limit=PAGE)
+        form = _fields(state="failed", code=code, filepath_prefix=filepath_prefix, collection=collection, limit=PAGE)
         retried, left = 0, dict[str, int]()
         cursor: str | None = ""
         while cursor is not None:
@@ -304,6 +310,10 @@ class Match:
         return Task.from_json(self._send("DELETE", _collection_path(name))["task"])
 
     # The service.
+
+    def ping(self) -> None:
+        """Return when the service answers, without checking anything else."""
+        self._send("GET", "/ping")
 
     def readiness(self) -> Readiness:
         """Return whether searches are served, with the state of each dependency."""

@@ -10,6 +10,7 @@ Metadata = Mapping[str, Any]
 
 ENDED = frozenset({"succeeded", "superseded", "failed", "cancelled"})
 DEFAULT_COLLECTION = "default"
+FEATURELESS = "featureless"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +107,36 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundMatch:
-    """A stored image that is similar to the query.
+class Similarity:
+    """The similarity of two images, from 0 to 100.
 
-    The fields from `query_overlap_percent` on are set where `matched_by` is `local_features`.
+    `matched_by` is `signature` or `local_features`. Only local features have the other fields. They are the common
+    part's share of each image, and the map from the pixels of the stored image to those of the query.
     """
 
     score: float
-    filepath: str
-    metadata: Metadata | None = None
-    orientation: str | None = None
     matched_by: str | None = None
     query_overlap_percent: float | None = None
     target_overlap_percent: float | None = None
     transform: Mapping[str, float] | None = None
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMatch(Similarity):
+    """A stored image that is similar to the query."""
+
+    filepath: str
+    metadata: Metadata | None = None
+    orientation: str | None = None
+
     @classmethod
     def from_json(cls, data: Json) -> Self:
         """Return the match in a reply."""
         return cls(
-            score=data["score"],
             filepath=data["filepath"],
             metadata=data.get("metadata"),
             orientation=data.get("orientation"),
-            matched_by=data.get("matched_by"),
-            query_overlap_percent=data.get("query_overlap_percent"),
-            target_overlap_percent=data.get("target_overlap_percent"),
-            transform=data.get("transform"),
+            **similarity(data),
         )
 
 
@@ -140,13 +144,18 @@ class FoundMatch:
 class Matches:
     """The matches of a search, best first.
 
-    `is_featureless`: the query has no features, and so no matches. `mode` is the search mode that the service used,
-    None if it reports none.
+    `warning` is the code of a warning: `featureless` if the query has no features, and so no matches. `mode` is the
+    search mode that the service used.
     """
 
     matches: Sequence[FoundMatch] = ()
-    is_featureless: bool = False
+    warning: str | None = None
     mode: str | None = None
+
+    @property
+    def is_featureless(self) -> bool:
+        """Whether the query has no features, so that no search finds it."""
+        return self.warning == FEATURELESS
 
     def __iter__(self) -> Iterator[FoundMatch]:
         return iter(self.matches)
@@ -159,13 +168,19 @@ class Matches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The similarity of two images; `is_featureless`: one of them has no features, and the score is 100 or 0."""
+class Comparison(Similarity):
+    """The similarity of two images, with the code of a warning and the search mode.
 
-    score: float
-    is_featureless: bool = False
+    With the warning `featureless` one of the images has no features, and the score is 100 or 0.
+    """
+
+    warning: str | None = None
     mode: str | None = None
-    matched_by: str | None = None
+
+    @property
+    def is_featureless(self) -> bool:
+        """Whether one of the images has no features."""
+        return self.warning == FEATURELESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +193,7 @@ class Image:
     width: int | None = None
     height: int | None = None
     is_featureless: bool = False
+    has_few_features: bool = False
     url: str | None = None
     sha256: str | None = None
     collection: str = DEFAULT_COLLECTION
@@ -192,6 +208,7 @@ class Image:
             width=data.get("width"),
             height=data.get("height"),
             is_featureless=data.get("featureless", False),
+            has_few_features=data.get("few_features") or False,
             url=data.get("url"),
             sha256=data.get("sha256"),
             collection=data.get("collection") or DEFAULT_COLLECTION,
@@ -235,6 +252,12 @@ class Readiness:
     is_ready: bool
     errors: Sequence[str] = ()
     checks: Mapping[str, Any] = field(default_factory=dict)
+
+
+def similarity(data: Json) -> dict[str, Any]:
+    """Return the fields of a similarity in a reply."""
+    names = ("score", "matched_by", "query_overlap_percent", "target_overlap_percent", "transform")
+    return {name: data.get(name) for name in names}
 
 
 def _time(text: str | None) -> datetime | None:

@@ -18,6 +18,7 @@ import traceback
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from common.decoding.limits import OUT_OF_MEMORY, DecoderLimits
 from common.decoding.protocol import (
@@ -32,8 +33,9 @@ from common.decoding.protocol import (
 )
 from common.errors import ImageError
 from common.images.decode import DecodedImage, Limits, decode
-from common.images.flatness import are_featureless
-from common.images.local_features.extraction import STORED, extract, extract_query
+from common.images.flatness import are_featureless, is_flat
+from common.images.local_features.drawing import is_drawn, shrink
+from common.images.local_features.extraction import extract, extract_query
 from common.images.signing import sign_all
 from common.images.thumbnail import thumbnail
 
@@ -85,6 +87,10 @@ def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES, *, thumbnai
     """Return the results for a decoded image."""
     pixels, width, height = image.pixels, image.width, image.height
     signatures = sign_all(pixels) if Output.SIGNATURES in outputs else ()
+    needs_small_copy = Output.SMALL_COPY in outputs or (
+        Output.SMALL_COPY_IF_FLAT in outputs
+        and (any(map(is_flat, signatures)) or is_drawn(np.ascontiguousarray(pixels[::4, ::4, 1])))
+    )
     return SignedImage(
         signatures=signatures,
         width=width,
@@ -94,9 +100,7 @@ def signed(image: DecodedImage, outputs: Output = Output.SIGNATURES, *, thumbnai
         if Output.STORED_FEATURES in outputs
         else None,
         query_features=extract_query(pixels, width=width, height=height) if Output.QUERY_FEATURES in outputs else None,
-        copy_features=extract_query(pixels, width=width, height=height, resolution=STORED)
-        if Output.COPY_FEATURES in outputs
-        else None,
+        small_copy=shrink(pixels, width=width, height=height) if needs_small_copy else None,
         thumbnail=thumbnail(pixels, thumbnail_px) if Output.THUMBNAIL in outputs else None,
     )
 

@@ -13,13 +13,15 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from common.decoding.query_features import pack_query, unpack_query
+from common.decoding.query_features import pack_query, pack_small_copy, unpack_query, unpack_small_copy
 from common.errors import ImageError
 from common.images.local_features.geometry import QueryFeatures
+from common.images.local_features.sketches import SmallCopy
 from common.images.signature import LENGTH, Signature
 
 MAX_PARTS = 8
-# The features of a query take up to 80 KB. A decoder that an image controls gets no more memory of its owner.
+# The features of a query take up to 80 KB, and its small copy 200 KB. A decoder that an image controls gets no more
+# memory of its owner.
 MAX_REPLY_BYTES = 1024 * 1024
 # Two signatures and their head take 0.6 KB.
 _MOST_REPLIES_BYTES = 4096
@@ -36,8 +38,10 @@ class Output(Flag):
     """The local features that a store keeps."""
     QUERY_FEATURES = auto()
     """The local features of a query."""
-    COPY_FEATURES = auto()
-    """The local features of a query, found as those of stored images: they confirm a copy, but miss small parts."""
+    SMALL_COPY = auto()
+    """A small copy of a query's pixels, which is compared with the sketches of stored images."""
+    SMALL_COPY_IF_FLAT = auto()
+    """The same, only of an image that is drawn or has a flat signature."""
     THUMBNAIL = auto()
     """A small WebP of the image."""
 
@@ -70,7 +74,7 @@ class SignedImage:
     pixels_sha256: bytes = b""
     stored_features: bytes | None = None
     query_features: QueryFeatures | None = None
-    copy_features: QueryFeatures | None = None
+    small_copy: SmallCopy | None = None
     thumbnail: bytes | None = None
 
 
@@ -119,8 +123,9 @@ def signed_parts(image: SignedImage) -> list[bytes]:
         image.pixels_sha256,
         b"".join(each.tobytes() for each in image.signatures),
         image.stored_features or b"",
-        *(pack_query(features) if features else b"" for features in (image.query_features, image.copy_features)),
+        pack_query(image.query_features) if image.query_features else b"",
         image.thumbnail or b"",
+        pack_small_copy(image.small_copy) if image.small_copy else b"",
     ]
 
 
@@ -137,16 +142,15 @@ def result(parts: Sequence[bytes]) -> SignedImage:
     if kind is not Kind.SIGNED:
         raise DecoderBug(parts[1].decode(errors="replace"))
     width, height = _SIZE.unpack(parts[1])
-    queries = [unpack_query(part, width=width, height=height) if part else None for part in parts[5:7]]
     return SignedImage(
         signatures=tuple(np.frombuffer(parts[3], np.int8).reshape(-1, LENGTH)),
         width=width,
         height=height,
         pixels_sha256=parts[2],
         stored_features=parts[4] or None,
-        query_features=queries[0],
-        copy_features=queries[1],
-        thumbnail=parts[7] or None,
+        query_features=unpack_query(parts[5], width=width, height=height) if parts[5] else None,
+        thumbnail=parts[6] or None,
+        small_copy=unpack_small_copy(parts[7]) if parts[7] else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The local features of a query as bytes, from the decoder process to its owner."""
+"""The local features and the small copy of a query as bytes, from the decoder process to its owner."""
 
 import struct
 
@@ -6,9 +6,11 @@ import numpy as np
 
 from common.images.local_features.features import Keypoints
 from common.images.local_features.geometry import QueryFeatures
+from common.images.local_features.sketches import SmallCopy
 from common.images.local_features.words import LookupWords
 
 _COUNTS = struct.Struct("<II")
+_HEAD = struct.Struct("<4d4I")
 
 
 def pack_query(features: QueryFeatures) -> bytes:
@@ -38,3 +40,17 @@ def unpack_query(data: bytes, *, width: int, height: int) -> QueryFeatures:
         raise ValueError(message)
     lookup = LookupWords(own, feature.astype(np.intp), word, mirrored)
     return QueryFeatures(Keypoints(*values), lookup, width=width, height=height)
+
+
+def pack_small_copy(copy: SmallCopy) -> bytes:
+    """Return the small copy as bytes."""
+    rows, columns, _ = copy.pixels.shape
+    head = _HEAD.pack(copy.x, copy.y, copy.step_x, copy.step_y, copy.width, copy.height, rows, columns)
+    return head + copy.pixels.tobytes()
+
+
+def unpack_small_copy(data: bytes) -> SmallCopy:
+    """Return the small copy in `data`; raises ValueError for invalid bytes."""
+    x, y, step_x, step_y, width, height, rows, columns = _HEAD.unpack_from(data)
+    pixels = np.frombuffer(data, np.uint8, offset=_HEAD.size).reshape(rows, columns, 3)
+    return SmallCopy(pixels, x, y, step_x, step_y, width, height)

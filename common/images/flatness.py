@@ -2,7 +2,7 @@
 
 Text pages, forms, icons and charts are mostly of one colour. Few of their 272 values differ from zero, and those lie
 where all images of their kind have ink. Unrelated ones are as near as photographs never are. Their copies, on the
-other hand, are further away than those of photographs. Local features decide between the two.
+other hand, are further away than those of photographs. A sketch of the stored image decides between the two.
 """
 
 import math
@@ -13,28 +13,24 @@ from numpy.typing import NDArray
 
 from common.images.local_features.features import LocalFeatures
 from common.images.local_features.geometry import Transform
-from common.images.local_features.sketches import Picture, Sketch
+from common.images.local_features.sketches import Sketch, SmallCopy
 from common.images.orientations import ORIENTATIONS, UPRIGHT
 from common.images.signature import FIRST, GRID, LENGTH, SECOND, Signature, is_featureless
 
 FLAT_VALUES = 0.86
 """Share of values that differ from zero, below which a signature is one of flat content. Of photographs, 12 % are."""
 FLAT_CUTOFF = 0.25
-"""The cutoff for the distance of two signatures, of which one is flat, without local features."""
+"""The cutoff for the distance of two signatures, of which one is flat. Where there is a sketch, it decides."""
 DRAWN_CANDIDATE_SCORE = 40
 """Local features of a drawn image with this score make it a candidate, whose sketch decides."""
 FLAT_SCORE = 75
 """The cutoff for the score of local features where a signature is flat: forms and apps share letters and symbols."""
 
-_CUTOFF = 0.45
-# A confirmed match: distance + weight * (1 - shared) is below the limit.
-_SHARED_WEIGHT = 0.4
-_SHARED_LIMIT = 0.6
 _SMOOTH = 0.8
 # A difference of 1, the largest of copies, scores 55.
 _DRAWN_SLOPE = 45
 _SMALL_TURN = 0.03
-# Differences up to this are looked at again, with the map shifted by a share of the longer side.
+# Differences up to this are computed again, with the map shifted by a share of the longer side.
 _NEARLY = 2.0
 _SHIFT = 1 / 500
 _QUARTERS = 4
@@ -90,25 +86,23 @@ def are_featureless(signatures: Iterable[Signature]) -> bool:
     return not any(map(is_searchable, signatures))
 
 
-def is_match_of_flat(distance: float, shared: float | None = None) -> bool:
-    """Return whether two images match, of which one has a flat signature.
-
-    `shared` is that of the verification of their local features, both extracted at the resolution STORED; without it,
-    FLAT_CUTOFF decides.
-    """
-    if distance < FLAT_CUTOFF or shared is None:
-        return distance < FLAT_CUTOFF
-    return distance < _CUTOFF and distance + _SHARED_WEIGHT * (1 - shared) < _SHARED_LIMIT
+def is_match_of_flat(distance: float) -> bool:
+    """Return whether two images match by signature, of which one has a flat signature and the stored one no sketch."""
+    return distance < FLAT_CUTOFF
 
 
 def drawn_score(
-    picture: Picture, target: LocalFeatures, *, transform: Transform | None = None, orientation: str = ORIENTATIONS[0]
+    copy: SmallCopy,
+    target: LocalFeatures,
+    *,
+    transform: Transform | None = None,
+    orientation: str = ORIENTATIONS[0],
 ) -> float | None:
-    """Return the score of a stored drawn image, from 0 to 100: how nearly a query shows what its sketch does.
+    """Return the score from 0 to 100 of a stored drawn image: how nearly a query equals its sketch. 55 is the cutoff.
 
-    It replaces the scores of signatures and of local features, which are as high for other texts as for copies. 55 is
-    the cutoff. The query is taken to show the whole image, which `orientation` turns it into, or what `transform` maps:
-    then the nearest orientation is tried too. None for an image without a sketch, whose other scores are right.
+    It replaces the scores of signatures and of local features, which are as high for other texts as for copies. The
+    query is turned by `orientation` and compared as a whole, or compared under `transform` and in the orientation
+    nearest to it: the better score counts. None for an image without a sketch, whose other scores are right.
     """
     if target.sketch is None:
         return None
@@ -116,21 +110,21 @@ def drawn_score(
     mapped = math.inf
     if transform is not None:
         matrix = _matrix(transform)
-        orientation = _nearest_orientation(matrix, size, picture)
-        mapped = _least_difference(picture, target.sketch, size, _unturned(matrix, size))
-    turned = picture.inverted() if ORIENTATIONS.index(orientation) >= UPRIGHT else picture
-    whole = turned.difference(target.sketch, size, _whole(orientation, size, picture))
+        orientation = _nearest_orientation(matrix, size, copy)
+        mapped = _least_difference(copy, target.sketch, size, _unturned(matrix, size))
+    turned = copy.inverted() if ORIENTATIONS.index(orientation) >= UPRIGHT else copy
+    whole = turned.difference(target.sketch, size, _whole(orientation, size, copy))
     return max(0.0, 100 - _DRAWN_SLOPE * min(mapped, whole))
 
 
-def _least_difference(picture: Picture, sketch: Sketch, size: tuple[int, int], matrix: NDArray[np.float64]) -> float:
+def _least_difference(copy: SmallCopy, sketch: Sketch, size: tuple[int, int], matrix: NDArray[np.float64]) -> float:
     """Return the least difference near a map, whose error of a few pixels counts where letters are as small."""
-    difference = picture.difference(sketch, size, matrix)
+    difference = copy.difference(sketch, size, matrix)
     if not 1 < difference < _NEARLY:
         return difference
     step = _SHIFT * max(size) * math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     shifts = [np.array([(0, 0, across), (0, 0, down)]) for across in (-step, 0, step) for down in (-step, 0, step)]
-    return min(picture.difference(sketch, size, matrix + shift) for shift in shifts)
+    return min(copy.difference(sketch, size, matrix + shift) for shift in shifts)
 
 
 def _matrix(transform: Transform) -> NDArray[np.float64]:
@@ -146,22 +140,22 @@ def _unturned(matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.
     return np.column_stack([linear, matrix[:, 2] + (matrix[:, :2] - linear) @ centre])
 
 
-def _whole(orientation: str, size: tuple[int, int], picture: Picture) -> NDArray[np.float64]:
+def _whole(orientation: str, size: tuple[int, int], copy: SmallCopy) -> NDArray[np.float64]:
     """Return the matrix (2, 3) from a stored image of `size` to the whole query, which `orientation` turns into it."""
-    place = ORIENTATIONS.index(orientation) % UPRIGHT
-    unit = np.linalg.matrix_power(_BACK, place % _QUARTERS)
-    if place >= _QUARTERS:
+    index = ORIENTATIONS.index(orientation) % UPRIGHT
+    unit = np.linalg.matrix_power(_BACK, index % _QUARTERS)
+    if index >= _QUARTERS:
         unit = _MIRROR @ unit
-    to = np.diag([picture.width, picture.height, 1.0])
+    to = np.diag([copy.width, copy.height, 1.0])
     matrix: NDArray[np.float64] = (to @ unit @ np.diag([1 / size[0], 1 / size[1], 1.0]))[:2]
     return matrix
 
 
-def _nearest_orientation(matrix: NDArray[np.float64], size: tuple[int, int], picture: Picture) -> str:
+def _nearest_orientation(matrix: NDArray[np.float64], size: tuple[int, int], copy: SmallCopy) -> str:
     """Return the orientation, not of a negative, whose map of the whole image is nearest to `matrix`."""
     width, height = size
     corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)], dtype=np.float64).T
     return min(
         ORIENTATIONS[:UPRIGHT],
-        key=lambda orientation: float(np.abs((matrix - _whole(orientation, size, picture)) @ corners).max()),
+        key=lambda orientation: float(np.abs((matrix - _whole(orientation, size, copy)) @ corners).max()),
     )

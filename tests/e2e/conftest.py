@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 
 from dev.ports import free_port
 from support.http_servers import Handler, LocalServer, serving
+from support.match_command import MatchCommand
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "images"
@@ -157,3 +159,19 @@ def image_server() -> Iterator[str]:
 def photographs() -> dict[str, bytes]:
     """The example images by name."""
     return {path.name: path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))}
+
+
+@pytest.fixture
+def match(stack: Any, tmp_path: Path, photographs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> MatchCommand:
+    """The command line, with four example images in the home and in the working folder."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    for folder in (home / "Photos", work):
+        folder.mkdir(parents=True)
+        for name in ("chelsea.jpg", "coffee.jpg", "moose.jpg", "rocket.jpg"):
+            (folder / name).write_bytes(photographs[name])
+    with Image.open(work / "coffee.jpg") as image:
+        width, height = image.size
+        image.crop((8, 8, width - 8, height - 8)).save(work / "cropped.jpg")
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    return MatchCommand(home, stack.url)

@@ -1,13 +1,11 @@
 """`match` and the examples of its pages against a real stack."""
 
 import os
-import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +13,12 @@ import pytest
 from PIL import Image
 
 from match_cli.exits import Exit
-from support.match_command import Finished, MatchCommand
+from support.match_command import MatchCommand, blocks
 from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 120
-IMAGES = 150
-
-
-@pytest.fixture
-def match(stack: Any, tmp_path: Path, photographs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> MatchCommand:
-    """The command line, with the example images in the home and in the working folder."""
-    home, work = tmp_path / "home", tmp_path / "work"
-    for folder in (home / "Photos", work):
-        folder.mkdir(parents=True)
-        for name, data in photographs.items():
-            (folder / name).write_bytes(data)
-    with Image.open(work / "coffee.jpg") as image:
-        width, height = image.size
-        image.crop((8, 8, width - 8, height - 8)).save(work / "cropped.jpg")
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HOME", str(home))
-    return MatchCommand(home, stack.url)
+IMAGES = 100
 
 
 def start(match: MatchCommand, *arguments: str) -> subprocess.Popen[str]:
@@ -49,17 +31,6 @@ def start(match: MatchCommand, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def run(match: MatchCommand, line: str) -> Finished:
-    """Run a line of a shell that must succeed: `match …`, perhaps after another command and a pipe."""
-    before, _, command = line.rpartition("| ")
-    stdin = subprocess.check_output(["/bin/sh", "-c", before], text=True) if before else None
-    program, *arguments = shlex.split(command)
-    assert program == "match"
-    result = match(*(re.sub(r"^~", str(match.home), argument) for argument in arguments), stdin=stdin)
-    assert result.code == 0, f"{line}: {result}"
-    return result
 
 
 @pytest.fixture
@@ -106,13 +77,13 @@ def test_an_interrupted_add_continues(
 
 
 def test_a_folder_is_added_searched_and_compared(match: MatchCommand) -> None:
-    run(match, "match add ~/Photos")
+    match.run("match add ~/Photos")
     shutil.copy("cropped.jpg", match.home / "Photos" / "again.jpg")
-    run(match, "match add ~/Photos")
+    match.run("match add ~/Photos")
 
-    best = run(match, "match search cropped.jpg --json").json["matches"]
-    groups = run(match, "match duplicates --json").json
-    run(match, "match duplicates --html out.html")
+    best = match.run("match search cropped.jpg --json").json["matches"]
+    groups = match.run("match duplicates --json").json
+    match.run("match duplicates --html out.html")
 
     originals = [str(match.home / "Photos" / name) for name in ("again.jpg", "coffee.jpg")]
     assert [result["filepath"] for result in best] == originals
@@ -120,13 +91,25 @@ def test_a_folder_is_added_searched_and_compared(match: MatchCommand) -> None:
     assert Path("out.html").read_text().count("<img") == 2
 
 
+def test_collections_have_images_and_journals_of_their_own(match: MatchCommand) -> None:
+    coffee = match.home / "Photos" / "coffee.jpg"
+    match.run(f"match add {coffee}")
+    created = match.run("match collections put museum --max-images 1 --json").json
+
+    added = match.run(f"match add {coffee} --collection museum --json").json
+    full = match("add", match.home / "Photos" / "moose.jpg", "--collection", "museum", "--json")
+    listed = match.run("match list --collection museum").out
+    deleted = match.run("match collections delete museum --yes --json").json
+    wait_until(lambda: match.run(f"match tasks {deleted['id']} --json").json["state"] == "succeeded", "it is deleted")
+
+    assert created == {"name": "museum", "images": 0, "max_images": 1}
+    assert (added["stored"], listed) == (1, f"{coffee}\n")
+    assert full.json["failures"] == {"quota_exceeded": 1}
+    assert match.run("match list").out == f"{coffee}\n"
+
+
 def test_the_program_is_installed() -> None:
     assert (Path(sys.executable).parent / "match").exists()
-
-
-def blocks(page: str, language: str) -> Iterator[str]:
-    text = (ROOT / "docs" / page).read_text()
-    yield from re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.usefixtures("match")
@@ -153,7 +136,7 @@ def test_the_examples_of_the_command_line_work(stack: Any, match: MatchCommand, 
     lines = [line for block in blocks("command-line.md", "sh") for line in block.splitlines()]
 
     for line in lines:
-        run(match, line.replace("https://images.example.org/a.jpg", f"{image_server}/moose.jpg"))
+        match.run(line.replace("https://images.example.org/a.jpg", f"{image_server}/moose.jpg"))
 
     names = stack.ok("GET", "/list", params={"limit": "1000"})
     assert len(lines) > 20

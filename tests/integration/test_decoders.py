@@ -27,6 +27,7 @@ from support.decoders import InProcessDecoder, decoder_limits, decoding
 from support.image_files import declared_webp
 from support.images import encode, gradient
 from support.processes import ROOT
+from support.scenes import page, textured
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tests read /proc")
@@ -287,7 +288,7 @@ def test_a_decoder_that_never_starts_is_an_overload(monkeypatch: pytest.MonkeyPa
 
 def test_local_features_arrive_as_they_were_extracted(pool: DecoderPool) -> None:
     data = encoded("PNG")
-    outputs = Output.STORED_FEATURES | Output.QUERY_FEATURES | Output.COPY_FEATURES
+    outputs = Output.STORED_FEATURES | Output.QUERY_FEATURES | Output.SMALL_COPY
 
     image = pool.decode(data, outputs=outputs)
 
@@ -295,15 +296,25 @@ def test_local_features_arrive_as_they_were_extracted(pool: DecoderPool) -> None
     assert image.signatures == ()
     assert image.stored_features == expected.stored_features
     stored = LocalFeatures.decode(image.stored_features or b"")
-    for features, own in [
-        (image.query_features, expected.query_features),
-        (image.copy_features, expected.copy_features),
-    ]:
-        assert features is not None
-        assert own is not None
-        assert np.array_equal(features.words, own.words)
-        assert features.verify(stored) is not None
-        assert features.verify(stored) == own.verify(stored)
+    [features, own] = [each.query_features for each in (image, expected)]
+    assert features is not None
+    assert own is not None
+    assert np.array_equal(features.words, own.words)
+    assert features.verify(stored) is not None
+    assert features.verify(stored) == own.verify(stored)
+    [copy, expected_copy] = [each.small_copy for each in (image, expected)]
+    assert copy is not None
+    assert expected_copy is not None
+    assert np.array_equal(copy.pixels, expected_copy.pixels)
+    assert (copy.x, copy.step_y, copy.width) == (expected_copy.x, expected_copy.step_y, expected_copy.width)
+
+
+def test_only_flat_images_have_a_small_copy(pool: DecoderPool) -> None:
+    outputs = Output.SIGNATURES | Output.SMALL_COPY_IF_FLAT
+
+    copies = [pool.decode(encode(image), outputs=outputs).small_copy for image in (textured(1), page(1))]
+
+    assert [copy is None for copy in copies] == [True, False]
 
 
 def test_an_image_without_local_features_has_empty_ones(pool: DecoderPool) -> None:

@@ -31,10 +31,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply: a status, a JSON object or lines, and headers."""
+    """A reply: a status, a JSON object, lines or a WebP, and headers."""
 
     status: int
-    body: dict[str, Any] | list[dict[str, Any]]
+    body: dict[str, Any] | list[dict[str, Any]] | bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -57,6 +57,7 @@ class FakeMatch:
         self.data: dict[str, bytes] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
         self.collections: dict[str, dict[str, Any]] = {}
+        self.thumbnails: dict[str, bytes] = {}
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.rejections: dict[str, str] = {}
@@ -110,9 +111,11 @@ class FakeMatch:
             "/count": lambda _: ok([len(self.images)]),
             "/list": self._list,
             "/images": self._image,
+            "/images/thumbnail": self._thumbnail,
             "/collections": lambda _: ok(list(self.collections.values())),
             "/tasks": self._tasks,
             "/tasks/retry": self._retry_all,
+            "/ping": lambda _: ok([]),
             "/readyz": lambda _: ok([], checks={"store": {"reads": True}, "redis": {"ok": True}}),
         }
         endpoint = endpoints.get(call.path)
@@ -234,6 +237,10 @@ class FakeMatch:
             return failure(404, "unknown_filepath", "no image is stored under this filepath", field="filepath")
         return ok([image])
 
+    def _thumbnail(self, call: Call) -> Answer:
+        thumbnail = self.thumbnails.get(call.params["filepath"])
+        return Answer(200, thumbnail) if thumbnail else failure(404, "no_thumbnail", "no thumbnail is kept")
+
     def _tasks(self, call: Call) -> Answer:
         state = call.params.get("state")
         if state is None:
@@ -293,7 +300,9 @@ def fake_match() -> Iterator[FakeMatch]:
             if isinstance(answer, str):
                 self.close_connection = True
                 return
-            if isinstance(answer.body, list):
+            if isinstance(answer.body, bytes):
+                body, content_type = answer.body, "image/webp"
+            elif isinstance(answer.body, list):
                 body, content_type = b"".join(_line(line) for line in answer.body), "application/x-ndjson"
             else:
                 body, content_type = json.dumps(answer.body).encode(), "application/json"

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +14,8 @@ from typing import Any
 from typer.testing import CliRunner
 
 from match_cli.__main__ import app
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,22 @@ class MatchCommand:
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Finished(result.exit_code, result.stdout, result.stderr)
+
+    def run(self, line: str) -> Finished:
+        """Run a line of a shell that must succeed: `match …`, perhaps after another command and a pipe."""
+        before, _, command = line.rpartition("| ")
+        stdin = subprocess.check_output(["/bin/sh", "-c", before], text=True) if before else None
+        program, *arguments = shlex.split(command)
+        assert program == "match", f"another program: {line}"
+        result = self(*(re.sub(r"^~", str(self.home), argument) for argument in arguments), stdin=stdin)
+        assert result.code == 0, f"{line}: {result}"
+        return result
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the blocks of code of a page in docs/, in a language."""
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @contextmanager

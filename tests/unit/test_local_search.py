@@ -1,5 +1,6 @@
 """Search and compare by local features, with a store in memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from common.local_search import (
     has_few_features,
 )
 from common.search import Match, MatchedBy, SearchOptions, compare, find_by_signature
+from common.sketch_matches import decide_by_sketches
 from common.store.base import Record
 from support.scenes import cropped, page, passed_on, phone_screenshot, textured
 
@@ -50,14 +52,16 @@ def record(filepath: str, image: SignedImage, *, seq: int = 1, **changes: Any) -
 def thorough(query: Image.Image, store: Any, **options: Any) -> list[Match]:
     image = decoded(query)
     chosen = SearchOptions(**{"all_orientations": True, **options})
-    similar = find_by_signature(image.signatures, store, chosen)
     is_flat = are_any_flat(image.signatures)
+    similar = fast(query, store, **options)
     return add_local_matches(similar, ImageFeatures.of_image(image), store, chosen, is_query_flat=is_flat)
 
 
 def fast(query: Image.Image, store: Any, **options: Any) -> list[Match]:
+    image = decoded(query)
     chosen = SearchOptions(**{"all_orientations": True, **options})
-    return find_by_signature(decoded(query).signatures, store, chosen).matches
+    similar = find_by_signature(image.signatures, store, chosen)
+    return decide_by_sketches(similar, image.small_copy, store, chosen).matches
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +134,26 @@ def test_better_score_of_both_ways_counts(filled: Any, images: list[Image.Image]
     assert match.verification.query_overlap_percent > 95
 
 
-def test_local_features_confirm_the_copy_of_a_page(memory_store: Any) -> None:
+@pytest.mark.parametrize("find", [fast, thorough])
+def test_sketches_decide_on_pages(memory_store: Any, find: Callable[..., list[Match]]) -> None:
     original, other = decoded(page(3)), decoded(page(7))
     memory_store.put([record("own", original), record("others", original, features=other.stored_features, seq=2)])
     copy = page(3).resize((250, 354), Image.Resampling.LANCZOS)
 
     similar = find_by_signature(decoded(copy).signatures, memory_store, SearchOptions(all_orientations=False))
-    matches = thorough(copy, memory_store)
+    matches = find(copy, memory_store)
 
     assert ([match.filepath for match in similar.unconfirmed], similar.matches) == (["others", "own"], [])
     assert [match.filepath for match in matches] == ["own"]
+
+
+def test_pages_without_sketches_match_if_nearly_equal(memory_store: Any) -> None:
+    memory_store.put([record("page", decoded(page(3)), features=None)])
+
+    copies = [page(3).resize(size, Image.Resampling.LANCZOS) for size in ((620, 877), (250, 354))]
+    results = [fast(copy, memory_store) for copy in copies]
+
+    assert [[match.filepath for match in matches] for matches in results] == [["page"], []]
 
 
 def test_other_pages_do_not_match(memory_store: Any) -> None:
@@ -204,9 +218,8 @@ def test_stored_features_serve_as_a_query(filled: Any, images: list[Image.Image]
     options = SearchOptions(all_orientations=True)
     assert features is not None
 
-    matches = add_local_matches(
-        find_by_signature(screenshot.signatures, filled, options), features, filled, options, is_query_flat=False
-    )
+    similar = find_by_signature(screenshot.signatures, filled, options).matches
+    matches = add_local_matches(similar, features, filled, options, is_query_flat=False)
 
     assert [match.filepath for match in matches] == ["3"]
 

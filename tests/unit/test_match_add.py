@@ -256,9 +256,12 @@ def test_delete_reads_names_from_stdin(match: MatchCommand, service: FakeMatch, 
     assert (result.json, service.images) == ({"deleted": 3}, {})
 
 
-def test_a_missing_service_has_its_exit_code(match: MatchCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [("delete", "a"), ("add", "a.jpg")], ids=["delete", "add"])
+def test_a_missing_service_has_its_exit_code(
+    match: MatchCommand, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str]
+) -> None:
     monkeypatch.setattr(context, "RETRY_FOR_S", 0)
-    result = match("--url", "http://127.0.0.1:9", "delete", "a")
+    result = match("--url", "http://127.0.0.1:9", *arguments)
 
     assert (result.code, result.out) == (Exit.UNAVAILABLE, "")
     assert "does not answer" in result.err

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,22 @@ def test_a_page_escapes_names(match: MatchCommand, service: FakeMatch, stored: l
     page = (tmp_path / "out.html").read_text()
     assert name not in page
     assert "&lt;script&gt;" in page
+
+
+def test_a_page_has_thumbnails_of_the_service(
+    match: MatchCommand, service: FakeMatch, stored: list[str], tmp_path: Path
+) -> None:
+    for name in stored:
+        Path(name).unlink()
+    service.thumbnails[stored[0]] = b"a WebP"
+    service.images[stored[1]]["url"] = "http://192.0.2.1/b.jpg?a=1&b=2"
+
+    match("duplicates", "--html", tmp_path / "out.html")
+
+    page = (tmp_path / "out.html").read_text()
+    assert f"data:image/webp;base64,{b64encode(b'a WebP').decode()}" in page
+    assert 'src="http://192.0.2.1/b.jpg?a=1&amp;b=2"' in page
+    assert page.count("no preview") == 2
 
 
 def test_compare_prints_the_score(match: MatchCommand, stored: list[str]) -> None:

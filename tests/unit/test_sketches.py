@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from common.images.flatness import drawn_score
-from common.images.local_features.drawing import draw, is_drawn, picture_of
+from common.images.local_features.drawing import draw, is_drawn, shrink
 from common.images.local_features.extraction import extract, extract_query
 from common.images.local_features.features import LocalFeatures
 from common.images.local_features.sketches import InvalidSketch, Sketch
@@ -20,7 +20,7 @@ from common.images.orientations import ORIENTATIONS
 Pixels = NDArray[np.uint8]
 CUTOFF = 55
 NOTHING = extract(np.full((40, 90, 3), 255, np.uint8), width=90, height=40)
-PICTURE = picture_of(skimage.data.chelsea(), width=451, height=300)
+SMALL_COPY = shrink(skimage.data.chelsea(), width=451, height=300)
 
 
 def form(text: str, colour: str = "#cc3311", amount: str = "1,250.00") -> Image.Image:
@@ -43,8 +43,9 @@ def stored(image: Image.Image) -> LocalFeatures:
 
 
 def scored(query: Image.Image, target: LocalFeatures, orientation: str = "original") -> float:
-    picture = picture_of(np.asarray(query), width=query.width, height=query.height)
-    score = drawn_score(picture, target, orientation=orientation)
+    score = drawn_score(
+        shrink(np.asarray(query), width=query.width, height=query.height), target, orientation=orientation
+    )
     assert score is not None
     return score
 
@@ -94,6 +95,26 @@ def _turned_back(image: Image.Image, orientation: str) -> Image.Image:
     return ImageOps.invert(image) if "inverted" in orientation else image
 
 
+def test_pages_of_text_match_their_copies_only() -> None:
+    pages = [page(seed) for seed in range(4)]
+    targets = [stored(each) for each in pages]
+
+    scores = np.array([[scored(half(each), target) for target in targets] for each in pages])
+
+    assert ((scores > CUTOFF) == np.eye(len(pages), dtype=bool)).all()
+
+
+def page(seed: int) -> Image.Image:
+    """Draw lines of words of random lengths."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (620, 877), "white")
+    draw = ImageDraw.Draw(image)
+    for y in range(60, 820, 18):
+        words = ["abcdefghijkl"[: random.integers(2, 12)] for _ in range(random.integers(3, 10))]
+        draw.text((60, y), " ".join(words), "black", font_size=12)
+    return image
+
+
 def test_part_of_a_page_matches_by_its_transform(target: LocalFeatures) -> None:
     query = Image.new("RGB", (900, 900), "white")
     query.paste(form("two boxes of nails"), (300, 100))
@@ -101,7 +122,7 @@ def test_part_of_a_page_matches_by_its_transform(target: LocalFeatures) -> None:
     verification = extract_query(pixels, width=900, height=900).verify(target)
     assert verification is not None
 
-    score = drawn_score(picture_of(pixels, width=900, height=900), target, transform=verification.transform)
+    score = drawn_score(shrink(pixels, width=900, height=900), target, transform=verification.transform)
 
     assert score is not None
     assert score > CUTOFF
@@ -113,13 +134,14 @@ def test_photographs_have_no_sketch() -> None:
     features = extract(photo, width=451, height=300)
 
     assert features.sketch is None
-    assert drawn_score(picture_of(photo, width=451, height=300), features) is None
+    assert drawn_score(shrink(photo, width=451, height=300), features) is None
 
 
-def test_page_is_drawn_and_a_photograph_is_not() -> None:
-    pages = [np.asarray(image.convert("L")) for image in (form("nails"), Image.fromarray(skimage.data.chelsea()))]
+def test_pages_are_drawn_and_photographs_are_not() -> None:
+    photo = Image.fromarray(skimage.data.chelsea())
+    images = [form("nails"), page(1), photo, ImageOps.expand(photo, 120, "white")]
 
-    assert [is_drawn(page) for page in pages] == [True, False]
+    assert [is_drawn(np.asarray(image.convert("L"))) for image in images] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 900), (900, 1), (40, 30), (255, 256), (2000, 9)])
@@ -155,7 +177,7 @@ def test_any_sketch_can_be_compared(body: bytes) -> None:
     sketch = Sketch.decode(bytes([4, 4, 0, 0, 255, 255, 0, 255]) + body)
     features = LocalFeatures(NOTHING.keypoints, NOTHING.words, NOTHING.mirrored, 90, 40, sketch)
 
-    score = drawn_score(PICTURE, features)
+    score = drawn_score(SMALL_COPY, features)
 
     assert score is not None
     assert 0 <= score <= 100

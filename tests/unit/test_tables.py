@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import StoreError
 from common.store.base import DEFAULT_COLLECTION, Selection
-from common.store.sqlite import tables
+from common.store.sqlite import catalogue, selections, tables
 from support.records import record
 
 NO_IMAGES = "[]"
@@ -28,7 +29,7 @@ def plan(db: sqlite3.Connection, sql: str, *parameters: object) -> str:
 @pytest.mark.parametrize("where", [{}, {"a": "b"}, {"a": "b", "c": "d"}])
 @pytest.mark.parametrize("prefix", ["", "a/"])
 def test_candidates_are_read_by_id(db: sqlite3.Connection, where: Mapping[str, str], prefix: str) -> None:
-    sql, parameters = tables.candidates([1], 1, Selection(where=where, filepath_prefix=prefix))
+    sql, parameters = selections.candidates([1], 1, Selection(where=where, filepath_prefix=prefix))
 
     assert "images USING INTEGER PRIMARY KEY" in plan(db, sql, *parameters)
 
@@ -40,14 +41,20 @@ def test_records_are_read_by_filepath(db: sqlite3.Connection, sql: str) -> None:
     )
 
 
-def test_filters_read_only_images_with_the_label(db: sqlite3.Connection) -> None:
-    keep, parameters = tables.condition(db, 1, Selection(where={"a": "b"}))
+@pytest.mark.parametrize(("few", "index"), [(4, "INDEX images_listed"), (3, "INTEGER PRIMARY KEY")])
+def test_filters_read_the_collection_or_the_label(
+    db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, few: int, index: str
+) -> None:
+    monkeypatch.setattr(selections, "FEW", few)
+    tables.write(db, [record(f"{seq}", seq) for seq in range(4)], 1)
 
-    assert "images USING INTEGER PRIMARY KEY" in plan(db, "SELECT id FROM images WHERE " + keep, *parameters)  # noqa: S608 - no input
+    keep, parameters = selections.condition(db, 1, Selection(where={"a": "b", "c": "d"}))
+
+    assert f"images USING {index}" in plan(db, "SELECT id FROM images WHERE " + keep, *parameters)  # noqa: S608 - no input
 
 
 def test_lists_read_the_index_of_their_order(db: sqlite3.Connection) -> None:
-    keep, parameters = tables.condition(db, 1, Selection())
+    keep, parameters = selections.condition(db, 1, Selection())
 
     steps = plan(db, "SELECT path FROM images WHERE " + keep + " AND seq > 7 ORDER BY seq", *parameters)  # noqa: S608 - no input
 
@@ -58,11 +65,24 @@ def test_lists_read_the_index_of_their_order(db: sqlite3.Connection) -> None:
 def test_few_filepaths_are_read_by_the_index_of_prefixes(
     db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, few: int, index: str
 ) -> None:
-    monkeypatch.setattr(tables, "_FEW", few)
+    monkeypatch.setattr(selections, "FEW", few)
     tables.write(
         db, [record(f"a/{seq}", seq) for seq in range(4)] + [record(f"b/{seq}", 9 + seq) for seq in range(9)], 1
     )
 
-    keep, parameters = tables.condition(db, 1, Selection(filepath_prefix="a/"))
+    keep, parameters = selections.condition(db, 1, Selection(filepath_prefix="a/"))
 
     assert index in plan(db, "SELECT path FROM images WHERE " + keep + " ORDER BY seq", *parameters)  # noqa: S608 - no input
+
+
+def test_numbers_of_collections_beyond_the_largest_are_errors(
+    db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "COLLECTIONS_MAX", 2)
+    catalogue.create(db, "created")
+    catalogue.create(db, "beyond")
+
+    with pytest.raises(StoreError, match="more than 2 collections"):
+        tables.write(db, [record("cat.jpg", 1, collection="beyond")], 1)
+    with pytest.raises(StoreError, match="more than 2 collections"):
+        tables.write(db, [record("cat.jpg", 1, collection="written")], 1)

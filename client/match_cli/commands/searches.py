@@ -134,15 +134,11 @@ def _print_matches(query: Query, matches: Matches, *, has_heading: bool, is_json
     if has_heading:
         output.line(query.text)
     if matches:
-        metadata = any(match.metadata for match in matches)
-        output.table(
-            ["score", "filepath", "orientation", *(["metadata"] if metadata else [])],
-            [
-                [match.score, match.filepath, match.orientation or match.matched_by]
-                + ([match.metadata] if metadata else [])
-                for match in matches
-            ],
-        )
+        columns = ["score", "filepath", "orientation"]
+        # Columns that most searches do not need.
+        columns += ["matched_by"] if any(match.matched_by == "local_features" for match in matches) else []
+        columns += ["metadata"] if any(match.metadata for match in matches) else []
+        output.table(columns, [[getattr(match, column) for column in columns] for match in matches])
     elif matches.is_featureless:
         output.message("the image has no features: no search finds it")
     else:
@@ -150,29 +146,30 @@ def _print_matches(query: Query, matches: Matches, *, has_heading: bool, is_json
 
 
 def _section(match: Match, query: Query, matches: Matches, collection: str | None) -> pages.Section:
-    name = query.text if query.image is None or is_url(query.text) else absolute(query.text)
-    shown = [pages.Shown(name, "the query", _url(match, query.filepath, collection))]
-    shown += [
-        pages.Shown(result.filepath, f"score {result.score:.1f}", _url(match, result.filepath, collection))
-        for result in matches
-    ]
-    return pages.Section(query.text, shown)
+    if query.image is None:
+        first = _shown(match, query.text, "the query", collection)
+    else:
+        first = pages.Shown(query.text if is_url(query.text) else absolute(query.text), "the query")
+    others = [_shown(match, one.filepath, f"score {one.score:.1f}", collection) for one in matches]
+    return pages.Section(query.text, [first, *others])
 
 
 def _groups(match: Match, result: Iterable[Duplicates], collection: str | None) -> Iterator[pages.Section]:
     for group in result:
-        shown = [pages.Shown(name, "", _url(match, name, collection)) for name in group.names]
+        shown = [_shown(match, name, "", collection) for name in group.names]
         yield pages.Section(f"{len(group.names)} images, score {group.score:.1f} or more", shown)
 
 
-def _url(match: Match, name: str | None, collection: str | None) -> str | None:
-    """Return the URL that a stored image was added by, unless a file with its name exists here."""
-    if name is None or Path(name).is_file():
-        return None
+def _shown(match: Match, name: str, caption: str, collection: str | None) -> pages.Shown:
+    """Return a stored image with its thumbnail or URL, unless a file with its name exists here."""
+    if Path(name).is_file():
+        return pages.Shown(name, caption)
+    thumbnail = match.thumbnail(name, collection=collection)
     try:
-        return match.image(name, collection=collection).url
+        url = match.image(name, collection=collection).url if thumbnail is None else None
     except NotFound:
-        return None
+        url = None
+    return pages.Shown(name, caption, thumbnail, url)
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:

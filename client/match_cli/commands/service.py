@@ -40,6 +40,7 @@ def tasks(
     state: Annotated[str, typer.Option(help="failed, pending or running.")] = "failed",
     code: Annotated[str | None, typer.Option(help="Only tasks that failed with this code.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Only names that begin with this text.")] = None,
+    collection: options.Collection = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of tasks to list.")] = SHOWN_TASKS,
     is_retry: Annotated[bool, typer.Option("--retry", help="Enqueue failed tasks again.")] = False,
     is_cancel: Annotated[bool, typer.Option("--cancel", help="Cancel waiting tasks; needs their IDs.")] = False,
@@ -52,7 +53,7 @@ def tasks(
         raise UsageProblem("--cancel needs the IDs of tasks")
     with client_of(context) as match:
         if is_retry and not ids:
-            retried = match.retry_failed(code=code, filepath_prefix=prefix)
+            retried = match.retry_failed(code=code, filepath_prefix=prefix, collection=collection)
             if is_json:
                 output.document(output.plain(retried))
             else:
@@ -62,7 +63,8 @@ def tasks(
         if ids:
             listed = [_each(match, task_id, is_retry=is_retry, is_cancel=is_cancel) for task_id in ids]
         else:
-            listed = list(islice(match.tasks(state, code=code, filepath_prefix=prefix), limit))
+            matching = match.tasks(state, code=code, filepath_prefix=prefix, collection=collection)
+            listed = list(islice(matching, limit))
     _print(listed, is_json=is_json)
 
 

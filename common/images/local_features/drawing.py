@@ -1,4 +1,4 @@
-"""Drawn images: whether an image is one, where its content is, and what its sketch and its picture show."""
+"""Drawn images: whether an image is one, where its content is, and its sketch; and small copies of any image."""
 
 import math
 from dataclasses import replace
@@ -14,14 +14,21 @@ from common.images.local_features.sketches import (
     MAX_STEPS,
     NEUTRAL,
     WHITE,
-    Picture,
     Sketch,
+    SmallCopy,
     blocks,
 )
 
-# An image is drawn if at least this share of its pixels has greys within a range of five.
+# The ground of a drawn image has at least this share of its pixels, within a range of five greys.
 _GROUND = 0.35
 _GROUND_GREYS = 5
+# Lines along a side that are enough to see it.
+_SAMPLED_LINES = 128
+# Of a photograph on a ground, at least these shares of its content and of all its pixels are shaded: they differ from
+# their neighbours by 1 to 8 greys. Letters and areas differ by more, or not at all.
+_SHADED_OF_CONTENT = 0.45
+_SHADED_OF_ALL = 0.1
+_SHADES = 8
 # Content differs from the ground by more than this: more than the noise of an encoder beside letters does.
 _INK = 24
 # Keypoints need some ground around the content.
@@ -31,15 +38,28 @@ _MARGIN = 1 / 32
 _SMALLEST_CELL_PX = 5
 _MAX_LINES = 255
 
-_PICTURE_PX = 256
+_COPY_PX = 160
 # Rows: luma, and the differences of red and blue from it (ITU-R BT.601).
 _COLOURS = np.array([(0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5)], dtype=np.float32)
 
 
 def is_drawn(grey: NDArray[np.uint8]) -> bool:
-    """Return whether a third of an image is of one grey."""
-    counts = np.bincount(grey.ravel(), minlength=256)
-    return bool(np.convolve(counts, np.ones(_GROUND_GREYS)).max() >= _GROUND * grey.size)
+    """Return whether a third of an image is of one grey, and the rest is not a photograph."""
+    step = max(1, min(grey.shape) // _SAMPLED_LINES)
+    sample = grey[::step, ::step]
+    counts = np.bincount(sample.ravel(), minlength=256)
+    has_ground = np.convolve(counts, np.ones(_GROUND_GREYS)).max() >= _GROUND * sample.size
+    return bool(has_ground) and not _is_shaded(grey, int(counts.argmax()))
+
+
+def _is_shaded(grey: NDArray[np.uint8], ground: int) -> bool:
+    """Return whether an image with a ground is a photograph, like one of a product on white."""
+    levels = grey.astype(np.int16)
+    inside = levels[1:, 1:]
+    apart = np.maximum(np.abs(inside - levels[1:, :-1]), np.abs(inside - levels[:-1, 1:]))
+    is_content = np.abs(inside - ground) > _INK
+    shaded = np.count_nonzero(is_content & (apart > 0) & (apart <= _SHADES))
+    return bool(shaded > _SHADED_OF_CONTENT * np.count_nonzero(is_content) and shaded > _SHADED_OF_ALL * grey.size)
 
 
 def content(grey: NDArray[np.uint8]) -> tuple[slice, slice]:
@@ -50,39 +70,39 @@ def content(grey: NDArray[np.uint8]) -> tuple[slice, slice]:
 
 
 def _ends(lines: NDArray[np.bool_]) -> slice:
-    found = np.flatnonzero(lines)
-    if not len(found):
+    inked = np.flatnonzero(lines)
+    if not len(inked):
         return slice(0, len(lines))
-    margin = _MARGIN_PX + round(_MARGIN * (found[-1] - found[0]))
-    return slice(max(0, int(found[0]) - margin), min(len(lines), int(found[-1]) + 1 + margin))
+    margin = _MARGIN_PX + round(_MARGIN * (inked[-1] - inked[0]))
+    return slice(max(0, int(inked[0]) - margin), min(len(lines), int(inked[-1]) + 1 + margin))
 
 
-def picture_of(pixels: NDArray[np.uint8], *, width: int, height: int) -> Picture:
-    """Return the picture of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
+def shrink(pixels: NDArray[np.uint8], *, width: int, height: int) -> SmallCopy:
+    """Return the small copy of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
     grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     across, down = width / grey.shape[1], height / grey.shape[0]
     rows, columns = content(grey) if is_drawn(grey) else (slice(0, len(grey)), slice(0, grey.shape[1]))
     part = pixels[rows, columns]
-    shrink = max(1.0, max(part.shape[:2]) / _PICTURE_PX)
+    shrink = max(1.0, max(part.shape[:2]) / _COPY_PX)
     tall, wide = (max(1, round(side / shrink)) for side in part.shape[:2])
     small = np.asarray(cv2.resize(part, (wide, tall), interpolation=cv2.INTER_AREA))
     step_x, step_y = across * part.shape[1] / wide, down * part.shape[0] / tall
     coloured = small.astype(np.float32) @ _COLOURS.T + NEUTRAL
     drawn = np.rint(coloured).clip(0, 255).astype(np.uint8)
-    return Picture(drawn, columns.start * across, rows.start * down, step_x, step_y, width, height)
+    return SmallCopy(drawn, columns.start * across, rows.start * down, step_x, step_y, width, height)
 
 
 def draw(pixels: NDArray[np.uint8]) -> Sketch:
     """Return the sketch of the RGB `pixels` (rows, columns, 3) of a drawn image."""
     height, width, _ = pixels.shape
-    picture = picture_of(pixels, width=width, height=height)
-    wide, tall = picture.step_x * picture.pixels.shape[1], picture.step_y * picture.pixels.shape[0]
-    left, right = _steps(picture.x, wide, width)
-    top, bottom = _steps(picture.y, tall, height)
+    copy = shrink(pixels, width=width, height=height)
+    wide, tall = copy.step_x * copy.pixels.shape[1], copy.step_y * copy.pixels.shape[0]
+    left, right = _steps(copy.x, wide, width)
+    top, bottom = _steps(copy.y, tall, height)
     blank = Sketch(
         left, top, right, bottom, 0, WHITE, np.zeros(_grid(tall, wide), np.uint8), np.zeros((0, 0, 2), np.uint8)
     )
-    values, _ = picture.shown(blank, (width, height), np.eye(2, 3))
+    values, _ = copy.shown(blank, (width, height), np.eye(2, 3))
     greys = values[..., 0]
     darkest, lightest = math.floor(greys.min()), min(WHITE, math.ceil(greys.max()))
     levels = np.rint((greys - darkest) * ((LEVELS - 1) / max(1, lightest - darkest)))

@@ -63,8 +63,7 @@ class Verification:
 
     `score` is from 0 to 100 on the scale of signatures: 55 is the cutoff. The overlaps are shares of area in percent:
     of the query that shows the stored image, and of the stored image that the query shows. `mirrored` is whether the
-    query shows it as in a mirror. `agreeing` counts the distinct features that confirm the map, and `shared` is the
-    share, from 0 to 1, of the features of the image with more of them that agree.
+    query shows it as in a mirror. `agreeing` counts the distinct features that confirm the map.
     """
 
     score: float
@@ -73,7 +72,6 @@ class Verification:
     transform: Transform
     mirrored: bool
     agreeing: int
-    shared: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +98,6 @@ class QueryFeatures:
         order = np.argsort(lookup.word, kind="stable")
         self.keypoints = keypoints
         self.lookup = lookup
-        self._count = len(keypoints.x)
         self._sorted = lookup.word[order]
         self._feature = lookup.feature[order]
         self._mirrored = lookup.mirrored[order]
@@ -124,7 +121,6 @@ class QueryFeatures:
             transform=Transform(*best.matrix.ravel().tolist()),
             mirrored=bool(np.linalg.det(best.matrix[:, :2]) < 0),
             agreeing=best.agreeing,
-            shared=best.shared / max(self._count, len(target.words)),
         )
 
     def _pairs(self, target: LocalFeatures) -> _Pairs:
@@ -150,14 +146,10 @@ class QueryFeatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Map:
-    """An affine `matrix` (2, 3) from the target to the query.
-
-    `agreeing` counts the features that agree and are distinct, `shared` all that agree, once each.
-    """
+    """An affine `matrix` (2, 3) from the target to the query; `agreeing` counts the distinct features that agree."""
 
     matrix: NDArray[np.float64]
     agreeing: int
-    shared: int
 
 
 def score(surprise: float) -> float:
@@ -235,8 +227,7 @@ def _refine(
     agreeing = _distinct(query, target, words[agrees], target_side * _CELL, scale)
     if agreeing < _MIN_AGREEING or not _is_plausible(matrix, query, target, query_side, target_side):
         return None
-    shared = min(len(np.unique(each.x + 1j * each.y)) for each in (query, target))
-    return _Map(matrix, agreeing, shared)
+    return _Map(matrix, agreeing)
 
 
 def _are_alike(matrix: NDArray[np.float64], scale: float, query: Keypoints, target: Keypoints) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
-"""Sketches: what a drawn image shows in each cell of a coarse grid, to compare it with a query cell by cell.
+"""Sketches: the grey and colour of a drawn image in each cell of a coarse grid, to compare it with a query by cells.
 
 Text pages, forms, icons, charts and screens are mostly of one grey. Their signatures and local features describe the
-frame that all images of their kind share. A sketch also tells apart images that differ in a few words or colours.
+frame that all images of their kind share. A sketch also distinguishes images that differ in a few words or colours.
 """
 
 import math
@@ -31,8 +31,11 @@ _SAMPLES = 4
 
 # The n-th largest difference of grey counts: a few cells may differ in a copy.
 _NTH = 4
-# Differences of copies are below these: of grey as a share of the sketch's contrast, of colour in levels.
-_GREY_LIMIT = 0.15
+# The grey of a copy's cell differs by less than the sum of these shares: of the sketch's contrast, and of the contrast
+# between the cell and those around it. In small letters, a fraction of a pixel matters.
+_OF_CONTRAST = 0.1
+_OF_EDGES = 0.17
+# The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
 _MOST_GAIN = 2.0
@@ -106,8 +109,8 @@ class Sketch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """What an image shows, in few pixels: (rows, columns, 3) of luma and its differences from red and blue.
+class SmallCopy:
+    """An image in few pixels: (rows, columns, 3) of luma and its differences from red and blue.
 
     `x`, `y` and `step_x`, `step_y` are the place of the first pixel and the size of a pixel, in pixels of the full
     image of `width` by `height`. Beyond the pixels the image is of one grey.
@@ -122,7 +125,7 @@ class Picture:
     height: int
 
     def inverted(self) -> Self:
-        """Return the picture of the negative."""
+        """Return the small copy of the negative."""
         return replace(self, pixels=WHITE - self.pixels)
 
     def difference(self, sketch: Sketch, size: tuple[int, int], matrix: Matrix) -> float:
@@ -136,15 +139,16 @@ class Picture:
         contrast = max(_LEAST_CONTRAST, sketch.lightest - sketch.darkest)
         if is_shown.mean() < _LEAST_SHOWN or np.ptp(expected) < _LEAST_SHOWN * contrast:
             return math.inf
-        apart = np.sort(np.abs(_fitted(greys, expected) - expected))
-        grey = float(apart[-min(_NTH, len(apart))]) / (_GREY_LIMIT * contrast)
+        allowed = _OF_CONTRAST * contrast + _OF_EDGES * _edges(sketch.greys())[is_shown]
+        apart = np.sort(np.abs(_fitted(greys, expected) - expected) / allowed)
+        grey = float(apart[-min(_NTH, len(apart))])
         colour = _colour_difference(values[..., 1:], sketch.colours, is_shown) / _COLOUR_LIMIT
         return max(grey, colour) / float(is_shown.mean())
 
     def shown(
         self, sketch: Sketch, size: tuple[int, int], matrix: Matrix
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return what this image shows in each cell (rows, columns, 3), and whether all of the cell is in it."""
+        """Return the values of this image in each cell (rows, columns, 3), and whether all of the cell is in it."""
         rows, columns = sketch.levels.shape
         across = _points(sketch.left, sketch.right, columns, size[0])
         down = _points(sketch.top, sketch.bottom, rows, size[1])[:, np.newaxis]
@@ -153,7 +157,7 @@ class Picture:
         return _cells(self._values(x, y)), _cells(is_inside[..., np.newaxis])[..., 0] > _ALL
 
     def _values(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the values (n, m, 3) at pixels of the full image, between those of the picture's pixels."""
+        """Return the values (n, m, 3) at pixels of the full image, interpolated between pixels."""
         rows, columns, _ = self.pixels.shape
         x = np.clip((x - self.x) / self.step_x - 0.5, 0, columns - 1)
         y = np.clip((y - self.y) / self.step_y - 0.5, 0, rows - 1)
@@ -192,13 +196,20 @@ def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return means
 
 
+def _edges(greys: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return, for each cell, the contrast of the cells in the three by three around it."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(greys, 1, mode="edge"), (3, 3))
+    edges: NDArray[np.float32] = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
+    return edges
+
+
 def _fitted(greys: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the greys with the contrast and the brightness at which they are nearest to the expected ones."""
-    mean, wanted = greys.mean(), expected.mean()
+    mean, required = greys.mean(), expected.mean()
     deviations = greys - mean
     squares = float(deviations @ deviations)
-    gain = float(deviations @ (expected - wanted)) / squares if squares else 1.0
-    fitted: NDArray[np.float32] = deviations * np.float32(min(_MOST_GAIN, max(1 / _MOST_GAIN, gain))) + wanted
+    gain = float(deviations @ (expected - required)) / squares if squares else 1.0
+    fitted: NDArray[np.float32] = deviations * np.float32(min(_MOST_GAIN, max(1 / _MOST_GAIN, gain))) + required
     return fitted
 
 

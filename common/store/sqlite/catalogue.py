@@ -40,12 +40,18 @@ def number(db: sqlite3.Connection, name: str) -> int | None:
     if name == DEFAULT_COLLECTION:
         return DEFAULT
     row = db.execute("SELECT id FROM collections WHERE name = ?", [name]).fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else _usable(row[0])
 
 
 def numbers(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
     """Return the numbers of collections, in a transaction; a new one gets the next number."""
     return {name: number(db, name) or _add(db, name) for name in set(names)}
+
+
+def count(db: sqlite3.Connection, number: int | None) -> int:
+    """Return the number of images of a collection, by its number; 0 without a number."""
+    row = db.execute("SELECT images FROM collections WHERE id = ?", [number]).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def add_counts(db: sqlite3.Connection, added: Mapping[int, int]) -> None:
@@ -90,11 +96,14 @@ def remove_unused(db: sqlite3.Connection) -> None:
 
 
 def _add(db: sqlite3.Connection, name: str) -> int:
-    added = int(db.execute("INSERT INTO collections (name) VALUES (?) RETURNING id", [name]).fetchone()[0])
-    if added > COLLECTIONS_MAX:
+    return _usable(db.execute("INSERT INTO collections (name) VALUES (?) RETURNING id", [name]).fetchone()[0])
+
+
+def _usable(number: int) -> int:
+    if number > COLLECTIONS_MAX:
         message = f"embedded store: more than {COLLECTIONS_MAX:,} collections were created"
         raise StoreError(message)
-    return added
+    return number
 
 
 def _collection(name: str, images: int, max_images: int | None) -> Collection:

@@ -25,7 +25,7 @@ from common.store.base import (
     Written,
     signatures_from_bytes,
 )
-from common.store.sqlite import catalogue, tables
+from common.store.sqlite import catalogue, selections, tables
 from common.store.sqlite.blocks import Keys, image_of, key
 from common.store.sqlite.builder import Builder
 from common.store.sqlite.connections import Connections, open_file, wrap_errors
@@ -84,7 +84,7 @@ class SqliteStore:
             among = _keys(db, number, selection) if selection.where or selection.filepath_prefix else None
             near = nearest(parts, queries, limit=limit, among=among, max_distance=max_distance)
             images = [[image_of(one) for one in keys] for keys in near]
-            sql, parameters = tables.candidates({image for row in images for image in row}, number, selection)
+            sql, parameters = selections.candidates({image for row in images for image in row}, number, selection)
             rows = db.execute(sql, parameters)
             existing = {row[0]: Candidate(row[1], signatures_from_bytes(row[2])) for row in rows}
         return [[existing[image] for image in row if image in existing] for row in images]
@@ -101,7 +101,7 @@ class SqliteStore:
             if selection.where or selection.filepath_prefix:
                 scored = scored.among(_keys(db, number, selection))
             best = [image_of(one) for one in scored.best(limit)]
-            sql, parameters = tables.word_candidates(best, number, selection)
+            sql, parameters = selections.word_candidates(best, number, selection)
             existing = {row[0]: WordCandidate(row[1], row[2]) for row in db.execute(sql, parameters)}
         return [existing[image] for image in best if image in existing]
 
@@ -125,14 +125,14 @@ class SqliteStore:
     def filepaths(self, *, offset: int, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return filepaths by seq: the offset skips entries of one small index, not records."""
         with self._connections.lend() as db:
-            keep, parameters = tables.condition(db, catalogue.number(db, selection.collection), selection)
+            keep, parameters = selections.condition(db, catalogue.number(db, selection.collection), selection)
             sql = f"SELECT path, seq FROM images WHERE {keep} ORDER BY seq, id LIMIT ? OFFSET ?"  # noqa: S608 - no input
             return _page(db.execute(sql, [*parameters, limit, offset]).fetchall(), after=0)
 
     def filepaths_after(self, seq: int, *, limit: int, selection: Selection = DEFAULT_SELECTION) -> Page:
         """Return the filepaths with a higher seq."""
         with self._connections.lend() as db:
-            keep, parameters = tables.condition(db, catalogue.number(db, selection.collection), selection)
+            keep, parameters = selections.condition(db, catalogue.number(db, selection.collection), selection)
             sql = f"SELECT path, seq FROM images WHERE {keep} AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input
             return _page(db.execute(sql, [*parameters, seq, limit]).fetchall(), after=seq)
 
@@ -142,7 +142,7 @@ class SqliteStore:
             if not (selection.where or selection.filepath_prefix):
                 existing = catalogue.collection(db, selection.collection)
                 return existing.images if existing else 0
-            keep, parameters = tables.condition(db, catalogue.number(db, selection.collection), selection)
+            keep, parameters = selections.condition(db, catalogue.number(db, selection.collection), selection)
             return int(db.execute(f"SELECT count(*) FROM images WHERE {keep}", parameters).fetchone()[0])  # noqa: S608 - no input
 
     def collections(self) -> list[Collection]:
@@ -199,7 +199,7 @@ class SqliteStore:
 
 def _keys(db: sqlite3.Connection, collection: int, selection: Selection) -> Keys:
     """Return the ascending keys of the images that pass the filter."""
-    keep, parameters = tables.condition(db, collection, selection)
+    keep, parameters = selections.condition(db, collection, selection)
     rows = db.execute(f"SELECT id FROM images WHERE {keep}", parameters)  # noqa: S608 - no input
     return np.sort(np.fromiter((key(collection, image) for (image,) in rows), np.int64))
 

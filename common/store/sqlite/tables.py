@@ -3,19 +3,18 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from common.store.base import (
     Record,
-    Selection,
     Tombstone,
     Verdict,
     Written,
     signatures_from_bytes,
     signatures_to_bytes,
 )
-from common.store.labels import labels, required_labels
+from common.store.labels import labels
 from common.store.sqlite import catalogue
 from common.store.words import indexed_words
 
@@ -89,12 +88,7 @@ _MIGRATION = (
     catalogue.COUNT_DEFAULT,
     "ALTER TABLE state DROP COLUMN purged",
 )
-# Without statistics SQLite prefers an index on two constants to a search by id or path. A plus sign excludes the index.
-_LISTED = "collection = ? AND deleted = 0"
-_BY_ID = "+collection = ? AND +deleted = 0"
-_BY_PREFIX = "collection = ? AND +deleted = 0"
-# So many filepaths are read by their index and sorted by seq; more are read by seq, until the page is full.
-_FEW = 10_000
+# Without statistics SQLite prefers an index on two constants to a search by path. The plus sign excludes the index.
 _BY_PATH = """
 WHERE collection = (SELECT id FROM collections WHERE name = ?)
     AND +deleted = 0 AND path IN (SELECT value FROM json_each(?))
@@ -103,12 +97,6 @@ RECORDS = f"""
 SELECT path, seq, metadata_seq, added, width, height, sig, sha256, url, metadata, features
 FROM images LEFT JOIN local_features ON image = id {_BY_PATH}
 """  # noqa: S608 - no input
-_LABELLED = " AND id IN (SELECT image FROM labels WHERE label = ?)"
-_CANDIDATES = "SELECT id, path, sig FROM images WHERE id IN (SELECT value FROM json_each(?)) AND "
-_WORD_CANDIDATES = """
-SELECT id, path, features FROM images JOIN local_features ON image = id
-WHERE id IN (SELECT value FROM json_each(?)) AND
-"""
 METADATA = f"SELECT path, metadata FROM images {_BY_PATH}"  # noqa: S608 - no input
 UPSERT = """
 INSERT INTO images (
@@ -152,44 +140,6 @@ def create(db: sqlite3.Connection) -> None:
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     db.execute("COMMIT")
-
-
-def condition(db: sqlite3.Connection, collection: int | None, selection: Selection) -> tuple[str, list[object]]:
-    """Return the SQL condition for records that pass the filter, and its parameters."""
-    if selection.where:
-        return _condition(_BY_ID, collection, selection)
-    if selection.filepath_prefix:
-        keep, parameters = _condition(_BY_PREFIX, collection, selection, path="path")
-        matches = f"SELECT count(*) FROM (SELECT 1 FROM images WHERE {keep} LIMIT {_FEW + 1})"  # noqa: S608 - no input
-        if db.execute(matches, parameters).fetchone()[0] <= _FEW:
-            return keep, parameters
-    return _condition(_LISTED, collection, selection)
-
-
-def candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
-    """Return the SQL of the candidates among these ids that pass the filter, and its parameters."""
-    keep, parameters = _condition(_BY_ID, collection, selection)
-    return _CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
-
-
-def word_candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
-    """Return the SQL of the candidates by words, like `candidates`."""
-    keep, parameters = _condition(_BY_ID, collection, selection)
-    return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
-
-
-def _condition(
-    base: str, collection: int | None, selection: Selection, *, path: str = "+path"
-) -> tuple[str, list[object]]:
-    keep, parameters = base, list[object]([collection])
-    if selection.filepath_prefix:
-        keep += f" AND {path} >= ?"
-        parameters.append(selection.filepath_prefix)
-    if selection.filepaths_end is not None:
-        keep += f" AND {path} < ?"
-        parameters.append(selection.filepaths_end)
-    needed = required_labels(selection.where)
-    return keep + _LABELLED * len(needed), [*parameters, *needed]
 
 
 def write(db: sqlite3.Connection, items: Sequence[Record | Tombstone], change: int) -> list[Written]:
