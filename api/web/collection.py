@@ -37,20 +37,20 @@ def delete(services: Services, params: requests.Delete) -> Response:
     return Response(status=303, headers={"Location": location})
 
 
-def window(total: int, number: int) -> tuple[int, int]:
+def window(total: int, number: int, *, size: int = forms.PAGE_IMAGES) -> tuple[int, int]:
     """Return offset and limit in the store's order, oldest first, of a page that begins with the newest.
 
     >>> window(130, 1), window(130, 3), window(130, 4)
     ((70, 60), (0, 10), (0, 0))
     """
-    end = max(0, total - (number - 1) * forms.PAGE_IMAGES)
-    start = max(0, end - forms.PAGE_IMAGES)
+    end = max(0, total - (number - 1) * size)
+    start = max(0, end - size)
     return start, end - start
 
 
-def pages_of(total: int) -> int:
+def pages_of(total: int, *, size: int = forms.PAGE_IMAGES) -> int:
     """Return the number of pages; an empty collection has one."""
-    return max(1, -(-total // forms.PAGE_IMAGES))
+    return max(1, -(-total // size))
 
 
 ENDPOINTS = (

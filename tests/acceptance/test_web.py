@@ -32,7 +32,15 @@ IMAGES = len([*EXAMPLES.glob("*.jpg")])
 SCREENSHOTS = os.environ.get("MATCH_SCREENSHOTS")
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 DESKTOP = {"viewport": {"width": 1280, "height": 860}}
-PAGES = ("/", "/web/compare", "/web/collection", "/web/queue", "/web/status", "/web/image?filepath=photos/chelsea.jpg")
+PAGES = (
+    "/",
+    "/web/compare",
+    "/web/collection",
+    "/web/duplicates?min_score=1",
+    "/web/queue",
+    "/web/status",
+    "/web/image?filepath=photos/chelsea.jpg",
+)
 STORED_PAGE = "/web/search?filepath=photos/chelsea.jpg"
 KEY = "the key of a reader"
 WAITING = 2000
@@ -343,9 +351,8 @@ def test_focus_begins_with_the_link_to_the_content(page: Page) -> None:
         page.keyboard.press("Tab")
         focused.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.name"))
 
-    assert focused == [
-        "Skip to the content", "Match", "Search", "Compare", "Collection", "Queue", "Status", "API", "image", "url",
-    ]  # fmt: skip
+    names = ["Search", "Compare", "Collection", "Duplicates", "Queue", "Status", "API"]
+    assert focused == ["Skip to the content", "Match", *names, "image"]
 
 
 def test_pages_work_without_javascript(browser: Browser, site: Site) -> None:

@@ -17,6 +17,7 @@ from redis import Redis
 from api import web
 from api.access.keys import Keyring, Scope
 from api.new_key import table
+from api.web import duplicates
 from api.web.static import FILES, FOLDER
 from common.config import Settings
 from common.decoding.child import signed
@@ -239,6 +240,27 @@ def test_key_of_a_collection_gets_links_to_it(
 
     assert answer.status_code == 404
     assert '<a href="/?collection=shop">shop</a>' in answer.text
+
+
+def test_duplicates_are_grouped_once(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", noise(1))
+
+    answer = client.get("/web/duplicates")
+
+    assert "1 group with one of 4 images" in answer.text
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == ["copies/1.png", "albums/1.png"]
+
+
+def test_image_of_an_earlier_page_is_grouped(
+    client: FlaskClient, stored: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_image(stored, "copies/0.png", noise(0))
+    monkeypatch.setattr(duplicates, "PAGE_IMAGES", 2)
+
+    first, last = client.get("/web/duplicates"), client.get("/web/duplicates?page=2")
+
+    assert re.findall(r'data-filepath="(.+?)"', first.text) == ["copies/0.png", "albums/0.png"]
+    assert re.findall(r'data-filepath="(.+?)"', last.text) == ["albums/0.png", "copies/0.png"]
 
 
 def test_failures_are_pages(client: FlaskClient) -> None:
