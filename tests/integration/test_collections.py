@@ -10,14 +10,16 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.access.keys import Keyring, Scope
+from api.metrics import MAX_COLLECTIONS
 from api.new_key import table
 from api.use_cases import manage_collections
 from common.config import Settings
+from common.queue.items import AddItem
 from common.queue.keys import OPEN_BY_COLLECTION
 from common.queue.ledger import Ledger
 from support.images import upload
 from support.records import record, signature
-from support.tasks import fail, ledger_in, succeed
+from support.tasks import enqueue, fail, ledger_in, succeed
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -350,3 +352,25 @@ def test_page_of_a_forbidden_collection_is_not_shown(limited: FlaskClient, memor
 
     assert [answer.status_code for answer in answers] == [404, 404]
     assert not any(">x<" in answer.text for answer in answers)
+
+
+def test_metrics_name_few_collections(client: FlaskClient, ledger: Ledger) -> None:
+    for number in range(MAX_COLLECTIONS + 5):
+        items = [AddItem(filepath=f"{n}", url=URL) for n in range(2 if number < 2 else 1)]
+        enqueue(ledger, items, collection=f"c-{number:02}")
+
+    lines = [
+        line for line in client.get("/metrics").text.splitlines() if line.startswith("match_collection_tasks_open")
+    ]
+
+    assert len(lines) == MAX_COLLECTIONS + 1
+    assert 'match_collection_tasks_open{collection="c-01"} 2.0' in lines
+    assert 'match_collection_tasks_open{collection="_other"} 5.0' in lines
+
+
+def test_metrics_of_a_limited_key_name_no_collection(limited: FlaskClient) -> None:
+    add(limited, "x", "shop-1", headers=by("shops"))
+
+    texts = {key: limited.get("/metrics", headers=by(key)).text for key in ("a", "shops", "all")}
+
+    assert [key for key, text in texts.items() if "shop-1" in text] == ["all"]

@@ -200,6 +200,7 @@ class World:
         self.order += 1
         model.images.pop(f"{filepath}", None)
         model.deleted[f"{filepath}"] = self.order
+        self.refresh()
         assert answer.status_code == 200
 
     def count(self, key: str, collection: str, *_: Any) -> None:
@@ -315,6 +316,7 @@ class World:
         self.tasks[task["id"]] = ModelTask(collection, self.order, filepath, number)
         if not self._exists(collection):
             self.collections[collection].has_entry = True
+            self.refresh()
 
     def _ran(self, task: ModelTask) -> None:
         model = self.collections[task.collection]
