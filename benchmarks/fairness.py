@@ -50,7 +50,7 @@ def main() -> None:
     with image_server(options.photos) as images, tempfile.TemporaryDirectory() as home:
         urls = [f"{images}/{photo.name}" for photo in photos]
         with service(Path(home)) as (api, redis_url):
-            idle = measure(api, urls, photos, options.batch, name="empty")
+            idle = measure(api, urls, photos, options.batch, name="idle")
             add_batch(api, "large", urls, options.flood)
             busy = measure(api, urls, photos, options.batch, name="busy")
             left = read_stats(connect(redis_url)).open_by_collection.get("large", 0)
