@@ -17,12 +17,13 @@ from PIL import Image
 
 from dev.ports import free_port
 from support.http_servers import Handler, LocalServer, serving
+from support.images import encode
 from support.match_command import MatchCommand
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "images"
-READY_WITHIN_S = 60
-STOP_WITHIN_S = 90
+READY_WITHIN_S = 180
+STOP_WITHIN_S = 180
 
 
 class Stack:
@@ -138,13 +139,15 @@ def elastic_stack(
 
 
 class ExampleImages(Handler, SimpleHTTPRequestHandler):
-    """Serves the example images, and redirects `/to/URL` to the URL."""
+    """Serves the example images and an image without features, and redirects `/to/URL` to the URL."""
 
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
         if self.path.startswith("/to/"):
             self.reply(302, headers={"Location": self.path.removeprefix("/to/")})
+        elif self.path == "/plain.png":
+            self.reply(body=encode(Image.new("L", (64, 64), 200)))
         else:
             SimpleHTTPRequestHandler.do_GET(self)
 
