@@ -100,7 +100,7 @@ $(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
 	@touch $@
 
 .PHONY: acceptance
-acceptance: $(VENV)/.test $(CONFORMANCE) ## Compare the decoder with an independent one; send 100,000 requests of keys to collections
+acceptance: $(VENV)/.test $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page
 	MATCH_CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/acceptance
 
 .PHONY: faults

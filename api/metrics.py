@@ -1,6 +1,7 @@
 """Metrics of the API for Prometheus: requests of all its processes, and the state of the service."""
 
 import os
+from collections import Counter as Counts
 from collections.abc import Iterator
 
 import prometheus_client
@@ -27,6 +28,9 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 # Clients may send any method; a label has few values, so the others are counted as OTHER.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
+# Labelled collections: those with the most open tasks. No collection has the name of the others together.
+MAX_COLLECTIONS = 20
+OTHER_COLLECTIONS = "_other"
 # The endpoint of requests to unknown paths.
 NO_ENDPOINT = "none"
 
@@ -56,6 +60,8 @@ class Metrics:
         if VARIABLE in os.environ:
             MultiProcessCollector(self._scraped)  # type: ignore[no-untyped-call]  # it has no types
         self._scraped.register(_State(checks))
+        self._by_collection = CollectorRegistry()
+        self._by_collection.register(_Collections(checks))
 
     def observe(self, *, method: str, endpoint: str | None, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -67,9 +73,9 @@ class Metrics:
         """Count a decoder process that an image ended."""
         self._decoder_ends.labels(end.value).inc()
 
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus's text format."""
-        return generate_latest(self._scraped)
+    def text(self, *, by_collection: bool) -> bytes:
+        """Return the metrics in Prometheus's text format; those by collection contain names of collections."""
+        return generate_latest(self._scraped) + (generate_latest(self._by_collection) if by_collection else b"")
 
 
 class _State(Collector):
@@ -121,6 +127,32 @@ class _State(Collector):
             return self._checks.store.result(timeout_s=SCRAPE_WITHIN_S, max_age_s=FRESH_S).reads
         except MatchError:
             return False
+
+
+class _Collections(Collector):
+    """The open tasks by collection at the time of the scrape; left out while Redis is unavailable."""
+
+    def __init__(self, checks: DependencyChecks) -> None:
+        self._checks = checks
+
+    def describe(self) -> Iterator[Metric]:
+        """Return nothing, so that registration checks no dependency."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            stats = self._checks.queue_stats.result(timeout_s=SCRAPE_WITHIN_S, max_age_s=FRESH_S)
+        except MatchError:
+            return
+        counts = Counts(stats.open_by_collection)
+        largest = dict(counts.most_common(MAX_COLLECTIONS))
+        family = GaugeMetricFamily(
+            "match_collection_tasks_open", "Open tasks of the collections with most of them.", labels=["collection"]
+        )
+        for name, count in sorted(largest.items()):
+            family.add_metric([name], count)
+        family.add_metric([OTHER_COLLECTIONS], counts.total() - sum(largest.values()))
+        yield family
 
 
 def _callbacks(stats: QueueStats) -> Iterator[Metric]:

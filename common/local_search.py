@@ -38,6 +38,11 @@ class ImageFeatures:
     small_copy: SmallCopy | None = None
     stored: LocalFeatures | None = None
 
+    @property
+    def has_sketch(self) -> bool:
+        """Whether it is a drawn image."""
+        return self.stored is not None and self.stored.sketch is not None
+
     @classmethod
     def of_image(cls, image: SignedImage) -> "ImageFeatures":
         """Return the features in the result of a decoder."""

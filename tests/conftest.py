@@ -169,10 +169,10 @@ def make_client(
             budget: ByteBudget | None = None,
             keyring: Keyring | None = None,
             rate_limiter: RateLimiter | None = None,
-            thumbnails: Thumbnails | None = None,
             store: Store = memory_store,
             decoder: Decoder | None = None,
             keep_s: int = 60,
+            thumbnails: Thumbnails | None = None,
         ) -> FlaskClient:
             limits = {"max_open": max_open, "finished_keep_s": keep_s, "failed_keep_s": keep_s}
             ledger = Ledger(redis, **limits, host_limit=host_limit)

@@ -15,6 +15,11 @@ def is_allowed(collection: str) -> bool:
     return bool(g.is_open or (g.key is not None and g.key.allows(collection)))
 
 
+def may_use_all() -> bool:
+    """Return whether the current request is not limited to some collections."""
+    return bool(g.is_open or (g.key is not None and g.key.collections is None))
+
+
 def check_allowed(collection: str, *, field: str = "collection") -> None:
     """Raise UnknownCollection unless the current request may use the collection."""
     if not is_allowed(collection):

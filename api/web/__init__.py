@@ -4,7 +4,7 @@ While the API has no keys, its pages work without JavaScript; `static/match.js` 
 """
 
 from api.endpoints import Endpoint
-from api.web import collection, compare, queue, search, static, status
+from api.web import collection, compare, duplicates, queue, search, static, status
 from api.web.failures import init_app
 
 __all__ = ["ENDPOINTS", "init_app"]
@@ -13,6 +13,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *search.ENDPOINTS,
     *compare.ENDPOINTS,
     *collection.ENDPOINTS,
+    *duplicates.ENDPOINTS,
     *queue.ENDPOINTS,
     *status.ENDPOINTS,
     *static.ENDPOINTS,

@@ -7,6 +7,7 @@ from api.forms import requests
 from api.routes import stored_images as collection_views
 from api.services import Services
 from api.web import forms
+from api.web.images import address
 from api.web.pages import form, readable
 from api.web.rendering import page
 from api.web.search import count
@@ -32,23 +33,24 @@ def image(services: Services, params: requests.Image) -> Response:
 def delete(services: Services, params: requests.Delete) -> Response:
     """Delete an image, and show the collection."""
     collection_views.delete(services, params)
-    return Response(status=303, headers={"Location": "/web/collection"})
+    location = address("/web/collection", collection=params.collection)
+    return Response(status=303, headers={"Location": location})
 
 
-def window(total: int, number: int) -> tuple[int, int]:
+def window(total: int, number: int, *, size: int = forms.PAGE_IMAGES) -> tuple[int, int]:
     """Return offset and limit in the store's order, oldest first, of a page that begins with the newest.
 
     >>> window(130, 1), window(130, 3), window(130, 4)
     ((70, 60), (0, 10), (0, 0))
     """
-    end = max(0, total - (number - 1) * forms.PAGE_IMAGES)
-    start = max(0, end - forms.PAGE_IMAGES)
+    end = max(0, total - (number - 1) * size)
+    start = max(0, end - size)
     return start, end - start
 
 
-def pages_of(total: int) -> int:
+def pages_of(total: int, *, size: int = forms.PAGE_IMAGES) -> int:
     """Return the number of pages; an empty collection has one."""
-    return max(1, -(-total // forms.PAGE_IMAGES))
+    return max(1, -(-total // size))
 
 
 ENDPOINTS = (

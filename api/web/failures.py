@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, g
 
 from api.services import Services
 from api.web.rendering import page
@@ -28,7 +28,10 @@ def _as_page(services: Services, handler: Handler) -> Handler:
     def show(error: Exception) -> Response:
         reply = handler(error)
         failure = reply.get_json()
-        shown = page(services, "failure.html", status=reply.status_code, texts=failure["error"], code=failure["code"])
+        code = failure["code"]
+        # The links of the page are those of the default collection, which may be another one that is not allowed.
+        g.pop("collection", None)
+        shown = page(services, "failure.html", status=reply.status_code, texts=failure["error"], code=code)
         shown.headers.extend({name: reply.headers[name] for name in HEADERS if name in reply.headers})
         return shown
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.forms import requests
-from api.forms.parameters import Parameters, Whole, wrong
+from api.forms.parameters import InExistingCollection, Number, Parameters, Whole, wrong
 from api.routes import tasks
+from common.config import Settings
 from common.queue.tasks import State
 
 # Between two conditions of a filter.
@@ -59,7 +60,11 @@ class Compare(Blank, requests.Compare):
     """A comparison by a form."""
 
 
-class ComparePage(Blank):
+class Home(Blank, InExistingCollection):
+    """The search page of a collection."""
+
+
+class ComparePage(Blank, InExistingCollection):
     """The form for a comparison, with the names of stored images."""
 
     filepath1: Annotated[str, Field(description="The name of the first image.")] = ""
@@ -70,6 +75,18 @@ class Browse(Filterable, requests.List):
     """A page of the collection."""
 
     page: Annotated[int, Whole(1, MAX_PAGE), Field(description="The number of the page.")] = 1
+
+
+class Duplicates(Browse):
+    """A page of the collection, to find duplicates of its images."""
+
+    min_score: Annotated[float, Number(0, 100), Field(description="Minimum score of a duplicate.")] = 80.0
+
+    def to_search(self, filepath: str, *, limit: int, settings: Settings) -> SearchStored:
+        """Return the search for duplicates of one image; by signatures, since an image of a part is not a duplicate."""
+        values = {"filepath": filepath, "collection": self.collection, "mode": "fast", "where": self.where}
+        numbers = {"limit": str(limit), "min_score": str(self.min_score)}
+        return SearchStored.model_validate(values | numbers, context=settings)
 
 
 class Failures(Blank, tasks.TaskFilter):

@@ -9,8 +9,10 @@ from api.forms import requests
 from api.routes import tasks as task_views
 from api.services import Services
 from api.web import forms
+from api.web.images import address
 from api.web.pages import form, readable
 from api.web.rendering import page
+from common.collection_names import DEFAULT_COLLECTION
 
 # A check of Redis takes milliseconds; the page waits this long for one that does not answer.
 ANSWER_WITHIN_S = 2.0
@@ -34,19 +36,20 @@ def queue(services: Services, params: forms.Failures) -> Response:
 
 
 def retry_task(services: Services, params: requests.Task) -> Response:
-    """Retry one task, and show the queue."""
-    task_views.retry_task(services, params)
-    return _to_queue()
+    """Retry one task, and show the queue; a task that cannot be retried any more is no longer listed."""
+    reply = task_views.retry_task(services, params).get_json()
+    [task] = reply["result"] or [reply.get("task", {})]
+    return _to_queue(task.get("collection", DEFAULT_COLLECTION))
 
 
 def retry(services: Services, params: forms.RetryAll) -> Response:
     """Retry the failed tasks with a code, and show the queue."""
     task_views.retry_tasks(services, params.to_retry())
-    return _to_queue()
+    return _to_queue(params.collection)
 
 
-def _to_queue() -> Response:
-    return Response(status=303, headers={"Location": "/web/queue"})
+def _to_queue(collection: str) -> Response:
+    return Response(status=303, headers={"Location": address("/web/queue", collection=collection)})
 
 
 ENDPOINTS = (

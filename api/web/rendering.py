@@ -1,13 +1,17 @@
 """Rendering: from a template to an HTML response with its content security policy."""
 
+from functools import partial
 from typing import Any
 
 from flask import Response, g, request
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from api.access.keys import Scope
+from api.forms.requests import Nothing
+from api.routes.collections import collections
 from api.services import Services
-from api.web.images import Images
+from api.web.images import Images, address
+from common.collection_names import DEFAULT_COLLECTION
 from common.config import Settings
 
 _TEMPLATES = Environment(
@@ -27,12 +31,18 @@ _POLICY = (
 
 def page(services: Services, template: str, *, status: int = 200, **context: Any) -> Response:  # noqa: ANN401 - JSON
     """Return the page of a template; `context` are the values that only this template uses."""
-    images = Images(services.settings.image_url_template, has_thumbnails=services.thumbnails is not None)
+    collection = g.get("collection", DEFAULT_COLLECTION)
+    images = Images(
+        services.settings.image_url_template, has_thumbnails=services.thumbnails is not None, collection=collection
+    )
     html = _TEMPLATES.get_template(template).render(
         path=request.path,
         scopes=allowed_scopes(services.settings),
         has_keys=has_keys(services.settings),
         images=images,
+        collection=collection,
+        collections=partial(allowed_collections, services),
+        address=partial(address, collection=collection),
         **context,
     )
     headers = {
@@ -54,6 +64,12 @@ def allowed_scopes(settings: Settings) -> frozenset[Scope]:
     if not has_keys(settings):
         return frozenset(Scope)
     return frozenset() if g.key is None else g.key.scopes
+
+
+def allowed_collections(services: Services) -> list[str]:
+    """Return the names of the collections that the request may use."""
+    reply = collections(services, Nothing()).get_json()
+    return [collection["name"] for collection in reply["result"]]
 
 
 def words_of(orientation: str) -> str:

@@ -3,7 +3,7 @@
 from flask import Response
 
 from api.access.keys import Scope
-from api.forms.requests import Count, Nothing
+from api.forms.requests import Count
 from api.routes import search as search_views
 from api.routes import stored_images as collection_views
 from api.services import Services
@@ -13,14 +13,15 @@ from api.web.rendering import page
 from common.modes import MODES
 
 
-def home(services: Services, _: Nothing) -> Response:
+def home(services: Services, params: forms.Home) -> Response:
     """Show the form."""
-    return page(services, "search.html", params=None, stored=count(services, Count()), modes=MODES)
+    stored = count(services, Count(collection=params.collection))
+    return page(services, "search.html", params=None, stored=stored, modes=MODES)
 
 
-def stored(services: Services, params: Nothing | forms.SearchStored) -> Response:
+def stored(services: Services, params: forms.Home | forms.SearchStored) -> Response:
     """Show the matches of a stored image; without one, only the form."""
-    return home(services, params) if isinstance(params, Nothing) else search(services, params)
+    return home(services, params) if isinstance(params, forms.Home) else search(services, params)
 
 
 def search(services: Services, params: forms.Search) -> Response:
@@ -48,7 +49,7 @@ def count(services: Services, params: Count) -> int:
 
 
 ENDPOINTS = (
-    readable("home", "/", home),
-    readable("stored", "/web/search", stored, Nothing, forms.SearchStored),
+    readable("home", "/", home, forms.Home),
+    readable("stored", "/web/search", stored, forms.Home, forms.SearchStored),
     form("search", "/web/search", search, forms.Search, scope=Scope.READ, images=1),
 )

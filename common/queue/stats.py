@@ -8,7 +8,17 @@ from redis import Redis
 from common.queue.callbacks import CallbackState
 from common.queue.heartbeats import ALIVE_FOR_S
 from common.queue.jobs import CONSUMED_QUEUES
-from common.queue.keys import CALLBACK_COUNTS, CALLBACK_OLDEST, ENDED, FAILED, OPEN, RUNNING, TASK, WORKERS
+from common.queue.keys import (
+    CALLBACK_COUNTS,
+    CALLBACK_OLDEST,
+    ENDED,
+    FAILED,
+    OPEN,
+    OPEN_BY_COLLECTION,
+    RUNNING,
+    TASK,
+    WORKERS,
+)
 from common.queue.tasks import NEW_CODES
 from common.redis.client import redis_errors
 
@@ -23,7 +33,7 @@ class QueueStats:
 
     `queues` is the number of messages by queue, `callbacks` the number of callbacks by state. `ended` is the number of
     finished tasks since Redis was empty, by state and by the code of their error or warning. An age is 0 without open
-    tasks or pending callbacks.
+    tasks or pending callbacks. `open_by_collection` has only collections with open tasks.
     """
 
     queues: Mapping[str, int]
@@ -35,6 +45,7 @@ class QueueStats:
     ended: Mapping[tuple[str, str], int]
     callbacks: Mapping[CallbackState, int]
     oldest_callback_age_s: float
+    open_by_collection: Mapping[str, int]
 
 
 def read_stats(redis: Redis) -> QueueStats:
@@ -53,9 +64,11 @@ def read_stats(redis: Redis) -> QueueStats:
         pipe.zrange(WORKERS, 0, -1, withscores=True)
         pipe.hgetall(CALLBACK_COUNTS)
         pipe.zrange(CALLBACK_OLDEST, 0, 0, withscores=True)
+        pipe.hgetall(OPEN_BY_COLLECTION)
         for queue in CONSUMED_QUEUES:
             pipe.llen(queue)
-        (seconds, micros), opened, running, failed, ended, oldest, workers, calls, pending, *lengths = pipe.execute()
+        time, opened, running, failed, ended, oldest, workers, calls, pending, by_collection, *lengths = pipe.execute()
+        seconds, micros = time
         now_ms = seconds * 1000 + micros // 1000
         for task_id in oldest:
             pipe.hget(TASK + task_id.decode(), "accepted")
@@ -70,6 +83,7 @@ def read_stats(redis: Redis) -> QueueStats:
         ended=_ended({name.decode(): int(count) for name, count in ended.items()}),
         callbacks={state: int(calls.get(state.encode(), 0)) for state in CallbackState},
         oldest_callback_age_s=_age_s([ended_at for _, ended_at in pending], now_ms),
+        open_by_collection={name.decode(): int(count) for name, count in by_collection.items()},
     )
 
 

@@ -34,6 +34,7 @@ FIELDS = {
     "duration_ms": "time from the request to the last byte of its reply",
     "bytes": "length of the reply's body",
     "key": "name of the API key of the request",
+    "collection": "collection of the request or task",
     "outcome": "final state of the task",
     "code": "error code of the failed task, as in its `error`",
     "exception": "traceback of an unexpected error",

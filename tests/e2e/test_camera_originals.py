@@ -42,6 +42,6 @@ def test_originals_of_cameras_are_added_and_found(stack: Any, originals: dict[st
         assert stack.call("POST", "/add", data={"filepath": name}, files={"image": data}).status_code in {200, 202}
     wait_until(lambda: stack.ok("GET", "/count") == [2], "both originals are stored")
 
-    found = {name: stack.search(data)[0]["filepath"] for name, data in originals.items()}
+    nearest = {name: stack.search(data)[0]["filepath"] for name, data in originals.items()}
 
-    assert found == {name: name for name in originals}
+    assert nearest == {name: name for name in originals}

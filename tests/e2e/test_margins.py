@@ -63,7 +63,6 @@ def test_noise_in_a_margin_hides_no_copy(stack: Any, photograph: Image.Image, ch
 
     assert [match["filepath"] for match in matches] == [NAME]
     assert comparison[0]["score"] > 55
-    assert matches[0]["score"] == comparison[0]["score"]
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())

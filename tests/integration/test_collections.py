@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.access.keys import Keyring, Scope
+from api.metrics import MAX_COLLECTIONS
 from api.new_key import table
 from api.use_cases import manage_collections
 from common.config import Settings
+from common.queue.items import AddItem
 from common.queue.keys import OPEN_BY_COLLECTION
 from common.queue.ledger import Ledger
 from support.images import upload
 from support.records import record, signature
-from support.tasks import fail, ledger_in, succeed
+from support.tasks import enqueue, fail, ledger_in, succeed
+from support.waiting import WITHIN_S
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -301,6 +305,21 @@ def test_adds_are_accepted_while_the_store_is_away(client: FlaskClient, memory_s
     assert [answer.status_code for answer in answers] == [202, 202]
 
 
+def test_adds_do_not_wait_for_a_silent_store(
+    client: FlaskClient, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers_again = Event()
+    monkeypatch.setattr(memory_store, "collection", lambda _: answers_again.wait(WITHIN_S) and None)
+    monkeypatch.setattr(manage_collections, "LOOK_UP_WITHIN_S", 0.01)
+
+    answers = [add(client, "x"), add(client, "x", "new")]
+    was_silent = not answers_again.is_set()
+    answers_again.set()
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert was_silent
+
+
 def test_deletion_is_a_task_of_its_collection(limited: FlaskClient, memory_store: Any, ledger: Ledger) -> None:
     memory_store.create_collection("shop-1")
 
@@ -350,3 +369,25 @@ def test_page_of_a_forbidden_collection_is_not_shown(limited: FlaskClient, memor
 
     assert [answer.status_code for answer in answers] == [404, 404]
     assert not any(">x<" in answer.text for answer in answers)
+
+
+def test_metrics_name_few_collections(client: FlaskClient, ledger: Ledger) -> None:
+    for number in range(MAX_COLLECTIONS + 5):
+        items = [AddItem(filepath=f"{n}", url=URL) for n in range(2 if number < 2 else 1)]
+        enqueue(ledger, items, collection=f"c-{number:02}")
+
+    lines = [
+        line for line in client.get("/metrics").text.splitlines() if line.startswith("match_collection_tasks_open")
+    ]
+
+    assert len(lines) == MAX_COLLECTIONS + 1
+    assert 'match_collection_tasks_open{collection="c-01"} 2.0' in lines
+    assert 'match_collection_tasks_open{collection="_other"} 5.0' in lines
+
+
+def test_metrics_of_a_limited_key_name_no_collection(limited: FlaskClient) -> None:
+    add(limited, "x", "shop-1", headers=by("shops"))
+
+    texts = {key: limited.get("/metrics", headers=by(key)).text for key in ("a", "shops", "all")}
+
+    assert [key for key, text in texts.items() if "shop-1" in text] == ["all"]

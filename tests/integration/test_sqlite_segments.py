@@ -107,7 +107,7 @@ def best(store: SqliteStore, *seqs: int) -> list[str]:
 
 
 def fill(store: SqliteStore, count: int) -> None:
-    store.put([record(f"{seq}.jpg", seq) for seq in range(1, count + 1)])
+    store.put([record(f"{seq}.jpg", seq, features=features_of(seq)) for seq in range(1, count + 1)])
 
 
 def wait_for_build(store: SqliteStore) -> None:
@@ -268,6 +268,7 @@ def test_killed_build_loses_nothing(path: Path, store: SqliteStore, where: str) 
         process.send_signal(signal.SIGKILL)
 
     assert best(store, *range(1, 61)) == [f"{seq}.jpg" for seq in range(1, 61)]
+    assert len(store.candidates_by_words(np.arange(100, dtype=np.uint32), limit=99)) == 60
     store.put([record("new.jpg", 1_000)])
     store.put([record(f"{seq}.jpg", seq) for seq in range(2_000, 2_040)])
     best(store, 1)

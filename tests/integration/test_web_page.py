@@ -5,26 +5,27 @@ import html
 import io
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from flask.testing import FlaskClient
-from PIL import Image
 from playwright.sync_api import Browser, Page
 from redis import Redis
 
 from api import web
 from api.access.keys import Keyring, Scope
 from api.new_key import table
+from api.web import duplicates
 from api.web.static import FILES, FOLDER
 from common.config import Settings
 from common.decoding.child import signed
 from common.images.decode import DEFAULT_LIMITS, decode
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
-from support.browsers import chromium, opened, serving_app
-from support.images import encode, gradient, noise, upload
+from support.browsers import AXE, choose, chromium, opened, serving_app
+from support.images import noise, upload
 from support.records import record
 from support.stores import MemoryStore
 from support.waiting import wait_until
@@ -37,9 +38,12 @@ NAMED = {"/web/image": {"filepath": "albums/0.png"}}
 STATIC = {f"/web/static/{name}" for name in FILES}
 
 
-def store_image(store: MemoryStore, filepath: str, data: bytes, **metadata: Any) -> None:
+def store_image(
+    store: MemoryStore, filepath: str, data: bytes, *, collection: str = "default", **metadata: Any
+) -> None:
     signatures = signed(decode(data, DEFAULT_LIMITS)).signatures
-    store.put([record(filepath, len(store.kept) + 1, *signatures, metadata=metadata)])
+    one = record(filepath, len(store.kept) + 1, *signatures, metadata=metadata)
+    store.put([replace(one, collection=collection)])
 
 
 @pytest.fixture
@@ -168,16 +172,6 @@ def test_status_page_answers_without_a_store(client: FlaskClient, memory_store: 
     assert "unknown" in answer.text
 
 
-def beside(left: bytes, right: bytes) -> bytes:
-    """Return an image that shows two images of one size."""
-    images = [Image.open(io.BytesIO(data)) for data in (left, right)]
-    width, height = images[0].size
-    both = Image.new("RGB", (2 * width, height))
-    both.paste(images[0], (0, 0))
-    both.paste(images[1], (width, 0))
-    return encode(both)
-
-
 @pytest.fixture
 def failed(client: FlaskClient, real_redis: Redis) -> list[str]:
     """The ids of two failed tasks."""
@@ -220,6 +214,53 @@ def test_failed_tasks_are_retried_by_code(client: FlaskClient, failed: list[str]
     assert answer.status_code == 303
     states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
     assert states == ["failed", "pending"]
+
+
+def test_pages_show_one_collection(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "shirt.png", noise(7), collection="shop")
+
+    shop, default = client.get("/web/collection?collection=shop"), client.get("/web/collection")
+    answer = client.post("/web/search", data=fields(image=upload(noise(7)), collection="shop"))
+
+    assert re.findall(r'data-filepath="(.+?)"', shop.text) == ["shirt.png"]
+    assert "shirt.png" not in default.text
+    assert "1 match among 1 image<" in answer.text
+    assert "/web/image?collection=shop&amp;filepath=shirt.png" in answer.text
+
+
+def test_key_of_a_collection_gets_links_to_it(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path, stored: MemoryStore
+) -> None:
+    store_image(stored, "shirt.png", noise(7), collection="shop")
+    file = tmp_path / "keys.toml"
+    file.write_text(table("shop", [Scope.READ], KEY) + 'collections = ["shop"]\n')
+    client = make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+
+    answer = client.get("/", headers={"Authorization": f"Bearer {KEY}"})
+
+    assert answer.status_code == 404
+    assert '<a href="/?collection=shop">shop</a>' in answer.text
+
+
+def test_duplicates_are_grouped_once(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", noise(1))
+
+    answer = client.get("/web/duplicates")
+
+    assert "1 group with one of 4 images" in answer.text
+    assert re.findall(r'data-filepath="(.+?)"', answer.text) == ["copies/1.png", "albums/1.png"]
+
+
+def test_image_of_an_earlier_page_is_grouped(
+    client: FlaskClient, stored: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_image(stored, "copies/0.png", noise(0))
+    monkeypatch.setattr(duplicates, "PAGE_IMAGES", 2)
+
+    first, last = client.get("/web/duplicates"), client.get("/web/duplicates?page=2")
+
+    assert re.findall(r'data-filepath="(.+?)"', first.text) == ["copies/0.png", "albums/0.png"]
+    assert re.findall(r'data-filepath="(.+?)"', last.text) == ["albums/0.png", "copies/0.png"]
 
 
 def test_failures_are_pages(client: FlaskClient) -> None:
@@ -302,14 +343,14 @@ def test_forms_without_a_key_are_rejected(locked: FlaskClient) -> None:
     assert {answer.headers["WWW-Authenticate"] for answer in answers} == {'Bearer realm="match"'}
 
 
-def test_vendored_style_sheet_is_the_published_one() -> None:
-    folder = FOLDER / "simple"
+@pytest.mark.parametrize("folder", [FOLDER / "simple", AXE.parent], ids=lambda folder: folder.name)
+def test_vendored_files_are_the_published_ones(folder: Path) -> None:
     expected = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
 
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in expected}
 
     assert digests == expected
-    assert expected.keys() == {"LICENSE", "simple.css"}
+    assert {"SHA256SUMS", "README.md", *expected} == {path.name for path in folder.iterdir()}
 
 
 def test_first_view_is_small(client: FlaskClient) -> None:
@@ -327,62 +368,6 @@ def test_chosen_file_is_searched_at_once(page: Page) -> None:
     page.wait_for_selector(".card[data-filepath='albums/1.png']")
     assert page.is_visible(".preview")
     assert page.locator(".card").count() == 1
-
-
-def test_pasted_image_is_searched(page: Page) -> None:
-    page.goto("/")
-
-    page.evaluate(
-        """bytes => {
-          const clipboardData = new DataTransfer();
-          clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.png", { type: "image/png" }));
-          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
-        }""",
-        [*noise(2)],
-    )
-
-    page.wait_for_selector(".card[data-filepath='albums/2.png']")
-
-
-def choose(page: Page, data: bytes) -> None:
-    page.set_input_files("[data-search] [name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": data})
-
-
-def test_slider_hides_matches_with_a_lower_score(page: Page, stored: MemoryStore) -> None:
-    store_image(stored, "copies/1.png", gradient(shade=60))
-    store_image(stored, "copies/2.png", gradient())
-    page.goto("/")
-    choose(page, gradient())
-    page.wait_for_selector(".card >> nth=1")
-    scores = [float(card.get_attribute("data-score") or 0) for card in page.locator(".card").all()]
-
-    page.locator("[data-threshold]").fill("100")
-
-    assert scores[0] == 100 > scores[1]
-    assert page.locator(".card:visible").count() == 1
-
-
-def test_part_of_the_image_is_searched(page: Page) -> None:
-    page.goto("/")
-    choose(page, beside(noise(1), noise(2)))
-    page.wait_for_selector("[data-answer]")
-    page.click("[data-crop]")
-
-    page.fill("#cropper [name=width]", "50")
-    page.click("[data-crop-done]")
-
-    page.wait_for_selector(".card[data-filepath='albums/1.png']")
-
-
-def test_search_without_matches_offers_a_thorough_one(page: Page) -> None:
-    page.goto("/")
-    choose(page, noise(9))
-    page.wait_for_selector("text=No match among 3 images")
-
-    page.click("text=Search thoroughly")
-
-    page.get_by_text("Search thoroughly").wait_for(state="detached")
-    assert page.locator("[name=mode]").input_value() == "thorough"
 
 
 def test_undo_keeps_the_deleted_images(page: Page, stored: MemoryStore) -> None:

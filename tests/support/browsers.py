@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from flask import Flask
@@ -12,6 +13,9 @@ from werkzeug.serving import make_server
 
 # Without its sandbox Chromium also runs as root; it opens only pages of the tests.
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage"]
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
+# A busy machine must not fail a test.
+WITHIN_MS = 60_000
 
 
 @contextmanager
@@ -24,6 +28,18 @@ def chromium(give_up: Callable[[str], NoReturn], *flags: str) -> Iterator[Browse
         browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *flags])
         yield browser
         browser.close()
+
+
+def choose(page: Page, data: bytes) -> None:
+    """Choose an image in the form of the search page."""
+    page.set_input_files("[data-search] [name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": data})
+
+
+def accessibility_violations(page: Page) -> list[str]:
+    """Return what axe reports of an open page: rule and element. The page's profile must bypass the policy."""
+    page.evaluate(AXE.read_text())
+    results = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [f"{each['id']}: {node['html']}" for each in results["violations"] for node in each["nodes"]]
 
 
 @contextmanager
@@ -44,6 +60,7 @@ def serving_app(app: Flask) -> Iterator[str]:
 def opened(browser: Browser, origin: str, **options: Any) -> Iterator[Page]:
     """Open a page in a profile of its own; at the end no policy was violated, and no script failed."""
     context = browser.new_context(base_url=origin, **options)
+    context.set_default_timeout(WITHIN_MS)
     page = context.new_page()
     problems: list[str] = []
     hosts: set[str] = set()

@@ -200,6 +200,7 @@ class World:
         self.order += 1
         model.images.pop(f"{filepath}", None)
         model.deleted[f"{filepath}"] = self.order
+        self.refresh()
         assert answer.status_code == 200
 
     def count(self, key: str, collection: str, *_: Any) -> None:
@@ -315,6 +316,7 @@ class World:
         self.tasks[task["id"]] = ModelTask(collection, self.order, filepath, number)
         if not self._exists(collection):
             self.collections[collection].has_entry = True
+            self.refresh()
 
     def _ran(self, task: ModelTask) -> None:
         model = self.collections[task.collection]
@@ -342,7 +344,8 @@ class World:
     def _send(self, key: str, method: str, path: str, *, headers: Mapping[str, str] | None = None, **sent: Any) -> Any:
         self.requests += 1
         credentials = {"Authorization": f"Bearer secret {key}", **(headers or {})}
-        answer = self.client.open(path, method=method, headers=credentials, **sent)
+        # A server closes each reply. Without this, the contexts of all requests would stay open.
+        answer = self.client.open(path, method=method, headers=credentials, buffered=True, **sent)
         assert answer.status_code < 500, answer.text
         self.answered[key] += answer.status_code < 300
         self._check_leaks(key, answer.text)

@@ -75,6 +75,16 @@ def test_edited_photograph_scores_above_the_cutoff(name: str, edit: str) -> None
     assert score_of(verification) > CUTOFF
 
 
+@pytest.mark.parametrize(("name", "top", "left", "share"), [("coffee", 160, 240, 0.6), ("rocket", 247, 0, 0.42)])
+def test_small_part_of_a_photograph_is_recognised(name: str, top: int, left: int, share: float) -> None:
+    photo = getattr(skimage.data, name)()
+    height, width = (int(length * share) for length in photo.shape[:2])
+
+    verification = verify(photo[top : top + height, left : left + width], photo)
+
+    assert score_of(verification) > CUTOFF
+
+
 def test_screenshot_of_a_captioned_crop_is_recognised() -> None:
     photo = skimage.data.chelsea()
     query = np.asarray(turned_screenshot(caption(crop(Image.fromarray(photo)))))
@@ -254,7 +264,7 @@ def test_mirrored_patch_has_the_same_word() -> None:
 
 
 def test_own_word_is_among_the_words_looked_up() -> None:
-    descriptors = describe(skimage.data.coffee(), QUERY, width=600, height=400).descriptors
+    descriptors = describe(skimage.data.coffee(), QUERY[0], width=600, height=400).descriptors
     vocabulary = shipped_vocabulary()
 
     own, _ = vocabulary.words(descriptors)

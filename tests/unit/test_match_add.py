@@ -122,7 +122,7 @@ def test_a_second_run_finishes_what_an_outage_interrupted(
     assert len({call.headers["Idempotency-Key"] for call in service.calls_to("/add")}) == 1
 
 
-def test_a_file_that_changed_after_an_outage_is_sent_anew(
+def test_a_file_that_changed_is_not_resumed(
     match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adding, "RETRY_FOR_S", 0)

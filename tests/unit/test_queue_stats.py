@@ -49,6 +49,13 @@ def test_tasks_are_counted_by_state(fake_redis: Redis, ledger: Ledger, accept: C
     assert (stats.queues[BATCH_QUEUE], stats.queues[SINGLE_QUEUE]) == (2, 0)
 
 
+def test_open_tasks_are_counted_by_their_collection(fake_redis: Redis, ledger: Ledger) -> None:
+    for name, count in (("default", 1), ("shop", 2)):
+        enqueue(ledger, [JOB] * count, collection=name)
+
+    assert read_stats(fake_redis).open_by_collection == {"default": 1, "shop": 2}
+
+
 def test_counts_of_former_codes_are_added_to_new_ones(fake_redis: Redis) -> None:
     fake_redis.hset(ENDED, mapping={"failed:image_ends_worker": 2, "failed:decoder_crashed": 1})
 

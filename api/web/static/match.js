@@ -4,6 +4,11 @@ const KEY = "match-api-key";
 const MAIN = document.querySelector("#main");
 const HAS_KEYS = document.body.hasAttribute("data-keys");
 
+// The collection of the results on the page, or else of the page.
+const collectionOf = () => (document.querySelector("[data-answer]") ?? document.body).dataset.collection;
+
+const addressOf = (path, filepath) => `${path}?${new URLSearchParams({ filepath, collection: collectionOf() })}`;
+
 // --- requests ---------------------------------------------------------------------------------------------------
 
 const send = (path, options = {}) => {
@@ -21,6 +26,7 @@ const show = (fetched, selector) => {
   const [target, source] = part && old ? [old, part] : [MAIN, fetched.querySelector("#main")];
   target.replaceChildren(...document.adoptNode(source).childNodes);
   document.title = fetched.title;
+  document.body.dataset.collection = fetched.body.dataset.collection;
   enhance(target);
 };
 
@@ -50,6 +56,14 @@ const say = (text) => {
   setTimeout(() => line.remove(), 6000);
 };
 
+// Scrolls to a result that is below the window, as on a phone.
+const reveal = (part) => {
+  if (part.getBoundingClientRect().top > innerHeight - 100) {
+    const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    part.scrollIntoView({ behavior: isStill ? "instant" : "smooth" });
+  }
+};
+
 // Sends a form and shows the part `selector` of the page in the reply.
 const submit = async (form, selector, data = new FormData(form)) => {
   const target = document.querySelector(selector);
@@ -60,6 +74,7 @@ const submit = async (form, selector, data = new FormData(form)) => {
       askForKey();
     } else {
       show(await pageOf(response), selector);
+      reveal(target);
     }
   } catch {
     say("The service cannot be reached.");
@@ -259,7 +274,7 @@ const blobAt = async (path) => {
 const queryImage = () => {
   const { query } = document.querySelector("[data-answer]").dataset;
   if (query !== undefined) {
-    return blobAt(`/images/thumbnail?${new URLSearchParams({ filepath: query })}`);
+    return blobAt(addressOf("/images/thumbnail", query));
   }
   const shown = searchForm().querySelector(".preview");
   return shown.hidden ? Promise.resolve(null) : loaded(shown);
@@ -315,8 +330,8 @@ class Viewer {
     const thumb = card.querySelector("img.thumb");
     const [query, match, record] = await Promise.all([
       queryImage(),
-      thumb?.src ? imageAt(thumb.src) : blobAt(`/images/thumbnail?${new URLSearchParams({ filepath })}`),
-      card.dataset.transform ? replyOf(`/images?${new URLSearchParams({ filepath })}`) : null,
+      thumb?.src ? loaded(thumb) : blobAt(addressOf("/images/thumbnail", filepath)),
+      card.dataset.transform ? replyOf(addressOf("/images", filepath)) : null,
     ]);
     if (!query || !match) {
       say("There is no image to show.");
@@ -558,6 +573,7 @@ const deleteNow = async (filepaths) => {
   const failures = [];
   for (let first = 0; first < filepaths.length; first += MAX_DELETES) {
     const data = new FormData();
+    data.append("collection", collectionOf());
     filepaths.slice(first, first + MAX_DELETES).forEach((path, index) => data.append(`filepaths[${index}]`, path));
     // The request survives the page that sends it.
     const reply = await replyOf("/delete", { method: "DELETE", body: data, keepalive: true });
@@ -599,7 +615,7 @@ const addDelete = (form) => form.addEventListener("submit", (event) => {
   deleteLater([form.elements.filepath.value], {
     hide: () => { button.disabled = true; },
     undo: () => { button.disabled = false; },
-    done: () => location.assign("/web/collection"),
+    done: () => location.assign(`/web/collection?${new URLSearchParams({ collection: collectionOf() })}`),
   });
 });
 
@@ -673,8 +689,9 @@ class Adding {
 
   async run(files) {
     this.prefix = this.form.elements.prefix.value;
+    this.collection = this.form.elements.collection.value;
     const images = files.filter(({ file }) => file.type.startsWith("image/"));
-    const missing = images.filter((each) => !this.known.has(added.key(each, this.prefix)));
+    const missing = images.filter((each) => !this.known.has(added.key(each, `${this.collection}/${this.prefix}`)));
     this.skipped = images.length - missing.length;
     this.total = missing.length;
     this.progress.hidden = false;
@@ -690,7 +707,11 @@ class Adding {
     await Promise.all(Array.from({ length: AT_ONCE }, work));
     this.progress.querySelector("[data-stop]").hidden = true;
     this.show(this.isStopped ? "Stopped" : "Done");
-    refresh("#browse");
+    if (this.collection === collectionOf()) {
+      refresh("#browse");
+    } else if (this.stored && !this.failed) {
+      location.assign(`/web/collection?${new URLSearchParams({ collection: this.collection })}`);
+    }
   }
 
   stop() {
@@ -701,6 +722,7 @@ class Adding {
   async send(group) {
     const data = new FormData();
     data.append("wait", WAIT_S);
+    data.append("collection", this.collection);
     group.forEach(({ file, path }, index) => {
       data.append(`images[${index}]`, file);
       data.append(`filepaths[${index}]`, this.prefix + path);
@@ -734,7 +756,7 @@ class Adding {
       this.fail(each, task.error.message);
     } else {
       this.stored += 1;
-      this.known.add(added.key(each, this.prefix));
+      this.known.add(added.key(each, `${this.collection}/${this.prefix}`));
       this.show();
     }
   }

@@ -32,8 +32,14 @@ class Resolution:
 STORED = Resolution(detect_px=176, describe_px=224, features=MAX_FEATURES)
 DRAWN = Resolution(detect_px=320, describe_px=400, features=140)
 """For drawn images (see `sketches`): letters are small."""
-QUERY = Resolution(detect_px=320, describe_px=400, features=650)
-"""In screenshots and collages a stored image is small: queries need more resolution, and more features."""
+QUERY = (
+    Resolution(detect_px=320, describe_px=400, features=650),
+    Resolution(detect_px=140, describe_px=178, features=250),
+)
+"""In screenshots and collages a stored image is small: queries need more resolution, and more features.
+
+In a crop it is large. The features that it is stored with are too coarse to be found at the first resolution.
+"""
 
 _SMALLEST_PX = 16
 # Smaller images are enlarged, because OpenCV's borders of 5 pixels would cover them.
@@ -75,9 +81,10 @@ def extract(pixels: NDArray[np.uint8], *, width: int, height: int) -> LocalFeatu
 
 def extract_query(pixels: NDArray[np.uint8], *, width: int, height: int) -> QueryFeatures:
     """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels."""
-    described = describe(pixels, QUERY, width=width, height=height)
-    lookup = shipped_vocabulary().lookup_words(described.descriptors)
-    return QueryFeatures(described.keypoints, lookup, width=width, height=height)
+    described = [describe(pixels, resolution, width=width, height=height) for resolution in QUERY]
+    keypoints = Keypoints.joined([each.keypoints for each in described])
+    lookup = shipped_vocabulary().lookup_words(np.concatenate([each.descriptors for each in described]))
+    return QueryFeatures(keypoints, lookup, width=width, height=height)
 
 
 def name(described: Described, vocabulary: Vocabulary, *, width: int, height: int) -> LocalFeatures:

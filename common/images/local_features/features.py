@@ -48,6 +48,11 @@ class Keypoints:
     size: NDArray[np.float64]
     angle: NDArray[np.float64]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the keypoints of all parts, in their order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "size", "angle")))
+
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Return the keypoints at these indices, or where a mask is true."""
         return type(self)(self.x[rows], self.y[rows], self.size[rows], self.angle[rows])

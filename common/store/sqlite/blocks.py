@@ -97,14 +97,15 @@ def unpack(block: Block) -> Rows:
 
 def join(blocks: Sequence[Block]) -> Block:
     """Return all signatures as one block, by key; no image is in two of the blocks."""
-    joined = Block(
-        np.concatenate([EMPTY.keys, *(block.keys for block in blocks)]),
-        np.concatenate([EMPTY.signs, *(block.signs for block in blocks)]),
-        np.concatenate([EMPTY.rest, *(block.rest for block in blocks)]),
+    keys = np.concatenate([EMPTY.keys, *(block.keys for block in blocks)])
+    is_sorted = (keys[1:] >= keys[:-1]).all()
+    order = slice(None) if is_sorted else np.argsort(keys, kind="stable")
+    # One column after the other, so that only one is in memory twice.
+    return Block(
+        keys[order],
+        np.concatenate([EMPTY.signs, *(block.signs for block in blocks)])[order],
+        np.concatenate([EMPTY.rest, *(block.rest for block in blocks)])[order],
     )
-    if (joined.keys[1:] >= joined.keys[:-1]).all():
-        return joined
-    return joined.take(np.argsort(joined.keys, kind="stable"))
 
 
 EMPTY = Block(

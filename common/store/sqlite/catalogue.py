@@ -49,7 +49,7 @@ def numbers(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def count(db: sqlite3.Connection, number: int | None) -> int:
-    """Return the number of images of a collection, by its number; 0 if it is None."""
+    """Return the number of images of a collection, by its number; 0 without a number."""
     row = db.execute("SELECT images FROM collections WHERE id = ?", [number]).fetchone()
     return 0 if row is None else int(row[0])
 

@@ -1,0 +1,405 @@
+"""The web page with the whole service behind it, in Chromium, with real photographs.
+
+`MATCH_SCREENSHOTS=docs/images` also writes the screenshots of the documentation there.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import requests
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from api.access.keys import Scope
+from api.new_key import table
+from common.store.sqlite import SqliteStore
+from dev.redis_server import RedisServer
+from support.browsers import WITHIN_MS, accessibility_violations, choose, chromium, opened
+from support.images import encode, noise
+from support.records import record
+from support.service import Service
+from support.waiting import wait_until
+
+expect.set_options(timeout=WITHIN_MS)
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "images"
+IMAGES = len([*EXAMPLES.glob("*.jpg")])
+SCREENSHOTS = os.environ.get("MATCH_SCREENSHOTS")
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+DESKTOP = {"viewport": {"width": 1280, "height": 860}}
+PAGES = (
+    "/",
+    "/web/compare",
+    "/web/collection",
+    "/web/duplicates?min_score=1",
+    "/web/queue",
+    "/web/status",
+    "/web/image?filepath=photos/chelsea.jpg",
+)
+STORED_PAGE = "/web/search?filepath=photos/chelsea.jpg"
+KEY = "the key of a reader"
+WAITING = 2000
+MATCHES = 1000
+
+
+@pytest.fixture(scope="module")
+def browser(give_up: Callable[[str], NoReturn]) -> Iterator[Browser]:
+    with chromium(give_up) as browser:
+        yield browser
+
+
+class Site:
+    """A running service with an embedded store, and its pages."""
+
+    def __init__(self, service: Service, origin: str, home: Path) -> None:
+        self.service = service
+        self.origin = origin
+        self.home = home
+
+    def add(self, filepath: str, data: bytes, **fields: str) -> None:
+        form = {"filepath": filepath, "wait": "60", **fields}
+        requests.post(f"{self.origin}/add", data=form, files={"image": data}, timeout=120).raise_for_status()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    with ExitStack() as running:
+
+        def start(*, workers: int = 1, **settings: str) -> Site:
+            redis = running.enter_context(RedisServer(tmp_path / "redis"))
+            environment = {
+                "REDIS_URL": redis.url,
+                "MATCH_STORE_URL": f"sqlite:///{tmp_path / 'match.db'}",
+                "MATCH_THUMBNAILS_PX": "256",
+                "WORKER_COUNT": "1",
+                **settings,
+            }
+            service = running.enter_context(Service(tmp_path, environment))
+            for _ in range(workers):
+                service.start_worker()
+            return Site(service, service.start_api(), tmp_path)
+
+        yield start
+
+
+@pytest.fixture
+def site(start: Callable[..., Site]) -> Site:
+    """The service with the example images."""
+    site = start()
+    for path in sorted(EXAMPLES.glob("*.jpg")):
+        site.add(f"photos/{path.name}", path.read_bytes(), metadata='{"album": "examples"}')
+    return site
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    with opened(browser, site.origin, **DESKTOP) as page:
+        yield page
+
+
+def screenshot_of(name: str) -> bytes:
+    """Return a screenshot of an application that shows a part of an example image."""
+    with Image.open(EXAMPLES / name) as photo:
+        width, height = photo.size
+        part = photo.convert("RGB").crop((width // 5, height // 6, width * 9 // 10, height * 5 // 6)).resize((560, 420))
+    screen = Image.new("RGB", (900, 620), (236, 238, 244))
+    screen.paste((40, 46, 60), (0, 0, 900, 48))
+    screen.paste(part, (280, 110))
+    return encode(screen)
+
+
+def attempts(site: Site) -> list[int]:
+    """Return how often each failed task was started."""
+    tasks = requests.get(f"{site.origin}/tasks?state=failed", timeout=60).json()["result"]
+    return [task["attempts"] for task in tasks]
+
+
+def card(page: Page, filepath: str) -> Any:
+    return page.locator(f".card[data-filepath='{filepath}']")
+
+
+def keep_screenshot(page: Page, name: str) -> None:
+    if SCREENSHOTS:
+        # The images below the window are loaded too late for a screenshot, so it shows the window only.
+        page.wait_for_load_state("networkidle")
+        shown = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        # A third of the bytes.
+        shown.quantize(256).save(Path(SCREENSHOTS) / f"web-{name}.png", optimize=True)
+
+
+def test_dropped_folder_is_found_by_a_cropped_screenshot(
+    browser: Browser, start: Callable[..., Site], tmp_path: Path
+) -> None:
+    folder = tmp_path / "holiday"
+    shutil.copytree(EXAMPLES, folder)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with opened(browser, start().origin, **DESKTOP) as page:
+        page.goto("/")
+        page.click("text=Add images")
+        page.set_input_files("[webkitdirectory]", folder)
+        expect(page.locator("[data-progress] output")).to_contain_text("Done")
+        added = page.locator("[data-progress] output").inner_text()
+        failures = page.locator(".failures").inner_text()
+
+        page.click("nav >> text=Search")
+        choose(page, screenshot_of("chelsea.jpg"))
+
+        expect(card(page, "holiday/chelsea.jpg").locator("img")).to_have_js_property("complete", value=True)
+        assert page.locator(".card").count() == 1
+    assert added == f"Done: {IMAGES} of {IMAGES + 1} stored, 1 failed"
+    assert failures.startswith("holiday/broken.jpg: ")
+
+
+def test_viewer_shows_that_a_copy_differs_little(page: Page) -> None:
+    page.goto("/")
+    with Image.open(EXAMPLES / "coffee.jpg") as photo:
+        mirrored = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).convert("RGB")
+    choose(page, encode(mirrored, "JPEG", quality=60))
+    card(page, "photos/coffee.jpg").get_by_role("button", name="View").click()
+
+    def brightness() -> float:
+        data = page.locator("#viewer canvas >> nth=0").screenshot()
+        return float(sum(Image.open(io.BytesIO(data)).convert("L").resize((8, 8)).tobytes()) / 64)
+
+    page.check("#viewer [value=flick]")
+    query = brightness()
+    page.check("#viewer [value=difference]")
+
+    assert brightness() < query / 3
+
+
+def test_viewer_outlines_the_shared_part(page: Page) -> None:
+    page.goto("/")
+    choose(page, screenshot_of("chelsea.jpg"))
+    keep_screenshot(page, "search")
+
+    card(page, "photos/chelsea.jpg").get_by_role("button", name="View").click()
+
+    expect(page.locator("#viewer canvas >> nth=1")).to_be_visible()
+    keep_screenshot(page, "viewer")
+    page.check("#viewer [value=flick]")
+    page.keyboard.press("f")
+    expect(page.get_by_role("img", name="The stored image")).to_be_visible()
+
+
+def test_pasted_image_is_searched(page: Page) -> None:
+    page.goto("/")
+
+    page.evaluate(
+        """bytes => {
+          const clipboardData = new DataTransfer();
+          clipboardData.items.add(new File([new Uint8Array(bytes)], "pasted.jpg", { type: "image/jpeg" }));
+          document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+        }""",
+        [*(EXAMPLES / "rocket.jpg").read_bytes()],
+    )
+
+    expect(card(page, "photos/rocket.jpg")).to_be_visible()
+
+
+def test_part_of_the_image_is_searched_by_keyboard(page: Page) -> None:
+    page.goto("/")
+    left, right = (Image.open(EXAMPLES / name).convert("RGB").resize((400, 400)) for name in ("moose.jpg", "brick.jpg"))
+    both = Image.new("RGB", (800, 400))
+    both.paste(left, (0, 0))
+    both.paste(right, (400, 0))
+    choose(page, encode(both))
+    page.get_by_role("button", name="Search with a part").press("Enter")
+
+    page.locator("#cropper [name=width]").fill("50")
+    page.locator("[data-crop-done]").press("Enter")
+
+    expect(card(page, "photos/moose.jpg")).to_be_visible()
+    expect(card(page, "photos/brick.jpg")).to_have_count(0)
+
+
+def test_search_without_matches_offers_others(page: Page) -> None:
+    page.goto("/")
+    page.locator("summary").click()
+    page.select_option("[name=mode]", "fast")
+    choose(page, screenshot_of("chelsea.jpg"))
+    expect(page.locator("#results")).to_contain_text("No match among 14 images")
+
+    page.click("text=Search thoroughly")
+
+    expect(card(page, "photos/chelsea.jpg")).to_be_visible()
+
+
+def test_slider_hides_matches_with_a_lower_score(page: Page, site: Site) -> None:
+    site.add("copies/rocket.png", encode(Image.open(EXAMPLES / "rocket.jpg").convert("L").rotate(2)))
+    page.goto("/web/search?filepath=photos/rocket.jpg")
+    before = page.locator(".card:visible").count()
+
+    page.locator("[data-threshold]").fill("100")
+
+    assert before == 2
+    expect(page.locator(".card:visible")).to_have_count(1)
+
+
+def test_deletion_can_be_undone(page: Page, site: Site) -> None:
+    page.goto("/web/collection")
+    keep_screenshot(page, "collection")
+    page.get_by_label("Select photos/moose.jpg").check()
+    page.get_by_label("Select photos/brick.jpg").check()
+    page.click("text=Delete 2")
+
+    page.click("text=Undo")
+
+    expect(page.locator(".tile:visible")).to_have_count(14)
+    assert requests.get(f"{site.origin}/count", timeout=60).json()["result"] == [14]
+
+
+def test_deletion_is_sent_after_its_time(page: Page, site: Site) -> None:
+    page.goto("/web/collection")
+    page.get_by_label("Select photos/moose.jpg").check()
+
+    page.click("text=Delete 1")
+
+    page.mouse.move(0, 0)
+    expect(page.locator("#browse h2")).to_have_text("13 images")
+    assert requests.get(f"{site.origin}/count", timeout=60).json()["result"] == [13]
+
+
+def test_failed_task_is_listed_and_retried(page: Page, site: Site) -> None:
+    form = {"filepath": "broken.jpg", "wait": "60"}
+    requests.post(f"{site.origin}/add", data=form, files={"image": b"\xff\xd8\xff\xe0"}, timeout=120)
+    page.goto("/web/queue")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+    page.get_by_role("button", name="Retry broken.jpg").click()
+
+    wait_until(lambda: attempts(site) == [2], "the task failed again")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_queue_of_2000_tasks_is_worked_off(browser: Browser, start: Callable[..., Site]) -> None:
+    site = start(workers=0)
+    for first in range(0, WAITING, 100):
+        fields = {f"filepaths[{number}]": f"{first + number}.png" for number in range(100)}
+        files = {f"images[{number}]": noise(first + number) for number in range(100)}
+        requests.post(f"{site.origin}/add", data=fields, files=files, timeout=120).raise_for_status()
+    with opened(browser, site.origin, **DESKTOP) as page:
+        page.goto("/web/queue")
+        waiting = page.locator("#numbers dd >> nth=0").inner_text()
+
+        site.service.start_worker()
+        page.locator("#numbers dd >> nth=0", has_text=f"{WAITING:,}").wait_for(state="detached")
+        keep_screenshot(page, "queue")
+        page.goto("/")
+        choose(page, noise(1))
+        expect(card(page, "1.png")).to_be_visible()
+        page.goto("/web/queue")
+        page.locator("[data-number=open][value='0']").wait_for(state="attached", timeout=100_000)
+    assert waiting == f"{WAITING:,}"
+
+
+def test_a_thousand_matches_are_rendered_near_the_window_only(browser: Browser, start: Callable[..., Site]) -> None:
+    site = start(workers=0, MATCH_THUMBNAILS_PX="0")
+    store = SqliteStore(site.home / "match.db")
+    store.put([record(f"{number}.jpg", number, record("", 1).signatures[0]) for number in range(1, MATCHES + 1)])
+    store.close()
+    with opened(browser, site.origin, **DESKTOP) as page:
+        page.goto(f"/web/search?filepath=1.jpg&limit={MATCHES}")
+
+        last = page.locator(".card >> nth=-1")
+        style = last.evaluate("card => getComputedStyle(card).contentVisibility")
+
+        assert page.locator(".card").count() == MATCHES
+        assert style == "auto"
+        is_rendered = "card => card.querySelector('.score').checkVisibility({ contentVisibilityAuto: true })"
+        assert last.evaluate(is_rendered) is False
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_pages_have_no_accessibility_violations(browser: Browser, site: Site, device: Any, scheme: Any) -> None:
+    form = {"filepath": "broken.jpg", "wait": "60"}
+    requests.post(f"{site.origin}/add", data=form, files={"image": b"\xff\xd8\xff\xe0"}, timeout=120)
+    context = browser.new_context(base_url=site.origin, color_scheme=scheme, bypass_csp=True, **device)
+    page = context.new_page()
+    violations: dict[str, list[str]] = {}
+    too_wide = []
+
+    for path in (*PAGES, STORED_PAGE):
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        violations[path] = accessibility_violations(page)
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            too_wide.append(path)
+    page.goto("/")
+    choose(page, screenshot_of("chelsea.jpg"))
+    page.get_by_role("button", name="View").click()
+    violations["viewer"] = accessibility_violations(page)
+    if scheme == "dark" and device is PHONE:
+        page.get_by_role("button", name="Close").click()
+        keep_screenshot(page, "phone")
+
+    context.close()
+    assert violations == {name: [] for name in violations}
+    assert too_wide == []
+
+
+def test_focus_begins_with_the_link_to_the_content(page: Page) -> None:
+    page.goto("/")
+    focused = []
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        focused.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.name"))
+
+    names = ["Search", "Compare", "Collection", "Duplicates", "Queue", "Status", "API"]
+    assert focused == ["Skip to the content", "Match", *names, "image"]
+
+
+def test_pages_work_without_javascript(browser: Browser, site: Site) -> None:
+    with opened(browser, site.origin, java_script_enabled=False, **DESKTOP) as page:
+        page.goto("/")
+        choose(page, screenshot_of("chelsea.jpg"))
+        page.get_by_role("button", name="Search", exact=True).click()
+        expect(card(page, "photos/chelsea.jpg")).to_be_visible()
+        page.click("text=Find similar")
+        expect(card(page, "photos/chelsea.jpg")).to_be_visible()
+
+        page.click("nav >> text=Compare")
+        for name in ("image1", "image2"):
+            page.set_input_files(f"[name={name}]", EXAMPLES / "camera.jpg")
+        page.get_by_role("button", name="Compare").click()
+        expect(page.locator(".score b")).to_have_text("100.0")
+
+        page.click("nav >> text=Collection")
+        page.fill("#browse [name=where]", "album=examples")
+        page.get_by_role("button", name="Filter").click()
+        expect(page.locator(".tile")).to_have_count(14)
+
+
+def test_key_of_a_reader_shows_only_what_it_may(browser: Browser, start: Callable[..., Site], tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    writer = "the key of a writer"
+    keys.write_text(table("reader", [Scope.READ], KEY) + table("writer", [Scope.WRITE], writer))
+    site = start(MATCH_API_KEYS_FILE=str(keys))
+    requests.post(
+        f"{site.origin}/add",
+        data={"filepath": "chelsea.jpg", "wait": "60"},
+        files={"image": (EXAMPLES / "chelsea.jpg").read_bytes()},
+        headers={"Authorization": f"Bearer {writer}"},
+        timeout=120,
+    ).raise_for_status()
+    with opened(browser, site.origin, **DESKTOP) as page:
+        page.goto("/web/collection")
+        page.fill("[name=key]", KEY)
+        page.get_by_role("button", name="Open").click()
+
+        image = page.locator(".tile img")
+        expect(image).to_have_js_property("naturalWidth", 256)
+        assert str(image.get_attribute("src")).startswith("blob:")
+        assert page.locator("[data-select], [data-add]").count() == 0
+        assert page.context.cookies() == []
+        page.click("nav >> text=Search")
+        choose(page, screenshot_of("chelsea.jpg"))
+        expect(card(page, "chelsea.jpg").locator("img")).to_have_js_property("naturalWidth", 256)
+        page.get_by_role("button", name="View").click()
+        expect(page.locator("#viewer")).to_be_visible()
