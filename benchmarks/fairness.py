@@ -50,16 +50,16 @@ def main() -> None:
     with image_server(options.photos) as images, tempfile.TemporaryDirectory() as home:
         urls = [f"{images}/{photo.name}" for photo in photos]
         with service(Path(home)) as (api, redis_url):
-            empty = measure(api, urls, photos, options.batch, name="empty")
+            idle = measure(api, urls, photos, options.batch, name="idle")
             add_batch(api, "large", urls, options.flood)
             busy = measure(api, urls, photos, options.batch, name="busy")
             left = read_stats(connect(redis_url)).open_by_collection.get("large", 0)
     print(f"{'':24} {'median':>8} {'longest':>8}")
-    for name, delays in (("empty", empty), (f"{options.flood:,} waiting", busy)):
+    for name, delays in (("empty", idle), (f"{options.flood:,} waiting", busy)):
         print(f"single adds, {name:11} {median(delays.singles):8.2f} {max(delays.singles):8.2f} s")
         print(f"batch, {name:17} {delays.batch:8.2f} s")
-    print(f"delay of the batch: {busy.batch - empty.batch:.2f} s, of the slowest single add: ", end="")
-    print(f"{max(busy.singles) - median(empty.singles):.2f} s")
+    print(f"delay of the batch: {busy.batch - idle.batch:.2f} s, of the slowest single add: ", end="")
+    print(f"{max(busy.singles) - median(idle.singles):.2f} s")
     print(f"{left:,} images of the large batch waited at the end")
     assert left, "the large batch ended too early: --flood must be larger"
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from api.collection_errors import TooManyCollections, UnknownCollection
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import Overloaded, StoreUnavailable
+from common.probes import Probe, ProbeTimeout
 from common.queue.items import AddItem, NotEnqueued
 from common.queue.jobs import SINGLE_QUEUE, RequestContext
 from common.queue.ledger import Ledger
@@ -17,6 +19,9 @@ from common.store.base import Collection, Store
 
 # A process does not ask the store again during this time whether a collection exists, or has a quota.
 REMEMBERED_S = 1.0
+# Maximum time that an add waits for the store, which it does not need; then adds do not ask it for a while.
+LOOK_UP_WITHIN_S = 1.0
+AWAY_S = 5.0
 # Bounds the memory of a process: the names that requests have used during REMEMBERED_S.
 MAX_REMEMBERED = 10_000
 
@@ -35,6 +40,8 @@ class ManageCollections:
     max_collections: int
     _existing_until: dict[str, float] = field(default_factory=dict)
     _unlimited_until: dict[str, float] = field(default_factory=dict)
+    _probes: dict[str, Probe[Collection | None]] = field(default_factory=dict)
+    _away_until: float = 0.0
 
     def check_exists(self, name: str) -> None:
         """Raise UnknownCollection unless the collection exists."""
@@ -53,21 +60,32 @@ class ManageCollections:
     def prepare_add(self, name: str) -> int | None:
         """Create the collection if it does not exist; return the number of images that it may still get, if limited.
 
-        Adds are accepted while the store is unavailable: then nothing is limited, and a worker creates the collection.
-        Raises TooManyCollections.
+        Adds are accepted while the store is unavailable or slow: then nothing is limited, and a worker creates the
+        collection. Raises TooManyCollections.
         """
         if _is_remembered(self._unlimited_until, name):
             return None
         try:
-            collection = self.store.collection(name)
+            collection = self._look_up(name)
             if collection is None:
                 self._check_number(field="collection")
                 self.store.create_collection(name)
                 return None
-        except StoreUnavailable:
+        except (StoreUnavailable, ProbeTimeout):
             return None
         self._remember(collection)
         return None if collection.max_images is None else max(0, collection.max_images - collection.images)
+
+    def _look_up(self, name: str) -> Collection | None:
+        """Return the collection; raises StoreUnavailable or ProbeTimeout when the store does not answer soon."""
+        if self._away_until > monotonic():
+            raise StoreUnavailable("the store did not answer")
+        probe = self._probes.setdefault(name, Probe(partial(self.store.collection, name)))
+        try:
+            return probe.result(timeout_s=LOOK_UP_WITHIN_S)
+        except ProbeTimeout:
+            self._away_until = monotonic() + AWAY_S
+            raise
 
     def stored(self, name: str, filepaths: Sequence[str]) -> set[str]:
         """Return the filepaths that are stored in the collection."""
@@ -107,6 +125,7 @@ class ManageCollections:
         if len(self._existing_until) >= MAX_REMEMBERED:
             self._existing_until.clear()
             self._unlimited_until.clear()
+            self._probes.clear()
         self._existing_until[collection.name] = until
         if collection.max_images is None:
             self._unlimited_until[collection.name] = until

@@ -46,7 +46,7 @@ def test_two_images_need_memory_one_after_another(make_client: Callable[..., Fla
 
     answer = client.post("/compare", data={"image1": upload(image), "image2": upload(image)})
 
-    assert answer.json["result"] == [{"score": 100.0}]
+    assert [result["score"] for result in answer.json["result"]] == [100.0]
 
 
 def test_an_upload_on_disk_is_added_whole(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:

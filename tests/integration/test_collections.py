@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from common.queue.ledger import Ledger
 from support.images import upload
 from support.records import record, signature
 from support.tasks import enqueue, fail, ledger_in, succeed
+from support.waiting import WITHIN_S
 
 URL = "http://example.org/cat.jpg"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -301,6 +303,21 @@ def test_adds_are_accepted_while_the_store_is_away(client: FlaskClient, memory_s
     answers = [add(client, "x"), add(client, "x", "new")]
 
     assert [answer.status_code for answer in answers] == [202, 202]
+
+
+def test_adds_do_not_wait_for_a_silent_store(
+    client: FlaskClient, memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers_again = Event()
+    monkeypatch.setattr(memory_store, "collection", lambda _: answers_again.wait(WITHIN_S) and None)
+    monkeypatch.setattr(manage_collections, "LOOK_UP_WITHIN_S", 0.01)
+
+    answers = [add(client, "x"), add(client, "x", "new")]
+    was_silent = not answers_again.is_set()
+    answers_again.set()
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert was_silent
 
 
 def test_deletion_is_a_task_of_its_collection(limited: FlaskClient, memory_store: Any, ledger: Ledger) -> None:

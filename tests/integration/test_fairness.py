@@ -67,7 +67,7 @@ def test_flood_of_batch_tasks_does_not_delay_single_adds(
     assert meanwhile < 100
 
 
-def test_large_batch_does_not_delay_a_batch_of_another_collection(
+def test_large_batch_delays_no_batch_of_another_collection(
     parts: Dependencies, publisher: Publisher, start_worker: Any
 ) -> None:
     large = accept_images(parts, 3 * CHUNK, queue=BATCH_QUEUE)

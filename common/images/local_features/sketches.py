@@ -152,9 +152,20 @@ class SmallCopy:
         rows, columns = sketch.levels.shape
         across = _points(sketch.left, sketch.right, columns, size[0])
         down = _points(sketch.top, sketch.bottom, rows, size[1])[:, np.newaxis]
+        if matrix[0, 1] == matrix[1, 0] == 0:
+            return self._upright(matrix[0, 0] * across + matrix[0, 2], (matrix[1, 1] * down + matrix[1, 2])[:, 0])
         x, y = (each[0] * across + (each[1] * down + each[2]) for each in matrix)
         is_inside = (x >= -1) & (x <= self.width + 1) & (y >= -1) & (y <= self.height + 1)
         return _cells(self._values(x, y)), _cells(is_inside[..., np.newaxis])[..., 0] > _ALL
+
+    def _upright(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the same for points in rows and columns: two products of matrices, in a tenth of the time."""
+        rows, columns, _ = self.pixels.shape
+        across, down = _weights((x - self.x) / self.step_x, columns), _weights((y - self.y) / self.step_y, rows)
+        values = np.tensordot(across, np.tensordot(down, self.pixels.astype(np.float32), axes=(1, 0)), axes=(1, 1))
+        inside_x = ((x >= -1) & (x <= self.width + 1)).reshape(-1, _SAMPLES).all(axis=1)
+        inside_y = ((y >= -1) & (y <= self.height + 1)).reshape(-1, _SAMPLES).all(axis=1)
+        return values.swapaxes(0, 1), np.outer(inside_y, inside_x)
 
     def _values(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the values (n, m, 3) at pixels of the full image, interpolated between pixels."""
@@ -176,6 +187,18 @@ def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]
     count = cells * _SAMPLES
     points: NDArray[np.float64] = (first + (np.arange(count) + 0.5) / count * (last - first)) / MAX_STEPS * side
     return points
+
+
+def _weights(points: NDArray[np.float64], length: int) -> NDArray[np.float32]:
+    """Return (cells, length): the shares of the pixels of a line in the mean of each cell's points."""
+    points = np.clip(points - 0.5, 0, length - 1)
+    first = points.astype(np.intp)
+    weights = np.zeros((len(points), length), dtype=np.float32)
+    each = np.arange(len(points))
+    weights[each, first] = 1 - points % 1
+    weights[each, np.minimum(first + 1, length - 1)] += points % 1
+    means: NDArray[np.float32] = weights.reshape(-1, _SAMPLES, length).mean(axis=1)
+    return means
 
 
 def _cells(values: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
