@@ -74,7 +74,15 @@ class ManageCollections:
         except (StoreUnavailable, ProbeTimeout):
             return None
         self._remember(collection)
-        return None if collection.max_images is None else max(0, collection.max_images - collection.images)
+        return _left(collection)
+
+    def left(self, name: str) -> int | None:
+        """Return the number of images that the collection may still get; None if it is not limited, as in adds."""
+        try:
+            collection = self._look_up(name)
+        except (StoreUnavailable, ProbeTimeout):
+            return None
+        return None if collection is None else _left(collection)
 
     def _look_up(self, name: str) -> Collection | None:
         """Return the collection; raises StoreUnavailable or ProbeTimeout when the store does not answer soon."""
@@ -133,6 +141,10 @@ class ManageCollections:
     def _forget(self, name: str) -> None:
         self._existing_until.pop(name, None)
         self._unlimited_until.pop(name, None)
+
+
+def _left(collection: Collection) -> int | None:
+    return None if collection.max_images is None else max(0, collection.max_images - collection.images)
 
 
 def _is_remembered(until: dict[str, float], name: str) -> bool:

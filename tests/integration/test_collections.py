@@ -279,6 +279,22 @@ def test_lines_beyond_the_quota_fail_alone(client: FlaskClient, ledger: Ledger) 
     assert add(client, "again", "shop-1").status_code == 202
 
 
+def test_retries_stay_within_the_quota(client: FlaskClient, memory_store: Any, ledger: Ledger) -> None:
+    client.put("/collections/shop-1", data={"max_images": 2})
+    memory_store.put([record("stored", 1, collection="shop-1")])
+    ids = []
+    for name in ("one", "two", "stored"):
+        ids.append(add(client, name, "shop-1").json["task"]["id"])
+        fail(ledger, ids[-1])
+
+    answers = [client.post(f"/tasks/{task_id}/retry") for task_id in ids]
+    others = client.post("/tasks/retry", data={"state": "failed", "collection": "shop-1"})
+
+    assert [answer.status_code for answer in answers] == [202, 403, 202]
+    assert (answers[1].json["code"], answers[1].json["task"]["state"]) == ("quota_exceeded", "failed")
+    assert others.json["result"] == [{"retried": 0, "left": {"quota_exceeded": 1}}]
+
+
 def test_quota_is_changed_and_removed(client: FlaskClient) -> None:
     answers = [client.put("/collections/a", data=data) for data in ({"max_images": 1}, {"max_images": 5}, {})]
 
