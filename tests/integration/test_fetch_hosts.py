@@ -203,6 +203,19 @@ def test_download_names_itself(make: Callable[..., Fetcher], server: Server, sit
     ]
 
 
+def test_headers_of_a_host_replace_those_of_downloads(
+    make: Callable[..., Fetcher], server: Server, site: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers.toml"
+    file.write_text('["images.example"]\nuser-agent = "Mine"\naccept = "image/webp"\n')
+
+    make(headers=read_headers_file(str(file))).fetch(f"{site}/image")
+
+    [head] = server.heads
+    lines = [line for line in head.splitlines() if line.lower().startswith(("user-agent:", "accept:"))]
+    assert sorted(lines) == ["Accept: image/webp", "User-Agent: Mine"]
+
+
 def test_headers_of_a_host_stay_with_it(
     make: Callable[..., Fetcher], server: Server, site: str, tmp_path: Path
 ) -> None:
