@@ -88,6 +88,8 @@ class ManageCollections:
         """Return the collection; raises StoreUnavailable or ProbeTimeout when the store does not answer soon."""
         if self._away_until > monotonic():
             raise StoreUnavailable("the store did not answer")
+        if len(self._probes) >= MAX_REMEMBERED:
+            self._probes.clear()
         probe = self._probes.setdefault(name, Probe(partial(self.store.collection, name)))
         try:
             return probe.result(timeout_s=LOOK_UP_WITHIN_S)
@@ -133,7 +135,6 @@ class ManageCollections:
         if len(self._existing_until) >= MAX_REMEMBERED:
             self._existing_until.clear()
             self._unlimited_until.clear()
-            self._probes.clear()
         self._existing_until[collection.name] = until
         if collection.max_images is None:
             self._unlimited_until[collection.name] = until

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.access.keys import Keyring, Scope
+from api.collection_errors import TooManyCollections
 from api.metrics import MAX_COLLECTIONS
 from api.new_key import table
 from api.use_cases import manage_collections
@@ -19,6 +20,7 @@ from common.config import Settings
 from common.queue.items import AddItem
 from common.queue.keys import OPEN_BY_COLLECTION
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from support.images import upload
 from support.records import record, signature
 from support.tasks import enqueue, fail, ledger_in, succeed
@@ -335,6 +337,21 @@ def test_adds_do_not_wait_for_a_silent_store(
 
     assert [answer.status_code for answer in answers] == [202, 202]
     assert was_silent
+
+
+def test_names_of_rejected_collections_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_store: Any, ledger: Ledger
+) -> None:
+    monkeypatch.setattr(manage_collections, "MAX_REMEMBERED", 3)
+    publisher = Publisher("redis://127.0.0.1:1/0")
+    collections = manage_collections.ManageCollections(memory_store, ledger, publisher, max_collections=1)
+
+    for number in range(10):
+        with pytest.raises(TooManyCollections):
+            collections.prepare_add(f"{number}")
+
+    publisher.close()
+    assert len(collections._probes) <= 3
 
 
 def test_deletion_is_a_task_of_its_collection(limited: FlaskClient, memory_store: Any, ledger: Ledger) -> None:
