@@ -208,8 +208,8 @@ def test_failed_download_is_reported_with_its_reason(
 
 
 @pytest.mark.parametrize("make", [lambda: b"{}", lambda: iter([b"{}"])], ids=["with its length", "in chunks"])
-def test_body_that_is_not_a_form_is_refused(stack: Any, make: Callable[[], Any]) -> None:
-    status, body = failure(stack, "POST", "/add", data=make(), headers={"Content-Type": "application/json"})
+def test_body_of_another_media_type_is_refused(stack: Any, make: Callable[[], Any]) -> None:
+    status, body = failure(stack, "POST", "/add", data=make(), headers={"Content-Type": "text/plain"})
 
     assert (status, body["code"]) == (415, "unsupported_media_type")
 
