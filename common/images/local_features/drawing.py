@@ -26,7 +26,7 @@ _GROUND_GREYS = 5
 _SAMPLED_LINES = 128
 # Of a photograph on a ground, at least these shares of its content and of all its pixels are shaded: they differ from
 # their neighbours by 1 to 8 greys. Letters and areas differ by more, or not at all.
-_SHADED_OF_CONTENT = 0.45
+_SHADED_OF_CONTENT = 0.35
 _SHADED_OF_ALL = 0.1
 _SHADES = 8
 # Content differs from the ground by more than this: more than the noise of an encoder beside letters does.
