@@ -1,6 +1,7 @@
 """Collections: each request sees and changes its own, and an API key only those that it may use."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -391,3 +392,17 @@ def test_metrics_of_a_limited_key_name_no_collection(limited: FlaskClient) -> No
     texts = {key: limited.get("/metrics", headers=by(key)).text for key in ("a", "shops", "all")}
 
     assert [key for key, text in texts.items() if "shop-1" in text] == ["all"]
+
+
+def test_status_page_counts_only_allowed_collections(limited: FlaskClient, memory_store: Any) -> None:
+    memory_store.put(
+        [record(f"{n}", n, collection=name) for n, name in enumerate(["a", "default", "shop-1", "shop-2"], 1)]
+    )
+
+    pages = {key: limited.get("/web/status", headers=by(key)).text for key in ("a", "shops", "all")}
+
+    assert {key: re.findall(r"stored</dt><dd>(.*?)</dd>", page) for key, page in pages.items()} == {
+        "a": ["1"],
+        "shops": ["2"],
+        "all": ["4"],
+    }
