@@ -123,7 +123,8 @@ def test_malformed_chunks_are_reported(api: Api, malformed: bytes) -> None:
 
 
 def head(framing: str) -> bytes:
-    return f"POST /add/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n{framing}\r\n\r\n".encode()
+    lines = ["POST /add/batch HTTP/1.1", "Host: localhost", "Content-Type: application/x-ndjson", framing, "", ""]
+    return "\r\n".join(lines).encode()
 
 
 def chunk(data: bytes) -> bytes:
