@@ -13,9 +13,9 @@ text, and rejects a value with `raise wrong("must be …")`. Parameters of an en
 subclass of `InCollection` or `InExistingCollection`: the request's API key must be allowed to use the collection.
 
 The view is a function `(services, params) -> Response`, named in an `Endpoint` of the module's list `ENDPOINTS`.
-Parameters come from the query, a urlencoded form or a multipart form alike. An unknown parameter or an invalid value is
-a 400. An endpoint with several forms, such as one image or many, has a type for each; the first type that has all names
-of the request is used.
+Parameters come from the query, a JSON object, a urlencoded form or a multipart form alike. An unknown parameter or an
+invalid value is a 400. An endpoint with several forms, such as one image or many, has a type for each; the first type
+that has all names of the request is used.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,13 +27,13 @@ from flask import Flask, Response, g, request
 
 from api.access.collections import check_allowed, is_anonymous
 from api.access.keys import Scope
+from api.forms.json_body import JSON_TYPE
 from api.forms.parameters import InCollection, InExistingCollection, Parameters
 from api.forms.reading import FORM_PARTS, read, read_query
 from api.forms.requests import Nothing
 from api.services import Services
 from common.config import Settings
 
-JSON_TYPE = "application/json"
 # The methods whose parameters are described as a form; those of other methods as a query.
 FORM_METHODS = frozenset({"POST", "PUT"})
 # Limits of a form without its images, and of its parts that are kept in memory.

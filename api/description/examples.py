@@ -40,6 +40,19 @@ class Example:
         """Return the reply's body."""
         return {"method": method, "status": self.status, "error": self.error, "result": self.result, **self.extra}
 
+    def json(self) -> dict[str, Any]:
+        """Return the parameters as a JSON body; those with keys are an object or a list."""
+        values: dict[str, Any] = {}
+        for name, value in self.form.items():
+            field, _, key = name.removesuffix("]").partition("[")
+            if key.isdecimal():
+                values.setdefault(field, []).append(value)
+            elif key:
+                values.setdefault(field, {})[key] = value
+            else:
+                values[field] = json.loads(value) if field == "metadata" else value
+        return values
+
     def has_files(self) -> bool:
         """Return whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
@@ -140,7 +153,12 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             form={"image": File("chelsea.jpg"), "filepath": CAT, "metadata": '{"album": "cats"}', "wait": 10},
             extra={"task": _STORED},
         ),
-        Example(title="By URL", form={"url": URL, "filepath": CAT}, http_status=202, extra={"task": _PENDING}),
+        Example(
+            title="By URL",
+            form={"url": URL, "filepath": CAT, "metadata": '{"album": "cats"}'},
+            http_status=202,
+            extra={"task": _PENDING},
+        ),
         Example(
             title="An image without features",
             form={"url": "https://images.example.org/plain.png", "filepath": PLAIN, "wait": 10},
@@ -439,9 +457,9 @@ FAILURES: Sequence[FailureExample] = (
         title="Wrong media type",
         endpoint="add",
         path="/add",
-        mimetype="application/json",
+        mimetype="text/plain",
         code="unsupported_media_type",
-        error="Content-Type must be multipart/form-data or application/x-www-form-urlencoded",
+        error="Content-Type must be application/json, multipart/form-data or application/x-www-form-urlencoded",
         parameter="Content-Type",
     ),
     FailureExample(

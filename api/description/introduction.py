@@ -12,9 +12,10 @@ mirrored, inverted, in a screenshot or in a collage.
 
 ## Requests
 
-Parameters are in the query, in a urlencoded form or in a multipart form. An unknown parameter is an error that names \
-a similar parameter or lists all parameters of the endpoint. A boolean is true, false, 1 or 0, in any case. A body has \
-no `Content-Encoding`.
+Parameters are in the query, in a JSON object, in a urlencoded form or in a multipart form; files need the last. In \
+JSON, numbers, booleans and `metadata` have their own types, and `filter` is an object. An unknown parameter is an \
+error that names a similar parameter or lists all parameters of the endpoint. A boolean of a form or query is true, \
+false, 1 or 0, in any case. A body has no `Content-Encoding`.
 
 ## Replies
 

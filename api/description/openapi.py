@@ -10,8 +10,9 @@ from api.description.code_samples import code_sample
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
 from api.description.schemas import Json, Schemas, is_file
-from api.endpoints import FORM_METHODS, JSON_TYPE, Endpoint
+from api.endpoints import FORM_METHODS, Endpoint
 from api.errors import BY_STATUS, ERRORS, SUMMARIES
+from api.forms.json_body import JSON_TYPE
 from api.forms.parameters import InCollection
 from api.forms.reading import FORM_TYPES, LINE_TYPES
 from api.forms.requests import Enqueuing
@@ -21,6 +22,8 @@ from common.version import VERSION
 # Errors of every endpoint.
 COMMON_ERRORS = (400, 413, 414, 415, 431, 500, 501, 503)
 KEY_SCHEME = "key"
+# The methods whose parameters are described as a JSON body too.
+JSON_METHODS = FORM_METHODS | {"DELETE"}
 FOUR_KEYS = ("status", "error", "method", "result")
 
 
@@ -98,6 +101,8 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, 
     content: Json = {}
     if method in FORM_METHODS:
         content = _lines(endpoint, examples, schemas) if endpoint.line else _forms(endpoint, examples, schemas)
+    if method in JSON_METHODS and not endpoint.line:
+        content |= _json(endpoint, examples, schemas)
     if method not in FORM_METHODS or endpoint.line:
         parameters += schemas.parameters(endpoint.parameters, location="query")
     summary, _, more = (endpoint.view.__doc__ or "").partition("\n\n")
@@ -110,7 +115,10 @@ def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, 
         "description": description.strip(),
         "tags": [subject],
         "parameters": [parameter | _examples_of(parameter, examples) for parameter in parameters],
-        "requestBody": {"required": any(_requires(media["schema"]) for media in content.values()), "content": content},
+        "requestBody": {
+            "required": method in FORM_METHODS and any(_requires(media["schema"]) for media in content.values()),
+            "content": content,
+        },
         "responses": _responses(endpoint, examples, schemas),
         "x-codeSamples": [
             code_sample(endpoint, method, example, needs_key=bool(security) and {} not in security)
@@ -141,6 +149,14 @@ def _forms(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) ->
         content[media_type] = {"schema": schema}
         content[media_type] |= ({"examples": shown} if shown else {}) | ({"encoding": encoding} if encoding else {})
     return content
+
+
+def _json(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas) -> Json:
+    schema = schemas.json(endpoint.parameters)
+    if not schema["properties"]:
+        return {}
+    shown = {one.title: {"value": one.json()} for one in examples if one.form and not one.has_files()}
+    return {JSON_TYPE: {"schema": schema} | ({"examples": shown} if shown else {})}
 
 
 def _requires(schema: Json) -> bool:

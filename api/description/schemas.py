@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from api.forms.json_body import json_type, json_types
 from api.forms.parameters import Indexed, InHeader, InPath, Keyed, Parameters
 from common.config import Settings
 
@@ -79,7 +80,23 @@ class Schemas:
             del schema["patternProperties"]
         if len(forms) == 1:
             return schema | forms[0].rules
-        return schema | {"oneOf": [{"propertyNames": {"pattern": form.names()}} | form.rules for form in forms]}
+        return schema | _one_of(forms)
+
+    def json(self, types: Sequence[type[Parameters]]) -> Json:
+        """Return the schema of a JSON body."""
+        forms = [self._json(kind) for kind in json_types(types)]
+        schema: Json = {"type": "object", "properties": {}, "additionalProperties": False}
+        for form in forms:
+            schema["properties"] |= form.properties
+        return schema | (forms[0].rules if len(forms) == 1 else _one_of(forms))
+
+    def _json(self, kind: type[Parameters]) -> _Form:
+        properties: Json = {}
+        for name, field, schema in self._fields(kind):
+            if _location(field) == "query" and not is_file(schema):
+                about = {"description": schema["description"]} if "description" in schema else {}
+                properties[name] = _json_value(field, schema) | about
+        return _Form(properties, {}, _rules(kind, properties))
 
     def _form(self, kind: type[Parameters], *, files: bool) -> _Form:
         properties: Json = {}
@@ -144,6 +161,22 @@ def _rules(kind: type[Parameters], properties: Mapping[str, Json]) -> Json:
         groups = (groups,)
     one_each = [{"oneOf": [{"required": [name]} for name in group if name in properties]} for group in groups]
     return rules | (one_each[0] if len(one_each) == 1 else {"allOf": one_each} if one_each else {})
+
+
+def _one_of(forms: Sequence[_Form]) -> Json:
+    return {"oneOf": [{"propertyNames": {"pattern": form.names()}} | form.rules for form in forms]}
+
+
+def _json_value(field: FieldInfo, schema: Json) -> Json:
+    """Return the schema of a parameter's value in JSON, from that in a form."""
+    for mark in field.metadata:
+        if isinstance(mark, Keyed):
+            limit = {"maxProperties": schema["maxProperties"]}
+            return {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}} | limit
+        if isinstance(mark, Indexed):
+            each = schema["additionalProperties"]
+            return {"type": "array", "items": each, "minItems": 1, "maxItems": mark.max_count}
+    return {"type": ["object", "null"], "additionalProperties": True} if json_type(schema) == "object" else schema
 
 
 def _beyond_the_first(field: FieldInfo) -> str:

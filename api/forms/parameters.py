@@ -54,6 +54,7 @@ class Parameters(BaseModel):
 
     `plain` are the names of parameters without brackets; `keyed` maps the names of parameters of the form `name[key]`
     to an example. Neither contains parameters in the path or in `headers`, which maps fields to names of headers.
+    `in_json`: a JSON body may have the parameters, except files.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +62,7 @@ class Parameters(BaseModel):
     plain: ClassVar[frozenset[str]]
     keyed: ClassVar[Mapping[str, str]]
     headers: ClassVar[Mapping[str, str]]
+    in_json: ClassVar[bool] = True
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:

@@ -1,6 +1,7 @@
 """Parsing: from an HTTP request to the parameters of its endpoint, or an error that names the parameter."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -10,6 +11,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser, default_stream_factory
 
+from api.forms.json_body import JSON_BYTES, JSON_TYPE, SHOWN, decode, form_fields, json_names
 from api.forms.parameters import Parameters, nearest
 from common.config import Settings
 from common.errors import InputError
@@ -20,8 +22,6 @@ LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # The maximum number of parts of a form, not counting those with an index.
 FORM_PARTS = 64
 CHUNK_BYTES = 64 * 1024
-# Characters of an unknown name in an error text.
-SHOWN = 80
 
 P = TypeVar("P", bound=Parameters)
 Value = str | FileStorage
@@ -49,13 +49,10 @@ class BoundedParser(FormDataParser):
         return super().parse(stream, mimetype, content_length, options)
 
     def _read(self, stream: IO[bytes]) -> bytes:
-        data, max_bytes = bytearray(), self.max_form_memory_size or 0
-        # In chunks: one read of everything would be cut off silently at the limit of the body.
-        while len(data) <= max_bytes and (chunk := stream.read(CHUNK_BYTES)):
-            data += chunk
-        if len(data) > max_bytes or data.count(b"&") >= (self.max_form_parts or 0):
+        data = _read_at_most(self.max_form_memory_size or 0, stream)
+        if data.count(b"&") >= (self.max_form_parts or 0):
             raise RequestEntityTooLarge
-        return bytes(data)
+        return data
 
 
 class StrictRequest(Request):
@@ -94,16 +91,13 @@ def read_query(request: Request, types: Sequence[type[P]], settings: Settings) -
 
 
 def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
-    """Return the parameters in query, form, headers and path as the first of the types that has all their names.
+    """Return the parameters in query, body, headers and path as the first of the types that has all their names.
 
     Raises InputError for an unknown, repeated or invalid parameter.
     """
     _check_type(request)
-    _read_body(request)
-    files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
-    texts = [*request.args.items(multi=True), *request.form.items(multi=True)]
-    items: Sequence[tuple[str | None, Value]] = (*texts, *files)
-    return _fit(request, types, _by_name(items, types), settings)
+    fields = _json_fields(request, types) if _has_json(request) else _form_fields(request)
+    return _fit(request, types, _by_name([*request.args.items(multi=True), *fields], types), settings)
 
 
 def _fit(request: Request, types: Sequence[type[P]], params: Mapping[str, Value], settings: Settings) -> P:
@@ -182,16 +176,23 @@ def check_names(names: Iterable[str], types: Sequence[type[Parameters]]) -> None
     """Raise InputError for a name that no type has; it suggests a similar name, or else lists all names."""
     for name in names:
         if not any(knows(kind, name) for kind in types):
-            _unknown(name, types)
+            _unknown(name, {known for kind in types for known in (*kind.plain, *kind.keyed.values())})
 
 
 def _check_type(request: Request) -> None:
-    """Raise UnsupportedBody for a body that is not a form: its parameters would seem to be missing."""
-    has_body = request.content_length or "Transfer-Encoding" in request.headers
-    if has_body and request.mimetype not in FORM_TYPES:
-        raise UnsupportedBody(f"Content-Type must be {' or '.join(FORM_TYPES)}", field="Content-Type")
-    if has_body:
+    """Raise UnsupportedBody for a body of another media type: its parameters would seem to be missing."""
+    if _has_body(request) and request.mimetype not in (JSON_TYPE, *FORM_TYPES):
+        raise UnsupportedBody(f"Content-Type must be {JSON_TYPE}, {' or '.join(FORM_TYPES)}", field="Content-Type")
+    if _has_body(request):
         _check_coding(request)
+
+
+def _has_body(request: Request) -> bool:
+    return bool(request.content_length or "Transfer-Encoding" in request.headers)
+
+
+def _has_json(request: Request) -> bool:
+    return _has_body(request) and request.mimetype == JSON_TYPE
 
 
 def _check_coding(request: Request) -> None:
@@ -200,14 +201,44 @@ def _check_coding(request: Request) -> None:
         raise UnsupportedBody("Content-Encoding is not supported: send the body uncompressed", field="Content-Encoding")
 
 
-def _read_body(request: Request) -> None:
+def _json_fields(request: Request, types: Sequence[type[Parameters]]) -> list[tuple[str, str]]:
+    max_bytes = min(JSON_BYTES, request.max_form_memory_size or 0)
+    with _readable():
+        body = _read_at_most(max_bytes, request.stream)
+    values, known = decode(body), json_names(types)
+    for name in values:
+        if name not in known:
+            _unknown(name, known)
+    return list(form_fields(values, types))
+
+
+def _form_fields(request: Request) -> list[tuple[str | None, Value]]:
+    with _readable():
+        texts = request.form.items(multi=True)
+    files = [(name, file) for name, file in request.files.items(multi=True) if file.filename or _holds_bytes(file)]
+    return [*texts, *files]
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise InputError for a body that cannot be read."""
     try:
-        request.form  # noqa: B018 - reading it is what reads the body
+        yield
     except HTTPException:
         raise
     except Exception as error:
         # No boundary, malformed parts or chunks, a disconnected client: servers and frameworks raise different errors.
         raise InputError("the body is not a valid form of its Content-Type", field="body") from error
+
+
+def _read_at_most(max_bytes: int, stream: IO[bytes]) -> bytes:
+    data = bytearray()
+    # In chunks: one read of everything would be cut off silently at the limit of the body.
+    while len(data) <= max_bytes and (chunk := stream.read(CHUNK_BYTES)):
+        data += chunk
+    if len(data) > max_bytes:
+        raise RequestEntityTooLarge
+    return bytes(data)
 
 
 def _holds_bytes(file: FileStorage) -> bool:
@@ -217,11 +248,10 @@ def _holds_bytes(file: FileStorage) -> bool:
     return is_filled
 
 
-def _unknown(name: str, types: Sequence[type[Parameters]]) -> NoReturn:
+def _unknown(name: str, known: Collection[str]) -> NoReturn:
     shown = name[:SHOWN]
-    known = sorted({name for kind in types for name in (*kind.plain, *kind.keyed.values())})
     near = nearest(shown, known)
-    hint = f"did you mean {near}?" if near else f"it accepts {', '.join(known) or 'none'}"
+    hint = f"did you mean {near}?" if near else f"it accepts {', '.join(sorted(known)) or 'none'}"
     raise InputError(f"{shown} is not a parameter of this endpoint; {hint}", field=shown, code="unknown_parameter")
 
 

@@ -130,6 +130,8 @@ class AddMany(Enqueuing, Waiting, InCollection):
         Field(description="The metadata of the image with this index: a JSON object that every match contains."),
     ] = Field(default_factory=dict)
 
+    # Many images by URL are lines of JSON.
+    in_json: ClassVar[bool] = False
     # Required parameters of the first item.
     first: ClassVar[tuple[str, ...]] = ("filepaths[0]",)
     sources: ClassVar[tuple[str, ...]] = ("urls[0]", "images[0]")

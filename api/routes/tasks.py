@@ -15,6 +15,7 @@ from api.errors import TASK_CODES
 from api.forms import requests
 from api.forms.parameters import Cursor, InCollection, OneOf, Whole, cursor, text, wrong
 from api.services import Services
+from api.use_cases.manage_tasks import retry_within_quota
 from common.queue.task_json import task_json
 from common.queue.task_pages import CURSOR, LISTED, Page
 from common.queue.tasks import RetryRejected, State, Task
@@ -89,9 +90,10 @@ def retry_task(services: Services, params: requests.Task) -> Response:
 
     It keeps its sequence number: a newer add or deletion of its filepath still wins. A 409 has the `task` as well.
     """
-    if _visible(services, params.id) is None:
+    failed = _visible(services, params.id)
+    if failed is None:
         return _rejected(RetryRejected.UNKNOWN)
-    [rejection] = services.manage_tasks.retry([params.id])
+    [rejection] = retry_within_quota([failed], services.manage_tasks, services.collections)
     existing = services.ledger.task(params.id)
     if rejection is not None or existing is None:
         return _rejected(rejection or RetryRejected.UNKNOWN, existing)
@@ -106,7 +108,7 @@ def retry_tasks(services: Services, params: Retry) -> Response:
     The `cursor` of the reply continues with the tasks beyond `limit`.
     """
     page = _page(services, params, State.FAILED, params.limit)
-    rejections = services.manage_tasks.retry([listed.id for listed in page.tasks])
+    rejections = retry_within_quota(page.tasks, services.manage_tasks, services.collections)
     left = Counter(rejection.value for rejection in rejections if rejection is not None)
     result = {"retried": len(rejections) - left.total(), "left": dict(left)}
     return ok([result], http_status=202, cursor=_cursor(page))

@@ -74,12 +74,22 @@ class ManageCollections:
         except (StoreUnavailable, ProbeTimeout):
             return None
         self._remember(collection)
-        return None if collection.max_images is None else max(0, collection.max_images - collection.images)
+        return _left(collection)
+
+    def left(self, name: str) -> int | None:
+        """Return the number of images that the collection may still get; None if it is not limited, as in adds."""
+        try:
+            collection = self._look_up(name)
+        except (StoreUnavailable, ProbeTimeout):
+            return None
+        return None if collection is None else _left(collection)
 
     def _look_up(self, name: str) -> Collection | None:
         """Return the collection; raises StoreUnavailable or ProbeTimeout when the store does not answer soon."""
         if self._away_until > monotonic():
             raise StoreUnavailable("the store did not answer")
+        if len(self._probes) >= MAX_REMEMBERED:
+            self._probes.clear()
         probe = self._probes.setdefault(name, Probe(partial(self.store.collection, name)))
         try:
             return probe.result(timeout_s=LOOK_UP_WITHIN_S)
@@ -125,7 +135,6 @@ class ManageCollections:
         if len(self._existing_until) >= MAX_REMEMBERED:
             self._existing_until.clear()
             self._unlimited_until.clear()
-            self._probes.clear()
         self._existing_until[collection.name] = until
         if collection.max_images is None:
             self._unlimited_until[collection.name] = until
@@ -133,6 +142,10 @@ class ManageCollections:
     def _forget(self, name: str) -> None:
         self._existing_until.pop(name, None)
         self._unlimited_until.pop(name, None)
+
+
+def _left(collection: Collection) -> int | None:
+    return None if collection.max_images is None else max(0, collection.max_images - collection.images)
 
 
 def _is_remembered(until: dict[str, float], name: str) -> bool:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from api.use_cases.manage_collections import ManageCollections
 from common.errors import MatchError
 from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
-from common.queue.tasks import QueuedTask, RetryRejected, State
+from common.queue.tasks import Action, QueuedTask, RetryRejected, State, Task
 from common.uploads import UPLOAD_TTL_S, Uploads
 
 
@@ -19,15 +20,15 @@ class ManageTasks:
     uploads: Uploads
     publisher: Publisher
 
-    def retry(self, task_ids: Sequence[str]) -> list[RetryRejected | None]:
-        """Publish failed tasks again, each with its old sequence number.
+    def retry(self, task_ids: Sequence[str], *, max_open: int | None = None) -> list[RetryRejected | None]:
+        """Publish failed tasks again, each with its old sequence number, until `max_open` of a collection are open.
 
         Return a reason for each rejected task, in order, and None for each published one.
         """
         upload_of = self.ledger.uploads_of(task_ids)
         available = self.uploads.existing(list(upload_of.values()))
         retryable = [task_id for task_id in task_ids if upload_of.get(task_id) in available | {None}]
-        outcomes = dict(zip(retryable, self.ledger.retry(retryable), strict=True))
+        outcomes = dict(zip(retryable, self.ledger.retry(retryable, max_open=max_open), strict=True))
         reopened = [outcome for outcome in outcomes.values() if isinstance(outcome, QueuedTask)]
         # The tasks are open from here on, even if a later step fails. Uploads are kept before the tasks are published,
         # so that no worker finishes one of them in between.
@@ -55,3 +56,18 @@ class ManageTasks:
             with suppress(MatchError):
                 self.uploads.drop(uploads)
         return previous
+
+
+def retry_within_quota(
+    tasks: Sequence[Task], manage: ManageTasks, collections: ManageCollections
+) -> list[RetryRejected | None]:
+    """Retry failed tasks of one collection like adds: an image that replaces another one needs no space."""
+    left = collections.left(tasks[0].collection) if tasks else None
+    if left is None:
+        return manage.retry([task.id for task in tasks])
+    stored = collections.stored(tasks[0].collection, [task.filepath for task in tasks])
+    unlimited = [task.id for task in tasks if task.filepath in stored or task.action is not Action.ADD]
+    limited = [task.id for task in tasks if task.id not in unlimited]
+    outcomes = dict(zip(limited, manage.retry(limited, max_open=left), strict=True))
+    outcomes |= zip(unlimited, manage.retry(unlimited), strict=True)
+    return [outcomes[task.id] for task in tasks]

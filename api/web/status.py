@@ -2,12 +2,12 @@
 
 from flask import Response
 
-from api.forms.requests import Count, Nothing
+from api.forms.requests import Nothing
 from api.routes import health
+from api.routes.collections import collections
 from api.services import Services
 from api.web.pages import readable
 from api.web.rendering import page
-from api.web.search import count
 from common.errors import MatchError
 from common.version import VERSION
 
@@ -19,9 +19,9 @@ def status(services: Services, params: Nothing) -> Response:
 
 
 def stored_images(services: Services) -> int | None:
-    """Return the number of stored images, None while the store does not answer."""
+    """Return the number of images in the collections that the request may use, None while the store does not answer."""
     try:
-        return count(services, Count())
+        return sum(int(collection["images"]) for collection in collections(services, Nothing()).get_json()["result"])
     except MatchError:
         return None
 

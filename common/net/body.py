@@ -45,7 +45,7 @@ class BodyRules:
         """
         is_gzip = _is_gzip(response, host)
         declared = response.length_remaining
-        self._check_size(declared or 0, host, is_whole=declared is not None)
+        _check_size(declared or 0, self.max_bytes, host, is_whole=declared is not None)
         reserve(self.max_bytes if declared is None or is_gzip else declared, within_s=within_s)
         body = self._read_gzip(response, host) if is_gzip else self._read_all(response.read1, host)
         reserve(len(body), within_s=0)
@@ -55,7 +55,7 @@ class BodyRules:
         """Return the decompressed body: object stores keep some files as gzip, and send no other form."""
         try:
             # GzipFile needs only `read` of a file. A bomb costs at most the memory of a piece beyond the limit.
-            with gzip.GzipFile(fileobj=cast("BytesIO", _Raw(response)), mode="rb") as unpacked:
+            with gzip.GzipFile(fileobj=cast("BytesIO", _Raw(response, self.max_bytes, host)), mode="rb") as unpacked:
                 return self._read_all(unpacked.read1, host)
         except EOFError as error:
             raise fetch_failed("short_body", host, "ended its response early", transient=True) from error
@@ -77,25 +77,33 @@ class BodyRules:
         """Read a piece of the body; return False at its end."""
         piece = read(READ_BYTES)
         body.write(piece)
-        self._check_size(body.tell(), host)
+        _check_size(body.tell(), self.max_bytes, host)
         return bool(piece)
-
-    def _check_size(self, size: int, host: str, *, is_whole: bool = False) -> None:
-        if size > self.max_bytes:
-            at_least = "" if is_whole else "at least "
-            limit = f"the limit is {self.max_bytes:,} (MATCH_MAX_IMAGE_BYTES)"
-            raise fetch_failed("too_large", host, f"sends {at_least}{size:,} bytes; {limit}")
 
 
 class _Raw:
-    """The bytes of a response as they arrive, for GzipFile."""
+    """The bytes of a response as they arrive, for GzipFile; at most `max_bytes`, since some decompress to nothing."""
 
-    def __init__(self, response: BaseHTTPResponse) -> None:
+    def __init__(self, response: BaseHTTPResponse, max_bytes: int, host: str) -> None:
         self._response = response
+        self._max_bytes = max_bytes
+        self._host = host
+        self._size = 0
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes; none at the end."""
-        return self._response.read1(size)
+        piece = self._response.read1(size)
+        self._size += len(piece)
+        _check_size(self._size, self._max_bytes, self._host)
+        return piece
+
+
+def _check_size(size: int, max_bytes: int, host: str, *, is_whole: bool = False) -> None:
+    """Raise FetchError for more than `max_bytes`."""
+    if size > max_bytes:
+        at_least = "" if is_whole else "at least "
+        limit = f"the limit is {max_bytes:,} (MATCH_MAX_IMAGE_BYTES)"
+        raise fetch_failed("too_large", host, f"sends {at_least}{size:,} bytes; {limit}")
 
 
 def _is_gzip(response: BaseHTTPResponse, host: str) -> bool:

@@ -105,10 +105,11 @@ class Connector:
         if any(":" in address for address in addresses) and time.monotonic() >= self._nat64_until:
             try:
                 self._nat64 = nat64.prefixes_of(self._look_up(nat64.PROBE_NAME, download))
-            except TransientFetchError:
-                raise
-            except FetchError:
-                # The resolver of a closed network may not know the name.
+            except FetchError as error:
+                # The resolver of a closed network may not know the name. A download whose time has ended, which its
+                # host decides, shows nothing.
+                if isinstance(error, TransientFetchError) or error.code != "unresolvable_host":
+                    raise
                 self._nat64 = (nat64.WELL_KNOWN,)
             self._nat64_until = time.monotonic() + NAT64_KEPT_S
         return self._nat64

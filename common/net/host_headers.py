@@ -70,4 +70,5 @@ def _headers(host: str, table: Any) -> dict[str, str]:  # noqa: ANN401 - of a fi
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             message = f"has a value for {host}, {name} that is not printable ASCII text"
             raise ValueError(message)
-    return table
+    # In one case, so that they replace headers of the download instead of being sent beside them.
+    return {name.title(): value for name, value in table.items()}

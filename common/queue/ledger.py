@@ -38,7 +38,12 @@ from common.redis.client import redis_errors
 # Minimum retention of a task whose id is derived from an idempotency key, from its acceptance.
 IDEMPOTENCY_KEEP_S = 86_400
 
-REJECTION_OF = {"unknown": RetryRejected.UNKNOWN, "late": RetryRejected.TOO_LATE, "emptied": RetryRejected.UPLOAD_LOST}
+REJECTION_OF = {
+    "unknown": RetryRejected.UNKNOWN,
+    "late": RetryRejected.TOO_LATE,
+    "emptied": RetryRejected.UPLOAD_LOST,
+    "quota": RetryRejected.QUOTA,
+}
 
 # Outcomes of the script `enqueue`; any other outcome is the fingerprint of an existing task.
 CREATED = b""
@@ -219,15 +224,15 @@ class Ledger:
             previous = cast("bytes | None", self._cancel(id=task_id))
         return State(previous.decode()) if previous else None
 
-    def retry(self, task_ids: Sequence[str]) -> list[QueuedTask | RetryRejected]:
-        """Open failed tasks again, each with its old sequence number.
+    def retry(self, task_ids: Sequence[str], *, max_open: int | None = None) -> list[QueuedTask | RetryRejected]:
+        """Open failed tasks again, each with its old sequence number; `max_open` limits the open ones of a collection.
 
         Returns, in order, the tasks to be enqueued now, or the reason why a task was rejected.
         """
         if not task_ids:
             return []
         with redis_errors():
-            reply = self._retry(*task_ids)
+            reply = self._retry(*task_ids, max_open_in_collection=-1 if max_open is None else max_open)
         now, outcomes = cast("tuple[int, list[bytes]]", reply)
         return [
             QueuedTask(task_id=task_id, queue=queue.decode(), enqueued_at=now)

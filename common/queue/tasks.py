@@ -125,13 +125,15 @@ class QueuedTask:
 class RetryRejected(StrEnum):
     """The reason why a task is not retried.
 
-    TOO_LATE: the tombstone of a deletion that is newer than the task may be purged already.
+    TOO_LATE: the tombstone of a deletion that is newer than the task may be purged already. QUOTA: the collection has
+    too many open tasks.
     """
 
     UNKNOWN = "unknown_task"
     NOT_FAILED = "not_failed"
     TOO_LATE = "too_late"
     UPLOAD_LOST = "upload_lost"
+    QUOTA = "quota_exceeded"
 
 
 def task_of(task_id: str, fields: Mapping[str, str]) -> Task:

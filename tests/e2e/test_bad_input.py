@@ -208,8 +208,8 @@ def test_failed_download_is_reported_with_its_reason(
 
 
 @pytest.mark.parametrize("make", [lambda: b"{}", lambda: iter([b"{}"])], ids=["with its length", "in chunks"])
-def test_body_that_is_not_a_form_is_refused(stack: Any, make: Callable[[], Any]) -> None:
-    status, body = failure(stack, "POST", "/add", data=make(), headers={"Content-Type": "application/json"})
+def test_body_of_another_media_type_is_refused(stack: Any, make: Callable[[], Any]) -> None:
+    status, body = failure(stack, "POST", "/add", data=make(), headers={"Content-Type": "text/plain"})
 
     assert (status, body["code"]) == (415, "unsupported_media_type")
 
@@ -264,7 +264,7 @@ def test_malformed_form_is_refused(stack: Any, content_type: str, body: bytes) -
 
 
 def test_malformed_chunks_are_refused(stack: Any) -> None:
-    head = b"POST /add HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    head = b"POST /add HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with socket.create_connection(("127.0.0.1", int(stack.url.rpartition(":")[2])), timeout=30) as connection:
         connection.sendall(head + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\nabc\r\n")
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))

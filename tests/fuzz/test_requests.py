@@ -82,6 +82,19 @@ def test_urlencoded_forms(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None
     fuzz(requests, check, short=300, long=6_000)
 
 
+def test_json_bodies(fuzz: Fuzz, client: FlaskClient, sound: Sound) -> None:
+    values = metadata | st.sampled_from(("NaN", "1e999", "[" * 2000, '{"a": 1, "a": 2}', '"\\ud800"'))
+    pairs = st.tuples(names | st.sampled_from(KEYED), values).map(lambda pair: f"{json.dumps(pair[0])}: {pair[1]}")
+    bodies = st.lists(pairs, max_size=4).map(lambda lines: f"{{{', '.join(lines)}}}".encode(errors="surrogatepass"))
+    requests = st.tuples(paths, st.sampled_from(METHODS[:4]), torn(bodies))
+
+    def check(request: tuple[str, str, bytes]) -> None:
+        path, method, body = request
+        sound(client.open(path, method=method, data=body, content_type="application/json; charset=utf-8"))
+
+    fuzz(requests, check, short=300, long=6_000)
+
+
 def quoted(name: str) -> str:
     return name.replace('"', "%22").replace("\n", "%0A").replace("\r", "%0D")
 

@@ -17,6 +17,7 @@ from common.errors import FetchError
 from common.net import connector, fetch
 from common.net.addresses import DEFAULT_PORTS, is_public, read_url
 from common.net.fetch import Fetcher
+from common.net.nat64 import WELL_KNOWN, translated
 
 Fuzz = Callable[..., None]
 
@@ -64,6 +65,7 @@ addresses = any_v4 | carried | v6
 
 def belongs_to_the_internet(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Return whether the standard library classifies an address, and those inside it, as global."""
+    address = translated(address, [WELL_KNOWN])
     inner = [address]
     if isinstance(address, ipaddress.IPv6Address):
         inner += [one for one in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if one is not None]

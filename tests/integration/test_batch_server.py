@@ -123,7 +123,7 @@ def test_malformed_chunks_are_reported(api: Api, malformed: bytes) -> None:
 
 
 def head(framing: str) -> bytes:
-    return f"POST /add/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n{framing}\r\n\r\n".encode()
+    return f"POST /add/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n{framing}\r\n\r\n".encode()
 
 
 def chunk(data: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Collections: each request sees and changes its own, and an API key only those that it may use."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.access.keys import Keyring, Scope
+from api.collection_errors import TooManyCollections
 from api.metrics import MAX_COLLECTIONS
 from api.new_key import table
 from api.use_cases import manage_collections
@@ -18,6 +20,7 @@ from common.config import Settings
 from common.queue.items import AddItem
 from common.queue.keys import OPEN_BY_COLLECTION
 from common.queue.ledger import Ledger
+from common.queue.publisher import Publisher
 from support.images import upload
 from support.records import record, signature
 from support.tasks import enqueue, fail, ledger_in, succeed
@@ -278,6 +281,22 @@ def test_lines_beyond_the_quota_fail_alone(client: FlaskClient, ledger: Ledger) 
     assert add(client, "again", "shop-1").status_code == 202
 
 
+def test_retries_stay_within_the_quota(client: FlaskClient, memory_store: Any, ledger: Ledger) -> None:
+    client.put("/collections/shop-1", data={"max_images": 2})
+    memory_store.put([record("stored", 1, collection="shop-1")])
+    ids = []
+    for name in ("one", "two", "stored"):
+        ids.append(add(client, name, "shop-1").json["task"]["id"])
+        fail(ledger, ids[-1])
+
+    answers = [client.post(f"/tasks/{task_id}/retry") for task_id in ids]
+    others = client.post("/tasks/retry", data={"state": "failed", "collection": "shop-1"})
+
+    assert [answer.status_code for answer in answers] == [202, 403, 202]
+    assert (answers[1].json["code"], answers[1].json["task"]["state"]) == ("quota_exceeded", "failed")
+    assert others.json["result"] == [{"retried": 0, "left": {"quota_exceeded": 1}}]
+
+
 def test_quota_is_changed_and_removed(client: FlaskClient) -> None:
     answers = [client.put("/collections/a", data=data) for data in ({"max_images": 1}, {"max_images": 5}, {})]
 
@@ -318,6 +337,21 @@ def test_adds_do_not_wait_for_a_silent_store(
 
     assert [answer.status_code for answer in answers] == [202, 202]
     assert was_silent
+
+
+def test_names_of_rejected_collections_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_store: Any, ledger: Ledger
+) -> None:
+    monkeypatch.setattr(manage_collections, "MAX_REMEMBERED", 3)
+    publisher = Publisher("redis://127.0.0.1:1/0")
+    collections = manage_collections.ManageCollections(memory_store, ledger, publisher, max_collections=1)
+
+    for number in range(10):
+        with pytest.raises(TooManyCollections):
+            collections.prepare_add(f"{number}")
+
+    publisher.close()
+    assert len(collections._probes) <= 3
 
 
 def test_deletion_is_a_task_of_its_collection(limited: FlaskClient, memory_store: Any, ledger: Ledger) -> None:
@@ -391,3 +425,17 @@ def test_metrics_of_a_limited_key_name_no_collection(limited: FlaskClient) -> No
     texts = {key: limited.get("/metrics", headers=by(key)).text for key in ("a", "shops", "all")}
 
     assert [key for key, text in texts.items() if "shop-1" in text] == ["all"]
+
+
+def test_status_page_counts_only_allowed_collections(limited: FlaskClient, memory_store: Any) -> None:
+    memory_store.put(
+        [record(f"{n}", n, collection=name) for n, name in enumerate(["a", "default", "shop-1", "shop-2"], 1)]
+    )
+
+    pages = {key: limited.get("/web/status", headers=by(key)).text for key in ("a", "shops", "all")}
+
+    assert {key: re.findall(r"stored</dt><dd>(.*?)</dd>", page) for key, page in pages.items()} == {
+        "a": ["1"],
+        "shops": ["2"],
+        "all": ["4"],
+    }

@@ -69,6 +69,7 @@ def silence() -> Iterator[bytes]:
 
 LENGTH = b"Content-Length: 90000\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+GZIP = b"Content-Encoding: gzip\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BOMB = gzip.compress(IMAGE + b"\0" * 10_000_000)
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
@@ -106,6 +107,8 @@ WIRE_ATTACKS: dict[str, tuple[str, Callable[[], Iterable[bytes]]]] = {
         lambda: [OK, b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunk(IMAGE)],
     ),
     "gzip bomb": ("too_large", lambda: [answer(BOMB, "Content-Encoding: gzip")]),
+    "endless gzip of nothing": ("too_large", lambda: for_ever(gzip.compress(b""), after=OK + GZIP)),
+    "endless gzip header": ("too_large", lambda: for_ever(b"n", after=OK + GZIP + b"\x1f\x8b\x08\x08" + bytes(6))),
     "deflate": ("encoded_body", lambda: [answer(BOMB, "Content-Encoding: deflate")]),
     "brotli inside gzip": ("encoded_body", lambda: [answer(BOMB, "Content-Encoding: br, GZIP")]),
     "gzip bomb without a label": ("not_an_image", lambda: [answer(BOMB)]),

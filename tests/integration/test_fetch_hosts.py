@@ -2,15 +2,18 @@
 
 import gzip
 import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from common.errors import FetchError
-from common.net.addresses import AllowedTarget
+from common.net.addresses import AllowedTarget, read_url
+from common.net.connector import Connector
 from common.net.fetch import Fetcher
 from common.net.host_headers import read_headers_file
+from common.net.watchdog import Download
 from support.http_servers import serving
 
 HOST = "127.0.0.2"
@@ -200,6 +203,19 @@ def test_download_names_itself(make: Callable[..., Fetcher], server: Server, sit
     ]
 
 
+def test_headers_of_a_host_replace_those_of_downloads(
+    make: Callable[..., Fetcher], server: Server, site: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers.toml"
+    file.write_text('["images.example"]\nuser-agent = "Mine"\naccept = "image/webp"\n')
+
+    make(headers=read_headers_file(str(file))).fetch(f"{site}/image")
+
+    [head] = server.heads
+    lines = [line for line in head.splitlines() if line.lower().startswith(("user-agent:", "accept:"))]
+    assert sorted(lines) == ["Accept: image/webp", "User-Agent: Mine"]
+
+
 def test_headers_of_a_host_stay_with_it(
     make: Callable[..., Fetcher], server: Server, site: str, tmp_path: Path
 ) -> None:
@@ -248,6 +264,27 @@ def test_nat64_address_counts_as_its_ipv4_address(make: Callable[..., Fetcher]) 
     # No machine has an address for documentation: that it is connected to shows that the gateway's prefix is known.
     assert code(make(resolve=names(answers)), "http://images.example/") == "connect_failed"
     assert code(make(resolve=names(private)), "http://images.example/") == "unresolvable_host"
+
+
+def test_slow_host_does_not_hide_the_nat64_prefix() -> None:
+    asked, ended = threading.Event(), threading.Event()
+    answers = {"images.example": ["2001:db8:64::1.1.1.1"], "ipv4only.arpa": ["2001:db8:64::192.0.0.170"]}
+
+    def resolve(host: str) -> list[str]:
+        if host == "ipv4only.arpa" and not asked.is_set():
+            asked.set()
+            ended.wait(60)
+        return answers[host]
+
+    connector, target = Connector(allow=(), resolve=resolve, threads=2), read_url("http://images.example/")
+    with pytest.raises(FetchError, match="in time"):
+        connector.connect(target, Download(0.5))
+    ended.set()
+    with pytest.raises(FetchError) as caught:
+        connector.connect(target, Download(60))
+
+    connector.close()
+    assert caught.value.code == "connect_failed"
 
 
 def test_nat64_literal_counts_as_its_ipv4_address(make: Callable[..., Fetcher]) -> None:

@@ -470,8 +470,8 @@ def test_each_api_key_has_keys_of_its_own(
         ("https://example.org:8443/", "forbidden_port"),
         ("https://user:secret@example.org/", "forbidden_userinfo"),
         ("nonsense", "bad_url"),
-        ("https://example.org/" + "x" * 2048, "bad_url"),
-        ("https://example.org/" + "ä" * 700, "bad_url"),
+        ("https://example.org/" + "x" * 8192, "bad_url"),
+        ("https://example.org/" + "ä" * 2800, "bad_url"),
     ],
 )
 def test_invalid_callback_url_is_refused(client: FlaskClient, real_redis: Redis, url: str, code: str) -> None:

@@ -7,6 +7,7 @@ from copy import deepcopy
 import pytest
 
 from api.routes import ENDPOINTS
+from api.web import ENDPOINTS as PAGES
 from checks.network import NAME, Peer, between, may_receive, may_send
 from checks.objects import ECK, Object, Pod, of_kind, one, pods
 from checks.render import DEV, FULL, PROD, Combination, Rendered, overlays
@@ -220,10 +221,13 @@ def test_routes_lead_to_client_endpoints_only(rendered: Rendered, kind: str) -> 
     paths = list(paths_of(route))
     internal = {"/metrics", "/livez", "/readyz"}
 
-    unrouted = {endpoint.path for endpoint in ENDPOINTS if not any(leads(path, endpoint.path) for path in paths)}
+    every = {endpoint.path for endpoint in (*ENDPOINTS, *PAGES)}
+    unrouted = {target for target in every if not any(leads(path, target) for path in paths)}
 
     assert unrouted == internal & {endpoint.path for endpoint in ENDPOINTS}
-    assert not any(leads(path, target) for path in paths for target in (*internal, "/", "/flower", "/_authorize"))
+    assert not any(
+        leads(path, target) for path in paths for target in (*internal, "/nowhere", "/flower", "/_authorize")
+    )
 
 
 def paths_of(route: Object) -> Iterator[tuple[str, str]]:

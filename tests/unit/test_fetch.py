@@ -16,6 +16,7 @@ from common.errors import FetchError
 from common.net import addresses, fetch
 from common.net.addresses import AllowedTarget, is_public, read_url
 from common.net.fetch import Fetcher
+from common.net.nat64 import WELL_KNOWN, translated
 
 PRIVATE_ADDRESSES = [
     "0.0.0.0",  # noqa: S104 - rejected, not bound
@@ -297,6 +298,8 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
 def test_addresses_special_to_python_are_not_public(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
+    # A NAT64 gateway connects to the IPv4 address inside.
+    address = translated(address, [WELL_KNOWN])
     special = address.is_private or address.is_multicast or address.is_reserved or not address.is_global
 
     assert not (special and is_public(str(address)))

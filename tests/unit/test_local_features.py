@@ -169,6 +169,14 @@ def test_images_of_any_size_have_features(size: tuple[int, int], grain: int) -> 
     assert verify(pixels, pixels) is None or score_of(verify(pixels, pixels)) >= 0
 
 
+def test_features_of_the_longest_line_are_valid() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 2000, 3), dtype=np.uint8)
+
+    stored = extract(pixels, width=2**31 - 1, height=1)
+
+    assert LocalFeatures.decode(stored.encode()).width == stored.width
+
+
 def test_flat_image_has_few_features() -> None:
     flat, photo = np.full((200, 300, 3), 90, dtype=np.uint8), skimage.data.astronaut()
 

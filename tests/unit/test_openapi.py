@@ -77,6 +77,21 @@ def test_files_are_accepted_only_as_multipart(described: dict[str, Any]) -> None
     assert "image" not in content["application/x-www-form-urlencoded"]["schema"]["properties"]
 
 
+def test_json_bodies_have_objects_and_arrays(described: dict[str, Any]) -> None:
+    def body(path: str, method: str = "post") -> Any:
+        return described["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
+
+    search, add, delete = body("/search"), body("/add"), body("/delete", "delete")
+
+    assert search["properties"].keys().isdisjoint({"image", "filter[key]"})
+    assert search["properties"]["filter"]["additionalProperties"] == {"type": ["string", "number", "boolean"]}
+    assert search["properties"]["limit"]["type"] == "integer"
+    assert add["properties"]["metadata"]["type"] == ["object", "null"]
+    assert add["required"] == ["filepath"]
+    assert (delete["properties"]["filepaths"]["type"], delete["properties"]["filepaths"]["maxItems"]) == ("array", 1000)
+    assert all("properties" in body(path) for path in ("/compare", "/list", "/count", "/tasks/retry"))
+
+
 def bodies(described: dict[str, Any]) -> list[dict[str, Any]]:
     media = [one for each in operations(described) for one in each.get("requestBody", {}).get("content", {}).values()]
     return [one["schema"] for one in media]

@@ -73,7 +73,7 @@ def read() -> Iterator[Read]:
     with ExitStack() as opened:
 
         def read(
-            data: dict[str, Any] | None = None,
+            data: dict[str, Any] | bytes | None = None,
             *,
             query: str = "",
             types: tuple[type[Parameters], ...] = (One,),
@@ -163,9 +163,10 @@ def test_too_large_an_image_has_its_own_code(read: Read) -> None:
     assert error.value.code == "too_large"
 
 
-def test_a_json_body_is_unsupported(read: Read) -> None:
-    with pytest.raises(UnsupportedBody, match="multipart/form-data"):
-        read(None, json={"filepath": "cat.jpg"})
+@pytest.mark.parametrize("content_type", ["text/plain", "text/json", "application/merge-patch+json", ""])
+def test_a_body_of_another_media_type_is_unsupported(read: Read, content_type: str) -> None:
+    with pytest.raises(UnsupportedBody, match="application/json, multipart/form-data or"):
+        read(b'{"filepath": "cat.jpg"}', content_type=content_type)
 
 
 def test_a_compressed_body_is_unsupported(read: Read) -> None:

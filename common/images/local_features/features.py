@@ -29,7 +29,8 @@ _SIZE_STEPS = 32
 _STEPS_PER_OCTAVE = 4.5
 _SMALLEST_SIZE = 1 / 128
 _MIRROR_BIT = 1 << WORD_BITS
-_MAX_SIDE_PX = 1_000_000
+# The longest side of a PNG: an image of one line may have as many pixels as the decoder accepts.
+_MAX_SIDE_PX = 2**31 - 1
 
 
 class InvalidFeatures(ValueError):

@@ -1,5 +1,5 @@
 -- Opens failed tasks again. Returns the time, and the outcome and the queue of each task. An outcome is the state
--- before the call, 'unknown', 'late' or 'emptied'. Only tasks with the outcome 'failed' are open now.
+-- before the call, 'unknown', 'late', 'emptied' or 'quota'. Only tasks with the outcome 'failed' are open now.
 local open_key = KEYS[1]
 local failed_key = KEYS[2]
 local open_by_collection_key = KEYS[3]
@@ -8,12 +8,18 @@ local deleted_collections_key = KEYS[5]
 local task_prefix = ARGV[1]
 local default_collection = ARGV[2]
 local max_age_ms = tonumber(ARGV[3]) -- since the task was accepted
-local ids_from = 4
+local max_open_in_collection = tonumber(ARGV[4]) -- -1 for no limit
+local ids_from = 5
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "open_tasks.lua"
 --- @include "deleted_collections.lua"
+
+local function is_full(collection)
+  local open = tonumber(redis.call('HGET', open_by_collection_key, collection)) or 0
+  return max_open_in_collection >= 0 and open >= max_open_in_collection
+end
 
 local now, outcomes = now_ms(), {}
 for i = ids_from, #ARGV do
@@ -26,6 +32,8 @@ for i = ids_from, #ARGV do
     outcome = 'late'
   elseif state == 'failed' and emptied then
     outcome = 'emptied'
+  elseif state == 'failed' and is_full(collection) then
+    outcome = 'quota'
   elseif state == 'failed' then
     redis.call('HSET', key, 'state', 'pending')
     redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'unfinished', 'called')
