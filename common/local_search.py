@@ -75,19 +75,15 @@ def add_local_matches(
 ) -> list[Match]:
     """Return the matches of signatures and those of local features, best first; the better score of an image counts.
 
-    The cutoff of local features is the one of signatures, or FLAT_SCORE with a flat signature; `min_score` replaces
-    both. The score of a drawn image is that of its sketch.
+    The cutoff of local features is the one of signatures, or FLAT_SCORE if both images have a flat signature.
+    `min_score` replaces both. The score of a drawn image is that of its sketch.
     """
     parts = _parts(features, store, options)
     weak = [match.filepath for match, is_drawn in parts if not is_drawn and match.score < FLAT_SCORE]
-    if options.min_score is not None:
+    if options.min_score is not None or not is_query_flat:
         weak = []
-    records = store.records(weak, collection=options.selection.collection) if weak and not is_query_flat else {}
-    rejected = {
-        filepath
-        for filepath in weak
-        if is_query_flat or (filepath in records and are_any_flat(records[filepath].signatures))
-    }
+    records = store.records(weak, collection=options.selection.collection) if weak else {}
+    rejected = {filepath for filepath, record in records.items() if are_any_flat(record.signatures)}
     return _merged(similar, [match for match, _ in parts if match.filepath not in rejected])
 
 
@@ -96,7 +92,7 @@ def add_local_comparison(
 ) -> Comparison:
     """Return the comparison by signatures, or by local features if those match with a better score.
 
-    Each image may be a part of the other. `is_flat` is whether one of them has a flat signature. The sketch of a drawn
+    Each image may be a part of the other. `is_flat` is whether both have a flat signature. The sketch of a drawn
     image decides on it.
     """
     if comparison.is_featureless:

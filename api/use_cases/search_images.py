@@ -150,13 +150,13 @@ class SearchImages:
         with self.local_features.slot(client):
             one, other = self._compared(first, second, COMPARED, LOCAL_FEATURES_CLIENT)
             comparison = self._similarity(first, second, one, other)
-            is_flat = are_any_flat([*one.image.signatures, *other.image.signatures])
-            is_sure = mode == "auto" and comparison.score >= SURE_SCORE and not is_flat
+            flat = [are_any_flat(each.image.signatures) for each in (one, other)]
+            is_sure = mode == "auto" and comparison.score >= SURE_SCORE and not any(flat)
             if one.features is None or other.features is None:
                 return comparison, mode if is_sure else "fast"
             if is_sure and not (one.features.has_sketch or other.features.has_sketch):
                 return comparison, mode
-            return add_local_comparison(comparison, one.features, other.features, is_flat=is_flat), mode
+            return add_local_comparison(comparison, one.features, other.features, is_flat=all(flat)), mode
 
     def _similarity(self, first: Source, second: Source, one: Compared, other: Compared) -> Comparison:
         """Compare two images by signatures."""

@@ -105,7 +105,7 @@ def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[n
             is_candidate = score >= DRAWN_CANDIDATE_SCORE
             drawn = drawn_score(query.small_copy(), target, transform=verification.transform) if is_candidate else None
             score = drawn or 0.0
-        elif query.is_flat or row in collection.flat_rows:
+        elif query.is_flat and row in collection.flat_rows:
             least = FLAT_SCORE
         scores[row] = score, score >= least
     return scores, features.words

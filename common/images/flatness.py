@@ -24,7 +24,7 @@ FLAT_CUTOFF = 0.25
 DRAWN_CANDIDATE_SCORE = 40
 """Local features of a drawn image with this score make it a candidate, whose sketch decides."""
 FLAT_SCORE = 75
-"""The cutoff for the score of local features where a signature is flat: forms and apps share letters and symbols."""
+"""The cutoff for the score of local features if both images have flat signatures: forms and apps share symbols."""
 
 _SMOOTH = 0.8
 # A difference of 1, the largest of copies, scores 55.

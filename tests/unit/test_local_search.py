@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from common import local_search
 from common.decoding.child import signed
 from common.decoding.protocol import Output, SignedImage
 from common.images.decode import DecodedImage
-from common.images.flatness import FLAT_SCORE
 from common.images.orientations import ORIENTATIONS
 from common.local_search import (
     VERIFIED,
@@ -162,18 +162,27 @@ def test_other_pages_do_not_match(memory_store: Any) -> None:
     assert [thorough(page(seed), memory_store) for seed in (4, 5)] == [[], []]
 
 
-def test_flat_images_need_a_higher_local_score(memory_store: Any, images: list[Image.Image]) -> None:
-    query = passed_on(images[3])
+@pytest.mark.parametrize("is_query_flat", [False, True])
+@pytest.mark.parametrize("is_target_flat", [False, True])
+def test_two_flat_images_need_a_higher_local_score(
+    memory_store: Any,
+    images: list[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_query_flat: bool,
+    is_target_flat: bool,
+) -> None:
+    monkeypatch.setattr(local_search, "FLAT_SCORE", 101)
     target = decoded(images[3])
-    few = record("3", target)
-    memory_store.put([few])
-    [match] = thorough(query, memory_store)
     flat = tuple(np.where(np.arange(272) < 150, one, 0).astype(np.int8) for one in target.signatures)
-    memory_store.put([record("3", target, seq=2, signatures=flat)])
+    memory_store.put([record("3", target, signatures=flat if is_target_flat else target.signatures)])
+    features = ImageFeatures.of_image(decoded(passed_on(images[3])))
 
-    results = thorough(query, memory_store)
+    results = add_local_matches(
+        [], features, memory_store, SearchOptions(all_orientations=True), is_query_flat=is_query_flat
+    )
 
-    assert [one.filepath for one in results] == (["3"] if match.score >= FLAT_SCORE else [])
+    assert [one.filepath for one in results] == ([] if is_query_flat and is_target_flat else ["3"])
 
 
 def test_sure_search_does_not_depend_on_min_score(filled: Any, images: list[Image.Image]) -> None:
