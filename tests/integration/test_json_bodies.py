@@ -92,7 +92,7 @@ def test_collections_are_parameters_of_a_body(stored: FlaskClient) -> None:
     assert stored.post("/count", json={"collection": "other"}).json["code"] == "unknown_collection"
 
 
-def test_a_get_with_a_json_media_type_needs_no_body(stored: FlaskClient) -> None:
+def test_get_with_a_json_media_type_needs_no_body(stored: FlaskClient) -> None:
     assert result(stored.get("/count", headers={"Content-Type": "application/json"})) == [2]
 
 

@@ -52,7 +52,7 @@ def test_numbers_booleans_and_objects_have_their_own_types() -> None:
     assert params.metadata == body["metadata"]
 
 
-def test_a_filter_is_an_object_of_strings_numbers_and_booleans() -> None:
+def test_filter_is_an_object_of_plain_values() -> None:
     where = {"album": "cats", "year": 2020, "ratio": 1.0, "public": True, "x[0]": "", "": "empty"}
 
     params = read_json({"filepath": "a", "filter": where, "all_orientations": False, "limit": 10.0})
@@ -85,7 +85,7 @@ def test_query_and_json_body_have_different_parameters() -> None:
     assert (error.field, error.code) == ("limit", "repeated_parameter")
 
 
-def test_an_empty_body_with_a_json_media_type_is_no_body() -> None:
+def test_empty_body_of_json_is_no_body() -> None:
     assert read_json(b"", (requests.List,), query_string="limit=7").limit == 7
 
 
@@ -115,7 +115,7 @@ BODY = [
 
 
 @pytest.mark.parametrize(("body", "field", "text"), BODY)
-def test_a_body_that_is_not_one_json_object_is_rejected(body: bytes, field: str, text: str) -> None:
+def test_body_must_be_one_json_object(body: bytes, field: str, text: str) -> None:
     error = error_of(body)
 
     assert error.field == field
