@@ -116,6 +116,8 @@ class SearchNode:
             "transport.host": "127.0.0.1",
             # Otherwise indices turn read-only on a disk that is nearly full.
             "cluster.routing.allocation.disk.threshold_enabled": "false",
+            # At each update of what it knows of disks, the server would make read-only indices writable again.
+            "cluster.info.update.interval": "24h",
             **self.own_settings,
             **self._membership,
         }
