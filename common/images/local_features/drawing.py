@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from common.images.local_features.sketches import (
     SmallCopy,
     blocks,
 )
+
+Area: TypeAlias = tuple[slice, slice]
+"""Rows and columns of an image."""
 
 # The ground of a drawn image has at least this share of its pixels, within a range of five greys.
 _GROUND = 0.35
@@ -43,6 +47,11 @@ _COPY_PX = 160
 _COLOURS = np.array([(0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5)], dtype=np.float32)
 
 
+def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the grey values (rows, columns) of RGB `pixels` (rows, columns, 3)."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
 def is_drawn(grey: NDArray[np.uint8]) -> bool:
     """Return whether a third of an image is of one grey, and the rest is not a photograph."""
     step = max(1, min(grey.shape) // _SAMPLED_LINES)
@@ -62,8 +71,10 @@ def _is_shaded(grey: NDArray[np.uint8], ground: int) -> bool:
     return bool(shaded > _SHADED_OF_CONTENT * np.count_nonzero(is_content) and shaded > _SHADED_OF_ALL * grey.size)
 
 
-def content(grey: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """Return the rows and columns of a drawn image that differ from its ground, and a little margin."""
+def drawn_content(grey: NDArray[np.uint8]) -> Area | None:
+    """Return the area of a drawn image that differs from its ground, and a little margin; None for other images."""
+    if not is_drawn(grey):
+        return None
     ground = int(np.bincount(grey.ravel(), minlength=256).argmax())
     ink = (grey < ground - _INK) | (grey > ground + _INK)
     return _ends(np.asarray(ink.any(axis=1))), _ends(np.asarray(ink.any(axis=0)))
@@ -79,9 +90,13 @@ def _ends(lines: NDArray[np.bool_]) -> slice:
 
 def shrink(pixels: NDArray[np.uint8], *, width: int, height: int) -> SmallCopy:
     """Return the small copy of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
-    grey = np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    across, down = width / grey.shape[1], height / grey.shape[0]
-    rows, columns = content(grey) if is_drawn(grey) else (slice(0, len(grey)), slice(0, grey.shape[1]))
+    return shrink_area(pixels, drawn_content(to_grey(pixels)), width=width, height=height)
+
+
+def shrink_area(pixels: NDArray[np.uint8], area: Area | None, *, width: int, height: int) -> SmallCopy:
+    """Return the small copy of an image whose `drawn_content` is `area`, like `shrink`."""
+    across, down = width / pixels.shape[1], height / pixels.shape[0]
+    rows, columns = area or (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
     part = pixels[rows, columns]
     shrink = max(1.0, max(part.shape[:2]) / _COPY_PX)
     tall, wide = (max(1, round(side / shrink)) for side in part.shape[:2])
@@ -92,10 +107,9 @@ def shrink(pixels: NDArray[np.uint8], *, width: int, height: int) -> SmallCopy:
     return SmallCopy(drawn, columns.start * across, rows.start * down, step_x, step_y, width, height)
 
 
-def draw(pixels: NDArray[np.uint8]) -> Sketch:
-    """Return the sketch of the RGB `pixels` (rows, columns, 3) of a drawn image."""
-    height, width, _ = pixels.shape
-    copy = shrink(pixels, width=width, height=height)
+def draw(copy: SmallCopy) -> Sketch:
+    """Return the sketch of a drawn image, from its small copy."""
+    width, height = copy.width, copy.height
     wide, tall = copy.step_x * copy.pixels.shape[1], copy.step_y * copy.pixels.shape[0]
     left, right = _steps(copy.x, wide, width)
     top, bottom = _steps(copy.y, tall, height)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.local_features.drawing import content, draw, is_drawn
+from common.images.local_features.drawing import Area, draw, drawn_content, shrink_area, to_grey
 from common.images.local_features.features import MAX_FEATURES, Keypoints, LocalFeatures
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.words import DESCRIPTOR_LENGTH, Vocabulary, shipped_vocabulary
@@ -72,16 +72,21 @@ class Described:
 
 def extract(pixels: NDArray[np.uint8], *, width: int, height: int) -> LocalFeatures:
     """Return the features to store of RGB `pixels` (rows, columns, 3), of an image of `width` by `height` pixels."""
-    grey = _grey(pixels)
-    drawn = is_drawn(grey)
-    described = _describe_content(grey, DRAWN if drawn else STORED, width=width, height=height, drawn=drawn)
+    grey = to_grey(pixels)
+    area = drawn_content(grey)
+    described = _describe_area(grey, area, DRAWN if area else STORED, width=width, height=height)
     features = name(described, shipped_vocabulary(), width=width, height=height)
-    return replace(features, sketch=draw(pixels)) if drawn else features
+    if area is None:
+        return features
+    rows, columns = grey.shape
+    return replace(features, sketch=draw(shrink_area(pixels, area, width=columns, height=rows)))
 
 
 def extract_query(pixels: NDArray[np.uint8], *, width: int, height: int) -> QueryFeatures:
     """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels."""
-    described = [describe(pixels, resolution, width=width, height=height) for resolution in QUERY]
+    grey = to_grey(pixels)
+    area = drawn_content(grey)
+    described = [_describe_area(grey, area, resolution, width=width, height=height) for resolution in QUERY]
     keypoints = Keypoints.joined([each.keypoints for each in described])
     lookup = shipped_vocabulary().lookup_words(np.concatenate([each.descriptors for each in described]))
     return QueryFeatures(keypoints, lookup, width=width, height=height)
@@ -96,22 +101,18 @@ def name(described: Described, vocabulary: Vocabulary, *, width: int, height: in
 
 def describe(pixels: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int) -> Described:
     """Return at most `resolution.features` keypoints of RGB `pixels` (rows, columns, 3), with descriptors."""
-    grey = _grey(pixels)
-    return _describe_content(grey, resolution, width=width, height=height, drawn=is_drawn(grey))
+    grey = to_grey(pixels)
+    return _describe_area(grey, drawn_content(grey), resolution, width=width, height=height)
 
 
-def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-
-
-def _describe_content(
-    grey: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int, drawn: bool
+def _describe_area(
+    grey: NDArray[np.uint8], area: Area | None, resolution: Resolution, *, width: int, height: int
 ) -> Described:
-    """Return the keypoints of `grey`; of a drawn image without its margins, which leaves more pixels to the content."""
+    """Return the keypoints of `grey`, of a drawn image those of its content, which gets all the pixels then."""
     across, down = width / grey.shape[1], height / grey.shape[0]
     top, left = 0, 0
-    if drawn:
-        rows, columns = content(grey)
+    if area is not None:
+        rows, columns = area
         top, left = rows.start, columns.start
         grey = grey[rows, columns]
     described = _resize(grey, resolution.describe_px)
