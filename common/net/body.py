@@ -20,7 +20,7 @@ _OTHER_COMPRESSIONS = {"deflate", "compress", "x-compress", "br", "zstd"}
 
 
 class Reserve(Protocol):
-    """Reserves memory for a body, in place of what it reserved before."""
+    """Reserves memory for a body, and releases what it reserved before."""
 
     def __call__(self, size: int, *, within_s: float) -> None:
         """Wait at most `within_s` seconds for `size` bytes."""

@@ -23,19 +23,19 @@ from common.images.local_features.sketches import (
 Area: TypeAlias = tuple[slice, slice]
 """Rows and columns of an image."""
 
-# The ground of a drawn image has at least this share of its pixels, within a range of five greys.
-_GROUND = 0.35
-_GROUND_GREYS = 5
+# The background of a drawn image has at least this share of its pixels, within a range of five greys.
+_BACKGROUND = 0.35
+_BACKGROUND_GREYS = 5
 # Lines along a side that are enough to see it.
 _SAMPLED_LINES = 128
-# Of a photograph on a ground, at least these shares of its content and of all its pixels are shaded: they differ from
-# their neighbours by 1 to 8 greys. Letters and areas differ by more, or not at all.
+# Of a photograph on a background, at least these shares of its content and of all its pixels are shaded: they differ
+# from their neighbours by 1 to 8 greys. Letters and areas differ by more, or not at all.
 _SHADED_OF_CONTENT = 0.35
 _SHADED_OF_ALL = 0.1
 _SHADES = 8
-# Content differs from the ground by more than this: more than the noise of an encoder beside letters does.
+# Content differs from the background by more than this: more than the noise of an encoder beside letters does.
 _INK = 24
-# Keypoints need some ground around the content.
+# Keypoints need some background around the content.
 _MARGIN_PX = 8
 _MARGIN = 1 / 32
 # Smaller cells differ in a copy of half the size.
@@ -57,26 +57,26 @@ def is_drawn(grey: NDArray[np.uint8]) -> bool:
     step = max(1, min(grey.shape) // _SAMPLED_LINES)
     sample = grey[::step, ::step]
     counts = np.bincount(sample.ravel(), minlength=256)
-    has_ground = np.convolve(counts, np.ones(_GROUND_GREYS)).max() >= _GROUND * sample.size
-    return bool(has_ground) and not _is_shaded(grey, int(counts.argmax()))
+    has_background = np.convolve(counts, np.ones(_BACKGROUND_GREYS)).max() >= _BACKGROUND * sample.size
+    return bool(has_background) and not _is_shaded(grey, int(counts.argmax()))
 
 
-def _is_shaded(grey: NDArray[np.uint8], ground: int) -> bool:
-    """Return whether an image with a ground is a photograph, like one of a product on white."""
+def _is_shaded(grey: NDArray[np.uint8], background: int) -> bool:
+    """Return whether an image with a background is a photograph, like one of a product on white."""
     levels = grey.astype(np.int16)
     inside = levels[1:, 1:]
     apart = np.maximum(np.abs(inside - levels[1:, :-1]), np.abs(inside - levels[:-1, 1:]))
-    is_content = np.abs(inside - ground) > _INK
+    is_content = np.abs(inside - background) > _INK
     shaded = np.count_nonzero(is_content & (apart > 0) & (apart <= _SHADES))
     return bool(shaded > _SHADED_OF_CONTENT * np.count_nonzero(is_content) and shaded > _SHADED_OF_ALL * grey.size)
 
 
 def drawn_content(grey: NDArray[np.uint8]) -> Area | None:
-    """Return the area of a drawn image that differs from its ground, and a little margin; None for other images."""
+    """Return the area of a drawn image that differs from its background, and a little margin; None for other images."""
     if not is_drawn(grey):
         return None
-    ground = int(np.bincount(grey.ravel(), minlength=256).argmax())
-    ink = (grey < ground - _INK) | (grey > ground + _INK)
+    background = int(np.bincount(grey.ravel(), minlength=256).argmax())
+    ink = (grey < background - _INK) | (grey > background + _INK)
     return _ends(np.asarray(ink.any(axis=1))), _ends(np.asarray(ink.any(axis=0)))
 
 

@@ -112,7 +112,7 @@ class Sketch:
 class SmallCopy:
     """An image in few pixels: (rows, columns, 3) of luma and its differences from red and blue.
 
-    `x`, `y` and `step_x`, `step_y` are the place of the first pixel and the size of a pixel, in pixels of the full
+    `x`, `y` and `step_x`, `step_y` are the position of the first pixel and the size of a pixel, in pixels of the full
     image of `width` by `height`. Beyond the pixels the image is of one grey.
     """
 

@@ -1,4 +1,4 @@
-"""Postings in a segment's file: groups one after the other, and a table of their places."""
+"""Postings in a segment's file: groups one after the other, and a table of their offsets."""
 
 import zlib
 from collections.abc import Iterable, Sequence
