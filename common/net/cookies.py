@@ -12,15 +12,20 @@ class Cookies:
     """Cookies by the rules of http.cookiejar: domain, path, expiry, and TLS for secure ones."""
 
     def __init__(self) -> None:
-        self._jar = CookieJar()
+        # Few hosts set one: most fetches need no jar.
+        self._jar: CookieJar | None = None
 
     def keep(self, response: BaseHTTPResponse, url: str) -> None:
         """Keep the cookies that the response to a request for `url` sets."""
         if "set-cookie" in response.headers:
+            if self._jar is None:
+                self._jar = CookieJar()
             self._jar.extract_cookies(cast("Any", _Headers(response)), _request(url))
 
     def header(self, url: str) -> dict[str, str]:
         """Return the Cookie header of a request for `url`; nothing without cookies."""
+        if self._jar is None:
+            return {}
         request = _request(url)
         self._jar.add_cookie_header(request)
         cookie = request.get_header("Cookie", "")
