@@ -15,7 +15,7 @@ from common.store.elastic.bulk import bulk, written
 from common.store.elastic.dialects import Json
 from common.store.elastic.index import Index
 from common.store.elastic.mapping import LIVE, in_collection
-from common.store.elastic.responses import PARTIAL, hits, is_whole, reason
+from common.store.elastic.responses import PARTIAL, hits, is_whole
 
 # The server rejects more buckets in one response.
 COLLECTIONS_MAX = 65_535
@@ -101,10 +101,7 @@ class Catalogue:
         return source
 
     def _document(self, name: str) -> Json:
-        response = self._index.cluster().post(f"/{self._index.name}/_mget", {"ids": [_identity(name)]})
-        document: Json = response["docs"][0]
-        if error := document.get("error"):
-            raise StoreUnavailable(reason(error))
+        (document,) = self._index.cluster().documents(self._index.name, [_identity(name)])
         return document
 
     def _write(self, action: Json, document: Json) -> None:

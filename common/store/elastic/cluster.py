@@ -1,12 +1,13 @@
 """Requests to a cluster in five verbs, the same for both products."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from common.errors import StoreUnavailable
 from common.store.elastic.clients import JSON, LINES, Client
 from common.store.elastic.dialects import Dialect, Json
-from common.store.elastic.responses import wrap_errors
+from common.store.elastic.responses import reason, wrap_errors
 
 
 class Cluster:
@@ -42,6 +43,13 @@ class Cluster:
     def delete(self, path: str, **parameters: str) -> Json:
         """Delete the resource at `path`."""
         return self._send("DELETE", path, parameters)
+
+    def documents(self, index: str, ids: Sequence[str], **parameters: str) -> list[Json]:
+        """Return a document for each id, also those that are not refreshed yet; `found` is false where none exists."""
+        docs: list[Json] = self.post(f"/{index}/_mget", {"ids": list(ids)}, **parameters)["docs"]
+        if errors := [doc["error"] for doc in docs if "error" in doc]:
+            raise StoreUnavailable(reason(errors[0]))
+        return docs
 
     def _send(
         self, method: str, path: str, parameters: dict[str, str], body: Json | bytes | None = None, kind: str = JSON

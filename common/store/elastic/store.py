@@ -32,7 +32,7 @@ from common.store.elastic.connection import Connection
 from common.store.elastic.dialects import Dialect, Json, Vectors
 from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
-from common.store.elastic.responses import PARTIAL, hits, reason
+from common.store.elastic.responses import PARTIAL, hits
 from common.store.labels import required_labels
 
 HEALTH_TIMEOUT_S = 3.0
@@ -237,10 +237,7 @@ class ElasticStore:
 
     def _documents(self, ids: Sequence[str], *, source: str) -> list[Json]:
         """Return the current documents, also those that are not refreshed yet; `source` names their fields."""
-        cluster = self._index.cluster()
-        docs = cluster.post(f"/{self.index}/_mget", {"ids": ids}, _source=source)["docs"]
-        if errors := [doc["error"] for doc in docs if "error" in doc]:
-            raise StoreUnavailable(reason(errors[0]))
+        docs = self._index.cluster().documents(self.index, ids, _source=source)
         return [doc for doc in docs if doc["found"]]
 
     def _by_ids(self, ids: Mapping[str, int]) -> dict[str, Json]:

@@ -44,10 +44,7 @@ class ElasticThumbnails:
 
     def get(self, seq: int) -> bytes | None:
         """Return the WebP of a record; see Thumbnails."""
-        cluster = self._cluster()
-        document = cluster.post(f"/{self._index}/_mget", {"ids": [str(seq)]})["docs"][0]
-        if error := document.get("error"):
-            raise StoreUnavailable(reason(error))
+        (document,) = self._cluster().documents(self._index, [str(seq)])
         return base64.b64decode(document["_source"]["webp"]) if document["found"] else None
 
     def owners_after(self, seq: int, *, limit: int) -> list[Owner]:
