@@ -34,6 +34,11 @@ class Selection:
     filepath_prefix: str = ""
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether some images of the collection may not pass."""
+        return bool(self.where or self.filepath_prefix)
+
+    @property
     def filepaths_end(self) -> str | None:
         """Return the lowest text above all with the prefix, in the order of code points; None if there is none."""
         for index in reversed(range(len(self.filepath_prefix))):

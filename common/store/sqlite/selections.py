@@ -37,14 +37,17 @@ def condition(db: sqlite3.Connection, collection: int | None, selection: Selecti
 
 def candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
     """Return the SQL of the candidates among these ids that pass the filter, and its parameters."""
-    keep, parameters = _condition(_BY_ID, collection, selection)
-    return _CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
+    return _among(_CANDIDATES, images, collection, selection)
 
 
 def word_candidates(images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
     """Return the SQL of the candidates by words, like `candidates`."""
+    return _among(_WORD_CANDIDATES, images, collection, selection)
+
+
+def _among(select: str, images: Iterable[int], collection: int, selection: Selection) -> tuple[str, list[object]]:
     keep, parameters = _condition(_BY_ID, collection, selection)
-    return _WORD_CANDIDATES + keep, [json.dumps(sorted(images)), *parameters]
+    return select + keep, [json.dumps(sorted(images)), *parameters]
 
 
 def _condition(

@@ -81,7 +81,7 @@ class SqliteStore:
             if number is None:
                 return [[] for _ in queries]
             parts = self._index.current().of_collection(number)
-            among = _keys(db, number, selection) if selection.where or selection.filepath_prefix else None
+            among = _keys(db, number, selection) if selection.is_filtered else None
             near = nearest(parts, queries, limit=limit, among=among, max_distance=max_distance)
             images = [[image_of(one) for one in keys] for keys in near]
             sql, parameters = selections.candidates({image for row in images for image in row}, number, selection)
@@ -98,7 +98,7 @@ class SqliteStore:
             if number is None:
                 return []
             scored = score(self._words.current(), words, collection=number)
-            if selection.where or selection.filepath_prefix:
+            if selection.is_filtered:
                 scored = scored.among(_keys(db, number, selection))
             best = [image_of(one) for one in scored.best(limit)]
             sql, parameters = selections.word_candidates(best, number, selection)
@@ -139,7 +139,7 @@ class SqliteStore:
     def count(self, *, selection: Selection = DEFAULT_SELECTION) -> int:
         """Return the number of images, without a filter that of the catalogue."""
         with self._connections.lend() as db:
-            if not (selection.where or selection.filepath_prefix):
+            if not selection.is_filtered:
                 existing = catalogue.collection(db, selection.collection)
                 return existing.images if existing else 0
             keep, parameters = selections.condition(db, catalogue.number(db, selection.collection), selection)

@@ -59,7 +59,7 @@ _OTHERS = (
     "CREATE INDEX images_listed ON images (collection, seq) WHERE deleted = 0",
     "CREATE INDEX images_deleted ON images (added) WHERE deleted = 1",
     *catalogue.CREATE,
-    "CREATE TABLE local_features (image INTEGER PRIMARY KEY, features BLOB NOT NULL, words BLOB) STRICT",
+    "CREATE TABLE local_features (image INTEGER PRIMARY KEY, features BLOB NOT NULL) STRICT",
     "CREATE TABLE segments (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL) STRICT",
     "CREATE TABLE purged (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, change INTEGER NOT NULL) STRICT",
 )
