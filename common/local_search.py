@@ -15,7 +15,7 @@ from common.images.local_features.words import LookupWords
 from common.images.orientations import ORIENTATIONS
 from common.images.signature import Signature
 from common.search import MIN_SCORE, Comparison, Match, MatchedBy, SearchOptions, ordered
-from common.sketch_matches import decoded, sketch_score
+from common.sketch_matches import sketch_score
 from common.store.base import Record, Store, WordCandidate
 
 VERIFIED = 40
@@ -61,7 +61,7 @@ class ImageFeatures:
 
         They are fewer than those of pixels, and each has one word only: a search finds less with them.
         """
-        stored = decoded(record.features)
+        stored = LocalFeatures.decode_comparable(record.features)
         if stored is None:
             return None
         each = np.arange(len(stored.words))
@@ -124,7 +124,7 @@ def _compare_part(comparison: Comparison, query: ImageFeatures, target: ImageFea
 
 def has_few_features(record: Record) -> bool | None:
     """Return whether searches by local features may miss a stored image; None if it has none that are comparable."""
-    stored = decoded(record.features)
+    stored = LocalFeatures.decode_comparable(record.features)
     return None if stored is None else stored.are_few
 
 
@@ -153,7 +153,7 @@ def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> lis
 
 def _part(candidate: WordCandidate, features: ImageFeatures, options: SearchOptions) -> tuple[Match, bool] | None:
     """Return a candidate as a match if it is one, and whether a sketch decided."""
-    stored = decoded(candidate.features)
+    stored = LocalFeatures.decode_comparable(candidate.features)
     verification = None if stored is None else features.query.verify(stored)
     if stored is None or verification is None:
         return None
@@ -163,7 +163,7 @@ def _part(candidate: WordCandidate, features: ImageFeatures, options: SearchOpti
         score = sketch_score(features.small_copy, stored, transform=verification.transform) or 0.0
         match = replace(match, score=score)
     is_turned = match.orientation != ORIENTATIONS[0]
-    if match.score < (MIN_SCORE if options.min_score is None else options.min_score):
+    if match.score < options.least_score:
         return None
     return None if is_turned and not options.all_orientations else (match, is_drawn)
 
@@ -203,7 +203,7 @@ def _orientation(transform: Transform) -> str:
     >>> _orientation(Transform(0, 1, 0, -1, 0, 300))
     'rotated_90'
     """
-    inverse = np.linalg.inv(_matrix(transform))[:2, :2]
+    inverse = transform.inverse().matrix[:, :2]
     mirrored = bool(np.linalg.det(inverse) < 0)
     if mirrored:
         # An orientation mirrors the query, left to right, before it rotates it.
@@ -214,15 +214,9 @@ def _orientation(transform: Transform) -> str:
 
 def _inverse(verification: Verification) -> Verification:
     """Return the verification with query and stored image exchanged."""
-    m11, m12, m13, m21, m22, m23 = np.linalg.inv(_matrix(verification.transform))[:2].ravel().tolist()
     return replace(
         verification,
         query_overlap_percent=verification.target_overlap_percent,
         target_overlap_percent=verification.query_overlap_percent,
-        transform=Transform(m11, m12, m13, m21, m22, m23),
+        transform=verification.transform.inverse(),
     )
-
-
-def _matrix(transform: Transform) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    one, two = (transform.m11, transform.m12, transform.m13), (transform.m21, transform.m22, transform.m23)
-    return np.array([one, two, (0.0, 0.0, 1.0)])

@@ -53,6 +53,11 @@ class SearchOptions:
     min_score: float | None = None
     selection: Selection = DEFAULT_SELECTION
 
+    @property
+    def least_score(self) -> float:
+        """The lowest score of a match by local features or by a sketch."""
+        return MIN_SCORE if self.min_score is None else self.min_score
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from common.images.flatness import drawn_score
-from common.images.local_features.features import InvalidFeatures, LocalFeatures
+from common.images.local_features.features import LocalFeatures
 from common.images.local_features.geometry import Transform
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS
-from common.search import MIN_SCORE, SURE_SCORE, SearchOptions, SignatureMatches, ordered
+from common.search import SURE_SCORE, SearchOptions, SignatureMatches, ordered
 from common.store.base import Store
 
 # A comparison with a sketch takes half a millisecond.
@@ -31,11 +31,11 @@ def decide_by_sketches(
     matches = []
     for match in near:
         record = records.get(match.filepath)
-        stored = decoded(record.features) if record else None
+        stored = LocalFeatures.decode_comparable(record.features) if record else None
         score = sketch_score(small_copy, stored, orientation=match.orientation)
         if score is None and match.filepath not in unconfirmed:
             matches.append(match)
-        elif score is not None and score >= (MIN_SCORE if options.min_score is None else options.min_score):
+        elif score is not None and score >= options.least_score:
             matches.append(replace(match, score=score))
     return SignatureMatches(matches=ordered(matches), is_sure=any(match.score >= SURE_SCORE for match in matches))
 
@@ -51,11 +51,3 @@ def sketch_score(
     if stored is None or small_copy is None:
         return None
     return drawn_score(small_copy, stored, transform=transform, orientation=orientation)
-
-
-def decoded(encoded: bytes | None) -> LocalFeatures | None:
-    """Return the features, or None for those of another version, which are not comparable."""
-    try:
-        return None if encoded is None else LocalFeatures.decode(encoded)
-    except InvalidFeatures:
-        return None

@@ -109,7 +109,7 @@ def drawn_score(
     size = target.width, target.height
     mapped = math.inf
     if transform is not None:
-        matrix = _matrix(transform)
+        matrix = transform.matrix
         orientation = _nearest_orientation(matrix, size, copy)
         mapped = _least_difference(copy, target.sketch, size, _unturned(matrix, size))
     turned = copy.inverted() if ORIENTATIONS.index(orientation) >= UPRIGHT else copy
@@ -125,10 +125,6 @@ def _least_difference(copy: SmallCopy, sketch: Sketch, size: tuple[int, int], ma
     step = _SHIFT * max(size) * math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     shifts = [np.array([(0, 0, across), (0, 0, down)]) for across in (-step, 0, step) for down in (-step, 0, step)]
     return min(copy.difference(sketch, size, matrix + shift) for shift in shifts)
-
-
-def _matrix(transform: Transform) -> NDArray[np.float64]:
-    return np.array([(transform.m11, transform.m12, transform.m13), (transform.m21, transform.m22, transform.m23)])
 
 
 def _unturned(matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:

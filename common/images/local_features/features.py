@@ -106,6 +106,14 @@ class LocalFeatures:
         return cls._from_rows(rows, width, height, data[_HEADER.size + rows.nbytes :])
 
     @classmethod
+    def decode_comparable(cls, data: bytes | None) -> Self | None:
+        """Return the features in `data`; None without them, or if they are not comparable: those of another version."""
+        try:
+            return None if data is None else cls.decode(data)
+        except InvalidFeatures:
+            return None
+
+    @classmethod
     def _from_rows(cls, rows: NDArray[np.void], width: int, height: int, sketch: bytes) -> Self:
         words = _words(rows)
         if (words[1:] < words[:-1]).any():

@@ -56,6 +56,16 @@ class Transform:
     m22: float
     m23: float
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The matrix (2, 3) of the map."""
+        return np.array([(self.m11, self.m12, self.m13), (self.m21, self.m22, self.m23)])
+
+    def inverse(self) -> "Transform":
+        """Return the map from a pixel of the query to one of the stored image."""
+        m11, m12, m13, m21, m22, m23 = np.linalg.inv(np.vstack([self.matrix, (0, 0, 1)]))[:2].ravel().tolist()
+        return Transform(m11, m12, m13, m21, m22, m23)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
