@@ -9,7 +9,7 @@ from common.config import Settings
 from common.errors import ConfigError, StoreError
 from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
-from common.store.factory import shape
+from common.store.factory import elastic_connection, shape
 
 
 def main() -> int:
@@ -26,14 +26,7 @@ def main() -> int:
         return 2
     # SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a run unblocks writes before it ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    connection = Connection(
-        settings.elasticsearch_url,
-        index=settings.elasticsearch_index,
-        timeout_s=settings.elasticsearch_timeout_s,
-        api_key=settings.elasticsearch_api_key,
-        ca_file=settings.elasticsearch_ca_file,
-    )
-    with closing(connection):
+    with closing(elastic_connection(settings)) as connection:
         return _copy(connection, settings)
 
 
