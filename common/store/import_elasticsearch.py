@@ -113,12 +113,7 @@ class Index:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         try:
-            reply = self._http.request(
-                method,
-                self._url + path,
-                body=None if body is None else json.dumps(body).encode(),
-                headers={**self._http.headers, **({} if body is None else {"Content-Type": "application/json"})},
-            )
+            reply = self._http.request(method, self._url + path, json=body)
             document = json.loads(reply.data)
         except urllib3.exceptions.HTTPError as error:
             # A page cannot be read twice: the next run resumes.
