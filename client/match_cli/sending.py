@@ -6,16 +6,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from threading import Event
 
 from match_cli.discovery import Discovered, Source, Unreadable, is_unchanged
 from match_cli.journal import START, Group, Journal, Seen, State, key_of
 from match_cli.shrinking import TOO_LARGE, shrink
-from match_client import Match, Outcome, Task
-from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, failed, new_key
-from match_client.errors import InvalidSource, NotFound
-from match_client.sources import Upload, Url, is_url, read
+from match_client import Match, NewImage, NotFound, Outcome, Task
+from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, item_of, new_key
+from match_client.sources import Upload, Url, is_url
 
 # A request with files answers when its images are stored, within this time.
 WAIT_S = 30.0
@@ -221,7 +219,7 @@ def send(match: Match, group: Group, settings: Settings) -> Sent:
     outcomes: dict[int, Outcome] = {}
     copies: dict[int, Item] = {}
     for number, image in group.images.items():
-        item = _item(image, number)
+        item = item_of(NewImage(image=image.source, filepath=image.filepath, metadata=image.metadata), number)
         if isinstance(item, Outcome):
             outcomes[number] = item
         elif isinstance(item.source, Upload) and len(item.source.data) > settings.max_bytes:
@@ -238,14 +236,6 @@ def send(match: Match, group: Group, settings: Settings) -> Sent:
     if copies:
         outcomes |= accept(match.transport, copies, Form.FORM, options, key=group.request + SHRUNK)
     return {number: (outcome, number in copies) for number, outcome in outcomes.items()}
-
-
-def _item(image: Source, number: int) -> Item | Outcome:
-    try:
-        source = read(image.source if is_url(image.source) else Path(image.source))
-    except InvalidSource as error:
-        return failed(number, image.filepath, error)
-    return Item(image.filepath, source, image.metadata)
 
 
 def _copy(item: Item) -> Item | None:
