@@ -62,6 +62,11 @@ def new_key() -> str:
     return uuid4().hex
 
 
+def headers_of(key: str, *, wait_s: float | None) -> dict[str, str]:
+    """Return the headers of an add: its idempotency key, and how long the reply may wait for its images."""
+    return {"Idempotency-Key": key} | ({} if wait_s is None else {"Prefer": f"wait={round(wait_s)}"})
+
+
 def _send(
     transport: Transport, items: Mapping[int, Item], form: Form, options: Options, key: str
 ) -> dict[int, Outcome]:
@@ -194,9 +199,7 @@ def item_of(image: NewImage, number: int) -> Item | Outcome:
 
 
 def _request(items: Mapping[int, Item], form: Form, options: Options, key: str) -> Request:
-    headers = {"Idempotency-Key": key}
-    if options.wait_s is not None:
-        headers["Prefer"] = f"wait={round(options.wait_s)}"
+    headers = headers_of(key, wait_s=options.wait_s)
     if options.batch is not None:
         headers["X-Batch-ID"] = options.batch
     callback = {} if options.callback_url is None else {"callback_url": options.callback_url}

@@ -7,7 +7,7 @@ from time import monotonic, sleep
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from match_client.adds import Options, add_all, new_key
+from match_client.adds import Options, add_all, headers_of, new_key
 from match_client.errors import ConnectionLost, ImageError, NotFound, TaskRunning, Unavailable
 from match_client.results import (
     Collection,
@@ -96,9 +96,7 @@ class Match:
         if metadata is not None:
             fields["metadata"] = json.dumps(metadata)
         image_fields, files = _image(image)
-        headers = {"Idempotency-Key": idempotency_key or new_key()}
-        if wait_s is not None:
-            headers["Prefer"] = f"wait={round(wait_s)}"
+        headers = headers_of(idempotency_key or new_key(), wait_s=wait_s)
         request = Request(method="POST", path="/add", form=fields | image_fields, files=files, headers=headers)
         return Task.from_json(self._transport.send(request).json["task"])
 
