@@ -13,6 +13,7 @@ from match_cli.journal import START, Group, Journal, Seen, State, key_of
 from match_cli.shrinking import TOO_LARGE, shrink
 from match_client import Match, NewImage, NotFound, Outcome, Task
 from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, item_of, new_key
+from match_client.results import FEATURELESS
 from match_client.sources import Upload, Url, is_url
 
 # A request with files answers when its images are stored, within this time.
@@ -266,7 +267,7 @@ def _ended(source: str, task: Task | None) -> tuple[State, Report]:
         return State.FAILED, Report(
             source=source, result=Result.FAILED, code="cancelled", reason="the task was cancelled"
         )
-    is_featureless = task.warning is not None and task.warning.code == "featureless"
+    is_featureless = task.warning is not None and task.warning.code == FEATURELESS
     return State.STORED, Report(source=source, result=Result.FEATURELESS if is_featureless else Result.STORED)
 
 
