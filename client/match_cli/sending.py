@@ -127,8 +127,8 @@ class Sender:
         for group in self._journal.unfinished():
             self._resumed.add(group.request)
             images = {number: image for number, image in group.images.items() if is_unchanged(image)}
-            gone = [key_of(image) for number, image in group.images.items() if number not in images]
-            self._journal.forget(gone)
+            changed = [key_of(image) for number, image in group.images.items() if number not in images]
+            self._journal.forget(changed)
             if images:
                 self._submit(Group(group.request, images))
 
