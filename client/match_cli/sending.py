@@ -14,7 +14,7 @@ from match_cli.shrinking import TOO_LARGE, shrink
 from match_client import Match, NewImage, NotFound, Outcome, Task
 from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, item_of, new_key
 from match_client.results import FEATURELESS
-from match_client.sources import Upload, Url, is_url
+from match_client.sources import Upload, is_url
 
 # A request with files answers when its images are stored, within this time.
 WAIT_S = 30.0
@@ -223,20 +223,24 @@ def send(match: Match, group: Group, settings: Settings) -> Sent:
         item = item_of(NewImage(image=image.source, filepath=image.filepath, metadata=image.metadata), number)
         if isinstance(item, Outcome):
             outcomes[number] = item
-        elif isinstance(item.source, Upload) and len(item.source.data) > settings.max_bytes:
-            copy = _copy(item)
-            (items if copy is None else copies)[number] = copy or item
+        elif _is_above(item, settings.max_bytes) and (copy := _copy(item)) is not None:
+            copies[number] = copy
         else:
             items[number] = item
-    form = Form.LINES if any(isinstance(item.source, Url) for item in items.values()) else Form.FORM
     if items:
+        # A group has one form.
+        form = next(iter(items.values())).form
         outcomes |= accept(match.transport, items, form, options, key=group.request)
     for number, item in items.items():
-        copy = _copy(item) if outcomes[number].code in TOO_LARGE else None
-        copies |= {} if copy is None else {number: copy}
+        if outcomes[number].code in TOO_LARGE and (copy := _copy(item)) is not None:
+            copies[number] = copy
     if copies:
         outcomes |= accept(match.transport, copies, Form.FORM, options, key=group.request + SHRUNK)
     return {number: (outcome, number in copies) for number, outcome in outcomes.items()}
+
+
+def _is_above(item: Item, max_bytes: int) -> bool:
+    return isinstance(item.source, Upload) and len(item.source.data) > max_bytes
 
 
 def _copy(item: Item) -> Item | None:
