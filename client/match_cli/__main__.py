@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from match_cli import output
 from match_cli.commands import adds, collections, images, keys, searches, service
-from match_cli.context import Chosen
+from match_cli.context import GlobalOptions
 from match_cli.exits import Exit, UsageProblem, exit_of
 from match_client import MatchError
 
@@ -45,7 +45,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def choose(
+def set_options(
     context: typer.Context,
     *,
     url: Annotated[
@@ -58,7 +58,7 @@ def choose(
     The API key is in MATCH_API_KEY or in the profile. An index of image-match or dsys/match is imported by
     python -m common.store.import_elasticsearch URL INDEX.
     """
-    context.obj = Chosen(url, profile)
+    context.obj = GlobalOptions(url, profile)
 
 
 app.command()(adds.add)

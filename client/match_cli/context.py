@@ -16,7 +16,7 @@ RETRY_FOR_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class GlobalOptions:
     """The options before the command's name."""
 
     url: str | None = None
@@ -25,8 +25,8 @@ class Chosen:
 
 def service_of(context: typer.Context) -> Connection:
     """Return the address and the key of the command's service."""
-    chosen = context.find_object(Chosen) or Chosen()
-    return connection(os.environ, config_folder(), url=chosen.url, profile=chosen.profile)
+    options = context.find_object(GlobalOptions) or GlobalOptions()
+    return connection(os.environ, config_folder(), url=options.url, profile=options.profile)
 
 
 def client_of(

@@ -13,6 +13,7 @@ from typing import Self
 
 from match_cli.discovery import Source
 from match_cli.exits import UsageProblem
+from match_client.results import DEFAULT_COLLECTION
 
 VERSION = 1
 TABLES = """
@@ -127,7 +128,7 @@ class Journal:
     @classmethod
     def of(cls, folder: Path, url: str, collection: str | None) -> Self:
         """Return the journal of a service and collection."""
-        digest = hashlib.sha256(f"{url.rstrip('/')}\n{collection or 'default'}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{url.rstrip('/')}\n{collection or DEFAULT_COLLECTION}".encode()).hexdigest()
         return cls(folder / f"journal-{digest[:16]}.db")
 
     def __enter__(self) -> Self:

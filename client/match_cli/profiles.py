@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from match_cli.exits import UsageProblem
+from match_client.sources import is_url
 
 DEFAULT_URL = "http://127.0.0.1:8888"
 DEFAULT_PROFILE = "default"
@@ -83,6 +84,6 @@ def _key(path: Path, table: Mapping[str, Any]) -> str | None:
 
 
 def _checked(url: str) -> str:
-    if not url.lower().startswith(("http://", "https://")):
+    if not is_url(url):
         raise UsageProblem(f"{url} is not a URL of a service: it must begin with http:// or https://")
     return url

@@ -6,16 +6,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from threading import Event
 
 from match_cli.discovery import Discovered, Source, Unreadable, is_unchanged
 from match_cli.journal import START, Group, Journal, Seen, State, key_of
 from match_cli.shrinking import TOO_LARGE, shrink
-from match_client import Match, Outcome, Task
-from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, failed, new_key
-from match_client.errors import InvalidSource, NotFound
-from match_client.sources import Upload, Url, is_url, read
+from match_client import Match, NewImage, NotFound, Outcome, Task
+from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, item_of, new_key
+from match_client.results import FEATURELESS
+from match_client.sources import Upload, is_url
 
 # A request with files answers when its images are stored, within this time.
 WAIT_S = 30.0
@@ -128,8 +127,8 @@ class Sender:
         for group in self._journal.unfinished():
             self._resumed.add(group.request)
             images = {number: image for number, image in group.images.items() if is_unchanged(image)}
-            gone = [key_of(image) for number, image in group.images.items() if number not in images]
-            self._journal.forget(gone)
+            changed = [key_of(image) for number, image in group.images.items() if number not in images]
+            self._journal.forget(changed)
             if images:
                 self._submit(Group(group.request, images))
 
@@ -221,31 +220,27 @@ def send(match: Match, group: Group, settings: Settings) -> Sent:
     outcomes: dict[int, Outcome] = {}
     copies: dict[int, Item] = {}
     for number, image in group.images.items():
-        item = _item(image, number)
+        item = item_of(NewImage(image=image.source, filepath=image.filepath, metadata=image.metadata), number)
         if isinstance(item, Outcome):
             outcomes[number] = item
-        elif isinstance(item.source, Upload) and len(item.source.data) > settings.max_bytes:
-            copy = _copy(item)
-            (items if copy is None else copies)[number] = copy or item
+        elif _is_above(item, settings.max_bytes) and (copy := _copy(item)) is not None:
+            copies[number] = copy
         else:
             items[number] = item
-    form = Form.LINES if any(isinstance(item.source, Url) for item in items.values()) else Form.FORM
     if items:
+        # A group has one form.
+        form = next(iter(items.values())).form
         outcomes |= accept(match.transport, items, form, options, key=group.request)
     for number, item in items.items():
-        copy = _copy(item) if outcomes[number].code in TOO_LARGE else None
-        copies |= {} if copy is None else {number: copy}
+        if outcomes[number].code in TOO_LARGE and (copy := _copy(item)) is not None:
+            copies[number] = copy
     if copies:
         outcomes |= accept(match.transport, copies, Form.FORM, options, key=group.request + SHRUNK)
     return {number: (outcome, number in copies) for number, outcome in outcomes.items()}
 
 
-def _item(image: Source, number: int) -> Item | Outcome:
-    try:
-        source = read(image.source if is_url(image.source) else Path(image.source))
-    except InvalidSource as error:
-        return failed(number, image.filepath, error)
-    return Item(image.filepath, source, image.metadata)
+def _is_above(item: Item, max_bytes: int) -> bool:
+    return isinstance(item.source, Upload) and len(item.source.data) > max_bytes
 
 
 def _copy(item: Item) -> Item | None:
@@ -276,7 +271,7 @@ def _ended(source: str, task: Task | None) -> tuple[State, Report]:
         return State.FAILED, Report(
             source=source, result=Result.FAILED, code="cancelled", reason="the task was cancelled"
         )
-    is_featureless = task.warning is not None and task.warning.code == "featureless"
+    is_featureless = task.warning is not None and task.warning.code == FEATURELESS
     return State.STORED, Report(source=source, result=Result.FEATURELESS if is_featureless else Result.STORED)
 
 

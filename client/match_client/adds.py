@@ -62,6 +62,11 @@ def new_key() -> str:
     return uuid4().hex
 
 
+def headers_of(key: str, *, wait_s: float | None) -> dict[str, str]:
+    """Return the headers of an add: its idempotency key, and how long the reply may wait for its images."""
+    return {"Idempotency-Key": key} | ({} if wait_s is None else {"Prefer": f"wait={round(wait_s)}"})
+
+
 def _send(
     transport: Transport, items: Mapping[int, Item], form: Form, options: Options, key: str
 ) -> dict[int, Outcome]:
@@ -107,20 +112,19 @@ def _groups(images: Iterable[NewImage]) -> Iterator[_Group]:
     items: dict[int, Item] = {}
     unreadable: dict[int, Outcome] = {}
     for number, image in enumerate(images):
-        item, outcome = _item(image)
-        item_form = form if item is None else item.form
+        item = item_of(image, number)
+        item_form, item_size = (item.form, item.size) if isinstance(item, Item) else (form, 0)
         limit = MAX_LINES if form is Form.LINES else MAX_UPLOADS
-        item_size = 0 if item is None else item.size
         is_full = number - first >= limit or size + item_size > MAX_GROUP_BYTES
         if number > first and (is_full or (items and item_form is not form)):
             yield _Group(first, form, items, unreadable)
             first, size, items, unreadable = number, 0, {}, {}
         form = item_form
         size += item_size
-        if item is not None:
+        if isinstance(item, Item):
             items[number - first] = item
-        if outcome is not None:
-            unreadable[number - first] = outcome
+        else:
+            unreadable[number - first] = item
     if items or unreadable:
         yield _Group(first, form, items, unreadable)
 
@@ -156,7 +160,7 @@ def _split(
     """Send the halves of a group whose body is too large for the service."""
     if len(items) == 1:
         [(number, item)] = items.items()
-        return {number: failed(number, item.filepath, error)}
+        return {number: _failed(number, item.filepath, error)}
     numbers = sorted(items)
     middle = len(numbers) // 2
     halves = ({number: items[number] for number in half} for half in (numbers[:middle], numbers[middle:]))
@@ -179,25 +183,23 @@ def _wait(backoff: Backoff, outcomes: Mapping[int, Outcome], rejected: Iterable[
     )
 
 
-def failed(number: int, filepath: str, error: MatchError) -> Outcome:
+def _failed(number: int, filepath: str, error: MatchError) -> Outcome:
     """Return the outcome of an image with an error of its own."""
     return Outcome(
         number=number, filepath=filepath, status="fail", errors=(str(error),), code=error.code, field=error.field
     )
 
 
-def _item(image: NewImage) -> tuple[Item | None, Outcome | None]:
+def item_of(image: NewImage, number: int) -> Item | Outcome:
     """Return the image as it is sent, or the outcome of one that cannot be read."""
     try:
-        return Item(image.filepath, read(image.image), image.metadata), None
+        return Item(image.filepath, read(image.image), image.metadata)
     except InvalidSource as error:
-        return None, failed(0, image.filepath, error)
+        return _failed(number, image.filepath, error)
 
 
 def _request(items: Mapping[int, Item], form: Form, options: Options, key: str) -> Request:
-    headers = {"Idempotency-Key": key}
-    if options.wait_s is not None:
-        headers["Prefer"] = f"wait={round(options.wait_s)}"
+    headers = headers_of(key, wait_s=options.wait_s)
     if options.batch is not None:
         headers["X-Batch-ID"] = options.batch
     callback = {} if options.callback_url is None else {"callback_url": options.callback_url}

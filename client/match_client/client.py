@@ -1,13 +1,14 @@
 """The client: a method for each request of the service."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import monotonic, sleep
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from match_client.adds import Options, add_all, new_key
+from match_client.adds import Options, add_all, headers_of, new_key
 from match_client.errors import ConnectionLost, ImageError, NotFound, TaskRunning, Unavailable
 from match_client.results import (
     Collection,
@@ -96,9 +97,7 @@ class Match:
         if metadata is not None:
             fields["metadata"] = json.dumps(metadata)
         image_fields, files = _image(image)
-        headers = {"Idempotency-Key": idempotency_key or new_key()}
-        if wait_s is not None:
-            headers["Prefer"] = f"wait={round(wait_s)}"
+        headers = headers_of(idempotency_key or new_key(), wait_s=wait_s)
         request = Request(method="POST", path="/add", form=fields | image_fields, files=files, headers=headers)
         return Task.from_json(self._transport.send(request).json["task"])
 
@@ -125,7 +124,7 @@ class Match:
         names = [filepaths] if isinstance(filepaths, str) else filepaths
         for some in _batches(names, MAX_DELETES):
             form = {f"filepaths[{number}]": name for number, name in enumerate(some)}
-            self._send("DELETE", "/delete", form=form | _fields(collection=collection))
+            self._send("DELETE", "/delete", form | _fields(collection=collection))
 
     # Searches.
 
@@ -183,7 +182,7 @@ class Match:
 
     def count(self, *, filter: Mapping[str, object] | None = None, collection: str | None = None) -> int:  # noqa: A002 - the service's name
         """Return the number of stored images."""
-        [number] = self._send("GET", "/count", query=_filters(filter) | _fields(collection=collection))["result"]
+        [number] = self._send("GET", "/count", _filters(filter) | _fields(collection=collection))["result"]
         return int(number)
 
     def list(
@@ -213,7 +212,7 @@ class Match:
     def image(self, filepath: str, *, collection: str | None = None) -> Image:
         """Return the stored image with this name. Raises NotFound."""
         query = _fields(filepath=filepath, collection=collection)
-        [result] = self._send("GET", "/images", query=query)["result"]
+        [result] = self._send("GET", "/images", query)["result"]
         return Image.from_json(result)
 
     def thumbnail(self, filepath: str, *, collection: str | None = None) -> bytes | None:
@@ -274,15 +273,12 @@ class Match:
     ) -> Retried:
         """Enqueue all failed tasks again; needs a key with the scope admin where keys are required."""
         form = _fields(state="failed", code=code, filepath_prefix=filepath_prefix, collection=collection, limit=PAGE)
-        retried, left = 0, dict[str, int]()
-        cursor: str | None = ""
-        while cursor is not None:
-            reply = self._send("POST", "/tasks/retry", form=form | ({"cursor": cursor} if cursor else {}))
+        retried, left = 0, Counter[str]()
+        for reply in self._pages("/tasks/retry", form, method="POST"):
             [result] = reply["result"]
             retried += result["retried"]
-            left = {name: left.get(name, 0) + result["left"].get(name, 0) for name in left | result["left"]}
-            cursor = reply["cursor"]
-        return Retried(retried=retried, left=left)
+            left.update(result["left"])
+        return Retried(retried=retried, left=dict(left))
 
     def cancel(self, task_id: str) -> Task:
         """Cancel a task that waits. Raises Conflict if it has begun."""
@@ -302,7 +298,7 @@ class Match:
 
     def put_collection(self, name: str, *, max_images: int | None = None) -> Collection:
         """Create a collection, or change its quota; None removes the quota."""
-        [result] = self._send("PUT", _collection_path(name), form=_fields(max_images=max_images))["result"]
+        [result] = self._send("PUT", _collection_path(name), _fields(max_images=max_images))["result"]
         return Collection.from_json(result)
 
     def delete_collection(self, name: str) -> Task:
@@ -323,15 +319,17 @@ class Match:
             return Readiness(is_ready=False, errors=(str(error),))
         return Readiness(is_ready=True, errors=tuple(reply.json["error"]), checks=reply.json.get("checks", {}))
 
-    def _send(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, form: Mapping[str, str] | None = None
-    ) -> Mapping[str, Any]:
+    def _send(self, method: str, path: str, params: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+        """Return the reply to a request; GET has its parameters in the query, any other method in a form."""
+        query, form = (params, None) if method == "GET" else (None, params)
         return self._transport.send(Request(method=method, path=path, query=query, form=form)).json
 
-    def _pages(self, path: str, query: Mapping[str, str], *, cursor: str | None = None) -> Iterator[Mapping[str, Any]]:
-        """Yield the replies of a list, from cursor to cursor."""
+    def _pages(
+        self, path: str, params: Mapping[str, str], *, method: str = "GET", cursor: str | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the replies to a request, from cursor to cursor."""
         while True:
-            reply = self._send("GET", path, query={**query, "cursor": cursor} if cursor else query)
+            reply = self._send(method, path, {**params, "cursor": cursor} if cursor else params)
             yield reply
             cursor = reply["cursor"]
             if cursor is None:

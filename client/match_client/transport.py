@@ -114,7 +114,7 @@ class Transport:
 
     def send(self, request: Request) -> Reply:
         """Return the reply to a request, and repeat the request while the service cannot answer."""
-        backoff = Backoff(self.retry_for_s, pause=self._pause, clock=self._clock)
+        backoff = self.backoff()
         while True:
             try:
                 return self.send_once(request)

@@ -13,7 +13,7 @@ from common.store.thumbnails import Thumbnails
 def open_store(settings: Settings) -> Store:
     """Return the store that the settings choose; it connects at its first use."""
     if settings.store_url is not None:
-        return SqliteStore(Path(settings.store_url.removeprefix("sqlite:///")))
+        return SqliteStore(_sqlite_file(settings.store_url))
     return ElasticStore(
         settings.elasticsearch_url,
         index=settings.elasticsearch_index,
@@ -30,16 +30,20 @@ def open_thumbnails(settings: Settings) -> Thumbnails | None:
     if not settings.thumbnails_px:
         return None
     if settings.store_url is not None:
-        store = Path(settings.store_url.removeprefix("sqlite:///"))
+        store = _sqlite_file(settings.store_url)
         return SqliteThumbnails(store.with_name(f"{store.name}-thumbnails"))
-    connection = Connection(
+    return ElasticThumbnails(elastic_connection(settings), index=settings.elasticsearch_index, shape=shape(settings))
+
+
+def elastic_connection(settings: Settings) -> Connection:
+    """Return a connection to the cluster of the settings; it connects at its first use."""
+    return Connection(
         settings.elasticsearch_url,
         index=settings.elasticsearch_index,
         timeout_s=settings.elasticsearch_timeout_s,
         api_key=settings.elasticsearch_api_key,
         ca_file=settings.elasticsearch_ca_file,
     )
-    return ElasticThumbnails(connection, index=settings.elasticsearch_index, shape=shape(settings))
 
 
 def shape(settings: Settings) -> Shape:
@@ -50,3 +54,7 @@ def shape(settings: Settings) -> Shape:
         refresh_interval_s=settings.elasticsearch_refresh_interval_s,
         vectors=settings.index_vectors,
     )
+
+
+def _sqlite_file(store_url: str) -> Path:
+    return Path(store_url.removeprefix("sqlite:///"))

@@ -7,7 +7,6 @@ are not needed.
 import hashlib
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter
@@ -22,12 +21,14 @@ import urllib3
 
 from common import command_line
 from common.config import Settings
-from common.errors import ConfigError, MatchError, StoreUnavailable
+from common.errors import MatchError, StoreUnavailable
 from common.store.base import DEFAULT_COLLECTION, Record, Store, Verdict
 from common.store.factory import open_store
 from common.store.image_match import FIELDS, InvalidDocument, read_document
 from common.store.preparing import prepare_within
+from common.store.resumable import FAILED, ResumableCommand
 
+COMMAND = ResumableCommand("import")
 PAGE = 500
 SCROLL = "10m"
 TIMEOUT_S = 60.0
@@ -43,7 +44,7 @@ AUTHORIZATION = "MATCH_IMPORT_AUTHORIZATION"
 OK = 200
 
 
-class SourceError(Exception):
+class SourceError(MatchError):
     """The index to import cannot be read."""
 
 
@@ -112,12 +113,7 @@ class Index:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
         try:
-            reply = self._http.request(
-                method,
-                self._url + path,
-                body=None if body is None else json.dumps(body).encode(),
-                headers={**self._http.headers, **({} if body is None else {"Content-Type": "application/json"})},
-            )
+            reply = self._http.request(method, self._url + path, json=body)
             document = json.loads(reply.data)
         except urllib3.exceptions.HTTPError as error:
             # A page cannot be read twice: the next run resumes.
@@ -255,21 +251,7 @@ def main() -> int:
     parser.add_argument("index", metavar="INDEX", help="its index, such as images")
     parser.add_argument("--collection", metavar="NAME", default=DEFAULT_COLLECTION, help="the collection to fill")
     arguments = parser.parse_args()
-    try:
-        settings = Settings.from_env()
-    except ConfigError as error:
-        _report(str(error))
-        return 2
-    # SIGTERM raises KeyboardInterrupt like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(settings, arguments.url, arguments.index, arguments.collection)
-    except (MatchError, SourceError) as error:
-        _report(f"{error}\nrun it again to resume")
-        return 1
-    except KeyboardInterrupt:
-        _report("ended; run it again to resume")
-        return 130
+    return COMMAND.run(lambda settings: _run(settings, arguments.url, arguments.index, arguments.collection))
 
 
 def _run(settings: Settings, url: str, index: str, collection: str) -> int:
@@ -284,22 +266,18 @@ def _run(settings: Settings, url: str, index: str, collection: str) -> int:
             index=source,
             store=store,
             progress=ImportProgress(settings.home / f"import-{digest}.json"),
-            report=_report,
+            report=COMMAND.report,
             collection=collection,
             keeps_url=settings.keep_source_url,
         )
         counts = importing.run()
-    _report(text(counts))
-    return 1 if counts["rejected"] else 0
+    COMMAND.report(text(counts))
+    return FAILED if counts["rejected"] else 0
 
 
 def _reason(document: Any) -> str:  # noqa: ANN401 - JSON
     error = document.get("error") if isinstance(document, dict) else None
     return str(error.get("reason", "")) if isinstance(error, dict) else str(error or "")
-
-
-def _report(line: str) -> None:
-    print(f"match import: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the output of a command
 
 
 if __name__ == "__main__":

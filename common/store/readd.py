@@ -5,7 +5,6 @@ metadata and collection. It is stored only if no other request has replaced or d
 """
 
 import hashlib
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from time import sleep
 
 from common import command_line
 from common.config import Settings
-from common.errors import ConfigError, FetchError, MatchError
+from common.errors import FetchError
 from common.images.local_features.features import InvalidFeatures, LocalFeatures
 from common.net.fetch import Fetcher
 from common.queue.host_limits import HostLimit
@@ -27,7 +26,9 @@ from common.queue.tasks import CLOSED_STATES, QueuedTask, State
 from common.redis.client import connect
 from common.store.base import Record, Selection, Store
 from common.store.factory import open_store
+from common.store.resumable import FAILED, UNUSABLE_SETTINGS, ResumableCommand
 
+COMMAND = ResumableCommand("readd")
 # Images that are in the queue at once: the adds of clients wait behind few of them.
 CHUNK = 200
 POLL_S = 0.5
@@ -168,27 +169,13 @@ def main() -> int:
     parser = command_line.parser("common.store.readd", description)
     parser.add_argument("--collection", metavar="NAME", help="only the images of this collection")
     collection = parser.parse_args().collection
-    try:
-        settings = Settings.from_env()
-    except ConfigError as error:
-        _report(str(error))
-        return 2
-    if not settings.local_features:
-        _report("MATCH_LOCAL_FEATURES is false: images would be stored without local features again")
-        return 2
-    # SIGTERM raises KeyboardInterrupt like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(settings, collection)
-    except MatchError as error:
-        _report(f"{error}\nrun it again to resume")
-        return 1
-    except KeyboardInterrupt:
-        _report("ended; run it again to resume")
-        return 130
+    return COMMAND.run(lambda settings: _run(settings, collection))
 
 
 def _run(settings: Settings, collection: str | None) -> int:
+    if not settings.local_features:
+        COMMAND.report("MATCH_LOCAL_FEATURES is false: images would be stored without local features again")
+        return UNUSABLE_SETTINGS
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(settings)))
         redis = opened.enter_context(closing(connect(settings.redis_url)))
@@ -203,17 +190,15 @@ def _run(settings: Settings, collection: str | None) -> int:
             failed_keep_s=settings.failed_keep_s,
             host_limit=HostLimit(slots=settings.fetch_per_host, lease_s=0),
         )
-        readding = Readding(store, ledger, publisher, host_of=lambda url: fetcher.validate(url).host, report=_report)
+        readding = Readding(
+            store, ledger, publisher, host_of=lambda url: fetcher.validate(url).host, report=COMMAND.report
+        )
         until = SequenceNumbers(redis).next()
         names = [collection] if collection else [one.name for one in store.collections()]
         for name in names:
             for filepath in readding.run(name, until=until):
                 print(f"{name}\t{filepath}", flush=True)  # noqa: T201 - the output of a command
-        return 0 if readding.is_complete else 1
-
-
-def _report(line: str) -> None:
-    print(f"match readd: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the output of a command
+        return 0 if readding.is_complete else FAILED
 
 
 if __name__ == "__main__":

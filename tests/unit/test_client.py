@@ -26,7 +26,7 @@ from match_client import (
 )
 from match_client.adds import MAX_LINES
 from match_client.transport import Request, Transport
-from support.fake_match import DROPPED, LOST, Answer, Call, FakeMatch, failure, fake_match
+from support.fake_match import DROPPED, LOST, Answer, Call, FakeMatch, failure, fake_match, ok
 from support.http_servers import Handler, LocalServer, serving
 
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
@@ -304,6 +304,19 @@ def test_failed_tasks_are_listed_and_retried(match: Match, service: FakeMatch) -
     with pytest.raises(Conflict) as raised:
         match.cancel(first.id)
     assert raised.value.code == "not_pending"
+
+
+def test_retries_of_all_failed_tasks_follow_the_cursor(match: Match, service: FakeMatch) -> None:
+    pages = {
+        None: ok([{"retried": 2, "left": {"expired": 1}}], status=202, cursor="next"),
+        "next": ok([{"retried": 1, "left": {"expired": 2, "not_failed": 1}}], status=202, cursor=None),
+    }
+    service.faults.append(lambda call: pages[call.params.get("cursor")])
+
+    retried = match.retry_failed(code="timeout")
+
+    assert (retried.retried, retried.left) == (3, {"expired": 3, "not_failed": 1})
+    assert [(call.method, call.params["code"]) for call in service.calls] == [("POST", "timeout")] * 2
 
 
 def test_readiness_reports_an_outage(service: FakeMatch) -> None:

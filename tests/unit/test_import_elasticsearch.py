@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from common.images.signature import sign
-from common.store import import_elasticsearch
 from common.store.base import Record, Selection, Tombstone
 from common.store.import_elasticsearch import Importing, ImportProgress, Index, SourceError, main
 from common.store.sqlite import SqliteStore
@@ -170,7 +169,7 @@ def test_the_command_reads_settings_and_reports(
 ) -> None:
     monkeypatch.setenv("MATCH_STORE_URL", f"sqlite:///{tmp_path}/home/match.db")
     monkeypatch.setenv("MATCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(import_elasticsearch.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["import_elasticsearch", index.url, "images"])
     index.calls_left = 3
 

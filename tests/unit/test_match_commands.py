@@ -272,12 +272,16 @@ def test_collections_are_created_listed_and_deleted(match: MatchCommand) -> None
     assert match("collections", "list", "--json").out == ""
 
 
-def test_the_key_comes_from_environment_or_profile(match: MatchCommand, service: FakeMatch) -> None:
-    service.api_key = "match_secret"
+def write_profile(match: MatchCommand, name: str, url: str, *, mode: int = KEY_MODE) -> None:
     profiles = match.home / "config" / "match" / "profiles.toml"
     profiles.parent.mkdir(parents=True)
-    profiles.write_text(f'[shop]\nurl = "{match.url}"\napi_key = "match_secret"\n')
-    profiles.chmod(KEY_MODE)
+    profiles.write_text(f'[{name}]\nurl = "{url}"\napi_key = "match_secret"\n')
+    profiles.chmod(mode)
+
+
+def test_the_key_comes_from_environment_or_profile(match: MatchCommand, service: FakeMatch) -> None:
+    service.api_key = "match_secret"
+    write_profile(match, "shop", match.url)
 
     codes = [
         match("list").code,
@@ -291,10 +295,7 @@ def test_the_key_comes_from_environment_or_profile(match: MatchCommand, service:
 
 
 def test_a_key_is_not_sent_to_another_url(match: MatchCommand, service: FakeMatch) -> None:
-    profiles = match.home / "config" / "match" / "profiles.toml"
-    profiles.parent.mkdir(parents=True)
-    profiles.write_text('[default]\nurl = "http://192.0.2.1"\napi_key = "match_secret"\n')
-    profiles.chmod(KEY_MODE)
+    write_profile(match, "default", "http://192.0.2.1")
 
     match("--url", match.url, "list")
 
@@ -302,10 +303,7 @@ def test_a_key_is_not_sent_to_another_url(match: MatchCommand, service: FakeMatc
 
 
 def test_a_key_that_others_can_read_is_refused(match: MatchCommand) -> None:
-    profiles = match.home / "config" / "match" / "profiles.toml"
-    profiles.parent.mkdir(parents=True)
-    profiles.write_text(f'[shop]\nurl = "{match.url}"\napi_key = "match_secret"\n')
-    profiles.chmod(0o644)
+    write_profile(match, "shop", match.url, mode=0o644)
 
     result = match("--profile", "shop", "list")
 

@@ -60,8 +60,9 @@ def remove(
     """Remove keys from the file. A running service applies it within seconds."""
     if not file.exists():
         raise UsageProblem(f"{file}: no such file")
+    keys = KeysFile(file)
     for name in names:
-        KeysFile(file).remove(name)
+        keys.remove(name)
     if is_json:
         output.document({"removed": names})
     else:
