@@ -18,12 +18,11 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.images.signature import LENGTH, Signature
+from common.images.signature import Signature
 from common.store.base import DEFAULT_COLLECTION, Record, Selection
 from common.store.sqlite import SqliteStore, builder, changes, signature_index, view
-from support.records import deletion, features_of, record, signature
+from support.records import FEATURELESS, deletion, features_of, record, signature
 
-FEATURELESS = np.zeros(LENGTH, np.int8)
 # So small that some records fill a segment.
 SMALL = {(signature_index, "TAIL"): 6, (signature_index, "REBUILT"): 25, (builder, "REBUILT"): 25}
 SMALL |= {(view, "JOINED"): 20, (builder, "PIECE"): 10, (changes, "BATCH"): 4}
