@@ -405,7 +405,7 @@ def test_key_opens_the_page(browser: Browser, locked: FlaskClient, stored: Memor
         page.set_input_files("input[name=image]", {"name": "cat.png", "mimeType": "image/png", "buffer": noise(1)})
         page.wait_for_selector(".card[data-filepath='albums/1.png']")
         page.goto("/web/compare")
-        page.wait_for_selector("[data-compare]")
+        page.wait_for_selector("[action='/web/compare']")
     assert stored.count() == 3
 
 

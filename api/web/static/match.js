@@ -854,10 +854,6 @@ const watchQueue = async (figure) => {
 const ENHANCEMENTS = {
   "[data-chooser]": addChooser,
   "[data-search]": addSearch,
-  "[data-compare]": (form) => form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    submit(form, "#results");
-  }),
   "[data-thumbnail]": addThumbnail,
   "[data-again]": addAgain,
   "[data-threshold]": addThreshold,
@@ -866,9 +862,9 @@ const ENHANCEMENTS = {
   "[data-delete]": addDelete,
   "[data-add]": addAdding,
   "[data-plot]": watchQueue,
-  "[data-send]": (form) => form.addEventListener("submit", async (event) => {
+  "[data-send]": (form) => form.addEventListener("submit", (event) => {
     event.preventDefault();
-    await submit(form, form.dataset.send);
+    submit(form, form.dataset.send);
   }),
   "[data-key]": (form) => {
     form.hidden = false;
