@@ -10,20 +10,17 @@ server on this machine.
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 from typing import NamedTuple
 
 import requests
-from celery import Celery
-from parts.pipelines import ROOT, WORKERS, image_server, running, wait_for, wait_for_workers
+from parts.pipelines import ROOT, image_server, service
 
 from common.queue.stats import read_stats
 from common.redis.client import connect
-from dev.ports import free_port
 from dev.redis_server import RedisServer
 
 # Lines of one request.
@@ -47,13 +44,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000)
     options = parser.parse_args()
     photos = sorted(options.photos.glob("*.jpg"))
-    with image_server(options.photos) as images, tempfile.TemporaryDirectory() as home:
+    with (
+        image_server(options.photos) as images,
+        tempfile.TemporaryDirectory() as home,
+        RedisServer(Path(home) / "redis") as redis,
+    ):
         urls = [f"{images}/{photo.name}" for photo in photos]
-        with service(Path(home)) as (api, redis_url):
+        settings = {
+            "REDIS_URL": redis.url,
+            "MATCH_STORE_URL": f"sqlite:///{home}/match.db",
+            "MATCH_MAX_BACKLOG": "10000000",
+        }
+        with service(settings) as (api, _):
             idle = measure(api, urls, photos, options.batch, name="idle")
             add_batch(api, "large", urls, options.flood)
             busy = measure(api, urls, photos, options.batch, name="busy")
-            left = read_stats(connect(redis_url)).open_by_collection.get("large", 0)
+            left = read_stats(connect(redis.url)).open_by_collection.get("large", 0)
     print(f"{'':24} {'median':>8} {'longest':>8}")
     for name, delays in (("empty", idle), (f"{options.flood:,} waiting", busy)):
         print(f"single adds, {name:11} {median(delays.singles):8.2f} {max(delays.singles):8.2f} s")
@@ -62,28 +68,6 @@ def main() -> None:
     print(f"{max(busy.singles) - median(idle.singles):.2f} s")
     print(f"{left:,} images of the large batch waited at the end")
     assert left, "the large batch ended too early: --flood must be larger"
-
-
-@contextmanager
-def service(home: Path) -> Iterator[tuple[str, str]]:
-    """Start the service; yield the URLs of its API and its Redis."""
-    with RedisServer(home / "redis") as redis:
-        port = free_port()
-        environment = {
-            "REDIS_URL": redis.url,
-            "MATCH_STORE_URL": f"sqlite:///{home}/match.db",
-            "MATCH_FETCH_ALLOW": "127.0.0.1",
-            "MATCH_MAX_BACKLOG": "10000000",
-            "MATCH_API_HOST": "127.0.0.1",
-            "PORT": str(port),
-            "WORKER_COUNT": "1",
-            "MATCH_LOG_LEVEL": "warning",
-        }
-        commands = {"api": ["-m", "api"]} | {f"worker {n}": ["-m", "workers", "-n", f"w{n}"] for n in range(WORKERS)}
-        with running(commands, environment):
-            wait_for(f"http://127.0.0.1:{port}/readyz")
-            wait_for_workers(Celery(broker=redis.url), WORKERS)
-            yield f"http://127.0.0.1:{port}", redis.url
 
 
 def measure(api: str, urls: Sequence[str], photos: Sequence[Path], count: int, *, name: str) -> Delays:

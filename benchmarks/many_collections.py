@@ -26,6 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy reads it when it is 
 import numpy as np
 from numpy.typing import NDArray
 from parts.collection import collection
+from parts.timing import timed
 
 from common.search import search
 from common.store.base import DEFAULT_COLLECTION, Record, Selection, Store
@@ -110,11 +111,9 @@ def varied(rng: np.random.Generator, rows: Rows, count: int) -> Rows:
 
 
 def measure_catalogue(store: Store) -> None:
-    started = time.perf_counter()
-    count = len(store.collections())
-    all_s = time.perf_counter() - started
-    one_s = median(timed(lambda: store.collection(SMALL), time.perf_counter) for _ in range(20))
-    print(f"catalogue: {count:,} collections in {all_s * 1e3:.1f} ms, one in {one_s * 1e3:.2f} ms")
+    all_s, everything = timed(store.collections)
+    one_s = median(timed(lambda: store.collection(SMALL))[0] for _ in range(20))
+    print(f"catalogue: {len(everything):,} collections in {all_s * 1e3:.1f} ms, one in {one_s * 1e3:.2f} ms")
 
 
 def measure_searches(many: Store, alone: Store, queries: Rows, clock: Clock, *, all_orientations: bool) -> None:
@@ -146,16 +145,10 @@ def measure_writes(store: Store, rows: Rows, names: Sequence[str], clock: Clock)
         for kind, each in kinds.items():
             batch = records(rows[:BATCH], each, first)
             first += BATCH
-            spent[kind].append(timed(lambda batch=batch: store.put(batch), clock))  # type: ignore[misc]
+            spent[kind].append(timed(lambda batch=batch: store.put(batch), clock)[0])  # type: ignore[misc]
     base = median(spent["default"])
     ratios = ", ".join(f"{kind} {median(times) / base:.2f} times" for kind, times in spent.items() if kind != "default")
     print(f"write of {BATCH} images: default {base * 1e3:.2f} ms, {ratios}")
-
-
-def timed(call: Callable[[], object], clock: Clock) -> float:
-    started = clock()
-    call()
-    return clock() - started
 
 
 def arguments() -> argparse.Namespace:

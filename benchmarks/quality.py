@@ -33,7 +33,7 @@ import numpy as np
 from parts import contents
 from parts.edits import EDITS, GROUPS, desktop_screenshot, phone_screenshot
 from parts.feature_index import Collection, Stored, collect, signatures, store
-from parts.modes import MODES, VERIFIED, Query, by_features, by_signature, search
+from parts.modes import Query, by_features, by_signature, search
 from parts.peer_hashes import PEERS
 from parts.split import measured, photographs, tuned
 from PIL import Image
@@ -41,6 +41,8 @@ from PIL import Image
 from common.images.decode import decode
 from common.images.local_features.extraction import extract
 from common.images.signing import sign_all
+from common.local_search import VERIFIED
+from common.modes import MODES
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 1e-5

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,7 @@ from parts.collection import Rows, collection
 from parts.feature_index import Distractors
 from parts.pipelines import cpu_s
 from parts.split import measured, photographs, tuned
+from parts.timing import timed
 from PIL import Image
 
 from common.images.decode import decode
@@ -119,7 +121,7 @@ def measure_embedded(signatures: Rows, features: Sequence[bytes], queries: Seque
             plain.prepare()
             fill(rich, plain, signatures, features, time.process_time)
             for name, call in (("signature", nearest), ("words", by_words)):
-                took = [spent(call, store, queries[0], time.process_time) for store in (rich, plain)]
+                took = [timed(partial(call, store, queries[0]), time.process_time)[0] for store in (rich, plain)]
                 print(f"first search by {name}: {took[0]:.2f} s CPU, without features {took[1]:.2f}")
             measure_searches(rich, plain, queries, time.process_time)
             sizes = [size_of(path) / len(features) for path in paths]
@@ -158,13 +160,9 @@ def fill(rich: Store, plain: Store, signatures: Rows, features: Sequence[bytes],
     cpu = [0.0, 0.0]
     for batch in batches(signatures, features):
         for index, (store, records) in enumerate(zip((rich, plain), batch, strict=True)):
-            before = clock()
-            store.put(records)
-            cpu[index] += clock() - before
+            cpu[index] += timed(partial(store.put, records), clock)[0]
     for index, store in enumerate((rich, plain)):
-        before = clock()
-        store.refresh()
-        cpu[index] += clock() - before
+        cpu[index] += timed(store.refresh, clock)[0]
     each, without = (1e3 * seconds / len(features) for seconds in cpu)
     print(f"put: {each:.3f} ms CPU per image, without features {without:.3f}: {each / without:.2f}x")
 
@@ -239,12 +237,6 @@ def extract_again(query: Query) -> object:
 
 def decoded(jpeg: bytes) -> object:
     return np.asarray(Image.open(BytesIO(jpeg)).convert("RGB"))
-
-
-def spent(call: Callable[[Store, Query], object], store: Store, query: Query, clock: Callable[[], float]) -> float:
-    before = clock()
-    call(store, query)
-    return clock() - before
 
 
 if __name__ == "__main__":

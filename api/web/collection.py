@@ -1,5 +1,7 @@
 """The pages of the stored images: browse, view one, delete one."""
 
+from collections.abc import Sequence
+
 from flask import Response
 
 from api.access.keys import Scope
@@ -16,11 +18,7 @@ from api.web.search import count
 def browse(services: Services, params: forms.Browse) -> Response:
     """Show a page of the collection, the newest image first."""
     total = count(services, forms.to_count(params))
-    offset, limit = window(total, params.page)
-    filepaths = []
-    if limit:
-        listed = collection_views.list_(services, params.model_copy(update={"offset": offset, "limit": limit}))
-        filepaths = listed.get_json()["result"][::-1]
+    filepaths = newest(services, params, total)
     return page(services, "collection.html", params=params, total=total, filepaths=filepaths, pages=pages_of(total))
 
 
@@ -35,6 +33,16 @@ def delete(services: Services, params: requests.Delete) -> Response:
     collection_views.delete(services, params)
     location = address("/web/collection", collection=params.collection)
     return Response(status=303, headers={"Location": location})
+
+
+def newest(services: Services, params: forms.Browse, total: int, *, size: int = forms.PAGE_IMAGES) -> Sequence[str]:
+    """Return the filepaths of a page of the `total` images, the newest first."""
+    offset, limit = window(total, params.page, size=size)
+    if not limit:
+        return []
+    listed = collection_views.list_(services, params.model_copy(update={"offset": offset, "limit": limit}))
+    filepaths: list[str] = listed.get_json()["result"]
+    return filepaths[::-1]
 
 
 def window(total: int, number: int, *, size: int = forms.PAGE_IMAGES) -> tuple[int, int]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from flask import Response
 
 from api.routes import search as search_views
-from api.routes import stored_images as collection_views
 from api.services import Services
 from api.sources import UnknownFilepath
 from api.web import forms
-from api.web.collection import pages_of, window
+from api.web.collection import newest, pages_of
 from api.web.pages import readable
 from api.web.rendering import page
 from api.web.search import count
@@ -30,11 +29,7 @@ class Group:
 def duplicates(services: Services, params: forms.Duplicates) -> Response:
     """Show the groups that the images of a page belong to, the newest image first."""
     total = count(services, forms.to_count(params))
-    offset, limit = window(total, params.page, size=PAGE_IMAGES)
-    filepaths: Sequence[str] = []
-    if limit:
-        listed = collection_views.list_(services, params.model_copy(update={"offset": offset, "limit": limit}))
-        filepaths = listed.get_json()["result"][::-1]
+    filepaths = newest(services, params, total, size=PAGE_IMAGES)
     groups = list(_groups(services, params, filepaths))
     pages = pages_of(total, size=PAGE_IMAGES)
     return page(

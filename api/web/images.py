@@ -5,7 +5,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from common.collection_names import DEFAULT_COLLECTION
 
-PLACE_OF_FILEPATH = "{filepath}"
+FILEPATH_PLACEHOLDER = "{filepath}"
 
 
 def address(path: str, *, collection: str, **query: object) -> str:
@@ -41,7 +41,7 @@ class Images:
 
     def original(self, filepath: str) -> str | None:
         """Return the URL of the image itself, None if its host is not known."""
-        return None if self.template is None else self.template.replace(PLACE_OF_FILEPATH, quote(filepath))
+        return None if self.template is None else self.template.replace(FILEPATH_PLACEHOLDER, quote(filepath))
 
     @property
     def origin(self) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from parts.collection import synthetic
 
-from common.images.flatness import is_flat, is_smooth
+from common.images.flatness import is_flat, is_searchable
 from common.images.local_features.extraction import extract
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.local_features.words import WORDS
-from common.images.signature import _boxes, _means, is_featureless, sign
+from common.images.signature import _boxes, _means, sign
 from common.images.signing import sign_all
 
 Pixels = NDArray[np.uint8]
@@ -33,8 +33,7 @@ class Stored:
 
 def signatures(pixels: Pixels) -> list[NDArray[np.int8]]:
     """Return the searchable signatures of an image: one, two, or none if it is featureless or a smooth gradient."""
-    all_signatures = sign_all(pixels)
-    return [one for one in all_signatures if not (is_featureless(one) or is_smooth(one))]
+    return [signature for signature in sign_all(pixels) if is_searchable(signature)]
 
 
 def store(pixels: Pixels) -> Stored:

@@ -12,15 +12,8 @@ from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
-from common.search import CUTOFF, TURNED_CUTOFF
-
-MODES = ("fast", "auto", "thorough")
-VERIFIED = 40
-"""Candidates whose geometry is verified."""
-SURE = 70
-"""`auto` searches by local features as well where no signature reaches this score."""
-
-MIN_SCORE = 100 * (1 - CUTOFF)
+from common.local_search import VERIFIED
+from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
 # Distances beyond the cutoff are kept, because the threshold of a false-positive rate may be among them.
 _KEPT = 0.52
@@ -116,7 +109,7 @@ def search(query: Query, collection: Collection) -> tuple[dict[str, Scores], NDA
     fast = by_signature(query, collection)
     local, words = by_features(query, collection)
     both = {row: max(fast.get(row, (0.0, False)), local.get(row, (0.0, False))) for row in fast | local}
-    is_sure = any(score >= SURE for score, _ in fast.values())
+    is_sure = any(score >= SURE_SCORE for score, _ in fast.values())
     return {
         "fast": fast,
         "auto": fast if is_sure else both,

@@ -85,21 +85,34 @@ def match(
     **settings: str,
 ) -> Run:
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
-        port = free_port()
-        environment = named(store, name.lower().replace(", ", "-").replace(" ", "-")) | {
-            "REDIS_URL": redis.url,
-            "MATCH_FETCH_ALLOW": "127.0.0.1",
-            "MATCH_API_HOST": "127.0.0.1",
-            "PORT": str(port),
-            "WORKER_COUNT": "1",
-            "MATCH_LOG_LEVEL": "warning",
-        }
-        commands = {"api": ["-m", "api"]} | {f"worker {n}": ["-m", "workers", "-n", f"w{n}"] for n in range(workers)}
-        with running(commands, environment | settings) as processes:
-            wait_for(f"http://127.0.0.1:{port}/readyz")
-            wait_for_workers(Celery(broker=redis.url), workers)
+        environment = named(store, name.lower().replace(", ", "-").replace(" ", "-")) | {"REDIS_URL": redis.url}
+        with service(environment | settings, workers=workers) as (api, processes):
             pids = {name: process.pid for name, process in processes.items()} | {"redis": redis.pid}
-            return measure(name, urls, Counter(environment), pids, partial(add, f"http://127.0.0.1:{port}"))
+            return measure(name, urls, Counter(environment), pids, partial(add, api))
+
+
+@contextmanager
+def service(
+    settings: Mapping[str, str], *, workers: int = WORKERS
+) -> Iterator[tuple[str, dict[str, subprocess.Popen[bytes]]]]:
+    """Start an API process and workers, which may fetch from this machine; yield the URL of the API and all processes.
+
+    The settings contain REDIS_URL and the store.
+    """
+    port = free_port()
+    environment = {
+        "MATCH_FETCH_ALLOW": "127.0.0.1",
+        "MATCH_API_HOST": "127.0.0.1",
+        "PORT": str(port),
+        "WORKER_COUNT": "1",
+        "MATCH_LOG_LEVEL": "warning",
+        **settings,
+    }
+    commands = {"api": ["-m", "api"]} | {f"worker {n}": ["-m", "workers", "-n", f"w{n}"] for n in range(workers)}
+    with running(commands, environment) as processes:
+        wait_for(f"http://127.0.0.1:{port}/readyz")
+        wait_for_workers(Celery(broker=settings["REDIS_URL"]), workers)
+        yield f"http://127.0.0.1:{port}", processes
 
 
 class Count(Protocol):

@@ -7,10 +7,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def timed(call: Callable[[], T]) -> tuple[float, T]:
-    started = time.perf_counter()
+def timed(call: Callable[[], T], clock: Callable[[], float] = time.perf_counter) -> tuple[float, T]:
+    started = clock()
     result = call()
-    return time.perf_counter() - started, result
+    return clock() - started, result
 
 
 def alternately(index: int, one: Callable[[], T], other: Callable[[], T]) -> tuple[tuple[float, T], tuple[float, T]]:

@@ -11,6 +11,7 @@ from common.store.base import Store
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.connection import Connection
 from common.store.sqlite import SqliteStore
+from support.stores import MemoryStore
 
 STORES = [
     "sqlite",
@@ -23,8 +24,12 @@ STORES = [
 @pytest.fixture(params=STORES)
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
     """Return a function that opens the store of this test again, as another process does."""
+    yield from opening(request.getfixturevalue(f"build_{request.param}"))
+
+
+def opening(build: Callable[[], Store]) -> Iterator[Callable[[], Store]]:
+    """Yield a function that opens a store, and close all that it opened."""
     opened: list[Store] = []
-    build = request.getfixturevalue(f"build_{request.param}")
 
     def connect() -> Store:
         opened.append(build())
@@ -33,6 +38,12 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Store]]:
     yield connect
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def build_memory(memory_store: MemoryStore) -> Callable[[], Store]:
+    """The fake of other tests."""
+    return lambda: memory_store
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from common.errors import StoreUnavailable
 from common.images.signature import Signature
 from common.store.base import DEFAULT_COLLECTION, Collection, Record, Selection, Store, Tombstone, Verdict
 from common.store.deletion import Step, delete_before
-from contract.conftest import STORES
+from contract.conftest import STORES, opening
 from support.records import deletion, features_of, record, signature
-from support.stores import MemoryStore
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
 NAMES = ["shop", "shop-2", "0", "a_b-c", "x" * 63]
@@ -21,25 +20,10 @@ SHOP = Selection(collection="shop")
 Connect = Callable[[], Store]
 
 
-@pytest.fixture
-def build_memory() -> Callable[[], Store]:
-    store = MemoryStore()
-    return lambda: store
-
-
 @pytest.fixture(params=["memory", *STORES])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """Return a function that opens the store of this test again; the store in memory follows this contract too."""
-    opened: list[Store] = []
-    build = request.getfixturevalue(f"build_{request.param}")
-
-    def connect() -> Store:
-        opened.append(build())
-        return opened[-1]
-
-    yield connect
-    for store in opened:
-        store.close()
+    yield from opening(request.getfixturevalue(f"build_{request.param}"))
 
 
 def verdicts(store: Store, *items: Record | Tombstone) -> list[Verdict]:

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from common.errors import StoreUnavailable
 from common.images.signature import LENGTH, Signature
 from common.store.base import Health, Page, Record, Selection, Store, Tombstone, Verdict
-from support.records import deletion, features_of, record, signature
+from support.records import FEATURELESS, deletion, features_of, record, signature
 
 STORED, SUPERSEDED = Verdict.STORED, Verdict.SUPERSEDED
-FEATURELESS = np.zeros(LENGTH, np.int8)
 # Not the UTF-8 of any text.
 SHA256 = bytes(range(0, 256, 8))
 URL = "https://images.example.org/cat.jpg?v=%C3%A4&x='%22"

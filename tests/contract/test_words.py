@@ -11,7 +11,6 @@ from common.images.local_features.features import VERSION
 from common.images.local_features.words import WORDS
 from common.store.base import DEFAULT_SELECTION, WORDS_MAX, Selection, Store
 from support.records import FEATURELESS, deletion, features_of, record
-from support.stores import MemoryStore
 
 Connect = Callable[[], Store]
 
@@ -23,11 +22,6 @@ STORES = [
     pytest.param("opensearch", marks=pytest.mark.opensearch),
 ]
 pytestmark = pytest.mark.parametrize("connect", STORES, indirect=True)
-
-
-@pytest.fixture
-def build_memory(memory_store: MemoryStore) -> Callable[[], Store]:
-    return lambda: memory_store
 
 
 def by_words(store: Store, *words: int, limit: int = 10, selection: Selection = DEFAULT_SELECTION) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from threading import Event
 from typing import Any
 
@@ -15,7 +16,6 @@ from common.byte_budget import ByteBudget
 from common.errors import QueueUnavailable, StoreUnavailable
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
-from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.host_limits import HostLimit, HostSlots
 from common.queue.items import AddItem
@@ -30,16 +30,13 @@ from common.redis.client import connect
 from common.redis.clock import now_ms
 from common.uploads import RedisUploads, Uploads
 from dev.redis_server import RedisServer
-from support.decoders import InProcessDecoder
 from support.images import gradient
+from support.pipelines import open_pipeline
 from support.tasks import enqueue, ledger_in
-from workers.collection_deletion import CollectionDeletion
-from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_UNFINISHED, Pipeline
 from workers.retention import Retention
 from workers.sweeper import Sweeper
-from workers.writer import Writer
 
 KEEP_S = 600
 WITHIN_S = 30
@@ -274,23 +271,22 @@ def test_eviction_spares_a_new_task_with_a_failed_id(
 @pytest.fixture
 def pipeline(ledger: Ledger, real_redis: Redis, memory_store: Any) -> Iterator[Pipeline]:
     uploads = uploads_in(real_redis, max_bytes=1_000_000)
-    finisher = TaskFinisher(ledger, uploads, failed_keep_s=KEEP_S)
-    writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
     fetcher = Fetcher(max_bytes=1000, timeout_s=1)
-    yield Pipeline(
-        ledger=ledger,
-        uploads=uploads,
-        fetcher=fetcher,
-        budget=ByteBudget(1_000_000, wait_s=1),
-        decoder=InProcessDecoder(),
-        writer=writer,
-        deletion=CollectionDeletion(DeletedCollections(real_redis), memory_store),
-        finisher=finisher,
-        host_limiter=HostLimiter(HostSlots(real_redis, HOST_LIMIT), lambda *_: None),
-        max_image_bytes=1_000_000,
-    )
-    fetcher.close()
-    writer.close()
+    with (
+        closing(fetcher),
+        open_pipeline(
+            real_redis,
+            ledger,
+            uploads,
+            memory_store,
+            failed_keep_s=KEEP_S,
+            host_limit=HOST_LIMIT,
+            fetcher=fetcher,
+            budget=ByteBudget(1_000_000, wait_s=1),
+            max_image_bytes=1_000_000,
+        ) as pipeline,
+    ):
+        yield pipeline
 
 
 def test_lost_task_is_not_decoded_again_after_failed_finish(

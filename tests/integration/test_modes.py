@@ -20,7 +20,7 @@ from support.scenes import cropped, passed_on, textured
 
 PHOTO = textured(1)
 OLD_KEYS = {"score", "filepath", "metadata", "orientation"}
-PLACE = {"query_overlap_percent", "target_overlap_percent", "transform"}
+GEOMETRY_KEYS = {"query_overlap_percent", "target_overlap_percent", "transform"}
 
 
 def stored(image: Image.Image, filepath: str, *, seq: int = 1, has_features: bool = True, **about: Any) -> Record:
@@ -62,7 +62,7 @@ def test_local_features_find_a_screenshot(client: FlaskClient, mode: str, filepa
 
     assert reply["mode"] == mode
     assert [match["filepath"] for match in reply["result"]] == filepaths
-    assert [set(match) for match in reply["result"]] == [OLD_KEYS | PLACE | {"matched_by"}] * len(filepaths)
+    assert [set(match) for match in reply["result"]] == [OLD_KEYS | GEOMETRY_KEYS | {"matched_by"}] * len(filepaths)
 
 
 def test_auto_is_the_default_and_uses_signatures_first(client: FlaskClient) -> None:
@@ -135,7 +135,7 @@ def test_comparison_uses_the_mode(client: FlaskClient, form: dict[str, str], mat
 
     [result] = reply["result"]
     assert (reply["mode"], result["matched_by"]) == (form.get("mode", "auto"), matched_by)
-    assert (set(result) == {"score", "matched_by"} | PLACE) == (matched_by == "local_features")
+    assert (set(result) == {"score", "matched_by"} | GEOMETRY_KEYS) == (matched_by == "local_features")
 
 
 def test_fast_searches_need_no_slot_of_local_features(with_settings: Callable[..., FlaskClient]) -> None:

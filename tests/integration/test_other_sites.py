@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,7 +112,7 @@ def test_host_names_of_others_are_rejected(
     assert client.get("/", headers={"Host": host, **LINK}).status_code == expected
 
 
-class Evil(Handler, BaseHTTPRequestHandler):
+class Evil(Handler):
     """A page of another site; a script of it is the query."""
 
     def answer(self) -> None:

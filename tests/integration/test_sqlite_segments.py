@@ -18,15 +18,11 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from common.images.signature import LENGTH, Signature
+from common.images.signature import Signature
 from common.store.base import DEFAULT_COLLECTION, Record, Selection
-from common.store.sqlite import SqliteStore, builder, changes, signature_index, view
-from support.records import deletion, features_of, record, signature
-
-FEATURELESS = np.zeros(LENGTH, np.int8)
-# So small that some records fill a segment.
-SMALL = {(signature_index, "TAIL"): 6, (signature_index, "REBUILT"): 25, (builder, "REBUILT"): 25}
-SMALL |= {(view, "JOINED"): 20, (builder, "PIECE"): 10, (changes, "BATCH"): 4}
+from common.store.sqlite import SqliteStore, view
+from support.records import FEATURELESS, deletion, features_of, record, signature
+from support.segments import folder, make_small, segment_files, wait_for_build
 
 # It stops in one step of the build, and reports that.
 STOPPED = """
@@ -75,8 +71,7 @@ while True:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for (module, name), value in SMALL.items():
-        monkeypatch.setattr(module, name, value)
+    make_small(monkeypatch, {(view, "JOINED"): 20})
 
 
 @pytest.fixture
@@ -92,14 +87,6 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
-def folder(path: Path) -> Path:
-    return path.with_name("match.db-segments")
-
-
-def segment_files(path: Path) -> list[Path]:
-    return sorted(folder(path).glob("*.segment"))
-
-
 def best(store: SqliteStore, *seqs: int) -> list[str]:
     """Return the filepath of the image that is nearest to each signature."""
     queries = np.array([signature(seq) for seq in seqs])
@@ -108,13 +95,6 @@ def best(store: SqliteStore, *seqs: int) -> list[str]:
 
 def fill(store: SqliteStore, count: int) -> None:
     store.put([record(f"{seq}.jpg", seq, features=features_of(seq)) for seq in range(1, count + 1)])
-
-
-def wait_for_build(store: SqliteStore) -> None:
-    """Let a thread that writes a segment end: far behind the writes, a search would write smaller ones itself."""
-    thread = store._index._thread
-    if thread is not None:
-        thread.join()
 
 
 def reopened_finds_all(path: Path, count: int) -> bool:

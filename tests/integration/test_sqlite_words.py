@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.store.sqlite import SqliteStore, builder, changes, features, postings, signature_index
+from common.store.sqlite import SqliteStore, features, postings
 from support.records import deletion, features_of, record
+from support.segments import folder, make_small, segment_files, wait_for_build
 
-# So small that some records fill a segment, and several groups of postings.
-SMALL = {(signature_index, "TAIL"): 6, (signature_index, "REBUILT"): 25, (builder, "REBUILT"): 25}
-SMALL |= {(builder, "PIECE"): 10, (changes, "BATCH"): 4, (features, "BATCH"): 3, (postings, "GROUP"): 8}
 COUNT = 60
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for (module, name), value in SMALL.items():
-        monkeypatch.setattr(module, name, value)
+    # Some records fill several groups of postings too.
+    make_small(monkeypatch, {(features, "BATCH"): 3, (postings, "GROUP"): 8})
 
 
 @pytest.fixture
@@ -37,10 +35,6 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.put([record(f"{seq}.jpg", seq, features=features_of(0, seq)) for seq in range(1, COUNT + 1)])
     yield store
     store.close()
-
-
-def segment_files(path: Path) -> list[Path]:
-    return sorted(path.with_name("match.db-segments").glob("*.segment"))
 
 
 def by_words(store: SqliteStore, *words: int) -> list[str]:
@@ -72,8 +66,7 @@ def test_words_of_merged_segments_are_those_that_exist(path: Path, store: Sqlite
         store.put([deletion(filepath, seq) if seq % 7 == 0 else record(filepath, seq, features=features_of(0, seq))])
         states[filepath] = 0 if seq % 7 == 0 else seq
         by_words(store, seq)
-        if thread := store._index._thread:
-            thread.join()
+        wait_for_build(store)
 
     exist = {filepath: seq for filepath, seq in states.items() if seq}
     with closing(SqliteStore(path)) as other:
@@ -104,11 +97,10 @@ def test_unusable_words_are_written_again(path: Path, store: SqliteStore, harm: 
 def test_folder_that_cannot_be_written_costs_only_memory(
     path: Path, store: SqliteStore, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    folder = path.with_name("match.db-segments")
     if when == "after segments were written":
         by_words(store, 0)
-        shutil.rmtree(folder)
-    folder.write_text("a file in place of the folder")
+        shutil.rmtree(folder(path))
+    folder(path).write_text("a file in place of the folder")
 
     with caplog.at_level(logging.WARNING):
         assert finds_all(path)

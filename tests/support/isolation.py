@@ -23,18 +23,12 @@ from common.errors import ImageError
 from common.net.addresses import Target, read_url
 from common.net.body import Reserve, unlimited
 from common.queue.admission import Admission
-from common.queue.deleted_collections import DeletedCollections
-from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.ledger import Ledger
 from common.store.base import Store
 from common.uploads import RedisUploads
 from support.images import gradient
+from support.pipelines import open_pipeline
 from support.records import signature
-from workers.collection_deletion import CollectionDeletion
-from workers.finishing import TaskFinisher
-from workers.host_limiter import HostLimiter
-from workers.pipeline import Pipeline
-from workers.writer import Writer
 
 COLLECTIONS = [DEFAULT_COLLECTION, *(f"c-{number:02}" for number in range(1, 50))]
 # By key: five have some collections each, some have a pattern, and one has all.
@@ -418,23 +412,18 @@ def open_world(
     )
     ledger = Ledger(redis, max_open=100_000, finished_keep_s=keep_s, failed_keep_s=keep_s)
     uploads = RedisUploads(redis, admission=Admission(redis, max_percent=80), max_bytes=10_000_000)
-    finisher = TaskFinisher(ledger, uploads, failed_keep_s=keep_s)
-    writer = Writer(store, finisher, max_records=10, linger_s=0, hold_s=0)
-    pipeline = Pipeline(
-        ledger=ledger,
-        uploads=uploads,
-        fetcher=fetcher,  # type: ignore[arg-type]  # it has the methods that the pipeline calls
+    with open_pipeline(
+        redis,
+        ledger,
+        uploads,
+        store,
+        failed_keep_s=keep_s,
+        fetcher=fetcher,
         budget=ByteBudget(1_000_000, wait_s=1),
         decoder=decoder,
-        writer=writer,
-        finisher=finisher,
-        host_limiter=HostLimiter(HostSlots(redis, NO_LIMIT), lambda *_: None),
-        deletion=CollectionDeletion(DeletedCollections(redis), store),
-        max_image_bytes=100_000,
         local_features=False,
-    )
-    yield World(client, pipeline.run, store.refresh)
-    writer.close()
+    ) as pipeline:
+        yield World(client, pipeline.run, store.refresh)
 
 
 OPERATIONS = (

@@ -1,4 +1,4 @@
-"""Photographs as people pass them on: cropped, captioned, in the screenshot of a phone."""
+"""Photographs as people pass them on: cropped, captioned, in the screenshot of a phone; and pages of text."""
 
 import numpy as np
 from numpy.typing import NDArray

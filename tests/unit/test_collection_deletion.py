@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.byte_budget import ByteBudget
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import QueueError, StoreUnavailable
 from common.queue.deleted_collections import DeletedCollections
-from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem, EnqueueResult
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
@@ -18,16 +16,13 @@ from common.queue.tasks import Action, RetryRejected, State, Task
 from common.store.base import Selection
 from common.uploads import Uploads
 from support.clocks import Clock
-from support.decoders import InProcessDecoder
 from support.images import gradient
+from support.pipelines import open_pipeline
 from support.records import record
 from support.tasks import accept, begin, enqueue, fail, succeed, task_of
 from workers import collection_deletion
 from workers.collection_deletion import CollectionDeletion, Unfinished
-from workers.finishing import TaskFinisher
-from workers.host_limiter import HostLimiter
 from workers.pipeline import Pipeline
-from workers.writer import Writer
 
 SHOP = "shop"
 
@@ -41,21 +36,8 @@ def deletion(fake_redis: Redis, memory_store: Any, clock: Clock) -> CollectionDe
 def pipeline(
     fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, deletion: CollectionDeletion
 ) -> Iterator[Pipeline]:
-    finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
-    yield Pipeline(
-        ledger=ledger,
-        uploads=uploads,
-        fetcher=None,  # type: ignore[arg-type]  # only uploads are added
-        budget=ByteBudget(200_000, wait_s=0),
-        max_image_bytes=100_000,
-        decoder=InProcessDecoder(),
-        writer=writer,
-        finisher=finisher,
-        host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
-        deletion=deletion,
-    )
-    writer.close()
+    with open_pipeline(fake_redis, ledger, uploads, memory_store, deletion=deletion) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture

@@ -4,23 +4,13 @@ import numpy as np
 import pytest
 import skimage.data
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from common.images.flatness import is_flat, is_match_of_flat, is_smooth
 from common.images.signature import LENGTH, sign
+from support.scenes import page
 
 Pixels = NDArray[np.uint8]
-
-
-def page(seed: int) -> Image.Image:
-    """Draw lines of words of random lengths."""
-    random = np.random.default_rng(seed)
-    image = Image.new("RGB", (620, 877), "white")
-    draw = ImageDraw.Draw(image)
-    for y in range(60, 820, 18):
-        words = ["abcdefghijkl"[: random.integers(2, 12)] for _ in range(random.integers(3, 10))]
-        draw.text((60, y), " ".join(words), "black", font_size=12)
-    return image
 
 
 def test_pages_are_flat_and_photographs_are_not() -> None:

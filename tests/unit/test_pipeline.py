@@ -19,26 +19,19 @@ from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavail
 from common.images.decode import decode
 from common.images.signature import sign
 from common.net.fetch import Reserve, unlimited
-from common.queue.deleted_collections import DeletedCollections
-from common.queue.host_limits import NO_LIMIT, HostSlots
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
 from common.uploads import Uploads
-from support.decoders import InProcessDecoder
 from support.images import encode, gradient
+from support.pipelines import MAX_IMAGE_BYTES, open_pipeline
 from support.tasks import enqueue, task_of
-from workers.collection_deletion import CollectionDeletion
-from workers.finishing import TaskFinisher
-from workers.host_limiter import HostLimiter
 from workers.pipeline import MAX_UNFINISHED, Pipeline
-from workers.writer import Writer
 
 URL = "http://example.org/cat.png"
 IMAGE = gradient(size=(60, 40))
-MAX_BYTES = 100_000
 
 
 class Web:
@@ -61,28 +54,15 @@ def web() -> Web:
 
 @pytest.fixture
 def budget() -> ByteBudget:
-    return ByteBudget(2 * MAX_BYTES, wait_s=0)
+    return ByteBudget(2 * MAX_IMAGE_BYTES, wait_s=0)
 
 
 @pytest.fixture
 def pipeline(
     fake_redis: Redis, ledger: Ledger, uploads: Uploads, memory_store: Any, web: Web, budget: ByteBudget
 ) -> Iterator[Pipeline]:
-    finisher = TaskFinisher(ledger, uploads, failed_keep_s=600)
-    writer = Writer(memory_store, finisher, max_records=10, linger_s=0, hold_s=0)
-    yield Pipeline(
-        ledger=ledger,
-        uploads=uploads,
-        fetcher=web,  # type: ignore[arg-type]
-        budget=budget,
-        max_image_bytes=MAX_BYTES,
-        decoder=InProcessDecoder(),
-        writer=writer,
-        deletion=CollectionDeletion(DeletedCollections(fake_redis), memory_store),
-        finisher=finisher,
-        host_limiter=HostLimiter(HostSlots(fake_redis, NO_LIMIT), lambda *_: None),
-    )
-    writer.close()
+    with open_pipeline(fake_redis, ledger, uploads, memory_store, fetcher=web, budget=budget) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture
@@ -156,7 +136,7 @@ def test_without_memory_a_task_stays_open(
     task_id = accept(url=URL) if source == "url" else accept(upload_id=uploads.put(IMAGE))
 
     with budget.reservation() as other:
-        other.resize(2 * MAX_BYTES)
+        other.resize(2 * MAX_IMAGE_BYTES)
         with pytest.raises(Overloaded):
             pipeline.run(task_id)
     waiting = ended(task_id).state
@@ -164,7 +144,7 @@ def test_without_memory_a_task_stays_open(
 
     assert waiting is State.PENDING
     assert ended(task_id).state is State.SUCCEEDED
-    assert budget.free_bytes == 2 * MAX_BYTES
+    assert budget.free_bytes == 2 * MAX_IMAGE_BYTES
 
 
 def test_a_plain_image_is_stored_with_a_warning(

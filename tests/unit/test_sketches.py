@@ -16,6 +16,7 @@ from common.images.local_features.extraction import extract, extract_query
 from common.images.local_features.features import LocalFeatures
 from common.images.local_features.sketches import InvalidSketch, Sketch
 from common.images.orientations import ORIENTATIONS
+from support.scenes import page
 
 Pixels = NDArray[np.uint8]
 CUTOFF = 55
@@ -102,17 +103,6 @@ def test_pages_of_text_match_their_copies_only() -> None:
     scores = np.array([[scored(half(each), target) for target in targets] for each in pages])
 
     assert ((scores > CUTOFF) == np.eye(len(pages), dtype=bool)).all()
-
-
-def page(seed: int) -> Image.Image:
-    """Draw lines of words of random lengths."""
-    random = np.random.default_rng(seed)
-    image = Image.new("RGB", (620, 877), "white")
-    draw = ImageDraw.Draw(image)
-    for y in range(60, 820, 18):
-        words = ["abcdefghijkl"[: random.integers(2, 12)] for _ in range(random.integers(3, 10))]
-        draw.text((60, y), " ".join(words), "black", font_size=12)
-    return image
 
 
 def test_part_of_a_page_matches_by_its_transform(target: LocalFeatures) -> None:

@@ -49,7 +49,7 @@ const refresh = async (selector) => {
   }
 };
 
-const say = (text) => {
+const notify = (text) => {
   const line = document.createElement("p");
   line.textContent = text;
   document.querySelector("#messages").replaceChildren(line);
@@ -77,7 +77,7 @@ const submit = async (form, selector, data = new FormData(form)) => {
       reveal(target);
     }
   } catch {
-    say("The service cannot be reached.");
+    notify("The service cannot be reached.");
   } finally {
     target.removeAttribute("aria-busy");
   }
@@ -127,16 +127,16 @@ const preview = (chooser) => {
 
 const FETCHED_FROM_PX = 600;
 
-// Without a thumbnail the image shows its place only.
-const showPlace = (image) => {
+// Without a thumbnail the image is an empty box.
+const showPlaceholder = (image) => {
   image.removeAttribute("src");
   image.classList.add("none");
 };
 
 const addThumbnail = (image) => {
-  image.addEventListener("error", () => showPlace(image));
+  image.addEventListener("error", () => showPlaceholder(image));
   if (image.complete && image.src && !image.naturalWidth) {
-    showPlace(image);
+    showPlaceholder(image);
   }
   if (image.dataset.src) {
     nearWindow.observe(image);
@@ -156,7 +156,7 @@ const nearWindow = new IntersectionObserver((entries) => {
 const fetchThumbnail = async (image) => {
   const response = await send(image.dataset.src).catch(() => null);
   if (!response?.ok) {
-    showPlace(image);
+    showPlaceholder(image);
     return;
   }
   image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
@@ -334,11 +334,11 @@ class Viewer {
       card.dataset.transform ? replyOf(addressOf("/images", filepath)) : null,
     ]);
     if (!query || !match) {
-      say("There is no image to show.");
+      notify("There is no image to show.");
       return;
     }
     Object.assign(this, { card, query, match, isFlicked: false });
-    this.place = placement(card, query, match, record?.result?.[0]);
+    this.toQuery = placement(card, query, match, record?.result?.[0]);
     this.dialog.querySelector("#viewer-name").textContent = filepath;
     this.draw();
     this.dialog.showModal();
@@ -386,18 +386,18 @@ class Viewer {
       context.globalCompositeOperation = "difference";
     }
     context.filter = this.card.dataset.orientation.includes("inverted") ? "invert(1)" : "none";
-    context.setTransform(scale.multiply(this.place));
+    context.setTransform(scale.multiply(this.toQuery));
     context.drawImage(this.match, 0, 0);
     context.restore();
   }
 
-  // The place of the stored image in the query, where a search found only a part.
+  // The position of the stored image in the query, where a search found only a part.
   drawOutline(context) {
     if (!this.card.dataset.transform) {
       return;
     }
     const { naturalWidth: width, naturalHeight: height } = this.match;
-    const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => this.place.transformPoint({ x, y }));
+    const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => this.toQuery.transformPoint({ x, y }));
     context.beginPath();
     corners.forEach(({ x, y }) => context.lineTo(x, y));
     context.closePath();
@@ -444,7 +444,7 @@ class Cropper {
   async open(file, done) {
     this.image = await createImageBitmap(file).catch(() => null);
     if (!this.image) {
-      say("This browser cannot show the image.");
+      notify("This browser cannot show the image.");
       return;
     }
     this.done = done;
@@ -523,7 +523,7 @@ document.addEventListener("paste", (event) => {
 const UNDO_MS = 8000;
 const MAX_DELETES = 1000;
 
-// Deletes after UNDO_MS, or when the page is left, unless the reader takes it back.
+// Deletes after UNDO_MS, or when the page is left, unless the reader undoes it.
 const deleteLater = (filepaths, { hide, undo, done }) => {
   hide();
   const line = document.createElement("p");
@@ -546,7 +546,7 @@ const deleteLater = (filepaths, { hide, undo, done }) => {
     const failures = await deleteNow(filepaths);
     if (failures.length) {
       undo();
-      say(failures[0]);
+      notify(failures[0]);
     } else {
       done();
     }
@@ -555,7 +555,7 @@ const deleteLater = (filepaths, { hide, undo, done }) => {
     end();
     undo();
   });
-  // Time stops while the reader is at the button.
+  // The timer is stopped while the pointer or the focus is on the message.
   for (const [enter, leave] of [["mouseenter", "mouseleave"], ["focusin", "focusout"]]) {
     line.addEventListener(enter, () => clearTimeout(timer));
     line.addEventListener(leave, () => {
@@ -665,7 +665,6 @@ const groupsOf = (files) => {
 
 // What this tab has added, so that a folder that is dropped again continues where it was stopped.
 const added = {
-  key: ({ file, path }, prefix) => `${prefix}${path}|${file.size}|${file.lastModified}`,
   read: () => new Set(JSON.parse(sessionStorage.getItem(ADDED) ?? "[]")),
   write: (keys) => {
     try {
@@ -691,7 +690,7 @@ class Adding {
     this.prefix = this.form.elements.prefix.value;
     this.collection = this.form.elements.collection.value;
     const images = files.filter(({ file }) => file.type.startsWith("image/"));
-    const missing = images.filter((each) => !this.known.has(added.key(each, `${this.collection}/${this.prefix}`)));
+    const missing = images.filter((each) => !this.known.has(this.keyOf(each)));
     this.skipped = images.length - missing.length;
     this.total = missing.length;
     this.progress.hidden = false;
@@ -716,6 +715,10 @@ class Adding {
 
   stop() {
     this.isStopped = true;
+  }
+
+  keyOf({ file, path }) {
+    return `${this.collection}/${this.prefix}${path}|${file.size}|${file.lastModified}`;
   }
 
   // Sends some files in one request, which answers when they are stored.
@@ -756,7 +759,7 @@ class Adding {
       this.fail(each, task.error.message);
     } else {
       this.stored += 1;
-      this.known.add(added.key(each, `${this.collection}/${this.prefix}`));
+      this.known.add(this.keyOf(each));
       this.show();
     }
   }
@@ -854,10 +857,6 @@ const watchQueue = async (figure) => {
 const ENHANCEMENTS = {
   "[data-chooser]": addChooser,
   "[data-search]": addSearch,
-  "[data-compare]": (form) => form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    submit(form, "#results");
-  }),
   "[data-thumbnail]": addThumbnail,
   "[data-again]": addAgain,
   "[data-threshold]": addThreshold,
@@ -866,9 +865,9 @@ const ENHANCEMENTS = {
   "[data-delete]": addDelete,
   "[data-add]": addAdding,
   "[data-plot]": watchQueue,
-  "[data-send]": (form) => form.addEventListener("submit", async (event) => {
+  "[data-send]": (form) => form.addEventListener("submit", (event) => {
     event.preventDefault();
-    await submit(form, form.dataset.send);
+    submit(form, form.dataset.send);
   }),
   "[data-key]": (form) => {
     form.hidden = false;
