@@ -14,7 +14,7 @@ from time import sleep
 from common import command_line
 from common.config import Settings
 from common.errors import FetchError
-from common.images.local_features.features import InvalidFeatures, LocalFeatures
+from common.images.local_features.features import LocalFeatures
 from common.net.fetch import Fetcher
 from common.queue.host_limits import HostLimit
 from common.queue.items import AddItem, EnqueueResult
@@ -63,7 +63,7 @@ class Readding:
         """Add images of a collection again whose sequence number is below `until`; yield filepaths without a URL."""
         pending: list[AddItem] = []
         for record in self._records(collection, until):
-            if has_local_features(record):
+            if LocalFeatures.decode_comparable(record.features) is not None:
                 self.tally[CURRENT] += 1
             elif record.url is None:
                 self.tally[WITHOUT_URL] += 1
@@ -139,14 +139,6 @@ class Readding:
             left = [task_id for task_id in left if task_id in existing and task_id not in ended]
             if left:
                 sleep(POLL_S)
-
-
-def has_local_features(record: Record) -> bool:
-    """Return whether a record has local features of this version."""
-    try:
-        return record.features is not None and LocalFeatures.decode(record.features) is not None
-    except InvalidFeatures:
-        return False
 
 
 def item_of(record: Record, url: str) -> AddItem:
