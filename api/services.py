@@ -38,5 +38,6 @@ class Services:
     search_limit: ConcurrencyLimit
     wait_limit: ConcurrencyLimit
     batch_limit: ConcurrencyLimit
+    search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics

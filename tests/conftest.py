@@ -205,6 +205,7 @@ def make_client(
                 search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),
                 batch_limit=ConcurrencyLimit(concurrency),
+                search_batch_limit=ConcurrencyLimit(concurrency),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )
