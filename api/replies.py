@@ -239,9 +239,7 @@ class SearchOutcome(BaseModel):
     line: Annotated[int, Field(ge=1, description="The number of the line, from 1; blank lines count.")]
     status: Annotated[
         Literal["ok", "warn", "fail"],
-        Field(
-            description="`ok`; `warn`: the image has no features; `fail`: not searched, `code` has the reason."
-        ),
+        Field(description="`ok`; `warn`: the image has no features; `fail`: not searched, `code` has the reason."),
     ]
     error: Annotated[list[str], Field(description="The error texts; empty without an error.")]
     result: Annotated[list[Match], Field(description="The matches, best first.")]

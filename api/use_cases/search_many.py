@@ -17,8 +17,8 @@ from common.search import SearchOptions, SignatureQuery, find_all_by_signature, 
 from common.sketch_matches import decide_by_sketches
 from common.store.base import Record
 
-# Searches that share their calls of the store. One pass over 100,000 images for all of them takes a third of a second.
-TOGETHER = 128
+# Searches that share their calls of the store. One pass over 100,000 images for all of them takes half a second.
+TOGETHER = 256
 # Downloads of one request at once: one waits for its host while the other is decoded.
 DOWNLOADS = 2
 

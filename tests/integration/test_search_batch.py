@@ -65,7 +65,7 @@ def with_settings(make_client: Callable[..., FlaskClient], real_redis: Redis) ->
     return lambda **changes: make_client(real_redis, settings=Settings(max_image_bytes=100_000, **changes))
 
 
-@pytest.mark.parametrize("together", [1, 4, 128])
+@pytest.mark.parametrize("together", [1, 4, 256])
 def test_each_line_has_the_result_of_a_single_search(
     client: FlaskClient, stored: list[Record], monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
