@@ -14,7 +14,7 @@ from common.decoding.protocol import SignedImage
 from common.images.flatness import are_featureless, is_flat, is_match_of_flat, is_searchable
 from common.images.local_features.geometry import Verification
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import LENGTH, Signature, distance, distances, score
+from common.images.signature import LENGTH, Signature, distance, distance_matrix, score
 from common.queue.jobs import Metadata
 from common.store.base import DEFAULT_SELECTION, Candidate, Selection, Store
 
@@ -261,7 +261,7 @@ def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> tu
     """Return (orientations, candidates) twice: the distance of the nearest pair, usually and with a flat signature."""
     rows = np.stack([signature for candidate in candidates for signature in candidate.signatures])
     counts = [len(candidate.signatures) for candidate in candidates]
-    exact = np.stack([distances(query, rows) for query in queries.reshape(-1, LENGTH)])
+    exact = distance_matrix(queries.reshape(-1, LENGTH), rows)
     exact = exact.reshape(*queries.shape[:2], -1).min(axis=0)
     are_flat = _are_flat(queries, rows, exact.min(axis=0))
     starts = np.cumsum([0, *counts[:-1]])

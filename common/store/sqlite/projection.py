@@ -4,13 +4,15 @@ A signature has the differences between neighbouring boxes of a grid. So 80 dime
 at each box, have nine tenths of a photograph's signature. For the rest of a pair's product the lengths give a bound
 (Cauchy and Schwarz). So no pair within the distance is missed, and few pairs of unrelated photographs pass.
 
-Half of the dimensions are the same after a rotation by 180 degrees, and the others change their sign. With e and o the
-products in each half, |e| + |o| is the largest product of a signature with the query, with the rotated query, and with
-both inverted. So a column of products stands for four of the sixteen orientations.
+The dimensions are in four groups: in each, mirroring the image left to right, and mirroring it upside down, keeps all
+values or changes all their signs. With a, b, c and d the products in each group, the product with the query in each of
+these four orientations is a sum of a, b, c and d with other signs. The largest of their sizes has a simple form. So a
+column of products stands for eight of the sixteen orientations: these four, and the same inverted.
 """
 
 import functools
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +32,17 @@ DISTANCE_ROUNDING = 1e-9
 UNREACHED = 1e9
 # Truth values are searched in words of eight.
 WORD = 8
-HALF = (GRID * GRID - 1) // 2
-_ROTATED = ORIENTATIONS.index("rotated_180")
+# The groups by the sign after mirroring left to right, and upside down, with their dimensions. A grid of 9 by 9 has
+# 5 by 5 free levels that are the same on both sides, less one: equal levels have no differences.
+_SAME, _OTHER = (GRID + 1) // 2, GRID // 2
+GROUPS: Mapping[tuple[int, int], int] = {
+    (1, 1): _SAME * _SAME - 1,
+    (1, -1): _SAME * _OTHER,
+    (-1, 1): _OTHER * _SAME,
+    (-1, -1): _OTHER * _OTHER,
+}
+# The orientations that only exchange left and right, or top and bottom.
+_FLIPS = [ORIENTATIONS.index(name) for name in ("original", "mirrored", "mirrored_rotated_180", "rotated_180")]
 
 _Floats = NDArray[np.float32]
 
@@ -39,34 +50,33 @@ _Floats = NDArray[np.float32]
 class ProjectedQueries:
     """Queries (n, 272) without a row of zeros, and the largest distance of a near signature.
 
-    The column of a query has its product and those of the query inverted, rotated, and both.
+    The column of a query has the largest of its products in eight orientations, without their signs.
     """
 
     def __init__(self, queries: Rows, max_distance: float) -> None:
         self._max_distance = max_distance
+        # For each column the indices of the queries that are its first row in each of the eight orientations.
         self._members: list[list[list[int]]] = []
         columns: dict[bytes, tuple[int, int]] = {}
-        rows: list[tuple[Rows, Rows]] = []
+        flipped: list[Rows] = []
         for index, query in enumerate(queries):
             if query.tobytes() not in columns:
-                rotated = turn(query)[_ROTATED]
-                for member, row in enumerate((query, -query, rotated, -rotated)):
-                    columns.setdefault(row.tobytes(), (len(rows), member))
-                rows.append((query, rotated))
-                self._members.append([[], [], [], []])
+                flips = turn(query)[_FLIPS]
+                for member, row in enumerate((*flips, *-flips)):
+                    columns.setdefault(row.tobytes(), (len(flipped), member))
+                flipped.append(flips)
+                self._members.append([[] for _ in (*flips, *flips)])
             column, member = columns[query.tobytes()]
             self._members[column][member].append(index)
-        self._rows = np.array(rows)
-        lengths, projected, rest = project(self._rows[:, 0])
-        padding = -len(rows) % WORD
-        self._even, self._odd = (
-            np.ascontiguousarray(np.pad(half, ((0, padding), (0, 0))).T) for half in np.split(projected, 2, axis=1)
-        )
+        self._flipped = np.array(flipped)
+        lengths, projected, rest = project(self._flipped[:, 0])
+        padding = -len(flipped) % WORD
+        self._groups = [np.ascontiguousarray(np.pad(group, ((0, padding), (0, 0))).T) for group in _grouped(projected)]
         near = 1 - max_distance**2
         bound = np.array([near + 0 * lengths, near * lengths**2, -2 * max_distance**2 * lengths, -2 * rest]) / 2
         bound[1] -= ROUNDING
         self._bound = np.pad(bound, ((0, 0), (0, padding))).astype(np.float32)
-        self._bound[1, len(rows) :] = UNREACHED
+        self._bound[1, len(flipped) :] = UNREACHED
 
     def __len__(self) -> int:
         """Return the number of columns."""
@@ -87,12 +97,9 @@ class ProjectedQueries:
 
     def _passing(self, projected: _Floats, lengths: _Floats) -> Positions:
         """Return the positions in the matrix of products."""
-        products = projected[:, :HALF] @ self._even
-        odd = projected[:, HALF:] @ self._odd
-        np.abs(products, out=products)
-        np.abs(odd, out=odd)
-        products += odd
-        passing = (products >= np.matmul(lengths, self._bound, out=odd)).ravel()
+        one, two, three, four = (part @ group for part, group in zip(_grouped(projected), self._groups, strict=True))
+        largest = np.maximum(np.abs(one + two) + np.abs(three + four), np.abs(one - two) + np.abs(three - four))
+        passing = (largest >= np.matmul(lengths, self._bound, out=one)).ravel()
         words = np.flatnonzero(passing.view(np.uint64))
         positions = (words[:, np.newaxis] * WORD + np.arange(WORD)).ravel()
         are_passing: Positions = positions[passing[positions]]
@@ -100,14 +107,14 @@ class ProjectedQueries:
 
     def near(self, rows: Rows, columns: Positions) -> tuple[Positions, Positions]:
         """Return the indices of `rows` and of queries that are near, of the pairs of a row and a column."""
-        one = rows.astype(np.float32)
-        other, rotated = self._rows[columns].transpose(1, 0, 2).astype(np.float32)
-        squares = [np.einsum("ij,ij->i", each, each).astype(np.float64) for each in (one, other)]
-        products = [np.einsum("ij,ij->i", one, each).astype(np.float64) for each in (other, rotated)]
+        one, others = rows.astype(np.float32), self._flipped[columns].astype(np.float32)
+        squares = [np.einsum("ij,ij->i", each, each).astype(np.float64) for each in (one, others[:, 0])]
+        products = np.einsum("ij,ikj->ki", one, others).astype(np.float64)
         farthest = (self._max_distance + DISTANCE_ROUNDING) * (np.sqrt(squares[0]) + np.sqrt(squares[1]))
+        least = (squares[0] + squares[1] - farthest**2) / 2
         queries_of: defaultdict[int, list[int]] = defaultdict(list)
-        for member, product in enumerate((products[0], -products[0], products[1], -products[1])):
-            for pair in np.flatnonzero(squares[0] + squares[1] - 2 * product <= farthest**2).tolist():
+        for member, product in enumerate((*products, *-products)):
+            for pair in np.flatnonzero(product >= least).tolist():
                 queries_of[pair] += self._members[columns[pair]][member]
         pairs = [(pair, query) for pair, queries in queries_of.items() for query in queries]
         indices, queries = np.array(pairs, np.intp).reshape(-1, 2).T
@@ -115,7 +122,7 @@ class ProjectedQueries:
 
 
 def project(rows: Rows) -> tuple[_Floats, _Floats, _Floats]:
-    """Return for each row its length, its projection (n, 80), even dimensions first, and the length of the rest."""
+    """Return for each row its length, its projection (n, 80), and the length of the rest."""
     floats = rows.astype(np.float32)
     squares = np.einsum("ij,ij->i", floats, floats)
     projected = floats @ _basis()
@@ -127,14 +134,21 @@ def project(rows: Rows) -> tuple[_Floats, _Floats, _Floats]:
 def _basis() -> _Floats:
     """Return (272, 80): orthonormal columns that span the differences of all levels of the grid's boxes.
 
-    A rotation by 180 degrees keeps the first half, and changes the sign of the second.
+    Each group has the levels that are the same, or the negative, when they are mirrored: in both directions, upside
+    down only, left to right only, or in none.
     """
-    differences = np.zeros((LENGTH, GRID * GRID))
+    differences = np.zeros((LENGTH, GRID, GRID))
     values = np.arange(LENGTH)
-    differences[values, FIRST] = -1
-    differences[values, SECOND] = 1
-    rotated = differences[:, ::-1]
-    halves = [
-        np.linalg.svd(part, full_matrices=False)[0][:, :HALF] for part in (differences + rotated, differences - rotated)
-    ]
-    return np.concatenate(halves, axis=1).astype(np.float32)
+    differences[values, *np.divmod(FIRST, GRID)] = -1
+    differences[values, *np.divmod(SECOND, GRID)] = 1
+    groups = []
+    for (across, down), size in GROUPS.items():
+        levels = differences + across * differences[:, :, ::-1]
+        levels = levels + down * levels[:, ::-1]
+        groups.append(np.linalg.svd(levels.reshape(LENGTH, -1), full_matrices=False)[0][:, :size])
+    return np.concatenate(groups, axis=1).astype(np.float32)
+
+
+def _grouped(projected: _Floats) -> list[_Floats]:
+    """Return the dimensions of each group."""
+    return np.split(projected, np.cumsum([*GROUPS.values()])[:-1], axis=1)
