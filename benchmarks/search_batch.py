@@ -5,7 +5,7 @@
 A real server with one process, its Redis and a store of signatures, on loopback. `parts/collection.py` describes the
 signatures. One client sends the same filepaths in the mode `fast`, with all orientations and with one: first singly on
 one connection, then as batches of `--lines`. The two sides take turns, and each ratio is that of one round. CPU is that
-of the API's process. At last one client searches singly, alone and while another client sends batches.
+of the API's process. At last one client searches singly, first without other load and then while another client sends batches.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def send_batches(port: int, filepaths: Sequence[str], more: Mapping[str, object]
 
 
 def report_beside(port: int, filepaths: Sequence[str]) -> None:
-    """Print the latency of single searches, alone and beside batches of another client."""
+    """Print the latency of single searches, without other load and beside batches of another client."""
     mix = [single(name, {}) for name in filepaths[:100]]
     has_ended = Event()
 
@@ -164,13 +164,13 @@ def report_beside(port: int, filepaths: Sequence[str]) -> None:
         while not has_ended.is_set():
             send_batches(port, filepaths, {}, len(filepaths))
 
-    alone = load(port, mix, clients=1, seconds=BESIDE_S)
+    idle = load(port, mix, clients=1, seconds=BESIDE_S)
     with ThreadPoolExecutor(1) as threads:
         running_batches = threads.submit(batches)
         beside = load(port, mix, clients=1, seconds=BESIDE_S)
         has_ended.set()
         running_batches.result()
-    for name, result in (("alone", alone), ("beside batches", beside)):
+    for name, result in (("without other load", idle), ("beside batches", beside)):
         print(
             f"single searches {name}: p50 {result.ms(0.5, 200):.1f} ms, p99 {result.ms(0.99, 200):.1f} ms, "
             f"{1 - result.share(200):.1%} rejected"

@@ -4,10 +4,10 @@ A signature has the differences between neighbouring boxes of a grid. So 80 dime
 at each box, have nine tenths of a photograph's signature. For the rest of a pair's product the lengths give a bound
 (Cauchy and Schwarz). So no pair within the distance is missed, and few pairs of unrelated photographs pass.
 
-The dimensions are in four groups: in each, mirroring the image left to right, and mirroring it upside down, keeps all
-values or changes all their signs. With a, b, c and d the products in each group, the product with the query in each of
-these four orientations is a sum of a, b, c and d with other signs. The largest of their sizes has a simple form. So a
-column of products stands for eight of the sixteen orientations: these four, and the same inverted.
+The dimensions are in four groups. Mirroring an image left to right, or upside down, keeps all values of a group or
+changes all their signs. With a, b, c and d the products in each group, the products with the mirrored queries are sums
+of a, b, c and d with other signs. The largest of their sizes has a simple form. So a column of products stands for
+eight of the sixteen orientations: four that only mirror, and the same inverted.
 """
 
 import functools
