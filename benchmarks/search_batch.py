@@ -5,7 +5,8 @@
 A real server with one process, its Redis and a store of signatures, on loopback. `parts/collection.py` describes the
 signatures. One client sends the same filepaths in the mode `fast`, with all orientations and with one: first singly on
 one connection, then as batches of `--lines`. The two sides take turns, and each ratio is that of one round. CPU is that
-of the API's process. At last one client searches singly, first without other load and then while another client sends batches.
+of the API's process. At last one client searches singly, first without other load and then beside another client's
+batches.
 """
 
 import argparse
@@ -52,8 +53,8 @@ class Served:
 def main(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(1)
     rows, _ = collection(rng, sorted(options.photos.glob("*.jpg")), options.images)
-    with store_settings(options.store) as store, api(store) as (port, pid):
-        fill({**store}, rows)
+    with store_settings(options.store) as settings, api(stored(settings)) as (port, pid):
+        fill(stored(settings), rows)
         # The first search of the process reads the whole store.
         send_singly(port, [filepath(0)] * 3, {})
         print(f"{options.store}, {options.images:,} images, {options.searches} searches a round, {ROUNDS} rounds")
@@ -61,6 +62,10 @@ def main(options: argparse.Namespace) -> None:
             filepaths = [filepath(row) for row in rng.integers(0, options.images, options.searches).tolist()]
             report(Served(port, pid, options.lines, TARGETS[options.store]), name, filepaths, more)
         report_beside(port, [filepath(row) for row in rng.integers(0, options.images, options.lines).tolist()])
+
+
+def stored(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name: value.replace("NAME-ROUND", "batches") for name, value in settings.items()}
 
 
 @contextmanager
