@@ -72,7 +72,7 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "schema": {"type": "string", "examples": ['"second";q=100;w=1, "hour";q=5000;w=3600']},
                 },
                 "RateLimit": {
-                    "description": "What is left of the limits: `r` requests, and the seconds `t` until more are. "
+                    "description": "The rest of the limits: `r` requests, and the seconds `t` until there are more. "
                     "Present if the service has limits and can read them.",
                     "schema": {"type": "string", "examples": ['"second";r=99;t=1, "hour";r=4987;t=1800']},
                 },
