@@ -16,6 +16,7 @@ from workers.orphaned_thumbnails import OrphanedThumbnails
 # number of tombstones, and accepts at most 10,000 at once.
 TOMBSTONES_PER_PASS = 5000
 UPLOADS_PER_PASS = 500
+REQUESTS_PER_PASS = 1000
 # A failed task can be retried until its retention ends, and then waits and runs. The tombstone of a newer deletion must
 # exist until then.
 TOMBSTONE_MARGIN_MS = 86_400_000
@@ -45,6 +46,10 @@ class Retention:
         self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)
         if self.thumbnails is not None:
             self.thumbnails.purge()
+
+    def end_lost_requests(self) -> int:
+        """End requests that added to batches and whose process died, and return their number."""
+        return self.ledger.end_lost_requests(limit=REQUESTS_PER_PASS)
 
     def evict_uploads(self) -> int:
         """Delete uploads of the oldest failures when little space is left; return the number of tasks.
