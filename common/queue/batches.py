@@ -8,8 +8,9 @@ adding and none of its tasks is open. It is open again when one of its failed ta
 """
 
 import math
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, cast
@@ -23,7 +24,6 @@ from common.queue.callbacks import Callback, callback_of
 from common.queue.scripts import script
 from common.queue.tasks import NEW_CODES, State
 from common.redis.client import redis_errors
-from common.redis.clock import now_ms
 
 # A request of a process that died keeps its batch open for this time after its last tasks.
 LEASE_S = 300
@@ -33,6 +33,9 @@ RATE_WINDOW_MS = 10_000
 MIN_RATE_MS = 1000
 CODE = "code:"
 HEADER = "X-Batch-ID"
+# Of ids that clients choose. A longer value in the hash of a task would take more memory.
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CURSOR = re.compile(rf"(?P<accepted>[0-9]{{1,16}})-(?P<id>{ID.pattern})")
 ENDED_STATES = (State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED)
 
 
@@ -68,15 +71,17 @@ class OpenBatch:
 class Batch:
     """The state of a batch.
 
-    `failures` counts its failed tasks by code. Times are in milliseconds since 1970 (UTC); `ended` is None while tasks
-    are open. `rate_per_s` is the number of tasks that ended per second, recently or, of an ended batch, on average.
-    `seconds_left` is None without a rate. `owner` is the name of the API key; empty without keys.
+    `open` is the number of its tasks that can still change. `failures` counts its failed tasks by code. Times are in
+    milliseconds since 1970 (UTC); `ended` is None while tasks are open. `rate_per_s` is the number of tasks that ended
+    per second, recently or, of an ended batch, on average. `seconds_left` is None without a rate. `owner` is the name
+    of the API key; empty without keys.
     """
 
     id: str
     state: BatchState
     collection: str
     owner: str
+    open: int
     total: int
     pending: int
     running: int
@@ -93,6 +98,14 @@ class Batch:
     callback: Callback | None = field(default=None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPage:
+    """Batches of one collection, the newest first, and the cursor of the next page; None at the end."""
+
+    batches: Sequence[Batch]
+    cursor: str | None
+
+
 class Batches:
     """The batches of all collections.
 
@@ -102,6 +115,8 @@ class Batches:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._join = script(redis, "join_batch", lease_ms=LEASE_S * 1000)
+        self._cancel = script(redis, "cancel_batch")
+        self._purge = script(redis, "purge_batches")
         self._count = script(redis, "count_batch", rate_window_ms=RATE_WINDOW_MS)
 
     def join(
@@ -146,12 +161,60 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         """Return the batch, or None if it is unknown or has expired."""
+        return next(iter(self._read([batch_id])), None)
+
+    def page(self, collection: str, *, limit: int, cursor: str | None = None) -> BatchPage:
+        """Return batches of the collection, the newest first, after `cursor`.
+
+        Raises InputError for a cursor that no page returned.
+        """
+        key = keys.BATCHES + collection
         with redis_errors():
-            values = cast("dict[bytes, bytes]", self._redis.hgetall(keys.BATCH + batch_id))
-        if not values:
-            return None
-        fields = {name.decode(): value.decode() for name, value in values.items()}
-        return batch_of(batch_id, fields, now=now_ms(self._redis))
+            start = 0 if cursor is None else self._rank_after(key, cursor)
+            rows = cast(
+                "list[tuple[bytes, float]]",
+                self._redis.zrevrange(key, start, start + limit, withscores=True),
+            )
+        listed, more = rows[:limit], rows[limit:]
+        batches = self._read([batch_id.decode() for batch_id, _ in listed])
+        last = f"{int(listed[-1][1])}-{listed[-1][0].decode()}" if more else None
+        return BatchPage(batches=batches, cursor=last)
+
+    def cancel(self, batch_id: str) -> bool:
+        """Cancel the batch, unless it has ended; return whether it exists.
+
+        It accepts no more tasks, and its pending tasks end as cancelled before they begin.
+        """
+        with redis_errors():
+            return bool(self._cancel(batch=batch_id))
+
+    def purge(self, *, limit: int) -> int:
+        """Remove up to `limit` expired batches from the lists, and return their number."""
+        with redis_errors():
+            return int(cast("int", self._purge(limit=limit)))
+
+    def _rank_after(self, key: str, cursor: str) -> int:
+        match = CURSOR.fullmatch(cursor)
+        if match is None:
+            raise InputError("cursor: not one that a list of batches returned", field="cursor")
+        rank = cast("int | None", self._redis.zrevrank(key, match["id"]))
+        # The last batch of the page has expired: continue at its time.
+        return rank + 1 if rank is not None else int(self._redis.zcount(key, match["accepted"], "+inf"))
+
+    def _read(self, batch_ids: Sequence[str]) -> list[Batch]:
+        """Return the existing ones among these batches."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            for batch_id in batch_ids:
+                pipe.hgetall(keys.BATCH + batch_id)
+            (seconds, micros), *rows = pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        return [
+            batch_of(batch_id, {name.decode(): value.decode() for name, value in row.items()}, now=now)
+            for batch_id, row in zip(batch_ids, rows, strict=True)
+            if row
+        ]
 
 
 def batch_of(batch_id: str, fields: Mapping[str, str], *, now: int) -> Batch:
@@ -169,6 +232,7 @@ def batch_of(batch_id: str, fields: Mapping[str, str], *, now: int) -> Batch:
         state=_state(fields),
         collection=fields["collection"],
         owner=fields.get("owner", ""),
+        open=count("open"),
         total=count("total"),
         pending=pending,
         **by_state,

@@ -25,6 +25,8 @@ BATCH_REQUESTS = "match:batches:requests"
 RUNNING = "match:running"
 # Sorted set of the failed tasks, by the time of the failure.
 FAILED = "match:failed"
+# By state, a sorted set of minutes; by `<state>:<minute>`, a list of the tasks that ended in that minute, not failed.
+ENDED_TASKS = "match:ended-tasks:"
 # The last sequence number.
 SEQ = "match:seq"
 # Hash of the number of ended tasks by `state:code`, since Redis was empty.
@@ -92,6 +94,7 @@ SCRIPT_KEYS = {
     "failed_key": FAILED,
     "seq_key": SEQ,
     "ended_key": ENDED,
+    "ended_tasks_prefix": ENDED_TASKS,
     "closed_channel": CLOSED_CHANNEL,
     "slots_prefix": SLOTS,
     "waiting_prefix": WAITING,

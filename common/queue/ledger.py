@@ -44,6 +44,7 @@ REJECTION_OF = {
     "late": RetryRejected.TOO_LATE,
     "emptied": RetryRejected.UPLOAD_LOST,
     "quota": RetryRejected.QUOTA,
+    "void": RetryRejected.BATCH_CANCELLED,
 }
 
 # Outcomes of the script `enqueue`; any other outcome is the fingerprint of an existing task.
@@ -251,7 +252,10 @@ class Ledger:
             return int(cast("int", self._leave_batch(batch=batch.id, request=batch.request)))
 
     def end_lost_requests(self, *, limit: int) -> int:
-        """End up to `limit` requests that added to batches and whose process died; return their number."""
+        """End up to `limit` requests that added to batches and whose process died; return their number.
+
+        If no task at all is open, end the batches whose last tasks a worker of an earlier version has ended.
+        """
         with redis_errors():
             return int(cast("int", self._end_requests(limit=limit)))
 

@@ -131,7 +131,7 @@ class RetryRejected(StrEnum):
     """The reason why a task is not retried.
 
     TOO_LATE: the tombstone of a deletion that is newer than the task may be purged already. QUOTA: the collection has
-    too many open tasks.
+    too many open tasks. BATCH_CANCELLED: a client has cancelled the batch of the task.
     """
 
     UNKNOWN = "unknown_task"
@@ -139,6 +139,7 @@ class RetryRejected(StrEnum):
     TOO_LATE = "too_late"
     UPLOAD_LOST = "upload_lost"
     QUOTA = "quota_exceeded"
+    BATCH_CANCELLED = "batch_cancelled"
 
 
 def task_of(task_id: str, fields: Mapping[str, str]) -> Task:

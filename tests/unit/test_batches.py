@@ -10,13 +10,24 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from common.queue.batches import Batch, BatchConflict, Batches, BatchState, OpenBatch, batch_of
+from common.queue.batches import Batch, BatchCancelled, BatchConflict, Batches, BatchState, OpenBatch, batch_of
 from common.queue.callbacks import CallbackState, Delivery, DeliveryResult, Outbox
-from common.queue.items import AddItem, EnqueueResult
+from common.queue.items import AddItem, EnqueueResult, NotEnqueued
 from common.queue.jobs import BATCH_QUEUE, RequestContext
-from common.queue.keys import BATCH, BATCH_REQUESTS, CALLBACK_DELIVERY, CALLBACK_DUE, OPEN, TASK
+from common.queue.keys import (
+    BATCH,
+    BATCH_ENDS,
+    BATCH_REQUESTS,
+    BATCHES,
+    CALLBACK_DELIVERY,
+    CALLBACK_DUE,
+    FAILED,
+    OPEN,
+    TASK,
+)
 from common.queue.ledger import Ledger
-from common.queue.tasks import State, TaskResult
+from common.queue.task_pages import TaskFilter, TaskPages
+from common.queue.tasks import RetryRejected, State, TaskResult
 from support.tasks import begin, fail, succeed, task_of
 from workers.webhooks import body_of
 
@@ -263,6 +274,116 @@ def test_a_mixed_delivery_of_earlier_versions_is_split(fake_redis: Redis, ledger
 
     assert [delivery.batch and delivery.batch.batch_id for delivery in deliveries] == ["a", "b"]
     assert (deliveries[0].id, deliveries[0].attempt) == ("msg_1", 2)
+
+
+def test_no_task_of_a_cancelled_batch_begins(ledger: Ledger, batches: Batches) -> None:
+    batch = batches.join("b")
+    running, waiting = add(ledger, batch, 2)
+    begin(ledger, running)
+
+    batches.cancel("b")
+
+    claim = begin(ledger, waiting)
+    assert claim.is_batch_cancelled
+    ledger.finish([claim.result(State.CANCELLED)])
+    succeed(ledger, running)
+    ledger.leave_batch(batch)
+    current = get(batches, "b")
+    assert (current.state, counts(current)) == (BatchState.CANCELLED, {"succeeded": 1, "cancelled": 1})
+    assert current.ended is not None
+
+
+def test_a_cancelled_batch_accepts_and_retries_nothing(ledger: Ledger, batches: Batches) -> None:
+    batch = batches.join("b")
+    failed, _ = add(ledger, batch, 2)
+    fail(ledger, failed)
+    batches.cancel("b")
+
+    results = ledger.enqueue([AddItem(filepath="1", url=URL)], queue=BATCH_QUEUE, batch=batch)
+
+    assert results == [NotEnqueued.CANCELLED]
+    assert ledger.retry([failed]) == [RetryRejected.BATCH_CANCELLED]
+    with pytest.raises(BatchCancelled):
+        batches.join("b")
+
+
+def test_an_ended_batch_is_not_cancelled(ledger: Ledger, batches: Batches) -> None:
+    ledger.leave_batch(batches.join("b"))
+
+    exists = batches.cancel("b"), batches.cancel("unknown")
+
+    assert exists == (True, False)
+    assert get(batches, "b").state is BatchState.ENDED
+
+
+def test_pages_have_the_batches_of_a_collection(batches: Batches, fake_redis: Redis) -> None:
+    for number in range(5):
+        batches.join(f"b{number}", collection="shop")
+        fake_redis.zadd(f"{BATCHES}shop", {f"b{number}": number})
+    batches.join("other")
+    listed, cursor = [], None
+
+    while cursor != "":
+        page = batches.page("shop", limit=2, cursor=cursor)
+        listed.append([batch.id for batch in page.batches])
+        cursor = page.cursor or ""
+
+    assert listed == [["b4", "b3"], ["b2", "b1"], ["b0"]]
+
+
+def test_expired_batches_leave_the_list(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    for name in ("gone", "kept"):
+        ledger.leave_batch(batches.join(name))
+    batches.join("open")
+    fake_redis.zadd(BATCH_ENDS, {"default gone": 1})
+
+    purged = batches.purge(limit=10)
+
+    page = batches.page("default", limit=10)
+    assert (purged, {batch.id for batch in page.batches}) == (1, {"kept", "open"})
+    assert fake_redis.zcard(BATCH_ENDS) == 2
+
+
+def test_a_batch_whose_tasks_an_earlier_version_ended_ends(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    batch = batches.join("b")
+    old, new = add(ledger, batch, 2)
+    begin(ledger, old)
+    succeed(ledger, new)
+    ledger.leave_batch(batch)
+    fake_redis.zrem(OPEN, old)
+
+    ledger.end_lost_requests(limit=10)
+
+    current = get(batches, "b")
+    assert (current.state, current.total, counts(current)) == (BatchState.ENDED, 1, {"succeeded": 1})
+
+
+def test_tasks_of_a_batch_are_listed(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    batch = batches.join("b")
+    stored, failed, waiting = add(ledger, batch, 3)
+    succeed(ledger, stored, *add(ledger, batches.join("other"), 1))
+    fail(ledger, failed)
+
+    page = TaskPages(fake_redis).page(None, limit=10, only=TaskFilter(batch=get(batches, "b")))
+
+    assert [task.id for task in page.tasks] == [waiting, failed, stored]
+
+
+def test_pages_of_an_ended_batch_skip_later_tasks(
+    ledger: Ledger, batches: Batches, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.queue.task_pages.MAX_SCANNED", 1)
+    batch = batches.join("b")
+    [failed] = add(ledger, batch, 1)
+    fail(ledger, failed)
+    ledger.leave_batch(batch)
+    later = add(ledger, batches.join("later"), 1)
+    fail(ledger, *later)
+    fake_redis.zadd(FAILED, {later[0]: (get(batches, "b").ended or 0) + 1})
+
+    page = TaskPages(fake_redis).page(State.FAILED, limit=10, only=TaskFilter(batch=get(batches, "b")))
+
+    assert [task.id for task in page.tasks] == [failed]
 
 
 def deliver(redis: Redis, outbox: Outbox) -> Delivery:

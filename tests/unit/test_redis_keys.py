@@ -22,6 +22,7 @@ PERSISTED = {
     "match:failed",
     "match:seq",
     "match:ended",
+    "match:ended-tasks:",
     "match:closed",
     "match:fetching:",
     "match:parked:",

@@ -25,7 +25,8 @@ local default_collection = ARGV[14]
 local batch_prefix = ARGV[15]
 local rate_window_ms = tonumber(ARGV[16])
 local failed_keep_s = tonumber(ARGV[17])
-local ids_from = 18
+local ended_tasks_prefix = ARGV[18]
+local ids_from = 19
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -33,6 +34,7 @@ local ids_from = 18
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
 --- @include "batch_ends.lua"
+--- @include "ended_tasks.lua"
 
 local now, states, batches, closed = now_ms(), {}, {}, {}
 for i = ids_from, #ARGV do
@@ -44,6 +46,7 @@ for i = ids_from, #ARGV do
     redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
     redis.call('HDEL', key, 'job')
     expire(key, finished_keep_s, remembered, now)
+    list_ended('cancelled', id, now)
     if batch then
       batches[batch] = batches[batch] or {}
       batches[batch].open = (batches[batch].open or 0) - 1

@@ -26,7 +26,8 @@ local ended_fields = ARGV[12]
 local default_collection = ARGV[13]
 local batch_prefix = ARGV[14]
 local rate_window_ms = tonumber(ARGV[15])
-local results_from = 16 -- of each task: id, state, code, error, warning ('' for none)
+local ended_tasks_prefix = ARGV[16]
+local results_from = 17 -- of each task: id, state, code, error, warning ('' for none)
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -34,6 +35,7 @@ local results_from = 16 -- of each task: id, state, code, error, warning ('' for
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
 --- @include "batch_ends.lua"
+--- @include "ended_tasks.lua"
 
 local now, ended, closed, batches, dropped = now_ms(), {}, {}, {}, 0
 for i = results_from, #ARGV, 5 do
@@ -59,6 +61,7 @@ for i = results_from, #ARGV, 5 do
       -- The job may contain much metadata, and no retry needs it.
       redis.call('HDEL', key, 'job')
       expire(key, finished_keep_s, remembered, now)
+      list_ended(state, id, now)
     end
     if batch then
       batches[batch] = batches[batch] or {}

@@ -1,5 +1,5 @@
 -- Opens failed tasks again. Returns the time, and the outcome and the queue of each task. An outcome is the state
--- before the call, 'unknown', 'late', 'emptied' or 'quota'. Only tasks with the outcome 'failed' are open now.
+-- before the call, 'unknown', 'late', 'emptied', 'quota' or 'void' (its batch is cancelled). Only tasks with the outcome 'failed' are open now.
 local open_key = KEYS[1]
 local failed_key = KEYS[2]
 local open_by_collection_key = KEYS[3]
@@ -36,6 +36,8 @@ for i = ids_from, #ARGV do
     outcome = 'late'
   elseif state == 'failed' and emptied then
     outcome = 'emptied'
+  elseif state == 'failed' and batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1 then
+    outcome = 'void'
   elseif state == 'failed' and is_full(collection) then
     outcome = 'quota'
   elseif state == 'failed' then
