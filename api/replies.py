@@ -78,6 +78,7 @@ class Task(BaseModel):
         Action, Field(description="`add`: stores an image. `delete_collection`: deletes a collection and its images.")
     ]
     collection: Collection
+    batch: Annotated[str | None, Field(description="The id of its batch in `/batches/{id}`; null for a single add.")]
     filepath: Annotated[str | None, Field(description="The name of the image; null for a `delete_collection`.")]
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
     warning: Annotated[
