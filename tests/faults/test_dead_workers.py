@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from common.queue.keys import RUNNING
-from support.adds import Accepted, Item
+from support.adds import Accepted, Item, wait_for_ends
 from support.deployment import Deployment, size
 from support.waiting import wait_until
 
@@ -43,6 +43,7 @@ def test_work_of_a_dead_worker_is_restarted_soon(deployment: Deployment) -> None
             within_s=RESTARTED_WITHIN_S,
         )
         slowest_s = max(slowest_s, monotonic() - killed)
+        wait_for_ends(deployment.dependencies, accepted, within_s=RESTARTED_WITHIN_S)
 
     scenario = f"worker killed {kills} times, restarted tasks begin at the latest after {slowest_s:.1f} s"
     outcomes = deployment.finish(scenario, accepted)
