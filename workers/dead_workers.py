@@ -12,11 +12,11 @@ from common.queue.unacked import Unacked
 
 log = logging.getLogger(__name__)
 
-# Three looks find a worker that is silent for 8.5 to 11 s. Its heartbeats are 3 s apart, and one that Redis does not
+# Three looks find a worker that is silent for 8 to 10 s. Its heartbeats are 3 s apart, and one that Redis does not
 # answer takes 5 s longer.
-LOOK_EVERY_S = 2.5
+LOOK_EVERY_S = 2.0
 LOOKS = 3
-ABSENT_AFTER_S = 3.5
+ABSENT_AFTER_S = 4.0
 # A longer look shows that Redis was silent, as does one that fails.
 LOOK_WITHIN_S = 1.0
 # Time after a silence of Redis during which no absence counts: workers connect again.
@@ -77,7 +77,7 @@ class DeadWorkers:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_EVERY_S):
+        while True:
             try:
                 if dead := self._look():
                     self._restart_work_of(dead)
@@ -85,6 +85,8 @@ class DeadWorkers:
                 log.warning("looking for dead workers failed, the next look will try again: %s", error)
             except Exception:
                 log.exception("unexpected error while looking for dead workers")
+            if self._stop.wait(LOOK_EVERY_S):
+                break
 
     def _look(self) -> list[str]:
         began = monotonic()

@@ -4,6 +4,7 @@ import json
 import logging
 from base64 import b64encode
 from itertools import count
+from math import ceil
 
 import pytest
 from redis import Redis
@@ -29,11 +30,11 @@ def looks(absences: Absences, ages_s: list[float], *, since: float = 0.0) -> lis
 
 
 def test_worker_is_dead_at_the_third_absence() -> None:
-    assert looks(Absences(), [3.4, 5.9, 8.4, 10.9]) == [False, False, False, True]
+    assert looks(Absences(), [3.9, 5.9, 7.9, 9.9]) == [False, False, False, True]
 
 
 def test_a_heartbeat_between_two_looks_starts_the_count_again() -> None:
-    assert looks(Absences(), [4.0, 6.5, 1.0, 4.0, 6.5]) == [False] * 5
+    assert looks(Absences(), [4.5, 6.5, 1.0, 4.5, 6.5]) == [False] * 5
 
 
 def test_heartbeats_from_before_a_backward_clock_are_absences() -> None:
@@ -46,14 +47,14 @@ def test_no_worker_is_dead_right_after_a_silence() -> None:
 
     absences.forget(now=60.0)
 
-    settling = int(SETTLE_S / LOOK_EVERY_S)
+    settling = ceil(SETTLE_S / LOOK_EVERY_S)
     assert looks(absences, [60.0] * settling, since=60.0) == [False] * settling
     assert looks(absences, [60.0] * 3, since=60.0 + SETTLE_S) == [False, False, True]
 
 
 def test_looks_after_a_stop_of_the_process_start_again() -> None:
     absences = Absences()
-    looks(absences, [4.0, 6.5])
+    looks(absences, [4.5, 6.5])
 
     assert absences.look({"one": 66.0}, now=66.0) == []
 
