@@ -43,6 +43,9 @@ WAITING_HOSTS = "match:crowded"
 LEASE = "match:lease:"
 # Sorted set of the workers, by their last heartbeat.
 WORKERS = "match:workers"
+# The same for workers whose death others look for, until their work is restarted. Earlier versions send no heartbeat to
+# it: their heartbeats are too rare.
+WATCHED_WORKERS = "match:watched-workers"
 # Prefix of the counters of rate limits; flask-limiter chooses the rest of the name.
 RATES = "match:rates"
 
@@ -100,6 +103,7 @@ SCRIPT_KEYS = {
     "waiting_prefix": WAITING,
     "waiting_hosts_key": WAITING_HOSTS,
     "workers_key": WORKERS,
+    "watched_workers_key": WATCHED_WORKERS,
     "upload_prefix": UPLOAD,
     "upload_bytes_key": UPLOAD_BYTES,
     "upload_ends_key": UPLOAD_ENDS,
@@ -112,4 +116,6 @@ SCRIPT_KEYS = {
     "callback_waiting_prefix": CALLBACK_WAITING,
     "callback_oldest_key": CALLBACK_OLDEST,
     "callback_counts_key": CALLBACK_COUNTS,
+    "unacked_key": UNACKED,
+    "unacked_index_key": UNACKED_INDEX,
 }

@@ -29,6 +29,7 @@ PERSISTED = {
     "match:crowded",
     "match:lease:",
     "match:workers",
+    "match:watched-workers",
     "match:rates",
     "match:upload:",
     "match:upload-bytes",
