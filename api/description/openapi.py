@@ -74,7 +74,10 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "schema": {"type": "string", "const": "true"},
                 },
                 "Location": {"description": "The URL of the task.", "schema": {"type": "string"}},
-                "Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 0}},
+                "Retry-After": {
+                    "description": "In seconds.",
+                    "schema": {"type": "integer", "format": "int64", "minimum": 0},
+                },
                 "WWW-Authenticate": {
                     "description": "The required API key (RFC 6750).",
                     "schema": {"type": "string"},

@@ -11,6 +11,8 @@ from common.config import Settings
 
 Json = dict[str, Any]
 
+# Without these formats, clients in Go have numbers of 32 bits.
+NUMBERS = {"integer": "int64", "number": "double"}
 REF = "#/components/schemas/{model}"
 
 
@@ -96,7 +98,7 @@ class Schemas:
             yield name, field, schema
 
     def _plain(self, schema: Any) -> Any:  # noqa: ANN401 - JSON
-        """Return a schema without pydantic's titles and with the limits of the settings."""
+        """Return a schema without pydantic's titles, with the limits of the settings and the sizes of numbers."""
         if isinstance(schema, list):
             return [self._plain(one) for one in schema]
         if not isinstance(schema, dict):
@@ -110,6 +112,9 @@ class Schemas:
             plain |= _without_null(plain.pop("anyOf", []))
         if "x-default" in plain:
             plain["default"] = getattr(self._settings, plain.pop("x-default"))
+        for kind, size in NUMBERS.items():
+            if plain.get("type") == kind:
+                plain.setdefault("format", size)
         return plain
 
 

@@ -11,6 +11,7 @@ from typing import Any
 FILE_TYPE = "multipart/form-data"
 # Keywords of a body that have no counterpart in a class with fields.
 ALTERNATIVES = ("oneOf", "anyOf", "allOf", "not", "if", "patternProperties", "propertyNames", "dependentSchemas")
+NUMBERS = {"integer": "int64", "number": "double"}
 MODEL = "#/components/schemas/"
 METHODS = ("get", "put", "post", "delete", "patch")
 
@@ -65,6 +66,8 @@ def _of_schema(value: Mapping[str, Any], place: str) -> Iterator[str]:
         yield f"{place}: an array without items"
     if ("const" in value or isinstance(value.get("enum"), list)) and "type" not in value:
         yield f"{place}: constants without a type"
+    if any(value.get("type") == kind and value.get("format") != size for kind, size in NUMBERS.items()):
+        yield f"{place}: a number without its size has 32 bits in Go"
     for keyword in ("contentMediaType", "contentEncoding"):
         if keyword in value:
             yield f"{place}: {keyword}; a file is a string of the format binary"
