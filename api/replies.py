@@ -9,10 +9,10 @@ from common.modes import MODES
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import Action, State
 from common.search import MatchedBy
-from common.warning_codes import WARNINGS
 
+# Not an enum: a class that a generator makes of it would reject the codes of later versions.
 WarningCode: Any = Annotated[
-    Literal[tuple(WARNINGS)],
+    str,
     Field(
         description="Present if the `status` is `warn` for a reason with a code. `featureless`: the image has no "
         "features, such as an image of one colour."
