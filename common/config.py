@@ -361,7 +361,8 @@ class Settings:
         "MATCH_VISIBILITY_TIMEOUT_S",
         300.0,
         parsers.seconds(1, 3600),
-        "time after which the tasks of a dead worker go to another; must exceed the longest task",
+        "time after which an unacknowledged message is delivered again, if no worker found the death of its worker "
+        "before; must exceed the longest task",
     )
     stop_within_s: float = _setting(
         "MATCH_STOP_WITHIN_S",
