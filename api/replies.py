@@ -30,6 +30,9 @@ Collection = Annotated[str, Field(description="The name of the collection.")]
 Filepath = Annotated[str, Field(description="The name of the image.")]
 Metadata = Annotated[dict[str, Any] | None, Field(description="The metadata of the image, or null.")]
 Cursor = Annotated[str | None, Field(description="The `cursor` of the next request; null at the end.")]
+PageCursor = Annotated[
+    str | None, Field(description="Of a page: the `cursor` of the next request; null at the end. Absent for one image.")
+]
 
 
 class TaskError(BaseModel):

@@ -277,9 +277,15 @@ def cursor(kind: str, position: str) -> str:
 
 def valid_filepath(value: object) -> str:
     """Return the text if it is a valid filepath: 1 to 2,048 bytes of UTF-8 without control characters."""
-    name = text(value)
+    name = valid_prefix(value)
     if not name:
         raise wrong("is empty")
+    return name
+
+
+def valid_prefix(value: object) -> str:
+    """Return the text if a valid filepath may begin with it; an empty text begins all."""
+    name = text(value)
     if REPLACEMENT in name:
         raise wrong("is not valid UTF-8")
     size = len(name.encode("utf-8", "surrogatepass"))
@@ -295,6 +301,11 @@ Filepath = Annotated[
     str,
     BeforeValidator(valid_filepath),
     Field(json_schema_extra={"format": "filepath", "minLength": 1, "maxLength": FILEPATH_BYTES}),
+]
+FilepathPrefix = Annotated[
+    str,
+    BeforeValidator(valid_prefix),
+    Field(json_schema_extra={"format": "filepath", "maxLength": FILEPATH_BYTES}),
 ]
 
 
