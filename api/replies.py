@@ -198,6 +198,14 @@ class Image(BaseModel):
     ]
 
 
+class PatchedImage(BaseModel):
+    """The metadata of an image after a patch."""
+
+    collection: Collection
+    filepath: Filepath
+    metadata: Metadata
+
+
 class CollectionState(BaseModel):
     """A collection."""
 

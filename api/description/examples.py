@@ -292,6 +292,13 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             extra={"cursor": None},
         ),
     ),
+    "patch_image": (
+        Example(
+            title="One key",
+            form={"filepath": CAT, "metadata": '{"year": 2026}'},
+            result=[{"collection": "default", "filepath": CAT, "metadata": {"album": "cats", "year": 2026}}],
+        ),
+    ),
     "collections": (
         Example(
             title="All",

@@ -319,6 +319,19 @@ class Image(InExistingCollection):
     filepath: Annotated[Filepath, Field(description="The name of the image.")]
 
 
+class PatchImage(InExistingCollection):
+    """The change of the metadata of an image."""
+
+    filepath: Annotated[Filepath, Field(description="The name of the image.")]
+    metadata: Annotated[
+        Metadata,
+        Field(
+            description="A JSON merge patch (RFC 7396): its values replace those of the same keys, at any depth, and "
+            "null removes a key. `null` in place of the object removes all metadata."
+        ),
+    ]
+
+
 class Images(Selected):
     """A page of records."""
 

@@ -1,4 +1,4 @@
-"""DELETE /delete, GET /count, GET /list and GET /images: the stored images."""
+"""DELETE /delete, GET /count, GET /list, GET and PATCH /images: the stored images."""
 
 from typing import Any
 
@@ -57,6 +57,19 @@ def images(services: Services, params: requests.Image | requests.Images) -> Resp
         return _page(services, params)
     record = services.search_images.record(params.filepath, collection=params.collection, field="filepath")
     return ok([record_json(record)])
+
+
+def patch_image(services: Services, params: requests.PatchImage) -> Response:
+    """Change the metadata of an image.
+
+    The order is that of acceptance. An add that was accepted earlier and is stored later gets the patch. A later add
+    replaces all, and an image that was deleted later stays deleted. If the image is not stored yet, the reply is a 202
+    without a result. The image keeps its place in lists.
+    """
+    patched = services.patch_images.patch(params.filepath, params.metadata, collection=params.collection)
+    if not patched.is_stored:
+        return ok(http_status=202)
+    return ok([{"collection": params.collection, "filepath": params.filepath, "metadata": patched.metadata}])
 
 
 def _page(services: Services, params: requests.Images) -> Response:
@@ -123,5 +136,14 @@ ENDPOINTS = (
         view=images,
         reply=Reply(result=replies.Image, extra={"cursor": replies.PageCursor}, errors=(404, 503)),
         parameters=(requests.Images, requests.Image),
+    ),
+    Endpoint(
+        name="patch_image",
+        path="/images",
+        scope=Scope.WRITE,
+        methods=("PATCH",),
+        view=patch_image,
+        reply=Reply(result=replies.PatchedImage, statuses=(200, 202), errors=(404, 503)),
+        parameters=(requests.PatchImage,),
     ),
 )

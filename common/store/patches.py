@@ -51,14 +51,14 @@ class History:
     origin: int
     steps: tuple[Step, ...] = ()
 
-    def add(self, patch: Metadata, *, seq: int, settled: int = 0) -> "History":
-        """Return the history with a patch, without those up to `settled`, which apply to no request any more.
+    def add(self, patch: Metadata, *, seq: int, obsolete: int = 0) -> "History":
+        """Return the history with a patch, without those up to `obsolete`, which apply to no request any more.
 
         Raises ValueError if the changes are too large together.
         """
         if any(step.seq == seq for step in self.steps):
             return self
-        steps = [step for step in self.steps if step.seq > settled]
+        steps = [step for step in self.steps if step.seq > obsolete]
         steps = sorted([*steps, Step(seq, seq, _change(patch))], key=lambda step: step.seq)
         while len(steps) > MAX_STEPS or (len(steps) > 1 and _size(steps) > MAX_BYTES):
             oldest, second, *others = steps
@@ -79,7 +79,7 @@ class History:
     def unpatched(self, existing: Unpatched | None, metadata: Metadata, *, seq: int) -> Unpatched:
         """Return the base of a stored record with these metadata.
 
-        `existing` is the base that it keeps. That of an earlier history is not used: its patches are settled.
+        `existing` is the base that it keeps. That of an earlier history is not used: no late patch belongs to it.
         """
         if existing is not None and existing.origin == self.origin:
             return existing

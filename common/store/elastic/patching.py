@@ -2,7 +2,7 @@
 
 The history of a filepath is a document of its own, so that a record that is stored later finds it. Every writer of a
 record reads the history after its write, and every patch extends the history before it reads the record. The later of
-both sees the other, whichever process dies. A conditional write raises a document's version above the sequence number
+both sees the other. A conditional write raises a document's version above the sequence number
 of its image by one, so a version conflict is resolved by the document's content.
 """
 
@@ -42,7 +42,7 @@ class Patching:
         if source.get("seq", -1) > patch.seq:
             return Written(Verdict.SUPERSEDED)
         try:
-            self._extend(patch, settled=_settled(source))
+            self._extend(patch, obsolete=_obsolete(source))
             self._apply(patch.filepath, patch.collection)
         except StoreUnavailable:
             raise
@@ -101,12 +101,12 @@ class Patching:
             return Written(Verdict.REJECTED, str(error))
         return Written(Verdict.STORED)
 
-    def _extend(self, patch: Patch, *, settled: int) -> None:
+    def _extend(self, patch: Patch, *, obsolete: int) -> None:
         document_id = documents.history_identity(patch.filepath, patch.collection)
         for _ in range(TRIES):
             [existing] = self._documents([document_id])
             history = _history(existing)
-            extended = (history or History(patch.seq)).add(patch.metadata, seq=patch.seq, settled=settled)
+            extended = (history or History(patch.seq)).add(patch.metadata, seq=patch.seq, obsolete=obsolete)
             if extended == history:
                 return
             line = documents.history_line(extended, added=patch.added)
@@ -196,7 +196,7 @@ def _metadata_seq(record: Record) -> int:
     return record.seq if record.metadata_seq is None else record.metadata_seq
 
 
-def _settled(source: Json) -> int:
+def _obsolete(source: Json) -> int:
     """Return the sequence number up to which patches have no effect any more."""
     if (unpatched := unpatched_of(source.get("unpatched"))) is not None:
         return unpatched.seq
