@@ -26,7 +26,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         # Requests spend most of their time waiting for downloads, Redis and the store, so threads serve them. A thread
         # also waits for its client, so untrusted clients connect through a buffering proxy (docs/decisions/0008).
         "worker_class": "gthread",
-        "threads": settings.api_threads,
+        "threads": settings.api_threads + settings.download_threads,
         # Together with the sockets and files of the threads, below the usual limit of 1,024 descriptors per process.
         "worker_connections": 512,
         # Connections wait in the kernel while all processes are busy.

@@ -9,10 +9,10 @@ from common.modes import MODES
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import Action, State
 from common.search import MatchedBy
-from common.warning_codes import WARNINGS
 
+# Not an enum: a class that a generator makes of it would reject the codes of later versions.
 WarningCode: Any = Annotated[
-    Literal[tuple(WARNINGS)],
+    str,
     Field(
         description="Present if the `status` is `warn` for a reason with a code. `featureless`: the image has no "
         "features, such as an image of one colour."
@@ -81,6 +81,7 @@ class Task(BaseModel):
         Action, Field(description="`add`: stores an image. `delete_collection`: deletes a collection and its images.")
     ]
     collection: Collection
+    batch: Annotated[str | None, Field(description="The id of its batch in `/batches/{id}`; null for a single add.")]
     filepath: Annotated[str | None, Field(description="The name of the image; null for a `delete_collection`.")]
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
     warning: Annotated[

@@ -37,7 +37,6 @@ class Services:
     manage_tasks: ManageTasks
     search_images: SearchImages
     task_waiter: TaskWaiter
-    search_limit: ConcurrencyLimit
     wait_limit: ConcurrencyLimit
     batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks

@@ -205,10 +205,15 @@ def make_client(
                 collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(
-                    fetcher, decoder or InProcessDecoder(), store, budget, local_feature_limits(settings, store)
+                    fetcher,
+                    decoder or InProcessDecoder(),
+                    store,
+                    budget,
+                    local_feature_limits(settings, store),
+                    search_slot=ConcurrencyLimit(concurrency).acquire,
+                    download_slot=ConcurrencyLimit(concurrency).acquire,
                 ),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),
                 batch_limit=ConcurrencyLimit(concurrency),
                 dependency_checks=checks,

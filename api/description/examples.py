@@ -53,6 +53,10 @@ class Example:
                 values[field] = json.loads(value) if field == "metadata" else value
         return values
 
+    def in_form(self) -> dict[str, Any]:
+        """Return the parameters as the fields of a form: those with keys are an object or a list, metadata are JSON."""
+        return {name: self.form[name] if name == "metadata" else value for name, value in self.json().items()}
+
     def has_files(self) -> bool:
         """Return whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
@@ -103,6 +107,7 @@ def _task(state: str, *, filepath: str | None = CAT, **extra: Any) -> dict[str, 
         "state": state,
         "action": "add",
         "collection": "default",
+        "batch": None,
         "filepath": filepath,
         "error": None,
         "warning": None,

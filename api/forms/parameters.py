@@ -39,6 +39,10 @@ REQUEST_KEY = re.compile(r"[!-+\--~]|[!-+\--~][ -+\--~]{0,253}[!-+\--~]")
 # Each filter is a lookup in the store.
 MAX_FILTERS = 16
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+# Types of the values of a filter in JSON.
+SCALARS = (str, bool, int, float)
+# The format of the JSON of an object, in the description of forms.
+JSON_TEXT = "json-object"
 # In a decoded name it replaces bytes that were not UTF-8.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # The suggestion of a similar word compares this many characters of the client's word: the time grows with its length.
@@ -53,7 +57,8 @@ class Parameters(BaseModel):
     """The parameters of one endpoint, as fields; api/endpoints.py explains how to declare them.
 
     `plain` are the names of parameters without brackets; `keyed` maps the names of parameters of the form `name[key]`
-    to an example. Neither contains parameters in the path or in `headers`, which maps fields to names of headers.
+    to an example, of which `indexed` are those of the form `name[0]`. None contains parameters in the path or in
+    `headers`, which maps fields to names of headers.
     `in_json`: a JSON body may have the parameters, except files.
     """
 
@@ -61,6 +66,7 @@ class Parameters(BaseModel):
 
     plain: ClassVar[frozenset[str]]
     keyed: ClassVar[Mapping[str, str]]
+    indexed: ClassVar[frozenset[str]]
     headers: ClassVar[Mapping[str, str]]
     in_json: ClassVar[bool] = True
 
@@ -69,6 +75,7 @@ class Parameters(BaseModel):
         """Sort the fields by their place in a request."""
         marks = {name: [type(mark) for mark in field.metadata] for name, field in cls.model_fields.items()}
         indexed = {name: f"{name}[0]" for name, mark in marks.items() if Indexed in mark}
+        cls.indexed = frozenset(indexed)
         cls.keyed = indexed | {name: f"{name}[key]" for name, mark in marks.items() if Keyed in mark}
         cls.headers = {
             name: mark.name
@@ -94,12 +101,14 @@ class InHeader:
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """Marks a dictionary whose items are parameters `name[key]=value`."""
+    """Marks a dictionary whose items are parameters `name[key]=value`, or one parameter `name` with a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
     """Marks a dictionary by index whose items are parameters `name[0]=value`, with indices below `max_count`.
+
+    They may also be parameters `name`, each with the index of its position among them.
 
     `each` is the type of the values in the documentation, for values that are validated one by one elsewhere.
     """
@@ -354,16 +363,26 @@ RequestKey = Annotated[
 
 def valid_metadata(value: object) -> dict[str, Any] | None:
     """Parse a JSON object within the limits on size, strings and depth; `null` means no metadata."""
+    metadata = _json(value)
+    return None if metadata is None else valid_object(metadata)
+
+
+def _json(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Parse the JSON of a field, or of a part that has the media type of JSON and a file name as browsers add it."""
+    if isinstance(value, FileStorage) and value.mimetype == "application/json":
+        try:
+            value = value.stream.read(METADATA_BYTES + 1).decode()
+        except UnicodeDecodeError:
+            raise wrong("is not valid UTF-8, or too large") from None
     source = text(value)
     if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
         raise wrong(f"is larger than {METADATA_BYTES} bytes")
     try:
-        metadata = _DECODER.decode(source)
+        return _DECODER.decode(source)
     except PydanticCustomError:
         raise
     except (ValueError, RecursionError):
         raise wrong("is not valid JSON") from None
-    return None if metadata is None else valid_object(metadata)
 
 
 def valid_object(value: object) -> dict[str, Any]:
@@ -388,7 +407,7 @@ Metadata = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "format": "json-object",
+            "format": JSON_TEXT,
             "maxLength": METADATA_BYTES,
         }
     ),
@@ -448,14 +467,22 @@ Url = Annotated[str, BeforeValidator(_url), Field(json_schema_extra={"format": "
 Upload = Annotated[
     InstanceOf[FileStorage],
     BeforeValidator(_upload),
-    WithJsonSchema({"type": "string", "contentMediaType": "application/octet-stream"}),
+    WithJsonSchema({"type": "string", "format": "binary"}),
 ]
 
 
-def _filter(filters: Mapping[str, object]) -> Mapping[str, object]:
+def _filter(value: object) -> Mapping[str, object]:
+    filters = value if isinstance(value, Mapping) else _filter_in_json(value)
     if len(filters) > MAX_FILTERS:
         raise wrong(f"has more than {MAX_FILTERS} keys")
     return filters
+
+
+def _filter_in_json(value: object) -> Mapping[str, object]:
+    filters = _json(value)
+    if not isinstance(filters, dict) or not all(isinstance(item, SCALARS) for item in filters.values()):
+        raise wrong("must be a JSON object of strings, numbers and booleans")
+    return {key: item if isinstance(item, str) else json.dumps(item) for key, item in filters.items()}
 
 
 def _filter_value(value: object) -> str:

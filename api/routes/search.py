@@ -28,18 +28,16 @@ def search(services: Services, params: requests.Search) -> Response:
     features, such as a plain area or a smooth gradient, has no matches: `warn` with the code `featureless`.
     """
     all_orientations = params.all_orientations
-    client = client_of_request()
-    with services.search_limit.acquire(client):
-        options = SearchOptions(
-            all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
-            limit=params.limit,
-            offset=params.offset,
-            min_score=params.min_score,
-            selection=params.selection,
-        )
-        search_result = services.search_images.search(
-            params.source, options, client=client, mode=params.mode or services.settings.search_mode
-        )
+    options = SearchOptions(
+        all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
+        limit=params.limit,
+        offset=params.offset,
+        min_score=params.min_score,
+        selection=params.selection,
+    )
+    search_result = services.search_images.search(
+        params.source, options, client=client_of_request(), mode=params.mode or services.settings.search_mode
+    )
     result = [
         {
             "score": match.score,
@@ -60,11 +58,9 @@ def compare(services: Services, params: requests.Compare) -> Response:
     area, the score is 100 for equal pixels, else 0, and the reply is `warn` with the code `featureless`. The pixels of
     a stored image are not known. Local features match if one image shows a part of the other.
     """
-    client = client_of_request()
-    with services.search_limit.acquire(client):
-        comparison, mode = services.search_images.compare(
-            *params.pair, client=client, mode=params.mode or services.settings.search_mode
-        )
+    comparison, mode = services.search_images.compare(
+        *params.pair, client=client_of_request(), mode=params.mode or services.settings.search_mode
+    )
     result = {"score": comparison.score, **_placement(comparison.matched_by, comparison.verification)}
     return _reply([result], mode, is_featureless=comparison.is_featureless)
 

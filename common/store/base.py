@@ -284,7 +284,7 @@ class Store(Protocol):
     def purge(self, *, before: int, limit: int) -> int:
         """Delete at most `limit` tombstones added before `before` (ms since 1970); return their number.
 
-        Patches of filepaths without a later patch are deleted like tombstones; records keep the effect of their patches.
+        Patches of filepaths without a later patch are deleted like tombstones; records keep their effect.
         """
 
     def health(self) -> Health:

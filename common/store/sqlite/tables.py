@@ -142,6 +142,11 @@ def version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def has_any(db: sqlite3.Connection) -> bool:
+    """Return whether the file has any table."""
+    return db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+
+
 def create(db: sqlite3.Connection) -> None:
     """Create tables and indices if absent, and migrate older ones to this version, in one transaction."""
     db.execute("PRAGMA journal_mode = WAL")
