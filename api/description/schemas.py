@@ -1,5 +1,6 @@
 """JSON Schemas of parameters and replies, from their types."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ class Schemas:
         for kind in types:
             for field_name, field, schema in self._fields(kind):
                 if _location(field) == "query" and field_name not in properties:
-                    properties[field_name] = _object(schema) if as_json else schema
+                    properties[field_name] = _without_default(_object(schema) if as_json else schema)
                     required += [field_name] * (field.is_required() and len(types) == 1)
         if not properties:
             return {}
@@ -122,6 +123,15 @@ def _parameter(name: str, location: str, schema: Json, *, required: bool, by_key
     about = {"description": schema.pop("description")} if "description" in schema else {}
     style = {"style": "deepObject", "explode": True} if by_key else {}
     return {"name": name, "in": location, "required": required, **about, "schema": schema, **style}
+
+
+def _without_default(schema: Json) -> Json:
+    """Return the schema with its default as text: openapi-typescript requires a property of a body with a default."""
+    if "default" not in schema:
+        return schema
+    default = json.dumps(schema["default"]).strip('"')
+    rest = {name: value for name, value in schema.items() if name != "default"}
+    return rest | {"description": f"{schema.get('description', '')} Default: {default}.".lstrip()}
 
 
 def _object(schema: Json) -> Json:
