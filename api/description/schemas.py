@@ -53,7 +53,9 @@ class Schemas:
                 if location == _location(field):
                     name = kind.headers.get(field_name, field_name)
                     required = location == "path" or (field.is_required() and len(types) == 1)
-                    parameters[name] = _parameter(name, location, schema, required=required, by_key=_is(field, Keyed))
+                    parameters[name] = _parameter(
+                        name, location, _without_default(schema), required=required, by_key=_is(field, Keyed)
+                    )
         return list(parameters.values())
 
     def body(self, name: str, types: Sequence[type[Parameters]], *, as_json: bool) -> Json:
@@ -126,7 +128,11 @@ def _parameter(name: str, location: str, schema: Json, *, required: bool, by_key
 
 
 def _without_default(schema: Json) -> Json:
-    """Return the schema with its default as text: openapi-typescript requires a property of a body with a default."""
+    """Return the schema with its default as text.
+
+    Clients of openapi-generator and openapi-python-client send the default that they were made with, and
+    openapi-typescript requires a property with a default.
+    """
     if "default" not in schema:
         return schema
     default = json.dumps(schema["default"]).strip('"')

@@ -106,6 +106,8 @@ def _of_form(properties: Mapping[str, Any], encoding: Mapping[str, Any]) -> Iter
 
 def _of_parameters(operation: Mapping[str, Any]) -> Iterator[str]:
     for parameter in operation.get("parameters", ()):
+        if "default" in parameter["schema"]:
+            yield f"{parameter['name']}: a default in a parameter"
         if parameter["schema"].get("type") == "object" and parameter.get("style") != "deepObject":
             yield f"{parameter['name']}: an object in the query without the style deepObject"
 

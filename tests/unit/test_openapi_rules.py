@@ -69,6 +69,10 @@ BROKEN: list[tuple[str, Callable[[Body], Any]]] = [
         lambda one: operation(one).update(parameters=[{"name": "a", "in": "query", "schema": {"type": "object"}}]),
     ),
     (
+        "a default in a parameter",
+        lambda one: operation(one).update(parameters=[{"name": "a", "in": "query", "schema": {"default": "x"}}]),
+    ),
+    (
         "the reply 200 is not a model",
         lambda one: operation(one).update(responses={"200": {"content": {"application/json": {"schema": {}}}}}),
     ),

@@ -22,6 +22,10 @@ var (
 )
 
 func must[T any](value T, err error) T {
+	var failed *made.GenericOpenAPIError
+	if errors.As(err, &failed) {
+		log.Fatal(err, string(failed.Body()))
+	}
 	if err != nil {
 		log.Fatal(err)
 	}
