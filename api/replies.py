@@ -30,6 +30,9 @@ Collection = Annotated[str, Field(description="The name of the collection.")]
 Filepath = Annotated[str, Field(description="The name of the image.")]
 Metadata = Annotated[dict[str, Any] | None, Field(description="The metadata of the image, or null.")]
 Cursor = Annotated[str | None, Field(description="The `cursor` of the next request; null at the end.")]
+PageCursor = Annotated[
+    str | None, Field(description="Of a page: the `cursor` of the next request; null at the end. Absent for one image.")
+]
 
 
 class TaskError(BaseModel):
@@ -194,6 +197,14 @@ class Image(BaseModel):
             json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
         ),
     ]
+
+
+class PatchedImage(BaseModel):
+    """The metadata of an image after a patch."""
+
+    collection: Collection
+    filepath: Filepath
+    metadata: Metadata
 
 
 class CollectionState(BaseModel):

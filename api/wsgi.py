@@ -9,6 +9,7 @@ from api.access.keys import Keyring
 from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
+from api.forms.parameters import METADATA_BYTES
 from api.metrics import Metrics
 from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
@@ -17,10 +18,12 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.local_features import LocalFeatureLimits
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.decoding.pool import DecoderPool
+from common.queue.expected_images import ExpectedImages
 from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
@@ -75,6 +78,12 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        patch_images=PatchImages(
+            SequenceNumbers(dependencies.redis),
+            ExpectedImages(dependencies.redis),
+            dependencies.store,
+            max_metadata_bytes=METADATA_BYTES,
+        ),
         collections=collections,
         manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
         search_images=SearchImages(

@@ -28,6 +28,11 @@ def check_filepath(name: str) -> None:
     """Check that a name has 1 to 2,048 bytes of UTF-8 and no control character."""
     if not name:
         raise ValueError("is empty")
+    check_prefix(name)
+
+
+def check_prefix(name: str) -> None:
+    """Check that a valid filepath may begin with a text; an empty text begins all."""
     if REPLACEMENT in name:
         raise ValueError("is not valid UTF-8")
     size = len(name.encode("utf-8", "surrogatepass"))

@@ -17,6 +17,7 @@ from api.access.keys import Keyring
 from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
+from api.forms.parameters import METADATA_BYTES
 from api.metrics import Metrics
 from api.rate_limits import RateLimiter
 from api.services import Services
@@ -24,6 +25,7 @@ from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from api.wsgi import local_feature_limits
@@ -32,6 +34,7 @@ from common.config import Settings
 from common.decoding.pool import Decoder
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
+from common.queue.expected_images import ExpectedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
@@ -196,6 +199,9 @@ def make_client(
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
+                patch_images=PatchImages(
+                    SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
+                ),
                 collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(

@@ -31,6 +31,7 @@ from common.record_rules import (
     TOO_LARGE,
     check_filepath,
     check_metadata,
+    check_prefix,
     check_size,
     check_string,
 )
@@ -300,10 +301,20 @@ def valid_filepath(value: object) -> str:
     return obeying(check_filepath, text(value))
 
 
+def valid_prefix(value: object) -> str:
+    """Return the text if a valid filepath may begin with it; an empty text begins all."""
+    return obeying(check_prefix, text(value))
+
+
 Filepath = Annotated[
     str,
     BeforeValidator(valid_filepath),
     Field(json_schema_extra={"format": "filepath", "minLength": 1, "maxLength": FILEPATH_BYTES}),
+]
+FilepathPrefix = Annotated[
+    str,
+    BeforeValidator(valid_prefix),
+    Field(json_schema_extra={"format": "filepath", "maxLength": FILEPATH_BYTES}),
 ]
 
 
