@@ -9,7 +9,6 @@ from api.access.keys import Keyring
 from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
-from api.forms.parameters import METADATA_BYTES
 from api.metrics import Metrics
 from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
@@ -28,6 +27,7 @@ from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
 from common.store.preparing import prepare_in_background
