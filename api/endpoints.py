@@ -35,7 +35,7 @@ from api.services import Services
 from common.config import Settings
 
 # The methods whose parameters are described as a form; those of other methods as a query.
-FORM_METHODS = frozenset({"POST", "PUT"})
+FORM_METHODS = frozenset({"PATCH", "POST", "PUT"})
 # Limits of a form without its images, and of its parts that are kept in memory.
 FORM_BYTES = 256 * 1024
 FORM_MEMORY_BYTES = 512 * 1024

@@ -9,10 +9,10 @@ from common.modes import MODES
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import Action, State
 from common.search import MatchedBy
-from common.warning_codes import WARNINGS
 
+# Not an enum: a class that a generator makes of it would reject the codes of later versions.
 WarningCode: Any = Annotated[
-    Literal[tuple(WARNINGS)],
+    str,
     Field(
         description="Present if the `status` is `warn` for a reason with a code. `featureless`: the image has no "
         "features, such as an image of one colour."
@@ -30,6 +30,9 @@ Collection = Annotated[str, Field(description="The name of the collection.")]
 Filepath = Annotated[str, Field(description="The name of the image.")]
 Metadata = Annotated[dict[str, Any] | None, Field(description="The metadata of the image, or null.")]
 Cursor = Annotated[str | None, Field(description="The `cursor` of the next request; null at the end.")]
+PageCursor = Annotated[
+    str | None, Field(description="Of a page: the `cursor` of the next request; null at the end. Absent for one image.")
+]
 
 
 class TaskError(BaseModel):
@@ -78,6 +81,7 @@ class Task(BaseModel):
         Action, Field(description="`add`: stores an image. `delete_collection`: deletes a collection and its images.")
     ]
     collection: Collection
+    batch: Annotated[str | None, Field(description="The id of its batch in `/batches/{id}`; null for a single add.")]
     filepath: Annotated[str | None, Field(description="The name of the image; null for a `delete_collection`.")]
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
     warning: Annotated[
@@ -193,6 +197,14 @@ class Image(BaseModel):
             json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
         ),
     ]
+
+
+class PatchedImage(BaseModel):
+    """The metadata of an image after a patch."""
+
+    collection: Collection
+    filepath: Filepath
+    metadata: Metadata
 
 
 class CollectionState(BaseModel):

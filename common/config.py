@@ -95,7 +95,12 @@ class Settings:
         "where the web page gets stored images: `https://images.example.org/{filepath}`; unset: it shows thumbnails",
     )
     worker_count: int = _setting("WORKER_COUNT", 4, parsers.whole(1, 256), "gunicorn workers of the API")
-    api_threads: int = _setting("MATCH_API_THREADS", 32, parsers.whole(4, 256), "threads of each gunicorn worker")
+    api_threads: int = _setting(
+        "MATCH_API_THREADS",
+        32,
+        parsers.whole(4, 256),
+        "threads of each gunicorn worker; half as many more download images for searches",
+    )
     all_orientations: bool = _setting(
         "ALL_ORIENTATIONS",
         True,
@@ -374,7 +379,8 @@ class Settings:
         "MATCH_VISIBILITY_TIMEOUT_S",
         300.0,
         parsers.seconds(1, 3600),
-        "time after which the tasks of a dead worker go to another; must exceed the longest task",
+        "time after which an unacknowledged message is delivered again, if no worker found the death of its worker "
+        "before; must exceed the longest task",
     )
     stop_within_s: float = _setting(
         "MATCH_STOP_WITHIN_S",
@@ -455,6 +461,11 @@ class Settings:
     def webhook_secrets(self) -> tuple[str, ...]:
         """The secrets that sign callbacks; empty if callbacks are disabled."""
         return self.webhook_secret or self.webhook_secret_file
+
+    @property
+    def download_threads(self) -> int:
+        """The threads of an API process for downloads of searches, beside its other threads."""
+        return self.api_threads // 2
 
     @property
     def lost_after_s(self) -> float:

@@ -28,15 +28,13 @@ def search(services: Services, params: requests.Search) -> Response:
     like pages and icons, has stricter cutoffs. By local features, crops and screenshots match from 55. An image without
     features, such as a plain area or a smooth gradient, has no matches: `warn` with the code `featureless`.
     """
-    client = client_of_request()
     settings = services.settings
-    with services.search_limit.acquire(client):
-        result = services.search_images.search(
-            params.source,
-            options_of(params, settings),
-            client=client,
-            mode=params.mode or settings.search_mode,
-        )
+    result = services.search_images.search(
+        params.source,
+        options_of(params, settings),
+        client=client_of_request(),
+        mode=params.mode or settings.search_mode,
+    )
     matches = [match_json(match) for match in result.matches]
     return _reply(matches, result.mode, is_featureless=result.is_featureless)
 
@@ -71,11 +69,9 @@ def compare(services: Services, params: requests.Compare) -> Response:
     area, the score is 100 for equal pixels, else 0, and the reply is `warn` with the code `featureless`. The pixels of
     a stored image are not known. Local features match if one image shows a part of the other.
     """
-    client = client_of_request()
-    with services.search_limit.acquire(client):
-        comparison, mode = services.search_images.compare(
-            *params.pair, client=client, mode=params.mode or services.settings.search_mode
-        )
+    comparison, mode = services.search_images.compare(
+        *params.pair, client=client_of_request(), mode=params.mode or services.settings.search_mode
+    )
     result = {"score": comparison.score, **_placement(comparison.matched_by, comparison.verification)}
     return _reply([result], mode, is_featureless=comparison.is_featureless)
 

@@ -53,13 +53,10 @@ def search_batch(services: Services, params: requests.SearchBatch) -> Response:
         # Until the reply is sent: a client that reads slowly does not begin another batch meanwhile.
         resources.enter_context(services.search_batch_limit.acquire(client))
         results = resources.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
-        with services.search_limit.acquire(client):
-            items = (_item(services, line, params.collection) for line in lines)
-            outcomes = SearchMany(services.search_images).search(
-                items, client=client, within_s=settings.max_search_batch_s
-            )
-            for data in _encoded(lines, outcomes):
-                results.write(data)
+        items = (_item(services, line, params.collection) for line in lines)
+        outcomes = SearchMany(services.search_images).search(items, client=client, within_s=settings.max_search_batch_s)
+        for data in _encoded(lines, outcomes):
+            results.write(data)
         size = results.tell()
         results.seek(0)
         response = Response(chunks(results), mimetype=LINE_TYPES[0])

@@ -44,7 +44,7 @@ class SearchMany:
     def search(self, items: Iterable[SearchItem | MatchError], *, client: str, within_s: float) -> Iterator[Result]:
         """Yield the result of each item in order, or its error; an item may be an error already.
 
-        An item that is not begun after `within_s` is Overloaded.
+        An item that is not begun after `within_s` is Overloaded, and so is one without a slot of searches.
         """
         deadline = monotonic() + within_s
         remaining = iter(items)
@@ -81,8 +81,9 @@ class SearchMany:
         if monotonic() >= deadline:
             return dict.fromkeys(items, _too_late())
         try:
-            return self._together(items, client, deadline)
-        except StoreUnavailable as error:
+            with self.images.search_slot(client):
+                return self._together(items, client, deadline)
+        except (StoreUnavailable, Overloaded) as error:
             return dict.fromkeys(items, error)
         except MatchError:
             # The store rejects one of the searches: the others must not fail with it.

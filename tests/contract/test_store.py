@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from common.errors import StoreUnavailable
 from common.images.orientations import turn
 from common.images.signature import LENGTH, Signature
+from common.record_rules import METADATA_DIGITS
 from common.store.base import Health, Page, Record, Selection, Store, Tombstone, Verdict
 from support.records import FEATURELESS, deletion, features_of, record, signature
 
@@ -381,6 +382,7 @@ METADATA = [
     {"many": ["y" * 4096] * 15},
     {"deep": json.loads('{"k":' * 30 + "[[[[1]]]]" + "}" * 30)},
     {"mixed": [1, "1", 1.0, True, None, {"1": 1}, [1]]},
+    {"digits": [10**METADATA_DIGITS - 1, 1 - 10**METADATA_DIGITS]},
 ]
 
 

@@ -272,9 +272,11 @@ def test_other_media_types_are_a_415(client: FlaskClient) -> None:
     assert (reply.status_code, reply.json["code"]) == (415, "unsupported_media_type")
 
 
-def test_a_batch_takes_one_of_the_slots_of_searches(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
+def test_lines_without_a_slot_of_searches_may_be_sent_again(
+    make_client: Callable[..., FlaskClient], real_redis: Redis
+) -> None:
     client = make_client(real_redis, concurrency=0)
 
-    reply = post(client, fast("0.jpg"))
+    answered = results(client, fast("0.jpg"), fast("1.jpg"))
 
-    assert (reply.status_code, reply.json["code"], reply.headers["Retry-After"]) == (503, "overloaded", "1")
+    assert [(line["code"], line["retry_after"]) for line in answered] == [("overloaded", 1)] * 2
