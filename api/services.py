@@ -16,6 +16,7 @@ from common.config import Settings
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
 
@@ -42,3 +43,4 @@ class Services:
     search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics
+    usage_counts: UsageCounts

@@ -3,7 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 from api.endpoints import Endpoint
-from api.routes import add, batch, collections, health, metrics, search, search_batch, stored_images, tasks, thumbnail
+from api.routes import (
+    add,
+    batch,
+    collections,
+    health,
+    metrics,
+    search,
+    search_batch,
+    stored_images,
+    tasks,
+    thumbnail,
+    usage,
+)
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Adding": (*add.ENDPOINTS, *batch.ENDPOINTS),
@@ -11,6 +23,6 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Stored images": (*stored_images.ENDPOINTS, *thumbnail.ENDPOINTS),
     "Collections": collections.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
-    "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
+    "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS, *usage.ENDPOINTS),
 }
 ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

@@ -23,6 +23,7 @@ from api.outcomes import Outcome, outcome_of, rejected
 from api.routes.context import request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
+from api.usage import count_adds
 from api.use_cases.idempotency import IdempotencyKey
 from common.config import Settings
 from common.errors import InputError, MatchError
@@ -77,6 +78,7 @@ class _Batch:
             key=self.key,
             numbers=[_item_number(line) for line in lines],
         )
+        count_adds(items)
         return (_encode(item.number + 1, outcome_of(item, among_others=True)) for item in items)
 
     def _item(self, line: Line) -> AddItem:

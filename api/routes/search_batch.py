@@ -23,9 +23,12 @@ from api.rate_limits import client_of_request
 from api.routes.batch import chunks
 from api.routes.search import match_json, options_of
 from api.services import Services
+from api.usage import count
+from api.use_cases.search_images import SearchResult
 from api.use_cases.search_many import Result, SearchItem, SearchMany
 from common.config import Settings
 from common.errors import BUSY_RETRY_AFTER_S, InputError, MatchError, Overloaded
+from common.queue.usage import Counted
 from common.warning_codes import FEATURELESS, warning_text
 
 # The longest URL or filepath and a filter of 16 values, each byte written as an escape.
@@ -99,6 +102,8 @@ def _encoded(lines: Sequence[Line], results: Iterator[Result]) -> Iterator[bytes
     for line in lines:
         too_large = Overloaded("the results before this one are too large", retry_after=BUSY_RETRY_AFTER_S)
         result = next(results) if size < REPLY_BYTES else too_large
+        if isinstance(result, SearchResult):
+            count(Counted.SEARCHES, 1, collection=result.collection)
         # A client's parameter name may hold half of a surrogate pair, which has no UTF-8.
         text = json.dumps({"line": line.number, **_result_json(result)}, ensure_ascii=False, separators=(",", ":"))
         data = text.encode("utf-8", "replace") + b"\n"
