@@ -372,7 +372,7 @@ def test_many_searches_have_an_outcome_each(match: Match, service: FakeMatch) ->
 
     outcomes = list(match.search_many(queries))
 
-    assert [[found.filepath for found in outcome.matches] for outcome in outcomes] == [["a1", "a2"], ["b1"], []]
+    assert [[one.filepath for one in outcome.matches] for outcome in outcomes] == [["a1", "a2"], ["b1"], []]
     assert [(outcome.number, outcome.status, outcome.code) for outcome in outcomes] == [
         (0, "ok", None),
         (1, "ok", None),
