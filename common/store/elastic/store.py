@@ -144,8 +144,9 @@ class ElasticStore:
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
             results = self._search_nearest([queries[index] for index in featured], limit, selection)
+            decoder = documents.CandidateDecoder()
             for index, matches in zip(featured, results, strict=True):
-                candidates[index] = [documents.candidate(hit) for hit in matches]
+                candidates[index] = [decoder.candidate(hit) for hit in matches]
         return candidates
 
     def candidates_by_words(
