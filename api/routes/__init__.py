@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from api.endpoints import Endpoint
-from api.routes import add, batch, collections, health, metrics, search, stored_images, tasks, thumbnail
+from api.routes import add, batch, batches, collections, health, metrics, search, stored_images, tasks, thumbnail
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Adding": (*add.ENDPOINTS, *batch.ENDPOINTS),
     "Searching": search.ENDPOINTS,
     "Stored images": (*stored_images.ENDPOINTS, *thumbnail.ENDPOINTS),
     "Collections": collections.ENDPOINTS,
+    "Batches": batches.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
     "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
 }
