@@ -10,6 +10,7 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
@@ -34,6 +35,7 @@ class Services:
     leases: Leases
     add_images: AddImages
     delete_images: DeleteImages
+    patch_images: PatchImages
     collections: ManageCollections
     manage_tasks: ManageTasks
     manage_batches: ManageBatches
@@ -41,5 +43,6 @@ class Services:
     task_waiter: TaskWaiter
     wait_limit: ConcurrencyLimit
     batch_limit: ConcurrencyLimit
+    search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics

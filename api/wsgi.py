@@ -18,15 +18,18 @@ from api.use_cases.local_features import LocalFeatureLimits
 from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.decoding.pool import DecoderPool
 from common.queue.batches import Batches
+from common.queue.expected_images import ExpectedImages
 from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
 from common.store.preparing import prepare_in_background
@@ -80,6 +83,12 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        patch_images=PatchImages(
+            SequenceNumbers(dependencies.redis),
+            ExpectedImages(dependencies.redis),
+            dependencies.store,
+            max_metadata_bytes=METADATA_BYTES,
+        ),
         collections=collections,
         manage_tasks=manage_tasks,
         manage_batches=ManageBatches(batches, task_pages, manage_tasks),
@@ -97,6 +106,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         # waits for tasks, and an eighth runs adds of many images. The last eighth is always free for short requests.
         wait_limit=ConcurrencyLimit(settings.api_threads // 4),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),
+        # A batch of searches has a slot of the searches too. So one client's batches leave the others to its searches.
+        search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
     )

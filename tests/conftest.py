@@ -25,6 +25,7 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from api.wsgi import local_feature_limits
@@ -34,12 +35,14 @@ from common.decoding.pool import Decoder
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
 from common.queue.batches import Batches
+from common.queue.expected_images import ExpectedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
@@ -201,6 +204,9 @@ def make_client(
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
+                patch_images=PatchImages(
+                    SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
+                ),
                 collections=collections,
                 manage_tasks=manage_tasks,
                 manage_batches=ManageBatches(batches, task_pages, manage_tasks),
@@ -216,6 +222,7 @@ def make_client(
                 task_waiter=task_waiter,
                 wait_limit=ConcurrencyLimit(concurrency),
                 batch_limit=ConcurrencyLimit(concurrency),
+                search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

@@ -17,10 +17,10 @@ from common.store.base import (
     Candidate,
     Collection,
     Health,
+    Item,
     Page,
     Record,
     Selection,
-    Tombstone,
     WordCandidate,
     Written,
     signatures_from_bytes,
@@ -59,7 +59,7 @@ class SqliteStore:
                 check_usable(db, self._path)
                 tables.create(db)
 
-    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+    def put(self, items: Sequence[Item]) -> list[Written]:
         """Write all items in one transaction; an item that cannot be stored is rejected without failing the others."""
         with self._connections.transaction() as db:
             change = db.execute("UPDATE state SET change = change + 1 RETURNING change").fetchone()[0]
@@ -172,7 +172,7 @@ class SqliteStore:
         """Do nothing: every search reads all earlier commits."""
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Delete old tombstones."""
+        """Delete old tombstones and patches."""
         with self._connections.transaction() as db:
             return tables.purge(db, before=before, limit=limit)
 
