@@ -22,15 +22,18 @@ from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, ENQUEUED_AT_HEADER
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
+from common.queue.transport import WORKER_OPTION
+from common.queue.unacked import Unacked
 from common.store.preparing import prepare_in_background
 from common.telemetry import tracing
 from common.wiring import Dependencies, build_dependencies, decoder_limits, host_limit
 from workers import tasks
 from workers.chunks import Chunks
 from workers.collection_deletion import CollectionDeletion
+from workers.dead_workers import DeadWorkers
 from workers.events import EventsOnceASecond
 from workers.finishing import TaskFinisher
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import Heartbeat, new_worker_name
 from workers.host_limiter import HostLimiter
 from workers.instrumentation import Instrumentation
 from workers.orphaned_thumbnails import OrphanedThumbnails
@@ -93,12 +96,14 @@ class Runtime:
     pipeline: Pipeline
     chunks: Chunks
     sweeper: Sweeper
+    dead_workers: DeadWorkers
     webhooks: Webhooks | None
     heartbeat: Heartbeat
     metrics: WSGIServer | None
 
     def close(self) -> None:
         """Write the pending records, then close everything."""
+        self.dead_workers.close()
         self.heartbeat.close()
         if self.webhooks is not None:
             self.webhooks.close()
@@ -119,9 +124,11 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(queue_settings(settings.redis_url) | WORKER_SETTINGS)
     app.steps["consumer"].add(EventsOnceASecond)
     runtime: list[Runtime] = []
+    name = new_worker_name()
     app.conf.broker_transport_options = {
         **app.conf.broker_transport_options,
         **redelivery_options(settings),
+        WORKER_OPTION: name,
         "queue_order_strategy": QueueOrderStrategy(lambda: bool(runtime) and runtime[0].chunks.is_full()),
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
@@ -130,7 +137,7 @@ def create_app(settings: Settings) -> Celery:
         """Prevent Celery from configuring logging: it does not if this signal has a receiver."""
 
     def start(**_: object) -> None:
-        runtime.append(open_runtime(app, settings))
+        runtime.append(open_runtime(app, settings, name))
 
     def begin_shutdown(**_: object) -> None:
         end_within(settings.stop_within_s)
@@ -168,8 +175,8 @@ def begin_within_s(settings: Settings) -> float:
     return min(MAX_BEGIN_WITHIN_S, 0.8 * (settings.visibility_timeout_s - settings.longest_task_s))
 
 
-def open_runtime(app: Celery, settings: Settings) -> Runtime:
-    """Build a worker's dependencies and start its threads."""
+def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
+    """Build the dependencies of the worker with this name, and start its threads."""
     tracing.configure(settings, service="match-worker")
     dependencies = build_dependencies(settings)
     prepare_in_background(dependencies.store)
@@ -237,11 +244,14 @@ def open_runtime(app: Celery, settings: Settings) -> Runtime:
     )
     sweeper.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, begin_within_s=begin_within_s(settings))
-    heartbeat = Heartbeat(Heartbeats(dependencies.redis))
+    heartbeats = Heartbeats(dependencies.redis)
+    heartbeat = Heartbeat(heartbeats, name)
     heartbeat.start()
+    dead_workers = DeadWorkers(heartbeats, Unacked(dependencies.redis), sweeper.sweep_after_death, own_name=name)
+    dead_workers.start()
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     webhooks = open_webhooks(dependencies, settings)
-    return Runtime(dependencies, decoder, writer, pipeline, chunks, sweeper, webhooks, heartbeat, metrics)
+    return Runtime(dependencies, decoder, writer, pipeline, chunks, sweeper, dead_workers, webhooks, heartbeat, metrics)
 
 
 def orphaned_thumbnails(dependencies: Dependencies) -> OrphanedThumbnails | None:

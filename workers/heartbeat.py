@@ -15,13 +15,18 @@ log = logging.getLogger(__name__)
 CLOSE_WITHIN_S = 1.0
 
 
+def new_worker_name() -> str:
+    """Return a name for this process that no other process has or had."""
+    return f"{socket.gethostname()}:{secrets.token_hex(8)}"
+
+
 class Heartbeat:
     """Records heartbeats in its own thread, so that no long task delays them."""
 
-    def __init__(self, heartbeats: Heartbeats, *, every_s: float = EVERY_S) -> None:
+    def __init__(self, heartbeats: Heartbeats, name: str, *, every_s: float = EVERY_S) -> None:
         self._heartbeats = heartbeats
         self._every_s = every_s
-        self._name = f"{socket.gethostname()}:{secrets.token_hex(8)}"
+        self._name = name
         self._stop = Event()
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 

@@ -2,20 +2,19 @@
 
 import json
 import logging
-from base64 import b64decode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import Any, cast
+from typing import cast
 
 from redis import Redis
 
 from common.errors import MatchError
 from common.queue.jobs import ENQUEUED_AT_HEADER, QUEUES, front_queue
-from common.queue.keys import UNACKED, UNACKED_INDEX
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
 from common.queue.tasks import QueuedTask
+from common.queue.unacked import Unacked
 from common.redis.client import redis_errors
 from common.redis.clock import now_ms
 from workers.host_limiter import HostLimiter
@@ -31,6 +30,9 @@ MAX_PAGES = 20
 MAX_PEEKS = 10
 
 PURGE_EVERY_S = 600.0
+# Age at which a task without a message is lost, when a worker has just died. The API sends a message within
+# milliseconds, and a dead worker received its last one at least this long ago.
+LOST_AFTER_DEATH_S = 5.0
 
 
 def lost(
@@ -71,6 +73,7 @@ class Sweeper:
     ) -> None:
         self._redis = redis
         self._stale = stale
+        self._unacked = Unacked(redis)
         self._leases = leases
         self._send = send
         self._host_limiter = host_limiter
@@ -96,26 +99,40 @@ class Sweeper:
         """Enqueue lost tasks again, and return their number."""
         while self._stale.reset_future_timestamps(limit=PAGE) == PAGE:
             pass
+        sent, self._offset = self._sweep(self._lost_after_ms, self._offset, lambda queue: queue)
+        return sent
+
+    def sweep_after_death(self) -> int:
+        """Enqueue tasks again whose message was lost with a worker, and return their number.
+
+        Their messages precede all others. Call this before the dead worker's messages return to their queues: after
+        that, older messages than the lost ones may wait there.
+        """
+        sent, _ = self._sweep(int(LOST_AFTER_DEATH_S * 1000), 0, front_queue)
+        return sent
+
+    def _sweep(self, lost_after_ms: int, offset: int, queue_for: Callable[[str], str]) -> tuple[int, int]:
+        """Enqueue lost tasks again from this position of the list; return their number and the next position."""
         now = now_ms(self._redis)
         waiting_since = {queue: self._oldest(queue, now) for queue in QUEUES}
         sent = 0
         for _ in range(MAX_PAGES):
             limit = min(PAGE, self._batch - sent)
-            old = self._stale.enqueued_before(now - self._lost_after_ms, offset=self._offset, limit=limit)
+            old = self._stale.enqueued_before(now - lost_after_ms, offset=offset, limit=limit)
             missing = lost(old, waiting_since)
-            missing = lost(missing, waiting_since, self._unacked()) if missing else []
-            sent += self._enqueue(missing, now)
+            missing = lost(missing, waiting_since, self._unacked.task_ids()) if missing else []
+            sent += self._enqueue(missing, now, queue_for)
             # Tasks that were enqueued again have left this part of the list.
-            self._offset = self._offset + len(old) - len(missing) if len(old) == limit else 0
+            offset = offset + len(old) - len(missing) if len(old) == limit else 0
             if len(old) < limit or sent >= self._batch:
                 break
-        return sent
+        return sent, offset
 
-    def _enqueue(self, tasks: Sequence[QueuedTask], now: int) -> int:
+    def _enqueue(self, tasks: Sequence[QueuedTask], now: int, queue_for: Callable[[str], str]) -> int:
         # Touch first: a crash in between delays these tasks, while the other order would enqueue them twice.
         touched = self._stale.touch(tasks, at=now)
         for task in touched:
-            self._send([task.task_id], task.queue, now)
+            self._send([task.task_id], queue_for(task.queue), now)
         return len(touched)
 
     def _oldest(self, queue: str, now: int) -> int | None:
@@ -134,16 +151,6 @@ class Sweeper:
             return 0 if messages else None
         return min(times)
 
-    def _unacked(self) -> set[str]:
-        """Return the ids of the tasks with an unacknowledged message; kombu redelivers it if its worker died.
-
-        An incomplete acknowledgement leaves a message in the hash but not in the index; kombu does not redeliver it.
-        """
-        with redis_errors():
-            tags = cast("list[bytes]", self._redis.zrange(UNACKED_INDEX, 0, -1))
-            messages = cast("list[bytes | None]", self._redis.hmget(UNACKED, tags)) if tags else []
-        return {task_id for message in messages if message is not None for task_id in _tasks_of(message)}
-
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             with _continuing():
@@ -160,6 +167,9 @@ class Sweeper:
                 log.warning("evicted the uploads of %d old failures: little space is left", evicted)
         with _continuing():
             self._host_limiter.admit_waiting()
+        with _continuing():
+            if ended := self._retention.end_lost_requests():
+                log.warning("ended %d requests that added to batches: their processes died", ended)
         if count := self.sweep():
             log.warning("enqueued %d lost tasks again", count)
 
@@ -181,14 +191,3 @@ def _enqueued_at(message: bytes) -> int | None:
         return int(json.loads(message)["headers"][ENQUEUED_AT_HEADER])
     except (ValueError, TypeError, LookupError):
         return None
-
-
-def _tasks_of(message: bytes) -> list[str]:
-    """Return the task ids of an unacknowledged message; empty if it is not a message of tasks."""
-    try:
-        # [message, exchange, routing key]; the message's body is [args, kwargs, options].
-        body: Any = json.loads(b64decode(json.loads(message)[0]["body"]))
-        task_ids = body[0][0]
-    except (ValueError, TypeError, LookupError):
-        return []
-    return task_ids if isinstance(task_ids, list) else [str(task_ids)]

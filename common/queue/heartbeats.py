@@ -1,14 +1,19 @@
 """Heartbeats of the workers, by Redis's clock."""
 
+from collections.abc import Mapping
+from typing import cast
+
 from redis import Redis
 
 from common.queue import keys
 from common.queue.scripts import script
 from common.redis.client import redis_errors
 
-EVERY_S = 10.0
-# Two heartbeats may be late or lost.
+EVERY_S = 3.0
+# For statistics: workers of an earlier version send a heartbeat every 10 s, of which two may be late or lost.
 ALIVE_FOR_S = 30.0
+# Time after which a dead worker is forgotten. Its messages are redelivered long before.
+KEEP_S = 86_400
 
 
 class Heartbeats:
@@ -19,7 +24,7 @@ class Heartbeats:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._beat = script(redis, "heartbeat", alive_ms=int(ALIVE_FOR_S * 1000))
+        self._beat = script(redis, "heartbeat", alive_ms=int(ALIVE_FOR_S * 1000), keep_ms=KEEP_S * 1000)
 
     def beat(self, name: str) -> None:
         """Record that the worker of this name is alive."""
@@ -27,6 +32,19 @@ class Heartbeats:
             self._beat(name=name)
 
     def end(self, name: str) -> None:
-        """Remove the worker of this name: it has stopped."""
+        """Remove the worker of this name: it has stopped, or its work is restarted."""
         with redis_errors():
-            self._redis.zrem(keys.WORKERS, name)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrem(keys.WORKERS, name)
+            pipe.zrem(keys.WATCHED_WORKERS, name)
+            pipe.execute()
+
+    def ages_s(self) -> Mapping[str, float]:
+        """Return the seconds since the last heartbeat, by worker; negative if the clock was set back."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.zrange(keys.WATCHED_WORKERS, 0, -1, withscores=True)
+            (seconds, micros), rows = cast("tuple[tuple[int, int], list[tuple[bytes, float]]]", pipe.execute())
+        now_s = seconds + micros / 1_000_000
+        return {name.decode(): now_s - beat_ms / 1000 for name, beat_ms in rows}

@@ -14,10 +14,14 @@ from common.spooled import Spooled
 
 
 class NotEnqueued(StrEnum):
-    """The reason why an item has no task. FULL: too many tasks are open. QUOTA: too many of its collection are."""
+    """The reason why an item has no task.
+
+    FULL: too many tasks are open. QUOTA: too many of its collection are. CANCELLED: its batch is cancelled.
+    """
 
     FULL = "full"
     QUOTA = "quota"
+    CANCELLED = "cancelled"
 
 
 class EnqueueStatus(StrEnum):

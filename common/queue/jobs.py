@@ -14,6 +14,8 @@ ADD_MANY_TASK = "match.add_many"
 CHUNK = 50
 # Header with the time of enqueueing, in milliseconds since 1970 by Redis's clock.
 ENQUEUED_AT_HEADER = "match_sent"
+# Property of an unacknowledged message with the name of the worker that has received it.
+WORKER_PROPERTY = "match_worker"
 
 SINGLE_QUEUE = "match"
 # The first of the batch queues. Earlier versions have only this one, so its name stays.

@@ -42,7 +42,8 @@ class Task:
     `seq` is its sequence number. `filepath` is empty for the deletion of a collection. Times are in milliseconds since
     1970 (UTC). `attempts` is the number of times that a worker began the task. `warning` is a code of
     `common.warning_codes`; None without one, and if an earlier version ended the task. `request_id` is the id of the
-    request that created it. `callback` is None for a request without a callback URL.
+    request that created it, and `batch` that of its batch; None for a single add. `callback` is None for a request
+    without a callback URL.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Task:
     callback: Callback | None = None
     collection: str = DEFAULT_COLLECTION
     action: Action = Action.ADD
+    batch: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class Claim:
     The deletion of a collection has neither. `is_collection_deleted`: a request after this one has deleted the
     collection. `unfinished` is the number of times that a worker began the task and neither ended nor returned it,
     including this one. The task holds a slot of `host`, which is released after the download; None without a limit.
-    `replaces` is the sequence number of the only record that the image may replace; None for any.
+    `replaces` is the sequence number of the only record that the image may replace; None for any. `is_batch_cancelled`:
+    a client has cancelled the `batch` of the task.
     """
 
     task_id: str
@@ -82,7 +85,9 @@ class Claim:
     context: RequestContext = NO_REQUEST
     collection: str = DEFAULT_COLLECTION
     action: Action = Action.ADD
+    batch: str | None = None
     is_collection_deleted: bool = False
+    is_batch_cancelled: bool = False
     unfinished: int = 1
     replaces: int | None = None
 
@@ -126,7 +131,7 @@ class RetryRejected(StrEnum):
     """The reason why a task is not retried.
 
     TOO_LATE: the tombstone of a deletion that is newer than the task may be purged already. QUOTA: the collection has
-    too many open tasks.
+    too many open tasks. BATCH_CANCELLED: a client has cancelled the batch of the task.
     """
 
     UNKNOWN = "unknown_task"
@@ -134,6 +139,7 @@ class RetryRejected(StrEnum):
     TOO_LATE = "too_late"
     UPLOAD_LOST = "upload_lost"
     QUOTA = "quota_exceeded"
+    BATCH_CANCELLED = "batch_cancelled"
 
 
 def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
@@ -164,6 +170,7 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
         collection=fields.get("collection", DEFAULT_COLLECTION),
         action=Action(fields.get("action", Action.ADD)),
+        batch=fields.get("batch"),
     )
 
 

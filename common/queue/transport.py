@@ -7,15 +7,25 @@ from typing import Any
 from kombu.transport import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from common.queue.jobs import WORKER_PROPERTY
 from common.redis.oom_exempt import OomExemptClient
+
+# The transport's option with the name of the worker.
+WORKER_OPTION = "worker_name"
 
 
 class QoS(redis.QoS):
     """kombu's record of unacknowledged messages, written in one round trip but without a transaction.
 
     The two additional commands of a transaction take a tenth of a worker's CPU per message. If Redis stops between two
-    of the commands, the sweeper enqueues the task again.
+    of the commands, the sweeper enqueues the task again. Each message has the name of its worker, so that others find
+    the messages of a dead one.
     """
+
+    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401 - kombu's own
+        """Record a message that this worker has received; see kombu."""
+        message._raw["properties"][WORKER_PROPERTY] = self.channel.worker_name  # noqa: SLF001 - kombu records this object
+        super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
 
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:  # noqa: ANN401 - kombu's own
@@ -35,6 +45,8 @@ class Channel(redis.Channel):
     """
 
     QoS = QoS
+    from_transport_options = (*redis.Channel.from_transport_options, WORKER_OPTION)  # type: ignore[assignment]
+    worker_name: str | None = None
     _reused_client: Any = None
 
     def _connparams(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - kombu's own interface
@@ -57,6 +69,8 @@ class Channel(redis.Channel):
 
 class SentinelChannel(Channel, redis.SentinelChannel):
     """The channel for a Redis behind Sentinels."""
+
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, WORKER_OPTION)  # type: ignore[assignment]
 
 
 class Transport(redis.Transport):

@@ -10,7 +10,9 @@ from kombu.common import ignore_errors
 from redis import Redis
 
 from common.config import Settings
-from common.queue.transport import Channel
+from common.queue.jobs import SINGLE_QUEUE
+from common.queue.transport import WORKER_OPTION, Channel
+from common.queue.unacked import Unacked
 from dev.redis_server import RedisServer
 from workers.app import redelivery_options
 
@@ -60,6 +62,22 @@ def test_taking_and_acknowledging_a_message_needs_no_transaction(channel: Any, r
     assert unacknowledged == (1, 1)
     assert (real_redis.hlen(channel.unacked_key), real_redis.zcard(channel.unacked_index_key)) == (0, 0)
     assert "cmdstat_multi" not in cast("dict[str, object]", real_redis.info("commandstats"))
+
+
+def test_an_unacknowledged_message_names_its_worker(redis_server: RedisServer, real_redis: Redis) -> None:
+    app = Celery(broker=redis_server.url, set_as_current=False)
+    app.conf.update(
+        broker_transport="common.queue.transport:Transport", broker_transport_options={WORKER_OPTION: "one"}
+    )
+    with app.connection() as connection, connection.channel() as channel:
+        channel.basic_publish(channel.prepare_message("hello"), exchange="", routing_key=SINGLE_QUEUE)
+        message = channel.basic_get(SINGLE_QUEUE)
+
+        restored = [Unacked(real_redis).restore(["another"]), Unacked(real_redis).restore(["one"])]
+
+        assert restored == [0, 1]
+        assert channel.basic_get(SINGLE_QUEUE).body == message.body
+    app.close()
 
 
 def test_lock_of_a_killed_restore_expires_soon(

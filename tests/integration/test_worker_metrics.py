@@ -48,7 +48,7 @@ def test_port_zero_serves_nothing() -> None:
 
 
 def test_worker_is_registered_from_start_to_close(real_redis: Redis) -> None:
-    heartbeat = Heartbeat(Heartbeats(real_redis))
+    heartbeat = Heartbeat(Heartbeats(real_redis), "worker")
     heartbeat.start()
     wait_until(lambda: real_redis.zcard(WORKERS) == 1)
 
@@ -58,7 +58,7 @@ def test_worker_is_registered_from_start_to_close(real_redis: Redis) -> None:
 
 
 def test_worker_is_registered_again_after_redis_lost_it(real_redis: Redis) -> None:
-    heartbeat = Heartbeat(Heartbeats(real_redis), every_s=0.05)
+    heartbeat = Heartbeat(Heartbeats(real_redis), "worker", every_s=0.05)
     heartbeat.start()
     wait_until(lambda: real_redis.zcard(WORKERS) == 1)
 
@@ -83,7 +83,7 @@ class UnavailableHeartbeats(Heartbeats):
 
 def test_heartbeat_survives_an_unavailable_redis() -> None:
     heartbeats = UnavailableHeartbeats()
-    heartbeat = Heartbeat(heartbeats, every_s=0.01)
+    heartbeat = Heartbeat(heartbeats, "worker", every_s=0.01)
 
     heartbeat.start()
 

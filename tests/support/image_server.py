@@ -33,7 +33,7 @@ LATE_S = 0.05
 class ImageServer(LocalServer):
     """Serves `/<number>`, and `/<number>+<hex>` with these bytes appended; else a 404.
 
-    `?late` delays the reply by LATE_S.
+    `?late` delays the reply by LATE_S, and `?late=2` by two seconds.
     """
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class _Images(Handler):
 
     def answer(self) -> None:
         path, _, query = self.path.partition("?")
-        if query == "late":
-            sleep(LATE_S)
+        if query.startswith("late"):
+            sleep(float(query.partition("=")[2] or LATE_S))
         number, _, ending = path.removeprefix("/").partition("+")
         body = image(int(number)) + bytes.fromhex(ending) if number.isdecimal() else BAD.get(number, b"")
         self.reply(200 if body else 404, body)

@@ -190,6 +190,22 @@ def test_lost_tasks_are_enqueued_again_once(sweeper: Sweeper, queue: Queue, acce
     assert queue.sent == [task_id]
 
 
+def test_recent_tasks_are_lost_after_a_death(
+    fake_redis: Redis, sweeper: Sweeper, ledger: Ledger, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues: list[str] = []
+    monkeypatch.setattr(sweeper, "_send", lambda ids, name, _at: (queue.sent.extend(ids), queues.append(name)))
+    old, new, waiting = (task.id for task in enqueue(ledger, [JOB] * 3))
+    now = now_ms(fake_redis)
+    fake_redis.zadd(OPEN, {old: now - 6000, new: now - 1000, waiting: now - 500})
+    fake_redis.lpush(SINGLE_QUEUE, json.dumps({"headers": {ENQUEUED_AT_HEADER: now - 500}}))
+
+    sent = sweeper.sweep_after_death()
+
+    assert sent == 1
+    assert (queue.sent, queues) == ([old], ["match-front"])
+
+
 def test_recent_tasks_are_not_enqueued_again(sweeper: Sweeper, ledger: Ledger, queue: Queue) -> None:
     enqueue(ledger, [JOB])
 
