@@ -109,8 +109,8 @@ $(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
 	@touch $@
 
 .PHONY: acceptance
-acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page
-	MATCH_CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/acceptance
+acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page, run six generators of clients
+	MATCH_CONFORMANCE=$(CONFORMANCE) MATCH_CLIENTS=all $(BIN)/python -m pytest tests/acceptance tests/e2e/test_generators.py tests/e2e/test_clients.py
 
 .PHONY: faults
 faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour; print the outcome of each image

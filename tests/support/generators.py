@@ -93,7 +93,7 @@ def openapi_generator_fetch(description: Path, folder: Path) -> Sequence[str]:
 
 
 def openapi_generator_go(description: Path, folder: Path) -> Sequence[str]:
-    """Make a client in Go, vet and build it with its program."""
+    """Make a client in Go, check and build it with its program."""
     go = find_go()
     if go is None:
         raise Missing("openapi-generator's client in Go needs Go")

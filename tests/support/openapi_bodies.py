@@ -48,7 +48,7 @@ def _content(operation: Json, endpoint: Endpoint, models: Mapping[str, Any], med
     kinds = json_types(endpoint.parameters) if media_type == JSON_TYPE else endpoint.parameters
     names = {name for kind in kinds for name in (*kind.plain, *kind.keyed)}
     properties = {
-        name: _in_json(schema) if media_type == JSON_TYPE else schema
+        name: _in_json(schema) if media_type == JSON_TYPE else _in_form(schema)
         for name, schema in model["properties"].items()
         if name in names and _is_sent(schema, media_type)
     }
@@ -85,6 +85,10 @@ def _rules_of(kind: type[Parameters], properties: Json) -> Json:
 
 def _in_json(schema: Json) -> Json:
     return {"type": ["object", "null"]} if schema.get("format") == JSON_TEXT else schema
+
+
+def _in_form(schema: Json) -> Json:
+    return {"type": "string", "format": JSON_TEXT} if schema.get("additionalProperties") is True else schema
 
 
 def _is_sent(schema: Json, media_type: str) -> bool:

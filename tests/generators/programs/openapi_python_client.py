@@ -35,7 +35,7 @@ from made.models import (
 from made.types import File
 
 address, collection, images, origin = sys.argv[1:]
-client = AuthenticatedClient(base_url=address, token="the service has no keys")
+client = AuthenticatedClient(base_url=address, token="")
 
 
 def file(name: str) -> File:
