@@ -46,7 +46,7 @@ def code_of_unknown_filepath() -> str:
     try:
         search_api.search(collection=collection, filepath="unknown")
     except ApiException as error:
-        return str(error.data.code)
+        return error.data.code if isinstance(error.data, openapi_client.Failure) else ""
     return ""
 
 
