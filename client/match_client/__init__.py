@@ -25,6 +25,7 @@ from match_client.errors import (
     UnexpectedReply,
 )
 from match_client.results import (
+    Batch,
     Collection,
     Comparison,
     FoundMatch,
@@ -41,6 +42,7 @@ from match_client.webhooks import Webhook, verify
 
 __all__ = [
     "AccessDenied",
+    "Batch",
     "Collection",
     "Comparison",
     "Conflict",
