@@ -22,6 +22,7 @@ from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.patch_images import PatchImages
@@ -33,6 +34,7 @@ from common.config import Settings
 from common.decoding.pool import Decoder
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
+from common.queue.batches import Batches
 from common.queue.expected_images import ExpectedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
@@ -191,12 +193,15 @@ def make_client(
             checks = DependencyChecks(store, ledger, redis)
             settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
             collections = ManageCollections(store, ledger, publisher, max_collections=settings.max_collections)
+            batches, task_pages = Batches(redis), TaskPages(redis)
+            manage_tasks = ManageTasks(ledger, uploads, publisher)
             services = Services(
                 settings=settings,
                 store=store,
                 thumbnails=thumbnails,
                 ledger=ledger,
-                task_pages=TaskPages(redis),
+                task_pages=task_pages,
+                batches=batches,
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
@@ -204,7 +209,8 @@ def make_client(
                     SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
                 ),
                 collections=collections,
-                manage_tasks=ManageTasks(ledger, uploads, publisher),
+                manage_tasks=manage_tasks,
+                manage_batches=ManageBatches(batches, task_pages, manage_tasks),
                 search_images=SearchImages(
                     fetcher,
                     decoder or InProcessDecoder(),

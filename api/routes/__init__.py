@@ -6,6 +6,7 @@ from api.endpoints import Endpoint
 from api.routes import (
     add,
     batch,
+    batches,
     collections,
     health,
     metrics,
@@ -22,6 +23,7 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Searching": (*search.ENDPOINTS, *search_batch.ENDPOINTS),
     "Stored images": (*stored_images.ENDPOINTS, *thumbnail.ENDPOINTS),
     "Collections": collections.ENDPOINTS,
+    "Batches": batches.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
     "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS, *usage.ENDPOINTS),
 }

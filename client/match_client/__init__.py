@@ -25,6 +25,7 @@ from match_client.errors import (
     UnexpectedReply,
 )
 from match_client.results import (
+    Batch,
     Collection,
     Comparison,
     FoundMatch,
@@ -44,6 +45,7 @@ from match_client.webhooks import Webhook, verify
 
 __all__ = [
     "AccessDenied",
+    "Batch",
     "Collection",
     "Comparison",
     "Conflict",

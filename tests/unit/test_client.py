@@ -1,6 +1,7 @@
 """The Python client against a service in memory."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -11,6 +12,7 @@ import requests
 from common.net.webhook_signing import signed_headers
 from match_client import (
     AccessDenied,
+    Batch,
     Conflict,
     ConnectionLost,
     ImageError,
@@ -329,6 +331,81 @@ def test_readiness_reports_an_outage(service: FakeMatch) -> None:
 
     assert (first.is_ready, first.errors) == (False, ("searches are unavailable",))
     assert second.is_ready
+
+
+def test_all_images_of_a_call_are_one_batch(match: Match) -> None:
+    outcomes = list(match.add_many([*files(2), *urls(MAX_LINES + 1)]))
+
+    [batch_id] = {outcome.batch for outcome in outcomes}
+    assert batch_id is not None
+    assert match.batch(batch_id).total == MAX_LINES + 3
+    assert [batch.id for batch in match.batches()] == [batch_id]
+
+
+def test_a_batch_is_followed_to_its_end(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    service.rejections["1"] = "http_not_found"
+    list(match.add_many(urls(3), batch="import"))
+    follower = match.follow("import", every_s=0)
+    first = next(follower)
+    service.finish_tasks()
+
+    last = list(follower)[-1]
+
+    assert (first.has_ended, first.pending, first.seconds_left) == (False, 3, 1.5)
+    assert (last.has_ended, last.succeeded, last.failures) == (True, 2, {"http_not_found": 1})
+    assert match.wait(last) == last
+
+
+def test_a_wait_for_a_batch_ends(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    list(match.add_many(urls(1), batch="import"))
+
+    with pytest.raises(TaskRunning, match="batch import is still running"):
+        match.wait(match.batch("import"), timeout_s=0)
+
+
+def test_a_batch_is_cancelled(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    list(match.add_many(urls(2), batch="import"))
+
+    cancelled = match.cancel_batch("import")
+
+    assert (cancelled.state, cancelled.cancelled) == ("cancelled", 2)
+    with pytest.raises(Conflict):
+        list(match.add_many(urls(1), batch="import"))
+    with pytest.raises(NotFound):
+        match.batch("unknown")
+
+
+def test_tasks_are_listed_by_batch_and_ids(match: Match) -> None:
+    outcomes = [*match.add_many(urls(150), batch="import"), *match.add_many(files(1), batch="other")]
+    ids = [outcome.task.id for outcome in outcomes if outcome.task is not None]
+
+    of_batch = list(match.tasks(batch="import", state="succeeded"))
+    by_ids = list(match.tasks(ids=[*ids, "unknown"]))
+
+    assert [task.id for task in of_batch] == ids[:150]
+    assert [task.id for task in by_ids] == ids
+
+
+def test_a_summary_is_one_line() -> None:
+    failures = {"http_not_found": 41, "timeout": 21}
+    batch = Batch(id="b", state="running", total=2000, succeeded=1850, failed=62, failures=failures)
+
+    summary = replace(batch, rate_per_s=140.0, seconds_left=1).summary
+
+    assert summary == "1,850 of 2,000 stored, 62 failed: 41 http_not_found, 21 timeout, 140/s, 1 s left"
+
+
+def test_webhook_of_a_batch_has_the_batch() -> None:
+    body = b'{"type": "batch.ended", "batch": {"id": "b", "state": "ended", "total": 2}}'
+    headers = signed_headers([SECRET], id_="msg_1", timestamp=1_000, body=body)
+
+    event = verify(body, headers, SECRET, now=1_100)
+
+    assert event.batch is not None
+    assert (event.type, event.tasks, event.batch.total) == ("batch.ended", (), 2)
 
 
 def test_webhook_of_the_service_is_verified() -> None:

@@ -241,6 +241,39 @@ def test_status_reports_an_outage(match: MatchCommand, service: FakeMatch, store
     assert (broken.code, broken.out) == (Exit.UNAVAILABLE, f"{match.url}: not ready\n  searches are unavailable\n")
 
 
+def test_a_batch_is_listed_shown_followed_and_cancelled(
+    match: MatchCommand, service: FakeMatch, tmp_path: Path
+) -> None:
+    service.rejections[str(tmp_path / "b.jpg")] = "truncated_image"
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    batch_id = match("add", *sorted(tmp_path.glob("*.jpg")), "--json").json["batch"]
+
+    listed = match("batches", "list")
+    shown = match("batches", "show", batch_id, "--json")
+    followed = match("batches", "follow", batch_id)
+    cancelled = match("batches", "cancel", batch_id)
+
+    assert listed.out.splitlines()[1].split() == [batch_id, "ended", "2", "1", "1", "0"]
+    assert (shown.json["total"], shown.json["failures"]) == (2, {"truncated_image": 1})
+    assert followed.out == f"{batch_id} ended: 1 of 2 stored, 1 failed: 1 truncated_image, 2/s\n"
+    assert followed.code == Exit.INCOMPLETE
+    assert cancelled.out.startswith(f"{batch_id} cancelled")
+    assert match("batches", "show", "unknown").code == Exit.REJECTED
+
+
+def test_tasks_of_a_batch_are_listed(
+    match: MatchCommand, service: FakeMatch, stored: list[str], tmp_path: Path
+) -> None:
+    [batch_id] = service.batches
+    (tmp_path / "other.jpg").write_bytes(b"other")
+    match("add", tmp_path / "other.jpg")
+
+    tasks = match("tasks", "--batch", batch_id, "--json")
+
+    assert [json.loads(line)["filepath"] for line in tasks.out.splitlines()] == stored
+
+
 def test_failed_tasks_are_listed_and_retried(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
     service.rejections = {str(tmp_path / "a.jpg"): "timeout"}
     (tmp_path / "a.jpg").write_bytes(b"a")

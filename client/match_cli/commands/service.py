@@ -58,7 +58,12 @@ def tasks(
     context: typer.Context,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks; default: all in a state.")] = None,
     *,
-    state: Annotated[str, typer.Option(help="failed, pending or running.")] = "failed",
+    state: Annotated[
+        str | None, typer.Option(help="failed, pending, running, succeeded, superseded or cancelled; default: failed.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only tasks of this batch; default: in all states.")
+    ] = None,
     code: Annotated[str | None, typer.Option(help="Only tasks that failed with this code.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Only names that begin with this text.")] = None,
     collection: options.Collection = None,
@@ -74,7 +79,7 @@ def tasks(
         raise UsageProblem("--cancel needs the IDs of tasks")
     with client_of(context) as match:
         if is_retry and not ids:
-            retried = match.retry_failed(code=code, filepath_prefix=prefix, collection=collection)
+            retried = match.retry_failed(code=code, batch=batch, filepath_prefix=prefix, collection=collection)
             if is_json:
                 output.document(output.plain(retried))
             else:
@@ -84,7 +89,7 @@ def tasks(
         if ids:
             listed = [_each(match, task_id, is_retry=is_retry, is_cancel=is_cancel) for task_id in ids]
         else:
-            matching = match.tasks(state, code=code, filepath_prefix=prefix, collection=collection)
+            matching = match.tasks(state, batch=batch, code=code, filepath_prefix=prefix, collection=collection)
             listed = list(islice(matching, limit))
     _print(listed, is_json=is_json)
 
