@@ -124,7 +124,7 @@ def test_a_second_run_finishes_what_an_outage_interrupted(
     assert len({call.headers["Idempotency-Key"] for call in service.calls_to("/add")}) == 1
 
 
-def test_a_second_run_continues_the_batch_of_an_interrupted_one(
+def test_a_second_run_continues_the_interrupted_batch(
     match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adding, "RETRY_FOR_S", 0.0)
