@@ -16,10 +16,11 @@ from support.generators import GENERATORS, QUICK, Generator, Missing, run, spect
 
 ALL = os.environ.get("MATCH_CLIENTS") == "all"
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "images"
-# Of a program of each generator: it adds by file and by URL, follows tasks, adds several, searches, fails and deletes.
+# Of a program of each generator: it adds, follows a task and a batch, searches, fails and deletes.
 ANSWERS = {
     "states": ["succeeded", "succeeded"],
     "outcomes": ["ok", "ok"],
+    "batch": ["ended", 2],
     "by_file": ["file"],
     "by_url": ["url"],
     "by_filepath": ["file"],

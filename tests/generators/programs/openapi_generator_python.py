@@ -17,6 +17,7 @@ client = openapi_client.ApiClient(openapi_client.Configuration(host=address))
 adding = openapi_client.AddingApi(client)
 search_api = openapi_client.SearchingApi(client)
 stored_images = openapi_client.StoredImagesApi(client)
+batches = openapi_client.BatchesApi(client)
 tasks = openapi_client.TasksApi(client)
 
 
@@ -37,6 +38,13 @@ def ended(task_id: str) -> str:
     return state
 
 
+def batch_at_its_end(batch_id: str) -> list[object]:
+    """Follow a batch to its end."""
+    while (batch := batches.one_batch(batch_id).result[0]).state == "running":
+        time.sleep(0.1)
+    return [batch.state, batch.succeeded]
+
+
 def find(album: str, **query: Any) -> list[str]:
     reply = search_api.search(collection=collection, limit=1, filter={"album": album}, **query)
     return [match.filepath for match in reply.result]
@@ -54,11 +62,17 @@ by_file = add_image(image=file("chelsea.jpg"), filepath="file", metadata='{"albu
 by_url = add_image(url=f"{origin}/coffee.jpg", filepath="url", metadata='{"album": "drinks"}')
 states = [by_file.state, ended(by_url.id)]
 names = ["a, 1", "a, 2"]
-many = adding.add(collection=collection, filepaths=names, images=[file("rocket.jpg"), file("moose.jpg")], wait=60)
+many = adding.add(
+    collection=collection,
+    filepaths=names,
+    images=[file("rocket.jpg"), file("moose.jpg")],
+    x_batch_id=f"{collection}-batch",
+)
 where = openapi_client.CountBody(collection=collection, filter={"album": "cats"})
 answers = {
     "states": states,
     "outcomes": [outcome.status for outcome in many.result],
+    "batch": batch_at_its_end(f"{collection}-batch"),
     "by_file": find("cats", image=file("chelsea.jpg")),
     "by_url": find("drinks", url=f"{origin}/coffee.jpg"),
     "by_filepath": find("cats", filepath="file"),
