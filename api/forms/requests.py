@@ -150,9 +150,9 @@ class AddMany(InBatch, Waiting, InCollection):
 
     # Many images by URL are lines of JSON.
     in_json: ClassVar[bool] = False
-    # Required parameters of the first item.
-    first: ClassVar[tuple[str, ...]] = ("filepaths[0]",)
-    sources: ClassVar[tuple[str, ...]] = ("urls[0]", "images[0]")
+    # Required parameters.
+    first: ClassVar[tuple[str, ...]] = ("filepaths",)
+    sources: ClassVar[tuple[str, ...]] = ("urls", "images")
     names: ClassVar[Mapping[str, str]] = {
         "filepath": "filepaths",
         "url": "urls",
