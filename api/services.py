@@ -15,6 +15,7 @@ from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.pause import Pause
 from common.queue.task_pages import TaskPages
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
@@ -30,6 +31,7 @@ class Services:
     ledger: Ledger
     task_pages: TaskPages
     leases: Leases
+    pause: Pause
     add_images: AddImages
     delete_images: DeleteImages
     patch_images: PatchImages

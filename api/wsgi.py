@@ -24,6 +24,7 @@ from common.config import Settings
 from common.decoding.pool import DecoderPool
 from common.queue.expected_images import ExpectedImages
 from common.queue.leases import Leases
+from common.queue.pause import Pause
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
@@ -68,6 +69,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         ledger=dependencies.ledger,
         task_pages=TaskPages(dependencies.redis),
         leases=Leases(dependencies.redis),
+        pause=Pause(dependencies.redis),
         add_images=AddImages(
             admission=dependencies.admission,
             ledger=dependencies.ledger,

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time_ns
 
@@ -48,7 +49,7 @@ class Pipeline:
     """Runs tasks; many threads call `run` at once.
 
     `keep_source_url`: records have the source URL of their image. `local_features`: they have its local features.
-    `thumbnails`: a thumbnail of it is kept.
+    `thumbnails`: a thumbnail of it is kept. `check_pause` raises QueuePaused while no task may begin.
     """
 
     ledger: Ledger
@@ -65,12 +66,15 @@ class Pipeline:
     local_features: bool = True
     thumbnails: bool = False
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
+    check_pause: Callable[[], None] = lambda: None
 
     def run(self, task_id: str) -> None:
         """Run one task to its end: stored, or failed with an error code.
 
-        Raises StoreUnavailable or QueueError when it cannot be finished now; the task stays open.
+        Raises StoreUnavailable or QueueError when it cannot be finished now, QueuePaused while the queue is paused; the
+        task stays open.
         """
+        self.check_pause()
         with bound(task_id=task_id):
             claim = self.ledger.begin(task_id)
             if claim is not None:

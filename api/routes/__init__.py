@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from api.endpoints import Endpoint
-from api.routes import add, batch, collections, health, metrics, search, stored_images, tasks, thumbnail
+from api.routes import add, batch, collections, health, metrics, queue, search, stored_images, tasks, thumbnail
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Adding": (*add.ENDPOINTS, *batch.ENDPOINTS),
@@ -11,6 +11,7 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Stored images": (*stored_images.ENDPOINTS, *thumbnail.ENDPOINTS),
     "Collections": collections.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
+    "Queue": queue.ENDPOINTS,
     "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
 }
 ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

@@ -30,6 +30,7 @@ PERSISTED = {
     "match:lease:",
     "match:workers",
     "match:watched-workers",
+    "match:paused",
     "match:rates",
     "match:upload:",
     "match:upload-bytes",
