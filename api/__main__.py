@@ -54,6 +54,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "forwarder_headers": "",
         "secure_scheme_headers": {},
         "header_map": "drop",
+        # Each request computes in its own thread. With threads of BLAS, one batch of searches would take all cores.
+        "raw_env": ["OPENBLAS_NUM_THREADS=1"],
         "loglevel": settings.log_level,
         "logger_class": PropagatingLogger,
         "errorlog": None,

@@ -102,6 +102,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         # waits for tasks, and an eighth runs adds of many images. The last eighth is always free for short requests.
         wait_limit=ConcurrencyLimit(settings.api_threads // 4),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),
+        # A batch of searches has a slot of the searches too. So one client's batches leave the others to its searches.
+        search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
     )

@@ -218,6 +218,7 @@ def make_client(
                 task_waiter=task_waiter,
                 wait_limit=ConcurrencyLimit(concurrency),
                 batch_limit=ConcurrencyLimit(concurrency),
+                search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

@@ -185,10 +185,11 @@ def test_every_endpoint_has_its_scope() -> None:
 
     assert scopes == {
         **dict.fromkeys(
-            ("search", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"), Scope.READ
+            ("search", "search_batch", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"),
+            Scope.READ,
         ),
         **dict.fromkeys(("collections", "collection", "queue"), Scope.READ),
-        **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
+        **dict.fromkeys(("add", "batch", "delete", "patch_image", "cancel_task", "retry_task"), Scope.WRITE),
         **dict.fromkeys(
             ("retry_tasks", "put_collection", "delete_collection", "pause_queue", "resume_queue"), Scope.ADMIN
         ),
