@@ -23,6 +23,7 @@ from common.queue.jobs import ADD_TASK, ENQUEUED_AT_HEADER
 from common.queue.leases import Leases
 from common.queue.pause import Pause
 from common.queue.stale_tasks import StaleTasks
+from common.queue.stats import read_stats
 from common.queue.transport import WORKER_OPTION
 from common.queue.unacked import Unacked
 from common.store.preparing import prepare_in_background
@@ -40,6 +41,7 @@ from workers.instrumentation import Instrumentation
 from workers.orphaned_thumbnails import OrphanedThumbnails
 from workers.pause import PauseWatch
 from workers.pipeline import Pipeline
+from workers.progress import Progress
 from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
 from workers.stopping import end_within
@@ -98,6 +100,7 @@ class Runtime:
     pipeline: Pipeline
     chunks: Chunks
     pause: PauseWatch
+    progress: Progress
     sweeper: Sweeper
     dead_workers: DeadWorkers
     webhooks: Webhooks | None
@@ -114,6 +117,7 @@ class Runtime:
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
+        self.progress.close()
         self.decoder.close()
         # After the last task, so that its result can be scraped.
         if self.metrics is not None:
@@ -188,7 +192,9 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
     dependencies = build_dependencies(settings)
     prepare_in_background(dependencies.store)
     finisher = TaskFinisher(dependencies.ledger, dependencies.uploads, failed_keep_s=settings.failed_keep_s)
-    instrumentation = Instrumentation()
+    progress = Progress(lambda: read_stats(dependencies.redis).waiting)
+    progress.start()
+    instrumentation = Instrumentation(progress.count)
     pause = PauseWatch(Pause(dependencies.redis))
     pause.start()
     decoder = DecoderPool(
@@ -262,7 +268,18 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     webhooks = open_webhooks(dependencies, settings)
     return Runtime(
-        dependencies, decoder, writer, pipeline, chunks, pause, sweeper, dead_workers, webhooks, heartbeat, metrics
+        dependencies=dependencies,
+        decoder=decoder,
+        writer=writer,
+        pipeline=pipeline,
+        chunks=chunks,
+        pause=pause,
+        progress=progress,
+        sweeper=sweeper,
+        dead_workers=dead_workers,
+        webhooks=webhooks,
+        heartbeat=heartbeat,
+        metrics=metrics,
     )
 
 
