@@ -14,8 +14,6 @@ EVERY_S = 1.0
 class QueuePaused(QueueError):
     """The queue is paused: the task begins later."""
 
-    code = "queue_paused"
-
     def __init__(self) -> None:
         super().__init__("the queue is paused")
 
