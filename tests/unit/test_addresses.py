@@ -10,7 +10,7 @@ TESTS = Path(__file__).resolve().parents[1]
 DOCUMENTATION = [
     ip_network(network) for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
-# These judge addresses, and connect to none of them.
+# These compare addresses with rules, and connect to none of them.
 EXEMPT = {
     "unit/test_fetch.py": "rules on addresses, with sockets in memory",
     "unit/test_config.py": "networks in settings, which are parsed",
@@ -20,7 +20,8 @@ EXEMPT = {
     "integration/test_fetch_attacks.py": "answers of a resolver that are refused",
     "integration/test_fetch_hosts.py": "answers of a resolver behind a prefix of documentation",
     "integration/test_elastic_server.py": "versions of four numbers",
-    "manifests/test_network.py": "addresses that network policies judge",
+    "manifests/test_network.py": "addresses that network policies exclude",
+    "unit/test_addresses.py": "the findings of this test",
 }
 ADDRESS = re.compile(
     r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{0,4}|[\d.]+))(?![\w.:])"
