@@ -6,6 +6,7 @@ from api.endpoints import Endpoint
 from api.routes import (
     add,
     batch,
+    batches,
     collections,
     health,
     metrics,
@@ -15,6 +16,7 @@ from api.routes import (
     stored_images,
     tasks,
     thumbnail,
+    usage,
 )
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
@@ -22,8 +24,9 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Searching": (*search.ENDPOINTS, *search_batch.ENDPOINTS),
     "Stored images": (*stored_images.ENDPOINTS, *thumbnail.ENDPOINTS),
     "Collections": collections.ENDPOINTS,
+    "Batches": batches.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
     "Queue": queue.ENDPOINTS,
-    "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
+    "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS, *usage.ENDPOINTS),
 }
 ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

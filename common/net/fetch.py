@@ -125,8 +125,9 @@ class Fetcher:
 
     `timeout_s` is the total time of one fetch, including redirects and retries. `allow` lists private targets and other
     ports that are allowed. `accepts` receives the first bytes of each body, and can reject it before the rest is read.
-    `headers` returns more headers for a scheme and a host. With `honours_robots_tag`, an image that its host reserves by
-    an X-Robots-Tag is not fetched. `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX hosts.
+    `headers` returns more headers for a scheme and a host. With `honours_robots_tag`, an image is not fetched that its
+    host reserves by an X-Robots-Tag. `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX
+    hosts.
     """
 
     def __init__(  # noqa: PLR0913 - each limit is a keyword argument
