@@ -298,6 +298,28 @@ class SearchOutcome(BaseModel):
     retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
 
 
+UsageTime: Any = Annotated[
+    str,
+    Field(
+        description="The time of the first or the last count, ISO 8601 in UTC.",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+
+
+class Usage(BaseModel):
+    """The use of one collection with one API key."""
+
+    key: Annotated[str | None, Field(description="The name of the key; null without a key.")]
+    collection: Annotated[
+        str | None, Field(description="The collection; null for requests that have none, and for rejected ones.")
+    ]
+    requests: Annotated[int, Field(ge=0, description="The number of requests.")]
+    adds: Annotated[int, Field(ge=0, description="The number of accepted images.")]
+    searches: Annotated[int, Field(ge=0, description="The number of searches, also in batches.")]
+    bytes: Annotated[int, Field(ge=0, description="The size of the bodies of requests and replies.")]
+
+
 class Retried(BaseModel):
     """The result of retrying failed tasks."""
 

@@ -18,6 +18,7 @@ from common.queue.batches import Batches
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
 
@@ -46,3 +47,4 @@ class Services:
     search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics
+    usage_counts: UsageCounts

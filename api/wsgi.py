@@ -29,6 +29,7 @@ from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
@@ -110,6 +111,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
+        # As for rate limits: a slow Redis delays requests little.
+        usage_counts=UsageCounts(connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S)),
     )
     return create_app(services, keyring=keyring, rate_limiter=build_rate_limiter(settings))
 

@@ -42,6 +42,7 @@ from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.record_rules import METADATA_BYTES
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
@@ -225,6 +226,7 @@ def make_client(
                 search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
+                usage_counts=UsageCounts(redis),
             )
             return create_app(services, keyring=keyring, rate_limiter=rate_limiter).test_client()
 

@@ -387,6 +387,17 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ),
     ),
     "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
+    "usage": (
+        Example(
+            title="Of this week",
+            form={"days": 7},
+            result=[
+                {"key": "shop", "collection": "a", "requests": 120, "adds": 100, "searches": 20, "bytes": 5_400_000},
+                {"key": None, "collection": None, "requests": 3, "adds": 0, "searches": 0, "bytes": 512},
+            ],
+            extra={"since": "2026-02-23T00:00:00.000Z", "until": "2026-03-01T09:30:00.000Z"},
+        ),
+    ),
     "tasks": (
         Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], extra={"cursor": None}),
         Example(

@@ -15,6 +15,7 @@ from api.routes import (
     stored_images,
     tasks,
     thumbnail,
+    usage,
 )
 
 SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
@@ -24,6 +25,6 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Collections": collections.ENDPOINTS,
     "Batches": batches.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
-    "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS),
+    "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS, *usage.ENDPOINTS),
 }
 ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

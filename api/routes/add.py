@@ -17,6 +17,7 @@ from api.outcomes import Outcome, outcome_of
 from api.routes.context import request_batches, request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
+from api.usage import count_adds
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
 from common.queue.items import AddItem
@@ -44,6 +45,7 @@ def _add_one(services: Services, params: requests.Add) -> Response:
     items = services.add_images.enqueue([item], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
     if item.error is not None:
         raise item.error
+    count_adds(items)
     searchable = _wait(services, items, params)
     outcome = outcome_of(item, searchable=searchable)
     response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
@@ -65,6 +67,7 @@ def _add_many(services: Services, params: requests.AddMany) -> Response:
             numbers=params.items(),
             batches=batches,
         )
+    count_adds(items)
     searchable = _wait(services, items, params)
     outcomes = {item.number: outcome_of(item, searchable=searchable, among_others=True) for item in items}
     accepted = [item for item in items if item.error is None]

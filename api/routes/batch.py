@@ -23,6 +23,7 @@ from api.outcomes import Outcome, outcome_of, rejected
 from api.routes.context import request_batches, request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
+from api.usage import count_adds
 from api.use_cases.idempotency import IdempotencyKey
 from api.use_cases.request_batches import RequestBatches
 from common.config import Settings
@@ -80,6 +81,7 @@ class _Batch:
             numbers=[_item_number(line) for line in lines],
             batches=self.batches,
         )
+        count_adds(items)
         return (_encode(item.number + 1, outcome_of(item, among_others=True)) for item in items)
 
     def _item(self, line: Line) -> AddItem:

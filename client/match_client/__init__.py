@@ -35,8 +35,11 @@ from match_client.results import (
     Readiness,
     Reason,
     Retried,
+    SearchOutcome,
     Task,
+    Usage,
 )
+from match_client.searches import SearchQuery
 from match_client.sources import ImageSource, NewImage
 from match_client.webhooks import Webhook, verify
 
@@ -64,10 +67,13 @@ __all__ = [
     "Reason",
     "RequestRejected",
     "Retried",
+    "SearchOutcome",
+    "SearchQuery",
     "Task",
     "TaskRunning",
     "Unavailable",
     "UnexpectedReply",
+    "Usage",
     "Webhook",
     "verify",
 ]

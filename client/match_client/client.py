@@ -15,7 +15,6 @@ from match_client.results import (
     Batch,
     Collection,
     Comparison,
-    FoundMatch,
     Image,
     Matches,
     Metadata,
@@ -23,9 +22,12 @@ from match_client.results import (
     Outcome,
     Readiness,
     Retried,
+    SearchOutcome,
     Task,
+    Usage,
     similarity,
 )
+from match_client.searches import SearchQuery, search_all
 from match_client.sources import ImageSource, NewImage, Url, read
 from match_client.transport import READ_TIMEOUT_S, File, Request, Transport
 
@@ -161,10 +163,18 @@ class Match:
         )
         form = image_fields | fields | _filters(filter)
         reply = self._transport.send(Request(method="POST", path="/search", form=form, files=files)).json
-        return Matches(
-            matches=tuple(FoundMatch.from_json(result) for result in reply["result"]),
-            warning=reply.get("code"),
-            mode=reply.get("mode"),
+        return Matches.from_json(reply)
+
+    def search_many(self, queries: Iterable[SearchQuery | str]) -> Iterator[SearchOutcome]:
+        """Search with any number of images, and yield the outcome of each, in order.
+
+        A text is the name of a stored image. `queries` is read as it is sent: memory holds 500. A search that fails has
+        an outcome with `fail`, and the others have their matches. Raises MatchError when the service answers none for
+        `retry_for_s`.
+        """
+        yield from search_all(
+            self._transport,
+            (SearchQuery(filepath=query) if isinstance(query, str) else query for query in queries),
         )
 
     def compare(
@@ -371,6 +381,10 @@ class Match:
         return Task.from_json(self._send("DELETE", _collection_path(name))["task"])
 
     # The service.
+
+    def usage(self, *, days: int | None = None) -> Sequence[Usage]:
+        """Return the use by API key and collection, of the last `days`; needs a key with the scope admin."""
+        return [Usage.from_json(result) for result in self._send("GET", "/usage", _fields(days=days))["result"]]
 
     def ping(self) -> None:
         """Return when the service answers, without checking anything else."""

@@ -220,6 +220,15 @@ class Matches:
         """Whether the query has no features, so that no search finds it."""
         return self.warning == FEATURELESS
 
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the matches in a reply, or in a line of one."""
+        return cls(
+            matches=tuple(FoundMatch.from_json(result) for result in data["result"]),
+            warning=data.get("code"),
+            mode=data.get("mode"),
+        )
+
     def __iter__(self) -> Iterator[FoundMatch]:
         return iter(self.matches)
 
@@ -228,6 +237,41 @@ class Matches:
 
     def __getitem__(self, index: int) -> FoundMatch:
         return self.matches[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome:
+    """The result of one search of many; `number` is its index among the queries of the call, from 0.
+
+    `status` is `ok`, `warn` or `fail`; a failed search has no matches.
+    """
+
+    number: int
+    filepath: str | None
+    url: str | None
+    status: str
+    errors: Sequence[str] = ()
+    code: str | None = None
+    field: str | None = None
+    retry_after: float | None = None
+    matches: Matches = Matches()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The use of one collection with one API key; None without a key or a collection."""
+
+    key: str | None
+    collection: str | None
+    requests: int
+    adds: int
+    searches: int
+    bytes: int
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the use in a reply."""
+        return cls(**{name: data[name] for name in ("key", "collection", "requests", "adds", "searches", "bytes")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

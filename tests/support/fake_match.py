@@ -61,6 +61,10 @@ class FakeMatch:
         # The ids of the batches, with their states.
         self.batches: dict[str, str] = {}
         self.thumbnails: dict[str, bytes] = {}
+        self.usage: list[dict[str, Any]] = []
+        # The results of lines of a batch of searches that fail, by filepath.
+        self.failed_lines: dict[str, dict[str, Any]] = {}
+        self.max_search_lines = 1000
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.rejections: dict[str, str] = {}
@@ -112,8 +116,10 @@ class FakeMatch:
             "/add/batch": self._batch,
             "/delete": self._delete,
             "/search": self._search,
+            "/search/batch": self._search_batch,
+            "/usage": lambda _: ok(self.usage),
             "/compare": lambda _: ok([{"score": 99.5}]),
-            "/count": lambda _: ok([len(self.images)]),
+            "/count": lambda call: ok([len(self._filtered(call))]),
             "/list": self._list,
             "/images": self._image,
             "/images/thumbnail": self._thumbnail,
@@ -262,9 +268,30 @@ class FakeMatch:
             ][: int(call.params.get("limit", 100))]
         )
 
+    def _search_batch(self, call: Call) -> Answer:
+        lines = [line for line in call.lines if line is not None]
+        if len(lines) > self.max_search_lines:
+            return failure(413, "too_large", "too many lines", field="body")
+        return Answer(200, [{"line": number} | self._search_line(line) for number, line in enumerate(lines, 1)])
+
+    def _search_line(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        if failed := self.failed_lines.get(line.get("filepath", "")):
+            return {"status": "fail", "error": ["failed"], "result": [], **failed}
+        answer = self._search(Call("POST", "/search", line, {}))
+        assert isinstance(answer.body, dict)
+        return {name: value for name, value in answer.body.items() if name != "method"}
+
+    def _filtered(self, call: Call) -> list[str]:
+        where = {name[7:-1]: value for name, value in call.params.items() if name.startswith("filter[")}
+        return [
+            name
+            for name, image in self.images.items()
+            if all((image["metadata"] or {}).get(key) == value for key, value in where.items())
+        ]
+
     def _list(self, call: Call) -> Answer:
         start, limit = int(call.params.get("cursor") or 0), int(call.params.get("limit", LIST_LIMIT))
-        names = list(self.images)[start : start + limit]
+        names = self._filtered(call)[start : start + limit]
         return ok(names, cursor=f"{start + limit}" if len(names) == limit else None)
 
     def _image(self, call: Call) -> Answer:

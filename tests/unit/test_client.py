@@ -21,12 +21,14 @@ from match_client import (
     Match,
     NewImage,
     NotFound,
+    SearchQuery,
     TaskRunning,
     Unavailable,
     UnexpectedReply,
     verify,
 )
 from match_client.adds import MAX_LINES
+from match_client.searches import MAX_LINES as SEARCH_LINES
 from match_client.transport import Request, Transport
 from support.fake_match import DROPPED, LOST, Answer, Call, FakeMatch, failure, fake_match, ok
 from support.http_servers import Handler, LocalServer, serving
@@ -433,3 +435,66 @@ def test_proxies_are_not_used_for_this_machine(service: FakeMatch, monkeypatch: 
     with Match(service.url) as match:
         assert match.count() == 0
     assert requests.utils.getproxies()["http"] == "http://192.0.2.1:9"
+
+
+def stored(service: FakeMatch, *names: str) -> None:
+    for name in names:
+        service.images[name] = {"filepath": name, "metadata": None}
+        service.data[name] = name[:1].encode()
+
+
+def test_many_searches_have_an_outcome_each(match: Match, service: FakeMatch) -> None:
+    stored(service, "a1", "a2", "b1")
+    queries = ["a1", SearchQuery(filepath="b1", limit=1, collection="default"), "unknown"]
+
+    outcomes = list(match.search_many(queries))
+
+    assert [[one.filepath for one in outcome.matches] for outcome in outcomes] == [["a1", "a2"], ["b1"], []]
+    assert [(outcome.number, outcome.status, outcome.code) for outcome in outcomes] == [
+        (0, "ok", None),
+        (1, "ok", None),
+        (2, "fail", "unknown_filepath"),
+    ]
+    [call] = service.calls_to("/search/batch")
+    assert call.lines[:2] == [{"filepath": "a1"}, {"filepath": "b1", "limit": 1, "collection": "default"}]
+
+
+def test_postponed_searches_are_sent_again(match: Match, service: FakeMatch) -> None:
+    stored(service, "a", "b", "c")
+    failed = {"code": "overloaded", "retry_after": 0}
+    service.failed_lines["b"] = failed
+    service.faults.append(lambda _: service.failed_lines.clear() if len(service.calls) == 3 else None)
+
+    outcomes = list(match.search_many("abc"))
+
+    assert [(outcome.filepath, outcome.status) for outcome in outcomes] == [("a", "ok"), ("b", "ok"), ("c", "ok")]
+    sent = [[line["filepath"] for line in call.lines if line] for call in service.calls_to("/search/batch")]
+    assert sent == [["a", "b", "c"], ["b"], ["b"]]
+
+
+def test_searches_are_sent_in_smaller_batches(match: Match, service: FakeMatch) -> None:
+    stored(service, *"abcde")
+    service.max_search_lines = 2
+
+    outcomes = list(match.search_many("abcde"))
+
+    assert [outcome.matches[0].filepath for outcome in outcomes] == [*"abcde"]
+
+
+def test_many_searches_read_their_queries_in_parts(match: Match, service: FakeMatch) -> None:
+    stored(service, "a")
+    read: list[int] = []
+
+    first = next(match.search_many("a" for _ in map(read.append, range(10_000))))
+
+    assert first.number == 0
+    assert len(read) <= SEARCH_LINES + 1
+
+
+def test_usage_is_read(match: Match, service: FakeMatch) -> None:
+    service.usage = [{"key": None, "collection": "a", "requests": 3, "adds": 2, "searches": 1, "bytes": 9}]
+
+    [use] = match.usage(days=7)
+
+    assert (use.key, use.collection, use.requests, use.adds, use.searches, use.bytes) == (None, "a", 3, 2, 1, 9)
+    assert service.calls_to("/usage")[0].params == {"days": "7"}

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from api.access.keys import Scope, hash_of, parse
 from match_cli import context, duplicates
+from match_cli.commands import searches
 from match_cli.commands import service as service_commands
 from match_cli.duplicates import Pair, groups
 from match_cli.exits import Exit
@@ -86,16 +87,16 @@ def test_interrupted_duplicates_continue(
 ) -> None:
     monkeypatch.setattr(duplicates, "PAGE", 2)
     monkeypatch.setattr(context, "RETRY_FOR_S", 0)
-    outage = failure(503, "store_unavailable", "the store is unavailable")
-    service.faults.append(lambda call: outage if call.params.get("filepath") == stored[2] else None)
+    service.failed_lines[stored[2]] = {"code": "store_unavailable", "retry_after": 0}
     first = match("duplicates")
-    service.faults.clear()
+    service.failed_lines.clear()
     service.calls.clear()
 
     second = match("duplicates", "--json")
 
     assert (first.code, second.code) == (Exit.UNAVAILABLE, 0)
-    assert {call.params["filepath"] for call in service.calls_to("/search")} == set(stored[2:])
+    lines = [line for call in service.calls_to("/search/batch") for line in call.lines if line]
+    assert [line["filepath"] for line in lines] == stored[2:]
     assert len(second.out.splitlines()) == 2
 
 
@@ -397,3 +398,35 @@ def test_serve_runs_what_make_dev_runs(match: MatchCommand, monkeypatch: pytest.
 
     root = Path(__file__).resolve().parents[2]
     assert commands == [[str(root / ".venv" / "bin" / "python"), "-m", "dev.stack"]] or commands == [["make", "dev"]]
+
+
+def test_progress_of_filtered_duplicates_counts_selected_images(
+    match: MatchCommand, service: FakeMatch, stored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals: list[int] = []
+    original = searches.SearchProgress
+    monkeypatch.setattr(searches, "SearchProgress", lambda total, done: totals.append(total) or original(total, done))
+    for name in stored[:2]:
+        service.images[name]["metadata"] = {"album": "cats"}
+
+    result = match("duplicates", "--filter", "album=cats", "--json")
+
+    assert totals == [2]
+    assert [json.loads(line)["filepaths"] for line in result.out.splitlines()] == [stored[:2]]
+
+
+def test_usage_prints_a_table_or_json(match: MatchCommand, service: FakeMatch) -> None:
+    service.usage = [{"key": "shop", "collection": None, "requests": 3, "adds": 2, "searches": 1, "bytes": 9}]
+
+    table, document = match("usage"), match("usage", "--days", "7", "--json")
+
+    assert table.out.splitlines()[0].split() == [
+        "key",
+        "collection",
+        "requests",
+        "adds",
+        "searches",
+        "bytes",
+    ]
+    assert document.json == service.usage[0]
+    assert service.calls_to("/usage")[1].params == {"days": "7"}

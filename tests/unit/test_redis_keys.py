@@ -29,6 +29,8 @@ PERSISTED = {
     "match:crowded",
     "match:lease:",
     "match:workers",
+    "match:usage:",
+    "match:usage-writer:",
     "match:watched-workers",
     "match:rates",
     "match:upload:",

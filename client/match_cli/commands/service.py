@@ -1,4 +1,4 @@
-"""`match status`, `match tasks` and `match serve`: the service itself."""
+"""`match status`, `match usage`, `match tasks` and `match serve`: the service itself."""
 
 import os
 import sys
@@ -31,6 +31,27 @@ def status(context: typer.Context, *, collection: options.Collection = None, is_
                 output.line(f"images: {images}")
     if not readiness.is_ready:
         raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def usage(
+    context: typer.Context,
+    *,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=31, help="Days (UTC) until now; default: the current one.")
+    ] = None,
+    is_json: options.Json = False,
+) -> None:
+    """Show requests, adds, searches and bytes by API key and collection; needs a key with the scope admin."""
+    with client_of(context) as match:
+        rows = match.usage(days=days)
+    columns = ["key", "collection", "requests", "adds", "searches", "bytes"]
+    if is_json:
+        for row in rows:
+            output.document(output.plain(row))
+    elif rows:
+        output.table(columns, [[getattr(row, column) for column in columns] for row in rows])
+    else:
+        output.message("no requests")
 
 
 def tasks(
