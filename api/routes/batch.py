@@ -186,7 +186,7 @@ ENDPOINTS = (
         scope=Scope.WRITE,
         methods=("POST",),
         view=batch,
-        reply=Reply(result=replies.LineOutcome, errors=(503,)),
+        reply=Reply(result=replies.LineOutcome, errors=(409, 503)),
         parameters=(requests.Batch,),
         line=requests.Line,
         body_bytes=BODY_BYTES,

@@ -32,6 +32,13 @@ MAX_IDS = 100
 MAX_RETRIED = 1000
 
 
+def _request_id(value: object) -> str:
+    request_id = text(value)
+    if not request_id:
+        raise wrong("is empty")
+    return request_id
+
+
 class TaskFilter(InCollection):
     """Parameters that filter the tasks of a collection, and the cursor of their list."""
 
@@ -39,7 +46,7 @@ class TaskFilter(InCollection):
         BatchId | None, Field(description="Only tasks of the batch with this id, in the collection of the batch.")
     ] = None
     request_id: Annotated[
-        Annotated[str, BeforeValidator(text)] | None,
+        Annotated[str, BeforeValidator(_request_id)] | None,
         Field(description="Only tasks of the request with this `X-Request-ID`.", json_schema_extra={"minLength": 1}),
     ] = None
 

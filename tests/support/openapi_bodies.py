@@ -31,6 +31,7 @@ def in_media_type(document: Mapping[str, Any], endpoints: Iterable[Endpoint], me
     for endpoint in endpoints:
         path = changed["paths"][endpoint.path.replace("<", "{").replace(">", "}")]
         for method in endpoint.methods:
+            _drop_optional_headers(path[method.lower()], endpoint)
             if has_body(endpoint, method):
                 models = changed["components"]["schemas"]
                 path[method.lower()]["requestBody"]["content"] = _content(
@@ -40,6 +41,15 @@ def in_media_type(document: Mapping[str, Any], endpoints: Iterable[Endpoint], me
                 [media] = path[method.lower()]["requestBody"]["content"].values()
                 path[method.lower()]["requestBody"]["content"] = {LINE_TYPES[0]: {"schema": media[LINE_SCHEMA]}}
     return changed
+
+
+def _drop_optional_headers(operation: Json, endpoint: Endpoint) -> None:
+    """Remove the headers that a request of another form ignores, such as the id of a batch with one image."""
+    kept = [{*kind.headers.values()} for kind in endpoint.parameters]
+    parameters = operation.get("parameters", [])
+    operation["parameters"] = [
+        one for one in parameters if one["in"] != "header" or all(one["name"] in names for names in kept)
+    ]
 
 
 def _content(operation: Json, endpoint: Endpoint, models: Mapping[str, Any], media_type: str) -> Json:

@@ -31,6 +31,7 @@ from api.forms.parameters import (
 from api.forms.reading import StrictRequest, UnsupportedBody, parse
 from api.forms.reading import read as read_request
 from api.forms.sources import WithImage
+from api.routes import tasks
 from common.config import Settings
 from common.errors import InputError
 
@@ -245,6 +246,11 @@ def test_errors_suggest_the_nearest_choice(read: Read, word: str, hint: str) -> 
         read({"order": word}, types=(One,))
 
     assert str(error.value) == f"order {hint}"
+
+
+def test_an_empty_request_id_selects_no_tasks() -> None:
+    with pytest.raises(InputError, match="request_id is empty"):
+        parse(tasks.Retry, {"state": "failed", "request_id": ""}, SETTINGS)
 
 
 def test_a_file_for_a_text_field_is_rejected(read: Read) -> None:
