@@ -187,7 +187,8 @@ def test_every_endpoint_has_its_scope() -> None:
         **dict.fromkeys(
             ("search", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"), Scope.READ
         ),
-        **dict.fromkeys(("collections", "collection"), Scope.READ),
+        **dict.fromkeys(("collections", "collection", "queue"), Scope.READ),
+        **dict.fromkeys(("pause_queue", "resume_queue"), Scope.ADMIN),
         **dict.fromkeys(("batches", "one_batch"), Scope.READ),
         "cancel_batch": Scope.WRITE,
         "search_batch": Scope.READ,
