@@ -15,6 +15,7 @@ from common.decoding.pool import DecoderPool
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASE_MARGIN_S, Outbox
+from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
@@ -40,6 +41,7 @@ from workers.orphaned_thumbnails import OrphanedThumbnails
 from workers.pipeline import Pipeline
 from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
+from workers.scheduler import Scheduler
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.webhooks import MAX_DELIVERIES, Deliverer
@@ -96,6 +98,7 @@ class Runtime:
     pipeline: Pipeline
     chunks: Chunks
     sweeper: Sweeper
+    scheduler: Scheduler
     dead_workers: DeadWorkers
     webhooks: Webhooks | None
     heartbeat: Heartbeat
@@ -107,6 +110,7 @@ class Runtime:
         self.heartbeat.close()
         if self.webhooks is not None:
             self.webhooks.close()
+        self.scheduler.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
@@ -243,6 +247,8 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         batch=settings.sweep_batch,
     )
     sweeper.start()
+    scheduler = Scheduler(DeferredTasks(dependencies.redis), host_limiter)
+    scheduler.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, begin_within_s=begin_within_s(settings))
     heartbeats = Heartbeats(dependencies.redis)
     heartbeat = Heartbeat(heartbeats, name)
@@ -251,7 +257,9 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
     dead_workers.start()
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     webhooks = open_webhooks(dependencies, settings)
-    return Runtime(dependencies, decoder, writer, pipeline, chunks, sweeper, dead_workers, webhooks, heartbeat, metrics)
+    return Runtime(
+        dependencies, decoder, writer, pipeline, chunks, sweeper, scheduler, dead_workers, webhooks, heartbeat, metrics
+    )
 
 
 def orphaned_thumbnails(dependencies: Dependencies) -> OrphanedThumbnails | None:

@@ -12,9 +12,13 @@ from common.errors import FetchError
 
 
 class Download:
-    """One download: its deadline, and the connection to shut down then; `connect` opens a new connection."""
+    """One download: its deadline, and the connection to shut down then; `connect` opens a new connection.
+
+    `is_reused`: the last request was sent over an idle connection, which the server may have closed.
+    """
 
     connect: Callable[[], socket.socket]
+    is_reused = False
 
     def __init__(self, limit_s: float) -> None:
         self._ends = time.monotonic() + limit_s

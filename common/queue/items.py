@@ -14,10 +14,14 @@ from common.spooled import Spooled
 
 
 class NotEnqueued(StrEnum):
-    """The reason why an item has no task. FULL: too many tasks are open. QUOTA: too many of its collection are."""
+    """The reason why an item has no task.
+
+    FULL: too many tasks are open. QUOTA: too many of its collection are. HOST: too many wait for its host.
+    """
 
     FULL = "full"
     QUOTA = "quota"
+    HOST = "host"
 
 
 class EnqueueStatus(StrEnum):

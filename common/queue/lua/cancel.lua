@@ -7,6 +7,8 @@ local callback_counts_key = KEYS[5]
 local callback_oldest_key = KEYS[6]
 local open_by_collection_key = KEYS[7]
 local batch_queue_of_key = KEYS[8]
+local deferred_key = KEYS[9]
+local deferred_by_host_key = KEYS[10]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -28,13 +30,15 @@ local id = ARGV[15]
 --- @include "expire.lua"
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
+--- @include "deferred_tasks.lua"
 
 local key, now = task_prefix .. id, now_ms()
 local state, host, queue, callback, remembered, collection = unpack(
   redis.call('HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered', 'collection'))
 if state ~= 'pending' then return state end
 redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
-redis.call('HDEL', key, 'job')
+redis.call('HDEL', key, 'job', 'next')
+remove_deferred(id, host)
 expire(key, finished_keep_s, remembered, now)
 if callback then add_callback(id, callback, now) end
 count_open(collection or default_collection, -redis.call('ZREM', open_key, id))

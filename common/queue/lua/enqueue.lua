@@ -1,32 +1,40 @@
 -- Adds pending tasks of one collection until `max_open` tasks are open, or `max_open_in_collection` of the collection.
 -- Returns the sequence number of the first item, the time and the queue. Unless all tasks were added, it also returns
--- an outcome for each item: '' if it was added, 'full' or 'quota' if it was not, or the fingerprint of its existing
--- task.
+-- an outcome for each item: '' if it was added, 'full', 'quota' or 'host' if it was not, or the fingerprint of its
+-- existing task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
 local open_by_collection_key = KEYS[3]
 local batch_queue_of_key = KEYS[4]
+local deferred_by_host_key = KEYS[5]
 local task_prefix = ARGV[1]
 local default_collection = ARGV[2]
 local max_open = tonumber(ARGV[3])
-local queue = ARGV[4] -- `batch_queue` stands for the batch queue of the collection
-local batch_queue = ARGV[5]
-local batch_queue_count = tonumber(ARGV[6])
-local first_batch_queue = tonumber(ARGV[7])
-local collection = ARGV[8]
-local max_open_in_collection = tonumber(ARGV[9]) -- -1 for no limit
-local request_id = ARGV[10] -- '' for none
-local traceparent = ARGV[11] -- '' for none
-local action = ARGV[12] -- '' for an add
-local remember_ms = tonumber(ARGV[13]) -- minimum retention of a task with a fingerprint, from its acceptance
--- Of each task: id, filepath, job, host ('' if it needs no slot), callback URL ('' for none), fingerprint ('' for a
+local max_deferred = tonumber(ARGV[4]) -- tasks that wait for one host
+local queue = ARGV[5] -- `batch_queue` stands for the batch queue of the collection
+local batch_queue = ARGV[6]
+local batch_queue_count = tonumber(ARGV[7])
+local first_batch_queue = tonumber(ARGV[8])
+local collection = ARGV[9]
+local max_open_in_collection = tonumber(ARGV[10]) -- -1 for no limit
+local request_id = ARGV[11] -- '' for none
+local traceparent = ARGV[12] -- '' for none
+local action = ARGV[13] -- '' for an add
+local remember_ms = tonumber(ARGV[14]) -- minimum retention of a task with a fingerprint, from its acceptance
+-- Of each task: id, filepath, job, host ('' for an upload), callback URL ('' for none), fingerprint ('' for a
 -- task with a random id).
-local tasks_from = 14
+local tasks_from = 15
 
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "next_seq.lua"
 --- @include "open_tasks.lua"
 --- @include "batch_queue.lua"
+
+local deferred = {}
+local function is_full(host)
+  deferred[host] = deferred[host] or tonumber(redis.call('HGET', deferred_by_host_key, host)) or 0
+  return deferred[host] >= max_deferred
+end
 
 local count = (#ARGV - tasks_from + 1) / 6
 local capacity = max_open - redis.call('ZCARD', open_key)
@@ -43,6 +51,8 @@ for i = 1, count do
     outcomes[i] = 'quota'
   elseif outcomes[i] == '' and added >= capacity then
     outcomes[i] = 'full'
+  elseif outcomes[i] == '' and host ~= '' and is_full(host) then
+    outcomes[i] = 'host'
   elseif outcomes[i] == '' then
     added = added + 1
     redis.call('HSET', key, 'state', 'pending', 'filepath', filepath, 'job', job,
