@@ -75,6 +75,8 @@ _SPECS = (
     ErrorSpec(
         "too_late", "the task is too old to be retried: a newer deletion may be unknown; add the image again", (409,)
     ),
+    ErrorSpec("batch_conflict", "the batch belongs to another API key or collection", (409,)),
+    ErrorSpec("batch_cancelled", "the batch is cancelled", (409,)),
     ErrorSpec("idempotency_conflict", "Idempotency-Key was already used with a different request", (409,)),
     ErrorSpec("uri_too_long", "the URL is too long", (414,)),
     ErrorSpec("unsupported_media_type", "Content-Type or Content-Encoding is not supported", (415,)),

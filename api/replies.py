@@ -9,10 +9,10 @@ from common.modes import MODES
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import Action, State
 from common.search import MatchedBy
-from common.warning_codes import WARNINGS
 
+# Not an enum: a class that a generator makes of it would reject the codes of later versions.
 WarningCode: Any = Annotated[
-    Literal[tuple(WARNINGS)],
+    str,
     Field(
         description="Present if the `status` is `warn` for a reason with a code. `featureless`: the image has no "
         "features, such as an image of one colour."
@@ -30,6 +30,9 @@ Collection = Annotated[str, Field(description="The name of the collection.")]
 Filepath = Annotated[str, Field(description="The name of the image.")]
 Metadata = Annotated[dict[str, Any] | None, Field(description="The metadata of the image, or null.")]
 Cursor = Annotated[str | None, Field(description="The `cursor` of the next request; null at the end.")]
+PageCursor = Annotated[
+    str | None, Field(description="Of a page: the `cursor` of the next request; null at the end. Absent for one image.")
+]
 
 
 class TaskError(BaseModel):
@@ -78,6 +81,7 @@ class Task(BaseModel):
         Action, Field(description="`add`: stores an image. `delete_collection`: deletes a collection and its images.")
     ]
     collection: Collection
+    batch: Annotated[str | None, Field(description="The id of its batch in `/batches/{id}`; null for a single add.")]
     filepath: Annotated[str | None, Field(description="The name of the image; null for a `delete_collection`.")]
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
     warning: Annotated[
@@ -203,6 +207,14 @@ class Image(BaseModel):
     ]
 
 
+class PatchedImage(BaseModel):
+    """The metadata of an image after a patch."""
+
+    collection: Collection
+    filepath: Filepath
+    metadata: Metadata
+
+
 class CollectionState(BaseModel):
     """A collection."""
 
@@ -239,6 +251,22 @@ class LineOutcome(Outcome):
     """The outcome of the image in this line."""
 
     line: Annotated[int, Field(ge=1, description="The number of the line, from 1; blank lines count.")]
+
+
+class SearchOutcome(BaseModel):
+    """The result of the search in this line."""
+
+    line: Annotated[int, Field(ge=1, description="The number of the line, from 1; blank lines count.")]
+    status: Annotated[
+        Literal["ok", "warn", "fail"],
+        Field(description="`ok`; `warn`: the image has no features; `fail`: not searched, `code` has the reason."),
+    ]
+    error: Annotated[list[str], Field(description="The error texts; empty without an error.")]
+    result: Annotated[list[Match], Field(description="The matches, best first.")]
+    mode: Annotated[Mode, Field(description="The mode that was used. Present unless the search failed.")] = ABSENT
+    code: Annotated[str, Field(description="The code of the error, or of the warning `featureless`.")] = ABSENT
+    field: Annotated[str, Field(description="The parameter that caused the error.")] = ABSENT
+    retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
 
 
 class Retried(BaseModel):

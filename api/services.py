@@ -9,6 +9,7 @@ from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
@@ -31,12 +32,13 @@ class Services:
     leases: Leases
     add_images: AddImages
     delete_images: DeleteImages
+    patch_images: PatchImages
     collections: ManageCollections
     manage_tasks: ManageTasks
     search_images: SearchImages
     task_waiter: TaskWaiter
-    search_limit: ConcurrencyLimit
     wait_limit: ConcurrencyLimit
     batch_limit: ConcurrencyLimit
+    search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics

@@ -1,5 +1,8 @@
 """The composition root of the API: from settings to open dependencies to the Flask app."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 from flask import Flask
 
 from api.access.keys import Keyring
@@ -14,14 +17,17 @@ from api.use_cases.delete_images import DeleteImages
 from api.use_cases.local_features import LocalFeatureLimits
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.decoding.pool import DecoderPool
+from common.queue.expected_images import ExpectedImages
 from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
 from common.store.preparing import prepare_in_background
@@ -72,6 +78,12 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        patch_images=PatchImages(
+            SequenceNumbers(dependencies.redis),
+            ExpectedImages(dependencies.redis),
+            dependencies.store,
+            max_metadata_bytes=METADATA_BYTES,
+        ),
         collections=collections,
         manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
         search_images=SearchImages(
@@ -80,14 +92,16 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             store=dependencies.store,
             budget=dependencies.budget,
             local_features=local_feature_limits(settings, dependencies.store),
+            search_slot=_slots(searches),
+            download_slot=_slots(settings.download_threads),
         ),
         task_waiter=TaskWaiter(dependencies.redis, dependencies.ledger),
-        # Half of the threads run searches, three quarters of them for one client. Half of these use local features at
-        # most. A quarter of the threads waits for tasks, and an eighth runs adds of many images. The last eighth is
-        # always free for short requests.
-        search_limit=ConcurrencyLimit(searches, per_client=searches - searches // 4),
+        # Half of the threads run searches, and half of these use local features at most. A quarter of the threads
+        # waits for tasks, and an eighth runs adds of many images. The last eighth is always free for short requests.
         wait_limit=ConcurrencyLimit(settings.api_threads // 4),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),
+        # A batch of searches has a slot of the searches too. So one client's batches leave the others to its searches.
+        search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
     )
@@ -101,8 +115,13 @@ def local_feature_limits(settings: Settings, store: Store) -> LocalFeatureLimits
         store,
         enabled=settings.local_features,
         max_images=settings.local_features_max_images,
-        slot=ConcurrencyLimit(searches, per_client=max(1, searches - searches // 4)).acquire,
+        slot=_slots(searches),
     )
+
+
+def _slots(limit: int) -> Callable[[str], AbstractContextManager[None]]:
+    """Return the slots of a concurrency limit, three quarters of them for one client."""
+    return ConcurrencyLimit(limit, per_client=max(1, limit - limit // 4)).acquire
 
 
 def build_rate_limiter(settings: Settings) -> RateLimiter | None:

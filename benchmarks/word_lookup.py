@@ -130,7 +130,8 @@ def measure_embedded(signatures: Rows, features: Sequence[bytes], queries: Seque
 
 def size_of(path: Path) -> int:
     segments = path.with_name(f"{path.name}-segments").glob("*.segment")
-    return path.stat().st_size + sum(file.stat().st_size for file in segments)
+    database = [path, *path.parent.glob(f"{path.name}-wal")]
+    return sum(file.stat().st_size for file in (*database, *segments))
 
 
 def measure_elasticsearch(signatures: Rows, features: Sequence[bytes], queries: Sequence[Query]) -> None:

@@ -95,7 +95,12 @@ class Settings:
         "where the web page gets stored images: `https://images.example.org/{filepath}`; unset: it shows thumbnails",
     )
     worker_count: int = _setting("WORKER_COUNT", 4, parsers.whole(1, 256), "gunicorn workers of the API")
-    api_threads: int = _setting("MATCH_API_THREADS", 32, parsers.whole(4, 256), "threads of each gunicorn worker")
+    api_threads: int = _setting(
+        "MATCH_API_THREADS",
+        32,
+        parsers.whole(4, 256),
+        "threads of each gunicorn worker; half as many more download images for searches",
+    )
     all_orientations: bool = _setting(
         "ALL_ORIENTATIONS",
         True,
@@ -107,6 +112,24 @@ class Settings:
         "auto",
         parsers.one_of(*MODES),
         "default of `mode` in searches and comparisons: `fast`, `auto` or `thorough` ([matching](matching.md#modes))",
+    )
+    max_search_lines: int = _setting(
+        "MATCH_MAX_SEARCH_LINES",
+        1000,
+        parsers.whole(1, 100_000),
+        "maximum lines of a `/search/batch`; more are a 413",
+    )
+    max_search_batch_bytes: int = _setting(
+        "MATCH_MAX_SEARCH_BATCH_BYTES",
+        8 * MIB,
+        parsers.whole(1024, 256 * MIB),
+        "maximum size of the body of a `/search/batch`; more is a 413",
+    )
+    max_search_batch_s: float = _setting(
+        "MATCH_MAX_SEARCH_BATCH_S",
+        60.0,
+        parsers.seconds(0.1, 600),
+        "time after which a `/search/batch` begins no further line; the others have a `retry_after`",
     )
     local_features: bool = _setting(
         "MATCH_LOCAL_FEATURES",
@@ -444,6 +467,11 @@ class Settings:
     def webhook_secrets(self) -> tuple[str, ...]:
         """The secrets that sign callbacks; empty if callbacks are disabled."""
         return self.webhook_secret or self.webhook_secret_file
+
+    @property
+    def download_threads(self) -> int:
+        """The threads of an API process for downloads of searches, beside its other threads."""
+        return self.api_threads // 2
 
     @property
     def lost_after_s(self) -> float:

@@ -7,6 +7,7 @@ MatchError
 ├── FetchError           the URL cannot be fetched; `code` has the reason
 ├── StoreError           the store rejected a request or failed
 │   └── StoreUnavailable the store is unavailable; a retry may succeed
+│       └── StoreUnusable the store must be repaired first
 └── QueueError           Redis or the queue rejected a request or failed
     ├── QueueUnavailable Redis is unavailable; a retry may succeed
     └── Overloaded       no capacity for more work; a retry may succeed
@@ -69,6 +70,10 @@ class StoreUnavailable(StoreError):
     """The store is unavailable; a retry may succeed."""
 
     code = "store_unavailable"
+
+
+class StoreUnusable(StoreUnavailable):
+    """The store is damaged, or belongs to another program; a retry succeeds after its repair."""
 
 
 class QueueError(MatchError):

@@ -24,6 +24,7 @@ from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
+from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from api.wsgi import local_feature_limits
@@ -32,12 +33,14 @@ from common.config import Settings
 from common.decoding.pool import Decoder
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
+from common.queue.expected_images import ExpectedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
@@ -196,15 +199,24 @@ def make_client(
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
+                patch_images=PatchImages(
+                    SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
+                ),
                 collections=collections,
                 manage_tasks=ManageTasks(ledger, uploads, publisher),
                 search_images=SearchImages(
-                    fetcher, decoder or InProcessDecoder(), store, budget, local_feature_limits(settings, store)
+                    fetcher,
+                    decoder or InProcessDecoder(),
+                    store,
+                    budget,
+                    local_feature_limits(settings, store),
+                    search_slot=ConcurrencyLimit(concurrency).acquire,
+                    download_slot=ConcurrencyLimit(concurrency).acquire,
                 ),
                 task_waiter=task_waiter,
-                search_limit=ConcurrencyLimit(concurrency),
                 wait_limit=ConcurrencyLimit(concurrency),
                 batch_limit=ConcurrencyLimit(concurrency),
+                search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

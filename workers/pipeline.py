@@ -100,10 +100,12 @@ class Pipeline:
             self._report(span, State.FAILED, INTERNAL_ERROR)
 
     def _run(self, claim: Claim) -> TaskResult:
-        if claim.action is Action.ADD and not claim.is_collection_deleted:
-            return self.writer.write(claim, *self._record(claim))
-        if claim.is_collection_deleted:
+        if claim.is_batch_cancelled:
+            result = claim.result(State.CANCELLED)
+        elif claim.is_collection_deleted:
             result = claim.result(State.SUPERSEDED)
+        elif claim.action is Action.ADD:
+            return self.writer.write(claim, *self._record(claim))
         else:
             self.deletion.run(claim)
             result = claim.result(State.SUCCEEDED)

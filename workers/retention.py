@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
+from common.queue.batches import Batches
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.ledger import Ledger
@@ -16,6 +17,9 @@ from workers.orphaned_thumbnails import OrphanedThumbnails
 # number of tombstones, and accepts at most 10,000 at once.
 TOMBSTONES_PER_PASS = 5000
 UPLOADS_PER_PASS = 500
+REQUESTS_PER_PASS = 1000
+# With a pass every ten minutes, 720,000 batches a day are purged in time.
+BATCHES_PER_PASS = 5000
 # A failed task can be retried until its retention ends, and then waits and runs. The tombstone of a newer deletion must
 # exist until then.
 TOMBSTONE_MARGIN_MS = 86_400_000
@@ -38,6 +42,7 @@ class Retention:
         """Delete the failures, uploads and tombstones whose retention has ended."""
         before = now_ms(self.redis) - self.failed_keep_s * 1000
         self.failures.remove_before(before)
+        Batches(self.redis).purge(limit=BATCHES_PER_PASS)
         # A sequence number is the time in microseconds. It exceeds the clock only after that was set back.
         DeletedCollections(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)
         # The store is last: while it is unavailable, uploads must be deleted anyway, or their space runs out.
@@ -45,6 +50,10 @@ class Retention:
         self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)
         if self.thumbnails is not None:
             self.thumbnails.purge()
+
+    def end_lost_requests(self) -> int:
+        """End requests that added to batches and whose process died, and return their number."""
+        return self.ledger.end_lost_requests(limit=REQUESTS_PER_PASS)
 
     def evict_uploads(self) -> int:
         """Delete uploads of the oldest failures when little space is left; return the number of tasks.

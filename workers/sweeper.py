@@ -167,6 +167,9 @@ class Sweeper:
                 log.warning("evicted the uploads of %d old failures: little space is left", evicted)
         with _continuing():
             self._host_limiter.admit_waiting()
+        with _continuing():
+            if ended := self._retention.end_lost_requests():
+                log.warning("ended %d requests that added to batches: their processes died", ended)
         if count := self.sweep():
             log.warning("enqueued %d lost tasks again", count)
 

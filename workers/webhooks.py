@@ -11,18 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from threading import BoundedSemaphore, Event, Thread
 from time import monotonic, time
+from typing import Any
 
 from common.errors import FetchError, MatchError
 from common.net.addresses import read_url
 from common.net.webhook_signing import signed_headers
-from common.queue.callbacks import CallbackState, Delivery, DeliveryResult, Outbox
+from common.queue.batch_json import batch_json
+from common.queue.batches import batch_of
+from common.queue.callbacks import CallbackState, Delivery, DeliveryResult, EndedBatch, Outbox
 from common.queue.task_json import task_json
 from common.queue.tasks import task_of
 from common.times import iso
 
 log = logging.getLogger(__name__)
 
-EVENT = "tasks.ended"
+TASKS_ENDED = "tasks.ended"
+BATCH_ENDED = "batch.ended"
 # Concurrent deliveries of a process, over all receivers.
 MAX_DELIVERIES = 8
 POLL_EVERY_S = 1.0
@@ -101,11 +105,9 @@ class Deliverer:
             state = self._outbox.report(delivery, result, problem=problem, responded=responded, jitter=jitter)
             _log(delivery, state, problem)
         except MatchError as error:
-            log.warning(
-                "cannot record a delivery of %d callbacks, it may be sent twice: %s", len(delivery.tasks), error
-            )
+            log.warning("cannot record a delivery of %d callbacks, it may be sent twice: %s", delivery.count, error)
         except Exception:
-            log.exception("unexpected error in a delivery of %d callbacks", len(delivery.tasks))
+            log.exception("unexpected error in a delivery of %d callbacks", delivery.count)
         finally:
             self._slots.release()
             # Another delivery may have waited for the slot of this receiver.
@@ -137,17 +139,26 @@ def result_of(status: int) -> DeliveryResult:
 
 
 def body_of(delivery: Delivery) -> bytes:
-    """Return the JSON body, the same in every attempt: each task in its state at its end."""
-    body = {
-        "type": EVENT,
-        "timestamp": iso(max(ended.ended_at for ended in delivery.tasks)),
-        "tasks": [task_json(task_of(ended.task_id, ended.fields)) for ended in delivery.tasks],
-    }
+    """Return the JSON body, the same in every attempt: each task and batch in its state at its end."""
+    body = _ended_tasks(delivery) if delivery.batch is None else _ended_batch(delivery.batch)
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _ended_tasks(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "type": TASKS_ENDED,
+        "timestamp": iso(max(ended.ended_at for ended in delivery.tasks)),
+        "tasks": [task_json(task_of(ended.task_id, ended.fields)) for ended in delivery.tasks],
+    }
+
+
+def _ended_batch(ended: EndedBatch) -> dict[str, Any]:
+    batch = batch_of(ended.batch_id, ended.fields, now=ended.ended_at)
+    return {"type": BATCH_ENDED, "timestamp": iso(ended.ended_at), "batch": batch_json(batch)}
+
+
 def _log(delivery: Delivery, state: CallbackState | None, problem: str) -> None:
-    callbacks = f"{len(delivery.tasks)} callback{'s' if len(delivery.tasks) > 1 else ''}"
+    callbacks = f"{delivery.count} callback{'s' if delivery.count > 1 else ''}"
     if state is CallbackState.FAILED:
         log.warning("%s failed and will not be retried: %s", callbacks, problem)
     elif state is CallbackState.PENDING:

@@ -36,7 +36,6 @@ def call(schemas: Schemas, settings: Settings) -> Json:
     """Return the webhook as an OpenAPI operation."""
     examples = signed_headers([CALL_SECRET], id_=CALL_ID, timestamp=CALL_TIMESTAMP, body=CALL_BODY.encode())
     return {
-        "operationId": "call",
         "summary": "Report ended tasks",
         "description": TEXT.format(
             linger=LINGER_MS / 1000,

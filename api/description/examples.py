@@ -53,6 +53,10 @@ class Example:
                 values[field] = json.loads(value) if field == "metadata" else value
         return values
 
+    def in_form(self) -> dict[str, Any]:
+        """Return the parameters as the fields of a form: those with keys are an object or a list, metadata are JSON."""
+        return {name: self.form[name] if name == "metadata" else value for name, value in self.json().items()}
+
     def has_files(self) -> bool:
         """Return whether it needs a multipart form."""
         return any(isinstance(value, File) for value in self.form.values())
@@ -103,6 +107,7 @@ def _task(state: str, *, filepath: str | None = CAT, **extra: Any) -> dict[str, 
         "state": state,
         "action": "add",
         "collection": "default",
+        "batch": None,
         "filepath": filepath,
         "error": None,
         "warning": None,
@@ -137,6 +142,18 @@ _PLACE = {
     "query_overlap_percent": 62.3,
     "target_overlap_percent": 100.0,
     "transform": {"m11": 0.79, "m12": 0.0, "m13": 0.0, "m21": 0.0, "m22": 0.79, "m23": 52.0},
+}
+_RECORD = {
+    "collection": "default",
+    "filepath": CAT,
+    "metadata": {"album": "cats"},
+    "added": "2026-03-01T09:30:00.061Z",
+    "width": 451,
+    "height": 300,
+    "featureless": False,
+    "few_features": False,
+    "url": URL,
+    "sha256": "f452f3e1dd4c4870754a70b01c82efc9dbd504c7a5ce600b1cbe5c85d4207003",
 }
 _BAD_ITEM = {"status": "fail", "error": ["filepaths[1] is required"], "code": "missing_parameter"}
 _BAD_LINE = {"status": "fail", "error": ["the URL's host is private"], "code": "private_address", "field": "url"}
@@ -231,6 +248,23 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             extra={"code": FEATURELESS, "mode": "auto"},
         ),
     ),
+    "search_batch": (
+        Example(
+            title="By stored images, one unknown",
+            lines=[{"filepath": CAT, "mode": "fast", "limit": 10}, {"filepath": "moose.jpg", "mode": "fast"}],
+            result=[
+                {"line": 1, "status": "ok", "error": [], "result": [_FOUND], "mode": "fast"},
+                {
+                    "line": 2,
+                    "result": [],
+                    "status": "fail",
+                    "error": ["filepath: no image is stored under this filepath"],
+                    "code": "unknown_filepath",
+                    "field": "filepath",
+                },
+            ],
+        ),
+    ),
     "compare": (
         Example(
             title="Two uploads",
@@ -258,6 +292,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "count": (
         Example(title="All", result=[420]),
         Example(title="One album", form={"filter[album]": "cats"}, result=[1]),
+        Example(title="One folder", form={"filepath_prefix": "cats/"}, result=[1]),
     ),
     "list": (
         Example(title="First page", form={"limit": 1}, result=[CAT], extra={"cursor": "PxsBcxTIMQ=="}),
@@ -272,20 +307,20 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(
             title="One",
             form={"filepath": CAT},
-            result=[
-                {
-                    "collection": "default",
-                    "filepath": CAT,
-                    "metadata": {"album": "cats"},
-                    "added": "2026-03-01T09:30:00.061Z",
-                    "width": 451,
-                    "height": 300,
-                    "featureless": False,
-                    "few_features": False,
-                    "url": URL,
-                    "sha256": "f452f3e1dd4c4870754a70b01c82efc9dbd504c7a5ce600b1cbe5c85d4207003",
-                }
-            ],
+            result=[_RECORD],
+        ),
+        Example(
+            title="Page of a folder",
+            form={"filepath_prefix": "cats/", "limit": 10},
+            result=[_RECORD],
+            extra={"cursor": None},
+        ),
+    ),
+    "patch_image": (
+        Example(
+            title="One key",
+            form={"filepath": CAT, "metadata": '{"year": 2026}'},
+            result=[{"collection": "default", "filepath": CAT, "metadata": {"album": "cats", "year": 2026}}],
         ),
     ),
     "collections": (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from api.forms.parameters import Indexed, Keyed, Parameters
+from api.forms.parameters import JSON_TEXT, SCALARS, Indexed, Keyed, Parameters
 from common.errors import InputError
 
 JSON_TYPE = "application/json"
@@ -21,10 +21,9 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "integer": (int, float),
     "number": (int, float),
-    "object": (dict, type(None)),
+    # The description of a form has text, which clients made from it send in JSON too.
+    "object": (dict, str, type(None)),
 }
-# Types of the values of a parameter with keys, such as a filter.
-_SCALARS = (str, bool, int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +33,23 @@ class _Repeated:
     key: str
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """Return the object; raises InputError for anything else, and for values that no form could contain."""
+def decode(body: bytes, *, field: str = "body") -> dict[str, Any]:
+    """Return the object; raises InputError for anything else, and for values that no form could contain.
+
+    `field` is the name of the whole in errors.
+    """
     try:
         values = json.loads(body.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
-        raise _wrong("body", "is not valid UTF-8") from None
+        raise _wrong(field, "is not valid UTF-8") from None
     except ValueError:
-        raise _wrong("body", "is not valid JSON") from None
+        raise _wrong(field, "is not valid JSON") from None
     except RecursionError:
-        raise _wrong("body", "is nested too deeply") from None
+        raise _wrong(field, "is nested too deeply") from None
     if isinstance(values, _Repeated):
         raise _repeated(values.key)
     if not isinstance(values, dict):
-        raise _wrong("body", "must be a JSON object")
+        raise _wrong(field, "must be a JSON object")
     for name, value in values.items():
         _check(name, value)
     return values
@@ -82,7 +84,7 @@ def _with_keys(name: str, value: Any, kind: type[Parameters]) -> Iterator[tuple[
         if not isinstance(value, dict):
             raise _wrong(name, "must be a JSON object")
         for key, item in value.items():
-            if not isinstance(item, _SCALARS):
+            if not isinstance(item, SCALARS):
                 raise _wrong(f"{name}[{key}]"[:SHOWN], "must be a JSON string, number or boolean")
             yield f"{name}[{key}]", item if isinstance(item, str) else json.dumps(item)
         return
@@ -114,7 +116,7 @@ def _types_of(kind: type[Parameters]) -> Mapping[str, str]:
 def json_type(schema: Mapping[str, Any]) -> str:
     """Return the JSON type of a parameter that a form describes by this schema."""
     choices = [choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null"]
-    if any(choice.get("format") == "json-object" for choice in choices):
+    if any(choice.get("format") == JSON_TEXT for choice in choices):
         return "object"
     return str(choices[0].get("type", "string"))
 

@@ -100,7 +100,21 @@ def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
     return _fit(request, types, _by_name([*request.args.items(multi=True), *fields], types), settings)
 
 
-def _fit(request: Request, types: Sequence[type[P]], params: Mapping[str, Value], settings: Settings) -> P:
+def read_line(kind: type[P], line: bytes, settings: Settings, **defaults: str) -> P:
+    """Return the parameters in a line of JSON, whose values have the types of a JSON body.
+
+    Raises InputError for an unknown, repeated or invalid parameter.
+    """
+    values, known = decode(line, field="line"), json_names([kind])
+    for name in values:
+        if name not in known:
+            _unknown(name, known)
+    return parse(
+        kind, {**defaults, **nested(kind, {name: [value] for name, value in form_fields(values, [kind])})}, settings
+    )
+
+
+def _fit(request: Request, types: Sequence[type[P]], params: Mapping[str, list[Value]], settings: Settings) -> P:
     fitting = next((kind for kind in types if all(knows(kind, name) for name in params)), None)
     if fitting is None:
         _mixed(params, types)
@@ -141,35 +155,51 @@ def _field(location: tuple[str | int, ...]) -> str:
 
 def knows(kind: type[Parameters], name: str) -> bool:
     """Return whether the type has a parameter of this name."""
-    return name in kind.plain or (name.endswith("]") and name.partition("[")[0] in kind.keyed)
+    return name in kind.plain or name in kind.keyed or (name.endswith("]") and name.partition("[")[0] in kind.keyed)
 
 
-def nested(kind: type[Parameters], params: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the values by field; parameters `name[key]` become a dictionary by key."""
+def nested(kind: type[Parameters], params: Mapping[str, list[Value]]) -> dict[str, Any]:
+    """Return the values by field; parameters `name[key]` become a dictionary by key.
+
+    Without a key, as generated clients send it, an indexed parameter has its values in order, and any other is one JSON
+    object. Raises InputError for a name that occurs more than once.
+    """
     values: dict[str, Any] = {}
-    for name, value in params.items():
-        if name in kind.plain:
-            values[name] = value
-        else:
-            field, _, key = name[:-1].partition("[")
-            values.setdefault(field, {})[key] = value
+    for name, received in params.items():
+        if name in kind.indexed:
+            values[name] = {f"{index}": value for index, value in enumerate(received)}
+        elif len(received) > 1:
+            raise _repeated(name)
+        elif name in kind.plain or name in kind.keyed:
+            values[name] = received[0]
+    for name, received in params.items():
+        field, bracket, key = name.removesuffix("]").partition("[")
+        if bracket and field in params:
+            raise InputError(f"{name[:SHOWN]} cannot be combined with {field}", field=name[:SHOWN])
+        if bracket:
+            values.setdefault(field, {})[key] = received[0]
     return values
 
 
-def _by_name(items: Sequence[tuple[str | None, Value]], types: Sequence[type[Parameters]]) -> dict[str, Value]:
-    """Return the parameters by name; raises InputError for an unknown or repeated one."""
-    if sum(name is None or "[" not in name for name, _ in items) > FORM_PARTS:
+def _by_name(items: Sequence[tuple[str | None, Value]], types: Sequence[type[Parameters]]) -> dict[str, list[Value]]:
+    """Return the values of the parameters by name; raises InputError for an unknown or repeated one."""
+    arrays = {name for name, _ in items if name and any(name in kind.indexed for kind in types)}
+    if sum(name is None or not ("[" in name or name in arrays) for name, _ in items) > FORM_PARTS:
         raise RequestEntityTooLarge
-    params: dict[str, Value] = {}
+    params: dict[str, list[Value]] = {}
     for name, value in items:
         if name is None:
             raise InputError("a part of the form has no name", field="body")
         check_names([name], types)
-        if name in params:
-            shown = name[:SHOWN]
-            raise InputError(f"{shown} occurs more than once", field=shown, code="repeated_parameter")
-        params[name] = value
+        if name in params and name not in arrays:
+            raise _repeated(name)
+        params.setdefault(name, []).append(value)
     return params
+
+
+def _repeated(name: str) -> InputError:
+    shown = name[:SHOWN]
+    return InputError(f"{shown} occurs more than once", field=shown, code="repeated_parameter")
 
 
 def check_names(names: Iterable[str], types: Sequence[type[Parameters]]) -> None:
@@ -255,7 +285,7 @@ def _unknown(name: str, known: Collection[str]) -> NoReturn:
     raise InputError(f"{shown} is not a parameter of this endpoint; {hint}", field=shown, code="unknown_parameter")
 
 
-def _mixed(params: Mapping[str, Value], types: Sequence[type[Parameters]]) -> NoReturn:
+def _mixed(params: Mapping[str, list[Value]], types: Sequence[type[Parameters]]) -> NoReturn:
     """Raise InputError for two parameters of different forms of the request."""
     first = next(iter(params))
     kind = next(kind for kind in types if knows(kind, first))

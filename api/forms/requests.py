@@ -12,6 +12,7 @@ from api.forms.parameters import (
     CollectionName,
     Cursor,
     Filepath,
+    FilepathPrefix,
     Filters,
     InCollection,
     Indexed,
@@ -35,10 +36,13 @@ from common.config import Settings
 from common.modes import MODES, Mode
 from common.store.base import Selection
 
-# The kind of the list's cursors, and their positions: sequence numbers.
+# The kinds of the cursors of filepaths and records, and their positions: sequence numbers.
 LIST = "list"
+RECORDS = "images"
 POSITION = re.compile(r"[0-9]{1,18}")
 MAX_LIST_LIMIT = 10_000
+# The store reads the signatures and local features of each record, some 20 KiB.
+MAX_RECORDS_LIMIT = 500
 MAX_LIST_OFFSET = 2**53
 MAX_SEARCH_LIMIT = 1000
 MAX_SEARCH_OFFSET = 9000
@@ -228,15 +232,9 @@ class InMode(Parameters):
     ] = None
 
 
-class Search(WithImage, Filtered, InMode):
-    """The query of a search: one image, and which matches to return."""
+class Matching(Filtered, InMode):
+    """Which matches a search returns."""
 
-    sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
-
-    filepath: Annotated[
-        Filepath | None,
-        Field(description="The name of a stored image. One of `filepath`, `url` and `image` is required."),
-    ] = None
     all_orientations: Annotated[
         Boolean | None,
         Field(
@@ -251,6 +249,33 @@ class Search(WithImage, Filtered, InMode):
     min_score: Annotated[
         Annotated[float, Number(0, 100)] | None, Field(description="Minimum score of a match in any orientation.")
     ] = None
+
+
+class Search(WithImage, Matching):
+    """The query of a search: one image, and which matches to return."""
+
+    sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
+
+    filepath: Annotated[
+        Filepath | None,
+        Field(description="The name of a stored image. One of `filepath`, `url` and `image` is required."),
+    ] = None
+
+
+class SearchBatch(InCollection):
+    """Parameters of all lines of a batch of searches."""
+
+
+class SearchLine(Sourced, Matching):
+    """The query of a search, as a line of JSON."""
+
+    sources: ClassVar[tuple[str, ...]] = ("filepath", "url")
+
+    filepath: Annotated[
+        Filepath | None,
+        Field(description="The name of a stored image. One of `filepath` and `url` is required."),
+    ] = None
+    url: Annotated[Url | None, Field(description="The image's URL, http or https.")] = None
 
 
 class Compare(InExistingCollection, InMode):
@@ -291,7 +316,21 @@ class Compare(InExistingCollection, InMode):
         return self
 
 
-class Count(Filtered):
+class Selected(Filtered):
+    """Parameters that select images of a collection by metadata and by the start of their filepaths."""
+
+    filepath_prefix: Annotated[
+        FilepathPrefix,
+        Field(description="Only images whose filepath begins with exactly this text; no character is a wildcard."),
+    ] = ""
+
+    @property
+    def selection(self) -> Selection:
+        """The images that the parameters select."""
+        return Selection(collection=self.collection, where=self.filter, filepath_prefix=self.filepath_prefix)
+
+
+class Count(Selected):
     """The images to count."""
 
 
@@ -301,7 +340,30 @@ class Image(InExistingCollection):
     filepath: Annotated[Filepath, Field(description="The name of the image.")]
 
 
-class List(Filtered):
+class PatchImage(InExistingCollection):
+    """The change of the metadata of an image."""
+
+    filepath: Annotated[Filepath, Field(description="The name of the image.")]
+    metadata: Annotated[
+        Metadata,
+        Field(
+            description="A JSON merge patch (RFC 7396): its values replace those of the same keys, at any depth, and "
+            "null removes a key. `null` in place of the object removes all metadata."
+        ),
+    ]
+
+
+class Images(Selected):
+    """A page of records."""
+
+    cursor: Annotated[
+        Annotated[str, Cursor(RECORDS, POSITION)] | None,
+        Field(description="The `cursor` of the previous reply; empty at the start."),
+    ] = None
+    limit: Annotated[int, Whole(1, MAX_RECORDS_LIMIT), Field(description="Maximum number of records.")] = 20
+
+
+class List(Selected):
     """A page of the collection, by offset or by cursor."""
 
     cursor: Annotated[

@@ -1,4 +1,6 @@
-"""DELETE /delete, GET /count, GET /list and GET /images: the stored images."""
+"""DELETE /delete, GET /count, GET /list, GET and PATCH /images: the stored images."""
+
+from typing import Any
 
 from flask import Response
 
@@ -10,6 +12,7 @@ from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
 from common.local_search import has_few_features
+from common.store.base import Record
 from common.times import iso
 
 
@@ -44,25 +47,56 @@ def list_(services: Services, params: requests.List) -> Response:
     return ok(page.filepaths, cursor=None if ends else cursor(requests.LIST, str(page.after)))
 
 
-def images(services: Services, params: requests.Image) -> Response:
-    """Return the record that is stored under a filepath."""
+def images(services: Services, params: requests.Image | requests.Images) -> Response:
+    """Return the record that is stored under a filepath, or records in pages.
+
+    Without `filepath`, pages have the order of `/list`, and each reply has the cursor of the next page. The pages
+    together contain every image that does not change in the meantime exactly once.
+    """
+    if isinstance(params, requests.Images):
+        return _page(services, params)
     record = services.search_images.record(params.filepath, collection=params.collection, field="filepath")
+    return ok([record_json(record)])
+
+
+def patch_image(services: Services, params: requests.PatchImage) -> Response:
+    """Change the metadata of an image.
+
+    The order is that of acceptance. An add that was accepted earlier and is stored later gets the patch. A later add
+    replaces all, and an image that was deleted later stays deleted. If the image is not stored yet, the reply is a 202
+    without a result. The image keeps its place in lists.
+    """
+    patched = services.patch_images.patch(params.filepath, params.metadata, collection=params.collection)
+    if not patched.is_stored:
+        return ok(http_status=202)
+    return ok([{"collection": params.collection, "filepath": params.filepath, "metadata": patched.metadata}])
+
+
+def _page(services: Services, params: requests.Images) -> Response:
+    page = services.store.filepaths_after(int(params.cursor or 0), limit=params.limit, selection=params.selection)
+    records = services.store.records(page.filepaths, collection=params.collection)
+    ends = len(page.filepaths) < params.limit
     return ok(
-        [
-            {
-                "collection": record.collection,
-                "filepath": record.filepath,
-                "metadata": record.metadata,
-                "added": iso(record.added),
-                "width": record.width,
-                "height": record.height,
-                "featureless": record.is_featureless,
-                "few_features": has_few_features(record),
-                "url": record.url,
-                "sha256": None if record.sha256 is None else record.sha256.hex(),
-            }
-        ]
+        # A record may have been deleted after the page was read.
+        [record_json(records[filepath]) for filepath in page.filepaths if filepath in records],
+        cursor=None if ends else cursor(requests.RECORDS, str(page.after)),
     )
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """Return the JSON of a record."""
+    return {
+        "collection": record.collection,
+        "filepath": record.filepath,
+        "metadata": record.metadata,
+        "added": iso(record.added),
+        "width": record.width,
+        "height": record.height,
+        "featureless": record.is_featureless,
+        "few_features": has_few_features(record),
+        "url": record.url,
+        "sha256": None if record.sha256 is None else record.sha256.hex(),
+    }
 
 
 ENDPOINTS = (
@@ -100,7 +134,16 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET",),
         view=images,
-        reply=Reply(result=replies.Image, errors=(404, 503)),
-        parameters=(requests.Image,),
+        reply=Reply(result=replies.Image, extra={"cursor": replies.PageCursor}, errors=(404, 503)),
+        parameters=(requests.Images, requests.Image),
+    ),
+    Endpoint(
+        name="patch_image",
+        path="/images",
+        scope=Scope.WRITE,
+        methods=("PATCH",),
+        view=patch_image,
+        reply=Reply(result=replies.PatchedImage, statuses=(200, 202), errors=(404, 503)),
+        parameters=(requests.PatchImage,),
     ),
 )

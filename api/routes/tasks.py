@@ -16,6 +16,7 @@ from api.forms import requests
 from api.forms.parameters import Cursor, InCollection, OneOf, Whole, cursor, text, wrong
 from api.services import Services
 from api.use_cases.manage_tasks import retry_within_quota
+from common.queue import task_pages
 from common.queue.task_json import task_json
 from common.queue.task_pages import CURSOR, LISTED, Page
 from common.queue.tasks import RetryRejected, State, Task
@@ -141,10 +142,8 @@ def _page(services: Services, params: TaskFilter, state: State, limit: int) -> P
     return services.task_pages.page(
         state,
         limit=limit,
-        collection=params.collection,
         cursor=params.cursor or None,
-        code=params.code,
-        prefix=params.filepath_prefix or "",
+        only=task_pages.TaskFilter(collection=params.collection, code=params.code, prefix=params.filepath_prefix or ""),
     )
 
 

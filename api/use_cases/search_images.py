@@ -1,7 +1,7 @@
 """Search and compare images: from the sources of a request to matches and scores."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,13 +16,26 @@ from common.images.signature import Signature
 from common.local_search import ImageFeatures, add_local_comparison, add_local_matches, are_any_flat
 from common.modes import Mode
 from common.net.fetch import Fetcher
-from common.search import SURE_SCORE, Comparison, Match, SearchOptions, compare, find_by_signature, page, similarity
+from common.net.watchdog import MinimumRate
+from common.search import (
+    SURE_SCORE,
+    Comparison,
+    Match,
+    SearchOptions,
+    SignatureMatches,
+    compare,
+    find_by_signature,
+    page,
+    similarity,
+)
 from common.sketch_matches import decide_by_sketches
 from common.store.base import Record, Store
 
 # Local features take a decoder many times as long as signatures. All of them count as one client, which has one
 # decoder at a time: the others remain for signatures.
 LOCAL_FEATURES_CLIENT = "(local features)"
+# A host that sends less holds a download's slot for few seconds. In `MATCH_FETCH_TIMEOUT_S` it would send 60 KB.
+MINIMUM_RATE = MinimumRate(bytes_per_s=4096, grace_s=3)
 COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES | Output.SMALL_COPY
 
 
@@ -103,6 +116,9 @@ class Compared:
 class SearchImages:
     """Searches and comparisons. `client` is the API key or the address of a request.
 
+    Downloads have slots of their own: a host that sends slowly holds no slot of searches and no decoder. Both kinds of
+    slots raise Overloaded for a client without one.
+
     Every method raises ImageError, FetchError, InputError or UnknownFilepath, whose `field` is the parameter that named
     the image.
     """
@@ -112,6 +128,8 @@ class SearchImages:
     store: Store
     budget: ByteBudget
     local_features: LocalFeatureLimits
+    search_slot: Callable[[str], AbstractContextManager[None]]
+    download_slot: Callable[[str], AbstractContextManager[None]]
 
     def record(self, filepath: str, *, collection: str, field: str) -> Record:
         """Return the record that is stored under the filepath."""
@@ -128,16 +146,21 @@ class SearchImages:
                 return SearchResult([], mode, is_featureless=True)
             similar = find_by_signature(query.signatures, self.store, options)
             similar = decide_by_sketches(similar, query.small_copy, self.store, options)
-            matches = similar.matches
-            if mode == "thorough" or (mode == "auto" and not similar.is_sure):
-                with self.local_features.slot(client):
-                    features = query.features()
-                    if features is None:
-                        mode = "fast"
-                    else:
-                        is_flat = are_any_flat(query.signatures)
-                        matches = add_local_matches(matches, features, self.store, options, is_query_flat=is_flat)
+            matches, mode = self.add_local(similar, query, options, client=client, mode=mode)
             return SearchResult(page(matches, self.store, options), mode, is_featureless=False)
+
+    def add_local(
+        self, similar: SignatureMatches, query: QueryImage, options: SearchOptions, *, client: str, mode: Mode
+    ) -> tuple[Sequence[Match], Mode]:
+        """Return the matches of both stages without metadata, and the mode that was used."""
+        if mode == "fast" or (mode == "auto" and similar.is_sure):
+            return similar.matches, mode
+        with self.local_features.slot(client):
+            features = query.features()
+            if features is None:
+                return similar.matches, "fast"
+            is_flat = are_any_flat(query.signatures)
+            return add_local_matches(similar.matches, features, self.store, options, is_query_flat=is_flat), mode
 
     def compare(self, first: Source, second: Source, *, client: str, mode: Mode) -> tuple[Comparison, Mode]:
         """Compare two images, and return the mode as well.
@@ -147,8 +170,8 @@ class SearchImages:
         mode = self.local_features.allowed(mode, first.collection)
         if mode == "fast":
             return self._similarity(first, second, *self._compared(first, second, Output.SIGNATURES, client)), mode
-        with self.local_features.slot(client):
-            one, other = self._compared(first, second, COMPARED, LOCAL_FEATURES_CLIENT)
+        one, other = self._compared(first, second, COMPARED, client)
+        with self.search_slot(client):
             comparison = self._similarity(first, second, one, other)
             flat = [are_any_flat(each.image.signatures) for each in (one, other)]
             is_sure = mode == "auto" and comparison.score >= SURE_SCORE and not any(flat)
@@ -171,34 +194,50 @@ class SearchImages:
 
     def _read(self, source: Source, outputs: Output, client: str) -> Compared:
         if source.filepath is not None:
-            record = self.record(source.filepath, collection=source.collection, field=source.field)
+            with self.search_slot(client):
+                record = self.record(source.filepath, collection=source.collection, field=source.field)
             image = SignedImage(signatures=record.signatures, width=record.width, height=record.height)
             return Compared(image, ImageFeatures.of_record(record))
-        with self._reserved(source) as reservation:
-            image = self.decoder.decode(self._bytes(source, reservation), outputs=outputs, client=client)
+        with self._opened(source, client) as (data, _):
+            if outputs == Output.SIGNATURES:
+                return Compared(self.decoder.decode(data, outputs=outputs, client=client), None)
+            with self.local_features.slot(client):
+                image = self.decoder.decode(data, outputs=outputs, client=LOCAL_FEATURES_CLIENT)
         return Compared(image, ImageFeatures.of_image(image) if image.query_features else None)
 
     @contextmanager
     def _query(self, source: Source, client: str) -> Iterator[QueryImage]:
-        """Open the image that is searched for; its bytes are in memory only meanwhile."""
+        """Open the image that is searched for, within a slot of searches; its bytes are in memory only meanwhile."""
         if source.filepath is not None:
-            yield StoredQuery(self.record(source.filepath, collection=source.collection, field=source.field))
+            with self.search_slot(client):
+                yield StoredQuery(self.record(source.filepath, collection=source.collection, field=source.field))
             return
-        with self._reserved(source) as reservation:
-            yield PixelQuery(self.decoder, self._bytes(source, reservation), reservation, client=client)
+        with self._opened(source, client) as (data, reservation):
+            yield PixelQuery(self.decoder, data, reservation, client=client)
 
     @contextmanager
-    def _reserved(self, source: Source) -> Iterator[Reservation]:
-        """Reserve memory for an image; an error of the image names its parameter."""
+    def _opened(self, source: Source, client: str) -> Iterator[tuple[bytes, Reservation]]:
+        """Provide the image's bytes and the reservation of their memory inside the `with`, within a slot of searches.
+
+        The slot begins after a download, and before an upload is read. An error of the image names its parameter.
+        """
         if source.url is not None:
             validate_url(self.fetcher, source.url, parameter=source.field)
-        with naming(source.field), self.budget.reservation() as reservation:
-            yield reservation
+            with naming(source.field), self.budget.reservation(client) as reservation:
+                data = self._download(source.url, reservation, client)
+                with self.search_slot(client):
+                    yield data, reservation
+            return
+        with naming(source.field), self.search_slot(client), self.budget.reservation() as reservation:
+            yield _upload(source, reservation), reservation
 
-    def _bytes(self, source: Source, reservation: Reservation) -> bytes:
-        if source.url is not None:
-            return self.fetcher.fetch(source.url, reserve=reservation.resize)
-        if source.file is None:
-            return b""
-        reservation.resize(source.file.size)
-        return source.file.read()
+    def _download(self, url: str, reservation: Reservation, client: str) -> bytes:
+        with self.download_slot(client):
+            return self.fetcher.fetch(url, reserve=reservation.resize, minimum_rate=MINIMUM_RATE)
+
+
+def _upload(source: Source, reservation: Reservation) -> bytes:
+    if source.file is None:
+        return b""
+    reservation.resize(source.file.size)
+    return source.file.read()

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 from urllib3 import BaseHTTPResponse
 
 from common.net.connector import fetch_failed
+from common.net.watchdog import Download
 
 READ_BYTES = 64 * 1024
 # Enough for the magic number of every image format.
@@ -37,25 +38,26 @@ class BodyRules:
     max_bytes: int
     accepts: Callable[[bytes], bool]
 
-    def read(self, response: BaseHTTPResponse, host: str, reserve: Reserve, *, within_s: float) -> bytes:
+    def read(self, response: BaseHTTPResponse, host: str, reserve: Reserve, download: Download) -> bytes:
         """Return the body. Raises FetchError, an exception of the connection, or one of `reserve`.
 
-        `reserve` is called with the bytes that the body may have, and may wait `within_s` seconds; and with their real
-        number after that.
+        `reserve` is called with the bytes that the body may have, and may wait for half of the time that is left; and
+        with their real number after that.
         """
         is_gzip = _is_gzip(response, host)
         declared = response.length_remaining
         _check_size(declared or 0, self.max_bytes, host, is_whole=declared is not None)
-        reserve(self.max_bytes if declared is None or is_gzip else declared, within_s=within_s)
-        body = self._read_gzip(response, host) if is_gzip else self._read_all(response.read1, host)
+        reserve(self.max_bytes if declared is None or is_gzip else declared, within_s=download.left_s / 2)
+        raw = _Raw(response, self.max_bytes, host, download)
+        body = self._read_gzip(raw, host) if is_gzip else self._read_all(raw.read, host)
         reserve(len(body), within_s=0)
         return body
 
-    def _read_gzip(self, response: BaseHTTPResponse, host: str) -> bytes:
+    def _read_gzip(self, raw: "_Raw", host: str) -> bytes:
         """Return the decompressed body: object stores keep some files as gzip, and send no other form."""
         try:
             # GzipFile needs only `read` of a file. A bomb costs at most the memory of a piece beyond the limit.
-            with gzip.GzipFile(fileobj=cast("BytesIO", _Raw(response, self.max_bytes, host)), mode="rb") as unpacked:
+            with gzip.GzipFile(fileobj=cast("BytesIO", raw), mode="rb") as unpacked:
                 return self._read_all(unpacked.read1, host)
         except EOFError as error:
             raise fetch_failed("short_body", host, "ended its response early", transient=True) from error
@@ -82,18 +84,22 @@ class BodyRules:
 
 
 class _Raw:
-    """The bytes of a response as they arrive, for GzipFile; at most `max_bytes`, since some decompress to nothing."""
+    """The bytes of a response as they arrive; at most `max_bytes`, since compressed ones may decompress to nothing."""
 
-    def __init__(self, response: BaseHTTPResponse, max_bytes: int, host: str) -> None:
+    def __init__(self, response: BaseHTTPResponse, max_bytes: int, host: str, download: Download) -> None:
         self._response = response
         self._max_bytes = max_bytes
         self._host = host
+        self._download = download
         self._size = 0
+        download.received(0)
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes; none at the end."""
         piece = self._response.read1(size)
         self._size += len(piece)
+        if piece:
+            self._download.received(self._size)
         _check_size(self._size, self._max_bytes, self._host)
         return piece
 

@@ -60,7 +60,7 @@ from common.net.connector import Connector, Resolve, TransientFetchError, fetch_
 from common.net.cookies import Cookies
 from common.net.response import FinalResponse
 from common.net.status import check_status
-from common.net.watchdog import DOWNLOAD, Download, Watchdog
+from common.net.watchdog import DOWNLOAD, Download, MinimumRate, Watchdog
 from common.version import USER_AGENT
 
 # The Fetch standard's limit for browsers is 20; shorteners and logins of image hosts need up to 10.
@@ -161,16 +161,17 @@ class Fetcher:
         """Parse a URL. Raises FetchError if `fetch` would reject it without resolving or connecting."""
         return self._connector.validate(url)
 
-    def fetch(self, url: str, *, reserve: Reserve = unlimited) -> bytes:
+    def fetch(self, url: str, *, reserve: Reserve = unlimited, minimum_rate: MinimumRate | None = None) -> bytes:
         """Return the bytes at `url`. Raises FetchError and no other exception, except those of `reserve`.
 
         It tries once: TransientFetchError is an error that a later fetch may avoid.
 
         `reserve` is called with the number of bytes that the body may have before the body is read, and with their
-        real number after that. It may wait for half of the time that is left.
+        real number after that. It may wait for half of the time that is left. A body below the `minimum_rate` is ended
+        like one that exceeds the total time.
         """
         target = self._connector.validate(url)
-        with self._timed(target) as download:
+        with self._timed(target, minimum_rate) as download:
             return self._fetch(target, download, reserve)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
@@ -197,9 +198,9 @@ class Fetcher:
         self.close()
 
     @contextmanager
-    def _timed(self, target: Target) -> Iterator[Download]:
+    def _timed(self, target: Target, minimum_rate: MinimumRate | None = None) -> Iterator[Download]:
         """Limit the time of the requests inside the `with`."""
-        with self._watchdog.watched() as download:
+        with self._watchdog.watched(minimum_rate) as download:
             try:
                 yield download
             except FetchError as error:
@@ -207,6 +208,8 @@ class Fetcher:
                     raise
                 # The watchdog shut the connection down, which caused the other error.
                 reason = f"sent no complete response within {self._timeout_s:g} s"
+                if download.is_slow:
+                    reason = "sent its response too slowly"
                 raise fetch_failed(TIMEOUT, target.host, reason) from error
 
     def _fetch(self, target: Target, download: Download, reserve: Reserve) -> bytes:
@@ -275,7 +278,7 @@ class Fetcher:
         check_status(response.status, target.host, response.headers.get("retry-after"))
         if self._honours_robots_tag:
             _check_robots_tag(response, target.host)
-        return self._body.read(response, target.host, reserve, within_s=download.left_s / 2)
+        return self._body.read(response, target.host, reserve, download)
 
     def _redirected(self, target: Target, location: str) -> Target:
         try:

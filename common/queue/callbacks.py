@@ -1,7 +1,8 @@
-"""The outbox: callbacks of ended tasks, and their deliveries.
+"""The outbox: callbacks of ended tasks and batches, and their deliveries.
 
 The script that ends a task adds its callback in the same step (`Ledger.finish`), so no crash in between loses it.
-Callbacks to one URL are delivered together, in order. A deliverer claims a delivery with a lease. If it reports no
+Callbacks to one URL are delivered together, in order; the end of a batch has a delivery of its own, after those of its
+tasks. A deliverer claims a delivery with a lease. If it reports no
 result, another deliverer can claim the delivery when the lease ends. A delivery keeps its id and its entries until it
 succeeds or is given up.
 """
@@ -33,7 +34,10 @@ ENDED_FIELDS = (
     "request",
     "collection",
     "action",
+    "batch",
 )
+# The ids of batches in the outbox begin with this word (`lua/callback_entries.lua`).
+BATCH_ENTRY = "batch:"
 # Time that a callback waits for others to the same URL. Callbacks of a batch wait longer, so that they fill a delivery.
 LINGER_MS = 1000
 LINGER_BATCH_MS = 5000
@@ -84,13 +88,31 @@ class EndedTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndedBatch:
+    """A batch that has ended at `ended_at` (ms since 1970), with the fields that its hash had at that time."""
+
+    batch_id: str
+    ended_at: int
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Ended tasks to be sent to `url`; `attempt` counts from 1, `id` is the same in all attempts."""
+    """Ended tasks, or one ended batch, to be sent to `url`.
+
+    `attempt` counts from 1, `id` is the same in all attempts.
+    """
 
     url: str
     id: str
     attempt: int
-    tasks: Sequence[EndedTask]
+    tasks: Sequence[EndedTask] = ()
+    batch: EndedBatch | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of callbacks."""
+        return len(self.tasks) + (self.batch is not None)
 
 
 class DeliveryResult(StrEnum):
@@ -133,9 +155,7 @@ class Outbox:
                 return None
             if reply:
                 url, id_, attempt, entries = cast("tuple[bytes, bytes, int, list[bytes]]", reply)
-                return Delivery(
-                    url=url.decode(), id=id_.decode(), attempt=int(attempt), tasks=[_ended(entry) for entry in entries]
-                )
+                return _delivery(url.decode(), id_.decode(), int(attempt), entries)
 
     def report(
         self,
@@ -176,6 +196,12 @@ def callback_of(text: str) -> Callback:
     return Callback(CallbackState(state), int(attempts), int(next_ms) or None, problem or None)
 
 
-def _ended(entry: bytes) -> EndedTask:
-    _, at, task_id, fields = entry.decode().split(" ", 3)
-    return EndedTask(task_id=task_id, ended_at=int(at), fields=json.loads(fields))
+def _delivery(url: str, id_: str, attempt: int, entries: Sequence[bytes]) -> Delivery:
+    tasks, batch = [], None
+    for entry in entries:
+        _, at, subject, fields = entry.decode().split(" ", 3)
+        if subject.startswith(BATCH_ENTRY):
+            batch = EndedBatch(batch_id=subject.removeprefix(BATCH_ENTRY), ended_at=int(at), fields=json.loads(fields))
+        else:
+            tasks.append(EndedTask(task_id=subject, ended_at=int(at), fields=json.loads(fields)))
+    return Delivery(url=url, id=id_, attempt=attempt, tasks=tasks, batch=batch)

@@ -13,10 +13,20 @@ OPEN_BY_COLLECTION = "match:open-by-collection"
 BATCH_QUEUE_OF = "match:batch-queue-of"
 # Sorted set of the deleted collections, by the sequence number of the deletion.
 DELETED_COLLECTIONS = "match:deleted-collections"
+# By id, a hash of a batch: its counters, times and owner (`lua/batch_counts.lua`).
+BATCH = "match:batch:"
+# By collection, a sorted set of its batches, by the time at which they were accepted.
+BATCHES = "match:batches:of:"
+# Sorted set of `<collection> <batch>` by the time at which the batch's hash expires; infinite while it has open tasks.
+BATCH_ENDS = "match:batches:ends"
+# Sorted set of `<batch> <request>` of the requests that add to a batch, by the time at which their lease expires.
+BATCH_REQUESTS = "match:batches:requests"
 # Sorted set of the running tasks, by the time at which a worker began them.
 RUNNING = "match:running"
 # Sorted set of the failed tasks, by the time of the failure.
 FAILED = "match:failed"
+# By state, a sorted set of minutes; by `<state>:<minute>`, a list of the tasks that ended in that minute, not failed.
+ENDED_TASKS = "match:ended-tasks:"
 # The last sequence number.
 SEQ = "match:seq"
 # Hash of the number of ended tasks by `state:code`, since Redis was empty.
@@ -88,10 +98,15 @@ SCRIPT_KEYS = {
     "open_by_collection_key": OPEN_BY_COLLECTION,
     "batch_queue_of_key": BATCH_QUEUE_OF,
     "deleted_collections_key": DELETED_COLLECTIONS,
+    "batch_prefix": BATCH,
+    "batches_prefix": BATCHES,
+    "batch_ends_key": BATCH_ENDS,
+    "batch_requests_key": BATCH_REQUESTS,
     "running_key": RUNNING,
     "failed_key": FAILED,
     "seq_key": SEQ,
     "ended_key": ENDED,
+    "ended_tasks_prefix": ENDED_TASKS,
     "closed_channel": CLOSED_CHANNEL,
     "slots_prefix": SLOTS,
     "waiting_prefix": WAITING,

@@ -17,6 +17,7 @@ from redis import Redis
 from common.collection_names import DEFAULT_COLLECTION
 from common.config import MIB
 from common.queue import keys
+from common.queue.batches import LEASE_S, RATE_WINDOW_MS, OpenBatch
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
 from common.queue.host_limits import LONGEST_RETRY_AFTER_S, NO_LIMIT, Fault, HostLimit, jitter
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued, job_of
@@ -48,6 +49,7 @@ REJECTION_OF = {
     "late": RetryRejected.TOO_LATE,
     "emptied": RetryRejected.UPLOAD_LOST,
     "quota": RetryRejected.QUOTA,
+    "void": RetryRejected.BATCH_CANCELLED,
 }
 
 # Outcomes of the script `enqueue`; any other outcome is the fingerprint of an existing task.
@@ -79,6 +81,9 @@ class Ledger:
             "batch_linger_ms": LINGER_BATCH_MS,
             "batch_queue": BATCH_QUEUE,
             "ended_fields": " ".join(ENDED_FIELDS),
+            "rate_window_ms": RATE_WINDOW_MS,
+            "finished_keep_s": finished_keep_s,
+            "failed_keep_s": failed_keep_s,
         }
         self._enqueue = script(
             redis,
@@ -88,6 +93,7 @@ class Ledger:
             batch_queue=BATCH_QUEUE,
             batch_queue_count=len(BATCH_QUEUES),
             remember_ms=IDEMPOTENCY_KEEP_S * 1000,
+            batch_lease_ms=LEASE_S * 1000,
         )
         self._begin = script(
             redis,
@@ -105,11 +111,11 @@ class Ledger:
             longest_retry_after_ms=int(LONGEST_RETRY_AFTER_S * 1000),
         )
         self._make_pending = script(redis, "make_pending")
-        self._finish = script(
-            redis, "finish", finished_keep_s=finished_keep_s, failed_keep_s=failed_keep_s, **callbacks
-        )
-        self._cancel = script(redis, "cancel", finished_keep_s=finished_keep_s, **callbacks)
+        self._finish = script(redis, "finish", **callbacks)
+        self._cancel = script(redis, "cancel", **callbacks)
         self._retry = script(redis, "retry", max_age_ms=failed_keep_s * 1000)
+        self._leave_batch = script(redis, "leave_batch", **callbacks)
+        self._end_requests = script(redis, "end_requests", **callbacks)
 
     def enqueue(  # noqa: PLR0913 - the options are keyword arguments
         self,
@@ -120,12 +126,17 @@ class Ledger:
         collection: str = DEFAULT_COLLECTION,
         max_open: int | None = None,
         action: Action = Action.ADD,
+        batch: OpenBatch | None = None,
+        is_counted: bool = True,
     ) -> list[EnqueueResult | NotEnqueued]:
         """Add a pending task of `collection` for each item, in order, and return the results.
 
         BATCH_QUEUE stands for the batch queue of the collection. `max_open` limits the open tasks of the collection.
         The result of an item whose task exists has the current state of that task. Several processes may enqueue the
         same items at once: each task is CREATED for exactly one of them.
+
+        The tasks belong to `batch`. With `is_counted=False` the task directs the work of its batch: the batch is open
+        as long as the task, whose failure it counts, and nothing else of it.
         """
         ids = [item.task_id or secrets.token_hex(16) for item in items]
         words = [
@@ -150,6 +161,9 @@ class Ledger:
                 action="" if action is Action.ADD else action.value,
                 request_id=context.request_id,
                 traceparent=context.traceparent,
+                batch="" if batch is None else batch.id,
+                batch_request="" if batch is None else batch.request,
+                uncounted="" if is_counted else "1",
             )
         first, now, chosen, *rest = cast("list[Any]", answer)
         outcomes: list[bytes] = rest[0] if rest else [CREATED] * len(items)
@@ -174,6 +188,7 @@ class Ledger:
                     callback=Callback() if context.callback_url else None,
                     collection=collection,
                     action=action,
+                    batch=None if batch is None else batch.id,
                 )
                 results.append(EnqueueResult(task, chosen.decode()))
         return results
@@ -203,8 +218,10 @@ class Ledger:
             reply = self._begin(id=task_id)
         if not reply:
             return None
-        *texts, has_slot, deleted, unfinished = cast("list[Any]", reply)
-        seq, job, host, request_id, traceparent, collection, action, code, error = (text.decode() for text in texts)
+        *texts, has_slot, deleted, cancelled, unfinished = cast("list[Any]", reply)
+        seq, job, host, request_id, traceparent, collection, action, batch, code, error = (
+            text.decode() for text in texts
+        )
         return Claim(
             task_id=task_id,
             seq=int(seq),
@@ -215,7 +232,9 @@ class Ledger:
             context=RequestContext(request_id=request_id, traceparent=traceparent),
             collection=collection,
             action=Action(action or Action.ADD),
+            batch=batch or None,
             is_collection_deleted=bool(deleted),
+            is_batch_cancelled=bool(cancelled),
             unfinished=unfinished,
         )
 
@@ -257,9 +276,27 @@ class Ledger:
 
         Returns None for a task that is unknown or has expired.
         """
+        [previous] = self.cancel_many([task_id])
+        return previous
+
+    def cancel_many(self, task_ids: Sequence[str]) -> list[State | None]:
+        """Cancel the pending ones among these tasks, and return their states before the call, as `cancel` does."""
         with redis_errors():
-            previous = cast("bytes | None", self._cancel(id=task_id))
-        return State(previous.decode()) if previous else None
+            states = cast("list[bytes]", self._cancel(*task_ids))
+        return [State(state.decode()) if state else None for state in states]
+
+    def leave_batch(self, batch: OpenBatch) -> int:
+        """End a request that added to a batch, and the batch if it has no open task; return the dropped callbacks."""
+        with redis_errors():
+            return int(cast("int", self._leave_batch(batch=batch.id, request=batch.request)))
+
+    def end_lost_requests(self, *, limit: int) -> int:
+        """End up to `limit` requests that added to batches and whose process died; return their number.
+
+        If no task at all is open, end the batches whose last tasks a worker of an earlier version has ended.
+        """
+        with redis_errors():
+            return int(cast("int", self._end_requests(limit=limit)))
 
     def retry(self, task_ids: Sequence[str], *, max_open: int | None = None) -> list[QueuedTask | RetryRejected]:
         """Open failed tasks again, each with its old sequence number; `max_open` limits the open ones of a collection.

@@ -18,6 +18,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "state": task.state,
         "action": task.action,
         "collection": task.collection,
+        "batch": task.batch,
         "filepath": task.filepath or None,
         "error": error,
         "warning": warning,
@@ -29,10 +30,11 @@ def task_json(task: Task) -> dict[str, Any]:
         "finished": iso(task.finished),
         "request_id": task.request_id,
     }
-    return fields if task.callback is None else fields | {"callback": _callback_json(task.callback)}
+    return fields if task.callback is None else fields | {"callback": callback_json(task.callback)}
 
 
-def _callback_json(callback: Callback) -> dict[str, Any]:
+def callback_json(callback: Callback) -> dict[str, Any]:
+    """Return the JSON of a callback."""
     return {
         "state": callback.state,
         "attempts": callback.attempts,

@@ -42,8 +42,9 @@ class Task:
     `seq` is its sequence number. `filepath` is empty for the deletion of a collection. Times are in milliseconds since
     1970 (UTC). `attempts` is the number of times that a worker began the task. `warning` is a code of
     `common.warning_codes`; None without one, and if an earlier version ended the task. `request_id` is the id of the
-    request that created it. `callback` is None for a request without a callback URL. `next_try` is the earliest time at
-    which a task begins that waits for its host, and `cause` the last temporary fault, as code and text.
+    request that created it, and `batch` that of its batch; None for a single add. `callback` is None for a request
+    without a callback URL. `next_try` is the earliest time at which a task begins that waits for its host, and `cause`
+    the last temporary fault, as code and text.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Task:
     callback: Callback | None = None
     collection: str = DEFAULT_COLLECTION
     action: Action = Action.ADD
+    batch: str | None = None
     next_try: int | None = None
     cause: tuple[str, str] | None = None
 
@@ -74,6 +76,7 @@ class Claim:
     including this one. `host` is the host of the download. With `has_slot`, the end of the download must be reported
     (`HostSlots.release`). `given_up` is the fault, as code and text, of a host that had faults for too long to try
     again. `replaces` is the sequence number of the only record that the image may replace; None for any.
+    `is_batch_cancelled`: a client has cancelled the `batch` of the task.
     """
 
     task_id: str
@@ -88,7 +91,9 @@ class Claim:
     context: RequestContext = NO_REQUEST
     collection: str = DEFAULT_COLLECTION
     action: Action = Action.ADD
+    batch: str | None = None
     is_collection_deleted: bool = False
+    is_batch_cancelled: bool = False
     unfinished: int = 1
     replaces: int | None = None
 
@@ -132,7 +137,7 @@ class RetryRejected(StrEnum):
     """The reason why a task is not retried.
 
     TOO_LATE: the tombstone of a deletion that is newer than the task may be purged already. QUOTA: the collection has
-    too many open tasks.
+    too many open tasks. BATCH_CANCELLED: a client has cancelled the batch of the task.
     """
 
     UNKNOWN = "unknown_task"
@@ -140,6 +145,7 @@ class RetryRejected(StrEnum):
     TOO_LATE = "too_late"
     UPLOAD_LOST = "upload_lost"
     QUOTA = "quota_exceeded"
+    BATCH_CANCELLED = "batch_cancelled"
 
 
 def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
@@ -170,6 +176,7 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         callback=callback_of(fields.get("called", "")) if "callback" in fields else None,
         collection=fields.get("collection", DEFAULT_COLLECTION),
         action=Action(fields.get("action", Action.ADD)),
+        batch=fields.get("batch"),
         next_try=number("next"),
         cause=(fields["cause_code"], fields.get("cause", "")) if "cause_code" in fields else None,
     )

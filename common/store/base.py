@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +60,10 @@ class Record:
 
     `signatures` is never empty; the first is that of the whole image, a second one that of the image without its flat
     margins. `seq` is the sequence number of the request that stored it, and unique among records. `metadata_seq` is
-    that of a later request that changed only the metadata, or None. `added` is in milliseconds since 1970 (UTC).
-    `width` and `height` are pixels of the upright image. `sha256` is the digest of its bytes. `url` is its source
-    without secrets; an upload has none. `features` are its encoded local features. A record of an earlier version has
-    none of the three.
+    that of the last request that changed the metadata, if it is another one. `added` is in milliseconds since 1970
+    (UTC). `width` and `height` are pixels of the upright image. `sha256` is the digest of its bytes. `url` is its
+    source without secrets; an upload has none. `features` are its encoded local features. A record of an earlier
+    version has none of the three.
     """
 
     collection: str = DEFAULT_COLLECTION
@@ -96,6 +96,25 @@ class Tombstone:
     filepath: str
     seq: int
     added: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A change of the metadata of `filepath` by a JSON merge patch (RFC 7396); null removes all metadata.
+
+    It applies to the image that a request with a lower `seq` stores, also if that image is stored later. A tombstone or
+    record with a higher `seq` outranks it. `added` is in milliseconds since 1970 (UTC).
+    """
+
+    collection: str = DEFAULT_COLLECTION
+    filepath: str
+    seq: int
+    metadata: Mapping[str, Any] | None
+    added: int
+
+
+Item: TypeAlias = Record | Tombstone | Patch
+"""One item of a write."""
 
 
 def signatures_to_bytes(signatures: Sequence[Signature]) -> bytes:
@@ -183,11 +202,15 @@ class Store(Protocol):
     def prepare(self) -> None:
         """Create the missing tables, index and alias; several processes may do so at once."""
 
-    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+    def put(self, items: Sequence[Item]) -> list[Written]:
         """Write all items durably and return one outcome per item, in order.
 
         The highest `seq` of a filepath in its collection wins in any order of arrival, also within one call. A repeated
         `seq` is STORED and changes nothing that a reader sees. The deletion of an absent filepath is STORED.
+
+        A patch is STORED if it is applied, or kept for an image that is stored later. Patches are applied in the order
+        of `seq`. They do not change a record's `seq` or place in lists, only its metadata and `metadata_seq`. The
+        patches of a filepath are REJECTED beyond the limits of `common.store.patches`.
         """
 
     def candidates(
@@ -201,7 +224,8 @@ class Store(Protocol):
         """Return for each row of `queries` (n, 272) at least the `limit` nearest images, approximately best first.
 
         The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
-        no candidates. With `max_distance`, images beyond it may be omitted.
+        no candidates. With `max_distance`, images beyond it may be omitted. Hundreds of queries take less time
+        in one call than in a call each.
         """
 
     def candidates_by_words(
@@ -259,7 +283,10 @@ class Store(Protocol):
         """Make all earlier writes visible to searches before returning; concurrent calls share the work."""
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Delete at most `limit` tombstones added before `before` (ms since 1970); return their number."""
+        """Delete at most `limit` tombstones added before `before` (ms since 1970); return their number.
+
+        Patches of filepaths without a later patch are deleted like tombstones; records keep their effect.
+        """
 
     def health(self) -> Health:
         """Return the store's readiness, without raising."""

@@ -5,7 +5,7 @@ import math
 from threading import Thread
 from time import monotonic, sleep
 
-from common.errors import StoreError, StoreUnavailable
+from common.errors import StoreError, StoreUnavailable, StoreUnusable
 from common.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -22,13 +22,15 @@ def prepare_in_background(store: Store) -> None:
 def prepare_within(store: Store, seconds: float) -> None:
     """Prepare the store, with retries while it is unavailable.
 
-    Raises StoreUnavailable when it is unavailable for `seconds`, and StoreError when it cannot be used.
+    Raises StoreUnavailable when it is unavailable for `seconds`, StoreUnusable or StoreError when it cannot be used.
     """
     deadline = monotonic() + seconds
     pause = FIRST_PAUSE_S
     while True:
         try:
             store.prepare()
+        except StoreUnusable:
+            raise
         except StoreUnavailable as error:
             if monotonic() + pause > deadline:
                 raise
@@ -40,8 +42,17 @@ def prepare_within(store: Store, seconds: float) -> None:
 
 
 def _prepare(store: Store) -> None:
-    try:
-        prepare_within(store, math.inf)
-    except StoreError as error:
-        # An operator must repair this. Until then requests fail, and /readyz reports it.
-        log.error("the store cannot be used: %s", error)  # noqa: TRY400 - a traceback adds nothing
+    reported = ""
+    while True:
+        try:
+            prepare_within(store, math.inf)
+        except StoreError as error:
+            # An operator must repair this. Until then tasks wait, requests fail, and /readyz reports it.
+            if str(error) != reported:
+                log.error("the store cannot be used: %s", error)  # noqa: TRY400 - a traceback adds nothing
+            reported = str(error)
+            if not isinstance(error, StoreUnusable):
+                return
+        else:
+            return
+        sleep(LONGEST_PAUSE_S)

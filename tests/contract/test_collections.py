@@ -177,9 +177,16 @@ PREFIXED = [
     "\U0010ffff",
     "\U0010ffff!",
     "\ud7ff",
+    "*.jpg",
+    "?",
+    "\\*",
+    "\\\\",
+    "[a]",
+    "x" * 2047 + "y",
     "z",
 ]
-PREFIXES = ["a", "a/", "a/1", "A", "%", "_", "\u00e9", "e", "\U0010ffff", "\ud7ff", "x"]
+PREFIXES = ["a", "a/", "a/1", "A", "%", "_", "\u00e9", "e", "\U0010ffff", "\ud7ff", "X", "*", "?", "\\", "\\*", "["]
+PREFIXES += ["%%", "a%", "_/", "??", "x" * 2047, "x" * 2048]
 
 
 def test_prefix_selects_the_filepaths_that_begin_with_it(store: Store) -> None:

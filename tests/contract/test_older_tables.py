@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import StoreError, StoreUnavailable
+from common.errors import StoreUnavailable, StoreUnusable
 from common.images.signature import LENGTH
 from common.store.base import Collection, Selection, Store, Verdict
 from common.store.sqlite import SqliteStore
-from support.records import deletion, record, signature
+from support.records import deletion, patch, record, signature
 
 # The tables of version 2, as its `prepare` created them.
 VERSION_2 = """
@@ -48,6 +48,54 @@ CREATE TABLE state (
 ) STRICT;
 INSERT INTO state VALUES (1, 12, 9);
 PRAGMA user_version = 2;
+"""
+# The tables of version 3, with an image of the collection `shop`.
+VERSION_3 = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection INTEGER NOT NULL DEFAULT 1,
+    path TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    metadata_seq INTEGER NOT NULL,
+    change INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    featureless INTEGER NOT NULL DEFAULT 0,
+    added INTEGER NOT NULL,
+    width INTEGER,
+    height INTEGER,
+    sig BLOB,
+    sha256 BLOB,
+    url TEXT,
+    metadata TEXT,
+    UNIQUE (collection, path)
+) STRICT;
+CREATE TABLE labels (
+    label TEXT NOT NULL,
+    image INTEGER NOT NULL,
+    PRIMARY KEY (label, image)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX images_changed ON images (change);
+CREATE INDEX images_listed ON images (collection, seq) WHERE deleted = 0;
+CREATE INDEX images_deleted ON images (added) WHERE deleted = 1;
+CREATE TABLE collections (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    listed INTEGER NOT NULL DEFAULT 0,
+    max_images INTEGER,
+    images INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE local_features (image INTEGER PRIMARY KEY, features BLOB NOT NULL) STRICT;
+CREATE TABLE segments (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL) STRICT;
+CREATE TABLE purged (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, change INTEGER NOT NULL) STRICT;
+CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), change INTEGER NOT NULL) STRICT;
+INSERT INTO collections VALUES (1, 'default', 1, NULL, 0), (2, 'shop', 1, 10, 1);
+INSERT INTO state VALUES (1, 3);
+INSERT INTO labels VALUES ('["a","b"]', 1);
+PRAGMA user_version = 3;
+"""
+INSERT_OF_VERSION_3 = """
+INSERT INTO images VALUES (1, 2, 'cat.jpg', 7, 7, 3, 0, 0, 100, 640, 480, ?, NULL, 'http://h/cat.jpg', '{"a": "b"}')
 """
 INSERT = """
 INSERT INTO images (id, path, seq, change, deleted, added, width, height, sig, metadata)
@@ -193,6 +241,28 @@ def test_filepath_is_unique_within_its_collection(migrated: Store, path: Path) -
     assert_all_records(migrated)
 
 
+def test_records_of_version_3_are_kept_and_patched(build_sqlite: Callable[[], Store], path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_3)
+        db.execute(INSERT_OF_VERSION_3, [signature(1).tobytes()])
+        db.commit()
+
+    with closing(build_sqlite()) as store:
+        store.prepare()
+        before = store.records(["cat.jpg"], collection="shop")["cat.jpg"]
+        changes = [patch("cat.jpg", 9, {"a": "c"}, collection="shop"), patch("dog.jpg", 9, {"d": 1}, collection="shop")]
+        store.put([*changes, record("dog.jpg", 8, collection="shop")])
+
+        records = store.records(["cat.jpg", "dog.jpg"], collection="shop")
+        assert (before.seq, before.metadata_seq, before.url) == (7, None, "http://h/cat.jpg")
+        assert before.metadata == {"a": "b"}
+        assert (records["cat.jpg"].metadata, records["dog.jpg"].metadata) == ({"a": "c"}, {"d": 1})
+        assert store.collections()[1] == Collection(name="shop", images=2, max_images=10)
+        [[candidate]] = store.candidates(signature(1)[None], limit=1, selection=Selection(collection="shop"))
+        assert candidate.filepath == "cat.jpg"
+
+
 def test_labels_of_version_1_are_added(build_sqlite: Callable[[], Store], path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript("DROP TABLE labels; PRAGMA user_version = 1;")
@@ -235,10 +305,9 @@ def test_every_call_refuses_tables_of_a_newer_version(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         store.prepare()
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 4")
+        db.execute("PRAGMA user_version = 5")
 
     with closing(SqliteStore(path)) as store:
         for call in (store.prepare, store.count, lambda: store.candidates(FRAMED, limit=1)):
-            with pytest.raises(StoreError, match=r"newer version of Match \(schema version 4\)") as raised:
+            with pytest.raises(StoreUnusable, match=r"newer version of Match \(schema version 5\)"):
                 call()
-            assert not isinstance(raised.value, StoreUnavailable)

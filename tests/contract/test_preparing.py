@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import StoreError, StoreUnavailable
+from common.errors import StoreError, StoreUnavailable, StoreUnusable
 from common.store import preparing
 from common.store.preparing import prepare_in_background, prepare_within
 from support.commands import run_python
@@ -55,6 +55,25 @@ def test_unusable_store_is_logged_once_without_a_traceback(
     assert [(line.levelname, line.getMessage(), line.exc_info) for line in caplog.records] == [
         ("ERROR", "the store cannot be used: opensearch answers", None)
     ]
+
+
+def test_repaired_store_is_prepared_without_a_restart(
+    memory_store: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causes = [StoreUnusable("damaged")] * 3
+
+    def prepare() -> None:
+        if causes:
+            raise causes.pop()
+
+    monkeypatch.setattr(preparing, "sleep", lambda _: None)
+    monkeypatch.setattr(memory_store, "prepare", prepare)
+
+    prepare_in_background(memory_store)
+    wait_for_the_thread()
+
+    assert causes == []
+    assert [line.getMessage() for line in caplog.records] == ["the store cannot be used: damaged"]
 
 
 def test_preparing_ends_at_its_deadline(memory_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

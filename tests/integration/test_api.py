@@ -105,7 +105,7 @@ def test_searches_beyond_the_limit_are_refused_and_pings_answered(make_client: A
     closure = client.application.view_functions["search"].__closure__ or ()
     [services] = [cell.cell_contents for cell in closure if isinstance(cell.cell_contents, Services)]
 
-    with services.search_limit.acquire():
+    with services.search_images.search_slot(""):
         refused = client.post("/search", data={"image": upload()})
         ping = client.get("/ping")
 

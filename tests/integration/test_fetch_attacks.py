@@ -29,6 +29,7 @@ from common.errors import FetchError, Overloaded
 from common.net.addresses import AllowedTarget
 from common.net.connector import TransientFetchError
 from common.net.fetch import Fetcher
+from common.net.watchdog import MinimumRate
 from support.certificates import self_signed
 from support.http_servers import serving
 
@@ -599,6 +600,20 @@ def test_a_body_without_memory_is_not_read(fetcher: Fetcher, site: str) -> None:
             fetcher.fetch(f"{site}/image", reserve=reservation.resize)
 
     assert fetcher.fetch(f"{site}/image") == IMAGE
+
+
+@pytest.mark.parametrize("name", ["body drip", "silence inside the body"])
+def test_body_below_the_minimum_rate_is_ended(fetcher: Fetcher, site: str, name: str) -> None:
+    with pytest.raises(FetchError, match="too slowly") as caught:
+        fetcher.fetch(f"{site}/{attack(name)}", minimum_rate=MinimumRate(bytes_per_s=1e6, grace_s=0.2))
+
+    assert caught.value.code == "timeout"
+
+
+def test_body_above_the_minimum_rate_is_fetched(fetcher: Fetcher, site: str) -> None:
+    assert (
+        len(fetcher.fetch(f"{site}/largest", minimum_rate=MinimumRate(bytes_per_s=1, grace_s=PATIENT_S))) == MAX_BYTES
+    )
 
 
 def test_the_size_of_a_large_body_is_named(fetcher: Fetcher, site: str) -> None:

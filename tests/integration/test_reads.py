@@ -196,6 +196,56 @@ def test_lists_and_counts_keep_to_a_filter(client: FlaskClient, memory_store: An
     assert client.post("/count", data=only | {"filter[name]": "a"}).json["result"] == [1]
 
 
+HOSTILE = ["%", "_", "*", "?", "\\", "\\%", "a*", "\u00e9", "\u732b/", "'", '"', "x" * 2048]
+
+
+def test_prefix_is_compared_character_by_character(client: FlaskClient, memory_store: Any) -> None:
+    names = ["a/1", "a/2", "b", *HOSTILE]
+    store(memory_store, **{name: signature(1) for name in names})
+
+    for prefix in ["a/", "", *HOSTILE]:
+        only = {"filepath_prefix": prefix}
+        expected = [name for name in names if name.startswith(prefix)]
+        assert client.get("/list", query_string=only | {"limit": "99"}).json["result"] == expected
+        assert client.post("/count", json=only).json["result"] == [len(expected)]
+        pages = client.get("/images", query_string=only | {"limit": "99"}).json["result"]
+        assert [record["filepath"] for record in pages] == expected
+
+
+@pytest.mark.parametrize("path", ["/list", "/count", "/images"])
+@pytest.mark.parametrize("prefix", ["x" * 2049, "\u00e9" * 1025, "a\nb", "\0"])
+def test_prefix_of_no_filepath_is_rejected(client: FlaskClient, path: str, prefix: str) -> None:
+    answer = client.get(path, query_string={"filepath_prefix": prefix})
+
+    assert failure(answer) == (400, "wrong_parameter", "filepath_prefix")
+
+
+def test_records_are_returned_in_pages(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, **{f"a/{number}": signature(1) for number in range(5)}, b=signature(1))
+    one = client.get("/images", query_string={"filepath": "a/3"}).json["result"]
+    records, cursors = [], [""]
+
+    while cursors[-1] is not None:
+        query = {"filepath_prefix": "a/", "filter[inside.size]": "3", "limit": "2", "cursor": cursors[-1]}
+        answer = client.get("/images", query_string=query).json
+        records += answer["result"]
+        cursors.append(answer["cursor"])
+
+    assert [record["filepath"] for record in records] == [f"a/{number}" for number in range(5)]
+    assert [records[3]] == one
+    assert len(cursors) == 4
+
+
+def test_pages_have_bounds_and_cursors_of_their_own(client: FlaskClient, memory_store: Any) -> None:
+    store(memory_store, a=signature(1), b=signature(1))
+    listed = client.get("/list", query_string={"limit": "1"}).json["cursor"]
+
+    assert failure(client.get("/images", query_string={"limit": "501"})) == (400, "wrong_parameter", "limit")
+    assert failure(client.get("/images", query_string={"cursor": listed})) == (400, "wrong_parameter", "cursor")
+    both = client.get("/images", query_string={"filepath": "a", "limit": "1"})
+    assert failure(both) == (400, "wrong_parameter", "limit")
+
+
 def test_pages_by_cursor_list_every_image_once(client: FlaskClient, memory_store: Any) -> None:
     names = [f"image {number}" for number in range(7)]
     store(memory_store, **{name: signature(1) for name in names})

@@ -1,5 +1,6 @@
 """The embedded store with several processes: no acknowledged write is lost, and every process finds it."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import StoreError, StoreUnavailable
+from common.errors import StoreError, StoreUnavailable, StoreUnusable
 from common.images.signature import LENGTH
 from common.store.base import Tombstone
 from common.store.sqlite import SqliteStore
@@ -155,23 +156,41 @@ def test_full_disk_is_an_outage_and_stores_nothing(store: SqliteStore) -> None:
     store.put([record("cat.jpg", 1)])
 
 
-def test_a_damaged_file_is_an_error(path: Path, store: SqliteStore) -> None:
-    path.write_bytes(b"not a database" * 1000)
+UNUSABLE = {
+    "a damaged file": ("", "not a database"),
+    "a newer version": ("PRAGMA user_version = 99", "newer"),
+    "tables of another program": ("CREATE TABLE images (name TEXT)", "another program"),
+    "the same version number": ("CREATE TABLE visits (url TEXT); PRAGMA user_version = 3", "no such table"),
+}
 
-    with pytest.raises(StoreError, match="not a database") as raised:
-        store.prepare()
 
-    assert not isinstance(raised.value, StoreUnavailable)
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_unusable_file_is_an_outage_and_unchanged(path: Path, store: SqliteStore, name: str) -> None:
+    script, reason = UNUSABLE[name]
+    path.write_bytes(b"" if script else b"not a database" * 1000)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(script)
+    before = path.read_bytes()
+
+    with pytest.raises(StoreUnusable, match=reason):
+        store.put([record("cat.jpg", 1)])
+
+    assert path.read_bytes() == before
     assert not store.health().reads
 
 
-def test_file_of_a_newer_version_is_refused(path: Path, store: SqliteStore) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 99")
-    db.close()
+@pytest.mark.parametrize("name", [name for name in UNUSABLE if name != "the same version number"])
+def test_unusable_file_is_not_prepared(path: Path, store: SqliteStore, name: str) -> None:
+    script, reason = UNUSABLE[name]
+    path.write_bytes(b"" if script else b"not a database" * 1000)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(script)
+    before = path.read_bytes()
 
-    with pytest.raises(StoreError, match="newer"):
+    with pytest.raises(StoreUnusable, match=reason):
         store.prepare()
+
+    assert path.read_bytes() == before
 
 
 def test_closed_store_reports_that_it_is_closed(store: SqliteStore) -> None:

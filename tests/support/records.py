@@ -1,4 +1,4 @@
-"""Signatures, records and tombstones."""
+"""Signatures, records, patches and tombstones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.signature import LENGTH, Signature
-from common.store.base import DEFAULT_COLLECTION, Record, Tombstone
+from common.store.base import DEFAULT_COLLECTION, Patch, Record, Tombstone
 
 
 def signature(seed: int) -> Signature:
@@ -56,6 +56,13 @@ def features_of(*words: int) -> bytes:
     keypoints = Keypoints(x=centres, y=centres, size=np.full(count, 12.0), angle=np.ones(count))
     mirrored = np.zeros(count, np.bool_)
     return LocalFeatures(keypoints, np.array(sorted(words), np.uint32), mirrored, width=640, height=480).encode()
+
+
+def patch(
+    filepath: str, seq: int, metadata: Mapping[str, Any] | None, *, collection: str = DEFAULT_COLLECTION
+) -> Patch:
+    """Return a merge patch of the metadata."""
+    return Patch(collection=collection, filepath=filepath, seq=seq, metadata=metadata, added=1_700_000_000_000 + seq)
 
 
 def deletion(filepath: str, seq: int, *, collection: str = DEFAULT_COLLECTION) -> Tombstone:

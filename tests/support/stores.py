@@ -4,6 +4,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from common.store.base import (
     Candidate,
     Collection,
     Health,
+    Item,
     Page,
+    Patch,
     Record,
     Selection,
     Store,
@@ -26,6 +29,7 @@ from common.store.base import (
     Written,
 )
 from common.store.labels import labels, required_labels
+from common.store.patches import History, Unpatched
 from common.store.words import indexed_words
 from support.waiting import wait_until
 
@@ -40,7 +44,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], Record | Tombstone] = {}
-        self.writes: list[list[Record | Tombstone]] = []
+        self.histories: dict[tuple[str, str], tuple[History, int]] = {}
+        self.unpatched: dict[tuple[str, str], Unpatched] = {}
+        self.writes: list[list[Item]] = []
         self.away = False
         self.read_only = False
         self.refused: Mapping[str, str] = {}
@@ -50,7 +56,7 @@ class MemoryStore:
     def prepare(self) -> None:
         self._check()
 
-    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+    def put(self, items: Sequence[Item]) -> list[Written]:
         self._check()
         if self.read_only:
             raise StoreUnavailable("the store is read only")
@@ -147,7 +153,10 @@ class MemoryStore:
         old = [item for item in self.kept.values() if isinstance(item, Tombstone) and item.added < before][:limit]
         for item in old:
             del self.kept[item.collection, item.filepath]
-        return len(old)
+        patches = [name for name, (_, added) in self.histories.items() if added < before][: limit - len(old)]
+        for name in patches:
+            del self.histories[name]
+        return len(old) + len(patches)
 
     def health(self) -> Health:
         if self.away:
@@ -157,14 +166,42 @@ class MemoryStore:
     def close(self) -> None:
         pass
 
-    def _put(self, item: Record | Tombstone) -> Written:
+    def _put(self, item: Item) -> Written:
         if item.filepath in self.refused:
             return Written(Verdict.REJECTED, self.refused[item.filepath])
-        existing = self.kept.get((item.collection, item.filepath))
+        name = (item.collection, item.filepath)
+        existing = self.kept.get(name)
         if existing is not None and existing.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
-        self.kept[item.collection, item.filepath] = item
+        if isinstance(item, Patch):
+            try:
+                self._keep(item)
+            except (ValueError, TypeError) as error:
+                return Written(Verdict.REJECTED, str(error))
+        elif existing is None or existing.seq < item.seq:
+            self.kept[name] = item
+            self.unpatched.pop(name, None)
+        self._patch(*name)
         return Written(Verdict.STORED)
+
+    def _keep(self, patch: Patch) -> None:
+        name = (patch.collection, patch.filepath)
+        history, _ = self.histories.get(name, (History(patch.seq), 0))
+        self.histories[name] = (history.add(patch.metadata, seq=patch.seq), patch.added)
+
+    def _patch(self, collection: str, filepath: str) -> None:
+        """Apply the patches of a filepath to its record."""
+        record, (history, _) = (
+            self.kept.get((collection, filepath)),
+            self.histories.get((collection, filepath), (None, 0)),
+        )
+        if isinstance(record, Record) and history is not None:
+            seq = record.seq if record.metadata_seq is None else record.metadata_seq
+            unpatched = history.unpatched(self.unpatched.get((collection, filepath)), record.metadata, seq=seq)
+            metadata, last = history.apply(unpatched)
+            self.unpatched[collection, filepath] = unpatched
+            changed = replace(record, metadata=metadata, metadata_seq=None if last == record.seq else last)
+            self.kept[collection, filepath] = changed
 
     def _records(self, selection: Selection) -> list[Record]:
         needed = set(required_labels(selection.where))

@@ -109,5 +109,43 @@ def test_an_image_beyond_the_budget_takes_all_of_it() -> None:
     assert (during, budget.free_bytes) == (0, 10)
 
 
+def test_client_holds_at_most_half_of_the_bytes() -> None:
+    budget = ByteBudget(10, wait_s=0)
+
+    with budget.reservation("a") as first, budget.reservation("a") as second, budget.reservation("b") as other:
+        first.resize(4)
+        with pytest.raises(Overloaded):
+            second.resize(2)
+        second.resize(1)
+        other.resize(5)
+        during = budget.free_bytes
+
+    assert (during, budget.free_bytes) == (0, 10)
+
+
+def test_client_may_hold_one_image_of_any_size() -> None:
+    budget = ByteBudget(10, wait_s=0)
+
+    for _ in range(2):
+        with budget.reservation("a") as reservation:
+            reservation.resize(10)
+
+    assert budget.free_bytes == 10
+
+
+def test_bytes_waited_for_in_vain_are_not_counted() -> None:
+    budget = ByteBudget(10, wait_s=0)
+
+    with budget.reservation() as other, budget.reservation("a") as first, budget.reservation("a") as second:
+        other.resize(9)
+        with pytest.raises(Overloaded):
+            first.resize(5)
+        other.resize(0)
+        second.resize(5)
+        during = budget.free_bytes
+
+    assert during == 5
+
+
 def wait_until_waiting(budget: ByteBudget, count: int) -> None:
     wait_until(lambda: budget.waiting_reservations >= count, f"{count} reservations wait")

@@ -322,9 +322,7 @@ def test_concurrent_downloads_are_limited_after_faults(
     assert [task.task_id for task in enqueued] == [third.id]
 
 
-def test_tasks_of_a_given_up_host_fail_untried(
-    fake_redis: Redis, ledger: Ledger, slots: HostSlots
-) -> None:
+def test_tasks_of_a_given_up_host_fail_untried(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     for _ in range(3):
         slots.release(NAME, "other", FAULT)
     old, new = accept_urls(ledger, 2)

@@ -66,6 +66,14 @@ def test_filepaths_are_an_array() -> None:
     assert read_json({"filepath": "b"}, DELETE).filepath == "b"
 
 
+def test_metadata_are_an_object_or_its_json() -> None:
+    assert read_json({"url": URL, "filepath": "a", "metadata": '{"a": 1}'}, ADD).metadata == {"a": 1}
+
+    error = error_of({"url": URL, "filepath": "a", "metadata": "a"}, ADD)
+
+    assert (error.field, str(error)) == ("metadata", "metadata is not valid JSON")
+
+
 def test_metadata_null_is_absent_metadata() -> None:
     assert read_json({"url": URL, "filepath": "a", "metadata": None}, ADD).metadata is None
 
@@ -154,7 +162,7 @@ def test_a_wrong_parameter_is_named(body: dict[str, Any], field: str, text: str)
 @pytest.mark.parametrize(
     ("metadata", "text"),
     [
-        *[(value, "must be a JSON object") for value in ("{}", 1, True, ["a"])],
+        *[(value, "must be a JSON object") for value in (1, True, ["a"])],
         ({"a": "x" * 8193}, "8192 bytes"),
         ({str(number): "x" * 8000 for number in range(9)}, "is larger than 65536 bytes"),
         (json.loads('{"a":' * 25 + "1" + "}" * 25), "is nested deeper than 20 levels"),

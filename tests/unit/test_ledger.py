@@ -9,13 +9,13 @@ from redis import Redis
 from common.errors import InputError, QueueUnavailable
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE, RequestContext
-from common.queue.keys import ENDED, FAILED, SEQ, TASK
+from common.queue.keys import ENDED, ENDED_TASKS, FAILED, SEQ, TASK
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.sequence import SequenceNumbers
 from common.queue.stale_tasks import StaleTasks
 from common.queue.stats import read_stats
-from common.queue.task_pages import TaskPages
+from common.queue.task_pages import TaskFilter, TaskPages
 from common.queue.tasks import FORMER_CODES, QueuedTask, RetryRejected, State, TaskResult
 from common.redis.client import connect
 from common.redis.clock import now_ms
@@ -426,9 +426,63 @@ def test_waiting_and_running_tasks_are_listed_separately(ledger: Ledger, fake_re
     assert walk(fake_redis, State.RUNNING) == [running]
 
 
-def test_an_unknown_cursor_is_an_input_error(fake_redis: Redis) -> None:
+@pytest.mark.parametrize("cursor", ["x", "1-2", "elsewhere:1-2"])
+def test_an_unknown_cursor_is_an_input_error(fake_redis: Redis, cursor: str) -> None:
     with pytest.raises(InputError):
-        TaskPages(fake_redis).page(State.FAILED, limit=1, cursor="x")
+        TaskPages(fake_redis).page(State.FAILED, limit=1, cursor=cursor)
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.SUPERSEDED, State.CANCELLED])
+def test_ended_tasks_are_listed_newest_first(ledger: Ledger, fake_redis: Redis, state: State) -> None:
+    task_ids = accept(ledger, *[JOB] * 5)
+    for task_id in task_ids:
+        ledger.finish([TaskResult(task_id=task_id, state=state)])
+
+    listed = pages(fake_redis, state, limit=2)
+
+    assert [task_id for page in listed for task_id in page] == task_ids[::-1]
+    assert [len(page) for page in listed] == [2, 2, 1]
+
+
+def test_lists_of_ended_tasks_expire(ledger: Ledger, fake_redis: Redis) -> None:
+    succeed(ledger, *accept(ledger, JOB, JOB))
+
+    times = [fake_redis.ttl(key) for key in fake_redis.scan_iter(f"{ENDED_TASKS}*")]
+
+    assert len(times) == 2
+    assert all(60 <= ttl <= 120 for ttl in times)
+
+
+def test_ended_tasks_of_earlier_minutes_are_listed(ledger: Ledger, fake_redis: Redis) -> None:
+    task_ids = accept(ledger, *[JOB] * 3)
+    for minute, task_id in enumerate(task_ids, 1):
+        succeed(ledger, task_id)
+        [key] = fake_redis.keys(f"{ENDED_TASKS}succeeded:2[0-9]*")
+        fake_redis.rename(key, f"{ENDED_TASKS}succeeded:{minute}")
+        fake_redis.delete(f"{ENDED_TASKS}succeeded")
+    fake_redis.zadd(f"{ENDED_TASKS}succeeded", {"1": 1, "2": 2, "3": 3, "0": 0})
+
+    assert walk(fake_redis, State.SUCCEEDED, limit=1) == task_ids[::-1]
+
+
+def test_a_list_without_a_state_has_all_tasks_once(ledger: Ledger, fake_redis: Redis) -> None:
+    running, waiting, failed, stored, late, unwanted = accept(ledger, *[JOB] * 6)
+    ledger.begin(running)
+    fail(ledger, failed)
+    succeed(ledger, stored)
+    ledger.finish([TaskResult(task_id=late, state=State.SUPERSEDED)])
+    ledger.cancel(unwanted)
+
+    walks = [walk(fake_redis, None, limit=limit) for limit in (1, 2, 4, 100)]
+
+    assert walks == [[running, waiting, failed, stored, late, unwanted]] * 4
+
+
+def test_tasks_are_filtered_by_their_request(ledger: Ledger, fake_redis: Redis) -> None:
+    [task] = enqueue(ledger, [JOB], context=RequestContext(request_id="r-1"))
+    enqueue(ledger, [JOB], context=RequestContext(request_id="r-2"))
+
+    assert walk(fake_redis, None, request_id="r-1") == [task.id]
 
 
 def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
@@ -440,16 +494,16 @@ def test_only_unfinished_tasks_need_their_uploads(ledger: Ledger) -> None:
     assert ledger.uploads_of([with_upload, done, without, "nobody"]) == {with_upload: "one"}
 
 
-def pages(redis: Redis, state: State, **options: Any) -> list[list[str]]:
+def pages(redis: Redis, state: State | None, *, limit: int = 100, **only: Any) -> list[list[str]]:
     listed, cursor = [], ""
     while cursor is not None:
-        page = TaskPages(redis).page(state, cursor=cursor or None, **{"limit": 100, **options})
+        page = TaskPages(redis).page(state, limit=limit, cursor=cursor or None, only=TaskFilter(**only))
         listed.append([task.id for task in page.tasks])
         cursor = page.cursor
     return listed
 
 
-def walk(redis: Redis, state: State, **options: Any) -> list[str]:
+def walk(redis: Redis, state: State | None, **options: Any) -> list[str]:
     return [task_id for page in pages(redis, state, **options) for task_id in page]
 
 

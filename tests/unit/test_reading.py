@@ -233,7 +233,9 @@ def test_path_parameters_are_not_accepted_in_a_form(read: Read) -> None:
         read({"id": "7"}, types=(Named,))
 
 
-@pytest.mark.parametrize("value", [{}, {"a": 1, "b": [None, True, {"c": "ä"}]}, {"n": -1.5e300}, {"": ""}])
+@pytest.mark.parametrize(
+    "value", [{}, {"a": 1, "b": [None, True, {"c": "ä"}]}, {"n": -1.5e300}, {"n": -(10**1000) + 1}, {"": ""}]
+)
 def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
     assert parse(One, {"metadata": json.dumps(value)}, SETTINGS).metadata == value
 
@@ -267,6 +269,7 @@ def test_metadata_null_in_a_line_is_absent_metadata() -> None:
         "[" * 60_000,
         '{"a":' * 25 + "1" + "}" * 25,
         '{"a": ' + "9" * 5000 + "}",
+        '{"a": [-' + "9" * 1001 + "]}",
         json.dumps({"a": "x" * 8193}),
         json.dumps({"x" * 8193: 1}),
         json.dumps({"x" * 5000: {"y" * 5000: 1}}),
@@ -350,12 +353,76 @@ def test_an_invalid_filter_is_named_with_its_key(read: Read, data: dict[str, Any
     assert error.value.field == "filter[a]"
 
 
-@pytest.mark.parametrize("name", ["filter", "filter[a", "filter a]", "offset[0]", "filters[a]", "[]", "]"])
+@pytest.mark.parametrize("name", ["filter[a", "filter a]", "offset[0]", "filters[a]", "[]", "]"])
 def test_only_keyed_parameters_have_brackets(read: Read, name: str) -> None:
     with pytest.raises(InputError) as error:
         read({name: "x"})
 
     assert (error.value.field, error.value.code) == (name, "unknown_parameter")
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_filter_may_be_one_json_object(read: Read, *, as_file: bool) -> None:
+    sent = json.dumps({"album": "cats", "year": 2020, "public": True})
+    blob = (*file(sent.encode(), "blob"), "application/json")
+
+    params = read({"filter": blob if as_file else sent})
+
+    assert params.filter == {"album": "cats", "year": "2020", "public": "true"}
+
+
+@pytest.mark.parametrize("value", ["x", "[]", "null", "", '{"a": null}', '{"a": []}', '{"a": NaN}', file(b"{}")])
+def test_a_filter_without_keys_must_be_a_json_object(read: Read, value: Any) -> None:
+    with pytest.raises(InputError, match=r"^filter ") as error:
+        read({"filter": value})
+
+    assert (error.value.field, error.value.code) == ("filter", "wrong_parameter")
+
+
+def test_metadata_may_be_a_part_of_json(read: Read) -> None:
+    blob = (*file(b'{"a": 1}', "blob"), "application/json; charset=utf-8")
+    large = (*file(b" " * 65_537, "blob"), "application/json")
+
+    assert read({"metadata": blob}).metadata == {"a": 1}
+    with pytest.raises(InputError, match="metadata is larger than 65536 bytes"):
+        read({"metadata": large})
+
+
+def test_repeated_parameters_have_the_index_of_their_position(read: Read) -> None:
+    assert read({"filepaths": ["b", "a,c"]}, types=(Many,)).filepaths == {0: "b", 1: "a,c"}
+    assert read(query="filepaths=b&filepaths=a", types=(Many,)).filepaths == {0: "b", 1: "a"}
+    with pytest.raises(InputError, match=r"filepaths\[5\] must have an index from 0 to 4"):
+        read({"filepaths": ["a"] * 6}, types=(Many,))
+
+
+def test_repeated_files_and_texts_of_one_image_belong_together(read: Read) -> None:
+    form = {"filepaths": ["b", "a"], "metadata": ["{}", '{"a": 1}'], "images": [file(b"1"), file(b"2")]}
+
+    items = read(form, types=(requests.Add, requests.AddMany)).items()
+
+    assert [(number, item["filepath"], item["metadata"]) for number, item in items.items()] == [
+        (0, "b", "{}"),
+        (1, "a", '{"a": 1}'),
+    ]
+    assert [item["image"].read() for item in items.values()] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "code"),
+    [
+        ({"filepaths": "a", "filepaths[0]": "b"}, "filepaths[0]", "wrong_parameter"),
+        ({"filepaths[0]": "a", "filepaths": "b"}, "filepaths[0]", "wrong_parameter"),
+        ({"filepath": ["a", "b"]}, "filepath", "repeated_parameter"),
+        ({"filepath": "a", "metadata": ["{}", "{}"]}, "metadata", "repeated_parameter"),
+        ({"filepath": "a", "filepaths": "b"}, "filepaths", "wrong_parameter"),
+        ({"filepaths[0]": ["a", "b"]}, "filepaths[0]", "repeated_parameter"),
+    ],
+)
+def test_other_repeated_parameters_are_rejected(read: Read, data: dict[str, Any], field: str, code: str) -> None:
+    with pytest.raises(InputError) as error:
+        read(data, types=(requests.Add, requests.AddMany))
+
+    assert (error.value.field, error.value.code) == (field, code)
 
 
 def test_indexed_parameters_are_sorted_by_index(read: Read) -> None:

@@ -1,8 +1,8 @@
 -- Marks a task as running, and acquires a slot of its host if the host has limits. Returns sequence number, job, host
--- ('' without one), request id, traceparent, collection, action, code and text of the fault for which the host is given
--- up ('' and '' if it is not), 1 if the task has a slot, 1 if the collection was deleted after the task was accepted, and
--- the number of begins without an end, including this one; false for a closed or unknown task; an empty list for a task
--- that now waits for its host.
+-- ('' without one), request id, traceparent, collection, action, batch, code and text of the fault for which the host is
+-- given up ('' and '' if it is not), 1 if the task has a slot, 1 if the collection was deleted after the task was
+-- accepted, 1 if its batch is cancelled, and the number of begins without an end, including this one; false for a closed
+-- or unknown task; an empty list for a task that now waits for its host.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local waiting_hosts_key = KEYS[3]
@@ -18,7 +18,8 @@ local default_collection = ARGV[5]
 local max_slots = tonumber(ARGV[6]) -- 0 for no limit
 local slot_lease_ms = tonumber(ARGV[7])
 local retry_for_ms = tonumber(ARGV[8])
-local id = ARGV[9]
+local batch_prefix = ARGV[9]
+local id = ARGV[10]
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -26,11 +27,13 @@ local id = ARGV[9]
 --- @include "host_pace.lua"
 --- @include "deferred_tasks.lua"
 --- @include "deleted_collections.lua"
+--- @include "batch_counts.lua"
+--- @include "batch_begin.lua"
 
 local key, now = task_prefix .. id, now_ms()
-local state, seq, job, host, queue, request_id, traceparent, collection, action, accepted = unpack(
-  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action',
-    'accepted'))
+local state, seq, job, host, queue, request_id, traceparent, collection, action, batch, uncounted, accepted = unpack(
+  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action', 'batch',
+    'uncounted', 'accepted'))
 if state ~= 'pending' and state ~= 'running' then return false end
 collection = collection or default_collection
 
@@ -42,6 +45,7 @@ local function wait_for_host(pace)
   redis.call('ZADD', open_key, now, id)
   redis.call('ZADD', waiting_prefix .. queue .. ':' .. host, seq, id)
   redis.call('SADD', waiting_hosts_key, host)
+  if state == 'running' then count_begins(batch, uncounted, -1, now) end
   remove_deferred(id, host)
   add_deferred(id, host, '+inf')
   if pace.rate then
@@ -70,7 +74,8 @@ local function acquire_slot(pace)
 end
 
 local deleted, code, error_text, has_slot = is_deleted(collection, seq), '', '', false
-if host and not deleted then
+local cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
+if host and not deleted and not cancelled then
   local pace = read_pace(host, now)
   if is_given_up(pace, accepted, now, retry_for_ms) then
     code, error_text = unpack(redis.call('HMGET', pace.key, 'code', 'error'))
@@ -90,8 +95,9 @@ remove_deferred(id, host)
 redis.call('HDEL', key, 'next')
 redis.call('HSET', key, 'state', 'running', 'started', now)
 redis.call('HINCRBY', key, 'attempts', 1)
+if state == 'pending' then count_begins(batch, uncounted, 1, now) end
 local unfinished = redis.call('HINCRBY', key, 'unfinished', 1)
 redis.call('ZADD', running_key, now, id)
 return {
-  seq, job, host or '', request_id or '', traceparent or '', collection, action or '', code or '', error_text or '',
-  has_slot and 1 or 0, deleted and 1 or 0, unfinished}
+  seq, job, host or '', request_id or '', traceparent or '', collection, action or '', batch or '', code or '',
+  error_text or '', has_slot and 1 or 0, deleted and 1 or 0, cancelled and 1 or 0, unfinished}

@@ -1,4 +1,4 @@
--- Cancels a pending task. Returns its state before the call; false if it is unknown.
+-- Cancels pending tasks. Returns the state of each before the call; '' for an unknown one.
 local open_key = KEYS[1]
 local ended_key = KEYS[2]
 local callback_due_key = KEYS[3]
@@ -7,8 +7,9 @@ local callback_counts_key = KEYS[5]
 local callback_oldest_key = KEYS[6]
 local open_by_collection_key = KEYS[7]
 local batch_queue_of_key = KEYS[8]
-local deferred_key = KEYS[9]
-local deferred_by_host_key = KEYS[10]
+local batch_ends_key = KEYS[9]
+local deferred_key = KEYS[10]
+local deferred_by_host_key = KEYS[11]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -23,7 +24,11 @@ local batch_linger_ms = tonumber(ARGV[11])
 local batch_queue = ARGV[12]
 local ended_fields = ARGV[13]
 local default_collection = ARGV[14]
-local id = ARGV[15]
+local batch_prefix = ARGV[15]
+local rate_window_ms = tonumber(ARGV[16])
+local failed_keep_s = tonumber(ARGV[17])
+local ended_tasks_prefix = ARGV[18]
+local ids_from = 19
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -31,21 +36,37 @@ local id = ARGV[15]
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
 --- @include "deferred_tasks.lua"
+--- @include "batch_ends.lua"
+--- @include "ended_tasks.lua"
 
-local key, now = task_prefix .. id, now_ms()
-local state, host, queue, callback, remembered, collection = unpack(
-  redis.call('HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered', 'collection'))
-if state ~= 'pending' then return state end
-redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
-redis.call('HDEL', key, 'job', 'next')
-remove_deferred(id, host)
-expire(key, finished_keep_s, remembered, now)
-if callback then add_callback(id, callback, now) end
-count_open(collection or default_collection, -redis.call('ZREM', open_key, id))
-redis.call('HINCRBY', ended_key, 'cancelled:', 1)
-if host then
-  redis.call('ZREM', waiting_prefix .. queue .. ':' .. host, id)
-  redis.call('ZREM', slots_prefix .. host, id)
+local now, states, batches, closed = now_ms(), {}, {}, {}
+for i = ids_from, #ARGV do
+  local id, key = ARGV[i], task_prefix .. ARGV[i]
+  local state, host, queue, callback, remembered, collection, batch, uncounted = unpack(redis.call(
+    'HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered', 'collection', 'batch', 'uncounted'))
+  states[#states + 1] = state or ''
+  if state == 'pending' then
+    redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
+    redis.call('HDEL', key, 'job', 'next')
+    remove_deferred(id, host)
+    expire(key, finished_keep_s, remembered, now)
+    list_ended('cancelled', id, now)
+    if batch then
+      batches[batch] = batches[batch] or {}
+      batches[batch].open = (batches[batch].open or 0) - 1
+      add_state(batches[batch], 'cancelled', nil, 1, uncounted)
+    end
+    if callback then add_callback(id, callback, now) end
+    collection = collection or default_collection
+    closed[collection] = (closed[collection] or 0) + redis.call('ZREM', open_key, id)
+    redis.call('HINCRBY', ended_key, 'cancelled:', 1)
+    if host then
+      redis.call('ZREM', waiting_prefix .. queue .. ':' .. host, id)
+      redis.call('ZREM', slots_prefix .. host, id)
+    end
+    redis.call('PUBLISH', closed_channel, id)
+  end
 end
-redis.call('PUBLISH', closed_channel, id)
-return state
+for collection, count in pairs(closed) do count_open(collection, -count) end
+count_ends(batches, now)
+return states

@@ -6,17 +6,18 @@ local callback_bytes_key = KEYS[2]
 local callback_counts_key = KEYS[3]
 local callback_oldest_key = KEYS[4]
 local task_prefix = ARGV[1]
-local callback_ends_prefix = ARGV[2]
-local callback_delivery_prefix = ARGV[3]
-local callback_receiver_prefix = ARGV[4]
-local callback_slots_prefix = ARGV[5]
-local callback_waiting_prefix = ARGV[6]
-local delivery_size = tonumber(ARGV[7])
-local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver at once
-local max_scanned = tonumber(ARGV[9]) -- URLs
-local claim_ms = tonumber(ARGV[10])
-local keep_ms = tonumber(ARGV[11]) -- maximum age of a callback, from its task's end
-local new_id = ARGV[12] -- for a new delivery
+local batch_prefix = ARGV[2]
+local callback_ends_prefix = ARGV[3]
+local callback_delivery_prefix = ARGV[4]
+local callback_receiver_prefix = ARGV[5]
+local callback_slots_prefix = ARGV[6]
+local callback_waiting_prefix = ARGV[7]
+local delivery_size = tonumber(ARGV[8])
+local max_concurrent = tonumber(ARGV[9]) -- deliveries to one receiver at once
+local max_scanned = tonumber(ARGV[10]) -- URLs
+local claim_ms = tonumber(ARGV[11])
+local keep_ms = tonumber(ARGV[12]) -- maximum age of a callback, from its task's end
+local new_id = ARGV[13] -- for a new delivery
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -56,8 +57,10 @@ for _, url in ipairs(urls) do
         return {}
       end
     end
-    if not id then
-      id, count = new_id, math.min(delivery_size, redis.call('LLEN', ends_key))
+    local entries = redis.call('LRANGE', ends_key, 0, (count or delivery_size) - 1)
+    -- Fewer than `count`: a worker of an earlier version, which knows no entries of batches, has chosen the count.
+    if not id or delivery_length(entries) < #entries then
+      id, count = id or new_id, delivery_length(entries)
       redis.call('HSET', delivery_key, 'id', id, 'count', count)
     end
     redis.call('ZREM', waiting_key, url)
@@ -65,7 +68,7 @@ for _, url in ipairs(urls) do
     redis.call('ZADD', slots_key, now + claim_ms, url)
     redis.call('PEXPIRE', slots_key, claim_ms)
     local attempt = redis.call('HINCRBY', delivery_key, 'attempts', 1)
-    return {url, id, attempt, redis.call('LRANGE', ends_key, 0, count - 1)}
+    return {url, id, attempt, {unpack(entries, 1, count)}}
   end
 end
 return #urls == max_scanned and {}

@@ -6,12 +6,28 @@ local function read_entry(entry)
   return tonumber(due), tonumber(ended), id
 end
 
--- Writes the field `called` of these entries' tasks, except tasks that were retried since.
+-- Returns the key of the hash of an entry's task or batch.
+local function subject_of(id)
+  if string.sub(id, 1, #batch_entry) == batch_entry then return batch_prefix .. string.sub(id, #batch_entry + 1) end
+  return task_prefix .. id
+end
+
+-- Returns the number of the first entries that one delivery has: those of tasks, or one of a batch.
+local function delivery_length(entries)
+  for i, entry in ipairs(entries) do
+    local _, _, id = read_entry(entry)
+    if string.sub(id, 1, #batch_entry) == batch_entry then return math.max(1, i - 1) end
+  end
+  return #entries
+end
+
+-- Writes the field `called` of these entries' tasks and batches, except those that were opened again since.
 local function set_callback_field(entries, text)
   for _, entry in ipairs(entries) do
     local _, ended, id = read_entry(entry)
-    if tonumber(redis.call('HGET', task_prefix .. id, 'finished') or 0) == ended then
-      redis.call('HSET', task_prefix .. id, 'called', text)
+    local key = subject_of(id)
+    if tonumber(redis.call('HGET', key, 'finished') or 0) == ended then
+      redis.call('HSET', key, 'called', text)
     end
   end
 end

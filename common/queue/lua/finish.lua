@@ -10,8 +10,9 @@ local callback_counts_key = KEYS[7]
 local callback_oldest_key = KEYS[8]
 local open_by_collection_key = KEYS[9]
 local batch_queue_of_key = KEYS[10]
-local deferred_key = KEYS[11]
-local deferred_by_host_key = KEYS[12]
+local batch_ends_key = KEYS[11]
+local deferred_key = KEYS[12]
+local deferred_by_host_key = KEYS[13]
 local task_prefix = ARGV[1]
 local callback_ends_prefix = ARGV[2]
 local callback_delivery_prefix = ARGV[3]
@@ -25,7 +26,10 @@ local batch_linger_ms = tonumber(ARGV[10])
 local batch_queue = ARGV[11]
 local ended_fields = ARGV[12]
 local default_collection = ARGV[13]
-local results_from = 14 -- of each task: id, state, code, error, warning ('' for none)
+local batch_prefix = ARGV[14]
+local rate_window_ms = tonumber(ARGV[15])
+local ended_tasks_prefix = ARGV[16]
+local results_from = 17 -- of each task: id, state, code, error, warning ('' for none)
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -33,13 +37,15 @@ local results_from = 14 -- of each task: id, state, code, error, warning ('' for
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
 --- @include "deferred_tasks.lua"
+--- @include "batch_ends.lua"
+--- @include "ended_tasks.lua"
 
-local now, ended, closed, dropped = now_ms(), {}, {}, 0
+local now, ended, closed, batches, dropped = now_ms(), {}, {}, {}, 0
 for i = results_from, #ARGV, 5 do
   local id, state, code, error_text, warning = unpack(ARGV, i, i + 4)
   local key = task_prefix .. id
-  local previous, callback, remembered, collection, host = unpack(
-    redis.call('HMGET', key, 'state', 'callback', 'remembered', 'collection', 'host'))
+  local previous, callback, remembered, collection, batch, uncounted, previous_code, host = unpack(redis.call(
+    'HMGET', key, 'state', 'callback', 'remembered', 'collection', 'batch', 'uncounted', 'code', 'host'))
   local is_stored_now = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
   if is_stored_now then
     redis.call('HDEL', key, 'code', 'error')
@@ -58,6 +64,18 @@ for i = results_from, #ARGV, 5 do
       -- The job may contain much metadata, and no retry needs it.
       redis.call('HDEL', key, 'job')
       expire(key, finished_keep_s, remembered, now)
+      list_ended(state, id, now)
+    end
+    if batch then
+      batches[batch] = batches[batch] or {}
+      local changes = batches[batch]
+      if previous == 'running' then add_state(changes, 'running', nil, -1, uncounted) end
+      if is_stored_now then
+        add_state(changes, 'failed', previous_code, -1, uncounted)
+      else
+        changes.open = (changes.open or 0) - 1
+      end
+      add_state(changes, state, code, 1, uncounted)
     end
     if callback then dropped = dropped + add_callback(id, callback, now) end
   end
@@ -74,4 +92,4 @@ for collection, count in pairs(closed) do count_open(collection, -count) end
 if redis.call('EXISTS', open_key) == 0 then
   redis.call('DEL', open_by_collection_key, batch_queue_of_key, deferred_key, deferred_by_host_key)
 end
-return dropped
+return dropped + count_ends(batches, now)

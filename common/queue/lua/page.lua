@@ -12,7 +12,13 @@ local max_scanned = tonumber(ARGV[8])
 local code = ARGV[9] -- '' for any
 local former_code = ARGV[10] -- the name of `code` in earlier versions; '' for none
 local filepath_prefix = ARGV[11] -- '' for any
-local fields_from = 12
+local batch = ARGV[12] -- '' for any
+local request_id = ARGV[13] -- '' for any
+local oldest = tonumber(ARGV[14]) -- score: no earlier task is listed
+local newest = ARGV[15] -- score: no later task is listed
+local fields_from = 16
+
+--- @include "task_filter.lua"
 
 local start, rows = 0, {}
 if id ~= '' then
@@ -23,18 +29,17 @@ if id ~= '' then
     -- The task has another state or score now: continue at its former score.
     start = redis.call('ZCOUNT', state_key, '(' .. score, '+inf')
   end
+elseif newest ~= '+inf' then
+  start = redis.call('ZCOUNT', state_key, '(' .. newest, '+inf')
 end
 local ids = redis.call('ZREVRANGE', state_key, start, start + max_scanned - 1, 'WITHSCORES')
 for i = 1, #ids, 2 do
   id, score = ids[i], ids[i + 1]
+  if tonumber(score) < oldest then return {rows} end
   start = start + 1
-  local task_state, task_code, filepath, task_collection = unpack(
-    redis.call('HMGET', task_prefix .. id, 'state', 'code', 'filepath', 'collection'))
-  local has_code = code == '' or task_code == code or (former_code ~= '' and task_code == former_code)
-  local is_member = (task_collection or default_collection) == collection
-  local has_prefix = string.sub(filepath or '', 1, #filepath_prefix) == filepath_prefix
-  if task_state == state and is_member and has_code and has_prefix then
-    rows[#rows + 1] = {id, redis.call('HMGET', task_prefix .. id, unpack(ARGV, fields_from))}
+  local row = row_of(id)
+  if row then
+    rows[#rows + 1] = row
     if #rows == limit then break end
   end
 end

@@ -5,23 +5,24 @@ local callback_bytes_key = KEYS[2]
 local callback_counts_key = KEYS[3]
 local callback_oldest_key = KEYS[4]
 local task_prefix = ARGV[1]
-local callback_ends_prefix = ARGV[2]
-local callback_delivery_prefix = ARGV[3]
-local callback_receiver_prefix = ARGV[4]
-local callback_slots_prefix = ARGV[5]
-local callback_waiting_prefix = ARGV[6]
-local delivery_size = tonumber(ARGV[7])
-local max_concurrent = tonumber(ARGV[8]) -- deliveries to one receiver at once
-local keep_ms = tonumber(ARGV[9]) -- maximum age of a callback, from its task's end
-local first_pause_ms = tonumber(ARGV[10])
-local longest_pause_ms = tonumber(ARGV[11])
-local url = ARGV[12]
-local delivery_id = ARGV[13]
-local attempt = ARGV[14]
-local result = ARGV[15] -- 'accepted', 'gone' or 'failed'
-local problem = ARGV[16]
-local responded = ARGV[17] == '1'
-local jitter = tonumber(ARGV[18]) -- factor of each pause
+local batch_prefix = ARGV[2]
+local callback_ends_prefix = ARGV[3]
+local callback_delivery_prefix = ARGV[4]
+local callback_receiver_prefix = ARGV[5]
+local callback_slots_prefix = ARGV[6]
+local callback_waiting_prefix = ARGV[7]
+local delivery_size = tonumber(ARGV[8])
+local max_concurrent = tonumber(ARGV[9]) -- deliveries to one receiver at once
+local keep_ms = tonumber(ARGV[10]) -- maximum age of a callback, from its task's end
+local first_pause_ms = tonumber(ARGV[11])
+local longest_pause_ms = tonumber(ARGV[12])
+local url = ARGV[13]
+local delivery_id = ARGV[14]
+local attempt = ARGV[15]
+local result = ARGV[16] -- 'accepted', 'gone' or 'failed'
+local problem = ARGV[17]
+local responded = ARGV[18] == '1'
+local jitter = tonumber(ARGV[19]) -- factor of each pause
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"

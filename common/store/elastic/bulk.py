@@ -1,5 +1,6 @@
 """Bulk requests: many actions in bodies of bounded size, and the result of each."""
 
+import json
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
@@ -20,6 +21,14 @@ def action(name: str, document_id: str, version: int) -> str:
     """Return the action line for one document."""
     # external_gte: a redelivered item is written again, an older one is a conflict.
     return f'{{"{name}":{{"_id":"{document_id}","version":{version},"version_type":"external_gte"}}}}'
+
+
+def condition(document_id: str, existing: Json) -> str:
+    """Return the action line of a document that must be unchanged since it was read, or must not exist still."""
+    if "_seq_no" not in existing:
+        return json.dumps({"create": {"_id": document_id}})
+    unchanged = {"if_seq_no": existing["_seq_no"], "if_primary_term": existing["_primary_term"]}
+    return json.dumps({"index": {"_id": document_id, **unchanged}})
 
 
 def bulk(cluster: Cluster, alias: str, lines: Iterable[str]) -> Iterator[Json]:

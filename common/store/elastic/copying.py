@@ -26,6 +26,7 @@ from common.store.elastic.changes import Changes
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import LIVE, Shape, why_foreign, why_unusable
+from common.store.patches import unpatched_of
 
 # With metadata of 64 KiB each, 32 MiB of documents in one request.
 BATCH = 500
@@ -267,4 +268,7 @@ def _lines(hit: Json, dialect: Dialect) -> str:
     """Return the lines of a bulk request that copies a document."""
     if is_entry(hit["_source"]):
         return copy_lines(hit["_id"], hit["_source"])
-    return documents.lines(documents.item(hit), dialect)
+    if documents.is_history(hit["_source"]):
+        return documents.copy_of_history(hit["_id"], hit["_source"])
+    unpatched = unpatched_of(hit["_source"].get("unpatched"))
+    return documents.lines(documents.item(hit), dialect, unpatched=unpatched)

@@ -1,4 +1,4 @@
-"""Records and tombstones as the server's documents, and back."""
+"""Records, tombstones and histories of patches as the server's documents, and back."""
 
 import base64
 import hashlib
@@ -18,10 +18,11 @@ from common.store.base import (
     signatures_from_bytes,
     signatures_to_bytes,
 )
-from common.store.elastic.bulk import action
+from common.store.elastic.bulk import action as versioned
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.mapping import SIGNATURES_MAX, VECTORS
 from common.store.labels import labels
+from common.store.patches import History, Unpatched
 from common.store.words import indexed_words
 
 # The doc values of records, which are not in their source.
@@ -40,11 +41,40 @@ def identity(filepath: str, collection: str = DEFAULT_COLLECTION) -> str:
     return digest if collection == DEFAULT_COLLECTION else f"{collection}:{digest}"
 
 
-def lines(item: Record | Tombstone, dialect: Dialect) -> str:
-    """Return the item's lines of a bulk request. Raises ValueError, TypeError or RecursionError if it has no JSON."""
+def history_identity(filepath: str, collection: str = DEFAULT_COLLECTION) -> str:
+    """Return the `_id` of the history of a filepath's patches; no image has it."""
+    return f"~{identity(filepath, collection)}"
+
+
+def lines(
+    item: Record | Tombstone, dialect: Dialect, *, action: str | None = None, unpatched: Unpatched | None = None
+) -> str:
+    """Return the item's lines of a bulk request; without an `action`, the highest `seq` wins.
+
+    `unpatched` are the metadata of a record before the patches of its history. Raises ValueError, TypeError or
+    RecursionError if it has no JSON.
+    """
+    document = _document(item, dialect)
+    if unpatched is not None:
+        document["unpatched"] = unpatched.to_json()
     # ASCII only: otherwise a lone surrogate in the metadata would fail the whole body.
-    document = _STRICT.encode(_document(item, dialect))
-    return f"{action('index', identity(item.filepath, item.collection), item.seq)}\n{document}\n"
+    encoded = _STRICT.encode(document)
+    return f"{action or versioned('index', identity(item.filepath, item.collection), item.seq)}\n{encoded}\n"
+
+
+def history_line(history: History, *, added: int) -> str:
+    """Return the document of a history; it is purged like a tombstone."""
+    return _STRICT.encode({"deleted": True, "added": added, "patches": history.to_json()})
+
+
+def is_history(source: Json) -> bool:
+    """Return whether a document is a history of patches."""
+    return "patches" in source
+
+
+def copy_of_history(document_id: str, source: Json) -> str:
+    """Return the lines of a bulk request that copies a history."""
+    return f"{json.dumps({'index': {'_id': document_id}})}\n{json.dumps(source)}\n"
 
 
 def word_text(words: NDArray[np.uint32]) -> str:

@@ -34,6 +34,9 @@ _FIELDS: Final[dict[str, Json]] = {
     # Stored unchanged and not indexed.
     "metadata": {"type": "object", "enabled": False},
     "metadata_seq": {"type": "long", "index": False, "doc_values": False},
+    # Of a patched record, its metadata before the patches; of a history, the patches of a filepath.
+    "unpatched": {"type": "object", "enabled": False},
+    "patches": {"type": "object", "enabled": False},
     # One field for any number of keys. For metadata of 200 bytes it takes 140 bytes, `flattened` 250.
     "labels": {"type": "keyword", "doc_values": False},
     # Entries of the catalogue of collections: the collection's name and quota.
@@ -52,6 +55,8 @@ _ADDABLE: Final = (
     "entry",
     "max_images",
     "metadata_seq",
+    "unpatched",
+    "patches",
     *VECTORS[1:],
 )
 # These are read from doc values or the vector index, or derived from others.

@@ -16,7 +16,9 @@ from common.store.base import (
     Candidate,
     Collection,
     Health,
+    Item,
     Page,
+    Patch,
     Record,
     Selection,
     Tombstone,
@@ -27,11 +29,13 @@ from common.store.base import (
 from common.store.elastic import documents
 from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.catalogue import Catalogue
+from common.store.elastic.cluster import Cluster
 from common.store.elastic.coalesced import Coalesced
 from common.store.elastic.connection import Connection
 from common.store.elastic.dialects import Dialect, Json, Vectors
 from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
+from common.store.elastic.patching import Patching
 from common.store.elastic.responses import PARTIAL, hits
 from common.store.labels import required_labels
 
@@ -40,6 +44,8 @@ HEALTH_TIMEOUT_S = 3.0
 WINDOW = 10_000
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
+# A response has all hits of a request's searches, and the time-out is for one request.
+SEARCHES_PER_REQUEST = 64
 # The least num_candidates per shard: its recall is .995 at 300,000 images, that of 200 is .982.
 NUM_CANDIDATES = 500
 
@@ -70,13 +76,14 @@ class ElasticStore:
         self._num_candidates = num_candidates
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
         self._refresh = Coalesced(self._refresh_index)
+        self._patching = Patching(self._index, refresh=self._refresh)
 
     def prepare(self) -> None:
         """Create index and alias in one step if absent, and wait until all shards are active."""
         self._index.prepare()
 
-    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
-        """Index all items. A deletion is a small document, because the server purges its own tombstones soon."""
+    def put(self, items: Sequence[Item]) -> list[Written]:
+        """Index records and tombstones, then apply patches: those of this call, and earlier ones of its records."""
         try:
             cluster = self._index.complete()
         except StoreUnavailable:
@@ -84,6 +91,29 @@ class ElasticStore:
         except StoreError as error:
             # The index must not be written to; an operator can repair it.
             return [Written(Verdict.RETRY, str(error)) for _ in items]
+        whole = {index: item for index, item in enumerate(items) if not isinstance(item, Patch)}
+        outcomes = dict(zip(whole, self._put(cluster, list(whole.values())), strict=True))
+        for index, item in enumerate(items):
+            if isinstance(item, Patch):
+                outcomes[index] = self._patching.patch(item)
+        return [outcomes[index] for index in range(len(items))]
+
+    def _put(self, cluster: Cluster, items: Sequence[Record | Tombstone]) -> list[Written]:
+        outcomes = self._index_all(cluster, items)
+        conflicts = [index for index, outcome in enumerate(outcomes) if outcome.verdict is Verdict.SUPERSEDED]
+        for index, outcome in zip(conflicts, self._patching.resolve([items[i] for i in conflicts]), strict=True):
+            outcomes[index] = outcome
+        stored = {
+            index: item
+            for index, item in enumerate(items)
+            if isinstance(item, Record) and outcomes[index].verdict is Verdict.STORED
+        }
+        for index, outcome in zip(stored, self._patching.apply(list(stored.values())), strict=True):
+            outcomes[index] = outcome
+        return outcomes
+
+    def _index_all(self, cluster: Cluster, items: Sequence[Record | Tombstone]) -> list[Written]:
+        """Index all items. A deletion is a small document, because the server purges its own tombstones soon."""
         rejected: dict[int, Written] = {}
         completed: list[Written] = []
         rest = Written(Verdict.RETRY)
@@ -106,7 +136,7 @@ class ElasticStore:
         selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,  # noqa: ARG002 - HNSW is as fast without
     ) -> list[list[Candidate]]:
-        """Return the nearest by Hamming distance, for all queries in one request; at most 10,000 for each."""
+        """Return the nearest by Hamming distance, for many queries in one request; at most 10,000 for each."""
         candidates: list[list[Candidate]] = [[] for _ in queries]
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
@@ -190,7 +220,7 @@ class ElasticStore:
         self._refresh()
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Delete old tombstones that were not overwritten meanwhile; at most 10,000 per call."""
+        """Delete old tombstones and patches that were not overwritten meanwhile; at most 10,000 per call."""
         filters = [{"term": {"deleted": True}}, {"range": {"added": {"lt": before}}}]
         query = {"bool": {"filter": filters}}
         old = self._search({"query": query, "size": min(limit, WINDOW), "_source": False, "version": True})
@@ -295,7 +325,7 @@ class ElasticStore:
         return int(newest[0]["sort"][0]) if newest else 0
 
     def _search_nearest(self, queries: Sequence[Signature], limit: int, selection: Selection) -> list[list[Json]]:
-        """Return the hits of all queries, from one request.
+        """Return the hits of all queries, from one request for each SEARCHES_PER_REQUEST.
 
         The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
         """
@@ -319,10 +349,13 @@ class ElasticStore:
     ) -> list[list[Json]]:
         vectors = existing.vectors if existing else self._shape.vectors
         cluster = self._index.cluster()
-        searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in queries)
-        lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
-        responses = cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]
-        return [hits(response) for response in responses]
+        results: list[list[Json]] = []
+        for start in range(0, len(queries), SEARCHES_PER_REQUEST):
+            some = queries[start : start + SEARCHES_PER_REQUEST]
+            searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in some)
+            lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
+            results += map(hits, cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"])
+        return results
 
     def _nearest(self, query: Signature, limit: int, selection: Selection, vectors: Vectors, dialect: Dialect) -> Json:
         """Return the search; dis_max takes the score of an image's nearest signature."""

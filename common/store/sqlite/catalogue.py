@@ -7,8 +7,8 @@ from common.errors import StoreError
 from common.store.base import DEFAULT_COLLECTION, Collection
 from common.store.sqlite.blocks import COLLECTIONS_MAX
 
-# `listed`: it has an entry. A row without an entry belongs to the images or tombstones of its number, which is never
-# used again (AUTOINCREMENT).
+# `listed`: it has an entry. A row without an entry belongs to the images, tombstones or patches of its number, which is
+# never used again (AUTOINCREMENT).
 TABLE = """
 CREATE TABLE collections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -32,6 +32,7 @@ _UNLIST = f"UPDATE collections SET listed = (id = {DEFAULT}), max_images = NULL 
 _REMOVE_UNUSED = """
 DELETE FROM collections
 WHERE listed = 0 AND NOT EXISTS (SELECT 1 FROM images WHERE collection = collections.id)
+    AND NOT EXISTS (SELECT 1 FROM patches WHERE collection = collections.id)
 """
 
 
@@ -91,7 +92,7 @@ def delete(db: sqlite3.Connection, name: str) -> bool:
 
 
 def remove_unused(db: sqlite3.Connection) -> None:
-    """Delete the rows without an entry, images and tombstones."""
+    """Delete the rows without an entry, images, tombstones and patches."""
     db.execute(_REMOVE_UNUSED)
 
 

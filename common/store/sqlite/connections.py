@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.errors import StoreError, StoreUnavailable
+from common.errors import StoreError, StoreUnavailable, StoreUnusable
 from common.store.sqlite import tables
 
-# A full disk, a lock time-out, a file that cannot be written or reached: after a repair the same call succeeds. A
-# corrupt file is not among them.
+# A full disk, a lock time-out, a file that cannot be written or reached: the same call may succeed later.
 UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -22,6 +21,9 @@ UNAVAILABLE = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOMEM,
 }
+# A damaged file, or a file of another program: SQLITE_ERROR is a missing table or column.
+UNUSABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
+REPAIR = "replace the file by a backup, or set MATCH_STORE_URL to another"
 
 
 class Connections:
@@ -37,7 +39,7 @@ class Connections:
         """Return a new connection; the caller closes it."""
         db = open_file(self._path, timeout_s=self._busy_timeout_s)
         try:
-            self._check_version(db)
+            _check_version(db, self._path)
         except BaseException:
             db.close()
             raise
@@ -75,19 +77,35 @@ class Connections:
         self._closed.set()
         self._close_idle()
 
-    def _check_version(self, db: sqlite3.Connection) -> None:
-        version = tables.version(db)
-        if version > tables.SCHEMA_VERSION:
-            message = f"{self._path} was written by a newer version of Match (schema version {version})"
-            raise StoreError(message)
-        if 0 < version < tables.SCHEMA_VERSION:
-            message = f"{self._path} has tables of an earlier version of Match, which its start migrates"
-            raise StoreUnavailable(message)
-
     def _close_idle(self) -> None:
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
+
+
+def check_usable(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreUnusable if the file has tables of a newer version or of another program."""
+    # First: another process may create the tables meanwhile, and sets the version with them.
+    has_tables = tables.has_any(db)
+    version = tables.version(db)
+    if version > tables.SCHEMA_VERSION:
+        message = f"{path} was written by a newer version of Match (schema version {version})"
+        raise StoreUnusable(message)
+    if has_tables and not version:
+        message = f"{path} belongs to another program: {REPAIR}"
+        raise StoreUnusable(message)
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreUnavailable until the file has tables of this version."""
+    check_usable(db, path)
+    if version := tables.version(db):
+        if version < tables.SCHEMA_VERSION:
+            message = f"{path} has tables of an earlier version of Match, which its start migrates"
+            raise StoreUnavailable(message)
+    else:
+        message = f"{path} has no tables yet, which the start of Match creates"
+        raise StoreUnavailable(message)
 
 
 def open_file(path: Path, *, timeout_s: float, mode: str = "rw") -> sqlite3.Connection:
@@ -112,6 +130,9 @@ def wrap_errors() -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         # The lowest byte is the primary result code, the bytes above it are details.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR if isinstance(error, OSError) else 0) & 0xFF
+        if code in UNUSABLE:
+            message = f"embedded store: {error}: {REPAIR}"
+            raise StoreUnusable(message) from error
         kind = StoreUnavailable if code in UNAVAILABLE else StoreError
         message = f"embedded store: {error}"
         raise kind(message) from error

@@ -17,10 +17,10 @@ from common.store.base import (
     Candidate,
     Collection,
     Health,
+    Item,
     Page,
     Record,
     Selection,
-    Tombstone,
     WordCandidate,
     Written,
     signatures_from_bytes,
@@ -28,7 +28,7 @@ from common.store.base import (
 from common.store.sqlite import catalogue, selections, tables
 from common.store.sqlite.blocks import Keys, image_of, key
 from common.store.sqlite.builder import Builder
-from common.store.sqlite.connections import Connections, open_file, wrap_errors
+from common.store.sqlite.connections import Connections, check_usable, open_file, wrap_errors
 from common.store.sqlite.scan import nearest
 from common.store.sqlite.signature_index import SignatureIndex
 from common.store.sqlite.word_index import WordIndex
@@ -56,12 +56,10 @@ class SqliteStore:
         with wrap_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(open_file(self._path, timeout_s=self._busy_timeout_s, mode="rwc")) as db:
-                if (version := tables.version(db)) > tables.SCHEMA_VERSION:
-                    message = f"{self._path} was written by a newer version of Match (schema version {version})"
-                    raise StoreError(message)
+                check_usable(db, self._path)
                 tables.create(db)
 
-    def put(self, items: Sequence[Record | Tombstone]) -> list[Written]:
+    def put(self, items: Sequence[Item]) -> list[Written]:
         """Write all items in one transaction; an item that cannot be stored is rejected without failing the others."""
         with self._connections.transaction() as db:
             change = db.execute("UPDATE state SET change = change + 1 RETURNING change").fetchone()[0]
@@ -174,7 +172,7 @@ class SqliteStore:
         """Do nothing: every search reads all earlier commits."""
 
     def purge(self, *, before: int, limit: int) -> int:
-        """Delete old tombstones."""
+        """Delete old tombstones and patches."""
         with self._connections.transaction() as db:
             return tables.purge(db, before=before, limit=limit)
 

@@ -4,9 +4,12 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from common.store.base import (
+    Item,
+    Patch,
     Record,
     Tombstone,
     Verdict,
@@ -15,14 +18,17 @@ from common.store.base import (
     signatures_to_bytes,
 )
 from common.store.labels import labels
-from common.store.sqlite import catalogue
+from common.store.patches import History, Unpatched, unpatched_of
+from common.store.sqlite import catalogue, histories
 from common.store.words import indexed_words
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _LABELLED_VERSION = 2
+_COLLECTIONS_VERSION = 3
 # `id` is never reused (AUTOINCREMENT), so that a purged row cannot be confused with a later one. `change` numbers
 # transactions in the order of their commits. `seq` numbers requests, and a lower one may commit later; `metadata_seq`
-# is that of the request that wrote the metadata. `labels` contains the labels of the records' metadata.
+# is that of the request that wrote the metadata. `unpatched` are the metadata before the patches in `patches`. `labels`
+# contains the labels of the records' metadata.
 _IMAGES = """
 CREATE TABLE {name} (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -40,6 +46,7 @@ CREATE TABLE {name} (
     sha256 BLOB,
     url TEXT,
     metadata TEXT,
+    unpatched TEXT,
     UNIQUE (collection, path)
 ) STRICT
 """
@@ -59,6 +66,7 @@ _OTHERS = (
     "CREATE INDEX images_listed ON images (collection, seq) WHERE deleted = 0",
     "CREATE INDEX images_deleted ON images (added) WHERE deleted = 1",
     *catalogue.CREATE,
+    *histories.CREATE,
     "CREATE TABLE local_features (image INTEGER PRIMARY KEY, features BLOB NOT NULL) STRICT",
     "CREATE TABLE segments (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, change INTEGER NOT NULL) STRICT",
     "CREATE TABLE purged (id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, change INTEGER NOT NULL) STRICT",
@@ -88,6 +96,7 @@ _MIGRATION = (
     catalogue.COUNT_DEFAULT,
     "ALTER TABLE state DROP COLUMN purged",
 )
+_MIGRATION_FROM_3 = ("ALTER TABLE images ADD COLUMN unpatched TEXT", *histories.CREATE)
 # Without statistics SQLite prefers an index on two constants to a search by path. The plus sign excludes the index.
 _BY_PATH = """
 WHERE collection = (SELECT id FROM collections WHERE name = ?)
@@ -100,16 +109,22 @@ FROM images LEFT JOIN local_features ON image = id {_BY_PATH}
 METADATA = f"SELECT path, metadata FROM images {_BY_PATH}"  # noqa: S608 - no input
 UPSERT = """
 INSERT INTO images (
-    collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata
+    collection, path, seq, metadata_seq, change, deleted, featureless, added, width, height, sig, sha256, url, metadata,
+    unpatched
 )
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
 ON CONFLICT (collection, path) DO UPDATE SET
     seq = excluded.seq, metadata_seq = excluded.metadata_seq, change = excluded.change, deleted = excluded.deleted,
     featureless = excluded.featureless, added = excluded.added, width = excluded.width, height = excluded.height,
-    sig = excluded.sig, sha256 = excluded.sha256, url = excluded.url, metadata = excluded.metadata
+    sig = excluded.sig, sha256 = excluded.sha256, url = excluded.url, metadata = excluded.metadata,
+    unpatched = excluded.unpatched
 RETURNING id
 """
-_EXISTING = "SELECT seq, deleted, metadata FROM images WHERE collection = ? AND path = ?"
+_EXISTING = """
+SELECT id, seq, deleted, metadata, metadata_seq, unpatched FROM images WHERE collection = ? AND path = ?
+"""
+# The signatures stay, so `change` does too: no segment is written again.
+_SET_METADATA = "UPDATE images SET metadata = ?, metadata_seq = ?, unpatched = ? WHERE id = ?"
 LABEL = "INSERT OR IGNORE INTO labels (image, label) VALUES (?, ?)"
 UNLABEL = "DELETE FROM labels WHERE image = ? AND label = ?"
 _FEATURES = "INSERT OR REPLACE INTO local_features (image, features) VALUES (?, ?)"
@@ -127,6 +142,11 @@ def version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def has_any(db: sqlite3.Connection) -> bool:
+    """Return whether the file has any table."""
+    return db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+
+
 def create(db: sqlite3.Connection) -> None:
     """Create tables and indices if absent, and migrate older ones to this version, in one transaction."""
     db.execute("PRAGMA journal_mode = WAL")
@@ -142,7 +162,7 @@ def create(db: sqlite3.Connection) -> None:
     db.execute("COMMIT")
 
 
-def write(db: sqlite3.Connection, items: Sequence[Record | Tombstone], change: int) -> list[Written]:
+def write(db: sqlite3.Connection, items: Sequence[Item], change: int) -> list[Written]:
     """Write items in the transaction `change`, and count the images of their collections."""
     collections = catalogue.numbers(db, (item.collection for item in items))
     added: Counter[int] = Counter()
@@ -151,35 +171,64 @@ def write(db: sqlite3.Connection, items: Sequence[Record | Tombstone], change: i
     return outcomes
 
 
-def _write(
-    db: sqlite3.Connection, item: Record | Tombstone, collection: int, change: int, added: Counter[int]
-) -> Written:
+def _write(db: sqlite3.Connection, item: Item, collection: int, change: int, added: Counter[int]) -> Written:
     """Write one item, unless an item with a higher seq is stored."""
     try:
-        row = (collection, *_row(item, change))
+        if isinstance(item, Patch):
+            return _patch(db, item, collection)
+        item, unpatched = (item, None) if isinstance(item, Tombstone) else _patched(db, item, collection)
+        row = (collection, *_row(item, change), unpatched)
         fresh = set() if isinstance(item, Tombstone) else labels(item.metadata)
-        seq, was_image, stale = _existing(db, collection, item.filepath)
-        if seq > item.seq:
+        existing = _existing(db, collection, item.filepath)
+        if existing.seq > item.seq:
             return Written(Verdict.SUPERSEDED)
-        if seq < item.seq:
+        if existing.seq < item.seq:
             owner = db.execute(UPSERT, row).fetchone()[0]
             _write_features(db, owner, item)
-            added[collection] += isinstance(item, Record) - was_image
-            db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
-            db.executemany(LABEL, [(owner, label) for label in fresh - stale])
+            added[collection] += isinstance(item, Record) - existing.is_image
+            _write_labels(db, owner, labels(existing.metadata), fresh)
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError, sqlite3.IntegrityError) as error:
         return Written(Verdict.REJECTED, f"cannot be stored: {error}")
     return Written(Verdict.STORED)
 
 
+def _patched(db: sqlite3.Connection, item: Record, collection: int) -> tuple[Record, str | None]:
+    """Return the record with the later patches of its filepath, and its metadata before them as a row has them."""
+    history = histories.read(db, collection, item.filepath)
+    if history is None:
+        return item, None
+    unpatched = history.unpatched(None, item.metadata, seq=_metadata_seq(item))
+    metadata, seq = history.apply(unpatched)
+    return replace(item, metadata=metadata, metadata_seq=seq), _text(unpatched.to_json())
+
+
+def _patch(db: sqlite3.Connection, item: Patch, collection: int) -> Written:
+    """Add a patch to the history, and apply it to the record if one is stored."""
+    existing = _existing(db, collection, item.filepath)
+    if existing.seq > item.seq:
+        return Written(Verdict.SUPERSEDED)
+    history = histories.read(db, collection, item.filepath) or History(origin=item.seq)
+    unpatched = history.unpatched(existing.unpatched, existing.metadata, seq=existing.metadata_seq)
+    history = history.add(item.metadata, seq=item.seq, obsolete=unpatched.seq)
+    metadata, seq = history.apply(unpatched)
+    row = (None if metadata is None else _text(metadata), seq, _text(unpatched.to_json()), existing.id)
+    stale, fresh = labels(existing.metadata), labels(metadata)
+    histories.write(db, collection, item.filepath, history, added=item.added)
+    if existing.is_image:
+        db.execute(_SET_METADATA, row)
+        _write_labels(db, existing.id, stale, fresh)
+    return Written(Verdict.STORED)
+
+
 def purge(db: sqlite3.Connection, *, before: int, limit: int) -> int:
-    """Delete old tombstones in a transaction; keep the ids of those that no segment covers."""
+    """Delete old tombstones and patches in a transaction; keep the ids of those that no segment covers."""
     covered = db.execute("SELECT coalesce(max(change), 0) FROM segments").fetchone()[0]
     deleted = db.execute(_PURGE, [before, limit]).fetchall()
     uncovered = [row for row in deleted if row[-1] > covered]
     db.executemany("INSERT INTO purged (id, collection, change) VALUES (?, ?, ?)", uncovered)
+    patches = histories.purge(db, before=before, limit=limit - len(deleted))
     catalogue.remove_unused(db)
-    return len(deleted)
+    return len(deleted) + patches
 
 
 def _write_features(db: sqlite3.Connection, image: int, item: Record | Tombstone) -> None:
@@ -189,23 +238,37 @@ def _write_features(db: sqlite3.Connection, image: int, item: Record | Tombstone
         db.execute(_FEATURES, [image, item.features])
 
 
-def _existing(db: sqlite3.Connection, collection: int, filepath: str) -> tuple[int, bool, set[str]]:
-    """Return the seq of the stored item, whether it is an image, and its labels.
+@dataclass(frozen=True, slots=True)
+class _Existing:
+    """The stored item of a filepath; without one, its `seq` is below all others."""
 
-    The seq is below all others if there is none.
-    """
+    id: int = 0
+    seq: int = -1
+    is_image: bool = False
+    metadata: Mapping[str, Any] | None = None
+    metadata_seq: int = -1
+    unpatched: Unpatched | None = None
+
+
+def _existing(db: sqlite3.Connection, collection: int, filepath: str) -> _Existing:
     row = db.execute(_EXISTING, [collection, filepath]).fetchone()
     if row is None:
-        return -1, False, set()
-    seq, deleted, metadata = row
-    return seq, not deleted, labels(read_metadata(metadata))
+        return _Existing()
+    number, seq, deleted, metadata, metadata_seq, unpatched = row
+    before = unpatched_of(None if unpatched is None else json.loads(unpatched))
+    return _Existing(number, seq, not deleted, read_metadata(metadata), metadata_seq, before)
+
+
+def _write_labels(db: sqlite3.Connection, owner: int, stale: set[str], fresh: set[str]) -> None:
+    db.executemany(UNLABEL, [(owner, label) for label in stale - fresh])
+    db.executemany(LABEL, [(owner, label) for label in fresh - stale])
 
 
 def _migrate(db: sqlite3.Connection, existing: int) -> None:
     if existing < _LABELLED_VERSION:
         db.execute(_LABELS)
         _label_all(db)
-    for statement in _MIGRATION:
+    for statement in _MIGRATION if existing < _COLLECTIONS_VERSION else _MIGRATION_FROM_3:
         db.execute(statement)
 
 
@@ -219,13 +282,21 @@ def _label_all(db: sqlite3.Connection) -> None:
 def _row(item: Record | Tombstone, change: int) -> _Row:
     if isinstance(item, Tombstone):
         return (item.filepath, item.seq, item.seq, change, 1, 0, item.added, *[None] * 6)
-    metadata = None if item.metadata is None else json.dumps(item.metadata, allow_nan=False)
+    metadata = None if item.metadata is None else _text(item.metadata)
     if item.features is not None:
         indexed_words(item.features)
     sig = signatures_to_bytes(item.signatures)
-    seqs = (item.seq, item.seq if item.metadata_seq is None else item.metadata_seq)
+    seqs = (item.seq, _metadata_seq(item))
     about = (item.added, item.width, item.height)
     return (item.filepath, *seqs, change, 0, int(item.is_featureless), *about, sig, item.sha256, item.url, metadata)
+
+
+def _metadata_seq(item: Record) -> int:
+    return item.seq if item.metadata_seq is None else item.metadata_seq
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False)
 
 
 def record(row: _Row, collection: str) -> Record:

@@ -1,0 +1,146 @@
+"""PATCH /images: metadata of stored images and of images that are still on their way."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from api.forms.parameters import METADATA_BYTES
+from common.queue.expected_images import ExpectedImages
+from common.queue.tasks import State
+from support.records import deletion, record
+from support.tasks import end, ledger_in
+
+IMAGE = {"url": "http://example.org/cat.jpg", "filepath": "cat.jpg"}
+
+
+def failure(answer: Any) -> tuple[int, str, str]:
+    return answer.status_code, answer.json["code"], answer.json.get("field")
+
+
+def metadata_of(client: FlaskClient, filepath: str = "cat.jpg") -> Any:
+    return client.get("/images", query_string={"filepath": filepath}).json["result"][0]["metadata"]
+
+
+@pytest.mark.parametrize("kind", ["data", "json", "query_string"])
+def test_metadata_are_merged(client: FlaskClient, memory_store: Any, kind: str) -> None:
+    memory_store.put([record("cat.jpg", 1, metadata={"a": 1, "b": {"c": 2, "d": 3}})])
+    changes = {"a": None, "b": {"c": "x"}} if kind == "json" else '{"a": null, "b": {"c": "x"}}'
+
+    answer = client.patch("/images", **{kind: {"filepath": "cat.jpg", "metadata": changes}})
+
+    expected = {"b": {"c": "x", "d": 3}}
+    assert (answer.status_code, answer.json["status"], answer.json["method"]) == (200, "ok", "patch_image")
+    assert answer.json["result"] == [{"collection": "default", "filepath": "cat.jpg", "metadata": expected}]
+    assert metadata_of(client) == expected
+
+
+def test_null_removes_all_metadata(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([record("cat.jpg", 1, metadata={"a": 1})])
+
+    answer = client.patch("/images", json={"filepath": "cat.jpg", "metadata": None})
+
+    assert (answer.status_code, metadata_of(client)) == (200, None)
+
+
+def test_patched_image_keeps_its_place_in_lists(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
+
+    client.patch("/images", json={"filepath": "cat.jpg", "metadata": {"album": "cats"}})
+
+    assert client.get("/list").json["result"] == ["cat.jpg", "dog.jpg"]
+    assert client.get("/list", query_string={"filter[album]": "cats"}).json["result"] == ["cat.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({"filepath": "cat.jpg"}, "missing_parameter", "metadata"),
+        ({"metadata": {}}, "missing_parameter", "filepath"),
+        ({"filepath": "cat.jpg", "metadata": []}, "wrong_parameter", "metadata"),
+        ({"filepath": "cat.jpg", "metadata": "x"}, "wrong_parameter", "metadata"),
+        ({"filepath": "", "metadata": {}}, "wrong_parameter", "filepath"),
+        ({"filepath": "cat.jpg", "metadata": {}, "url": "http://h/"}, "unknown_parameter", "url"),
+    ],
+)
+def test_wrong_patch_is_rejected(
+    client: FlaskClient, memory_store: Any, body: dict[str, Any], code: str, field: str
+) -> None:
+    memory_store.put([record("cat.jpg", 1)])
+
+    assert failure(client.patch("/images", json=body)) == (400, code, field)
+
+
+def test_patch_keeps_the_limit_on_metadata(client: FlaskClient, memory_store: Any) -> None:
+    half = {f"{n}": "x" * 8000 for n in range(5)}
+    memory_store.put([record("cat.jpg", 1, metadata=half)])
+
+    answer = client.patch("/images", json={"filepath": "cat.jpg", "metadata": {f"a{n}": "x" * 8000 for n in range(4)}})
+
+    assert failure(answer) == (400, "wrong_parameter", "metadata")
+    assert f"{METADATA_BYTES}" in answer.json["error"][0]
+    assert metadata_of(client) == half
+
+
+def test_unknown_image_is_not_found(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([record("dog.jpg", 1), deletion("cat.jpg", 2)])
+    client.post("/add", json=IMAGE | {"filepath": "other.jpg"})
+
+    answer = client.patch("/images", json={"filepath": "cat.jpg", "metadata": {"a": 1}})
+
+    assert failure(answer) == (404, "unknown_filepath", "filepath")
+    memory_store.put([record("cat.jpg", 3)])
+    assert metadata_of(client) is None
+
+
+@pytest.mark.parametrize("state", [None, State.FAILED])
+def test_patch_waits_for_an_accepted_add(
+    client: FlaskClient, memory_store: Any, real_redis: Redis, state: State | None
+) -> None:
+    task_id = client.post("/add", json=IMAGE | {"metadata": {"a": 1}}).json["task"]["id"]
+    claim = ledger_in(real_redis).begin(task_id)
+    assert claim is not None
+    if state is not None:
+        end(real_redis, task_id, state, code="timeout", error="slow")
+
+    answer = client.patch("/images", json={"filepath": "cat.jpg", "metadata": {"a": 2, "b": 3}})
+    memory_store.put([record("cat.jpg", claim.seq, metadata={"a": 1})])
+
+    assert (answer.status_code, answer.json["status"], answer.json["result"]) == (202, "ok", [])
+    assert memory_store.metadata(["cat.jpg"]) == {"cat.jpg": {"a": 2, "b": 3}}
+
+
+def test_patch_belongs_to_its_collection(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([record("cat.jpg", 1, collection="shop"), record("cat.jpg", 2)])
+
+    inside = client.patch("/images", json={"filepath": "cat.jpg", "collection": "shop", "metadata": {"a": 1}})
+    absent = client.patch("/images", json={"filepath": "cat.jpg", "collection": "nowhere", "metadata": {"a": 1}})
+
+    assert inside.json["result"] == [{"collection": "shop", "filepath": "cat.jpg", "metadata": {"a": 1}}]
+    assert failure(absent) == (404, "unknown_collection", "collection")
+    assert metadata_of(client) is None
+
+
+def test_unavailable_store_takes_no_patch(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([record("cat.jpg", 1)])
+    memory_store.read_only = True
+
+    answer = client.patch("/images", json={"filepath": "cat.jpg", "metadata": {"a": 1}})
+
+    assert (answer.status_code, answer.json["code"]) == (503, "store_unavailable")
+
+
+def test_images_are_expected_while_tasks_may_store_them(client: FlaskClient, real_redis: Redis) -> None:
+    expected, few = ExpectedImages(real_redis), ExpectedImages(real_redis, max_scanned=0)
+    nothing = expected.may_arrive("cat.jpg", collection="default"), few.may_arrive("cat.jpg", collection="default")
+
+    task_id = client.post("/add", json=IMAGE | {"collection": "shop"}).json["task"]["id"]
+
+    assert nothing == (False, False)
+    assert expected.may_arrive("cat.jpg", collection="shop")
+    assert not expected.may_arrive("cat.jpg", collection="default")
+    assert not expected.may_arrive("cat", collection="shop")
+    assert few.may_arrive("dog.jpg", collection="default")
+    end(real_redis, task_id, State.SUCCEEDED)
+    assert not expected.may_arrive("cat.jpg", collection="shop")
