@@ -33,6 +33,8 @@ PERSISTED = {
     "match:hosts-due",
     "match:lease:",
     "match:workers",
+    "match:usage:",
+    "match:usage-writer:",
     "match:watched-workers",
     "match:rates",
     "match:upload:",

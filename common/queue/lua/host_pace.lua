@@ -93,12 +93,16 @@ local function report_fault(pace, now, fault)
   if not fault.is_rejection and pace.streak < max_streak then return end
   local pause = math.min(fault.retry_after_ms, longest_retry_after_ms)
   if math.abs(now - pace.cut) >= cut_every_ms then
-    local age = pace.window and math.max(1000, now - pace.window) or 1000
-    local measured = math.max(1, pace.recent, pace.starts * 1000 / age)
-    local rate = math.max(min_rate, math.min(pace.rate or math.huge, measured) / 2)
-    set_limits(pace, rate, math.max(1, (pace.slots or first_slots) / 2))
     local cuts = redis.call('HINCRBY', pace.key, 'cuts', 1)
-    redis.call('HSET', pace.key, 'cut', now, 'growth', string.format('%.3f', math.max(1, rate / 10)))
+    redis.call('HSET', pace.key, 'cut', now)
+    -- Without a success since the last cut, the rate is not the cause: only the pause grows.
+    if cuts == 1 or not pace.rate then
+      local age = pace.window and math.max(1000, now - pace.window) or 1000
+      local measured = math.max(1, pace.recent, pace.starts * 1000 / age)
+      local rate = math.max(min_rate, math.min(pace.rate or math.huge, measured) / 2)
+      set_limits(pace, rate, math.max(1, (pace.slots or first_slots) / 2))
+      redis.call('HSET', pace.key, 'growth', string.format('%.3f', math.max(1, rate / 10)))
+    end
     pause = math.max(pause, math.min(longest_pause_ms, first_pause_ms * 2 ^ (cuts - 1)) * fault.jitter)
   end
   if now + pause > pace.paused_until then
