@@ -76,6 +76,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
     add_auth_request(app, {**scopes, NAME: None}, access)
     app.before_request(_set_request_id)
     Telemetry(services.metrics, UsageRecorder(services.usage_counts)).init_app(app)
+    app.before_request(_require_host)
     app.before_request(cors.answer)
     app.before_request(access.identify)
     if keyring is None:
@@ -100,6 +101,13 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
 def _set_request_id() -> None:
     proposed = request.headers.get("X-Request-ID", "")
     g.request_id = proposed if REQUEST_ID.fullmatch(proposed) else secrets.token_hex(16)
+
+
+def _require_host() -> Response | None:
+    """Refuse a request of HTTP/1.1 without a Host header (RFC 9112, 3.2)."""
+    if "HTTP_HOST" in request.environ or request.environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
+        return None
+    return fail("bad_request", "HTTP/1.1 requires the header Host", field="Host")
 
 
 def _add_headers(response: Response) -> Response:

@@ -11,9 +11,10 @@ from common.store.base import Health, Store
 
 
 class DependencyChecks:
-    """A probe for each: the store's health, Redis, and the queue's statistics in Redis."""
+    """A probe for each: the store's health and its images, Redis, and the queue's statistics in Redis."""
 
     def __init__(self, store: Store, ledger: Ledger, redis: Redis) -> None:
         self.store: Probe[Health] = Probe(store.health)
         self.redis: Probe[None] = Probe(ledger.check)
+        self.images: Probe[int] = Probe(lambda: sum(each.images for each in store.collections()))
         self.queue_stats: Probe[QueueStats] = Probe(partial(read_stats, redis))

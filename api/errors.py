@@ -32,7 +32,7 @@ class ErrorSpec:
 SUMMARIES: Mapping[int, str] = {
     400: "Invalid request; `field` names the parameter.",
     401: "No valid API key. Send one as `Authorization: Bearer KEY`.",
-    403: "The API key lacks the required scope, a quota is used up, or another site sent a form of the web page.",
+    403: "The API key lacks the scope, a quota is used up, or a page of another site sent the request.",
     404: "Not found.",
     405: "The path does not accept this method; `Allow` lists the methods that it accepts.",
     409: "The state of the task or batch does not permit this, or the `Idempotency-Key` belongs to another request.",

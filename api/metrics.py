@@ -3,6 +3,7 @@
 import os
 from collections import Counter as Counts
 from collections.abc import Iterator
+from contextlib import suppress
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -16,6 +17,7 @@ from common.decoding.process import ProcessEnd
 from common.errors import MatchError
 from common.queue.callbacks import CallbackState
 from common.queue.stats import QueueStats
+from common.version import BUILD_INFO, BUILD_INFO_MEANING, VERSION
 
 # The time at which each series was created is of no use, and doubles the number of series.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -23,6 +25,8 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 # A scrape waits this long for Redis and the store; scrapes within a second share one check.
 SCRAPE_WITHIN_S = 2.0
 FRESH_S = 1.0
+# A catalogue of thousands of collections would delay each scrape.
+IMAGES_FRESH_S = 15.0
 # Seconds: from /ping to an add with `wait`.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # Clients may send any method; a label has few values, so the others are counted as OTHER.
@@ -89,11 +93,17 @@ class _State(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily(BUILD_INFO, BUILD_INFO_MEANING, labels=["version"])
+        build.add_metric([VERSION], 1)
+        yield build
         self._checks.store.start()
         yield from self._redis()
         yield GaugeMetricFamily(
             "match_store_up", "Whether the store serves searches.", value=float(self._store_is_up())
         )
+        with suppress(MatchError):
+            images = self._checks.images.result(timeout_s=SCRAPE_WITHIN_S, max_age_s=IMAGES_FRESH_S)
+            yield GaugeMetricFamily("match_images", "Stored images of all collections.", value=images)
 
     def _redis(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("match_redis_up", "Whether Redis answers.")
@@ -116,6 +126,9 @@ class _State(Collector):
             "match_oldest_task_age_seconds", "Time since the oldest open task was accepted.", value=stats.oldest_age_s
         )
         yield GaugeMetricFamily("match_tasks_failed", "Failed tasks in the ledger.", value=stats.failed)
+        yield GaugeMetricFamily(
+            "match_queue_paused", "Whether the queue is paused: workers begin no task.", value=float(stats.is_paused)
+        )
         yield GaugeMetricFamily("match_workers", "Live worker processes.", value=stats.workers)
         ended = CounterMetricFamily("match_tasks_ended", "Finished tasks of all workers.", labels=["outcome", "reason"])
         for labels, count in sorted(stats.ended.items()):

@@ -337,6 +337,22 @@ class Retried(BaseModel):
     ]
 
 
+class QueueState(BaseModel):
+    """The state of the queue."""
+
+    waiting: Annotated[int, Field(ge=0, description="The number of accepted tasks that do not run.")]
+    running: Annotated[int, Field(ge=0, description="The number of tasks that run.")]
+    failed: Annotated[int, Field(ge=0, description="The number of failed tasks that are kept.")]
+    oldest_age_s: Annotated[
+        float, Field(ge=0, description="Seconds since the oldest open task was accepted; 0 without one.")
+    ]
+    rate_per_s: Annotated[
+        float, Field(ge=0, description="Tasks that end in a second: the mean of this minute and the last one.")
+    ]
+    workers: Annotated[int, Field(ge=0, description="The number of worker processes that are alive.")]
+    paused: Annotated[bool, Field(description="Whether workers begin no task.")]
+
+
 class StoreCheck(BaseModel):
     """The state of the store."""
 
@@ -352,11 +368,18 @@ class RedisCheck(BaseModel):
     detail: Annotated[str, Field(description="The error, or an empty text.")]
 
 
+class QueueCheck(BaseModel):
+    """The state of the queue."""
+
+    paused: Annotated[bool, Field(description="Whether workers begin no task; false if Redis does not answer.")]
+
+
 class Checks(BaseModel):
     """The states of the dependencies."""
 
     store: Annotated[StoreCheck, Field(description="The store of the images.")]
     redis: Annotated[RedisCheck, Field(description="Redis, which has the queue.")]
+    queue: Annotated[QueueCheck, Field(description="The queue.")]
 
 
 class BatchCall(BaseModel):

@@ -17,6 +17,7 @@ from common.config import Settings
 from common.queue.batches import Batches
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.pause import Pause
 from common.queue.task_pages import TaskPages
 from common.queue.usage import UsageCounts
 from common.store.base import Store
@@ -34,6 +35,7 @@ class Services:
     task_pages: TaskPages
     batches: Batches
     leases: Leases
+    pause: Pause
     add_images: AddImages
     delete_images: DeleteImages
     patch_images: PatchImages

@@ -26,6 +26,7 @@ from common.decoding.pool import DecoderPool
 from common.queue.batches import Batches
 from common.queue.expected_images import ExpectedImages
 from common.queue.leases import Leases
+from common.queue.pause import Pause
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
@@ -74,6 +75,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         task_pages=task_pages,
         batches=batches,
         leases=Leases(dependencies.redis),
+        pause=Pause(dependencies.redis),
         add_images=AddImages(
             admission=dependencies.admission,
             ledger=dependencies.ledger,

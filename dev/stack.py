@@ -29,7 +29,7 @@ from common.redis.sentinels import SCHEME
 from dev.asking import answers
 from dev.greeting import greet, local_address
 from dev.ports import LOOPBACK, TOP_PORT, listen, nearest_free
-from dev.programs import CannotStart, Program, Running, say, stop_all
+from dev.programs import ROOT, CannotStart, Program, Running, say, stop_all
 from dev.redis_server import NoRedis, RedisServer
 from dev.scrape_targets import WORKER_METRICS_PORT, worker_ports, write_targets
 
@@ -81,6 +81,7 @@ def flower(settings: Settings, port: int) -> Program:
     """Return flower, read-only: its changes to workers and messages would bypass the ledger."""
     # 10,000 messages take 28 MiB of memory; the default is ten times as many.
     flags = [f"--address={LOOPBACK}", f"--port={port}", "--read-only", "--max-tasks=10000"]
+    flags.append(f"--conf={ROOT / 'proxy' / 'flowerconfig.py'}")
     # The URL is not on the command line, where every user of the machine could read its password.
     # Without the parameter flower does not verify the certificate of a Redis that uses TLS.
     checked = "?ssl_cert_reqs=required" if settings.redis_url.startswith("rediss://") else ""

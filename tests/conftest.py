@@ -39,6 +39,7 @@ from common.queue.expected_images import ExpectedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
+from common.queue.pause import Pause
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
@@ -203,6 +204,7 @@ def make_client(
                 task_pages=task_pages,
                 batches=batches,
                 leases=Leases(redis),
+                pause=Pause(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
                 patch_images=PatchImages(

@@ -22,7 +22,9 @@ from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
 from common.queue.jobs import ADD_TASK, ENQUEUED_AT_HEADER
 from common.queue.leases import Leases
+from common.queue.pause import Pause
 from common.queue.stale_tasks import StaleTasks
+from common.queue.stats import read_stats
 from common.queue.transport import WORKER_OPTION
 from common.queue.unacked import Unacked
 from common.store.preparing import prepare_in_background
@@ -38,7 +40,9 @@ from workers.heartbeat import Heartbeat, new_worker_name
 from workers.host_limiter import HostLimiter
 from workers.instrumentation import Instrumentation
 from workers.orphaned_thumbnails import OrphanedThumbnails
+from workers.pause import PauseWatch
 from workers.pipeline import Pipeline
+from workers.progress import Progress
 from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
 from workers.scheduler import Scheduler
@@ -97,6 +101,8 @@ class Runtime:
     writer: Writer
     pipeline: Pipeline
     chunks: Chunks
+    pause: PauseWatch
+    progress: Progress
     sweeper: Sweeper
     scheduler: Scheduler
     dead_workers: DeadWorkers
@@ -108,12 +114,14 @@ class Runtime:
         """Write the pending records, then close everything."""
         self.dead_workers.close()
         self.heartbeat.close()
+        self.pause.close()
         if self.webhooks is not None:
             self.webhooks.close()
         self.scheduler.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
+        self.progress.close()
         self.decoder.close()
         # After the last task, so that its result can be scraped.
         if self.metrics is not None:
@@ -133,7 +141,10 @@ def create_app(settings: Settings) -> Celery:
         **app.conf.broker_transport_options,
         **redelivery_options(settings),
         WORKER_OPTION: name,
-        "queue_order_strategy": QueueOrderStrategy(lambda: bool(runtime) and runtime[0].chunks.is_full()),
+        "queue_order_strategy": QueueOrderStrategy(
+            lambda: bool(runtime) and runtime[0].chunks.is_full(),
+            lambda: bool(runtime) and runtime[0].pause.is_paused,
+        ),
     }
     tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
 
@@ -185,7 +196,11 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
     dependencies = build_dependencies(settings)
     prepare_in_background(dependencies.store)
     finisher = TaskFinisher(dependencies.ledger, dependencies.uploads, failed_keep_s=settings.failed_keep_s)
-    instrumentation = Instrumentation()
+    progress = Progress(lambda: read_stats(dependencies.redis).waiting)
+    progress.start()
+    instrumentation = Instrumentation(progress.count)
+    pause = PauseWatch(Pause(dependencies.redis))
+    pause.start()
     decoder = DecoderPool(
         decoder_limits(settings),
         processes=DECODERS,
@@ -225,6 +240,7 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         thumbnails=dependencies.thumbnails is not None,
         local_features=settings.local_features,
         instrumentation=instrumentation,
+        check_pause=pause.check,
     )
     retention = Retention(
         dependencies.redis,
@@ -258,7 +274,19 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
     metrics = instrumentation.serve(settings.worker_metrics_host.strip("[]"), settings.worker_metrics_port)
     webhooks = open_webhooks(dependencies, settings)
     return Runtime(
-        dependencies, decoder, writer, pipeline, chunks, sweeper, scheduler, dead_workers, webhooks, heartbeat, metrics
+        dependencies=dependencies,
+        decoder=decoder,
+        writer=writer,
+        pipeline=pipeline,
+        chunks=chunks,
+        pause=pause,
+        progress=progress,
+        sweeper=sweeper,
+        scheduler=scheduler,
+        dead_workers=dead_workers,
+        webhooks=webhooks,
+        heartbeat=heartbeat,
+        metrics=metrics,
     )
 
 

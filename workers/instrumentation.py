@@ -1,19 +1,20 @@
 """Metrics, spans and log fields of a worker's tasks."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from common.decoding.process import ProcessEnd
 from common.queue.tasks import Claim, State
 from common.telemetry import tracing
 from common.telemetry.logs import bound
+from common.version import BUILD_INFO, BUILD_INFO_MEANING, VERSION
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -29,10 +30,15 @@ RECORDS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class Instrumentation:
-    """Metrics and spans of one worker process; every thread may call every method."""
+    """Metrics and spans of one worker process; every thread may call every method.
 
-    def __init__(self) -> None:
+    `count` is called with the state of each finished task.
+    """
+
+    def __init__(self, count: Callable[[State], None] = lambda _: None) -> None:
+        self._count = count
         self.registry = CollectorRegistry()
+        Gauge(BUILD_INFO, BUILD_INFO_MEANING, ("version",), registry=self.registry).labels(VERSION).set(1)
         self._downloads = self._histogram(
             "match_download_seconds", "Time of each download, successful or failed.", DOWNLOAD_BUCKETS
         )
@@ -106,6 +112,7 @@ class Instrumentation:
 
     def count_finished(self, state: State, code: str = "") -> None:
         """Count a finished task."""
+        self._count(state)
         self._outcomes.labels(state.value, code).inc()
 
     def count_deferred(self, code: str) -> None:

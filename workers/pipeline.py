@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time_ns
+from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry.trace import Span, StatusCode
 
@@ -49,7 +51,7 @@ class Pipeline:
     """Runs tasks; many threads call `run` at once.
 
     `keep_source_url`: records have the source URL of their image. `local_features`: they have its local features.
-    `thumbnails`: a thumbnail of it is kept.
+    `thumbnails`: a thumbnail of it is kept. `check_pause` raises QueuePaused while no task may begin.
     """
 
     ledger: Ledger
@@ -66,12 +68,15 @@ class Pipeline:
     local_features: bool = True
     thumbnails: bool = False
     instrumentation: Instrumentation = field(default_factory=Instrumentation)
+    check_pause: Callable[[], None] = lambda: None
 
     def run(self, task_id: str) -> None:
         """Run one task to its end: stored, or failed with an error code; or until its next try.
 
-        Raises StoreUnavailable or QueueError when it cannot be finished now; the task stays open.
+        Raises StoreUnavailable or QueueError when it cannot be finished now, QueuePaused while the queue is paused; the
+        task stays open.
         """
+        self.check_pause()
         with bound(task_id=task_id):
             claim = self.ledger.begin(task_id)
             if claim is not None:
@@ -81,23 +86,23 @@ class Pipeline:
     def _work(self, claim: Claim, span: Span) -> None:
         try:
             result = self._run(claim)
-            self._report(span, result.state, result.reason)
+            self._report(claim, span, result.state, result.reason)
         except TransientFetchError as error:
             self._defer(claim, error, span)
         except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
-            self._report(span, State.FAILED, error.code, str(error))
+            self._report(claim, span, State.FAILED, error.code, str(error))
         except (StoreUnavailable, QueueError):
             self.ledger.make_pending(claim.task_id)
             raise
         except StoreError as error:
             self._fail(claim, StoreError.code, str(error))
-            self._report(span, State.FAILED, StoreError.code, str(error))
+            self._report(claim, span, State.FAILED, StoreError.code, str(error))
         except Exception:
             # A bug: the client gets an internal error, and the log has the traceback. A retry would fail again.
             log.exception("unexpected error in task %s", claim.task_id)
             self._fail(claim, INTERNAL_ERROR, "internal error")
-            self._report(span, State.FAILED, INTERNAL_ERROR)
+            self._report(claim, span, State.FAILED, INTERNAL_ERROR)
 
     def _run(self, claim: Claim) -> TaskResult:
         if claim.is_batch_cancelled:
@@ -120,17 +125,17 @@ class Pipeline:
             log.info("deferred: %s", error, extra={"outcome": "deferred", "code": error.code})
         else:
             self._fail(claim, error.code, str(error))
-            self._report(span, State.FAILED, error.code, str(error))
+            self._report(claim, span, State.FAILED, error.code, str(error))
 
     def _fail(self, claim: Claim, code: str, error: str) -> None:
         self.finisher.finish([claim.result(State.FAILED, code=code, error=error)])
 
-    def _report(self, span: Span, state: State, code: str = "", error: str = "") -> None:
+    def _report(self, claim: Claim, span: Span, state: State, code: str = "", error: str = "") -> None:
         """Report the final state to metrics, span and log; only failures are logged at info level."""
         self.instrumentation.count_finished(state, code)
         if state is State.FAILED:
             span.set_status(StatusCode.ERROR, code)
-            log.info("failed: %s", error or code, extra={"outcome": state.value, "code": code})
+            log.info("failed: %s: %s", _image(claim), error or code, extra={"outcome": state.value, "code": code})
         else:
             log.debug("%s", state, extra={"outcome": state.value})
 
@@ -178,3 +183,12 @@ class Pipeline:
             raise LostUpload("the uploaded bytes do not exist any more")
         reservation.resize(len(data))
         return data
+
+
+def _image(claim: Claim) -> str:
+    """Return the filepath and the URL, without its query: both are what an operator looks for in the log."""
+    if claim.url is None:
+        return claim.filepath
+    url = urlsplit(source_url(claim.url) or "")
+    host = urlsplit(claim.url).hostname
+    return f"{claim.filepath} ({urlunsplit((url.scheme, url.netloc, url.path, '', '')) or host})"

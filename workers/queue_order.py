@@ -8,6 +8,8 @@ from common.queue.jobs import BATCH_QUEUES
 class QueueOrder:
     """The queues of single adds, then the batch queues in turn; without the batch queues while `is_full` returns True.
 
+    While `is_paused` returns True there is no queue. kombu asks again when it polls, at least once a second.
+
     The front queues of the batch queues precede all batch queues: their tasks hold a slot of their host. After a
     message of a batch queue, that queue is the last one, so that each collection's batches get an equal share.
 
@@ -16,8 +18,9 @@ class QueueOrder:
     strategies (`kombu.utils.scheduling`).
     """
 
-    def __init__(self, is_full: Callable[[], bool]) -> None:
+    def __init__(self, is_full: Callable[[], bool], is_paused: Callable[[], bool]) -> None:
         self._is_full = is_full
+        self._is_paused = is_paused
         self._first: list[str] = []
         self._in_turn: list[str] = []
 
@@ -28,6 +31,8 @@ class QueueOrder:
 
     def consume(self, n: int) -> list[str]:
         """Return at most `n` names of queues, in the order of consumption."""
+        if self._is_paused():
+            return []
         return (self._first if self._is_full() else self._first + self._in_turn)[:n]
 
     def rotate(self, last_used: str) -> str:
@@ -44,12 +49,13 @@ class QueueOrderStrategy:
     A worker reports its options as JSON to flower and `celery inspect`.
     """
 
-    def __init__(self, is_full: Callable[[], bool]) -> None:
+    def __init__(self, is_full: Callable[[], bool], is_paused: Callable[[], bool]) -> None:
         self._is_full = is_full
+        self._is_paused = is_paused
 
     def __call__(self) -> QueueOrder:
         """Return a queue order for a new connection."""
-        return QueueOrder(self._is_full)
+        return QueueOrder(self._is_full, self._is_paused)
 
     def __json__(self) -> str:
         """Return the option's value in reports."""

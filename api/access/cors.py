@@ -8,8 +8,8 @@ from collections.abc import Collection
 from flask import Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
-ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, X-Request-ID"
-EXPOSED_HEADERS = "Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, X-Batch-ID, X-Request-ID"
+EXPOSED_HEADERS = "Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Batch-ID, X-Request-ID"
 MAX_AGE_S = 600
 
 

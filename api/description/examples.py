@@ -97,6 +97,15 @@ CAT = "cats/chelsea.jpg"
 PLAIN = "plain.png"
 SHOP = "shop-1"
 URL = "https://images.example.org/chelsea.jpg"
+QUEUE = {
+    "waiting": 4180,
+    "running": 32,
+    "failed": 2,
+    "oldest_age_s": 41.5,
+    "rate_per_s": 98.4,
+    "workers": 2,
+    "paused": False,
+}
 HOOK = "https://hooks.example.org/match"
 
 
@@ -352,6 +361,9 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             result=[{"collection": "default", "filepath": CAT, "metadata": {"album": "cats", "year": 2026}}],
         ),
     ),
+    "queue": (Example(title="At work", result=[QUEUE]),),
+    "pause_queue": (Example(title="Paused", result=[QUEUE | {"paused": True}]),),
+    "resume_queue": (Example(title="Resumed", result=[QUEUE]),),
     "collections": (
         Example(
             title="All",
@@ -433,6 +445,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                 "checks": {
                     "store": {"reads": True, "writes": True, "detail": ""},
                     "redis": {"ok": True, "detail": ""},
+                    "queue": {"paused": False},
                 }
             },
         ),

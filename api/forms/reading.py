@@ -1,9 +1,11 @@
 """Parsing: from an HTTP request to the parameters of its endpoint, or an error that names the parameter."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import IO, Any, NoReturn, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from flask import Request
 from pydantic import ValidationError
@@ -22,6 +24,8 @@ LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 # The maximum number of parts of a form, not counting those with an index.
 FORM_PARTS = 64
 CHUNK_BYTES = 64 * 1024
+# A percent sign that begins no byte.
+MALFORMED = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 P = TypeVar("P", bound=Parameters)
 Value = str | FileStorage
@@ -52,6 +56,7 @@ class BoundedParser(FormDataParser):
         data = _read_at_most(self.max_form_memory_size or 0, stream)
         if data.count(b"&") >= (self.max_form_parts or 0):
             raise RequestEntityTooLarge
+        check_percent_encoding(data)
         return data
 
 
@@ -87,6 +92,7 @@ def read_query(request: Request, types: Sequence[type[P]], settings: Settings) -
     if request.mimetype not in LINE_TYPES:
         raise UnsupportedBody(f"Content-Type must be {LINE_TYPES[0]}", field="Content-Type")
     _check_coding(request)
+    check_percent_encoding(request.query_string)
     return _fit(request, types, _by_name([*request.args.items(multi=True)], types), settings)
 
 
@@ -96,8 +102,28 @@ def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
     Raises InputError for an unknown, repeated or invalid parameter.
     """
     _check_type(request)
+    check_percent_encoding(request.query_string)
     fields = _json_fields(request, types) if _has_json(request) else _form_fields(request)
     return _fit(request, types, _by_name([*request.args.items(multi=True), *fields], types), settings)
+
+
+def check_percent_encoding(encoded: bytes) -> None:
+    """Raise InputError for a name or value whose percent-encoding is malformed, or not that of UTF-8.
+
+    The framework would keep what it cannot decode: an image would be stored under another name than the client meant.
+    """
+    if b"%" not in encoded and encoded.isascii():
+        return
+    for pair in encoded.split(b"&"):
+        name = unquote_to_bytes(pair.partition(b"=")[0].replace(b"+", b" ")).decode(errors="replace")[:SHOWN]
+        if MALFORMED.search(pair):
+            message = f"{name}: invalid percent-encoding"
+            raise InputError(message, field=name)
+        try:
+            unquote_to_bytes(pair).decode()
+        except UnicodeDecodeError:
+            message = f"{name}: is not valid UTF-8"
+            raise InputError(message, field=name) from None
 
 
 def read_line(kind: type[P], line: bytes, settings: Settings, **defaults: str) -> P:
@@ -254,7 +280,7 @@ def _readable() -> Iterator[None]:
     """Raise InputError for a body that cannot be read."""
     try:
         yield
-    except HTTPException:
+    except (HTTPException, InputError):
         raise
     except Exception as error:
         # No boundary, malformed parts or chunks, a disconnected client: servers and frameworks raise different errors.

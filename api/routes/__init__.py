@@ -10,6 +10,7 @@ from api.routes import (
     collections,
     health,
     metrics,
+    queue,
     search,
     search_batch,
     stored_images,
@@ -25,6 +26,7 @@ SUBJECTS: Mapping[str, Sequence[Endpoint]] = {
     "Collections": collections.ENDPOINTS,
     "Batches": batches.ENDPOINTS,
     "Tasks": tasks.ENDPOINTS,
+    "Queue": queue.ENDPOINTS,
     "Health": (*health.ENDPOINTS, *metrics.ENDPOINTS, *usage.ENDPOINTS),
 }
 ENDPOINTS = tuple(endpoint for endpoints in SUBJECTS.values() for endpoint in endpoints)

@@ -22,19 +22,22 @@ def ping(_services: Services, _: requests.Nothing) -> Response:
 def readyz(services: Services, _: requests.Nothing) -> Response:
     """Check whether searches can be served.
 
-    The status is `warn` when they can, but Redis or writes are unavailable; it is 503, also with `checks`, when they
-    cannot. The reply comes within four seconds, even if the store and Redis do not answer.
+    The status is `warn` when they can, but Redis or writes are unavailable, or the queue is paused; it is 503, also
+    with `checks`, when they cannot. The reply comes within four seconds, even if the store and Redis do not answer.
     """
     health = _health(services)
     redis_error = _redis_error(services)
+    is_paused = redis_error is None and _is_paused(services)
     checks = {
         "store": {"reads": health.reads, "writes": health.writes, "detail": health.detail},
         "redis": {"ok": redis_error is None, "detail": redis_error or ""},
+        "queue": {"paused": is_paused},
     }
     if not health.reads:
         return fail("not_ready", f"searches are unavailable: {health.detail}", checks=checks)
     warnings = [] if health.writes else [f"the store accepts no writes: {health.detail}"]
     warnings += [f"redis: {redis_error}"] if redis_error else []
+    warnings += ["the queue is paused: adds wait (POST /queue/resume)"] if is_paused else []
     return ok(warnings=warnings, checks=checks)
 
 
@@ -51,6 +54,13 @@ def _redis_error(services: Services) -> str | None:
     except MatchError as error:
         return str(error)
     return None
+
+
+def _is_paused(services: Services) -> bool:
+    try:
+        return services.dependency_checks.queue_stats.result(timeout_s=READY_WITHIN_S).is_paused
+    except MatchError:
+        return False
 
 
 ENDPOINTS = (

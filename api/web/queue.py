@@ -6,7 +6,9 @@ from flask import Response
 
 from api.access.keys import Scope
 from api.forms import requests
+from api.forms.requests import Nothing
 from api.routes import batches as batch_views
+from api.routes import queue as queue_views
 from api.routes import tasks as task_views
 from api.services import Services
 from api.web import forms
@@ -52,6 +54,18 @@ def retry(services: Services, params: forms.RetryAll) -> Response:
     return _to_queue(params.collection)
 
 
+def pause(services: Services, params: Nothing) -> Response:
+    """Pause the queue, and show it."""
+    queue_views.pause_queue(services, params)
+    return _to_queue(DEFAULT_COLLECTION)
+
+
+def resume(services: Services, params: Nothing) -> Response:
+    """Resume the queue, and show it."""
+    queue_views.resume_queue(services, params)
+    return _to_queue(DEFAULT_COLLECTION)
+
+
 def cancel_batch(services: Services, params: batch_views.OneBatch) -> Response:
     """Cancel the waiting tasks of a batch, and show the queue."""
     [batch] = batch_views.cancel_batch(services, params).get_json()["result"]
@@ -72,6 +86,8 @@ def _to_queue(collection: str) -> Response:
 ENDPOINTS = (
     readable("queue", "/web/queue", queue, forms.Failures),
     form("retry_task", "/web/queue/<id>/retry", retry_task, requests.Task, scope=Scope.WRITE),
+    form("pause", "/web/queue/pause", pause, scope=Scope.ADMIN),
+    form("resume", "/web/queue/resume", resume, scope=Scope.ADMIN),
     form("cancel_batch", "/web/batches/<id>/cancel", cancel_batch, batch_views.OneBatch, scope=Scope.WRITE),
     form("retry_batch", "/web/batches/<id>/retry", retry_batch, batch_views.OneBatch, scope=Scope.ADMIN),
     form("retry", "/web/queue/retry", retry, forms.RetryAll, scope=Scope.ADMIN),

@@ -20,6 +20,7 @@ from match_client.results import (
     Metadata,
     Names,
     Outcome,
+    Queue,
     Readiness,
     Retried,
     SearchOutcome,
@@ -397,6 +398,22 @@ class Match:
         except (ConnectionLost, Unavailable) as error:
             return Readiness(is_ready=False, errors=(str(error),))
         return Readiness(is_ready=True, errors=tuple(reply.json["error"]), checks=reply.json.get("checks", {}))
+
+    def queue(self) -> Queue:
+        """Return the state of the queue."""
+        return self._queue("GET", "/queue")
+
+    def pause_queue(self) -> Queue:
+        """Let no worker begin a task, until the queue is resumed; needs the scope admin where keys are required."""
+        return self._queue("POST", "/queue/pause")
+
+    def resume_queue(self) -> Queue:
+        """Let the workers begin tasks again; needs the scope admin where keys are required."""
+        return self._queue("POST", "/queue/resume")
+
+    def _queue(self, method: str, path: str) -> Queue:
+        [result] = self._send(method, path)["result"]
+        return Queue.from_json(result)
 
     def _send(self, method: str, path: str, params: Mapping[str, str] | None = None) -> Mapping[str, Any]:
         """Return the reply to a request; GET has its parameters in the query, any other method in a form."""

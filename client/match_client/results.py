@@ -27,6 +27,32 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """The state of the queue, over all collections."""
+
+    waiting: int
+    running: int
+    failed: int
+    oldest_age_s: float
+    rate_per_s: float
+    workers: int
+    is_paused: bool
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the state in a reply."""
+        return cls(
+            waiting=data["waiting"],
+            running=data["running"],
+            failed=data["failed"],
+            oldest_age_s=data["oldest_age_s"],
+            rate_per_s=data["rate_per_s"],
+            workers=data["workers"],
+            is_paused=data["paused"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """Accepted work: one image to store.
 

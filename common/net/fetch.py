@@ -127,8 +127,9 @@ class Fetcher:
 
     `timeout_s` is the total time of one fetch, including redirects. `allow` lists private targets and other
     ports that are allowed. `accepts` receives the first bytes of each body, and can reject it before the rest is read.
-    `headers` returns more headers for a host. With `honours_robots_tag`, an image that its host reserves by an
-    X-Robots-Tag is not fetched. `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX hosts.
+    `headers` returns more headers for a scheme and a host. With `honours_robots_tag`, an image is not fetched that its
+    host reserves by an X-Robots-Tag. `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX
+    hosts.
     """
 
     def __init__(  # noqa: PLR0913 - each limit is a keyword argument
@@ -139,7 +140,7 @@ class Fetcher:
         allow: Sequence[AllowedTarget] = (),
         accepts: Callable[[bytes], bool] = lambda _head: True,
         user_agent: str = USER_AGENT,
-        headers: Callable[[str], Mapping[str, str]] = lambda _host: {},
+        headers: Callable[[str, str], Mapping[str, str]] = lambda _scheme, _host: {},
         honours_robots_tag: bool = False,
         pool_size: int = 32,
         resolve: Resolve = resolve,
@@ -236,7 +237,7 @@ class Fetcher:
         headers = {
             "User-Agent": self._user_agent,
             **HEADERS,
-            **self._headers(target.host),
+            **self._headers(target.scheme, target.host),
             **cookies.header(target.url),
         }
         return _Request("GET", headers)

@@ -1,12 +1,16 @@
 """Headers of downloads by host, from a file: hosts that demand a Referer or an Authorization.
 
-The file is TOML, with a table for each host; `*.` stands for all of its subdomains:
+The file is TOML, with a table for each host; `*.` stands for all of its subdomains. Over plain HTTP only the headers of
+a table whose name begins with `http://` are sent, and those in PUBLIC:
 
     ["images.example.org"]
     Authorization = "Bearer …"
 
     ["*.example.net"]
     Referer = "https://example.net/"
+
+    ["http://cameras.example.org"]
+    Authorization = "Basic …"
 """
 
 import re
@@ -16,9 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]+")
+_HOST = re.compile(r"(http://)?((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:.]+)")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+# Everybody on the way reads them anyway, or may.
+PUBLIC = {"Accept", "Accept-Language", "Referer", "User-Agent"}
+HTTP = "http"
 # They frame the message, or would change what the response means.
 _RESERVED = {
     "accept-encoding",
@@ -40,13 +47,18 @@ class HostHeaders:
 
     by_host: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
-    def __call__(self, host: str) -> Mapping[str, str]:
+    def __call__(self, scheme: str, host: str) -> Mapping[str, str]:
         """Return the headers for a host in lower case: its own, or those of the nearest domain above it."""
-        if host in self.by_host:
-            return self.by_host[host]
+        if scheme != HTTP:
+            return self._table("", host)
+        public = {name: value for name, value in self._table("", host).items() if name in PUBLIC}
+        return {**public, **self._table(f"{HTTP}://", host)}
+
+    def _table(self, prefix: str, host: str) -> Mapping[str, str]:
         labels = host.split(".")
         domains = (f"*.{'.'.join(labels[start:])}" for start in range(1, len(labels)))
-        return next((self.by_host[domain] for domain in domains if domain in self.by_host), {})
+        names = [f"{prefix}{name}" for name in (host, *domains)]
+        return next((self.by_host[name] for name in names if name in self.by_host), {})
 
 
 def read_headers_file(path: str) -> HostHeaders:

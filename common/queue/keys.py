@@ -55,6 +55,8 @@ WORKERS = "match:workers"
 # The same for workers whose death others look for, until their work is restarted. Earlier versions send no heartbeat to
 # it: their heartbeats are too rare.
 WATCHED_WORKERS = "match:watched-workers"
+# Exists while the queue is paused.
+PAUSED = "match:paused"
 # Prefix of the counters of rate limits; flask-limiter chooses the rest of the name.
 RATES = "match:rates"
 

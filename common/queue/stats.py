@@ -13,19 +13,24 @@ from common.queue.keys import (
     CALLBACK_OLDEST,
     DEFERRED,
     ENDED,
+    ENDED_TASKS,
     FAILED,
     OPEN,
     OPEN_BY_COLLECTION,
+    PAUSED,
     RUNNING,
     TASK,
     WORKERS,
 )
-from common.queue.tasks import NEW_CODES
+from common.queue.tasks import NEW_CODES, State
 from common.redis.client import redis_errors
 
 # Open tasks are sorted by the time at which they were last enqueued, not by their age. After all of them were enqueued
 # again, because the store was unavailable, any of the first may be the oldest.
 CANDIDATES = 100
+MINUTE_MS = 60_000
+# The states of finished work whose tasks are listed by minute; failed ones are in a list of their own.
+DONE = (State.SUCCEEDED, State.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +39,9 @@ class QueueStats:
 
     `queues` is the number of messages by queue, `callbacks` the number of callbacks by state. `ended` is the number of
     finished tasks since Redis was empty, by state and by the code of their error or warning. An age is 0 without open
-    tasks or pending callbacks. `open_by_collection` has only collections with open tasks. `deferred` is the number of
-    open tasks that wait for their host.
+    tasks or pending callbacks. `open_by_collection` has only collections with open tasks. `rate_per_s` is the mean
+    number of tasks that ended in this minute and the last one. `deferred` is the number of open tasks that wait for
+    their host.
     """
 
     queues: Mapping[str, int]
@@ -49,6 +55,14 @@ class QueueStats:
     callbacks: Mapping[CallbackState, int]
     oldest_callback_age_s: float
     open_by_collection: Mapping[str, int]
+    rate_per_s: float = 0.0
+    is_paused: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """The open tasks that do not run."""
+        # They are counted one after the other.
+        return max(0, self.open - self.in_flight)
 
 
 def read_stats(redis: Redis) -> QueueStats:
@@ -69,16 +83,24 @@ def read_stats(redis: Redis) -> QueueStats:
         pipe.hgetall(CALLBACK_COUNTS)
         pipe.zrange(CALLBACK_OLDEST, 0, 0, withscores=True)
         pipe.hgetall(OPEN_BY_COLLECTION)
+        pipe.exists(PAUSED)
         for queue in CONSUMED_QUEUES:
             pipe.llen(queue)
-        time, opened, deferred, running, failed, ended, oldest, workers, calls, pending, by_collection, *lengths = (
-            pipe.execute()
-        )
+        first = pipe.execute()
+        time, opened, deferred, running, failed, ended, oldest, *others = first
+        workers, calls, pending, by_collection, paused, *lengths = others
         seconds, micros = time
         now_ms = seconds * 1000 + micros // 1000
         for task_id in oldest:
             pipe.hget(TASK + task_id.decode(), "accepted")
-        accepted = [int(at) for at in pipe.execute() if at is not None]
+        minute = now_ms // MINUTE_MS
+        for state in DONE:
+            pipe.llen(f"{ENDED_TASKS}{state}:{minute}")
+            pipe.llen(f"{ENDED_TASKS}{state}:{minute - 1}")
+        pipe.zcount(FAILED, (minute - 1) * MINUTE_MS, now_ms)
+        second = pipe.execute()
+        accepted = [int(at) for at in second[: len(oldest)] if at is not None]
+        recent = sum(second[len(oldest) :])
     return QueueStats(
         queues=dict(zip(CONSUMED_QUEUES, lengths, strict=True)),
         open=opened,
@@ -91,6 +113,8 @@ def read_stats(redis: Redis) -> QueueStats:
         callbacks={state: int(calls.get(state.encode(), 0)) for state in CallbackState},
         oldest_callback_age_s=_age_s([ended_at for _, ended_at in pending], now_ms),
         open_by_collection={name.decode(): int(count) for name, count in by_collection.items()},
+        rate_per_s=recent * 1000 / (now_ms - (minute - 1) * MINUTE_MS),
+        is_paused=bool(paused),
     )
 
 

@@ -59,7 +59,7 @@ def misuse(stack: Any, image_server: str) -> None:
         f"{image_server}/to/{image_server}/chelsea.jpg{signed}",
         f"{image_server}/to/http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
         f"http://me:{LOGIN}@{host}/chelsea.jpg{signed}",
-        f"http://10.0.0.1/chelsea.jpg{signed}",
+        f"http://192.0.2.1/chelsea.jpg{signed}",
         f"http://nowhere.invalid/chelsea.jpg{signed}",
         f"//me:{LOGIN}@nowhere{signed}",
     ]

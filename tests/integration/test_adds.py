@@ -334,7 +334,7 @@ def test_lines_are_added_in_order_with_an_outcome_each(client: FlaskClient, real
         ({"url": 7, "filepath": "a"}, "url", "wrong_parameter"),
         ({"url": " ", "filepath": "a"}, "url", "wrong_parameter"),
         ({"url": "file:///etc/passwd", "filepath": "a"}, "url", "forbidden_scheme"),
-        ({"url": "http://10.0.0.1/", "filepath": "a"}, "url", "private_address"),
+        ({"url": "http://192.0.2.1/", "filepath": "a"}, "url", "private_address"),
         (line("a", metadata="{}"), "metadata", "wrong_parameter"),
         (line("a", metadata={"x": "y" * 9000}), "metadata", "wrong_parameter"),
         (line("a", metadata={f"{number}": "y" * 8000 for number in range(9)}), "metadata", "wrong_parameter"),

@@ -220,15 +220,31 @@ def test_headers_of_a_host_stay_with_it(
     make: Callable[..., Fetcher], server: Server, site: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "headers.toml"
-    file.write_text('["images.example"]\nAuthorization = "SECRET"\n["*.other.example"]\nReferer = "SECRET"\n')
+    file.write_text('["http://images.example"]\nAuthorization = "SECRET"\n["*.other.example"]\nReferer = "SECRET"\n')
 
     headers = read_headers_file(str(file))
     make(headers=headers).fetch(f"{site}/elsewhere")
 
     assert ["SECRET" in head for head in server.heads] == [True, False]
-    assert headers("cdn.other.example") == {"Referer": "SECRET"}
-    assert headers("other.example") == {}
+    assert headers("https", "cdn.other.example") == {"Referer": "SECRET"}
+    assert headers("https", "other.example") == {}
+    assert headers("https", "images.example") == {}
     assert "SECRET" not in repr(headers)
+
+
+def test_secret_headers_are_not_sent_over_plain_http(
+    make: Callable[..., Fetcher], server: Server, site: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers.toml"
+    file.write_text('["images.example"]\nAuthorization = "SECRET"\nReferer = "https://example.org/"\n')
+
+    headers = read_headers_file(str(file))
+    make(headers=headers).fetch(f"{site}/image")
+
+    [head] = server.heads
+    assert "SECRET" not in head
+    assert "Referer: https://example.org/" in head
+    assert headers("https", "images.example")["Authorization"] == "SECRET"
 
 
 @pytest.mark.parametrize(

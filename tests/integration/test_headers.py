@@ -47,12 +47,13 @@ def test_allowed_origin_may_send_and_read(shared: FlaskClient) -> None:
     assert (preflight.status_code, preflight.data) == (204, b"")
     assert preflight.headers["Access-Control-Allow-Origin"] == ALLOWED
     assert preflight.headers["Access-Control-Allow-Methods"] == "POST"
-    assert {"Authorization", "Idempotency-Key", "X-Request-ID", "Content-Type"} <= {
+    assert {"Authorization", "Idempotency-Key", "X-Batch-ID", "X-Request-ID", "Content-Type"} <= {
         *preflight.headers["Access-Control-Allow-Headers"].split(", ")
     }
     assert answer.status_code == 400
     assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
-    assert {"Location", "Retry-After", "X-Request-ID"} <= {*answer.headers["Access-Control-Expose-Headers"].split(", ")}
+    exposed = {*answer.headers["Access-Control-Expose-Headers"].split(", ")}
+    assert {"Location", "Retry-After", "X-Batch-ID", "X-Request-ID"} <= exposed
 
 
 def test_preflight_lists_all_methods_of_a_path(shared: FlaskClient) -> None:

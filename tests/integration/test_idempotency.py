@@ -169,7 +169,7 @@ def test_key_of_maximum_length_is_accepted(client: FlaskClient) -> None:
 
 
 def test_refused_request_is_not_remembered(client: FlaskClient) -> None:
-    wrong = add(client, {"url": "http://10.0.0.1/", "filepath": "one"})
+    wrong = add(client, {"url": "http://192.0.2.1/", "filepath": "one"})
 
     right = add(client)
 
@@ -466,7 +466,7 @@ def test_each_api_key_has_keys_of_its_own(
     ("url", "code"),
     [
         ("ftp://example.org/", "forbidden_scheme"),
-        ("http://10.0.0.1/", "private_address"),
+        ("http://192.0.2.1/", "private_address"),
         ("https://example.org:8443/", "forbidden_port"),
         ("https://user:secret@example.org/", "forbidden_userinfo"),
         ("nonsense", "bad_url"),

@@ -1,5 +1,7 @@
 """A real server with more clients than threads: each is answered in time, with matches or with 503."""
 
+import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,3 +34,15 @@ def test_many_searches_at_once_are_answered_or_refused(url: str) -> None:
 
     assert {answer.status_code for answer in answers} == {200, 503}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 503} == {"overloaded"}
+
+
+@pytest.mark.parametrize(("version", "status"), [("1.1", 400), ("1.0", 200)])
+def test_host_is_required_by_http_1_1(url: str, version: str, status: int) -> None:
+    host, _, port = url.removeprefix("http://").partition(":")
+
+    with socket.create_connection((host, int(port)), timeout=GIVE_UP_S) as connection:
+        connection.sendall(f"GET /ping HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+
+    assert int(head.split()[1]) == status
+    assert json.loads(body).get("code") == (None if status == 200 else "bad_request")

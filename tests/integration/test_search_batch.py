@@ -103,7 +103,7 @@ def test_a_bad_line_does_not_fail_the_others(client: FlaskClient) -> None:
         b"{}",
         b'{"filepath": "unknown.jpg"}',
         b'{"filepath": "0.jpg", "collection": "unknown"}',
-        b'{"url": "http://10.0.0.1/a.jpg"}',
+        b'{"url": "http://192.0.2.1/a.jpg"}',
         b'{"filepath": "0.jpg", "filter": {"a": [1]}}',
         b'{"filepath": "\xff"}',
     ]

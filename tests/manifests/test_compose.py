@@ -12,11 +12,17 @@ from typing import Any
 
 import pytest
 import yaml
+from redis import Redis
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from checks.dockerfile import read_dockerfile
 from checks.memory import NEEDED_MIB
 from checks.tools import COMPOSE, build
 from common.config import MIB, Settings
+from dev.ports import free_port
+from dev.redis_server import find_program
+from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXY = ROOT / "proxy"
@@ -28,7 +34,12 @@ DOCKERFILES = {
     "worker": ("Dockerfile.worker", "worker"),
     "flower": ("Dockerfile.worker", "flower"),
 }
-REQUIRED = {"FLOWER_BASIC_AUTH": "somebody:secret"}
+REDIS_PASSWORD, ELASTIC_PASSWORD = "oneSecret1", "anotherSecret2"
+REQUIRED = {
+    "FLOWER_BASIC_AUTH": "somebody:secret",
+    "REDIS_PASSWORD": REDIS_PASSWORD,
+    "ELASTIC_PASSWORD": ELASTIC_PASSWORD,
+}
 # The first run on a machine builds the loader.
 pytestmark = pytest.mark.timeout(1200)
 
@@ -175,8 +186,8 @@ def test_containers_have_valid_settings(services: dict[str, Any], name: str) -> 
     settings = Settings.from_env({name: value for name, value in environment.items() if value})
 
     assert environment.keys() <= known
-    assert settings.redis_url == "redis://redis:6379/0"
-    assert settings.elasticsearch_url == "http://elasticsearch:9200"
+    assert settings.redis_url == f"redis://default:{REDIS_PASSWORD}@redis:6379/0"
+    assert settings.elasticsearch_url == f"http://elastic:{ELASTIC_PASSWORD}@elasticsearch:9200"
     assert settings.log_format == "json"
 
 
@@ -282,6 +293,51 @@ def test_redis_is_durable_and_evicts_nothing(services: dict[str, Any]) -> None:
     # During a rewrite of the append-only file, changed pages exist twice.
     assert int(services["redis"]["deploy"]["resources"]["limits"]["memory"]) >= 2 * 1024**3
     assert [volume["target"] for volume in services["redis"]["volumes"]] == ["/data"]
+
+
+@pytest.mark.parametrize("name", ["REDIS_PASSWORD", "ELASTIC_PASSWORD"])
+def test_redis_and_elasticsearch_need_passwords(load: Load, name: str) -> None:
+    with pytest.raises(LoadFailed, match=rf"{name}.*set it to a random text"):
+        load(environment={key: value for key, value in REQUIRED.items() if key != name})
+
+
+def test_passwords_are_in_no_command_line(services: dict[str, Any]) -> None:
+    commands = [
+        f"{service.get(part)}" for service in services.values() for part in ("command", "entrypoint", "healthcheck")
+    ]
+
+    assert not any(password in command for command in commands for password in (REDIS_PASSWORD, ELASTIC_PASSWORD))
+    assert services["elasticsearch"]["environment"]["xpack.security.enabled"] == "true"
+
+
+def test_redis_of_compose_asks_for_its_password(services: dict[str, Any], tmp_path: Path) -> None:
+    """Run the entrypoint with the Redis of this machine."""
+    redis, port = services["redis"], free_port()
+    program = tmp_path / "redis-server"
+    program.write_text(f'#!/bin/sh\nexec {find_program()} --dir {tmp_path} --port {port} "$@"\n')
+    program.chmod(0o755)
+    entrypoint = [part.replace("/tmp/", f"{tmp_path}/").replace("$$", "$") for part in redis["entrypoint"]]  # noqa: S108 - the container's
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": redis["environment"]["REDISCLI_AUTH"]}
+
+    process = subprocess.Popen([*entrypoint, *redis["command"]], env=variables, stdout=subprocess.DEVNULL)
+    try:
+        with Redis(port=port, password=REDIS_PASSWORD) as client, Redis(port=port) as keyless:
+            wait_until(lambda: is_answered(client), "Redis answers")
+            with pytest.raises(AuthenticationError):
+                keyless.ping()
+            durable = client.config_get("appendonly")
+    finally:
+        process.kill()
+        process.wait()
+
+    assert durable == {"appendonly": "yes"}
+
+
+def is_answered(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False
 
 
 def test_make_run_starts_no_elasticsearch(load: Load, make: Make) -> None:

@@ -74,6 +74,7 @@ class FakeMatch:
         self.max_upload: int | None = None
         # Whether tasks end at once.
         self.is_working = True
+        self.is_paused = False
         self.url = ""
         self._lock = Lock()
 
@@ -124,6 +125,9 @@ class FakeMatch:
             "/images": self._image,
             "/images/thumbnail": self._thumbnail,
             "/collections": lambda _: ok(list(self.collections.values())),
+            "/queue": lambda _: ok([self._queue()]),
+            "/queue/pause": lambda _: ok([self._queue(paused=True)]),
+            "/queue/resume": lambda _: ok([self._queue(paused=False)]),
             "/batches": lambda _: ok([self._progress(name) for name in reversed(self.batches)], cursor=None),
             "/tasks": self._tasks,
             "/tasks/retry": self._retry_all,
@@ -132,6 +136,12 @@ class FakeMatch:
         }
         endpoint = endpoints.get(call.path)
         return endpoint(call) if endpoint else failure(404, "not_found", f"not found: {call.path}")
+
+    def _queue(self, *, paused: bool | None = None) -> dict[str, Any]:
+        self.is_paused = self.is_paused if paused is None else paused
+        waiting = sum(task["state"] == "pending" for task in self.tasks.values())
+        numbers = {"waiting": waiting, "running": 0, "failed": 0, "oldest_age_s": 1.5, "rate_per_s": 2.5, "workers": 1}
+        return numbers | {"paused": self.is_paused}
 
     def _add(self, call: Call) -> Answer:
         params = call.params

@@ -166,7 +166,7 @@ def test_a_failed_requeue_raises_to_the_caller(work: Work) -> None:
 
 def test_a_full_process_consumes_only_single_adds(chunks_of: Callable[..., Chunks], work: Work) -> None:
     chunks = chunks_of(threads=MAX_CONCURRENT)
-    order = QueueOrder(chunks.is_full)
+    order = QueueOrder(chunks.is_full, lambda: False)
     order.update([SINGLE_QUEUE, BATCH_QUEUE])
     work.waits = {f"task-{n}" for n in range(MAX_CONCURRENT)}
     running = [
@@ -188,7 +188,7 @@ def test_a_full_process_consumes_only_single_adds(chunks_of: Callable[..., Chunk
 
 
 def test_batch_queues_take_turns_after_single_adds() -> None:
-    order = QueueOrder(lambda: False)
+    order = QueueOrder(lambda: False, lambda: False)
     order.update(CONSUMED_QUEUES)
     first, second, third, *_ = BATCH_QUEUES
 

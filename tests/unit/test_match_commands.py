@@ -400,6 +400,21 @@ def test_serve_runs_what_make_dev_runs(match: MatchCommand, monkeypatch: pytest.
     assert commands == [[str(root / ".venv" / "bin" / "python"), "-m", "dev.stack"]] or commands == [["make", "dev"]]
 
 
+def test_queue_is_shown_paused_and_resumed(match: MatchCommand, service: FakeMatch) -> None:
+    before, paused = match("queue", "status"), match("queue", "pause", "--json")
+    while_paused = service.is_paused
+    resumed = match("queue", "resume")
+
+    assert before.out.splitlines() == [
+        "queue: running, workers: 1",
+        "waiting: 0, the oldest for 2 s",
+        "running: 0, 2.5 a second",
+        "failed: 0",
+    ]
+    assert (paused.json["is_paused"], while_paused, service.is_paused) == (True, True, False)
+    assert resumed.out.startswith("queue: running")
+
+
 def test_progress_of_filtered_duplicates_counts_selected_images(
     match: MatchCommand, service: FakeMatch, stored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

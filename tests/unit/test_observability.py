@@ -23,7 +23,7 @@ from api.metrics import Metrics
 from common.queue.items import AddItem
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
-from common.store.base import Health, Store
+from common.store.base import Collection, Health, Store
 from dev.promtool import PROMTOOL
 from support.tasks import enqueue, fail
 from workers.instrumentation import Instrumentation
@@ -91,11 +91,18 @@ def grouped_by(query: str) -> set[str]:
     return labels
 
 
+# Prometheus's configuration has the absolute URL of the documentation, as an external label.
+DOCS = "{{ $externalLabels.match_docs }}"
+
+
 class HealthyStore:
     """A healthy store."""
 
     def health(self) -> Health:
         return Health(reads=True, writes=True, detail="")
+
+    def collections(self) -> list[Collection]:
+        return [Collection(name="default", images=3)]
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +176,7 @@ def test_alerts_have_severity_duration_and_runbook(alert: Mapping[str, Any]) -> 
     assert alert["labels"]["severity"] in {"warning", "critical"}
     assert annotations["summary"]
     assert annotations["description"]
-    assert annotations["runbook_url"] == f"docs/operations.md#{alert['alert'].lower()}"
+    assert annotations["runbook_url"] == f"{DOCS}/operations.md#{alert['alert'].lower()}"
 
 
 def test_the_guide_describes_each_alert_and_its_severity() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -412,3 +413,14 @@ def test_a_redis_outage_requeues_the_message(
 
     with pytest.raises(QueueUnavailable):
         pipeline.run(task_id)
+
+
+def test_failure_names_image_and_url_without_its_query(
+    pipeline: Pipeline, accept: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "workers.pipeline")
+
+    pipeline.run(accept("cats/1", url=f"{URL}?size=2&token=s3cret"))
+
+    [line] = [entry.getMessage() for entry in caplog.records if entry.getMessage().startswith("failed")]
+    assert line == f"failed: cats/1 ({URL}): example.org answered 404"

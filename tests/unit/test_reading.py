@@ -194,6 +194,30 @@ def test_an_invalid_filepath_names_its_field(name: str) -> None:
     assert error.value.field == "filepath"
 
 
+MALFORMED = ("%", "%zz", "a%4", "100%.jpg", "%E4", "%C3", "%ED%A0%80")
+URLENCODED = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize("encoded", MALFORMED)
+def test_malformed_percent_encoding_in_a_form_is_refused(read: Read, encoded: str) -> None:
+    with pytest.raises(InputError, match=r"filepath: (is not valid UTF-8|invalid percent-encoding)") as error:
+        read(f"filepath={encoded}".encode(), content_type=URLENCODED)
+
+    assert error.value.field == "filepath"
+
+
+@pytest.mark.parametrize("encoded", MALFORMED)
+def test_malformed_percent_encoding_in_a_query_is_refused(read: Read, encoded: str) -> None:
+    with pytest.raises(InputError, match=r"filepath: (is not valid UTF-8|invalid percent-encoding)"):
+        read({}, query=f"filepath={encoded}")
+
+
+def test_percent_encoding_is_decoded_once(read: Read) -> None:
+    params = read(b"filepath=100%25+%E7%8C%AB%2520", content_type=URLENCODED)
+
+    assert params.filepath == "100% \u732b%20"
+
+
 def test_a_missing_filepath_is_reported_as_required(read: Read) -> None:
     with pytest.raises(InputError, match="filepath is required") as error:
         read({}, types=(Named,))

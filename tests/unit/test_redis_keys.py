@@ -36,6 +36,7 @@ PERSISTED = {
     "match:usage:",
     "match:usage-writer:",
     "match:watched-workers",
+    "match:paused",
     "match:rates",
     "match:upload:",
     "match:upload-bytes",
