@@ -85,6 +85,7 @@ _SPECS = (
     ErrorSpec("headers_too_large", "the headers are too large", (431,)),
     ErrorSpec("unsupported_transfer_coding", "unsupported transfer encoding", (501,)),
     ErrorSpec("overloaded", "server overloaded, retry later", (503,)),
+    ErrorSpec("host_unavailable", "too many images wait for this host", (503,)),
     ErrorSpec("queue_unavailable", "Redis is unavailable", (503,)),
     ErrorSpec("store_unavailable", "the store is unavailable", (503,)),
     ErrorSpec("not_ready", "searches are unavailable", (503,)),

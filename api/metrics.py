@@ -120,6 +120,7 @@ class _State(Collector):
             queues.add_metric([name], length)
         yield queues
         yield GaugeMetricFamily("match_tasks_open", "Tasks that are pending or running.", value=stats.open)
+        yield GaugeMetricFamily("match_tasks_deferred", "Pending tasks that wait for their host.", value=stats.deferred)
         yield GaugeMetricFamily("match_tasks_in_flight", "Tasks that are running.", value=stats.in_flight)
         yield GaugeMetricFamily(
             "match_oldest_task_age_seconds", "Time since the oldest open task was accepted.", value=stats.oldest_age_s

@@ -93,6 +93,14 @@ class Task(BaseModel):
         ),
     ]
     attempts: Annotated[int, Field(ge=0, description="How often a worker has started it.")]
+    next_try: Annotated[
+        Time | None,
+        Field(description="The earliest time of the next try, if it waits for the host of its image; else null."),
+    ]
+    cause: Annotated[
+        TaskError | None,
+        Field(description="The last temporary fault of the host, such as `http_rate_limited`, or null."),
+    ]
     accepted: Annotated[Time, Field(description="The time when its request was accepted.")]
     started: Annotated[Time | None, Field(description="The time when a worker started it, or null.")]
     finished: Annotated[Time | None, Field(description="The time when it ended, or null.")]

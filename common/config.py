@@ -406,6 +406,12 @@ class Settings:
         parsers.whole(0, 100_000),
         "maximum concurrent downloads from one host, over all workers; 0: unlimited",
     )
+    fetch_retry_for_s: float = _setting(
+        "MATCH_FETCH_RETRY_FOR_S",
+        3600.0,
+        parsers.seconds(0, DAY_S),
+        "how long temporary faults of a host are retried, from the first one of a task; 0: the task fails at once",
+    )
     max_wait_s: float = _setting("MATCH_MAX_WAIT_S", 60.0, parsers.seconds(0, 600), "maximum `wait` of an add")
     log_level: str = _setting("MATCH_LOG_LEVEL", "info", parsers.log_level, "log level")
     log_format: Literal["json", "text"] = _setting(

@@ -97,8 +97,12 @@ def decoder_limits(settings: Settings) -> DecoderLimits:
 
 
 def host_limit(settings: Settings) -> HostLimit:
-    """Return the per-host concurrency limit."""
-    return HostLimit(slots=settings.fetch_per_host, lease_s=settings.fetch_timeout_s + SLOT_LEASE_MARGIN_S)
+    """Return the limits of each host."""
+    return HostLimit(
+        slots=settings.fetch_per_host,
+        lease_s=settings.fetch_timeout_s + SLOT_LEASE_MARGIN_S,
+        retry_for_s=settings.fetch_retry_for_s,
+    )
 
 
 def _uploads(settings: Settings, redis: Redis, admission: Admission) -> Uploads:

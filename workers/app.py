@@ -15,6 +15,7 @@ from common.decoding.pool import DecoderPool
 from common.net.fetch import Fetcher
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASE_MARGIN_S, Outbox
+from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
@@ -44,6 +45,7 @@ from workers.pipeline import Pipeline
 from workers.progress import Progress
 from workers.queue_order import QueueOrderStrategy
 from workers.retention import Retention
+from workers.scheduler import Scheduler
 from workers.stopping import end_within
 from workers.sweeper import Sweeper
 from workers.webhooks import MAX_DELIVERIES, Deliverer
@@ -102,6 +104,7 @@ class Runtime:
     pause: PauseWatch
     progress: Progress
     sweeper: Sweeper
+    scheduler: Scheduler
     dead_workers: DeadWorkers
     webhooks: Webhooks | None
     heartbeat: Heartbeat
@@ -114,6 +117,7 @@ class Runtime:
         self.pause.close()
         if self.webhooks is not None:
             self.webhooks.close()
+        self.scheduler.close()
         self.sweeper.close()
         self.chunks.close()
         self.writer.close()
@@ -259,6 +263,8 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         batch=settings.sweep_batch,
     )
     sweeper.start()
+    scheduler = Scheduler(DeferredTasks(dependencies.redis), host_limiter)
+    scheduler.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, begin_within_s=begin_within_s(settings))
     heartbeats = Heartbeats(dependencies.redis)
     heartbeat = Heartbeat(heartbeats, name)
@@ -276,6 +282,7 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         pause=pause,
         progress=progress,
         sweeper=sweeper,
+        scheduler=scheduler,
         dead_workers=dead_workers,
         webhooks=webhooks,
         heartbeat=heartbeat,

@@ -43,6 +43,7 @@ class CollectionDeletion:
         while self.deleted.mark(claim.collection, seq=claim.seq):
             self._check_time(deadline, "earlier tasks of the collection are running")
             self._stopping.wait(POLL_EVERY_S)
+        self.deleted.end_waits(claim.collection)
         selection = Selection(collection=claim.collection)
         # The time by the clock of the sequence numbers, which are in microseconds.
         added = claim.seq // 1000

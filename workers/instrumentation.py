@@ -55,7 +55,12 @@ class Instrumentation:
             ("outcome", "reason"),
             registry=self.registry,
         )
-
+        self._deferred = Counter(
+            "match_deferred",
+            "Downloads that failed for now, by error code: their tasks are tried again.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._decoder_ends = Counter(
             "match_decoder_ends",
             "Decoder processes that an image ended, by reason.",
@@ -109,6 +114,10 @@ class Instrumentation:
         """Count a finished task."""
         self._count(state)
         self._outcomes.labels(state.value, code).inc()
+
+    def count_deferred(self, code: str) -> None:
+        """Count a task that is tried again later."""
+        self._deferred.labels(code).inc()
 
     def count_decoder_end(self, end: ProcessEnd) -> None:
         """Count a decoder process that an image ended."""

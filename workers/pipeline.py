@@ -13,6 +13,7 @@ from common.byte_budget import ByteBudget, Reservation
 from common.decoding.pool import Decoder
 from common.decoding.protocol import Output, SignedImage
 from common.errors import FetchError, ImageError, MatchError, QueueError, StoreError, StoreUnavailable
+from common.net.connector import TransientFetchError
 from common.net.fetch import Fetcher
 from common.net.source_url import source_url
 from common.queue.ledger import Ledger
@@ -22,7 +23,7 @@ from common.telemetry.logs import bound
 from common.uploads import Uploads
 from workers.collection_deletion import CollectionDeletion
 from workers.finishing import TaskFinisher
-from workers.host_limiter import HostLimiter
+from workers.host_limiter import HostLimiter, fault_of
 from workers.instrumentation import Instrumentation
 from workers.writer import Writer
 
@@ -70,7 +71,7 @@ class Pipeline:
     check_pause: Callable[[], None] = lambda: None
 
     def run(self, task_id: str) -> None:
-        """Run one task to its end: stored, or failed with an error code.
+        """Run one task to its end: stored, or failed with an error code; or until its next try.
 
         Raises StoreUnavailable or QueueError when it cannot be finished now, QueuePaused while the queue is paused; the
         task stays open.
@@ -86,6 +87,8 @@ class Pipeline:
         try:
             result = self._run(claim)
             self._report(claim, span, result.state, result.reason)
+        except TransientFetchError as error:
+            self._defer(claim, error, span)
         except (ImageError, FetchError, LostUpload, WorkerLost) as error:
             self._fail(claim, error.code, str(error))
             self._report(claim, span, State.FAILED, error.code, str(error))
@@ -114,6 +117,16 @@ class Pipeline:
         self.finisher.finish([result])
         return result
 
+    def _defer(self, claim: Claim, error: TransientFetchError, span: Span) -> None:
+        """Let the task wait for its next try, or fail it when it was tried for long enough."""
+        if self.ledger.defer(claim.task_id, fault_of(error)):
+            self.instrumentation.count_deferred(error.code)
+            span.set_attribute("match.deferred", error.code)
+            log.info("deferred: %s", error, extra={"outcome": "deferred", "code": error.code})
+        else:
+            self._fail(claim, error.code, str(error))
+            self._report(claim, span, State.FAILED, error.code, str(error))
+
     def _fail(self, claim: Claim, code: str, error: str) -> None:
         self.finisher.finish([claim.result(State.FAILED, code=code, error=error)])
 
@@ -131,6 +144,9 @@ class Pipeline:
         if claim.unfinished > MAX_UNFINISHED:
             message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
             raise WorkerLost(message)
+        if claim.given_up is not None:
+            code, error = claim.given_up
+            raise FetchError(error, code=code)
         image, sha256 = self._decode(claim)
         record = Record(
             collection=claim.collection,

@@ -122,6 +122,8 @@ def _task(state: str, *, filepath: str | None = CAT, **extra: Any) -> dict[str, 
         "error": None,
         "warning": None,
         "attempts": 0,
+        "next_try": None,
+        "cause": None,
         **times,
         **request,
     } | extra

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
@@ -32,6 +33,12 @@ from common.telemetry import tracing
 from common.uploads import Uploads
 
 tracer = trace.get_tracer(__name__)
+
+
+class HostUnavailable(Overloaded):
+    """Too many tasks wait for the host of an image."""
+
+    code = "host_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class AddImages:
         task exists needs no capacity. `batches` are those of a request with many images.
 
         An item that can never be stored has an InputError or an ImageError. One whose id belongs to a different item
+        has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. Overloaded, HostUnavailable
+        or QueueUnavailable: the item cannot be accepted now.
         has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. BatchConflict or
         BatchCancelled: the batch of its collection does not accept it. Overloaded or
         QueueUnavailable: the item cannot be accepted now.
@@ -185,6 +194,8 @@ class AddImages:
         for item, result in zip(items, results, strict=True):
             if result is NotEnqueued.QUOTA:
                 over_quota.append(item)
+            elif result is NotEnqueued.HOST:
+                _failed(item, self._host_unavailable(item.host))
             elif result is NotEnqueued.CANCELLED:
                 _failed(item, BatchCancelled())
             elif isinstance(result, NotEnqueued):
@@ -192,6 +203,10 @@ class AddImages:
             else:
                 _with_result(item, result)
         return over_quota
+
+    def _host_unavailable(self, host: str) -> HostUnavailable:
+        retry_after_s = max(RETRY_AFTER_S, ceil(self.ledger.paused_for_s(host)))
+        return HostUnavailable(f"{host} answers too slowly: too many images wait for it", retry_after=retry_after_s)
 
     def _finish_uploads(self, new: Sequence[AddItem]) -> None:
         """Keep the uploads of accepted items until their tasks end, and drop the others.

@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from threading import Event, Lock, Thread
-from time import monotonic
+from time import monotonic, time
 
 from redis import Redis
 from redis.client import PubSub
@@ -50,15 +50,19 @@ class TaskWaiter:
     def wait(self, task_id: str, *, timeout_s: float) -> Task | None:
         """Return the task when it has ended or the time is over; None when it is unknown.
 
+        The time is over for a task whose next try is later.
+
         Raises QueueUnavailable when Redis does not answer.
         """
         deadline = monotonic() + timeout_s
         ended = self._register(task_id)
         try:
             while True:
+                # Before the read, so that no later notification is lost.
+                ended.clear()
                 task = self._ledger.task(task_id)
                 left = deadline - monotonic()
-                if task is None or task.state in CLOSED_STATES or left <= 0:
+                if task is None or task.state in CLOSED_STATES or left <= 0 or _is_later(task, left):
                     return task
                 ended.wait(min(left, POLL_EVERY_S))
         finally:
@@ -128,3 +132,8 @@ class TaskWaiter:
         with self._lock:
             for ended in self._events.get(task_id, ()):
                 ended.set()
+
+
+def _is_later(task: Task, left_s: float) -> bool:
+    """Return whether the task's next try is after the time that is left."""
+    return task.next_try is not None and task.next_try / 1000 > time() + left_s

@@ -56,7 +56,8 @@ class Queue:
 class Task:
     """Accepted work: one image to store.
 
-    `state` is `pending`, `running`, `succeeded`, `superseded`, `failed` or `cancelled`.
+    `state` is `pending`, `running`, `succeeded`, `superseded`, `failed` or `cancelled`. A task that waits for the host
+    of its image has a `next_try`, and `cause` is the last temporary fault of the host.
     """
 
     id: str
@@ -65,6 +66,8 @@ class Task:
     error: Reason | None = None
     warning: Reason | None = None
     attempts: int = 0
+    next_try: datetime | None = None
+    cause: Reason | None = None
     accepted: datetime | None = None
     started: datetime | None = None
     finished: datetime | None = None
@@ -87,6 +90,8 @@ class Task:
             error=Reason.from_json(data.get("error")),
             warning=Reason.from_json(data.get("warning")),
             attempts=data.get("attempts", 0),
+            next_try=_time(data.get("next_try")),
+            cause=Reason.from_json(data.get("cause")),
             accepted=_time(data.get("accepted")),
             started=_time(data.get("started")),
             finished=_time(data.get("finished")),

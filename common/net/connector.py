@@ -26,7 +26,18 @@ Resolve = Callable[[str], Sequence[str]]
 
 
 class TransientFetchError(FetchError):
-    """A FetchError that a retry may avoid."""
+    """A FetchError that a later retry may avoid.
+
+    `is_rejection`: the host refuses to send so much. `retry_after_s` is the time after which it wants a retry, if it
+    answered with one.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, is_rejection: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.is_rejection = is_rejection
+        self.retry_after_s = retry_after_s
 
 
 class PrivateAddressError(FetchError):
@@ -37,7 +48,8 @@ class PrivateAddressError(FetchError):
 
 def fetch_failed(code: str, host: str, reason: str, *, transient: bool = False) -> FetchError:
     """Return the error of a fetch; `reason` follows the host's name in its message."""
-    return (TransientFetchError if transient else FetchError)(f"{host} {reason}", code=code)
+    message = f"{host} {reason}"
+    return TransientFetchError(message, code=code) if transient else FetchError(message, code=code)
 
 
 def resolve(host: str) -> list[str]:
@@ -124,7 +136,7 @@ class Connector:
             return list(dict.fromkeys(str(ipaddress.ip_address(text)) for text in lookup.result(download.left_s)))
         except TimeoutError as error:
             lookup.cancel()
-            raise fetch_failed("timeout", host, "was not resolved in time") from error
+            raise fetch_failed("timeout", host, "was not resolved in time", transient=True) from error
         except (OSError, ValueError) as error:
             # EAI_AGAIN is a failure of the resolver; all other errors concern the name.
             transient = error.args[:1] == (socket.EAI_AGAIN,)

@@ -1,8 +1,8 @@
 """The HTTP client for downloads and webhooks, within limits on address, time and size.
 
 urllib3 implements HTTP, TLS and connection pools. This module adds three guarantees. Each connection is opened to a
-checked address, without a second lookup. Redirects and retries pass the same checks. One thread ends requests that
-exceed their total time. The client supports no proxy, cache or local file; cookies live as long as one fetch.
+checked address, without a second lookup. Redirects pass the same checks. One thread ends requests that exceed their
+total time. The client supports no proxy, cache or local file; cookies live as long as one fetch.
 
 `FetchError.code` is one of:
 
@@ -15,7 +15,7 @@ exceed their total time. The client supports no proxy, cache or local file; cook
                         not learn which names our network has
     connect_failed      no address of the host accepts a connection
     tls_failed          the TLS handshake failed, or the certificate is not trusted for this host
-    timeout             no complete response within the total time
+    timeout             no complete response within the total time, or no answer of the resolver
     read_failed         the connection was closed before the response was complete, in the TLS handshake or later
     short_body          the response ended before its declared length
     too_large           more bytes than allowed
@@ -41,7 +41,6 @@ import logging
 import re
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -67,14 +66,15 @@ from common.version import USER_AGENT
 # The Fetch standard's limit for browsers is 20; shorteners and logins of image hosts need up to 10.
 REDIRECTS_MAX = 10
 REDIRECT_STATUSES = {301, 302, 303, 307, 308}
-# Pauses between the attempts of one fetch. They bridge a dropped connection; the queue waits out an outage.
-PAUSES_S = (0.1, 0.4)
 # Hosts whose idle connections are kept: most images of a batch are from few hosts.
 HOSTS_MAX = 8
 # `identity`: a compressed body could grow a thousandfold in memory, and images are compressed already.
 HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 # Values of X-Robots-Tag that reserve an image from search, or from use by machines.
 ROBOTS_TAGS = {"noai", "noimageai", "noindex", "none"}
+
+TIMEOUT = "timeout"
+READ_FAILED = "read_failed"
 
 T = TypeVar("T")
 
@@ -95,7 +95,9 @@ class _Connection(HTTPConnection):
     response_class = FinalResponse
 
     def _new_conn(self) -> socket.socket:
-        return DOWNLOAD.get().connect()
+        download = DOWNLOAD.get()
+        download.is_reused = False
+        return download.connect()
 
     def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed on unchanged
         if self.sock is not None:
@@ -123,7 +125,7 @@ class _TlsPool(HTTPSConnectionPool):
 class Fetcher:
     """Fetches URLs for many threads at once, within `max_bytes` and `timeout_s` each; close it after use.
 
-    `timeout_s` is the total time of one fetch, including redirects and retries. `allow` lists private targets and other
+    `timeout_s` is the total time of one fetch, including redirects. `allow` lists private targets and other
     ports that are allowed. `accepts` receives the first bytes of each body, and can reject it before the rest is read.
     `headers` returns more headers for a scheme and a host. With `honours_robots_tag`, an image is not fetched that its
     host reserves by an X-Robots-Tag. `pool_size` is the number of idle connections kept to each of the last HOSTS_MAX
@@ -163,13 +165,15 @@ class Fetcher:
     def fetch(self, url: str, *, reserve: Reserve = unlimited, minimum_rate: MinimumRate | None = None) -> bytes:
         """Return the bytes at `url`. Raises FetchError and no other exception, except those of `reserve`.
 
+        It tries once: TransientFetchError is an error that a later fetch may avoid.
+
         `reserve` is called with the number of bytes that the body may have before the body is read, and with their
         real number after that. It may wait for half of the time that is left. A body below the `minimum_rate` is ended
         like one that exceeds the total time.
         """
         target = self._connector.validate(url)
         with self._timed(target, minimum_rate) as download:
-            return self._fetch_with_retries(target, download, reserve)
+            return self._fetch(target, download, reserve)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send `body` once and return the response's status, without following redirects or reading the response body.
@@ -201,23 +205,23 @@ class Fetcher:
             try:
                 yield download
             except FetchError as error:
-                if download.left_s:
+                if download.left_s or error.code == TIMEOUT:
                     raise
                 # The watchdog shut the connection down, which caused the other error.
                 reason = f"sent no complete response within {self._timeout_s:g} s"
                 if download.is_slow:
                     reason = "sent its response too slowly"
-                raise fetch_failed("timeout", target.host, reason) from error
+                raise fetch_failed(TIMEOUT, target.host, reason) from error
 
-    def _fetch_with_retries(self, target: Target, download: Download, reserve: Reserve) -> bytes:
-        for pause_s in PAUSES_S:
+    def _fetch(self, target: Target, download: Download, reserve: Reserve) -> bytes:
+        while True:
             try:
                 return self._follow_redirects(target, download, reserve)
-            except TransientFetchError:
-                if download.left_s <= pause_s:
+            except TransientFetchError as error:
+                # The server closed an idle connection while the request was on its way (RFC 9112, 9.5). The pool has
+                # dropped that connection, and will have dropped all of them in the end.
+                if error.code != READ_FAILED or not download.is_reused or not download.left_s:
                     raise
-                time.sleep(pause_s)
-        return self._follow_redirects(target, download, reserve)
 
     def _follow_redirects(self, target: Target, download: Download, reserve: Reserve) -> bytes:
         cookies = Cookies()
@@ -247,6 +251,8 @@ class Fetcher:
     ) -> T:
         """Send one request, and return the result of `read` for its response."""
         download.connect = partial(self._connector.connect, target, download)
+        # Until a new connection is opened.
+        download.is_reused = True
         # The pool is chosen by scheme, host and port, and only the path is passed: urllib3 parses no URL.
         pool = self._pools.connection_from_host(target.host, target.port, target.scheme)
         urlopen = partial(pool.urlopen, retries=False, redirect=False, preload_content=False, decode_content=False)
@@ -270,7 +276,7 @@ class Fetcher:
         if response.status in REDIRECT_STATUSES and location:
             cookies.keep(response, target.url)
             return self._redirected(target, location)
-        check_status(response.status, target.host)
+        check_status(response.status, target.host, response.headers.get("retry-after"))
         if self._honours_robots_tag:
             _check_robots_tag(response, target.host)
         return self._body.read(response, target.host, reserve, download)
@@ -306,5 +312,5 @@ def _fetch_error(host: str, error: HTTPError | OSError) -> FetchError:
     if isinstance(cause, http.client.IncompleteRead):
         return fetch_failed("short_body", host, "ended its response early", transient=True)
     if isinstance(cause, OSError):
-        return fetch_failed("read_failed", host, "closed the connection", transient=True)
+        return fetch_failed(READ_FAILED, host, "closed the connection", transient=True)
     return fetch_failed("bad_response", host, "sent a malformed HTTP response")

@@ -23,9 +23,11 @@ class Download:
     """One download: its deadline, and the connection to shut down then; `connect` opens a new connection.
 
     With a `minimum_rate`, the deadline is also the time at which the body falls below it if no more bytes arrive.
+    `is_reused`: the last request was sent over an idle connection, which the server may have closed.
     """
 
     connect: Callable[[], socket.socket]
+    is_reused = False
 
     def __init__(
         self,

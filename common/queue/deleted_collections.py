@@ -4,9 +4,13 @@ from typing import cast
 
 from redis import Redis
 
+from common.collection_names import DEFAULT_COLLECTION
 from common.queue import keys
 from common.queue.scripts import script
 from common.redis.client import redis_errors
+
+# Deferred tasks that one step reads.
+PAGE = 500
 
 
 class DeletedCollections:
@@ -28,3 +32,22 @@ class DeletedCollections:
         """Forget deletions by requests before `seq`: no older task can begin any more."""
         with redis_errors():
             self._redis.zremrangebyscore(keys.DELETED_COLLECTIONS, "-inf", f"({seq}")
+
+    def end_waits(self, collection: str) -> None:
+        """Let deferred tasks of the collection begin now: those from before its deletion end without their host."""
+        cursor = -1
+        while cursor != 0:
+            with redis_errors():
+                reply = self._redis.zscan(keys.DEFERRED, max(0, cursor), count=PAGE)
+                cursor, rows = cast("tuple[int, list[tuple[bytes, float]]]", reply)
+                pipe = self._redis.pipeline(transaction=False)
+                for task_id, _ in rows:
+                    pipe.hget(keys.TASK + task_id.decode(), "collection")
+                names = cast("list[bytes | None]", pipe.execute())
+                due = {
+                    task_id: 0
+                    for (task_id, _), name in zip(rows, names, strict=True)
+                    if (name or DEFAULT_COLLECTION.encode()) == collection.encode()
+                }
+                if due:
+                    self._redis.zadd(keys.DEFERRED, due, xx=True)

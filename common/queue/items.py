@@ -16,11 +16,13 @@ from common.spooled import Spooled
 class NotEnqueued(StrEnum):
     """The reason why an item has no task.
 
-    FULL: too many tasks are open. QUOTA: too many of its collection are. CANCELLED: its batch is cancelled.
+    FULL: too many tasks are open. QUOTA: too many of its collection are. HOST: too many wait for its host. CANCELLED:
+    its batch is cancelled.
     """
 
     FULL = "full"
     QUOTA = "quota"
+    HOST = "host"
     CANCELLED = "cancelled"
 
 

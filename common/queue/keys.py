@@ -39,6 +39,15 @@ SLOTS = "match:fetching:"
 WAITING = "match:parked:"
 # Set of the hosts with waiting tasks.
 WAITING_HOSTS = "match:crowded"
+# Sorted set of the deferred tasks, which wait for their host without a message, by the time of their next try; infinite
+# for those that wait for a slot.
+DEFERRED = "match:deferred"
+# Hash of the number of deferred tasks by host.
+DEFERRED_BY_HOST = "match:deferred-by-host"
+# By host, a hash of its faults and the limits that adapt to them.
+HOST = "match:host:"
+# Sorted set of the hosts with waiting tasks, by the time at which one of these may begin.
+HOSTS_DUE = "match:hosts-due"
 # By name, a lease.
 LEASE = "match:lease:"
 # Sorted set of the workers, by their last heartbeat.
@@ -109,6 +118,10 @@ SCRIPT_KEYS = {
     "slots_prefix": SLOTS,
     "waiting_prefix": WAITING,
     "waiting_hosts_key": WAITING_HOSTS,
+    "deferred_key": DEFERRED,
+    "deferred_by_host_key": DEFERRED_BY_HOST,
+    "host_prefix": HOST,
+    "hosts_due_key": HOSTS_DUE,
     "workers_key": WORKERS,
     "usage_prefix": USAGE,
     "usage_writer_prefix": USAGE_WRITER,

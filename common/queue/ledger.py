@@ -19,7 +19,7 @@ from common.config import MIB
 from common.queue import keys
 from common.queue.batches import LEASE_S, RATE_WINDOW_MS, OpenBatch
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
-from common.queue.host_limits import NO_LIMIT, HostLimit
+from common.queue.host_limits import LONGEST_RETRY_AFTER_S, NO_LIMIT, Fault, HostLimit, jitter
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued, job_of
 from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, NO_REQUEST, RequestContext, first_batch_queue
 from common.queue.scripts import script
@@ -36,6 +36,11 @@ from common.queue.tasks import (
 )
 from common.redis.client import redis_errors
 
+# One host may hold this share of the backlog.
+MAX_DEFERRED_SHARE = 10
+# Waits between the tries of a task. They double from the first to the longest.
+FIRST_WAIT_S = 2.0
+LONGEST_WAIT_S = 300.0
 # Minimum retention of a task whose id is derived from an idempotency key, from its acceptance.
 IDEMPOTENCY_KEEP_S = 86_400
 
@@ -69,7 +74,6 @@ class Ledger:
         max_callbacks_bytes: int = 256 * MIB,
     ) -> None:
         self._redis = redis
-        self._host_limit = host_limit
         callbacks: dict[str, str | float] = {
             "max_callback_bytes": max_callbacks_bytes,
             "delivery_size": DELIVERY_SIZE,
@@ -85,12 +89,27 @@ class Ledger:
             redis,
             "enqueue",
             max_open=max_open,
+            max_deferred=max(1, max_open // MAX_DEFERRED_SHARE),
             batch_queue=BATCH_QUEUE,
             batch_queue_count=len(BATCH_QUEUES),
             remember_ms=IDEMPOTENCY_KEEP_S * 1000,
             batch_lease_ms=LEASE_S * 1000,
         )
-        self._begin = script(redis, "begin", max_slots=host_limit.slots, slot_lease_ms=host_limit.lease_ms)
+        self._begin = script(
+            redis,
+            "begin",
+            max_slots=host_limit.slots,
+            slot_lease_ms=host_limit.lease_ms,
+            retry_for_ms=host_limit.retry_for_ms,
+        )
+        self._defer = script(
+            redis,
+            "defer",
+            retry_for_ms=host_limit.retry_for_ms,
+            first_wait_ms=int(FIRST_WAIT_S * 1000),
+            longest_wait_ms=int(LONGEST_WAIT_S * 1000),
+            longest_retry_after_ms=int(LONGEST_RETRY_AFTER_S * 1000),
+        )
         self._make_pending = script(redis, "make_pending")
         self._finish = script(redis, "finish", **callbacks)
         self._cancel = script(redis, "cancel", **callbacks)
@@ -127,7 +146,7 @@ class Ledger:
                 task_id,
                 item.filepath,
                 item.job_json(),
-                item.host if self._host_limit.slots else "",
+                item.host,
                 context.callback_url,
                 item.fingerprint,
             )
@@ -192,20 +211,24 @@ class Ledger:
     def begin(self, task_id: str) -> Claim | None:
         """Mark the task as running and return its claim; None if it cannot run now.
 
-        It cannot run if it is closed or unknown. If its host has no free slot, it becomes pending and waits without a
-        message, until `HostSlots` returns it.
+        It cannot run if it is closed or unknown. If its host's limits permit no download now, it becomes pending and
+        waits without a message, until `HostSlots` returns it.
         """
         with redis_errors():
             reply = self._begin(id=task_id)
         if not reply:
             return None
-        *texts, deleted, cancelled, unfinished = cast("list[Any]", reply)
-        seq, job, host, request_id, traceparent, collection, action, batch = (text.decode() for text in texts)
+        *texts, has_slot, deleted, cancelled, unfinished = cast("list[Any]", reply)
+        seq, job, host, request_id, traceparent, collection, action, batch, code, error = (
+            text.decode() for text in texts
+        )
         return Claim(
             task_id=task_id,
             seq=int(seq),
             **job_of(job),
             host=host or None,
+            has_slot=bool(has_slot),
+            given_up=(code, error) if code else None,
             context=RequestContext(request_id=request_id, traceparent=traceparent),
             collection=collection,
             action=Action(action or Action.ADD),
@@ -219,6 +242,22 @@ class Ledger:
         """Mark a running task as pending again, because its worker cannot finish it now."""
         with redis_errors():
             self._make_pending(id=task_id)
+
+    def defer(self, task_id: str, fault: Fault) -> bool:
+        """Let a running task wait for its next try, because its host had a temporary fault.
+
+        Returns False if the faults of this task are not retried any longer: it must fail now. A task that is not
+        running any more stays unchanged.
+        """
+        with redis_errors():
+            due = self._defer(
+                id=task_id,
+                code=fault.code,
+                error_text=fault.error,
+                retry_after_ms=int(fault.retry_after_s * 1000),
+                jitter=jitter(),
+            )
+        return bool(due != 0)
 
     def finish(self, results: Sequence[TaskResult]) -> int:
         """Close tasks and publish their ids; return the number of callbacks dropped because too many are waiting.
@@ -275,6 +314,15 @@ class Ledger:
             else REJECTION_OF.get(previous.decode(), RetryRejected.NOT_FAILED)
             for task_id, previous, queue in zip(task_ids, outcomes[::2], outcomes[1::2], strict=True)
         ]
+
+    def paused_for_s(self, host: str) -> float:
+        """Return the seconds until the next download from this host may begin; 0 if it may begin now."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.hget(keys.HOST + host, "until")
+            (seconds, micros), until = cast("tuple[tuple[int, int], bytes | None]", pipe.execute())
+        return max(0.0, int(until) / 1000 - seconds - micros / 1_000_000) if until else 0.0
 
     def task(self, task_id: str) -> Task | None:
         """Return the task, or None if it is unknown or has expired."""

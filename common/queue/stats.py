@@ -11,6 +11,7 @@ from common.queue.jobs import CONSUMED_QUEUES
 from common.queue.keys import (
     CALLBACK_COUNTS,
     CALLBACK_OLDEST,
+    DEFERRED,
     ENDED,
     ENDED_TASKS,
     FAILED,
@@ -39,11 +40,13 @@ class QueueStats:
     `queues` is the number of messages by queue, `callbacks` the number of callbacks by state. `ended` is the number of
     finished tasks since Redis was empty, by state and by the code of their error or warning. An age is 0 without open
     tasks or pending callbacks. `open_by_collection` has only collections with open tasks. `rate_per_s` is the mean
-    number of tasks that ended in this minute and the last one.
+    number of tasks that ended in this minute and the last one. `deferred` is the number of open tasks that wait for
+    their host.
     """
 
     queues: Mapping[str, int]
     open: int
+    deferred: int
     in_flight: int
     failed: int
     workers: int
@@ -71,6 +74,7 @@ def read_stats(redis: Redis) -> QueueStats:
         pipe = redis.pipeline(transaction=False)
         pipe.time()
         pipe.zcard(OPEN)
+        pipe.zcard(DEFERRED)
         pipe.zcard(RUNNING)
         pipe.zcard(FAILED)
         pipe.hgetall(ENDED)
@@ -83,7 +87,8 @@ def read_stats(redis: Redis) -> QueueStats:
         for queue in CONSUMED_QUEUES:
             pipe.llen(queue)
         first = pipe.execute()
-        time, opened, running, failed, ended, oldest, workers, calls, pending, by_collection, paused, *lengths = first
+        time, opened, deferred, running, failed, ended, oldest, *others = first
+        workers, calls, pending, by_collection, paused, *lengths = others
         seconds, micros = time
         now_ms = seconds * 1000 + micros // 1000
         for task_id in oldest:
@@ -99,6 +104,7 @@ def read_stats(redis: Redis) -> QueueStats:
     return QueueStats(
         queues=dict(zip(CONSUMED_QUEUES, lengths, strict=True)),
         open=opened,
+        deferred=deferred,
         in_flight=running,
         failed=failed,
         workers=sum(beat > now_ms - ALIVE_FOR_S * 1000 for _, beat in workers),

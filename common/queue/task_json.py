@@ -11,6 +11,7 @@ from common.warning_codes import warning_text
 def task_json(task: Task) -> dict[str, Any]:
     """Return the JSON of a task; times are ISO 8601 in UTC."""
     error = {"code": task.code, "message": task.error} if task.code else None
+    cause = {"code": task.cause[0], "message": task.cause[1]} if task.cause else None
     warning = {"code": task.warning, "message": warning_text(task.warning)} if task.warning else None
     fields = {
         "id": task.id,
@@ -22,6 +23,8 @@ def task_json(task: Task) -> dict[str, Any]:
         "error": error,
         "warning": warning,
         "attempts": task.attempts,
+        "next_try": iso(task.next_try),
+        "cause": cause,
         "accepted": iso(task.accepted),
         "started": iso(task.started),
         "finished": iso(task.finished),

@@ -31,7 +31,7 @@ class State(StrEnum):
 FORMER_CODES = {"decoder_crashed": "image_ends_worker", "image_too_large_to_decode": "out_of_memory"}
 NEW_CODES = {former: code for code, former in FORMER_CODES.items()}
 # The fields of a task's hash that `task_from` reads, in order.
-FIELDS = (*ENDED_FIELDS, "callback", "called")
+FIELDS = (*ENDED_FIELDS, "callback", "called", "next", "cause_code", "cause")
 CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, State.CANCELLED})
 
 
@@ -43,7 +43,8 @@ class Task:
     1970 (UTC). `attempts` is the number of times that a worker began the task. `warning` is a code of
     `common.warning_codes`; None without one, and if an earlier version ended the task. `request_id` is the id of the
     request that created it, and `batch` that of its batch; None for a single add. `callback` is None for a request
-    without a callback URL.
+    without a callback URL. `next_try` is the earliest time at which a task begins that waits for its host, and `cause`
+    the last temporary fault, as code and text.
     """
 
     id: str
@@ -62,6 +63,8 @@ class Task:
     collection: str = DEFAULT_COLLECTION
     action: Action = Action.ADD
     batch: str | None = None
+    next_try: int | None = None
+    cause: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +73,10 @@ class Claim:
 
     The deletion of a collection has neither. `is_collection_deleted`: a request after this one has deleted the
     collection. `unfinished` is the number of times that a worker began the task and neither ended nor returned it,
-    including this one. The task holds a slot of `host`, which is released after the download; None without a limit.
-    `replaces` is the sequence number of the only record that the image may replace; None for any. `is_batch_cancelled`:
-    a client has cancelled the `batch` of the task.
+    including this one. `host` is the host of the download. With `has_slot`, the end of the download must be reported
+    (`HostSlots.release`). `given_up` is the fault, as code and text, of a host that had faults for too long to try
+    again. `replaces` is the sequence number of the only record that the image may replace; None for any.
+    `is_batch_cancelled`: a client has cancelled the `batch` of the task.
     """
 
     task_id: str
@@ -82,6 +86,8 @@ class Claim:
     upload_id: str | None = None
     metadata: Metadata | None = None
     host: str | None = None
+    has_slot: bool = False
+    given_up: tuple[str, str] | None = None
     context: RequestContext = NO_REQUEST
     collection: str = DEFAULT_COLLECTION
     action: Action = Action.ADD
@@ -171,6 +177,8 @@ def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
         collection=fields.get("collection", DEFAULT_COLLECTION),
         action=Action(fields.get("action", Action.ADD)),
         batch=fields.get("batch"),
+        next_try=number("next"),
+        cause=(fields["cause_code"], fields.get("cause", "")) if "cause_code" in fields else None,
     )
 
 

@@ -82,8 +82,7 @@ def workers(service: Namespace) -> int:
 def required_workers(service: Namespace, open_tasks: int) -> int:
     """Return the number of workers by the manifest."""
     spec = json.loads(service.field(SCALED_OBJECT, ".spec"))
-    [trigger] = spec["triggers"]
-    count = ceil(open_tasks / int(trigger["metadata"]["listLength"]))
+    count = ceil(open_tasks / int(spec["advanced"]["scalingModifiers"]["target"]))
     return int(max(spec["minReplicaCount"], min(spec["maxReplicaCount"], count)))
 
 

@@ -40,6 +40,8 @@ def stack(start_stack: Callable[..., Any], image_server: str, tmp_path_factory: 
             REDIS_URL=server.url.replace("redis://", f"redis://:{REDIS_PASSWORD}@"),
             MATCH_API_KEYS_FILE=str(folder / "keys.toml"),
             MATCH_FETCH_ALLOW=image_server.removeprefix("http://"),
+            # Without a network, the resolver fails for now.
+            MATCH_FETCH_RETRY_FOR_S="0",
             MATCH_LOG_LEVEL="debug",
             MATCH_LOG_FORMAT="json",
         )

@@ -21,11 +21,12 @@ from common.queue.admission import Admission
 from common.queue.host_limits import HostLimit
 from common.queue.items import AddItem
 from common.queue.jobs import BATCH_QUEUE, NO_REQUEST, SINGLE_QUEUE
-from common.queue.keys import OPEN, TASK, UPLOAD
+from common.queue.keys import DEFERRED_BY_HOST, HOST, OPEN, TASK, UPLOAD
 from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.tasks import State
 from common.redis.client import connect
+from common.redis.clock import now_ms
 from common.uploads import RedisUploads
 from support.images import upload
 from support.stores import MemoryStore
@@ -170,6 +171,17 @@ def test_items_beyond_the_backlog_are_refused_with_retry_after(client: FlaskClie
     assert [one["status"] for one in accepted] == ["ok"] * 10
     assert {(one["code"], one["retry_after"] > 0) for one in refused} == {("overloaded", True)}
     assert len(list(real_redis.scan_iter(f"{UPLOAD}*"))) == 10
+
+
+def test_adds_from_an_overloaded_host_are_rejected(client: FlaskClient, real_redis: Redis) -> None:
+    real_redis.hset(DEFERRED_BY_HOST, "example.org", 1)
+    real_redis.hset(HOST + "example.org", "until", f"{now_ms(real_redis) + 60_000}")
+
+    outcomes = batch(client, line("a"), {"url": "http://other.example/b", "filepath": "b"})
+
+    assert [one["status"] for one in outcomes] == ["fail", "ok"]
+    assert outcomes[0]["code"] == "host_unavailable"
+    assert 50 < outcomes[0]["retry_after"] <= 60
 
 
 def test_items_without_redis_are_refused_with_retry_after(make_client: Callable[..., FlaskClient]) -> None:

@@ -27,6 +27,7 @@ import pytest
 from common.byte_budget import ByteBudget
 from common.errors import FetchError, Overloaded
 from common.net.addresses import AllowedTarget
+from common.net.connector import TransientFetchError
 from common.net.fetch import Fetcher
 from common.net.watchdog import MinimumRate
 from support.certificates import self_signed
@@ -295,7 +296,10 @@ class Handler(socketserver.BaseRequestHandler):
             location = parse_qs(query, keep_blank_values=True)["to"][0].encode()
             connected.sendall(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n")
         elif path in REPLIES:
-            connected.sendall(REPLIES[path](nth))
+            reply = REPLIES[path](nth)
+            connected.sendall(reply)
+            if not reply:
+                raise ConnectionAbortedError
         elif not path[1:].isdecimal():
             connected.sendall(answer(IMAGE, status="404 Not Found"))
         else:
@@ -336,7 +340,9 @@ REPLIES: dict[str, Callable[[int], bytes]] = {
     "/unready-429": unready("429 Too Many Requests"),
     "/unready-500": unready("500 Internal Server Error"),
     "/unready-503": unready("503 Service Unavailable"),
-    "/down": lambda _: answer(b"", status="503 Service Unavailable"),
+    "/later": lambda _: answer(b"", "Retry-After: 7", status="429 Too Many Requests"),
+    "/closing-once": lambda nth: answer(IMAGE) if nth > 2 else b"",
+    "/closing": lambda _: b"",
     "/redirect-back": lambda _: answer(b"", "Location: /redirect?to=/redirect-back", status="307 Temporary Redirect"),
     "/redirect-long": lambda _: answer(b"", f"Location: /{'a' * 9000}", status="301 Moved Permanently"),
     **{f"/hop{n}": partial(redirect, f"hop{n - 1}") for n in range(6, 12)},
@@ -480,11 +486,10 @@ def test_name_is_checked_at_every_resolution(fetcher: Fetcher, names: Names, sit
     assert failure(fetcher, f"{site}/image").code == "unresolvable_host"
 
 
-@pytest.mark.parametrize("path", ["/down", "/hop1"], ids=["retry", "redirect"])
-def test_retry_and_redirect_check_the_name_again(fetcher: Fetcher, names: Names, site: str, path: str) -> None:
+def test_redirect_checks_the_name_again(fetcher: Fetcher, names: Names, site: str) -> None:
     names.table["evil.example"] = [[EVIL], [INTERNAL]]
 
-    assert failure(fetcher, site + path).code == "unresolvable_host"
+    assert failure(fetcher, f"{site}/hop1").code == "unresolvable_host"
 
 
 def attack(name: str) -> int:
@@ -618,26 +623,43 @@ def test_the_size_of_a_large_body_is_named(fetcher: Fetcher, site: str) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-def test_transient_failure_is_retried(fetcher: Fetcher, evil: Server, site: str, status: int) -> None:
-    assert fetcher.fetch(f"{site}/unready-{status}") == IMAGE
-    assert len(evil.requests) == 3
+def test_a_temporary_status_is_transient_and_not_retried(
+    fetcher: Fetcher, evil: Server, site: str, status: int
+) -> None:
+    error = failure(fetcher, f"{site}/unready-{status}")
 
-
-def test_retries_are_bounded(fetcher: Fetcher, evil: Server, site: str) -> None:
-    assert str(failure(fetcher, f"{site}/down")) == "evil.example answered with status 503"
-    assert len(evil.requests) == 3
-
-
-@pytest.mark.parametrize("name", ["404", "HTML", "gzip bomb", "1 GB Content-Length", "no HTTP"])
-def test_permanent_failure_is_not_retried(fetcher: Fetcher, evil: Server, site: str, name: str) -> None:
-    failure(fetcher, f"{site}/{attack(name)}")
-
+    assert isinstance(error, TransientFetchError)
+    assert (error.is_rejection, error.retry_after_s) == (status in {429, 503}, None)
     assert len(evil.requests) == 1
 
 
-def test_retries_stay_within_the_total_time(make: Make, evil: Server, site: str) -> None:
-    assert failure(make(0.05), f"{site}/down").code in {"http_server_error", "timeout"}
-    assert len(evil.requests) <= 1
+def test_a_transient_error_has_the_seconds_of_retry_after(fetcher: Fetcher, site: str) -> None:
+    error = failure(fetcher, f"{site}/later")
+
+    assert isinstance(error, TransientFetchError)
+    assert error.retry_after_s == 7
+
+
+def test_connection_closed_while_idle_is_replaced(fetcher: Fetcher, evil: Server, site: str) -> None:
+    fetcher.fetch(f"{site}/image")
+
+    assert fetcher.fetch(f"{site}/closing-once") == IMAGE
+    assert (len(evil.requests), evil.connections) == (3, 2)
+
+
+def test_new_connection_that_closes_is_not_replaced(fetcher: Fetcher, evil: Server, site: str) -> None:
+    error = failure(fetcher, f"{site}/closing")
+
+    assert (error.code, type(error)) == ("read_failed", TransientFetchError)
+    assert len(evil.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["404", "HTML", "gzip bomb", "1 GB Content-Length", "no HTTP"])
+def test_permanent_failure_is_not_transient(fetcher: Fetcher, evil: Server, site: str, name: str) -> None:
+    error = failure(fetcher, f"{site}/{attack(name)}")
+
+    assert type(error) is FetchError
+    assert len(evil.requests) == 1
 
 
 def test_refused_connection_names_the_host(names: Names) -> None:
@@ -665,24 +687,28 @@ def test_hanging_resolver_is_bounded_by_the_timeout(make: Make, site: str) -> No
         return [EVIL]
 
     fetcher = make(0.2, resolve=hang, pool_size=1)
-    codes = [failure(fetcher, f"{site}/image").code for _ in range(4)]
+    errors = [failure(fetcher, f"{site}/image") for _ in range(4)]
     waiting = sum(thread.name.startswith("match-fetch-resolver") for thread in threading.enumerate())
     released.set()
 
-    assert codes == ["timeout"] * 4
+    assert [(error.code, type(error)) for error in errors] == [("timeout", TransientFetchError)] * 4
     assert waiting == 2  # twice the pool's size, however many fetches there were
 
 
-def test_transient_resolver_failure_is_retried(make: Make, site: str) -> None:
-    asked: list[str] = []
+@pytest.mark.parametrize(
+    ("reason", "error_type"),
+    [(socket.EAI_AGAIN, TransientFetchError), (socket.EAI_NONAME, FetchError)],
+    ids=["SERVFAIL", "NXDOMAIN"],
+)
+def test_only_a_failure_of_the_resolver_is_transient(
+    make: Make, site: str, reason: int, error_type: type[FetchError]
+) -> None:
+    def fail(_host: str) -> list[str]:
+        raise socket.gaierror(reason, "the resolver's text")
 
-    def stumble(host: str) -> list[str]:
-        asked.append(host)
-        if len(asked) == 1:
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return [EVIL]
+    error = failure(make(resolve=fail), f"{site}/image")
 
-    assert make(resolve=stumble).fetch(f"{site}/image") == IMAGE
+    assert (error.code, type(error)) == ("unresolvable_host", error_type)
 
 
 def test_connection_is_reused(fetcher: Fetcher, evil: Server, site: str) -> None:

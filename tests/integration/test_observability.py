@@ -79,6 +79,8 @@ class Served:
             "MATCH_WORKER_METRICS_PORT": str(self.worker_port),
             "MATCH_TRACING_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
+            # Without a network, the resolver fails for now.
+            "MATCH_FETCH_RETRY_FOR_S": "0",
         }
         self.programs = {}
         for name, log in self.logs.items():

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from api.use_cases.wait_for_tasks import POLL_EVERY_S, TaskWaiter
+from common.queue.host_limits import Fault
 from common.queue.keys import CLOSED_CHANNEL
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
 from common.redis.client import connect
 from dev.redis_server import RedisServer
 from support.proxy import Proxy
-from support.tasks import accept_urls, ledger_in, succeed
+from support.tasks import accept_urls, begin, ledger_in, succeed
 from support.waiting import wait_until
 
 LONG_S = 30
@@ -63,6 +64,21 @@ def test_wait_times_out_while_other_tasks_end(waiters: TaskWaiter, ledger: Ledge
 
     assert ended is not None
     assert ended.state is State.PENDING
+
+
+def test_wait_ends_when_the_next_try_is_later(waiters: TaskWaiter, ledger: Ledger) -> None:
+    [task] = accept_urls(ledger, 1)
+    begin(ledger, task.id)
+    fault = Fault(code="http_rate_limited", error="status 429", is_rejection=True, retry_after_s=10 * LONG_S)
+
+    with ThreadPoolExecutor() as pool:
+        wait = pool.submit(waiters.wait, task.id, timeout_s=LONG_S)
+        ledger.defer(task.id, fault)
+        began = monotonic()
+        deferred: Any = wait.result()
+
+    assert (deferred.state, deferred.cause) == (State.PENDING, ("http_rate_limited", "status 429"))
+    assert monotonic() - began < LONG_S / 2
 
 
 def test_an_unknown_task_is_not_waited_for(waiters: TaskWaiter) -> None:

@@ -19,7 +19,7 @@ from checks.objects import Object, named, of_kind, one
 from checks.render import DEV, MANIFESTS, PROD, Combination, Rendered, RenderFailed, combinations, overlays, render
 from checks.rules import RULES, Rule, keys_of_secrets, unread_keys
 from checks.tools import KUBE_SCORE, POD_SECURITY, build
-from common.queue.keys import OPEN
+from common.queue.keys import DEFERRED, OPEN
 
 # The oldest version with every field that the manifests use, one in between, and the newest with a schema.
 VERSIONS = ("1.31", "1.34", "1.37")
@@ -178,11 +178,13 @@ def test_names_of_dsys_match_still_work(rendered: Rendered) -> None:
     assert read["ELASTICSEARCH_DOC_TYPE"] == ("match", "elasticsearch.doc-type")
 
 
-def test_workers_are_scaled_by_the_ledgers_open_tasks(rendered: Rendered) -> None:
+def test_workers_are_scaled_by_open_tasks_without_held_ones(rendered: Rendered) -> None:
     (scaler,) = of_kind(rendered[PROD], "ScaledObject")
-    (trigger,) = scaler["spec"]["triggers"]
+    lists = {trigger["name"]: trigger["metadata"]["listName"] for trigger in scaler["spec"]["triggers"]}
 
-    assert (trigger["type"], trigger["metadata"]["listName"]) == ("redis", OPEN)
+    assert {trigger["type"] for trigger in scaler["spec"]["triggers"]} == {"redis"}
+    assert lists == {"open_tasks": OPEN, "deferred_tasks": DEFERRED}
+    assert scaler["spec"]["advanced"]["scalingModifiers"]["formula"] == "open_tasks - deferred_tasks"
     # Without a worker, no sweeper would resend lost messages.
     assert scaler["spec"]["minReplicaCount"] >= 1
 

@@ -12,6 +12,7 @@ from redis import Redis
 
 from common.queue.batches import Batch, BatchCancelled, BatchConflict, Batches, BatchState, OpenBatch, batch_of
 from common.queue.callbacks import CallbackState, Delivery, DeliveryResult, Outbox
+from common.queue.host_limits import Fault
 from common.queue.items import AddItem, EnqueueResult, NotEnqueued
 from common.queue.jobs import BATCH_QUEUE, RequestContext
 from common.queue.keys import (
@@ -103,6 +104,7 @@ def test_counters_equal_a_recount_after_any_changes(ledger: Ledger, batches: Bat
         ledger.begin,
         ledger.begin,
         ledger.make_pending,
+        lambda task_id: ledger.defer(task_id, Fault(code="connect_failed", error="cannot be connected to")),
         partial(succeed, ledger),
         lambda task_id: fail(ledger, task_id, code=chance.choice(["timeout", "http_gone"])),
         lambda task_id: ledger.finish([TaskResult(task_id=task_id, state=State.SUPERSEDED)]),

@@ -8,7 +8,9 @@ from redis import Redis
 
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import QueueError, StoreUnavailable
+from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
+from common.queue.host_limits import Fault
 from common.queue.items import AddItem, EnqueueResult
 from common.queue.jobs import SINGLE_QUEUE
 from common.queue.ledger import Ledger
@@ -182,3 +184,22 @@ def test_deletions_are_forgotten_with_the_tasks_before_them(fake_redis: Redis) -
     deleted.remove_before(5)
 
     assert fake_redis.zrange("match:deleted-collections", 0, -1, withscores=True) == [(b"new", 5.0)]
+
+
+def test_deferred_tasks_end_with_their_collection(
+    fake_redis: Redis, pipeline: Pipeline, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.queue.deleted_collections.PAGE", 2)
+    fault = Fault(code="connect_failed", error="cannot be connected to", retry_after_s=600)
+    ids = [accept(ledger, f"{n}", collection=name)[0] for n in range(3) for name in (SHOP, DEFAULT_COLLECTION)]
+    for task_id in ids:
+        begin(ledger, task_id)
+        ledger.defer(task_id, fault)
+
+    pipeline.run(delete(ledger).id)
+    due = [task.task_id for task in DeferredTasks(fake_redis).take_due().tasks]
+    for task_id in due:
+        pipeline.run(task_id)
+
+    assert sorted(due) == sorted(ids[::2])
+    assert {task_of(ledger, task_id).state for task_id in due} == {State.SUPERSEDED}

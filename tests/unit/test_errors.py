@@ -13,7 +13,7 @@ from api.routes import SUBJECTS
 from common.config import Settings
 from common.decoding.process import ProcessEnd
 from common.errors import FetchError, ImageError, InputError, MatchError, QueueError, StoreError
-from common.net import status
+from common.net import fetch, status
 from common.queue.tasks import RetryRejected
 from common.warning_codes import WARNINGS
 
@@ -53,7 +53,7 @@ def test_every_code_is_declared_and_used() -> None:
     used = codes_in(*modules("api", "workers", "common")) | {*RetryRejected} | {*FRAMEWORK_CODES.values()}
     used |= {end.value for end in ProcessEnd}
     used |= {reply["code"] for _, reply in proxy_replies()} | {*status.CODES.values()}
-    used |= {status.SERVER_ERROR, status.OTHER_STATUS}
+    used |= {status.SERVER_ERROR, status.OTHER_STATUS, fetch.READ_FAILED, fetch.TIMEOUT}
 
     assert used - INTERNAL == ERRORS.keys()
 

@@ -262,6 +262,7 @@ def request_for(fetcher: Fetcher, url: str) -> bytes:
     def connect(connection: urllib3.connection.HTTPSConnection) -> None:
         connection.sock = fake
         connection.is_verified = True
+        fetch.DOWNLOAD.get().is_reused = False
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(FetchError):
         patch.setattr(fetch._Connection, "connect", connect)

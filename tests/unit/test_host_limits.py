@@ -210,7 +210,7 @@ def test_without_a_limit_no_slot_is_taken(make_ledger: Callable[..., Ledger], fa
 
     claim = begin(ledger, task.id)
 
-    assert claim.host is None
+    assert (claim.host, claim.has_slot) == (HOST, False)
     assert not fake_redis.exists(SLOTS + HOST)
 
 

@@ -19,9 +19,11 @@ from common.decoding.protocol import Output
 from common.errors import FetchError, Overloaded, QueueUnavailable, StoreUnavailable
 from common.images.decode import decode
 from common.images.signature import sign
+from common.net.connector import TransientFetchError
 from common.net.fetch import Reserve, unlimited
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
+from common.queue.keys import HOST, TASK
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
@@ -36,12 +38,17 @@ IMAGE = gradient(size=(60, 40))
 
 
 class Web:
-    """A fetcher that returns the bytes in `pages`, else fails as with a 404."""
+    """A fetcher that returns the bytes in `pages`, else fails as with a 404; while `is_down`, as with a 503."""
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
+        self.is_down = False
+        self.fetches = 0
 
     def fetch(self, url: str, *, reserve: Reserve = unlimited) -> bytes:
+        self.fetches += 1
+        if self.is_down:
+            raise TransientFetchError("example.org answered 503", code="http_server_error", retry_after_s=9)
         if url not in self.pages:
             raise FetchError("example.org answered 404", code="http_status")
         reserve(len(self.pages[url]), within_s=0)
@@ -108,6 +115,57 @@ def test_a_url_becomes_a_record(pipeline: Pipeline, web: Web, memory_store: Any,
     assert memory_store.filepaths(offset=0, limit=9).filepaths == ["cat.png"]
     assert source(memory_store) == (hashlib.sha256(IMAGE).digest(), URL)
     assert ended(task_id).state is State.SUCCEEDED
+
+
+def test_a_temporary_fault_is_tried_again_later(
+    pipeline: Pipeline, web: Web, fake_redis: Redis, accept: Any, ended: Any
+) -> None:
+    web.pages[URL], web.is_down = IMAGE, True
+    task_id = accept(url=URL)
+    pipeline.run(task_id)
+    waiting = ended(task_id)
+
+    web.is_down = False
+    fake_redis.delete(HOST + "example.org")
+    pipeline.run(task_id)
+
+    assert (waiting.state, waiting.cause) == (State.PENDING, ("http_server_error", "example.org answered 503"))
+    assert (ended(task_id).state, ended(task_id).attempts) == (State.SUCCEEDED, 2)
+    assert (
+        'match_deferred_total{reason="http_server_error"} 1.0'
+        in generate_latest(pipeline.instrumentation.registry).decode()
+    )
+
+
+def test_a_fault_that_lasts_too_long_fails_the_task(
+    pipeline: Pipeline, web: Web, fake_redis: Redis, accept: Any, ended: Any
+) -> None:
+    web.is_down = True
+    task_id = accept(url=URL)
+    pipeline.run(task_id)
+    fake_redis.hincrby(TASK + task_id, "faulty_since", -3_600_000)
+
+    pipeline.run(task_id)
+
+    task = ended(task_id)
+    assert (task.state, task.code, task.error) == (State.FAILED, "http_server_error", "example.org answered 503")
+
+
+def test_a_host_that_is_given_up_is_not_asked(
+    pipeline: Pipeline, web: Web, fake_redis: Redis, accept: Any, ended: Any
+) -> None:
+    web.is_down = True
+    old, new = accept(url=URL), accept("new", url=URL)
+    pipeline.run(old)
+    fake_redis.hincrby(HOST + "example.org", "since", -3_600_000)
+    fake_redis.hincrby(TASK + old, "accepted", -3_600_000)
+
+    pipeline.run(old)
+    pipeline.run(new)
+
+    assert (ended(old).state, ended(old).code) == (State.FAILED, "http_server_error")
+    assert ended(new).state is State.PENDING
+    assert web.fetches == 2
 
 
 def test_signed_url_is_stored_without_its_signature(

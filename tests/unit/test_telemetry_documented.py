@@ -42,6 +42,7 @@ def test_metrics_are_documented_with_type_and_labels(memory_store: Any, ledger: 
     metrics.observe(method="GET", endpoint="ping", status=200, seconds=0.1)
     metrics.count_decoder_end(ProcessEnd.CRASHED)
     worker.count_finished(State.SUCCEEDED)
+    worker.count_deferred("http_rate_limited")
     worker.count_decoder_end(ProcessEnd.CRASHED)
     fake_redis.hset(ENDED, "succeeded:", 1)
 

@@ -106,11 +106,24 @@ def _print(listed: list[Task], *, is_json: bool) -> None:
             output.document(output.plain(task))
     elif listed:
         output.table(
-            ["id", "state", "filepath", "reason"],
-            [[task.id, task.state, task.filepath, task.error.message if task.error else None] for task in listed],
+            ["id", "state", "filepath", "attempts", "next try", "reason"],
+            [
+                [task.id, task.state, task.filepath, f"{task.attempts}", _next_try(task), _reason(task)]
+                for task in listed
+            ],
         )
     else:
         output.message("no tasks")
+
+
+def _next_try(task: Task) -> str | None:
+    return task.next_try.isoformat(timespec="seconds") if task.next_try else None
+
+
+def _reason(task: Task) -> str | None:
+    """Return why the task failed, or waits for its next try."""
+    reason = task.error or (None if task.has_ended else task.cause)
+    return reason.message if reason else None
 
 
 def serve(

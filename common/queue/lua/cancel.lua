@@ -8,6 +8,8 @@ local callback_oldest_key = KEYS[6]
 local open_by_collection_key = KEYS[7]
 local batch_queue_of_key = KEYS[8]
 local batch_ends_key = KEYS[9]
+local deferred_key = KEYS[10]
+local deferred_by_host_key = KEYS[11]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -33,6 +35,7 @@ local ids_from = 19
 --- @include "expire.lua"
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
+--- @include "deferred_tasks.lua"
 --- @include "batch_ends.lua"
 --- @include "ended_tasks.lua"
 
@@ -44,7 +47,8 @@ for i = ids_from, #ARGV do
   states[#states + 1] = state or ''
   if state == 'pending' then
     redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
-    redis.call('HDEL', key, 'job')
+    redis.call('HDEL', key, 'job', 'next')
+    remove_deferred(id, host)
     expire(key, finished_keep_s, remembered, now)
     list_ended('cancelled', id, now)
     if batch then

@@ -1,34 +1,36 @@
 -- Adds pending tasks of one collection until `max_open` tasks are open, or `max_open_in_collection` of the collection.
 -- Returns the sequence number of the first item, the time and the queue. Unless all tasks were added, it also returns
--- an outcome for each item: '' if it was added, 'full', 'quota' or 'cancelled' if it was not, or the fingerprint of its
--- existing task.
+-- an outcome for each item: '' if it was added, 'full', 'quota', 'host' or 'cancelled' if it was not, or the fingerprint
+-- of its existing task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
 local open_by_collection_key = KEYS[3]
 local batch_queue_of_key = KEYS[4]
 local batch_ends_key = KEYS[5]
 local batch_requests_key = KEYS[6]
+local deferred_by_host_key = KEYS[7]
 local task_prefix = ARGV[1]
 local default_collection = ARGV[2]
 local batch_prefix = ARGV[3]
 local max_open = tonumber(ARGV[4])
-local queue = ARGV[5] -- `batch_queue` stands for the batch queue of the collection
-local batch_queue = ARGV[6]
-local batch_queue_count = tonumber(ARGV[7])
-local first_batch_queue = tonumber(ARGV[8])
-local collection = ARGV[9]
-local max_open_in_collection = tonumber(ARGV[10]) -- -1 for no limit
-local request_id = ARGV[11] -- '' for none
-local traceparent = ARGV[12] -- '' for none
-local action = ARGV[13] -- '' for an add
-local remember_ms = tonumber(ARGV[14]) -- minimum retention of a task with a fingerprint, from its acceptance
-local batch = ARGV[15] -- '' for none
-local batch_request = ARGV[16] -- that adds to the batch
-local batch_lease_ms = tonumber(ARGV[17])
-local uncounted = ARGV[18] -- '1': the task is not one of those that its batch counts; else ''
--- Of each task: id, filepath, job, host ('' if it needs no slot), callback URL ('' for none), fingerprint ('' for a
+local max_deferred = tonumber(ARGV[5]) -- tasks that wait for one host
+local queue = ARGV[6] -- `batch_queue` stands for the batch queue of the collection
+local batch_queue = ARGV[7]
+local batch_queue_count = tonumber(ARGV[8])
+local first_batch_queue = tonumber(ARGV[9])
+local collection = ARGV[10]
+local max_open_in_collection = tonumber(ARGV[11]) -- -1 for no limit
+local request_id = ARGV[12] -- '' for none
+local traceparent = ARGV[13] -- '' for none
+local action = ARGV[14] -- '' for an add
+local remember_ms = tonumber(ARGV[15]) -- minimum retention of a task with a fingerprint, from its acceptance
+local batch = ARGV[16] -- '' for none
+local batch_request = ARGV[17] -- that adds to the batch
+local batch_lease_ms = tonumber(ARGV[18])
+local uncounted = ARGV[19] -- '1': the task is not one of those that its batch counts; else ''
+-- Of each task: id, filepath, job, host ('' for an upload), callback URL ('' for none), fingerprint ('' for a
 -- task with a random id).
-local tasks_from = 19
+local tasks_from = 20
 
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "next_seq.lua"
@@ -36,6 +38,12 @@ local tasks_from = 19
 --- @include "batch_queue.lua"
 --- @include "batch_counts.lua"
 --- @include "batch_reopening.lua"
+
+local deferred = {}
+local function is_full(host)
+  deferred[host] = deferred[host] or tonumber(redis.call('HGET', deferred_by_host_key, host)) or 0
+  return deferred[host] >= max_deferred
+end
 
 local count = (#ARGV - tasks_from + 1) / 6
 local capacity = max_open - redis.call('ZCARD', open_key)
@@ -60,6 +68,8 @@ for i = 1, count do
     outcomes[i] = 'quota'
   elseif outcomes[i] == '' and added >= capacity then
     outcomes[i] = 'full'
+  elseif outcomes[i] == '' and host ~= '' and is_full(host) then
+    outcomes[i] = 'host'
   elseif outcomes[i] == '' then
     added = added + 1
     redis.call('HSET', key, 'state', 'pending', 'filepath', filepath, 'job', job,

@@ -11,6 +11,8 @@ local callback_oldest_key = KEYS[8]
 local open_by_collection_key = KEYS[9]
 local batch_queue_of_key = KEYS[10]
 local batch_ends_key = KEYS[11]
+local deferred_key = KEYS[12]
+local deferred_by_host_key = KEYS[13]
 local task_prefix = ARGV[1]
 local callback_ends_prefix = ARGV[2]
 local callback_delivery_prefix = ARGV[3]
@@ -34,6 +36,7 @@ local results_from = 17 -- of each task: id, state, code, error, warning ('' for
 --- @include "expire.lua"
 --- @include "add_callback.lua"
 --- @include "open_tasks.lua"
+--- @include "deferred_tasks.lua"
 --- @include "batch_ends.lua"
 --- @include "ended_tasks.lua"
 
@@ -41,8 +44,8 @@ local now, ended, closed, batches, dropped = now_ms(), {}, {}, {}, 0
 for i = results_from, #ARGV, 5 do
   local id, state, code, error_text, warning = unpack(ARGV, i, i + 4)
   local key = task_prefix .. id
-  local previous, callback, remembered, collection, batch, uncounted, previous_code = unpack(redis.call(
-    'HMGET', key, 'state', 'callback', 'remembered', 'collection', 'batch', 'uncounted', 'code'))
+  local previous, callback, remembered, collection, batch, uncounted, previous_code, host = unpack(redis.call(
+    'HMGET', key, 'state', 'callback', 'remembered', 'collection', 'batch', 'uncounted', 'code', 'host'))
   local is_stored_now = previous == 'failed' and (state == 'succeeded' or state == 'superseded')
   if is_stored_now then
     redis.call('HDEL', key, 'code', 'error')
@@ -76,6 +79,8 @@ for i = results_from, #ARGV, 5 do
     end
     if callback then dropped = dropped + add_callback(id, callback, now) end
   end
+  remove_deferred(id, host)
+  redis.call('HDEL', key, 'next')
   collection = collection or default_collection
   closed[collection] = (closed[collection] or 0) + redis.call('ZREM', open_key, id)
   redis.call('ZREM', running_key, id)
@@ -84,5 +89,7 @@ end
 for outcome, count in pairs(ended) do redis.call('HINCRBY', ended_key, outcome, count) end
 for collection, count in pairs(closed) do count_open(collection, -count) end
 -- Workers of an earlier version do not count: correct the numbers when none is open.
-if redis.call('EXISTS', open_key) == 0 then redis.call('DEL', open_by_collection_key, batch_queue_of_key) end
+if redis.call('EXISTS', open_key) == 0 then
+  redis.call('DEL', open_by_collection_key, batch_queue_of_key, deferred_key, deferred_by_host_key)
+end
 return dropped + count_ends(batches, now)

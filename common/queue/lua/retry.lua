@@ -42,7 +42,8 @@ for i = ids_from, #ARGV do
     outcome = 'quota'
   elseif state == 'failed' then
     redis.call('HSET', key, 'state', 'pending')
-    redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'unfinished', 'called')
+    redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'unfinished', 'called', 'tries', 'faulty_since',
+      'cause_code', 'cause')
     redis.call('PERSIST', key)
     redis.call('ZREM', failed_key, id)
     count_open(collection, redis.call('ZADD', open_key, now, id))

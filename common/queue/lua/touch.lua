@@ -1,7 +1,8 @@
 -- Sets the time of enqueueing of open tasks, unless another caller has changed it. Returns the ids of the tasks that
--- the caller must enqueue: all except those that wait for a slot of their host, which need no message yet.
+-- the caller must enqueue: all except those that wait for their host, which need no message yet.
 local open_key = KEYS[1]
 local waiting_hosts_key = KEYS[2]
+local deferred_key = KEYS[3]
 local task_prefix = ARGV[1]
 local waiting_prefix = ARGV[2]
 local enqueued_at = ARGV[3]
@@ -17,7 +18,7 @@ for i = tasks_from, #ARGV, 2 do
     if host and redis.call('ZSCORE', waiting_prefix .. queue .. ':' .. host, id) then
       -- A worker of an earlier version knows fewer queues, and forgets a host whose tasks wait only in the others.
       redis.call('SADD', waiting_hosts_key, host)
-    else
+    elseif not redis.call('ZSCORE', deferred_key, id) then
       touched[#touched + 1] = id
     end
   end

@@ -1,0 +1,57 @@
+"""Deferred tasks: pending tasks that wait for their host without a message, until their next try or a free slot."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+
+from common.queue.host_limits import LONGEST_RETRY_AFTER_S
+from common.queue.scripts import script
+from common.queue.tasks import QueuedTask
+from common.redis.client import redis_errors
+
+# Tasks, and hosts, that one call finds.
+LIMIT = 500
+# Time after which another worker may take a host that a worker has taken.
+HOST_CLAIM_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Tasks to enqueue now, and hosts whose waiting tasks may begin.
+
+    `next_in_s` is the time until another task or host is due; None without one.
+    """
+
+    tasks: list[QueuedTask]
+    hosts: list[str]
+    next_in_s: float | None
+
+
+class DeferredTasks:
+    """The deferred tasks of all hosts; any number of workers may call `take_due`, and each task is found once.
+
+    Raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._take_due = script(
+            redis,
+            "take_due",
+            limit=LIMIT,
+            longest_deferral_ms=int(LONGEST_RETRY_AFTER_S * 1000) + 60_000,
+            host_claim_ms=int(HOST_CLAIM_S * 1000),
+        )
+
+    def take_due(self) -> Due:
+        """Return what is due; at most LIMIT tasks and hosts."""
+        with redis_errors():
+            now, tasks, hosts, next_ms = cast("tuple[int, list[bytes], list[bytes], int]", self._take_due())
+        return Due(
+            tasks=[
+                QueuedTask(task_id=task_id.decode(), queue=queue.decode(), enqueued_at=now)
+                for task_id, queue in zip(tasks[::2], tasks[1::2], strict=True)
+            ],
+            hosts=[host.decode() for host in hosts],
+            next_in_s=max(0.0, (int(next_ms) - now) / 1000) if next_ms else None,
+        )
