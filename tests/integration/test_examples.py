@@ -17,7 +17,18 @@ from PIL import Image
 from redis import Redis
 
 from api.description.code_samples import ORIGIN
-from api.description.examples import CAT, EXAMPLES, FAILURES, PLAIN, TASK_ID, URL, Example, FailureExample, File
+from api.description.examples import (
+    BATCH_ID,
+    CAT,
+    EXAMPLES,
+    FAILURES,
+    PLAIN,
+    TASK_ID,
+    URL,
+    Example,
+    FailureExample,
+    File,
+)
 from api.description.openapi import LINE_SCHEMA
 from api.endpoints import FORM_METHODS, Endpoint
 from api.forms.reading import LINE_TYPES
@@ -25,6 +36,7 @@ from api.routes import ENDPOINTS
 from common.images.local_features.extraction import extract
 from common.images.signature import LENGTH, sign
 from common.queue.tasks import State
+from common.queue.usage import Counted, Label, UsageCounts
 from common.store.base import Record
 from support.tasks import end, ledger_in, wait_for_open
 
@@ -39,6 +51,9 @@ RUNS = [
 # The state of the task before the example's request.
 ENDED_AS = {"task": State.SUCCEEDED, "tasks": State.FAILED, "retry_task": State.FAILED, "retry_tasks": State.FAILED}
 ENDS = {"code": "http_status", "error": "the host answered with status 404"}
+ADDED_URL = "https://images.example.org/a.jpg"
+# Of the batch before the example's request: a task of it runs, and another waits.
+FAILURES_OF_BATCH = ("http_not_found", "timeout")
 
 
 @pytest.fixture
@@ -58,7 +73,29 @@ def prepared(client: FlaskClient, memory_store: Any, request: pytest.FixtureRequ
     memory_store.put([Record(filepath=CAT, seq=1, **kept, sha256=sha256, url=URL, **about)])
     if "example" in request.fixturenames and request.getfixturevalue("example").form.get("filepath") == PLAIN:
         memory_store.put([Record(filepath=PLAIN, seq=2, signatures=(np.zeros(LENGTH, np.int8),), **about)])
+    name = request.getfixturevalue("endpoint").name if "endpoint" in request.fixturenames else ""
+    if name in {"batches", "one_batch", "cancel_batch"}:
+        run_batch(client, request.getfixturevalue("real_redis"))
+    if name == "usage":
+        counts = {(Label("shop", "a"), Counted.REQUESTS): 1, (Label(), Counted.REQUESTS): 1}
+        UsageCounts(request.getfixturevalue("real_redis")).add(counts, writer="another process", number=1)
     return client
+
+
+def add_batch(client: FlaskClient, count: int) -> list[str]:
+    """Add images as the batch of the examples, and return the ids of their tasks."""
+    urls = {f"urls[{nth}]": ADDED_URL for nth in range(count)}
+    form = urls | {f"filepaths[{nth}]": f"{nth}.jpg" for nth in range(count)}
+    reply = client.post("/add", data=form, headers={"X-Batch-ID": BATCH_ID})
+    return [one["task"]["id"] for one in reply.json["result"]]
+
+
+def run_batch(client: FlaskClient, redis: Redis) -> None:
+    ids = add_batch(client, 2 + len(FAILURES_OF_BATCH))
+    for id_ in ids[1:]:
+        ledger_in(redis).begin(id_)
+    for id_, code in zip(ids[2:], FAILURES_OF_BATCH, strict=True):
+        end(redis, id_, State.FAILED, code=code)
 
 
 @pytest.fixture
@@ -67,7 +104,10 @@ def task_id(client: FlaskClient, real_redis: Redis, request: pytest.FixtureReque
     name = request.getfixturevalue("endpoint").name
     if not name.endswith(("task", "tasks")):
         return TASK_ID
-    added = client.post("/add", data={"url": "https://images.example.org/a.jpg", "filepath": CAT}).json["task"]["id"]
+    if request.getfixturevalue("example").form.get("batch"):
+        [added] = add_batch(client, 1)
+    else:
+        added = client.post("/add", data={"url": ADDED_URL, "filepath": CAT}).json["task"]["id"]
     if name in ENDED_AS:
         ledger_in(real_redis).begin(added)
         end(real_redis, added, ENDED_AS[name], **(ENDS if ENDED_AS[name] is State.FAILED else {}))
