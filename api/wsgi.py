@@ -15,6 +15,7 @@ from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.delete_selected import DeleteSelected
 from api.use_cases.local_features import LocalFeatureLimits
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
@@ -23,6 +24,7 @@ from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
 from common.decoding.pool import DecoderPool
+from common.queue.batches import Batches
 from common.queue.expected_images import ExpectedImages
 from common.queue.leases import Leases
 from common.queue.publisher import Publisher
@@ -78,6 +80,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        delete_selected=DeleteSelected(dependencies.store, dependencies.ledger, Batches(dependencies.redis), publisher),
         patch_images=PatchImages(
             SequenceNumbers(dependencies.redis),
             ExpectedImages(dependencies.redis),

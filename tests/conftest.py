@@ -23,6 +23,7 @@ from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.delete_selected import DeleteSelected
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.patch_images import PatchImages
@@ -34,6 +35,7 @@ from common.config import Settings
 from common.decoding.pool import Decoder
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
+from common.queue.batches import Batches
 from common.queue.expected_images import ExpectedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit
 from common.queue.leases import Leases
@@ -199,6 +201,7 @@ def make_client(
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
+                delete_selected=DeleteSelected(store, ledger, Batches(redis), publisher),
                 patch_images=PatchImages(
                     SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
                 ),

@@ -1,11 +1,12 @@
 -- Marks a task as running, and acquires a slot of its host if the slots are limited. Returns sequence number, job, host
 -- ('' without a slot), request id, traceparent, collection, action, batch, 1 if the collection was deleted after the task
--- was accepted, 1 if its batch is cancelled, and the number of begins without an end, including this one; false for a
--- closed or unknown task; an empty list for a task that now waits for a slot.
+-- was accepted, 1 if its batch is cancelled, the number of begins without an end, including this one, and the later
+-- deletions of selected images; false for a closed or unknown task; an empty list for a task that now waits for a slot.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local waiting_hosts_key = KEYS[3]
 local deleted_collections_key = KEYS[4]
+local deleted_images_key = KEYS[5]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -19,6 +20,7 @@ local id = ARGV[8]
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "host_slots.lua"
 --- @include "deleted_collections.lua"
+--- @include "deleted_images.lua"
 --- @include "batch_counts.lua"
 --- @include "batch_begin.lua"
 
@@ -53,4 +55,4 @@ redis.call('ZADD', running_key, now, id)
 local slot_host = max_slots > 0 and not is_void and host or ''
 return {
   seq, job, slot_host, request_id or '', traceparent or '', collection, action or '', batch or '', deleted and 1 or 0,
-  cancelled and 1 or 0, unfinished}
+  cancelled and 1 or 0, unfinished, action and {} or deletions_after(collection, seq)}
