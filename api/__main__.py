@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from contextlib import suppress
+from tempfile import TemporaryFile
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -9,7 +11,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from api.access.keys import Keyring
-from api.metrics_folder import create_metrics_folder, mark_process_dead, remove_metrics_folder
+from api.metrics_folder import SHARED_MEMORY, create_metrics_folder, mark_process_dead, remove_metrics_folder
 from common import command_line
 from common.config import Settings
 from common.errors import ConfigError
@@ -43,8 +45,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "keepalive": 75,
         # The socket of gunicorn's control interface is not used.
         "control_socket_disable": True,
-        # The heartbeat file of each worker: a slow disk would block the worker.
-        "worker_tmp_dir": "/dev/shm" if sys.platform == "linux" else None,  # noqa: S108 - gunicorn creates an unnamed file in it
+        "worker_tmp_dir": heartbeats_folder(),
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
@@ -53,6 +54,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "forwarder_headers": "",
         "secure_scheme_headers": {},
         "header_map": "drop",
+        # Each request computes in its own thread. With threads of BLAS, one batch of searches would take all cores.
+        "raw_env": ["OPENBLAS_NUM_THREADS=1"],
         "loglevel": settings.log_level,
         "logger_class": PropagatingLogger,
         "errorlog": None,
@@ -62,6 +65,16 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "on_exit": lambda _server: remove_metrics_folder(),
         "proc_name": "match-api",
     }
+
+
+def heartbeats_folder() -> str | None:
+    """Return the folder for the heartbeat file of each gunicorn worker; None is the one for temporary files.
+
+    A slow disk would block the worker, so shared memory is preferred. Some systems let only root write there.
+    """
+    with suppress(OSError), TemporaryFile(dir=SHARED_MEMORY):
+        return str(SHARED_MEMORY)
+    return None
 
 
 class PropagatingLogger(Logger):

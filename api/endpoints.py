@@ -69,7 +69,8 @@ class Endpoint:
     `is_page`: it is a web page or one of its forms.
 
     A form has capacity for `images` of the largest size and for `items` with an index. `line` is the type of each line
-    of a body of JSON lines, which the view reads itself and which has up to `body_bytes`.
+    of a body of JSON lines, which the view reads itself. It has up to `body_bytes`; a string is the name of the setting
+    with the bound.
     """
 
     name: str
@@ -84,13 +85,14 @@ class Endpoint:
     images: int = 0
     items: int = 0
     line: type[Parameters] | None = None
-    body_bytes: int = 0
+    body_bytes: int | str = 0
 
 
 def max_body_bytes(endpoint: Endpoint, settings: Settings) -> int:
     """Return the maximum size of a request's body."""
     if endpoint.line:
-        return endpoint.body_bytes
+        bound = endpoint.body_bytes
+        return int(getattr(settings, bound)) if isinstance(bound, str) else bound
     # A quarter more than an image: the error of one that is slightly too large can then name its parameter and size.
     image_bytes = settings.max_image_bytes * 5 // 4
     return FORM_BYTES + endpoint.images * image_bytes + endpoint.items * ITEM_BYTES

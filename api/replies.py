@@ -252,6 +252,22 @@ class LineOutcome(Outcome):
     line: Annotated[int, Field(ge=1, description="The number of the line, from 1; blank lines count.")]
 
 
+class SearchOutcome(BaseModel):
+    """The result of the search in this line."""
+
+    line: Annotated[int, Field(ge=1, description="The number of the line, from 1; blank lines count.")]
+    status: Annotated[
+        Literal["ok", "warn", "fail"],
+        Field(description="`ok`; `warn`: the image has no features; `fail`: not searched, `code` has the reason."),
+    ]
+    error: Annotated[list[str], Field(description="The error texts; empty without an error.")]
+    result: Annotated[list[Match], Field(description="The matches, best first.")]
+    mode: Annotated[Mode, Field(description="The mode that was used. Present unless the search failed.")] = ABSENT
+    code: Annotated[str, Field(description="The code of the error, or of the warning `featureless`.")] = ABSENT
+    field: Annotated[str, Field(description="The parameter that caused the error.")] = ABSENT
+    retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
+
+
 class Retried(BaseModel):
     """The result of retrying failed tasks."""
 

@@ -41,5 +41,6 @@ class Services:
     task_waiter: TaskWaiter
     wait_limit: ConcurrencyLimit
     batch_limit: ConcurrencyLimit
+    search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics

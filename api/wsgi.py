@@ -9,7 +9,6 @@ from api.access.keys import Keyring
 from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
-from api.forms.parameters import METADATA_BYTES
 from api.metrics import Metrics
 from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
@@ -30,6 +29,7 @@ from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
 from common.store.preparing import prepare_in_background
@@ -103,6 +103,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         # waits for tasks, and an eighth runs adds of many images. The last eighth is always free for short requests.
         wait_limit=ConcurrencyLimit(settings.api_threads // 4),
         batch_limit=ConcurrencyLimit(max(1, settings.api_threads // 8)),
+        # A batch of searches has a slot of the searches too. So one client's batches leave the others to its searches.
+        search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
     )

@@ -113,6 +113,24 @@ class Settings:
         parsers.one_of(*MODES),
         "default of `mode` in searches and comparisons: `fast`, `auto` or `thorough` ([matching](matching.md#modes))",
     )
+    max_search_lines: int = _setting(
+        "MATCH_MAX_SEARCH_LINES",
+        1000,
+        parsers.whole(1, 100_000),
+        "maximum lines of a `/search/batch`; more are a 413",
+    )
+    max_search_batch_bytes: int = _setting(
+        "MATCH_MAX_SEARCH_BATCH_BYTES",
+        8 * MIB,
+        parsers.whole(1024, 256 * MIB),
+        "maximum size of the body of a `/search/batch`; more is a 413",
+    )
+    max_search_batch_s: float = _setting(
+        "MATCH_MAX_SEARCH_BATCH_S",
+        60.0,
+        parsers.seconds(0.1, 600),
+        "time after which a `/search/batch` begins no further line; the others have a `retry_after`",
+    )
     local_features: bool = _setting(
         "MATCH_LOCAL_FEATURES",
         True,

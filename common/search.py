@@ -1,8 +1,10 @@
 """Search by signatures: from those of a query to ranked matches; and the comparison of two images by signatures."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +14,7 @@ from common.decoding.protocol import SignedImage
 from common.images.flatness import are_featureless, is_flat, is_match_of_flat, is_searchable
 from common.images.local_features.geometry import Verification
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import LENGTH, Signature, distance, distances, score
+from common.images.signature import LENGTH, Signature, distance, distance_matrix, score
 from common.queue.jobs import Metadata
 from common.store.base import DEFAULT_SELECTION, Candidate, Selection, Store
 
@@ -118,24 +120,69 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
     return page(find_by_signature(signatures, store, options).matches, store, options)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SignatureQuery:
+    """The signatures of an image that is searched for, and which matches its search returns."""
+
+    signatures: Sequence[Signature]
+    options: SearchOptions
+
+    @property
+    def orientations(self) -> NDArray[np.int8]:
+        """Return (m, n, 272): the first n orientations of each of the m signatures that a search can use."""
+        searchable = [signature for signature in self.signatures if is_searchable(signature)]
+        is_turned = self.options.all_orientations
+        turned = [turn(each) if is_turned else each[np.newaxis] for each in searchable]
+        return np.stack(turned) if turned else np.zeros((0, 1, LENGTH), np.int8)
+
+    @property
+    def candidates(self) -> int:
+        """Return the number of candidates that each orientation needs."""
+        minimum = _MIN_CANDIDATES_EACH if self.options.all_orientations else _MIN_CANDIDATES
+        return max(minimum, self.options.offset + self.options.limit)
+
+
 def find_by_signature(signatures: Sequence[Signature], store: Store, options: SearchOptions) -> SignatureMatches:
     """Return the stored images like the query, at least as many as the options need.
 
     The query and a stored image may each have several signatures: the nearest pair counts. An image is returned once,
     in its best orientation. A featureless query has no matches.
     """
-    searchable = [signature for signature in signatures if is_searchable(signature)]
-    if not searchable:
-        return SignatureMatches()
-    queries = np.stack([turn(each) if options.all_orientations else each[np.newaxis] for each in searchable])
-    minimum = _MIN_CANDIDATES_EACH if options.all_orientations else _MIN_CANDIDATES
-    candidates = store.candidates(
-        queries.reshape(-1, LENGTH),
-        limit=max(minimum, options.offset + options.limit),
-        selection=options.selection,
-        max_distance=_max_distance(options.min_score),
-    )
-    return rank(queries, _distinct(candidates), min_score=options.min_score)
+    [matches] = find_all_by_signature([SignatureQuery(signatures=signatures, options=options)], store)
+    return matches
+
+
+def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> list[SignatureMatches]:
+    """Return the result of `find_by_signature` for each query; queries of one selection share a call of the store."""
+    results = [SignatureMatches()] * len(queries)
+    for indices in _groups([query.options for query in queries], [query.candidates for query in queries]):
+        turned = [queries[index].orientations for index in indices]
+        rows = np.concatenate([each.reshape(-1, LENGTH) for each in turned])
+        if not len(rows):
+            continue
+        first = queries[indices[0]]
+        per_row = iter(
+            store.candidates(
+                rows,
+                limit=first.candidates,
+                selection=first.options.selection,
+                max_distance=_max_distance(first.options.min_score),
+            )
+        )
+        for index, each in zip(indices, turned, strict=True):
+            own = list(islice(per_row, len(each) * each.shape[1]))
+            results[index] = rank(each, _distinct(own), min_score=queries[index].options.min_score)
+    return results
+
+
+def _groups(options: Sequence[SearchOptions], limits: Sequence[int]) -> Iterable[list[int]]:
+    """Return the indices of the searches that one call of the store can answer."""
+    groups: defaultdict[object, list[int]] = defaultdict(list)
+    for index, (each, limit) in enumerate(zip(options, limits, strict=True)):
+        selection = each.selection
+        where = tuple(sorted(selection.where.items()))
+        groups[selection.collection, selection.filepath_prefix, where, each.min_score, limit].append(index)
+    return groups.values()
 
 
 def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> SignatureMatches:
@@ -170,10 +217,22 @@ def ordered(matches: Sequence[Match]) -> list[Match]:
 
 def page(matches: Sequence[Match], store: Store, options: SearchOptions) -> list[Match]:
     """Return the part that the options ask for, with metadata; matches that were deleted meanwhile are omitted."""
-    some = matches[options.offset : options.offset + options.limit]
-    filepaths = [match.filepath for match in some]
-    stored = store.metadata(filepaths, collection=options.selection.collection) if filepaths else {}
-    return [replace(match, metadata=stored[match.filepath]) for match in some if match.filepath in stored]
+    [part] = pages([(matches, options)], store)
+    return part
+
+
+def pages(ranked: Sequence[tuple[Sequence[Match], SearchOptions]], store: Store) -> list[list[Match]]:
+    """Return the result of `page` for the matches of each search; those of one collection share a call of the store."""
+    parts = [matches[options.offset : options.offset + options.limit] for matches, options in ranked]
+    filepaths: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for part, (_, options) in zip(parts, ranked, strict=True):
+        filepaths[options.selection.collection].update(dict.fromkeys(match.filepath for match in part))
+    stored = {name: store.metadata([*paths], collection=name) if paths else {} for name, paths in filepaths.items()}
+    return [
+        [replace(match, metadata=metadata[match.filepath]) for match in part if match.filepath in metadata]
+        for part, (_, options) in zip(parts, ranked, strict=True)
+        for metadata in [stored[options.selection.collection]]
+    ]
 
 
 def compare(one: SignedImage, other: SignedImage) -> Comparison:
@@ -202,7 +261,7 @@ def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> tu
     """Return (orientations, candidates) twice: the distance of the nearest pair, usually and with a flat signature."""
     rows = np.stack([signature for candidate in candidates for signature in candidate.signatures])
     counts = [len(candidate.signatures) for candidate in candidates]
-    exact = np.stack([distances(query, rows) for query in queries.reshape(-1, LENGTH)])
+    exact = distance_matrix(queries.reshape(-1, LENGTH), rows)
     exact = exact.reshape(*queries.shape[:2], -1).min(axis=0)
     are_flat = _are_flat(queries, rows, exact.min(axis=0))
     starts = np.cumsum([0, *counts[:-1]])

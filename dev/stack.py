@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -37,6 +38,13 @@ FLOWER_PORT = 5555
 THUMBNAILS_PX = 256
 CHECK_INTERVAL_S = 0.2
 READY_WITHIN_S = 30.0
+# Starts of a program in a row that may fail.
+TRIES = 5
+# A start needs more than this.
+SPACE_BYTES = 1024 * 1024
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# Files and folders that earlier versions created with the modes of the umask.
+PRIVATE = ("logs", "redis", "prometheus", "match.db*")
 
 
 def programs(settings: Settings, *, metrics_ports: Sequence[int]) -> list[Program]:
@@ -146,13 +154,37 @@ def only_one(home: Path) -> Iterator[Path]:
         yield logs
 
 
+def keep_private(home: Path) -> None:
+    """Make all files private that this process, its children and earlier versions write."""
+    os.umask(0o077)
+    for path in chain.from_iterable(home.glob(pattern) for pattern in PRIVATE):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+def check_space(home: Path) -> None:
+    """Raise CannotStart if the disk of the folder is full."""
+    path = home / "space"
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(SPACE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in FULL:
+            raise CannotStart(f"the disk of MATCH_HOME {home} is full: {error.strerror}") from error
+        raise
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
 @contextmanager
 def redis_for(environ: Mapping[str, str], home: Path) -> Iterator[RedisServer | None]:
     """Run a Redis, unless REDIS_URL names one."""
     if environ.get("REDIS_URL"):
         yield None
         return
-    server = RedisServer(home / "redis")
+    server = RedisServer(home / "redis", has_password=True)
     try:
         yield server.start()
     finally:
@@ -176,7 +208,9 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
     if settings.api_keys_file is not None:
         # A file that the API cannot read is reported before anything is started.
         Keyring(settings.api_keys_file)
+    keep_private(settings.home)
     with only_one(settings.home) as logs:
+        check_space(settings.home)
         check_port(settings.listens_on, settings.port, "PORT", reserved=flower_port)
         check_port(LOOPBACK, flower_port, "FLOWER_PORT", reserved=settings.port)
         with redis_for(environ, settings.home) as redis:
@@ -187,14 +221,15 @@ def run(environ: Mapping[str, str], stop: Event) -> None:
             write_targets(settings.home, api=local_address(settings), worker_ports=ports)
             running: list[Running] = []
             try:
-                running.extend(Running(program, logs) for program in programs(settings, metrics_ports=ports))
+                for program in programs(settings, metrics_ports=ports):
+                    running.append(Running(program, logs, tries=TRIES))  # noqa: PERF401 - one that fails stops the others
                 shown_port = flower_port if has_flower(settings) else None
                 greet(settings, flower_port=shown_port, worker_ports=ports, logs=logs)
                 ready = wait_until_ready(settings, running, stop, workers=workers)
                 if not stop.is_set():
                     if has_flower(settings):
                         # Last, because flower queries the workers once, at its start.
-                        running.append(Running(flower(settings, flower_port), logs))
+                        running.append(Running(flower(settings, flower_port), logs, tries=TRIES))
                     say("ready" if ready else "not ready yet, see the logs")
                 watch(running, redis, stop)
             finally:
@@ -241,6 +276,9 @@ def main() -> int:
         run(os.environ, stop)
     except (CannotStart, ConfigError, NoRedis) as error:
         print(f"make dev: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"make dev: {error.filename or 'MATCH_HOME'}: {error.strerror or error}", file=sys.stderr)
         return 2
     return 0
 

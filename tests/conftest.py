@@ -17,7 +17,6 @@ from api.access.keys import Keyring
 from api.app import create_app
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
-from api.forms.parameters import METADATA_BYTES
 from api.metrics import Metrics
 from api.rate_limits import RateLimiter
 from api.services import Services
@@ -43,6 +42,7 @@ from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.record_rules import METADATA_BYTES
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
@@ -219,6 +219,7 @@ def make_client(
                 task_waiter=task_waiter,
                 wait_limit=ConcurrencyLimit(concurrency),
                 batch_limit=ConcurrencyLimit(concurrency),
+                search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
             )

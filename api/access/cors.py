@@ -9,7 +9,7 @@ from flask import Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, Prefer, X-Request-ID"
-EXPOSED_HEADERS = "Idempotency-Replayed, Location, Retry-After, X-Request-ID"
+EXPOSED_HEADERS = "Idempotency-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
 MAX_AGE_S = 600
 
 

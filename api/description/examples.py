@@ -246,6 +246,23 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             extra={"code": FEATURELESS, "mode": "auto"},
         ),
     ),
+    "search_batch": (
+        Example(
+            title="By stored images, one unknown",
+            lines=[{"filepath": CAT, "mode": "fast", "limit": 10}, {"filepath": "moose.jpg", "mode": "fast"}],
+            result=[
+                {"line": 1, "status": "ok", "error": [], "result": [_FOUND], "mode": "fast"},
+                {
+                    "line": 2,
+                    "result": [],
+                    "status": "fail",
+                    "error": ["filepath: no image is stored under this filepath"],
+                    "code": "unknown_filepath",
+                    "field": "filepath",
+                },
+            ],
+        ),
+    ),
     "compare": (
         Example(
             title="Two uploads",

@@ -1,9 +1,9 @@
 """The introduction of the API's description."""
 
 from api.access.keys import Scope
-from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_DEPTH, METADATA_STRING_BYTES
 from common.config import Settings
 from common.images.formats import SUPPORTED_FORMATS
+from common.record_rules import FILEPATH_BYTES, METADATA_BYTES, METADATA_DEPTH, METADATA_DIGITS, METADATA_STRING_BYTES
 
 SCOPES = ", ".join(f"`{scope}`" for scope in Scope)
 TEXT = """\
@@ -20,7 +20,7 @@ false, 1 or 0, in any case. A body has no `Content-Encoding`.
 ## Replies
 
 Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (a list of texts), `method` (the name of \
-the endpoint) and `result` (a list). The exceptions are `/add/batch` (one JSON object per line), `/metrics` and \
+the endpoint) and `result` (a list). The exceptions are `/add/batch` and `/search/batch` (JSON lines), `/metrics` and \
 `/docs`. `warn` is a success with warnings in `error` and, for `featureless`, a `code`: the image has no features to \
 compare, such as an image of one colour. A failure has a `code` and, if a parameter caused it, a `field`. Clients \
 must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 letters, digits \
@@ -35,7 +35,7 @@ features. URLs must resolve to public addresses and use port 80 or 443, unless t
 An image is stored under its `filepath`, a name of 1 to {filepath_bytes:,} bytes of UTF-8 without control characters. \
 Adding to a filepath again replaces the image, and the newest request wins, in any order of processing. \
 `metadata` is a JSON object of at most {metadata_bytes:,} bytes and {depth} levels. A string in it, or the keys on the \
-path to a value, have at most {string_bytes:,} bytes.
+path to a value, have at most {string_bytes:,} bytes; an integer has at most {digits:,} digits.
 
 ## Tasks
 
@@ -61,5 +61,6 @@ def introduction(settings: Settings) -> str:
         metadata_bytes=METADATA_BYTES,
         string_bytes=METADATA_STRING_BYTES,
         depth=METADATA_DEPTH,
+        digits=METADATA_DIGITS,
         scopes=SCOPES,
     )

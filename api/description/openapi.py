@@ -78,6 +78,16 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "description": "In seconds.",
                     "schema": {"type": "integer", "format": "int64", "minimum": 0},
                 },
+                "RateLimit-Policy": {
+                    "description": "The limits of requests (draft-ietf-httpapi-ratelimit-headers-10): the quota `q` in "
+                    "`w` seconds. Present if the service has limits.",
+                    "schema": {"type": "string", "examples": ['"second";q=100;w=1, "hour";q=5000;w=3600']},
+                },
+                "RateLimit": {
+                    "description": "The rest of the limits: `r` requests, and the seconds `t` until there are more. "
+                    "Present if the service has limits and can read them.",
+                    "schema": {"type": "string", "examples": ['"second";r=99;t=1, "hour";r=4987;t=1800']},
+                },
                 "WWW-Authenticate": {
                     "description": "The required API key (RFC 6750).",
                     "schema": {"type": "string"},
@@ -206,6 +216,7 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
         media_type, media = _reply(endpoint, schemas)
         headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
         headers += ["Idempotency-Replayed"] * any(issubclass(kind, Enqueuing) for kind in endpoint.parameters)
+        headers += ["RateLimit-Policy", "RateLimit"] * endpoint.is_rate_limited
         responses[f"{status}"] = {
             "description": HTTPStatus(status).phrase,
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
@@ -276,6 +287,7 @@ def _failure_schema() -> Json:
 def _failure(status: int) -> Json:
     headers = ["X-Request-ID"]
     headers += ["Retry-After"] * (status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
+    headers += ["RateLimit-Policy", "RateLimit"] * (status == HTTPStatus.TOO_MANY_REQUESTS)
     headers += ["WWW-Authenticate"] * (status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
     headers += ["Allow"] * (status == HTTPStatus.METHOD_NOT_ALLOWED)
     codes = "\n".join(f"- `{spec.code}`: {spec.text}" for spec in BY_STATUS[status])

@@ -1,5 +1,6 @@
 """JSON Schemas of parameters and replies, from their types."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,9 @@ class Schemas:
                 if location == _location(field):
                     name = kind.headers.get(field_name, field_name)
                     required = location == "path" or (field.is_required() and len(types) == 1)
-                    parameters[name] = _parameter(name, location, schema, required=required, by_key=_is(field, Keyed))
+                    parameters[name] = _parameter(
+                        name, location, _without_default(schema), required=required, by_key=_is(field, Keyed)
+                    )
         return list(parameters.values())
 
     def body(self, name: str, types: Sequence[type[Parameters]], *, as_json: bool) -> Json:
@@ -66,7 +69,7 @@ class Schemas:
         for kind in types:
             for field_name, field, schema in self._fields(kind):
                 if _location(field) == "query" and field_name not in properties:
-                    properties[field_name] = _object(schema) if as_json else schema
+                    properties[field_name] = _without_default(_object(schema) if as_json else schema)
                     required += [field_name] * (field.is_required() and len(types) == 1)
         if not properties:
             return {}
@@ -122,6 +125,19 @@ def _parameter(name: str, location: str, schema: Json, *, required: bool, by_key
     about = {"description": schema.pop("description")} if "description" in schema else {}
     style = {"style": "deepObject", "explode": True} if by_key else {}
     return {"name": name, "in": location, "required": required, **about, "schema": schema, **style}
+
+
+def _without_default(schema: Json) -> Json:
+    """Return the schema with its default as text.
+
+    Clients of openapi-generator and openapi-python-client send the default that they were made with, and
+    openapi-typescript requires a property with a default.
+    """
+    if "default" not in schema:
+        return schema
+    default = json.dumps(schema["default"]).strip('"')
+    rest = {name: value for name, value in schema.items() if name != "default"}
+    return rest | {"description": f"{schema.get('description', '')} Default: {default}.".lstrip()}
 
 
 def _object(schema: Json) -> Json:

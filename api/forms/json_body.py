@@ -33,20 +33,23 @@ class _Repeated:
     key: str
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """Return the object; raises InputError for anything else, and for values that no form could contain."""
+def decode(body: bytes, *, field: str = "body") -> dict[str, Any]:
+    """Return the object; raises InputError for anything else, and for values that no form could contain.
+
+    `field` is the name of the whole in errors.
+    """
     try:
         values = json.loads(body.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
-        raise _wrong("body", "is not valid UTF-8") from None
+        raise _wrong(field, "is not valid UTF-8") from None
     except ValueError:
-        raise _wrong("body", "is not valid JSON") from None
+        raise _wrong(field, "is not valid JSON") from None
     except RecursionError:
-        raise _wrong("body", "is nested too deeply") from None
+        raise _wrong(field, "is nested too deeply") from None
     if isinstance(values, _Repeated):
         raise _repeated(values.key)
     if not isinstance(values, dict):
-        raise _wrong("body", "must be a JSON object")
+        raise _wrong(field, "must be a JSON object")
     for name, value in values.items():
         _check(name, value)
     return values

@@ -5,11 +5,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite, isnan
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -26,13 +25,17 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from werkzeug.datastructures import FileStorage
 
 from common.collection_names import DEFAULT_COLLECTION, NAME
+from common.record_rules import (
+    FILEPATH_BYTES,
+    METADATA_BYTES,
+    TOO_LARGE,
+    check_filepath,
+    check_metadata,
+    check_prefix,
+    check_size,
+    check_string,
+)
 
-FILEPATH_BYTES = 2048
-METADATA_BYTES = 65_536
-# Of a string, and of all keys on the path to a value together: Elasticsearch's limit on a term.
-METADATA_STRING_BYTES = 8192
-# Elasticsearch's own limit on nested objects in a flattened field.
-METADATA_DEPTH = 20
 # An Idempotency-Key: printable ASCII, without white space at its ends. Headers of the same name are joined by a comma,
 # so a key contains none.
 REQUEST_KEY = re.compile(r"[!-+\--~]|[!-+\--~][ -+\--~]{0,253}[!-+\--~]")
@@ -43,14 +46,14 @@ BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 SCALARS = (str, bool, int, float)
 # The format of the JSON of an object, in the description of forms.
 JSON_TEXT = "json-object"
-# In a decoded name it replaces bytes that were not UTF-8.
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # The suggestion of a similar word compares this many characters of the client's word: the time grows with its length.
 COMPARED = 80
 # Twenty digits exceed every bound; int() of thousands raises an error of its own.
 MAX_DIGITS = 20
 # A truncated cursor, or one of another list, passes the check once in 2^48 times.
 CHECK_BYTES = 6
+
+T = TypeVar("T")
 
 
 class Parameters(BaseModel):
@@ -284,26 +287,23 @@ def cursor(kind: str, position: str) -> str:
     return base64.urlsafe_b64encode(check + position.encode()).decode()
 
 
+def obeying(check: Callable[[T], None], value: T) -> T:
+    """Return the value; raises an error if it breaks the rule."""
+    try:
+        check(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+    return value
+
+
 def valid_filepath(value: object) -> str:
-    """Return the text if it is a valid filepath: 1 to 2,048 bytes of UTF-8 without control characters."""
-    name = valid_prefix(value)
-    if not name:
-        raise wrong("is empty")
-    return name
+    """Return the text if it is a valid filepath."""
+    return obeying(check_filepath, text(value))
 
 
 def valid_prefix(value: object) -> str:
     """Return the text if a valid filepath may begin with it; an empty text begins all."""
-    name = text(value)
-    if REPLACEMENT in name:
-        raise wrong("is not valid UTF-8")
-    size = len(name.encode("utf-8", "surrogatepass"))
-    if size > FILEPATH_BYTES:
-        raise wrong(f"has {size} bytes, more than {FILEPATH_BYTES}")
-    # Printable text contains no control character, and this check takes a tenth of the time.
-    if not name.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in name):
-        raise wrong("contains a control character")
-    return name
+    return obeying(check_prefix, text(value))
 
 
 Filepath = Annotated[
@@ -362,7 +362,7 @@ RequestKey = Annotated[
 
 
 def valid_metadata(value: object) -> dict[str, Any] | None:
-    """Parse a JSON object within the limits on size, strings and depth; `null` means no metadata."""
+    """Parse a JSON object within the limits on size, strings, numbers and depth; `null` means no metadata."""
     metadata = _json(value)
     return None if metadata is None else valid_object(metadata)
 
@@ -376,7 +376,7 @@ def _json(value: object) -> Any:  # noqa: ANN401 - JSON
             raise wrong("is not valid UTF-8, or too large") from None
     source = text(value)
     if len(source.encode("utf-8", "surrogatepass")) > METADATA_BYTES:
-        raise wrong(f"is larger than {METADATA_BYTES} bytes")
+        raise wrong(TOO_LARGE)
     try:
         return _DECODER.decode(source)
     except PydanticCustomError:
@@ -386,18 +386,14 @@ def _json(value: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def valid_object(value: object) -> dict[str, Any]:
-    """Return the object if it is within the limits on strings and depth."""
+    """Return the object if it is within the limits on strings, numbers and depth."""
     if not isinstance(value, dict):
         raise wrong("must be a JSON object")
-    _check_metadata(value, ())
-    return value
+    return obeying(check_metadata, value)
 
 
 def _small_object(value: object) -> dict[str, Any]:
-    metadata = valid_object(value)
-    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES:
-        raise wrong(f"is larger than {METADATA_BYTES} bytes")
-    return metadata
+    return obeying(check_size, valid_object(value))
 
 
 # Metadata in a field of a form, and in a line of JSON.
@@ -420,34 +416,6 @@ def _reject_constant(word: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
-
-
-def _check_metadata(value: object, path: tuple[str, ...]) -> None:
-    """Check a value and its contents; `path` are the keys that lead to it, where an array is an empty key."""
-    if len(path) > METADATA_DEPTH:
-        raise wrong(f"is nested deeper than {METADATA_DEPTH} levels")
-    if isinstance(value, str):
-        _check_string(value)
-    elif isinstance(value, float) and not isfinite(value):
-        raise wrong("contains NaN, which is not valid JSON" if isnan(value) else "contains a number that is too large")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if "\0" in key:
-                raise wrong("contains a key with a NUL character")
-            _check_string("".join((*path, key)))
-            _check_metadata(item, (*path, key))
-    elif isinstance(value, list):
-        for item in value:
-            _check_metadata(item, (*path, ""))
-
-
-def _check_string(value: str) -> None:
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise wrong("contains an unpaired surrogate") from None
-    if size > METADATA_STRING_BYTES:
-        raise wrong(f"contains a string, or keys on one path, of more than {METADATA_STRING_BYTES} bytes")
 
 
 def _url(value: object) -> str:
@@ -486,9 +454,7 @@ def _filter_in_json(value: object) -> Mapping[str, object]:
 
 
 def _filter_value(value: object) -> str:
-    string = text(value)
-    _check_string(string)
-    return string
+    return obeying(check_string, text(value))
 
 
 Filters = Annotated[

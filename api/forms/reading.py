@@ -100,6 +100,20 @@ def read(request: Request, types: Sequence[type[P]], settings: Settings) -> P:
     return _fit(request, types, _by_name([*request.args.items(multi=True), *fields], types), settings)
 
 
+def read_line(kind: type[P], line: bytes, settings: Settings, **defaults: str) -> P:
+    """Return the parameters in a line of JSON, whose values have the types of a JSON body.
+
+    Raises InputError for an unknown, repeated or invalid parameter.
+    """
+    values, known = decode(line, field="line"), json_names([kind])
+    for name in values:
+        if name not in known:
+            _unknown(name, known)
+    return parse(
+        kind, {**defaults, **nested(kind, {name: [value] for name, value in form_fields(values, [kind])})}, settings
+    )
+
+
 def _fit(request: Request, types: Sequence[type[P]], params: Mapping[str, list[Value]], settings: Settings) -> P:
     fitting = next((kind for kind in types if all(knows(kind, name) for name in params)), None)
     if fitting is None:

@@ -232,15 +232,9 @@ class InMode(Parameters):
     ] = None
 
 
-class Search(WithImage, Filtered, InMode):
-    """The query of a search: one image, and which matches to return."""
+class Matching(Filtered, InMode):
+    """Which matches a search returns."""
 
-    sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
-
-    filepath: Annotated[
-        Filepath | None,
-        Field(description="The name of a stored image. One of `filepath`, `url` and `image` is required."),
-    ] = None
     all_orientations: Annotated[
         Boolean | None,
         Field(
@@ -255,6 +249,33 @@ class Search(WithImage, Filtered, InMode):
     min_score: Annotated[
         Annotated[float, Number(0, 100)] | None, Field(description="Minimum score of a match in any orientation.")
     ] = None
+
+
+class Search(WithImage, Matching):
+    """The query of a search: one image, and which matches to return."""
+
+    sources: ClassVar[tuple[str, ...]] = ("filepath", "url", "image")
+
+    filepath: Annotated[
+        Filepath | None,
+        Field(description="The name of a stored image. One of `filepath`, `url` and `image` is required."),
+    ] = None
+
+
+class SearchBatch(InCollection):
+    """Parameters of all lines of a batch of searches."""
+
+
+class SearchLine(Sourced, Matching):
+    """The query of a search, as a line of JSON."""
+
+    sources: ClassVar[tuple[str, ...]] = ("filepath", "url")
+
+    filepath: Annotated[
+        Filepath | None,
+        Field(description="The name of a stored image. One of `filepath` and `url` is required."),
+    ] = None
+    url: Annotated[Url | None, Field(description="The image's URL, http or https.")] = None
 
 
 class Compare(InExistingCollection, InMode):

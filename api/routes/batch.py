@@ -119,13 +119,14 @@ def batch(services: Services, params: requests.Batch) -> Response:
             outcomes.write(block)
         size = outcomes.tell()
         outcomes.seek(0)
-        response = Response(_chunks(outcomes), mimetype=LINE_TYPES[0])
+        response = Response(chunks(outcomes), mimetype=LINE_TYPES[0])
         response.content_length = size
         response.call_on_close(resources.pop_all().close)
     return mark_replay(response, replayed=replayed)
 
 
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a file, and close it."""
     with file:
         yield from iter(lambda: file.read(READ_BYTES), b"")
 

@@ -13,9 +13,10 @@ from api.envelope import ok, warn
 from api.forms import requests
 from api.rate_limits import client_of_request
 from api.services import Services
+from common.config import Settings
 from common.images.local_features.geometry import Verification
 from common.modes import Mode
-from common.search import MatchedBy, SearchOptions
+from common.search import Match, MatchedBy, SearchOptions
 from common.warning_codes import FEATURELESS
 
 
@@ -27,28 +28,38 @@ def search(services: Services, params: requests.Search) -> Response:
     like pages and icons, has stricter cutoffs. By local features, crops and screenshots match from 55. An image without
     features, such as a plain area or a smooth gradient, has no matches: `warn` with the code `featureless`.
     """
+    settings = services.settings
+    result = services.search_images.search(
+        params.source,
+        options_of(params, settings),
+        client=client_of_request(),
+        mode=params.mode or settings.search_mode,
+    )
+    matches = [match_json(match) for match in result.matches]
+    return _reply(matches, result.mode, is_featureless=result.is_featureless)
+
+
+def options_of(params: requests.Matching, settings: Settings) -> SearchOptions:
+    """Return the options of a search by its parameters."""
     all_orientations = params.all_orientations
-    options = SearchOptions(
-        all_orientations=services.settings.all_orientations if all_orientations is None else all_orientations,
+    return SearchOptions(
+        all_orientations=settings.all_orientations if all_orientations is None else all_orientations,
         limit=params.limit,
         offset=params.offset,
         min_score=params.min_score,
         selection=params.selection,
     )
-    search_result = services.search_images.search(
-        params.source, options, client=client_of_request(), mode=params.mode or services.settings.search_mode
-    )
-    result = [
-        {
-            "score": match.score,
-            "filepath": match.filepath,
-            "metadata": match.metadata,
-            "orientation": match.orientation,
-            **_placement(match.matched_by, match.verification),
-        }
-        for match in search_result.matches
-    ]
-    return _reply(result, search_result.mode, is_featureless=search_result.is_featureless)
+
+
+def match_json(match: Match) -> dict[str, Any]:
+    """Return a match as clients read it."""
+    return {
+        "score": match.score,
+        "filepath": match.filepath,
+        "metadata": match.metadata,
+        "orientation": match.orientation,
+        **_placement(match.matched_by, match.verification),
+    }
 
 
 def compare(services: Services, params: requests.Compare) -> Response:

@@ -17,7 +17,17 @@ from common.local_search import ImageFeatures, add_local_comparison, add_local_m
 from common.modes import Mode
 from common.net.fetch import Fetcher
 from common.net.watchdog import MinimumRate
-from common.search import SURE_SCORE, Comparison, Match, SearchOptions, compare, find_by_signature, page, similarity
+from common.search import (
+    SURE_SCORE,
+    Comparison,
+    Match,
+    SearchOptions,
+    SignatureMatches,
+    compare,
+    find_by_signature,
+    page,
+    similarity,
+)
 from common.sketch_matches import decide_by_sketches
 from common.store.base import Record, Store
 
@@ -136,16 +146,21 @@ class SearchImages:
                 return SearchResult([], mode, is_featureless=True)
             similar = find_by_signature(query.signatures, self.store, options)
             similar = decide_by_sketches(similar, query.small_copy, self.store, options)
-            matches = similar.matches
-            if mode == "thorough" or (mode == "auto" and not similar.is_sure):
-                with self.local_features.slot(client):
-                    features = query.features()
-                    if features is None:
-                        mode = "fast"
-                    else:
-                        is_flat = are_any_flat(query.signatures)
-                        matches = add_local_matches(matches, features, self.store, options, is_query_flat=is_flat)
+            matches, mode = self.add_local(similar, query, options, client=client, mode=mode)
             return SearchResult(page(matches, self.store, options), mode, is_featureless=False)
+
+    def add_local(
+        self, similar: SignatureMatches, query: QueryImage, options: SearchOptions, *, client: str, mode: Mode
+    ) -> tuple[Sequence[Match], Mode]:
+        """Return the matches of both stages without metadata, and the mode that was used."""
+        if mode == "fast" or (mode == "auto" and similar.is_sure):
+            return similar.matches, mode
+        with self.local_features.slot(client):
+            features = query.features()
+            if features is None:
+                return similar.matches, "fast"
+            is_flat = are_any_flat(query.signatures)
+            return add_local_matches(similar.matches, features, self.store, options, is_query_flat=is_flat), mode
 
     def compare(self, first: Source, second: Source, *, client: str, mode: Mode) -> tuple[Comparison, Mode]:
         """Compare two images, and return the mode as well.

@@ -110,13 +110,18 @@ def distance(one: Signature, other: Signature) -> float:
 
 def distances(query: Signature, rows: NDArray[np.int8]) -> NDArray[np.float64]:
     """Return the distance of `query` (272,) to each of `rows` (n, 272) as (n,), equal to image-match's in every bit."""
+    apart: NDArray[np.float64] = distance_matrix(query[np.newaxis], rows)[0]
+    return apart
+
+
+def distance_matrix(queries: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return the distances of `queries` (m, 272) to `rows` (n, 272) as (m, n), equal to image-match's in every bit."""
     # Sums of small integers are exact in float32, and BLAS computes them, unlike those of integer arrays.
-    one, many = query.astype(np.float32), rows.astype(np.float32)
+    one, many = queries.astype(np.float32), rows.astype(np.float32)
     # The 648 values contain each of the 272 twice: doubling the squares gives the same rounding of the roots.
-    one_squared = 2 * float(one @ one)
-    many_squared = 2 * np.einsum("ij,ij->i", many, many).astype(np.float64)
-    apart_squared = one_squared + many_squared - 4 * (many @ one).astype(np.float64)
-    norms = math.sqrt(one_squared) + np.sqrt(many_squared)
+    one_squared, many_squared = (2 * np.einsum("ij,ij->i", each, each).astype(np.float64) for each in (one, many))
+    apart_squared = one_squared[:, np.newaxis] + many_squared - 4 * (one @ many.T).astype(np.float64)
+    norms = np.sqrt(one_squared)[:, np.newaxis] + np.sqrt(many_squared)
     featureless = norms == 0
     return np.where(featureless, 1.0, np.sqrt(apart_squared) / np.where(featureless, 1.0, norms))
 

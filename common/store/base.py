@@ -224,7 +224,8 @@ class Store(Protocol):
         """Return for each row of `queries` (n, 272) at least the `limit` nearest images, approximately best first.
 
         The nearest of an image's signatures counts. Featureless images are never returned, and a featureless query has
-        no candidates. With `max_distance`, images beyond it may be omitted.
+        no candidates. With `max_distance`, images beyond it may be omitted. Hundreds of queries take less time
+        in one call than in a call each.
         """
 
     def candidates_by_words(

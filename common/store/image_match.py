@@ -1,8 +1,7 @@
 """Documents of image-match and dsys/match: each becomes a record without its image."""
 
-import json
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,14 +10,12 @@ import numpy as np
 
 from common.images.signature import Signature, contract, expand
 from common.net.source_url import source_url
+from common.record_rules import check_filepath, check_metadata, check_size
 from common.store.base import Record
 
 # The fields that are read; 63 words of each document are not needed.
 FIELDS = ("path", "url", "signature", "timestamp", "metadata")
 EXPANDED = 648
-# The limits of the API.
-MAX_FILEPATH_BYTES = 2048
-MAX_METADATA_BYTES = 64 * 1024
 # Metadata of image-match may be any JSON; other values than objects are kept under this key.
 VALUE = "metadata"
 EARLIEST_YEAR = 1971
@@ -56,10 +53,10 @@ class Document:
 def read_document(source: Mapping[str, Any]) -> Document:
     """Return the valid document. Raises InvalidDocument."""
     path = source.get("path") or source.get("url")
-    if not isinstance(path, str) or not 0 < len(path.encode(errors="replace")) <= MAX_FILEPATH_BYTES:
-        raise InvalidDocument(f"path: must be a text of 1 to {MAX_FILEPATH_BYTES} bytes")
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in path):
-        raise InvalidDocument("path: contains a control character")
+    if not isinstance(path, str):
+        raise InvalidDocument("path: must be text")
+    with _rules_of("path"):
+        check_filepath(path)
     return Document(
         filepath=path,
         signature=_signature(source.get("signature")),
@@ -97,6 +94,16 @@ def _metadata(value: object) -> Mapping[str, Any] | None:
     if value is None:
         return None
     metadata = value if isinstance(value, dict) else {VALUE: value}
-    if len(json.dumps(metadata, ensure_ascii=False).encode(errors="replace")) > MAX_METADATA_BYTES:
-        raise InvalidDocument(f"metadata: more than {MAX_METADATA_BYTES} bytes")
+    with _rules_of("metadata"):
+        check_metadata(metadata)
+        check_size(metadata)
     return metadata or None
+
+
+@contextmanager
+def _rules_of(field: str) -> Iterator[None]:
+    """Raise InvalidDocument for a value that breaks a rule."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidDocument(f"{field}: {error}") from None

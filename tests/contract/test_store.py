@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import StoreUnavailable
+from common.images.orientations import turn
 from common.images.signature import LENGTH, Signature
+from common.record_rules import METADATA_DIGITS
 from common.store.base import Health, Page, Record, Selection, Store, Tombstone, Verdict
 from support.records import FEATURELESS, deletion, features_of, record, signature
 
@@ -380,6 +382,7 @@ METADATA = [
     {"many": ["y" * 4096] * 15},
     {"deep": json.loads('{"k":' * 30 + "[[[[1]]]]" + "}" * 30)},
     {"mixed": [1, "1", 1.0, True, None, {"1": 1}, [1]]},
+    {"digits": [10**METADATA_DIGITS - 1, 1 - 10**METADATA_DIGITS]},
 ]
 
 
@@ -589,6 +592,22 @@ def test_sixteen_queries_have_separate_results(store: Store) -> None:
     results = nearest(store, *queries, *(-query for query in queries), limit=3)
 
     assert [row[0] for row in results] == [f"{n}.jpg" for n in range(1, 9)] + [f"-{n}.jpg" for n in range(1, 9)]
+
+
+def test_many_queries_have_separate_results(store: Store) -> None:
+    originals = [signature(seq) for seq in range(1, 31)]
+    store.put([record(f"{seq}.jpg", seq, original) for seq, original in enumerate(originals, 1)])
+    store.put([record("turned.jpg", 31, turn(altered(originals[6], values=20))[5])])
+    store.refresh()
+    similar = [altered(original, values=8) for original in originals]
+    queries = np.concatenate([turn(each) for each in [*similar, FEATURELESS, originals[6]]])
+
+    results = store.candidates(queries, limit=2, max_distance=0.45)
+
+    first = [[candidate.filepath for candidate in row[:1]] for row in results]
+    assert first[: 30 * 16 : 16] == [[f"{seq}.jpg"] for seq in range(1, 31)]
+    assert first[30 * 16 :: 16] == [[], ["7.jpg"]]
+    assert first[6 * 16 + 5] == ["turned.jpg"]
 
 
 def test_a_featureless_image_is_stored_but_never_found(store: Store) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import requests
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from api.new_key import table
 from dev.asking import answers
@@ -162,6 +164,18 @@ def test_scrape_targets_serve_metrics(stack: Any) -> None:
         assert "match_" in requests.get(f"http://{target}/metrics", timeout=WITHIN_S).text
 
 
+def test_data_of_the_stack_are_private(stack: Any) -> None:
+    url = (stack.home / "redis" / "url").read_text().strip()
+    modes = {path: path.stat().st_mode & 0o077 for path in stack.home.rglob("*")}
+
+    with pytest.raises(AuthenticationError), Redis(port=int(url.partition("@")[2].split(":")[1][:-2])) as client:
+        client.ping()
+    with Redis.from_url(url) as client:
+        assert client.ping()
+    assert [path for path, mode in modes.items() if mode] == []
+    assert not any(url.split(":")[2].split("@")[0] in command for command in children(stack.process.pid).values())
+
+
 def test_flower_answers(stack: Any) -> None:
     [flower] = [command for command in children(stack.process.pid).values() if "flower" in command]
     address = "http://127.0.0.1:" + flower.rpartition("--port=")[2].split()[0]
@@ -171,7 +185,8 @@ def test_flower_answers(stack: Any) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
 def test_stopped_stack_leaves_no_process(start_stack: Callable[..., Any], tmp_path: Path, how: signal.Signals) -> None:
-    stack = start_stack(tmp_path)
+    # An output that cannot show each character that is printed.
+    stack = start_stack(tmp_path, PYTHONIOENCODING="ascii:strict")
     pids = children(stack.process.pid)
 
     stack.process.send_signal(how)

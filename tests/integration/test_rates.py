@@ -1,5 +1,6 @@
 """Rate limits on a real Redis, and without one."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,26 @@ def test_counts_expire(limited: Callable[..., FlaskClient], real_redis: Redis) -
 
     assert keys
     assert all(0 < real_redis.ttl(key) <= 120 for key in keys)
+
+
+def test_replies_have_the_quota_that_is_left(limited: Callable[..., FlaskClient]) -> None:
+    client = limited("100/hour;3/day")
+
+    answers = [client.get("/count") for _ in range(4)]
+
+    assert [answer.headers["RateLimit-Policy"] for answer in answers] == ['"hour";q=100;w=3600, "day";q=3;w=86400'] * 4
+    fields = [re.sub(r"t=[1-9][0-9]*", "t=N", answer.headers["RateLimit"]) for answer in answers]
+    assert fields[:3] == [f'"hour";r={99 - n};t=N, "day";r={2 - n};t=N' for n in range(3)]
+    assert '"day";r=0;t=N' in fields[3]
+    assert f"t={answers[3].headers['Retry-After']}" in answers[3].headers["RateLimit"]
+
+
+def test_free_requests_have_no_quota(limited: Callable[..., FlaskClient]) -> None:
+    assert "RateLimit" not in limited().get("/ping").headers
+
+
+def test_without_redis_replies_have_the_quota_of_the_process(limited: Callable[..., FlaskClient]) -> None:
+    answer = limited(url=UNAVAILABLE_REDIS).get("/count")
+
+    assert answer.headers["RateLimit-Policy"] == '"day";q=3;w=86400'
+    assert answer.headers["RateLimit"].startswith('"day";r=2;t=')

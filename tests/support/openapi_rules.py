@@ -87,8 +87,9 @@ def _of_body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> Itera
         if not schema.get("$ref", "").startswith(MODEL):
             yield "the body is not a model with a name"
         model = document["components"]["schemas"].get(schema.get("$ref", "").removeprefix(MODEL), schema)
-        yield from (f"{keyword} in a body" for keyword in ALTERNATIVES if keyword in model)
         properties = model.get("properties", {})
+        yield from (f"{keyword} in a body" for keyword in ALTERNATIVES if keyword in model)
+        yield from (f"{name}: a default in a body" for name, one in properties.items() if "default" in one)
         if any(_is_file(one) for one in properties.values()) != (media_type == FILE_TYPE):
             yield f"{media_type}, but a body is multipart if it has a file, else JSON"
         if media_type == FILE_TYPE:
@@ -105,6 +106,8 @@ def _of_form(properties: Mapping[str, Any], encoding: Mapping[str, Any]) -> Iter
 
 def _of_parameters(operation: Mapping[str, Any]) -> Iterator[str]:
     for parameter in operation.get("parameters", ()):
+        if "default" in parameter["schema"]:
+            yield f"{parameter['name']}: a default in a parameter"
         if parameter["schema"].get("type") == "object" and parameter.get("style") != "deepObject":
             yield f"{parameter['name']}: an object in the query without the style deepObject"
 

@@ -133,7 +133,7 @@ def test_client_may_hold_one_image_of_any_size() -> None:
     assert budget.free_bytes == 10
 
 
-def test_bytes_that_a_client_waited_for_in_vain_are_not_counted() -> None:
+def test_bytes_waited_for_in_vain_are_not_counted() -> None:
     budget = ByteBudget(10, wait_s=0)
 
     with budget.reservation() as other, budget.reservation("a") as first, budget.reservation("a") as second:

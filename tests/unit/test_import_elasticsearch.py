@@ -135,18 +135,20 @@ def test_invalid_documents_are_counted_and_others_stored(
     run: Callable[..., dict[str, int]], index: ImageMatchIndex, store: SqliteStore
 ) -> None:
     signature = index.documents[0]["signature"]
-    index.documents[:5] = [
+    index.documents[:7] = [
         index.documents[0] | {"path": ""},
         index.documents[1] | {"path": "a\nb"},
         index.documents[2] | {"signature": signature[:-1]},
         index.documents[3] | {"signature": [-value if index < 9 else value for index, value in enumerate(signature)]},
-        index.documents[4] | {"metadata": {"text": "x" * 70_000}},
+        index.documents[4] | {"metadata": {str(number): "x" * 8000 for number in range(9)}},
+        index.documents[5] | {"metadata": {"text": "x" * 8193}},
+        index.documents[6] | {"metadata": [10**1000]},
     ]
 
     counts = run()
 
-    assert counts == {"rejected": 5, "stored": IMAGES - 5}
-    assert len(names(store)) == IMAGES - 5
+    assert counts == {"rejected": 7, "stored": IMAGES - 7}
+    assert len(names(store)) == IMAGES - 7
 
 
 def test_documents_without_time_or_object_are_stored(

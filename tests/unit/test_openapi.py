@@ -17,12 +17,12 @@ from api.description.code_samples import ORIGIN
 from api.description.examples import EXAMPLES, FAILURES
 from api.description.openapi import FOUR_KEYS, LINE_SCHEMA, document
 from api.errors import BY_STATUS, SUMMARIES
-from api.forms.parameters import FILEPATH_BYTES, METADATA_BYTES, METADATA_STRING_BYTES
 from api.routes import ENDPOINTS, SUBJECTS
 from common.config import Settings
 from common.images.formats import SUPPORTED_FORMATS
 from common.net.webhook_signing import signed_headers
 from common.queue.callbacks import Delivery, EndedTask
+from common.record_rules import FILEPATH_BYTES, METADATA_BYTES, METADATA_DIGITS, METADATA_STRING_BYTES
 from common.version import VERSION
 from workers.webhooks import body_of
 
@@ -66,7 +66,7 @@ def test_bounds_and_defaults_that_are_settings_have_their_values(described: dict
     models = described["components"]["schemas"]
 
     assert models["AddBody"]["properties"]["wait"]["maximum"] == 70
-    assert models["SearchBody"]["properties"]["all_orientations"]["default"] is False
+    assert models["SearchBody"]["properties"]["all_orientations"]["description"].endswith(" Default: false.")
 
 
 def test_bodies_with_files_are_multipart_and_others_json(described: dict[str, Any]) -> None:
@@ -129,6 +129,7 @@ def test_formats_and_limits_are_described(described: dict[str, Any]) -> None:
         FILEPATH_BYTES,
         METADATA_BYTES,
         METADATA_STRING_BYTES,
+        METADATA_DIGITS,
         settings.max_image_bytes,
         settings.max_image_pixels,
     )

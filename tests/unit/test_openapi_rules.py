@@ -48,6 +48,7 @@ BROKEN: list[tuple[str, Callable[[Body], Any]]] = [
     ("an object in a form", lambda one: properties(one).update(a={"type": "object"})),
     ("constants without a type", lambda one: properties(one).update(a={"enum": ["x"]})),
     ("constants without a type", lambda one: properties(one).update(a={"const": "x"})),
+    ("a default in a body", lambda one: properties(one).update(a={"type": "string", "default": "x"})),
     ("32 bits", lambda one: properties(one).update(a={"type": "integer"})),
     ("32 bits", lambda one: properties(one).update(a={"type": "number", "format": "float"})),
     ("contentMediaType", lambda one: properties(one).update(a={"type": "string", "contentMediaType": "image/*"})),
@@ -66,6 +67,10 @@ BROKEN: list[tuple[str, Callable[[Body], Any]]] = [
     (
         "without the style deepObject",
         lambda one: operation(one).update(parameters=[{"name": "a", "in": "query", "schema": {"type": "object"}}]),
+    ),
+    (
+        "a default in a parameter",
+        lambda one: operation(one).update(parameters=[{"name": "a", "in": "query", "schema": {"default": "x"}}]),
     ),
     (
         "the reply 200 is not a model",

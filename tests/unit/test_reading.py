@@ -233,7 +233,9 @@ def test_path_parameters_are_not_accepted_in_a_form(read: Read) -> None:
         read({"id": "7"}, types=(Named,))
 
 
-@pytest.mark.parametrize("value", [{}, {"a": 1, "b": [None, True, {"c": "ä"}]}, {"n": -1.5e300}, {"": ""}])
+@pytest.mark.parametrize(
+    "value", [{}, {"a": 1, "b": [None, True, {"c": "ä"}]}, {"n": -1.5e300}, {"n": -(10**1000) + 1}, {"": ""}]
+)
 def test_metadata_is_any_json_object(value: dict[str, Any]) -> None:
     assert parse(One, {"metadata": json.dumps(value)}, SETTINGS).metadata == value
 
@@ -267,6 +269,7 @@ def test_metadata_null_in_a_line_is_absent_metadata() -> None:
         "[" * 60_000,
         '{"a":' * 25 + "1" + "}" * 25,
         '{"a": ' + "9" * 5000 + "}",
+        '{"a": [-' + "9" * 1001 + "]}",
         json.dumps({"a": "x" * 8193}),
         json.dumps({"x" * 8193: 1}),
         json.dumps({"x" * 5000: {"y" * 5000: 1}}),

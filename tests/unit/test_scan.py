@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.images.signature import LENGTH, distances
+from common.images.orientations import turn
+from common.images.signature import FIRST, GRID, LENGTH, SECOND, distances
 from common.store.sqlite.blocks import EMPTY, Block, join, pack, unpack
+from common.store.sqlite.projection import ProjectedQueries
 from common.store.sqlite.scan import Live, bits_within, nearest
 
 Rows = NDArray[np.int8]
@@ -112,3 +114,50 @@ def test_largest_number_of_differing_bits_grows_with_distance() -> None:
     bounds = [bits_within(distance) for distance in (0.0, 0.45, 0.5, 0.6, 0.95, None)]
 
     assert bounds == [180, 180, 205, 262, 512, 512]
+
+
+@pytest.mark.parametrize("passing_max", [0.0, 0.005, 1.0])
+@pytest.mark.parametrize("is_of_grid", [False, True])
+def test_many_queries_find_the_same_by_projections(
+    monkeypatch: pytest.MonkeyPatch, passing_max: float, *, is_of_grid: bool
+) -> None:
+    monkeypatch.setattr("common.store.sqlite.scan.PASSING_MAX", passing_max)
+    monkeypatch.setattr("common.store.sqlite.scan.PROJECTED_AT_ONCE", 300)
+    rng = np.random.default_rng(5)
+    rows = np.stack([of_grid(rng) for _ in range(600)]) if is_of_grid else random_rows(rng, 600)
+    originals = rows[:25]
+    altered = [copies(rng, turn(row)[number % 16], shares=[0, 0.2, 0.4]) for number, row in enumerate(originals)]
+    rows = np.concatenate([rows, *altered])
+    block = block_of(rows, ids=[1 + number // 2 for number in range(len(rows))])
+    parts = [Live(block, np.flatnonzero(block.keys % 7 == 0))]
+    asked = np.concatenate([turn(row) for row in [*originals, originals[0], np.zeros_like(originals[0])]])
+
+    many = [nearest(parts, asked, limit=3, among=among, max_distance=0.45) for among in (None, block.keys[::6])]
+
+    monkeypatch.setattr("common.store.sqlite.scan.PROJECTED_SAVES", len(asked))
+    assert many == [nearest(parts, asked, limit=3, among=among, max_distance=0.45) for among in (None, block.keys[::6])]
+    assert sum(len(images) for images in many[0]) > 40
+
+
+def test_projections_miss_no_near_pair() -> None:
+    rng = np.random.default_rng(6)
+    rows = np.concatenate([random_rows(rng, 100), np.stack([of_grid(rng) for _ in range(100)])])
+    queries = np.concatenate([turn(row) for row in rows[::20]])
+    apart = np.stack([distances(query, rows) for query in queries])
+
+    for max_distance in np.linspace(0.01, 0.99, 8):
+        projected = ProjectedQueries(queries, max_distance)
+        some, columns = projected.passing(rows)
+        near, asked = projected.near(rows[some], columns)
+
+        matrix = np.zeros(apart.shape, np.bool_)
+        matrix[asked, some[near]] = True
+        assert np.array_equal(matrix, apart <= max_distance)
+
+
+def of_grid(rng: np.random.Generator) -> Rows:
+    """Return the signature of a smooth image: differences of the levels of neighbouring boxes."""
+    levels = np.cumsum(np.cumsum(rng.normal(size=(GRID, GRID)), axis=0), axis=1).ravel()
+    differences = levels[SECOND] - levels[FIRST]
+    median = np.median(np.abs(differences))
+    return (np.sign(differences) * (1 + (np.abs(differences) > median))).astype(np.int8)

@@ -1,6 +1,8 @@
 """The stack of `make dev`: restarts, messages and metrics."""
 
+import io
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,12 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api.__main__ import heartbeats_folder
 from common.config import Settings
 from common.startup import WRONG_SETTING
 from dev.greeting import demo_command, local_address
-from dev.programs import CannotStart, Program, Running
+from dev.programs import CannotStart, Program, Running, say, stop_all
 from dev.scrape_targets import WORKER_METRICS_PORT, worker_ports, write_targets
-from dev.stack import flower, local_settings, programs
+from dev.stack import check_space, flower, keep_private, local_settings, programs
 from support.waiting import wait_until
 
 WITHIN_S = 20
@@ -23,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def started(code: str, logs: Path) -> Iterator[Running]:
-    running = Running(Program("api", [sys.executable, "-c", code], {}), logs)
+def started(code: str, logs: Path, *, tries: int | None = None) -> Iterator[Running]:
+    running = Running(Program("api", [sys.executable, "-c", code], {}), logs, tries=tries)
     yield running
     running.ask_to_stop()
     running.stop(within_s=WITHIN_S)
@@ -59,6 +62,74 @@ def test_invalid_setting_after_first_start_is_retried(tmp_path: Path) -> None:
     with started(code, tmp_path) as running:
         look_until_restarted(running)
         look_until_restarted(running)
+
+
+def test_program_that_never_starts_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "api.log").write_text("of an earlier run\n")
+
+    with started("print('no memory'); raise SystemExit(255)", tmp_path, tries=2) as running:
+        look_until_restarted(running)
+        with pytest.raises(CannotStart, match=r"^api exited with status 255: no memory \(the 2 starts"):
+            look_until_restarted(running)
+
+    assert capsys.readouterr().out == f"api exited with status 255: no memory (see {tmp_path / 'api.log'})\n"
+
+
+def test_output_without_an_ellipsis_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="")
+    monkeypatch.setattr("sys.stdout", ascii_only)
+
+    say("stopping …")
+
+    assert ascii_only.buffer.getvalue() == b"stopping ?\n"  # type: ignore[attr-defined]  # it is the BytesIO
+
+
+def test_all_programs_stop_although_one_fails_to(tmp_path: Path) -> None:
+    logs, sleeping = tmp_path / "logs", "import time; time.sleep(60)"
+    logs.mkdir()
+    running = [Running(Program(f"{n}", [sys.executable, "-c", sleeping], {}), logs) for n in range(3)]
+    stop = running[1].stop
+
+    def fail(*, within_s: float) -> None:
+        stop(within_s=within_s)
+        raise OSError("the log is full")
+
+    running[1].stop = fail  # type: ignore[method-assign]  # one process whose end cannot be reported
+
+    with pytest.raises(OSError, match="full"):
+        stop_all(running)
+
+    assert [program._process.poll() is None for program in running] == [False] * 3
+
+
+def test_full_disk_is_reported_as_such(tmp_path: Path) -> None:
+    (tmp_path / "space").symlink_to("/dev/full")
+
+    with pytest.raises(CannotStart, match=f"the disk of MATCH_HOME {tmp_path} is full: No space left on device"):
+        check_space(tmp_path)
+
+
+def test_files_of_earlier_versions_become_private(tmp_path: Path) -> None:
+    modes = {"logs": 0o755, "match.db": 0o644, "match.db-segments": 0o755}
+    for name, mode in modes.items():
+        (tmp_path / name).mkdir() if mode == 0o755 else (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    umask = os.umask(0o022)
+
+    keep_private(tmp_path)
+
+    os.umask(umask)
+    assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in modes} == {
+        "logs": 0o700,
+        "match.db": 0o600,
+        "match.db-segments": 0o700,
+    }
+
+
+def test_unwritable_shared_memory_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.__main__.SHARED_MEMORY", Path("/proc/self"))
+
+    assert heartbeats_folder() is None
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ HEALTH_TIMEOUT_S = 3.0
 WINDOW = 10_000
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
+# A response has all hits of a request's searches, and the time-out is for one request.
+SEARCHES_PER_REQUEST = 64
 # The least num_candidates per shard: its recall is .995 at 300,000 images, that of 200 is .982.
 NUM_CANDIDATES = 500
 
@@ -134,7 +136,7 @@ class ElasticStore:
         selection: Selection = DEFAULT_SELECTION,
         max_distance: float | None = None,  # noqa: ARG002 - HNSW is as fast without
     ) -> list[list[Candidate]]:
-        """Return the nearest by Hamming distance, for all queries in one request; at most 10,000 for each."""
+        """Return the nearest by Hamming distance, for many queries in one request; at most 10,000 for each."""
         candidates: list[list[Candidate]] = [[] for _ in queries]
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
@@ -323,7 +325,7 @@ class ElasticStore:
         return int(newest[0]["sort"][0]) if newest else 0
 
     def _search_nearest(self, queries: Sequence[Signature], limit: int, selection: Selection) -> list[list[Json]]:
-        """Return the hits of all queries, from one request.
+        """Return the hits of all queries, from one request for each SEARCHES_PER_REQUEST.
 
         The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
         """
@@ -347,10 +349,13 @@ class ElasticStore:
     ) -> list[list[Json]]:
         vectors = existing.vectors if existing else self._shape.vectors
         cluster = self._index.cluster()
-        searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in queries)
-        lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
-        responses = cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]
-        return [hits(response) for response in responses]
+        results: list[list[Json]] = []
+        for start in range(0, len(queries), SEARCHES_PER_REQUEST):
+            some = queries[start : start + SEARCHES_PER_REQUEST]
+            searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in some)
+            lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
+            results += map(hits, cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"])
+        return results
 
     def _nearest(self, query: Signature, limit: int, selection: Selection, vectors: Vectors, dialect: Dialect) -> Json:
         """Return the search; dis_max takes the score of an image's nearest signature."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.images.signature import distances
 from common.store.sqlite.blocks import SCANNED_BITS, Bits, Block, Keys, Positions, Rows, pack, unpack
+from common.store.sqlite.projection import ProjectedQueries
 
 # Rows per call of numkong: 16 queries' results fit in a core's cache.
 CHUNK = 16_384
@@ -22,6 +23,14 @@ SAMPLE = 4
 BITS_PER_SQUARE = 520
 BITS_MARGIN = 75
 BITS_LEAST = 180
+# Projections take less time than bits if they have so many columns fewer than queries: the rest pays for the conversion
+# of the rows. Beyond this distance many rows would pass.
+PROJECTED_SAVES = 300
+PROJECTED_WITHIN = 0.5
+# Signatures unpacked at once.
+PROJECTED_AT_ONCE = 8_192
+# The share of pairs that pass in a block of photographs is a hundredth of this. Bits are faster in other blocks.
+PASSING_MAX = 0.005
 # Above the error of float64, below the difference of two distances.
 ROUNDING = 1e-9
 
@@ -94,12 +103,18 @@ class _Search:
         self._signs = pack(np.zeros(len(queries), np.int64), queries).signs
         self._packed = numkong.hammings_pack(_tensor(self._signs))
         self._bounds = np.full(len(queries), bits_within(max_distance), np.uint32)
+        self._rows_at_once = max(1, CHUNK // max(1, len(queries) // 16))
+        self._projected: ProjectedQueries | None = None
+        if max_distance is not None and max_distance <= PROJECTED_WITHIN and len(queries) > PROJECTED_SAVES:
+            projected = ProjectedQueries(queries, max_distance)
+            self._projected = projected if len(queries) - len(projected) > PROJECTED_SAVES else None
 
     def scan(self, part: Live, among: Keys | None) -> None:
         """Compare with all signatures of one block."""
+        first = 0 if self._projected is None else self._scan_projected(self._projected, part, among)
         near: list[Positions] = []
         pending = 0
-        for positions, signs in _chunks(part, among):
+        for positions, signs in _chunks(part, among, rows=self._rows_at_once, first=first):
             differing = self._differing(signs)
             hits = np.flatnonzero(differing <= self._bounds)
             rows, queries = np.divmod(hits, len(self.best))
@@ -110,6 +125,23 @@ class _Search:
                 near, pending = [], 0
         if pending:
             self._measure(part, np.concatenate(near, axis=1))
+
+    def _scan_projected(self, projected: ProjectedQueries, part: Live, among: Keys | None) -> int:
+        """Compare with the signatures of a block by projections; return the number of signatures that were compared.
+
+        It ends early in a block of which too many signatures pass.
+        """
+        compared = 0
+        for positions, _ in _chunks(part, among, rows=PROJECTED_AT_ONCE):
+            rows = unpack(part.block.take(positions))
+            some, columns = projected.passing(rows)
+            if len(some) > PASSING_MAX * len(rows) * len(projected):
+                return compared
+            if len(some):
+                near, queries = projected.near(rows[some], columns)
+                self._measure(part, np.stack([positions[some[near]], queries, np.zeros(len(near), np.int64)]))
+            compared += len(positions)
+        return compared
 
     def _differing(self, signs: Bits) -> NDArray[np.uint32]:
         """Return (rows, queries): the number of differing bits."""
@@ -123,8 +155,10 @@ class _Search:
     def _measure(self, part: Live, near: NDArray[np.int64]) -> None:
         """Offer each query the near rows (position, query, differing bits)."""
         positions, queries, differing = near[:, part.exist(near[0])]
-        for index, best in enumerate(self.best):
-            mine = np.flatnonzero(queries == index)
+        order = np.argsort(queries, kind="stable")
+        indices, starts, counts = np.unique(queries[order], return_index=True, return_counts=True)
+        for index, start, count in zip(indices.tolist(), starts, counts, strict=True):
+            best, mine = self.best[index], order[start : start + count]
             best.offer(part.block, positions[mine], differing[mine])
             self._bounds[index] = best.bound
 
@@ -166,16 +200,16 @@ class _Best:
             self.bound = min(self.bound, bits_within(self._farthest))
 
 
-def _chunks(part: Live, among: Keys | None) -> Iterator[tuple[Positions, Bits]]:
-    """Yield positions and signs of the signatures to scan."""
+def _chunks(part: Live, among: Keys | None, *, rows: int, first: int = 0) -> Iterator[tuple[Positions, Bits]]:
+    """Yield positions and signs of the signatures to scan, without the `first` ones."""
     if among is None:
-        for start in range(0, len(part.block), CHUNK):
-            signs = part.block.signs[start : start + CHUNK]
+        for start in range(first, len(part.block), rows):
+            signs = part.block.signs[start : start + rows]
             yield np.arange(start, start + len(signs)), signs
         return
     positions = part.block.positions(among)
-    for start in range(0, len(positions), CHUNK):
-        chunk = positions[start : start + CHUNK]
+    for start in range(first, len(positions), rows):
+        chunk = positions[start : start + rows]
         yield chunk, part.block.signs[chunk]
 
 

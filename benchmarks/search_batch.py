@@ -1,0 +1,196 @@
+"""Batches of searches by stored images, against single requests in the same run; and single searches beside batches.
+
+    PYTHONPATH=.:tests python benchmarks/search_batch.py [IMAGES] [--store embedded|elasticsearch] [--lines N]
+
+A real server with one process, its Redis and a store of signatures, on loopback. `parts/collection.py` describes the
+signatures. One client sends the same filepaths in the mode `fast`, with all orientations and with one: first singly on
+one connection, then as batches of `--lines`. The two sides take turns, and each ratio is that of one round. CPU is that
+of the API's process. At last one client searches singly, first without other load and then beside another client's
+batches.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from threading import Event
+from time import monotonic
+
+import numpy as np
+import requests
+from parts.collection import collection, filepath, metadata
+from parts.load import Connection, load, request
+from parts.pipelines import ROOT, cpu_s, running, store_settings, wait_for
+
+from common.config import Settings
+from common.store.base import Record
+from common.wiring import build_dependencies
+from dev.ports import free_port
+from dev.redis_server import RedisServer
+
+ROUNDS = 5
+BATCH = 500
+BESIDE_S = 10.0
+TARGETS = {"embedded": 4.0, "elasticsearch": 1.3}
+PHOTOS = ROOT.parent / "shared" / "data" / "photos"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running API, the lines of its batches, and the least ratio of rates."""
+
+    port: int
+    pid: int
+    lines: int
+    target: float
+
+
+def main(options: argparse.Namespace) -> None:
+    rng = np.random.default_rng(1)
+    rows, _ = collection(rng, sorted(options.photos.glob("*.jpg")), options.images)
+    with store_settings(options.store) as settings, api(stored(settings)) as (port, pid):
+        fill(stored(settings), rows)
+        # The first search of the process reads the whole store.
+        send_singly(port, [filepath(0)] * 3, {})
+        print(f"{options.store}, {options.images:,} images, {options.searches} searches a round, {ROUNDS} rounds")
+        for name, more in (("all orientations", {}), ("original only", {"all_orientations": False})):
+            filepaths = [filepath(row) for row in rng.integers(0, options.images, options.searches).tolist()]
+            report(Served(port, pid, options.lines, TARGETS[options.store]), name, filepaths, more)
+        report_beside(port, [filepath(row) for row in rng.integers(0, options.images, options.lines).tolist()])
+
+
+def stored(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name: value.replace("NAME-ROUND", "batches") for name, value in settings.items()}
+
+
+@contextmanager
+def api(store: Mapping[str, str]) -> Iterator[tuple[int, int]]:
+    """Start an API with one process; yield its port and its process id."""
+    with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
+        port = free_port()
+        # The name is that of `parts/load.py`.
+        hosts = {"MATCH_ALLOWED_HOSTS": "benchmark"}
+        listens = hosts | {
+            "MATCH_API_HOST": "127.0.0.1",
+            "PORT": f"{port}",
+            "WORKER_COUNT": "1",
+            "MATCH_LOG_LEVEL": "error",
+        }
+        with running({"api": ["-m", "api"]}, {**store, "REDIS_URL": redis.url, **listens}) as started:
+            wait_for(f"http://127.0.0.1:{port}/readyz")
+            yield port, started["api"].pid
+
+
+def fill(store: Mapping[str, str], rows: Sequence[np.ndarray]) -> None:
+    with closing(build_dependencies(Settings.from_env(store)).store) as opened:
+        opened.prepare()
+        for start in range(0, len(rows), BATCH):
+            opened.put(
+                [
+                    Record(
+                        filepath=filepath(start + number),
+                        seq=start + number + 1,
+                        signatures=(row,),
+                        metadata=metadata(start + number),
+                        added=0,
+                        width=500,
+                        height=375,
+                    )
+                    for number, row in enumerate(rows[start : start + BATCH])
+                ]
+            )
+        opened.refresh()
+
+
+def report(served: Served, name: str, filepaths: Sequence[str], more: Mapping[str, object]) -> None:
+    """Print the medians of both sides and of the ratios of each round."""
+    send_batches(served.port, filepaths[: served.lines], more, served.lines)
+    rounds = []
+    for _ in range(ROUNDS):
+        singly = measured(served.pid, lambda: send_singly(served.port, filepaths, more))
+        batches = measured(served.pid, lambda: send_batches(served.port, filepaths, more, served.lines))
+        rounds.append((*singly, *batches))
+    single_s, single_cpu_s, batch_s, batch_cpu_s = (median(values) for values in zip(*rounds, strict=True))
+    ratio, cpu_ratio = (median(one[side] / one[side + 2] for one in rounds) for side in (0, 1))
+    count = len(filepaths)
+    print(f"{name}: single {count / single_s:,.0f}/s, {single_cpu_s / count * 1e3:.2f} ms CPU each")
+    print(f"  batches {count / batch_s:,.0f}/s, {batch_cpu_s / count * 1e3:.2f} ms CPU each")
+    print(f"  rate {ratio:.2f} x (target: {served.target} x), CPU 1 / {cpu_ratio:.2f}", flush=True)
+
+
+def measured(pid: int, send: Callable[[], None]) -> tuple[float, float]:
+    """Return the elapsed seconds and the CPU seconds of the server."""
+    started, cpu = monotonic(), cpu_s(pid)
+    send()
+    return monotonic() - started, cpu_s(pid) - cpu
+
+
+def send_singly(port: int, filepaths: Sequence[str], more: Mapping[str, object]) -> None:
+    with closing(Connection(port)) as connection:
+        for name in filepaths:
+            status = connection.send(single(name, more))
+            assert status == requests.codes.ok, f"a search answered {status}"
+
+
+def single(name: str, more: Mapping[str, object]) -> bytes:
+    return request(
+        "POST", "/search", json.dumps({"filepath": name, "mode": "fast", **more}).encode(), "application/json"
+    )
+
+
+def send_batches(port: int, filepaths: Sequence[str], more: Mapping[str, object], lines: int) -> None:
+    for start in range(0, len(filepaths), lines):
+        body = "".join(
+            json.dumps({"filepath": name, "mode": "fast", **more}) + "\n" for name in filepaths[start : start + lines]
+        )
+        reply = requests.post(
+            f"http://127.0.0.1:{port}/search/batch",
+            data=body.encode(),
+            headers={"Content-Type": "application/x-ndjson"},
+            timeout=600,
+        )
+        results = [json.loads(line) for line in reply.text.splitlines()]
+        expected = filepaths[start : start + lines]
+        for name, result in zip(expected, results, strict=True):
+            assert name in [match["filepath"] for match in result["result"]], result
+
+
+def report_beside(port: int, filepaths: Sequence[str]) -> None:
+    """Print the latency of single searches, without other load and beside batches of another client."""
+    mix = [single(name, {}) for name in filepaths[:100]]
+    has_ended = Event()
+
+    def batches() -> None:
+        while not has_ended.is_set():
+            send_batches(port, filepaths, {}, len(filepaths))
+
+    idle = load(port, mix, clients=1, seconds=BESIDE_S)
+    with ThreadPoolExecutor(1) as threads:
+        running_batches = threads.submit(batches)
+        beside = load(port, mix, clients=1, seconds=BESIDE_S)
+        has_ended.set()
+        running_batches.result()
+    for name, result in (("without other load", idle), ("beside batches", beside)):
+        print(
+            f"single searches {name}: p50 {result.ms(0.5, 200):.1f} ms, p99 {result.ms(0.99, 200):.1f} ms, "
+            f"{1 - result.share(200):.1%} rejected"
+        )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=int, nargs="?", default=100_000, metavar="IMAGES")
+    parser.add_argument("--store", choices=tuple(TARGETS), default="embedded")
+    parser.add_argument("--lines", type=int, default=1000, help="lines of a batch")
+    parser.add_argument("--searches", type=int, default=1000, help="searches of each side in a round")
+    parser.add_argument("--photos", type=Path, default=PHOTOS if PHOTOS.is_dir() else ROOT / "examples" / "images")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(arguments())
