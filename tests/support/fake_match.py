@@ -108,7 +108,7 @@ class FakeMatch:
             "/delete": self._delete,
             "/search": self._search,
             "/compare": lambda _: ok([{"score": 99.5}]),
-            "/count": lambda _: ok([len(self.images)]),
+            "/count": lambda call: ok([len(list(self._selected(call)))]),
             "/list": self._list,
             "/images": self._image,
             "/images/thumbnail": self._thumbnail,
@@ -206,10 +206,30 @@ class FakeMatch:
         return {"status": "ok", "error": [], "task": _shown(task)} | failed
 
     def _delete(self, call: Call) -> Answer:
+        if "filepath_prefix" in call.params or any(name.startswith("filter") for name in call.params):
+            return self._delete_selected(call)
         for name, filepath in call.params.items():
             if name.startswith("filepath"):
                 self.images.pop(filepath, None)
         return ok([])
+
+    def _delete_selected(self, call: Call) -> Answer:
+        names = list(self._selected(call))
+        if call.params.get("dry_run") == "true":
+            return ok([len(names)])
+        if int(call.params.get("expect", len(names))) != len(names):
+            return failure(409, "unexpected_count", f"expect: {len(names)} images are selected", field="expect")
+        for name in names:
+            del self.images[name]
+        return ok([], status=202, task={"id": "1", "state": "pending", "filepath": None, "batch": "b"})
+
+    def _selected(self, call: Call) -> Iterator[str]:
+        for name, image in self.images.items():
+            metadata = image["metadata"] or {}
+            required = {key[7:-1]: value for key, value in call.params.items() if key.startswith("filter[")}
+            has_values = all(str(metadata.get(key)) == value for key, value in required.items())
+            if name.startswith(call.params.get("filepath_prefix", "")) and has_values:
+                yield name
 
     def _search(self, call: Call) -> Answer:
         """Return the images with the same bytes."""
@@ -226,15 +246,22 @@ class FakeMatch:
 
     def _list(self, call: Call) -> Answer:
         start, limit = int(call.params.get("cursor") or 0), int(call.params.get("limit", LIST_LIMIT))
-        names = list(self.images)[start : start + limit]
+        names = list(self._selected(call))[start : start + limit]
         return ok(names, cursor=f"{start + limit}" if len(names) == limit else None)
 
     def _image(self, call: Call) -> Answer:
         if "filepath" not in call.params:
-            return failure(400, "missing_parameter", "filepath is required", field="filepath")
+            page = self._list(call).body
+            assert isinstance(page, dict)
+            return ok([self.images[name] for name in page["result"]], cursor=page["cursor"])
         image = self.images.get(call.params["filepath"])
         if image is None:
             return failure(404, "unknown_filepath", "no image is stored under this filepath", field="filepath")
+        if call.method == "PATCH":
+            changes = json.loads(call.params["metadata"]) or {}
+            image["metadata"] = {
+                key: value for key, value in ((image["metadata"] or {}) | changes).items() if value is not None
+            }
         return ok([image])
 
     def _thumbnail(self, call: Call) -> Answer:
@@ -292,7 +319,7 @@ def fake_match() -> Iterator[FakeMatch]:
         """Passes each request on to the service."""
 
         protocol_version = "HTTP/1.1"
-        do_DELETE = Handler.do_GET  # noqa: N815 - the names are http.server's
+        do_DELETE = do_PATCH = Handler.do_GET  # noqa: N815 - the names are http.server's
 
         def answer(self) -> None:
             """Answer the request, or break the connection."""
