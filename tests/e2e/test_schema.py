@@ -32,8 +32,10 @@ OPERATIONS = [
 ]
 # Endpoints whose parameters require or exclude each other, which a schema cannot express.
 RULES_BESIDE = [("/delete", "DELETE"), ("/list", "GET"), ("/list", "POST"), ("/tasks", "GET")]
+RULES_BESIDE += [("/images", "GET")]
 # A form or query has text where a schema has null or a list. A wrong line of a batch has an outcome of its own.
 TEXT_OR_LINES = [("/delete", "DELETE"), ("/add/batch", "POST"), ("/search", "POST")]
+TEXT_OR_LINES += [("/images", "GET")]
 TEXT_OR_LINES += [(path, method) for path in ("/count", "/list") for method in ("GET", "POST")]
 LEFT_OUT = {(*one, GenerationMode.POSITIVE): [positive_data_acceptance] for one in RULES_BESIDE}
 LEFT_OUT |= {(*one, GenerationMode.NEGATIVE): [negative_data_rejection] for one in TEXT_OR_LINES}

@@ -138,13 +138,13 @@ def test_collection_is_filtered_by_prefix(client: FlaskClient, stored: MemorySto
 
     first = client.get("/web/collection?filepath_prefix=100%25%2F&where=")
     second = client.get("/web/collection?filepath_prefix=100%25%2F&page=2")
-    empty = client.get("/web/collection?filepath_prefix=nowhere")
+    absent = client.get("/web/collection?filepath_prefix=nowhere")
 
     assert re.findall(r'data-filepath="(.+?)"', second.text) == ["100%/0"]
     assert len(re.findall(r'data-filepath="(.+?)"', first.text)) == 60
     assert 'name="filepath_prefix" value="100%/"' in first.text
     assert "/web/collection?page=2&amp;filepath_prefix=100%25%2F" in first.text
-    assert "No image here" in empty.text
+    assert "No image here" in absent.text
 
 
 def test_page_beyond_the_last_is_empty(client: FlaskClient, stored: MemoryStore) -> None:
