@@ -32,7 +32,7 @@ OPERATIONS = [
 ]
 # Endpoints whose parameters require or exclude each other, which a schema cannot express.
 RULES_BESIDE = [("/delete", "DELETE"), ("/list", "GET"), ("/list", "POST"), ("/tasks", "GET")]
-RULES_BESIDE += [("/images", "GET")]
+RULES_BESIDE += [("/images", "GET"), ("/images", "PATCH")]
 # A form or query has text where a schema has null or a list. A wrong line of a batch has an outcome of its own.
 TEXT_OR_LINES = [("/delete", "DELETE"), ("/add/batch", "POST"), ("/search", "POST")]
 TEXT_OR_LINES += [("/images", "GET")]

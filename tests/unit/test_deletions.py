@@ -260,7 +260,7 @@ def test_earlier_adds_are_deleted_and_later_ones_stay(
     assert task_of(ledger, before.id).state in {State.SUPERSEDED, State.SUCCEEDED}
 
 
-def test_an_add_of_the_same_filepath_after_the_deletion_stays(
+def test_add_of_the_filepath_after_the_deletion_stays(
     pipeline: Pipeline, ledger: Ledger, memory_store: Any, add: Any
 ) -> None:
     before, task, after = add("cats/1"), delete_images(ledger, prefix="cats/"), add("cats/1")
@@ -290,7 +290,7 @@ def test_deletion_of_images_waits_for_earlier_adds_that_run(
     assert stored(memory_store) == []
 
 
-def test_failed_add_before_a_deletion_is_not_stored_by_a_retry(
+def test_retry_stores_no_add_from_before_a_deletion(
     pipeline: Pipeline, ledger: Ledger, memory_store: Any, add: Any
 ) -> None:
     failed = add("cats/1")
@@ -368,7 +368,7 @@ def test_cancelled_deletion_of_images_stops_no_add(
     assert stored(memory_store) == ["cats/1", "cats/3"]
 
 
-def test_deletions_of_images_are_forgotten_with_the_tasks_before_them(fake_redis: Redis) -> None:
+def test_deletions_of_images_are_forgotten_after_their_time(fake_redis: Redis) -> None:
     deleted = DeletedImages(fake_redis)
     for seq in (1, 5):
         deleted.mark(SHOP, ImageSelection(filepath_prefix="a"), seq=seq)
