@@ -53,6 +53,15 @@ $(VENV)/.manifests: $(REQUIREMENTS)/manifests.txt | $(VENV)/.test
 	@$(PIP) -r $<
 	@touch $@
 
+# Generators of clients, for tests that run them. uv, since pip takes four times as long.
+GENERATORS := .cache/generators
+
+$(GENERATORS)/.installed: $(REQUIREMENTS)/generators.txt | $(VENV)/.lint
+	@echo "installing generators of clients into $(GENERATORS) …"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(GENERATORS)
+	@$(BIN)/uv pip install --quiet --python $(GENERATORS) --require-hashes --no-deps -r $<
+	@touch $@
+
 # --- run ---------------------------------------------------------------------
 
 .PHONY: dev
@@ -74,7 +83,7 @@ sure: format-check lint types contracts promtool test ## Run all checks that a c
 
 # Three processes for two cores, since many tests wait. In the order of their names: the short unit tests run last.
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.manifests ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
+test: $(VENV)/.test $(VENV)/.manifests $(GENERATORS)/.installed ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster --ignore=tests/acceptance
 	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
 
@@ -100,8 +109,8 @@ $(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
 	@touch $@
 
 .PHONY: acceptance
-acceptance: $(VENV)/.test $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page
-	MATCH_CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/acceptance
+acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page, run six generators of clients
+	MATCH_CONFORMANCE=$(CONFORMANCE) MATCH_CLIENTS=all $(BIN)/python -m pytest tests/acceptance tests/e2e/test_generators.py tests/e2e/test_clients.py
 
 .PHONY: faults
 faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour; print the outcome of each image
@@ -220,6 +229,7 @@ requirements: | $(VENV)/.lint ## Compile the pinned requirements again
 	$(COMPILE) pyproject.toml --extra tracing -o $(REQUIREMENTS)/tracing.txt
 	$(COMPILE) --group manifests -o $(REQUIREMENTS)/manifests.txt
 	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt
+	$(COMPILE) --group generators -o $(REQUIREMENTS)/generators.txt
 	echo image-match==1.1.2 | $(COMPILE) --no-deps - -o $(REQUIREMENTS)/oracle.txt
 
 .PHONY: clean

@@ -15,7 +15,8 @@ subclass of `InCollection` or `InExistingCollection`: the request's API key must
 The view is a function `(services, params) -> Response`, named in an `Endpoint` of the module's list `ENDPOINTS`.
 Parameters come from the query, a JSON object, a urlencoded form or a multipart form alike. An unknown parameter or an
 invalid value is a 400. An endpoint with several forms, such as one image or many, has a type for each; the first type
-that has all names of the request is used.
+that has all names of the request is used. The description has one body for an endpoint, a multipart form if a parameter
+is a file, otherwise JSON: generators make clients of it (tests/support/openapi_rules.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping

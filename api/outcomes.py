@@ -36,7 +36,9 @@ def outcome_of(item: AddItem, *, searchable: bool = False, among_others: bool = 
     if item.error is not None:
         return rejected(item.error)
     task = item.task
-    about: dict[str, Any] = {"task": task_json(task)} | ({"replayed": True} if among_others and item.is_replay else {})
+    about: dict[str, Any] = {"task": task_json(task)}
+    if among_others:
+        about |= ({"batch": task.batch} if task.batch else {}) | ({"replayed": True} if item.is_replay else {})
     if task.state is State.FAILED:
         is_internal = task.code in INTERNAL_CODES
         failure = {"code": task.code or ""} | ({} if is_internal else {"field": item.parameter})

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from common.images.orientations import ORIENTATIONS
 from common.modes import MODES
+from common.queue.batches import BatchState
 from common.queue.callbacks import DELIVERY_SIZE, CallbackState
 from common.queue.tasks import Action, State
 from common.search import MatchedBy
@@ -101,6 +102,41 @@ class Task(BaseModel):
     finished: Annotated[Time | None, Field(description="The time when it ended, or null.")]
     request_id: Annotated[str | None, Field(description="The `X-Request-ID` of its request.")]
     callback: Annotated[Callback, Field(description="Present if the request had a `callback_url`.")] = ABSENT
+
+
+class Batch(BaseModel):
+    """The progress of a batch."""
+
+    id: Annotated[str, Field(description="The id of the batch in `/batches/{id}`.")]
+    state: Annotated[
+        BatchState,
+        Field(
+            description="`running`: tasks are open, or a request may add more. `ended`: all tasks have ended. "
+            "`cancelled`: cancelled by a client; running tasks may not have ended yet."
+        ),
+    ]
+    collection: Collection
+    total: Annotated[int, Field(ge=0, description="The number of its tasks: those that were accepted.")]
+    pending: Annotated[int, Field(ge=0, description="The number of tasks in this state.")]
+    running: Annotated[int, Field(ge=0, description="The number of tasks in this state.")]
+    succeeded: Annotated[int, Field(ge=0, description="The number of tasks in this state.")]
+    superseded: Annotated[int, Field(ge=0, description="The number of tasks in this state.")]
+    failed: Annotated[int, Field(ge=0, description="The number of tasks in this state.")]
+    cancelled: Annotated[int, Field(ge=0, description="The number of tasks in this state.")]
+    failures: Annotated[
+        dict[str, int], Field(description="The number of failed tasks by the code of their error, the most first.")
+    ]
+    accepted: Annotated[Time, Field(description="The time when its first request began.")]
+    ended: Annotated[Time | None, Field(description="The time when its last task ended, or null.")]
+    rate_per_s: Annotated[
+        float,
+        Field(ge=0, description="Tasks that ended per second: in the last 10 to 20 s or, after the end, on average."),
+    ]
+    seconds_left: Annotated[
+        int | None, Field(ge=0, description="The seconds until the end at this rate; null without a rate.")
+    ]
+    request_id: Annotated[str | None, Field(description="The `X-Request-ID` of its first request.")]
+    callback: Annotated[Callback, Field(description="Present if a request had a `callback_url`.")] = ABSENT
 
 
 OneTask = Annotated[
@@ -234,6 +270,7 @@ class Outcome(BaseModel):
     ]
     error: Annotated[list[str], Field(description="The error texts; empty without an error.")]
     task: Annotated[Task, Field(description="Present if it was accepted.")] = ABSENT
+    batch: Annotated[str, Field(description="The id of its batch. Present if it was accepted.")] = ABSENT
     code: Annotated[str, Field(description="The code of the error, or of a warning such as `featureless`.")] = ABSENT
     field: Annotated[str, Field(description="The parameter that caused the error.")] = ABSENT
     retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
@@ -268,6 +305,28 @@ class SearchOutcome(BaseModel):
     retry_after: Annotated[int, Field(ge=0, description="Seconds after which a retry may succeed.")] = ABSENT
 
 
+UsageTime: Any = Annotated[
+    str,
+    Field(
+        description="The time of the first or the last count, ISO 8601 in UTC.",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+
+
+class Usage(BaseModel):
+    """The use of one collection with one API key."""
+
+    key: Annotated[str | None, Field(description="The name of the key; null without a key.")]
+    collection: Annotated[
+        str | None, Field(description="The collection; null for requests that have none, and for rejected ones.")
+    ]
+    requests: Annotated[int, Field(ge=0, description="The number of requests.")]
+    adds: Annotated[int, Field(ge=0, description="The number of accepted images.")]
+    searches: Annotated[int, Field(ge=0, description="The number of searches, also in batches.")]
+    bytes: Annotated[int, Field(ge=0, description="The size of the bodies of requests and replies.")]
+
+
 class Retried(BaseModel):
     """The result of retrying failed tasks."""
 
@@ -299,8 +358,16 @@ class Checks(BaseModel):
     redis: Annotated[RedisCheck, Field(description="Redis, which has the queue.")]
 
 
+class BatchCall(BaseModel):
+    """The body of a request to a `callback_url` when a batch has ended."""
+
+    type: Annotated[Literal["batch.ended"], Field(description="The type of the event.")]
+    timestamp: Annotated[Time, Field(description="The time when the batch ended.")]
+    batch: Annotated[Batch, Field(description="The batch as it was then, without its `callback`.")]
+
+
 class Call(BaseModel):
-    """The body of a request to a `callback_url`."""
+    """The body of a request to a `callback_url` when tasks have ended."""
 
     type: Annotated[Literal["tasks.ended"], Field(description="The type of the event.")]
     timestamp: Annotated[Time, Field(description="The time when the last of the tasks ended.")]

@@ -8,15 +8,18 @@ from api.metrics import Metrics
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.delete_selected import DeleteSelected
+from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.patch_images import PatchImages
 from api.use_cases.search_images import SearchImages
 from api.use_cases.wait_for_tasks import TaskWaiter
 from common.config import Settings
+from common.queue.batches import Batches
 from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
 
@@ -30,6 +33,7 @@ class Services:
     thumbnails: Thumbnails | None
     ledger: Ledger
     task_pages: TaskPages
+    batches: Batches
     leases: Leases
     add_images: AddImages
     delete_images: DeleteImages
@@ -37,6 +41,7 @@ class Services:
     patch_images: PatchImages
     collections: ManageCollections
     manage_tasks: ManageTasks
+    manage_batches: ManageBatches
     search_images: SearchImages
     task_waiter: TaskWaiter
     wait_limit: ConcurrencyLimit
@@ -44,3 +49,4 @@ class Services:
     search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics
+    usage_counts: UsageCounts

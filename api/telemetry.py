@@ -1,7 +1,7 @@
 """Telemetry of requests: a log line, metrics and a span for each."""
 
 import logging
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -12,6 +12,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from api.auth_request import NAME as AUTHORIZE
 from api.metrics import METHODS, Metrics
+from api.usage import UsageRecorder
+from common.queue.usage import Counted, Label
 from common.telemetry import tracing
 from common.telemetry.logs import bound
 
@@ -35,14 +37,18 @@ class _ActiveRequest:
     key_name: str | None = None
     collection: str | None = None
     status: int = 0
+    bytes_received: int = 0
     bytes_sent: int = 0
+    # The counts of the view, by collection and quantity.
+    use: Mapping[tuple[str, Counted], int] = field(default_factory=dict)
 
 
 class Telemetry:
     """Observes each request from the moment it has an id to the last byte of its reply."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, usage: UsageRecorder) -> None:
         self._metrics = metrics
+        self._usage = usage
 
     def init_app(self, app: Flask) -> None:
         """Observe the app's requests; handlers registered earlier must give each its `g.request_id`."""
@@ -63,6 +69,8 @@ class Telemetry:
         # Only the name, and only of a known key.
         active.key_name = getattr(g.get("key"), "name", None)
         active.collection = g.get("collection")
+        active.bytes_received = request.content_length or 0
+        active.use = g.get("use", {})
         if response.is_streamed:
             response.response = _count_bytes(response.iter_encoded(), active)
         elif active.method != "HEAD":
@@ -75,12 +83,25 @@ class Telemetry:
         # A request that the proxy may send is observed itself: counted twice, it would halve the share of errors.
         if active.endpoint != AUTHORIZE or active.status >= 400:  # noqa: PLR2004 - an HTTP status
             self._metrics.observe(method=active.method, endpoint=active.endpoint, status=active.status, seconds=seconds)
+        if active.endpoint in QUIET:
+            self._usage.flush()
+        else:
+            self._usage.add(_use_of(active))
         quiet = active.endpoint in QUIET and active.status < 400  # noqa: PLR2004 - an HTTP status
         _log(active, seconds, logging.DEBUG if quiet else logging.INFO)
         active.span.set_attribute("http.response.status_code", active.status)
         if active.status >= 500:  # noqa: PLR2004 - an HTTP status
             active.span.set_status(StatusCode.ERROR)
         active.contexts.close()
+
+
+def _use_of(active: _ActiveRequest) -> dict[tuple[Label, Counted], int]:
+    """Return the use of the request; a rejected one counts for no collection, since a client may name any."""
+    collection = active.collection if active.status < 400 else None  # noqa: PLR2004 - an HTTP status
+    own = Label(active.key_name, collection)
+    size = active.bytes_received + active.bytes_sent
+    counted = {(Label(active.key_name, name), what): number for (name, what), number in active.use.items()}
+    return {(own, Counted.REQUESTS): 1, (own, Counted.BYTES): size, **counted}
 
 
 def _start_span() -> Span:

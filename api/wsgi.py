@@ -16,6 +16,7 @@ from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.delete_selected import DeleteSelected
 from api.use_cases.local_features import LocalFeatureLimits
+from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.patch_images import PatchImages
@@ -29,6 +30,7 @@ from common.queue.leases import Leases
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
@@ -63,12 +65,15 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         wait_s=DECODER_WAIT_S,
         on_end=metrics.count_decoder_end,
     )
+    batches, task_pages = Batches(dependencies.redis), TaskPages(dependencies.redis)
+    manage_tasks = ManageTasks(dependencies.ledger, dependencies.uploads, publisher)
     services = Services(
         settings=settings,
         store=dependencies.store,
         thumbnails=dependencies.thumbnails,
         ledger=dependencies.ledger,
-        task_pages=TaskPages(dependencies.redis),
+        task_pages=task_pages,
+        batches=batches,
         leases=Leases(dependencies.redis),
         add_images=AddImages(
             admission=dependencies.admission,
@@ -80,7 +85,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
-        delete_selected=DeleteSelected(dependencies.store, dependencies.ledger, Batches(dependencies.redis), publisher),
+        delete_selected=DeleteSelected(dependencies.store, dependencies.ledger, batches, publisher),
         patch_images=PatchImages(
             SequenceNumbers(dependencies.redis),
             ExpectedImages(dependencies.redis),
@@ -88,7 +93,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             max_metadata_bytes=METADATA_BYTES,
         ),
         collections=collections,
-        manage_tasks=ManageTasks(dependencies.ledger, dependencies.uploads, publisher),
+        manage_tasks=manage_tasks,
+        manage_batches=ManageBatches(batches, task_pages, manage_tasks),
         search_images=SearchImages(
             fetcher=dependencies.fetcher,
             decoder=decoder,
@@ -107,6 +113,8 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
+        # As for rate limits: a slow Redis delays requests little.
+        usage_counts=UsageCounts(connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S)),
     )
     return create_app(services, keyring=keyring, rate_limiter=build_rate_limiter(settings))
 

@@ -23,6 +23,7 @@ from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.delete_selected import DeleteSelected
+from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
 from api.use_cases.patch_images import PatchImages
@@ -42,6 +43,7 @@ from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
+from common.queue.usage import UsageCounts
 from common.record_rules import METADATA_BYTES
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
@@ -192,21 +194,25 @@ def make_client(
             checks = DependencyChecks(store, ledger, redis)
             settings = settings or Settings(max_image_bytes=100_000, webhook_secret=(WEBHOOK_SECRET,))
             collections = ManageCollections(store, ledger, publisher, max_collections=settings.max_collections)
+            batches, task_pages = Batches(redis), TaskPages(redis)
+            manage_tasks = ManageTasks(ledger, uploads, publisher)
             services = Services(
                 settings=settings,
                 store=store,
                 thumbnails=thumbnails,
                 ledger=ledger,
-                task_pages=TaskPages(redis),
+                task_pages=task_pages,
+                batches=batches,
                 leases=Leases(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
-                delete_selected=DeleteSelected(store, ledger, Batches(redis), publisher),
+                delete_selected=DeleteSelected(store, ledger, batches, publisher),
                 patch_images=PatchImages(
                     SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
                 ),
                 collections=collections,
-                manage_tasks=ManageTasks(ledger, uploads, publisher),
+                manage_tasks=manage_tasks,
+                manage_batches=ManageBatches(batches, task_pages, manage_tasks),
                 search_images=SearchImages(
                     fetcher,
                     decoder or InProcessDecoder(),
@@ -222,6 +228,7 @@ def make_client(
                 search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
+                usage_counts=UsageCounts(redis),
             )
             return create_app(services, keyring=keyring, rate_limiter=rate_limiter).test_client()
 

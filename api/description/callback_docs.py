@@ -1,7 +1,9 @@
 """The description of the webhook: the request to a `callback_url`, and how its receiver verifies it."""
 
+import json
+
 from api import replies
-from api.description.examples import CALL, CALL_BODY, CALL_ID, CALL_SECRET, CALL_TIMESTAMP
+from api.description.examples import BATCH_CALL, CALL, CALL_BODY, CALL_ID, CALL_SECRET, CALL_TIMESTAMP
 from api.description.schemas import Json, Schemas
 from common.config import Settings
 from common.net.webhook_signing import signed_headers
@@ -25,6 +27,10 @@ up to {longest:g} s, until {keep:g} s after the end of the task. 410 stops this 
 
 The example's signature is made with the secret `{secret}` for the body `{body}`.\
 """
+BATCH_TEXT = """\
+Reports that all tasks of a batch have ended, after the last `tasks.ended` to the same URL. A batch that is continued, \
+or whose failed tasks are retried, is reported again. Signatures and repetitions are those of `tasks.ended`.\
+"""
 HEADERS = {
     "webhook-id": "The id of the request; a repeated request has the same.",
     "webhook-timestamp": "The time of sending, in seconds since 1970.",
@@ -34,25 +40,33 @@ HEADERS = {
 
 def call(schemas: Schemas, settings: Settings) -> Json:
     """Return the webhook as an OpenAPI operation."""
-    examples = signed_headers([CALL_SECRET], id_=CALL_ID, timestamp=CALL_TIMESTAMP, body=CALL_BODY.encode())
+    description = TEXT.format(
+        linger=LINGER_MS / 1000,
+        linger_batch=LINGER_BATCH_MS / 1000,
+        max_tasks=DELIVERY_SIZE,
+        timeout=settings.webhook_timeout_s,
+        first=FIRST_PAUSE_S,
+        longest=LONGEST_PAUSE_S,
+        keep=settings.webhook_keep_s,
+        secret=CALL_SECRET,
+        body=CALL_BODY,
+    )
+    return _operation("Report ended tasks", description, schemas.reply(replies.Call), CALL)
+
+
+def batch_call(schemas: Schemas) -> Json:
+    """Return the webhook of an ended batch as an OpenAPI operation."""
+    return _operation("Report an ended batch", BATCH_TEXT, schemas.reply(replies.BatchCall), BATCH_CALL)
+
+
+def _operation(summary: str, description: str, schema: Json, example: Json) -> Json:
+    body = json.dumps(example, separators=(",", ":"))
+    headers = signed_headers([CALL_SECRET], id_=CALL_ID, timestamp=CALL_TIMESTAMP, body=body.encode())
     return {
-        "summary": "Report ended tasks",
-        "description": TEXT.format(
-            linger=LINGER_MS / 1000,
-            linger_batch=LINGER_BATCH_MS / 1000,
-            max_tasks=DELIVERY_SIZE,
-            timeout=settings.webhook_timeout_s,
-            first=FIRST_PAUSE_S,
-            longest=LONGEST_PAUSE_S,
-            keep=settings.webhook_keep_s,
-            secret=CALL_SECRET,
-            body=CALL_BODY,
-        ),
-        "parameters": [_header(name, value) for name, value in examples.items()],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schemas.reply(replies.Call), "example": CALL}},
-        },
+        "summary": summary,
+        "description": description,
+        "parameters": [_header(name, value) for name, value in headers.items()],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
         "responses": {
             "2XX": {"description": "Delivered."},
             "410": {"description": "Not wanted: never repeated."},

@@ -92,6 +92,7 @@ class FailureExample:
 
 
 TASK_ID = "3f0c5d1e9b7a4c2f8e6d1a0b9c8d7e6f"
+BATCH_ID = "import-2026-03-01"
 CAT = "cats/chelsea.jpg"
 PLAIN = "plain.png"
 SHOP = "shop-1"
@@ -115,6 +116,10 @@ def _task(state: str, *, filepath: str | None = CAT, **extra: Any) -> dict[str, 
         **times,
         **request,
     } | extra
+
+
+def _in_batch(filepath: str, **extra: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return {"task": _task("pending", filepath=filepath, batch=BATCH_ID, **extra), "batch": BATCH_ID}
 
 
 _BEGUN: dict[str, Any] = {"attempts": 1, "started": "2026-03-01T09:30:00.004Z", "finished": "2026-03-01T09:30:00.061Z"}
@@ -161,6 +166,30 @@ CALL_ID = "msg_0b6d1f0e7a7f4f0d9a3c5b8e2d4f6a81"
 CALL_TIMESTAMP = 1_772_357_401
 CALL_SECRET = f"whsec_{base64.b64encode(b'an example of a secret, not one!').decode()}"
 CALL = {"type": "tasks.ended", "timestamp": _BEGUN["finished"], "tasks": [_STORED]}
+_BATCH = {
+    "id": BATCH_ID,
+    "state": "running",
+    "collection": "default",
+    "total": 2000,
+    "pending": 84,
+    "running": 4,
+    "succeeded": 1850,
+    "superseded": 0,
+    "failed": 62,
+    "cancelled": 0,
+    "failures": {"http_not_found": 41, "timeout": 21},
+    "accepted": "2026-03-01T09:30:00.000Z",
+    "ended": None,
+    "rate_per_s": 140.0,
+    "seconds_left": 1,
+    "request_id": "b1946ac92492d2347c6235b4d2611184",
+}
+_ENDED = {"pending": 0, "running": 0, "ended": "2026-03-01T09:30:14.201Z", "rate_per_s": 140.8, "seconds_left": 0}
+BATCH_CALL = {
+    "type": "batch.ended",
+    "timestamp": _ENDED["ended"],
+    "batch": _BATCH | _ENDED | {"state": "ended", "succeeded": 1938},
+}
 CALL_BODY = json.dumps(CALL, separators=(",", ":"))
 
 EXAMPLES: Mapping[str, Sequence[Example]] = {
@@ -197,7 +226,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             status="warn",
             error=["item 1: filepaths[1] is required"],
             result=[
-                {"item": 0, "status": "ok", "error": [], "task": _task("pending", filepath="coffee.jpg")},
+                {"item": 0, "status": "ok", "error": []} | _in_batch("coffee.jpg"),
                 {"item": 1, **_BAD_ITEM, "field": "filepaths[1]"},
             ],
         ),
@@ -209,14 +238,14 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
                 {"url": URL, "filepath": CAT, "metadata": {"album": "cats"}},
                 {"url": "http://10.0.0.1/moose.jpg", "filepath": "moose.jpg"},
             ],
-            result=[{"line": 1, "status": "ok", "error": [], "task": _PENDING}, {"line": 2, **_BAD_LINE}],
+            result=[{"line": 1, "status": "ok", "error": [], **_in_batch(CAT)}, {"line": 2, **_BAD_LINE}],
         ),
         Example(
-            title="With a callback and an idempotency key",
+            title="With a callback, a batch id and an idempotency key",
             form={"callback_url": HOOK},
-            headers={"Idempotency-Key": "import-2026-03-01"},
+            headers={"Idempotency-Key": "import-2026-03-01", "X-Batch-ID": BATCH_ID},
             lines=[{"url": URL, "filepath": CAT}],
-            result=[{"line": 1, "status": "ok", "error": [], "task": _task("pending", callback=_CALLBACK)}],
+            result=[{"line": 1, "status": "ok", "error": [], **_in_batch(CAT, callback=_CALLBACK)}],
         ),
     ),
     "search": (
@@ -359,8 +388,36 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ),
     ),
     "delete_collection": (Example(title="One", path={"name": SHOP}, http_status=202, extra={"task": _DELETION}),),
+    "batches": (Example(title="Newest", form={"limit": 1}, result=[_BATCH], extra={"cursor": None}),),
+    "one_batch": (Example(title="Running", path={"id": BATCH_ID}, result=[_BATCH]),),
+    "cancel_batch": (
+        Example(
+            title="One",
+            path={"id": BATCH_ID},
+            result=[_BATCH | {"state": "cancelled", "pending": 0, "cancelled": 84}],
+        ),
+    ),
     "task": (Example(title="Stored", path={"id": TASK_ID}, result=[_STORED]),),
-    "tasks": (Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], extra={"cursor": None}),),
+    "usage": (
+        Example(
+            title="Of this week",
+            form={"days": 7},
+            result=[
+                {"key": "shop", "collection": "a", "requests": 120, "adds": 100, "searches": 20, "bytes": 5_400_000},
+                {"key": None, "collection": None, "requests": 3, "adds": 0, "searches": 0, "bytes": 512},
+            ],
+            extra={"since": "2026-02-23T00:00:00.000Z", "until": "2026-03-01T09:30:00.000Z"},
+        ),
+    ),
+    "tasks": (
+        Example(title="Failed tasks", form={"state": "failed"}, result=[_FAILED], extra={"cursor": None}),
+        Example(
+            title="Of a batch",
+            form={"batch": BATCH_ID, "limit": 1},
+            result=[_FAILED | {"batch": BATCH_ID}],
+            extra={"cursor": None},
+        ),
+    ),
     "retry_task": (Example(title="One", path={"id": TASK_ID}, http_status=202, result=[_RETRIED]),),
     "retry_tasks": (
         Example(

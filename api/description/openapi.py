@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from api.description.callback_docs import call
+from api.description.callback_docs import batch_call, call
 from api.description.code_samples import code_sample
 from api.description.examples import EXAMPLES, FAILURES, Example
 from api.description.introduction import SCOPES, introduction
@@ -15,7 +15,7 @@ from api.errors import BY_STATUS, SUMMARIES
 from api.forms.json_body import JSON_TYPE, json_names
 from api.forms.parameters import InCollection, Parameters
 from api.forms.reading import FORM_TYPES, LINE_TYPES
-from api.forms.requests import Enqueuing
+from api.forms.requests import Enqueuing, InBatch
 from common.config import Settings
 from common.version import VERSION
 
@@ -73,6 +73,10 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "its own `replayed`.",
                     "schema": {"type": "string", "const": "true"},
                 },
+                "X-Batch-ID": {
+                    "description": "The id of the batch in `/batches/{id}`. Present if tasks of it were accepted.",
+                    "schema": {"type": "string"},
+                },
                 "Location": {"description": "The URL of the task.", "schema": {"type": "string"}},
                 "Retry-After": {
                     "description": "In seconds.",
@@ -123,7 +127,15 @@ def _callbacks(endpoint: Endpoint, schemas: Schemas, settings: Settings) -> Json
         return {}
     url = "$request.query.callback_url" if endpoint.line else "$request.body#/callback_url"
     operation = {"operationId": f"{endpoint.name}_tasks_ended", **call(schemas, settings)}
-    return {"callbacks": {"tasks.ended": {f"{{{url}}}": {"post": operation}}}}
+    callbacks = {"tasks.ended": {f"{{{url}}}": {"post": operation}}}
+    if _adds_batches(endpoint):
+        operation = {"operationId": f"{endpoint.name}_batch_ended", **batch_call(schemas)}
+        callbacks["batch.ended"] = {f"{{{url}}}": {"post": operation}}
+    return {"callbacks": callbacks}
+
+
+def _adds_batches(endpoint: Endpoint) -> bool:
+    return any(issubclass(kind, InBatch) for kind in endpoint.parameters)
 
 
 def _operation(endpoint: Endpoint, method: str, subject: str, schemas: Schemas, security: Sequence[Json]) -> Json:
@@ -216,6 +228,7 @@ def _responses(endpoint: Endpoint, examples: Sequence[Example], schemas: Schemas
         media_type, media = _reply(endpoint, schemas)
         headers = ["X-Request-ID"] + ["Location"] * (status == HTTPStatus.ACCEPTED)
         headers += ["Idempotency-Replayed"] * any(issubclass(kind, Enqueuing) for kind in endpoint.parameters)
+        headers += ["X-Batch-ID"] * _adds_batches(endpoint)
         headers += ["RateLimit-Policy", "RateLimit"] * endpoint.is_rate_limited
         responses[f"{status}"] = {
             "description": HTTPStatus(status).phrase,

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
 from pydantic import (
@@ -25,6 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from werkzeug.datastructures import FileStorage
 
 from common.collection_names import DEFAULT_COLLECTION, NAME
+from common.queue import batches
 from common.record_rules import (
     FILEPATH_BYTES,
     METADATA_BYTES,
@@ -359,6 +361,20 @@ RequestKey = Annotated[
     BeforeValidator(_request_key),
     Field(json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": f"^({REQUEST_KEY.pattern})$"}),
 ]
+
+
+def _batch_id(value: object, *, field: str = "") -> str:
+    batch_id = text(value)
+    if not batches.ID.fullmatch(batch_id):
+        problem = "must have 1 to 64 letters, digits, '.', '_' or '-', and begin with a letter or digit"
+        raise wrong(problem, field=field)
+    return batch_id
+
+
+_BATCH_ID = Field(json_schema_extra={"minLength": 1, "maxLength": 64, "pattern": f"^{batches.ID.pattern}$"})
+BatchId = Annotated[str, BeforeValidator(_batch_id), _BATCH_ID]
+# In a header.
+ChosenBatchId = Annotated[str, BeforeValidator(partial(_batch_id, field=batches.HEADER)), _BATCH_ID]
 
 
 def valid_metadata(value: object) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from api.forms.parameters import (
     Boolean,
+    ChosenBatchId,
     CollectionName,
     Cursor,
     Filepath,
@@ -75,8 +76,8 @@ class Enqueuing(Parameters):
     callback_url: Annotated[
         Url | None,
         Field(
-            description="Receives a signed webhook, `tasks.ended`, when a task has ended. Needs a webhook secret in "
-            "the service's settings."
+            description="Receives a signed webhook, `tasks.ended`, when a task has ended, and `batch.ended` when all "
+            "tasks of a batch have. Needs a webhook secret in the service's settings."
         ),
     ] = None
     idempotency_key: Annotated[
@@ -86,6 +87,19 @@ class Enqueuing(Parameters):
             description="A unique key of this request, without a comma. The same request with the same key within a "
             "day is answered with the same tasks. A different request with the same key is a 409, for the items or "
             "lines that differ. Each API key has its own keys."
+        ),
+    ] = None
+
+
+class InBatch(Enqueuing):
+    """Parameters of a request that adds many images, as a batch."""
+
+    batch_id: Annotated[
+        ChosenBatchId | None,
+        InHeader("X-Batch-ID"),
+        Field(
+            description="The id of the batch: a new one, or that of a batch of the same API key and collection, which "
+            "the request continues. Without it the service chooses an id."
         ),
     ] = None
 
@@ -107,7 +121,7 @@ class Add(Waiting, Enqueuing, Item, InCollection):
     """An image to store."""
 
 
-class AddMany(Enqueuing, Waiting, InCollection):
+class AddMany(InBatch, Waiting, InCollection):
     """Images to store; parameters with the same index belong to one image."""
 
     filepaths: Annotated[
@@ -136,9 +150,9 @@ class AddMany(Enqueuing, Waiting, InCollection):
 
     # Many images by URL are lines of JSON.
     in_json: ClassVar[bool] = False
-    # Required parameters of the first item.
-    first: ClassVar[tuple[str, ...]] = ("filepaths[0]",)
-    sources: ClassVar[tuple[str, ...]] = ("urls[0]", "images[0]")
+    # Required parameters.
+    first: ClassVar[tuple[str, ...]] = ("filepaths",)
+    sources: ClassVar[tuple[str, ...]] = ("urls", "images")
     names: ClassVar[Mapping[str, str]] = {
         "filepath": "filepaths",
         "url": "urls",
@@ -163,7 +177,7 @@ class AddMany(Enqueuing, Waiting, InCollection):
         return f"{self.names[field]}[{number}]"
 
 
-class Batch(Enqueuing, InCollection):
+class Batch(InBatch, InCollection):
     """Parameters of all lines of a batch."""
 
 

@@ -14,9 +14,10 @@ from api.envelope import reply
 from api.forms import requests
 from api.forms.reading import parse
 from api.outcomes import Outcome, outcome_of
-from api.routes.context import request_context
+from api.routes.context import request_batches, request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
+from api.usage import count_adds
 from common.config import Settings
 from common.errors import InputError, MatchError, StoreError
 from common.queue.items import AddItem
@@ -44,6 +45,7 @@ def _add_one(services: Services, params: requests.Add) -> Response:
     items = services.add_images.enqueue([item], context, queue=SINGLE_QUEUE, key=key, numbers=[0])
     if item.error is not None:
         raise item.error
+    count_adds(items)
     searchable = _wait(services, items, params)
     outcome = outcome_of(item, searchable=searchable)
     response = reply(outcome.http_status, outcome.status, outcome.error, **outcome.about)
@@ -55,14 +57,23 @@ def _add_many(services: Services, params: requests.AddMany) -> Response:
     """Answer with one outcome per item."""
     context = request_context(services, params, form="many")
     key = idempotency_key(params.idempotency_key)
-    with services.batch_limit.acquire():
+    batches = request_batches(services, params, collection=params.collection, context=context, key=key)
+    with services.batch_limit.acquire(), batches.joined():
         items = services.add_images.enqueue(
-            _items(params, services.settings), context, queue=SINGLE_QUEUE, key=key, numbers=params.items()
+            _items(params, services.settings),
+            context,
+            queue=SINGLE_QUEUE,
+            key=key,
+            numbers=params.items(),
+            batches=batches,
         )
+    count_adds(items)
     searchable = _wait(services, items, params)
     outcomes = {item.number: outcome_of(item, searchable=searchable, among_others=True) for item in items}
     accepted = [item for item in items if item.error is None]
-    return mark_replay(_summary(outcomes), replayed=bool(accepted) and all(item.is_replay for item in accepted))
+    response = _summary(outcomes)
+    response.headers.update(batches.headers)
+    return mark_replay(response, replayed=bool(accepted) and all(item.is_replay for item in accepted))
 
 
 def _items(params: requests.AddMany, settings: Settings) -> Iterator[AddItem]:

@@ -20,10 +20,12 @@ from api.forms import requests
 from api.forms.lines import Line, blocks
 from api.forms.reading import LINE_TYPES, check_names, parse
 from api.outcomes import Outcome, outcome_of, rejected
-from api.routes.context import request_context
+from api.routes.context import request_batches, request_context
 from api.routes.replay import idempotency_key, mark_replay
 from api.services import Services
+from api.usage import count_adds
 from api.use_cases.idempotency import IdempotencyKey
+from api.use_cases.request_batches import RequestBatches
 from common.config import Settings
 from common.errors import InputError, MatchError
 from common.queue.items import AddItem
@@ -48,6 +50,7 @@ class _Batch:
     context: RequestContext
     key: IdempotencyKey
     collection: str
+    batches: RequestBatches
 
     def outcomes(self, blocks: Iterable[Sequence[Line]]) -> Iterator[bytes]:
         """Yield the outcomes of each block of lines; a body that ends early has a last outcome with the reason."""
@@ -76,7 +79,9 @@ class _Batch:
             queue=BATCH_QUEUE,
             key=self.key,
             numbers=[_item_number(line) for line in lines],
+            batches=self.batches,
         )
+        count_adds(items)
         return (_encode(item.number + 1, outcome_of(item, among_others=True)) for item in items)
 
     def _item(self, line: Line) -> AddItem:
@@ -114,13 +119,16 @@ def batch(services: Services, params: requests.Batch) -> Response:
         outcomes = resources.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
         replayed = _is_replay(services, key)
         lines = blocks(request.stream, content_length=request.content_length, max_bytes=LINE_BYTES)
-        # Not writelines(), which on Python 3.11 keeps everything in memory.
-        for block in _Batch(services, context, key, params.collection).outcomes(lines):
-            outcomes.write(block)
+        batches = request_batches(services, params, collection=params.collection, context=context, key=key)
+        with batches.joined():
+            # Not writelines(), which on Python 3.11 keeps everything in memory.
+            for block in _Batch(services, context, key, params.collection, batches).outcomes(lines):
+                outcomes.write(block)
         size = outcomes.tell()
         outcomes.seek(0)
         response = Response(chunks(outcomes), mimetype=LINE_TYPES[0])
         response.content_length = size
+        response.headers.update(batches.headers)
         response.call_on_close(resources.pop_all().close)
     return mark_replay(response, replayed=replayed)
 

@@ -13,9 +13,11 @@ from api.envelope import ok, warn
 from api.forms import requests
 from api.rate_limits import client_of_request
 from api.services import Services
+from api.usage import count
 from common.config import Settings
 from common.images.local_features.geometry import Verification
 from common.modes import Mode
+from common.queue.usage import Counted
 from common.search import Match, MatchedBy, SearchOptions
 from common.warning_codes import FEATURELESS
 
@@ -35,6 +37,7 @@ def search(services: Services, params: requests.Search) -> Response:
         client=client_of_request(),
         mode=params.mode or settings.search_mode,
     )
+    count(Counted.SEARCHES, 1, collection=params.collection)
     matches = [match_json(match) for match in result.matches]
     return _reply(matches, result.mode, is_featureless=result.is_featureless)
 

@@ -1,7 +1,7 @@
 """POST /search/batch: many searches in one request, one JSON object and one result per line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice
 from tempfile import SpooledTemporaryFile
@@ -23,9 +23,12 @@ from api.rate_limits import client_of_request
 from api.routes.batch import chunks
 from api.routes.search import match_json, options_of
 from api.services import Services
+from api.usage import count
+from api.use_cases.search_images import SearchResult
 from api.use_cases.search_many import Result, SearchItem, SearchMany
 from common.config import Settings
 from common.errors import BUSY_RETRY_AFTER_S, InputError, MatchError, Overloaded
+from common.queue.usage import Counted
 from common.warning_codes import FEATURELESS, warning_text
 
 # The longest URL or filepath and a filter of 16 values, each byte written as an escape.
@@ -47,15 +50,13 @@ def search_batch(services: Services, params: requests.SearchBatch) -> Response:
     Searches by `filepath` share their calls of the store, so that a batch in the mode `fast` is several times as fast
     as single requests.
     """
-    client, settings = client_of_request(), services.settings
-    lines = _lines(settings)
+    lines = _lines(services.settings)
     with ExitStack() as resources:
         # Until the reply is sent: a client that reads slowly does not begin another batch meanwhile.
-        resources.enter_context(services.search_batch_limit.acquire(client))
+        resources.enter_context(services.search_batch_limit.acquire(client_of_request()))
         results = resources.enter_context(SpooledTemporaryFile(max_size=MEMORY_BYTES))
         items = (_item(services, line, params.collection) for line in lines)
-        outcomes = SearchMany(services.search_images).search(items, client=client, within_s=settings.max_search_batch_s)
-        for data in _encoded(lines, outcomes):
+        for data in _encoded(lines, search_many(services, items)):
             results.write(data)
         size = results.tell()
         results.seek(0)
@@ -65,32 +66,47 @@ def search_batch(services: Services, params: requests.SearchBatch) -> Response:
     return response
 
 
+def item_of(services: Services, params: requests.Search | requests.SearchLine) -> SearchItem:
+    """Return one of many searches by its parameters."""
+    settings = services.settings
+    return SearchItem(
+        source=params.source, options=options_of(params, settings), mode=params.mode or settings.search_mode
+    )
+
+
+def search_many(services: Services, items: Iterable[SearchItem | MatchError]) -> Iterator[Result]:
+    """Yield the result of each search or its error, and count the searches with a result."""
+    search = SearchMany(services.search_images).search
+    for result in search(items, client=client_of_request(), within_s=services.settings.max_search_batch_s):
+        if isinstance(result, SearchResult):
+            count(Counted.SEARCHES, 1, collection=result.collection)
+        yield result
+
+
 def _lines(settings: Settings) -> Sequence[Line]:
     """Return all lines; raises InputError for too many of them, and for a body that ends early."""
-    count = settings.max_search_lines
+    most = settings.max_search_lines
     received = blocks(request.stream, content_length=request.content_length, max_bytes=LINE_BYTES)
     try:
-        lines = list(islice(chain.from_iterable(received), count + 1))
+        lines = list(islice(chain.from_iterable(received), most + 1))
     except ClientDisconnected:
         raise InputError(ERRORS["truncated_body"].text, field="body", code="truncated_body") from None
-    if len(lines) > count:
-        message = f"body: a request has at most {count} lines (MATCH_MAX_SEARCH_LINES)"
+    if len(lines) > most:
+        message = f"body: a request has at most {most} lines (MATCH_MAX_SEARCH_LINES)"
         raise InputError(message, field="body", code="too_large")
     return lines
 
 
 def _item(services: Services, line: Line, collection: str) -> SearchItem | MatchError:
-    settings = services.settings
     try:
         if line.data is None:
             raise InputError(f"the line is longer than {LINE_BYTES} bytes", field="line", code="line_too_long")
-        params = read_line(requests.SearchLine, line.data, settings, collection=collection)
+        params = read_line(requests.SearchLine, line.data, services.settings, collection=collection)
         check_allowed(params.collection)
         services.collections.check_exists(params.collection)
     except MatchError as error:
         return error
-    options, mode = options_of(params, settings), params.mode or settings.search_mode
-    return SearchItem(source=params.source, options=options, mode=mode)
+    return item_of(services, params)
 
 
 def _encoded(lines: Sequence[Line], results: Iterator[Result]) -> Iterator[bytes]:

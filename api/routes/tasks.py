@@ -1,6 +1,7 @@
 """Tasks: their states, lists, retries and cancellation."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated, Self
 
 from flask import Response
@@ -13,7 +14,8 @@ from api.endpoints import Endpoint, Reply
 from api.envelope import fail, ok
 from api.errors import TASK_CODES
 from api.forms import requests
-from api.forms.parameters import Cursor, InCollection, OneOf, Whole, cursor, text, wrong
+from api.forms.parameters import BatchId, Cursor, InCollection, Indexed, OneOf, Whole, cursor, text, wrong
+from api.routes.batches import UnknownBatch, visible_batch
 from api.services import Services
 from api.use_cases.manage_tasks import retry_within_quota
 from common.queue import task_pages
@@ -24,12 +26,22 @@ from common.queue.tasks import RetryRejected, State, Task
 # The kind of their cursors.
 TASKS = "tasks"
 MAX_LISTED = 1000
+# With their names they fit into a URL.
+MAX_IDS = 100
 # About a second's work: each task is read, reopened and published.
 MAX_RETRIED = 1000
 
 
 class TaskFilter(InCollection):
     """Parameters that filter the tasks of a collection, and the cursor of their list."""
+
+    batch: Annotated[
+        BatchId | None, Field(description="Only tasks of the batch with this id, in the collection of the batch.")
+    ] = None
+    request_id: Annotated[
+        Annotated[str, BeforeValidator(text)] | None,
+        Field(description="Only tasks of the request with this `X-Request-ID`.", json_schema_extra={"minLength": 1}),
+    ] = None
 
     code: Annotated[
         Annotated[str, OneOf(TASK_CODES)] | None, Field(description="Only tasks that failed with this code.")
@@ -45,15 +57,31 @@ class TaskFilter(InCollection):
 
 
 class Tasks(TaskFilter):
-    """A page of the tasks in one state."""
+    """A page of the tasks in one state, or of the tasks of a batch or a request in all states."""
 
-    state: Annotated[str, OneOf(tuple(LISTED)), Field(description="The state. Successful tasks are not listed.")]
+    state: Annotated[
+        Annotated[str, OneOf(LISTED)] | None,
+        Field(
+            description="The state. Required without `batch`, `ids` and `request_id`; with one of them, tasks in all "
+            "states are listed by default, one state after another."
+        ),
+    ] = None
+    ids: Annotated[
+        dict[int, Annotated[str, BeforeValidator(text)]],
+        Indexed(MAX_IDS),
+        Field(
+            description="Only the tasks with these ids, in this order, without those that are unknown. They may be in "
+            "any collection that the API key may use, if none is named."
+        ),
+    ] = Field(default_factory=dict)
     limit: Annotated[
         int, Whole(1, MAX_LISTED), Field(description="Maximum number of tasks. A page before the last may have fewer.")
     ] = 100
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.state is None and not (self.batch or self.ids or self.request_id):
+            raise wrong("is required", field="state", code="missing_parameter")
         if self.code is not None and self.state != State.FAILED:
             raise wrong("requires state=failed", field="code")
         return self
@@ -78,11 +106,15 @@ def task(services: Services, params: requests.Task) -> Response:
 
 
 def tasks(services: Services, params: Tasks) -> Response:
-    """List tasks in one state, newest first.
+    """List tasks in one state, newest first, or those of a batch or a request.
 
-    The `cursor` of the reply is that of the next page.
+    The `cursor` of the reply is that of the next page. Tasks are listed as long as they are kept: failed ones for
+    `MATCH_FAILED_KEEP_S`, others that ended for `MATCH_FINISHED_KEEP_S`.
     """
-    page = _page(services, params, State(params.state), params.limit)
+    state = None if params.state is None else State(params.state)
+    if params.ids:
+        return ok([task_json(listed) for listed in _by_ids(services, params, state)], cursor=None)
+    page = _page(services, params, state, params.limit)
     return ok([task_json(listed) for listed in page.tasks], cursor=_cursor(page))
 
 
@@ -138,12 +170,36 @@ def _visible(services: Services, task_id: str) -> Task | None:
     return existing if existing is not None and is_allowed(existing.collection) else None
 
 
-def _page(services: Services, params: TaskFilter, state: State, limit: int) -> Page:
+def _by_ids(services: Services, params: Tasks, state: State | None) -> list[Task]:
+    existing = services.ledger.tasks(list(dict.fromkeys(params.ids.values())))
+    only = _filter(services, params)
+    if "collection" not in params.model_fields_set and params.batch is None:
+        only = replace(only, collection=None)
+    return [
+        task for task in existing if is_allowed(task.collection) and state in {None, task.state} and only.matches(task)
+    ]
+
+
+def _page(services: Services, params: TaskFilter, state: State | None, limit: int) -> Page:
     return services.task_pages.page(
         state,
         limit=limit,
         cursor=params.cursor or None,
-        only=task_pages.TaskFilter(collection=params.collection, code=params.code, prefix=params.filepath_prefix or ""),
+        only=_filter(services, params),
+    )
+
+
+def _filter(services: Services, params: TaskFilter) -> task_pages.TaskFilter:
+    """Return the filter of a list; raises UnknownBatch if its batch is unknown, or of another collection."""
+    batch = None if params.batch is None else visible_batch(services, params.batch, field="batch")
+    if batch is not None and "collection" in params.model_fields_set and params.collection != batch.collection:
+        raise UnknownBatch("batch")
+    return task_pages.TaskFilter(
+        collection=params.collection if batch is None else batch.collection,
+        code=params.code,
+        prefix=params.filepath_prefix or "",
+        batch=batch,
+        request_id=params.request_id or "",
     )
 
 
@@ -167,7 +223,7 @@ ENDPOINTS = (
         scope=Scope.READ,
         methods=("GET",),
         view=tasks,
-        reply=Reply(result=replies.Task, extra={"cursor": replies.Cursor}, errors=(503,)),
+        reply=Reply(result=replies.Task, extra={"cursor": replies.Cursor}, errors=(404, 503)),
         parameters=(Tasks,),
     ),
     Endpoint(

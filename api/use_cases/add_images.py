@@ -14,12 +14,14 @@ from api.collection_errors import QuotaExceeded
 from api.sources import naming, validate_url
 from api.use_cases.idempotency import IdempotencyConflict, IdempotencyKey
 from api.use_cases.manage_collections import ManageCollections
+from api.use_cases.request_batches import RequestBatches
 from common.byte_budget import ByteBudget, Reservation
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import MatchError, Overloaded, QueueUnavailable
 from common.images.formats import check_format
 from common.net.fetch import Fetcher
 from common.queue.admission import Admission
+from common.queue.batches import BatchCancelled, OpenBatch
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued
 from common.queue.jobs import RequestContext
 from common.queue.ledger import Ledger
@@ -48,7 +50,7 @@ class AddImages:
     fetcher: Fetcher
     budget: ByteBudget
 
-    def enqueue(
+    def enqueue(  # noqa: PLR0913 - the options are keyword arguments
         self,
         items: Iterable[AddItem],
         context: RequestContext,
@@ -56,15 +58,17 @@ class AddImages:
         queue: str,
         key: IdempotencyKey,
         numbers: Iterable[int],
+        batches: RequestBatches | None = None,
     ) -> list[AddItem]:
         """Return the items in order, each with a `result` or an `error`; one bad item does not fail the others.
 
         The items are consumed one at a time, so that the bytes of only one upload are in memory. An item with an error
         keeps it. `numbers` are the items' numbers, known before the items are: with an idempotency key, an item whose
-        task exists needs no capacity.
+        task exists needs no capacity. `batches` are those of a request with many images.
 
         An item that can never be stored has an InputError or an ImageError. One whose id belongs to a different item
-        has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. Overloaded or
+        has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. BatchConflict or
+        BatchCancelled: the batch of its collection does not accept it. Overloaded or
         QueueUnavailable: the item cannot be accepted now.
         """
         task_ids = key.task_ids(numbers)
@@ -76,7 +80,7 @@ class AddImages:
         if new := [row for row in rows if row.error is None and row.result is None]:
             attributes = {"messaging.batch.message_count": len(new)}
             with tracing.active(tracer.start_span(f"publish {queue}", kind=SpanKind.PRODUCER, attributes=attributes)):
-                self._write(new, replace(context, traceparent=tracing.inject()), queue)
+                self._write(new, replace(context, traceparent=tracing.inject()), queue, batches)
                 self._finish_uploads(new)
                 for own, tasks in _pending_by_queue(new).items():
                     self.publisher.send(tasks, queue=own)
@@ -126,22 +130,32 @@ class AddImages:
             check_format(item.data or b"")
         return ""
 
-    def _write(self, new: Sequence[AddItem], context: RequestContext, queue: str) -> None:
+    def _write(
+        self, new: Sequence[AddItem], context: RequestContext, queue: str, batches: RequestBatches | None
+    ) -> None:
         """Write the tasks to the ledger, those of a collection in order, until `max_open` tasks are open."""
         by_collection: defaultdict[str, list[AddItem]] = defaultdict(list)
         for item in new:
             by_collection[item.collection].append(item)
         for collection, items in by_collection.items():
-            self._write_to(collection, items, context, queue)
+            self._write_to(collection, items, context, queue, batches)
 
-    def _write_to(self, collection: str, items: Sequence[AddItem], context: RequestContext, queue: str) -> None:
+    def _write_to(
+        self,
+        collection: str,
+        items: Sequence[AddItem],
+        context: RequestContext,
+        queue: str,
+        batches: RequestBatches | None,
+    ) -> None:
         try:
             left = self.collections.prepare_add(collection)
-            over_quota = self._enqueue(items, context, queue, max_open=left)
+            batch = None if batches is None else batches.of(collection)
+            over_quota = self._enqueue(items, context, queue, batch, max_open=left)
             if over_quota:
                 # An image that replaces another one needs no space.
                 stored = self.collections.stored(collection, [item.filepath for item in over_quota])
-                self._enqueue([item for item in over_quota if item.filepath in stored], context, queue)
+                self._enqueue([item for item in over_quota if item.filepath in stored], context, queue, batch)
         except MatchError as error:
             for item in items:
                 if item.result is None and item.error is None:
@@ -152,17 +166,27 @@ class AddImages:
                 _failed(item, QuotaExceeded())
 
     def _enqueue(
-        self, items: Sequence[AddItem], context: RequestContext, queue: str, *, max_open: int | None = None
+        self,
+        items: Sequence[AddItem],
+        context: RequestContext,
+        queue: str,
+        batch: OpenBatch | None,
+        *,
+        max_open: int | None = None,
     ) -> list[AddItem]:
         """Write tasks of one collection to the ledger, and return the items beyond the quota."""
         if not items:
             return []
         collection = items[0].collection
-        results = self.ledger.enqueue(items, queue=queue, context=context, collection=collection, max_open=max_open)
+        results = self.ledger.enqueue(
+            items, queue=queue, context=context, collection=collection, max_open=max_open, batch=batch
+        )
         over_quota = []
         for item, result in zip(items, results, strict=True):
             if result is NotEnqueued.QUOTA:
                 over_quota.append(item)
+            elif result is NotEnqueued.CANCELLED:
+                _failed(item, BatchCancelled())
             elif isinstance(result, NotEnqueued):
                 _failed(item, Overloaded("too many tasks are waiting", retry_after=RETRY_AFTER_S))
             else:

@@ -46,6 +46,10 @@ class IdempotencyKey:
         """Return the ids of tasks that may exist already."""
         return [] if self.value is None else [self.task_id(number) for number in numbers]
 
+    def batch_id(self, collection: str) -> str:
+        """Return the id of the batch of this collection; empty where it is random."""
+        return "" if self.value is None else self._digest(f"batch {collection}")
+
     def is_replay(self, leases: Leases) -> bool:
         """Return whether the key was used before, and record that it is used now."""
         return self.value is not None and not leases.acquire(f"key:{self._digest('')}", for_s=IDEMPOTENCY_KEEP_S)

@@ -46,15 +46,24 @@ class ManageTasks:
         task = self.ledger.task(task_id)
         if task is None or task.state is not State.PENDING:
             return None if task is None else task.state
-        uploads = list(self.ledger.uploads_of([task_id]).values())
+        [previous] = self.cancel_many([task_id])
+        return previous
+
+    def cancel_many(self, task_ids: Sequence[str]) -> list[State | None]:
+        """Cancel pending tasks like `cancel`, and return the states in which they were."""
+        upload_of = self.ledger.uploads_of(task_ids)
         # The uploads expire even if this process dies before it drops them. They are not kept again when the cancel
         # comes too late: the worker has a day to finish the task, and uploads of a finished task would never expire.
-        self.uploads.drop(uploads, after_s=UPLOAD_TTL_S)
-        previous = self.ledger.cancel(task_id)
+        self.uploads.drop(list(upload_of.values()), after_s=UPLOAD_TTL_S)
+        previous = self.ledger.cancel_many(task_ids)
         # CANCELLED: the first reply to our own cancel was lost.
-        if previous in {State.PENDING, State.CANCELLED}:
-            with suppress(MatchError):
-                self.uploads.drop(uploads)
+        cancelled = [
+            upload_of[task_id]
+            for task_id, state in zip(task_ids, previous, strict=True)
+            if task_id in upload_of and state in {State.PENDING, State.CANCELLED}
+        ]
+        with suppress(MatchError):
+            self.uploads.drop(cancelled)
         return previous
 
 

@@ -41,11 +41,15 @@ COMPARED = Output.SIGNATURES | Output.STORED_FEATURES | Output.QUERY_FEATURES | 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The matches of an image, best first, and the mode that was used; an image without features has none."""
+    """The matches of an image in a collection, best first, and the mode that was used.
+
+    An image without features has no matches.
+    """
 
     matches: Sequence[Match]
     mode: Mode
     is_featureless: bool
+    collection: str
 
 
 class QueryImage(Protocol):
@@ -141,13 +145,15 @@ class SearchImages:
     def search(self, source: Source, options: SearchOptions, *, client: str, mode: Mode) -> SearchResult:
         """Search with an image."""
         with self._query(source, client) as query:
-            mode = self.local_features.allowed(mode, options.selection.collection)
+            collection = options.selection.collection
+            mode = self.local_features.allowed(mode, collection)
             if are_featureless(query.signatures):
-                return SearchResult([], mode, is_featureless=True)
+                return SearchResult([], mode, is_featureless=True, collection=collection)
             similar = find_by_signature(query.signatures, self.store, options)
             similar = decide_by_sketches(similar, query.small_copy, self.store, options)
             matches, mode = self.add_local(similar, query, options, client=client, mode=mode)
-            return SearchResult(page(matches, self.store, options), mode, is_featureless=False)
+            part = page(matches, self.store, options)
+            return SearchResult(part, mode, is_featureless=False, collection=collection)
 
     def add_local(
         self, similar: SignatureMatches, query: QueryImage, options: SearchOptions, *, client: str, mode: Mode

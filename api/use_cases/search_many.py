@@ -95,11 +95,12 @@ class SearchMany:
         records: dict[int, Record] = {}
         modes: dict[int, Mode] = {}
         for index, record in self._records(items).items():
-            mode = self.images.local_features.allowed(items[index].mode, items[index].options.selection.collection)
+            collection = items[index].options.selection.collection
+            mode = self.images.local_features.allowed(items[index].mode, collection)
             if record is None:
                 results[index] = UnknownFilepath(items[index].source.field)
             elif are_featureless(record.signatures):
-                results[index] = SearchResult([], mode, is_featureless=True)
+                results[index] = SearchResult([], mode, is_featureless=True, collection=collection)
             else:
                 records[index], modes[index] = record, mode
         queries = [
@@ -122,7 +123,8 @@ class SearchMany:
                 continue
             matched[index] = matches, options
         for index, part in zip(matched, pages([*matched.values()], self.images.store), strict=True):
-            results[index] = SearchResult(part, modes[index], is_featureless=False)
+            collection = items[index].options.selection.collection
+            results[index] = SearchResult(part, modes[index], is_featureless=False, collection=collection)
         return results
 
     def _records(self, items: Mapping[int, SearchItem]) -> dict[int, Record | None]:

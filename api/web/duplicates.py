@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flask import Response
 
-from api.routes import search as search_views
+from api.routes import search_batch
 from api.services import Services
 from api.sources import UnknownFilepath
 from api.web import forms
@@ -13,8 +13,9 @@ from api.web.collection import newest, pages_of
 from api.web.pages import readable
 from api.web.rendering import page
 from api.web.search import count
+from common.errors import MatchError
 
-# Each image is a search of about ten milliseconds: a page takes less than a second on a store of a million.
+# Searched in one batch: a page takes less than two seconds on a store of a million.
 PAGE_IMAGES = 30
 MAX_GROUP = 50
 
@@ -38,21 +39,23 @@ def duplicates(services: Services, params: forms.Duplicates) -> Response:
 
 
 def _groups(services: Services, params: forms.Duplicates, filepaths: Sequence[str]) -> Iterator[Group]:
-    """Search with each image that belongs to no earlier group, and yield the groups of several images."""
+    """Search with all images in one batch, and yield the groups of several images; an image begins one group at most.
+
+    An image that belongs to an earlier group begins none.
+    """
+    searches = [params.to_search(filepath, limit=MAX_GROUP, settings=services.settings) for filepath in filepaths]
     grouped: set[str] = set()
-    for filepath in filepaths:
-        if filepath in grouped:
-            continue
-        search = params.to_search(filepath, limit=MAX_GROUP, settings=services.settings)
-        try:
-            matches = search_views.search(services, search).get_json()["result"]
-        except UnknownFilepath:
+    items = [search_batch.item_of(services, search) for search in searches]
+    for filepath, result in zip(filepaths, search_batch.search_many(services, items), strict=True):
+        if isinstance(result, UnknownFilepath):
             # It was deleted meanwhile.
             continue
-        scores = {filepath: 100.0} | {match["filepath"]: match["score"] for match in matches}
-        grouped |= scores.keys()
-        if len(scores) > 1:
+        if isinstance(result, MatchError):
+            raise result
+        scores = {filepath: 100.0} | {match.filepath: match.score for match in result.matches}
+        if filepath not in grouped and len(scores) > 1:
             yield Group(scores)
+        grouped |= scores.keys()
 
 
 ENDPOINTS = (readable("duplicates", "/web/duplicates", duplicates, forms.Duplicates),)

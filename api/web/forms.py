@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from api.forms import requests
 from api.forms.parameters import InExistingCollection, Number, Parameters, Whole, wrong
-from api.routes import tasks
+from api.routes import batches, tasks
 from common.config import Settings
 from common.queue.tasks import State
 
@@ -105,3 +105,13 @@ class RetryAll(Blank, tasks.TaskFilter):
     def to_retry(self) -> tasks.Retry:
         """Return the request that retries them."""
         return tasks.Retry.model_construct(state=State.FAILED, limit=tasks.MAX_RETRIED, **dict(self))
+
+
+def newest_batches(params: Failures, *, limit: int) -> batches.ListBatches:
+    """Return the request for the newest batches of the page's collection."""
+    return batches.ListBatches.model_construct(collection=params.collection, limit=limit)
+
+
+def retry_of_batch(batch_id: str) -> tasks.Retry:
+    """Return the request that retries the failed tasks of a batch."""
+    return tasks.Retry.model_validate({"state": State.FAILED.value, "batch": batch_id, "limit": f"{tasks.MAX_RETRIED}"})

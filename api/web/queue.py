@@ -1,4 +1,4 @@
-"""The queue page: the tasks that wait and run, and the failed ones with their reasons."""
+"""The queue page: the tasks that wait and run, the newest batches, and the failed tasks with their reasons."""
 
 from collections import Counter
 
@@ -6,6 +6,7 @@ from flask import Response
 
 from api.access.keys import Scope
 from api.forms import requests
+from api.routes import batches as batch_views
 from api.routes import tasks as task_views
 from api.services import Services
 from api.web import forms
@@ -17,18 +18,21 @@ from common.collection_names import DEFAULT_COLLECTION
 # A check of Redis takes milliseconds; the page waits this long for one that does not answer.
 ANSWER_WITHIN_S = 2.0
 SHOWN_TASKS = 100
+SHOWN_BATCHES = 10
 
 
 def queue(services: Services, params: forms.Failures) -> Response:
-    """Show the state of the queue, and a page of the failed tasks, the newest first."""
+    """Show the state of the queue, the newest batches, and a page of the failed tasks, the newest first."""
     stats = services.dependency_checks.queue_stats.result(timeout_s=ANSWER_WITHIN_S)
     listed = task_views.tasks(services, params.to_tasks(limit=SHOWN_TASKS)).get_json()
+    newest = batch_views.batches(services, forms.newest_batches(params, limit=SHOWN_BATCHES)).get_json()
     codes = Counter(task["error"]["code"] for task in listed["result"])
     return page(
         services,
         "queue.html",
         params=params,
         stats=stats,
+        batches=newest["result"],
         tasks=listed["result"],
         cursor=listed["cursor"],
         codes=codes.most_common(),
@@ -48,6 +52,19 @@ def retry(services: Services, params: forms.RetryAll) -> Response:
     return _to_queue(params.collection)
 
 
+def cancel_batch(services: Services, params: batch_views.OneBatch) -> Response:
+    """Cancel the waiting tasks of a batch, and show the queue."""
+    [batch] = batch_views.cancel_batch(services, params).get_json()["result"]
+    return _to_queue(batch["collection"])
+
+
+def retry_batch(services: Services, params: batch_views.OneBatch) -> Response:
+    """Retry the failed tasks of a batch, and show the queue."""
+    batch = batch_views.visible_batch(services, params.id)
+    task_views.retry_tasks(services, forms.retry_of_batch(batch.id))
+    return _to_queue(batch.collection)
+
+
 def _to_queue(collection: str) -> Response:
     return Response(status=303, headers={"Location": address("/web/queue", collection=collection)})
 
@@ -55,5 +72,7 @@ def _to_queue(collection: str) -> Response:
 ENDPOINTS = (
     readable("queue", "/web/queue", queue, forms.Failures),
     form("retry_task", "/web/queue/<id>/retry", retry_task, requests.Task, scope=Scope.WRITE),
+    form("cancel_batch", "/web/batches/<id>/cancel", cancel_batch, batch_views.OneBatch, scope=Scope.WRITE),
+    form("retry_batch", "/web/batches/<id>/retry", retry_batch, batch_views.OneBatch, scope=Scope.ADMIN),
     form("retry", "/web/queue/retry", retry, forms.RetryAll, scope=Scope.ADMIN),
 )

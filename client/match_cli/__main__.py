@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from match_cli import output
-from match_cli.commands import adds, collections, images, keys, searches, service
+from match_cli.commands import adds, batches, collections, images, keys, searches, service
 from match_cli.context import GlobalOptions
 from match_cli.exits import Exit, UsageProblem, exit_of
 from match_client import MatchError
@@ -71,8 +71,10 @@ app.command()(images.export)
 app.command()(images.edit)
 app.command()(images.delete)
 app.command()(service.status)
+app.command()(service.usage)
 app.command()(service.tasks)
 app.command()(service.serve)
+app.add_typer(batches.app, name="batches")
 app.add_typer(collections.app, name="collections")
 app.add_typer(keys.app, name="keys")
 

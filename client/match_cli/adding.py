@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import typer
@@ -17,7 +17,9 @@ from match_cli.journal import START, Journal, State
 from match_cli.progress import AddProgress
 from match_cli.sending import Result, Sender, Settings, Totals
 from match_cli.shrinking import is_available
-from match_client import Match
+from match_client import Conflict, Match
+from match_client.adds import Form, new_key
+from match_client.transport import NDJSON, Request
 
 # A service that restarts, or a full queue, must not end a long run.
 RETRY_FOR_S = 300.0
@@ -57,7 +59,8 @@ def run(
         client_of(context, retry_for_s=RETRY_FOR_S, pause=pause) as match,
         Journal.of(state_folder(), match.url, collection) as journal,
     ):
-        sender = Sender(match, journal, options.settings, progress.report, stop=stop)
+        batch = _batch(match, journal, collection)
+        sender = Sender(match, journal, replace(options.settings, batch=batch), progress.report, stop=stop)
         with progress.shown(), _interruptible(progress), sender.running():
             sender.resume()
             progress.expect(sum(1 for _ in discover()) if is_countable else None)
@@ -67,9 +70,32 @@ def run(
         if progress.totals.results[Result.SKIPPED] and match.count(collection=collection) == 0:
             output.message("the service has no images, although earlier runs stored some: --again sends all")
         pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
-        _print(progress.totals, pending=journal.count(State.ACCEPTED), pruned=pruned, is_json=options.is_json)
+        pending = journal.count(State.ACCEPTED)
+        _print(progress.totals, pending=pending, pruned=pruned, is_json=options.is_json, batch=batch)
     if progress.totals.failures:
         raise typer.Exit(Exit.INCOMPLETE)
+
+
+def _batch(match: Match, journal: Journal, collection: str | None) -> str:
+    """Return the id of the run's batch: that of an interrupted run if it accepts more images, else a new one."""
+    batch = journal.unfinished_batch()
+    if batch is not None:
+        try:
+            # It adds nothing.
+            request = Request(
+                method="POST",
+                path=Form.LINES.value,
+                query={} if collection is None else {"collection": collection},
+                body=b"",
+                content_type=NDJSON,
+                headers={"X-Batch-ID": batch},
+            )
+            match.transport.send(request)
+        except Conflict:
+            batch = None
+    batch = batch or new_key()
+    journal.begin_batch(batch)
+    return batch
 
 
 @contextmanager
@@ -78,7 +104,7 @@ def _interruptible(progress: AddProgress) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _print(progress.totals, pending=0, pruned=0, is_json=False)
+        _print(progress.totals, pending=0, pruned=0, is_json=False, batch=None)
         output.message("interrupted: the same command continues")
         raise
 
@@ -105,7 +131,7 @@ def _prune(match: Match, journal: Journal, folder: str, collection: str | None) 
     return pruned
 
 
-def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool) -> None:
+def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool, batch: str | None) -> None:
     results = totals.results
     stored = results[Result.STORED] + results[Result.FEATURELESS]
     if is_json:
@@ -119,6 +145,7 @@ def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool) -> None:
                 "failures": dict(totals.failures),
                 "shrunk": totals.shrunk,
                 "pruned": pruned,
+                "batch": batch,
             }
         )
         return
@@ -133,6 +160,8 @@ def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool) -> None:
     }
     shown = [f"{number} {what}" for what, number in counts.items() if number or what == "stored"]
     output.message(", ".join(shown))
+    if batch is not None and pending:
+        output.message(f"match batches follow {batch} shows the progress")
     for code, number in totals.failures.most_common():
         hint = ""
         if code == "too_large" and not is_available():

@@ -6,15 +6,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from match_cli.exits import UsageProblem
-from match_cli.queries import Query, SearchOptions, search
-from match_client import Match, NotFound
+from match_cli.queries import SearchOptions, stored_query
+from match_client import Match, RequestRejected
 
 # Names in a page: after an interruption, at most this number of searches is repeated.
-PAGE = 200
+PAGE = 500
 TABLES = """
 CREATE TABLE IF NOT EXISTS pairs (first TEXT, second TEXT, score REAL, PRIMARY KEY (first, second)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS progress (
@@ -114,23 +115,22 @@ def find_pairs(
         return
     with ThreadPoolExecutor(jobs) as threads:
         for page in match.pages(progress.cursor, filter=options.filters, collection=options.collection, page=PAGE):
-            pairs = neighbours(match, page.names, options, threads)
+            parts = [page.names[start::jobs] for start in range(min(jobs, len(page.names)))]
+            pairs = [pair for part in threads.map(partial(neighbours, match, options=options), parts) for pair in part]
             progress.add(pairs, cursor=page.cursor, searched=len(page.names))
             report(len(page.names))
 
 
-def neighbours(match: Match, names: Sequence[str], options: SearchOptions, threads: ThreadPoolExecutor) -> list[Pair]:
-    """Return the pairs of the images with these names and their matches: a search for each."""
-
-    def pairs_of(name: str) -> list[Pair]:
-        try:
-            matches = search(match, Query(text=name, filepath=name), options)
-        except NotFound:
-            # It was deleted after it was listed.
-            return []
-        return [_pair(name, other.filepath, other.score) for other in matches if other.filepath != name]
-
-    return [pair for pairs in threads.map(pairs_of, names) for pair in pairs]
+def neighbours(match: Match, names: Sequence[str], *, options: SearchOptions) -> list[Pair]:
+    """Return the pairs of the images with these names and their matches, by one batch of searches."""
+    pairs: list[Pair] = []
+    for outcome in match.search_many(stored_query(name, options) for name in names):
+        # An image that was deleted after it was listed has no pairs.
+        if outcome.status == "fail" and outcome.code != "unknown_filepath":
+            raise RequestRejected("; ".join(outcome.errors), code=outcome.code or "internal_error", field=outcome.field)
+        name = outcome.filepath or ""
+        pairs += [_pair(name, other.filepath, other.score) for other in outcome.matches if other.filepath != name]
+    return pairs
 
 
 def _pair(name: str, other: str, score: float) -> Pair:

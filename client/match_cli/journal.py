@@ -15,7 +15,7 @@ from match_cli.discovery import Source
 from match_cli.exits import UsageProblem
 from match_client.results import DEFAULT_COLLECTION
 
-VERSION = 1
+VERSION = 2
 TABLES = """
 CREATE TABLE images (
     source TEXT NOT NULL,
@@ -32,8 +32,10 @@ CREATE TABLE images (
 ) WITHOUT ROWID;
 CREATE INDEX open_images ON images (state, request, number) WHERE state IN ('sending', 'accepted');
 CREATE INDEX names ON images (filepath);
-CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, batch TEXT);
 """
+# From version 1.
+UPGRADE = "ALTER TABLE runs ADD COLUMN batch TEXT"
 PUT = """
 INSERT INTO images (source, filepath, version, state, request, number, metadata, run)
 VALUES (:source, :filepath, :version, 'sending', :request, :number, :metadata, :run)
@@ -113,6 +115,9 @@ class Journal:
             if version == 0:
                 for statement in TABLES.split(";\n"):
                     self._db.execute(statement)
+            if version == 1:
+                self._db.execute(UPGRADE)
+            if version in {0, 1}:
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
             self.run = self._db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0
             self._db.execute("COMMIT")
@@ -121,7 +126,7 @@ class Journal:
             if "locked" in str(error):
                 raise UsageProblem(f"another run is using the journal {path}") from error
             raise UsageProblem(f"the journal {path}: {error}") from error
-        if version not in {0, VERSION}:
+        if version not in {0, 1, VERSION}:
             self._db.close()
             raise UsageProblem(f"the journal {path} is of another version of match")
 
@@ -182,6 +187,20 @@ class Journal:
                 "WHERE source = ? AND filepath = ?",
                 rows,
             )
+
+    def unfinished_batch(self) -> str | None:
+        """Return the batch of the last run if it was interrupted while it sent images."""
+        [batch] = self._db.execute(
+            "SELECT (SELECT batch FROM runs WHERE number < :run AND batch IS NOT NULL ORDER BY number DESC LIMIT 1) "
+            "WHERE EXISTS (SELECT 1 FROM images WHERE state = 'sending')",
+            {"run": self.run},
+        ).fetchone() or [None]
+        return None if batch is None else str(batch)
+
+    def begin_batch(self, batch: str) -> None:
+        """Write the batch of this run."""
+        with self._transaction():
+            self._db.execute("UPDATE runs SET batch = ? WHERE number = ?", (batch, self.run))
 
     def unfinished(self) -> Iterator[Group]:
         """Yield the requests that were being sent when an earlier run was interrupted."""

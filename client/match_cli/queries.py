@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from match_client import Match, Matches
+from match_client import Match, Matches, SearchQuery
 from match_client.sources import is_url
 
 
@@ -42,6 +42,18 @@ def search(match: Match, query: Query, options: SearchOptions) -> Matches:
     return match.search(
         query.image,
         filepath=query.filepath,
+        limit=options.limit,
+        min_score=options.min_score,
+        filter=options.filters,
+        mode=options.mode,
+        collection=options.collection,
+    )
+
+
+def stored_query(name: str, options: SearchOptions) -> SearchQuery:
+    """Return the query by a stored image, for a batch."""
+    return SearchQuery(
+        filepath=name,
         limit=options.limit,
         min_score=options.min_score,
         filter=options.filters,

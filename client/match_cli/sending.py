@@ -1,7 +1,7 @@
 """Adds of discovered images: groups of requests, at most some at once, each noted in the journal."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,11 @@ from enum import StrEnum
 from threading import Event
 
 from match_cli.discovery import Discovered, Source, Unreadable, is_unchanged
-from match_cli.journal import START, Group, Journal, Seen, State, key_of
+from match_cli.journal import START, Group, Journal, Open, Seen, State, key_of
 from match_cli.shrinking import TOO_LARGE, shrink
-from match_client import Match, NewImage, NotFound, Outcome, Task
+from match_client import Match, NewImage, Outcome, Task
 from match_client.adds import MAX_GROUP_BYTES, MAX_LINES, Form, Item, Options, accept, item_of, new_key
+from match_client.client import MAX_IDS
 from match_client.results import FEATURELESS
 from match_client.sources import Upload, is_url
 
@@ -74,13 +75,15 @@ class Totals:
 class Settings:
     """The settings of a run.
 
-    A file above `max_bytes` is shrunk before it is sent. `is_again`: also images that earlier runs stored.
+    A file above `max_bytes` is shrunk before it is sent. `is_again`: also images that earlier runs stored. `batch` is
+    the id of the batch of all images.
     """
 
     jobs: int
     max_bytes: int
     is_again: bool = False
     collection: str | None = None
+    batch: str | None = None
 
 
 Sent = Mapping[int, tuple[Outcome, bool]]
@@ -200,8 +203,12 @@ class Sender:
         left, after = 0, START
         while images := self._journal.open(POLLED, after=after):
             after = images[-1].key
-            tasks = self._threads.map(lambda image: _task(self._match, image.task), images)
-            ended = [(image, task) for image, task in zip(images, tasks, strict=True) if task is None or task.has_ended]
+            groups = [images[start : start + MAX_IDS] for start in range(0, len(images), MAX_IDS)]
+            tasks: dict[str, Task] = {}
+            for some in self._threads.map(self._tasks, groups):
+                tasks |= some
+            states = [(image, tasks.get(image.task)) for image in images]
+            ended = [(image, task) for image, task in states if task is None or task.has_ended]
             left += len(images) - len(ended)
             results = [(image, *_ended(image.key[0], task)) for image, task in ended]
             self._journal.finish((image.key, state, report.code, None) for image, state, report in results)
@@ -209,13 +216,18 @@ class Sender:
                 self._report(replace(report, is_late=True))
         return left
 
+    def _tasks(self, images: Sequence[Open]) -> dict[str, Task]:
+        """Return the tasks of images that the service knows, by their ids."""
+        ids = [image.task for image in images]
+        return {task.id: task for task in self._match.tasks(ids=ids, collection=self._settings.collection)}
+
 
 def send(match: Match, group: Group, settings: Settings) -> Sent:
     """Send a group, and again in smaller copies the images that are too large.
 
     All depends only on the group and its files: a later run that sends it again sends the same requests.
     """
-    options = Options(collection=settings.collection, wait_s=WAIT_S)
+    options = Options(collection=settings.collection, wait_s=WAIT_S, batch=settings.batch)
     items: dict[int, Item] = {}
     outcomes: dict[int, Outcome] = {}
     copies: dict[int, Item] = {}
@@ -273,10 +285,3 @@ def _ended(source: str, task: Task | None) -> tuple[State, Report]:
         )
     is_featureless = task.warning is not None and task.warning.code == FEATURELESS
     return State.STORED, Report(source=source, result=Result.FEATURELESS if is_featureless else Result.STORED)
-
-
-def _task(match: Match, task_id: str) -> Task | None:
-    try:
-        return match.task(task_id)
-    except NotFound:
-        return None

@@ -25,6 +25,7 @@ from match_client.errors import (
     UnexpectedReply,
 )
 from match_client.results import (
+    Batch,
     Collection,
     Comparison,
     FoundMatch,
@@ -35,13 +36,17 @@ from match_client.results import (
     Readiness,
     Reason,
     Retried,
+    SearchOutcome,
     Task,
+    Usage,
 )
+from match_client.searches import SearchQuery
 from match_client.sources import ImageSource, NewImage
 from match_client.webhooks import Webhook, verify
 
 __all__ = [
     "AccessDenied",
+    "Batch",
     "Collection",
     "Comparison",
     "Conflict",
@@ -64,10 +69,13 @@ __all__ = [
     "Reason",
     "RequestRejected",
     "Retried",
+    "SearchOutcome",
+    "SearchQuery",
     "Task",
     "TaskRunning",
     "Unavailable",
     "UnexpectedReply",
+    "Usage",
     "Webhook",
     "verify",
 ]

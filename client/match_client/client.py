@@ -3,17 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from time import monotonic, sleep
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from urllib.parse import quote
 
 from match_client.adds import Options, add_all, headers_of, new_key
 from match_client.errors import ConnectionLost, ImageError, NotFound, TaskRunning, Unavailable
 from match_client.results import (
+    Batch,
     Collection,
     Comparison,
-    FoundMatch,
     Image,
     Matches,
     Metadata,
@@ -22,18 +23,24 @@ from match_client.results import (
     Patched,
     Readiness,
     Retried,
+    SearchOutcome,
     Task,
+    Usage,
     similarity,
 )
+from match_client.searches import SearchQuery, search_all
 from match_client.sources import ImageSource, NewImage, Url, read
 from match_client.transport import READ_TIMEOUT_S, File, Request, Transport
 
 Value = TypeVar("Value")
+Ending = TypeVar("Ending", Task, Batch)
 
 # The service's limits.
 MAX_DELETES = 1000
+MAX_IDS = 100
 PAGE = 1000
 PAGE_OF_IMAGES = 200
+BATCHES_PAGE = 100
 FIRST_POLL_S = 0.05
 LONGEST_POLL_S = 2.0
 
@@ -117,8 +124,11 @@ class Match:
         `images` is read as it is sent: memory holds 200 URLs or 8 MiB of files. An image that cannot be read or
         accepted has an outcome with `fail`, and the others are added. `wait_s` is only for files. Raises MatchError
         when the service accepts nothing for `retry_for_s`.
+
+        All images are one batch, whose id each outcome has. `batch` is the id: a new one, or that of a batch to
+        continue.
         """
-        options = Options(collection=collection, callback_url=callback_url, wait_s=wait_s, batch=batch)
+        options = Options(collection=collection, callback_url=callback_url, wait_s=wait_s, batch=batch or new_key())
         yield from add_all(self._transport, images, options)
 
     def delete(self, filepaths: str | Iterable[str], *, collection: str | None = None) -> None:
@@ -190,10 +200,18 @@ class Match:
         )
         form = image_fields | fields | _filters(filter)
         reply = self._transport.send(Request(method="POST", path="/search", form=form, files=files)).json
-        return Matches(
-            matches=tuple(FoundMatch.from_json(result) for result in reply["result"]),
-            warning=reply.get("code"),
-            mode=reply.get("mode"),
+        return Matches.from_json(reply)
+
+    def search_many(self, queries: Iterable[SearchQuery | str]) -> Iterator[SearchOutcome]:
+        """Search with any number of images, and yield the outcome of each, in order.
+
+        A text is the name of a stored image. `queries` is read as it is sent: memory holds 500. A search that fails has
+        an outcome with `fail`, and the others have their matches. Raises MatchError when the service answers none for
+        `retry_for_s`.
+        """
+        yield from search_all(
+            self._transport,
+            (SearchQuery(filepath=query) if isinstance(query, str) else query for query in queries),
         )
 
     def compare(
@@ -291,33 +309,52 @@ class Match:
 
     def tasks(
         self,
-        state: str = "failed",
+        state: str | None = None,
         *,
+        ids: Iterable[str] | None = None,
+        batch: str | None = None,
+        request_id: str | None = None,
         code: str | None = None,
         filepath_prefix: str | None = None,
         collection: str | None = None,
     ) -> Iterator[Task]:
-        """Yield the tasks in a state, newest first: `failed`, `pending` or `running`."""
-        query = _fields(state=state, code=code, filepath_prefix=filepath_prefix, collection=collection, limit=PAGE)
-        for reply in self._pages("/tasks", query):
-            yield from map(Task.from_json, reply["result"])
+        """Yield the tasks in a state, newest first; by default the failed ones.
 
-    def wait(self, task: Task | str, *, timeout_s: float = 60.0) -> Task:
-        """Return a task when it has ended.
-
-        Raises ImageError if it failed, and TaskRunning after `timeout_s`.
+        With `ids`, `batch` or `request_id` they are those tasks, by default in all states.
         """
+        if state is None and ids is None and batch is None and request_id is None:
+            state = "failed"
+        query = _fields(
+            state=state,
+            batch=batch,
+            request_id=request_id,
+            code=code,
+            filepath_prefix=filepath_prefix,
+            collection=collection,
+            limit=PAGE,
+        )
+        groups = [()] if ids is None else _batches(ids, MAX_IDS)
+        for group in groups:
+            named = {f"ids[{number}]": task_id for number, task_id in enumerate(group)}
+            for reply in self._pages("/tasks", query | named):
+                yield from map(Task.from_json, reply["result"])
+
+    @overload
+    def wait(self, task: Batch, *, timeout_s: float = 60.0) -> Batch: ...
+
+    @overload
+    def wait(self, task: Task | str, *, timeout_s: float = 60.0) -> Task: ...
+
+    def wait(self, task: Task | Batch | str, *, timeout_s: float = 60.0) -> Task | Batch:
+        """Return a task, named by its id, or a batch when it has ended.
+
+        Raises ImageError if the task failed, and TaskRunning after `timeout_s`. The failures of a batch are in its
+        result.
+        """
+        if isinstance(task, Batch):
+            return _wait(partial(self.batch, task.id), f"batch {task.id}", timeout_s)
         task_id = task if isinstance(task, str) else task.id
-        deadline = monotonic() + timeout_s
-        pause_s = FIRST_POLL_S
-        current = self.task(task_id)
-        while not current.has_ended:
-            left_s = deadline - monotonic()
-            if left_s <= 0:
-                raise TaskRunning(f"task {task_id} is still {current.state}", code="task_running")
-            sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 2, LONGEST_POLL_S)
-            current = self.task(task_id)
+        current = _wait(partial(self.task, task_id), f"task {task_id}", timeout_s)
         if current.error is not None:
             raise ImageError(current.error.message, code=current.error.code, request_id=current.request_id)
         return current
@@ -328,10 +365,22 @@ class Match:
         return Task.from_json(result)
 
     def retry_failed(
-        self, *, code: str | None = None, filepath_prefix: str | None = None, collection: str | None = None
+        self,
+        *,
+        code: str | None = None,
+        batch: str | None = None,
+        filepath_prefix: str | None = None,
+        collection: str | None = None,
     ) -> Retried:
         """Enqueue all failed tasks again; needs a key with the scope admin where keys are required."""
-        form = _fields(state="failed", code=code, filepath_prefix=filepath_prefix, collection=collection, limit=PAGE)
+        form = _fields(
+            state="failed",
+            code=code,
+            batch=batch,
+            filepath_prefix=filepath_prefix,
+            collection=collection,
+            limit=PAGE,
+        )
         retried, left = 0, Counter[str]()
         for reply in self._pages("/tasks/retry", form, method="POST"):
             [result] = reply["result"]
@@ -343,6 +392,32 @@ class Match:
         """Cancel a task that waits. Raises Conflict if it has begun."""
         [result] = self._send("DELETE", _task_path(task_id))["result"]
         return Task.from_json(result)
+
+    # Batches.
+
+    def batch(self, batch_id: str) -> Batch:
+        """Return the progress of a batch. Raises NotFound."""
+        [result] = self._send("GET", _batch_path(batch_id))["result"]
+        return Batch.from_json(result)
+
+    def batches(self, *, collection: str | None = None) -> Iterator[Batch]:
+        """Yield the batches of a collection, newest first."""
+        for reply in self._pages("/batches", _fields(collection=collection, limit=BATCHES_PAGE)):
+            yield from map(Batch.from_json, reply["result"])
+
+    def follow(self, batch_id: str, *, every_s: float = 1.0) -> Iterator[Batch]:
+        """Yield the progress of a batch, at once and every `every_s` seconds, until it has ended."""
+        while True:
+            current = self.batch(batch_id)
+            yield current
+            if current.has_ended:
+                return
+            sleep(every_s)
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Cancel the waiting tasks of a batch; it accepts no more images. Raises NotFound."""
+        [result] = self._send("DELETE", _batch_path(batch_id))["result"]
+        return Batch.from_json(result)
 
     # Collections.
 
@@ -365,6 +440,10 @@ class Match:
         return Task.from_json(self._send("DELETE", _collection_path(name))["task"])
 
     # The service.
+
+    def usage(self, *, days: int | None = None) -> Sequence[Usage]:
+        """Return the use by API key and collection, of the last `days`; needs a key with the scope admin."""
+        return [Usage.from_json(result) for result in self._send("GET", "/usage", _fields(days=days))["result"]]
 
     def ping(self) -> None:
         """Return when the service answers, without checking anything else."""
@@ -393,6 +472,21 @@ class Match:
             cursor = reply["cursor"]
             if cursor is None:
                 return
+
+
+def _wait(read_state: Callable[[], Ending], name: str, timeout_s: float) -> Ending:
+    """Return the state when it has ended; raises TaskRunning after `timeout_s`."""
+    deadline = monotonic() + timeout_s
+    pause_s = FIRST_POLL_S
+    current = read_state()
+    while not current.has_ended:
+        left_s = deadline - monotonic()
+        if left_s <= 0:
+            raise TaskRunning(f"{name} is still {current.state}", code="task_running")
+        sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 2, LONGEST_POLL_S)
+        current = read_state()
+    return current
 
 
 def _fields(**values: str | float | bool | None) -> dict[str, str]:
@@ -429,6 +523,10 @@ def _query(
 
 def _task_path(task_id: str) -> str:
     return f"/tasks/{quote(task_id, safe='')}"
+
+
+def _batch_path(batch_id: str) -> str:
+    return f"/batches/{quote(batch_id, safe='')}"
 
 
 def _collection_path(name: str) -> str:

@@ -71,6 +71,69 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The progress of the images that were added together.
+
+    `state` is `running`, `ended` or `cancelled`. The other numbers count the tasks in each state, and `failures` the
+    failed ones by code. `rate_per_s` is how many end per second; `seconds_left` is None without a rate.
+    """
+
+    id: str
+    state: str
+    total: int = 0
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    superseded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    accepted: datetime | None = None
+    ended: datetime | None = None
+    rate_per_s: float = 0.0
+    seconds_left: int | None = None
+    request_id: str | None = None
+    collection: str = DEFAULT_COLLECTION
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all tasks have ended, and no request adds more."""
+        return self.ended is not None
+
+    @property
+    def summary(self) -> str:
+        """The progress in one line."""
+        stored = self.succeeded + self.superseded
+        codes = ", ".join(f"{number} {code}" for code, number in self.failures.items())
+        has_time = self.seconds_left is not None and not self.has_ended
+        parts = [
+            f"{stored:,} of {self.total:,} stored",
+            f"{self.failed:,} failed: {codes}" if self.failed else "",
+            f"{self.cancelled:,} cancelled" if self.cancelled else "",
+            f"{self.rate_per_s:.0f}/s" if self.rate_per_s else "",
+            f"{self.seconds_left:,} s left" if has_time else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the batch in a reply or a webhook."""
+        numbers = ("total", "pending", "running", "succeeded", "superseded", "failed", "cancelled")
+        return cls(
+            id=data["id"],
+            state=data["state"],
+            **{name: data.get(name, 0) for name in numbers},
+            failures=dict(data.get("failures") or {}),
+            accepted=_time(data.get("accepted")),
+            ended=_time(data.get("ended")),
+            rate_per_s=data.get("rate_per_s") or 0.0,
+            seconds_left=data.get("seconds_left"),
+            request_id=data.get("request_id"),
+            collection=data.get("collection") or DEFAULT_COLLECTION,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The outcome of one image of many; `number` is its index among the images of the call, from 0.
 
@@ -157,6 +220,15 @@ class Matches:
         """Whether the query has no features, so that no search finds it."""
         return self.warning == FEATURELESS
 
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the matches in a reply, or in a line of one."""
+        return cls(
+            matches=tuple(FoundMatch.from_json(result) for result in data["result"]),
+            warning=data.get("code"),
+            mode=data.get("mode"),
+        )
+
     def __iter__(self) -> Iterator[FoundMatch]:
         return iter(self.matches)
 
@@ -165,6 +237,41 @@ class Matches:
 
     def __getitem__(self, index: int) -> FoundMatch:
         return self.matches[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome:
+    """The result of one search of many; `number` is its index among the queries of the call, from 0.
+
+    `status` is `ok`, `warn` or `fail`; a failed search has no matches.
+    """
+
+    number: int
+    filepath: str | None
+    url: str | None
+    status: str
+    errors: Sequence[str] = ()
+    code: str | None = None
+    field: str | None = None
+    retry_after: float | None = None
+    matches: Matches = Matches()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The use of one collection with one API key; None without a key or a collection."""
+
+    key: str | None
+    collection: str | None
+    requests: int
+    adds: int
+    searches: int
+    bytes: int
+
+    @classmethod
+    def from_json(cls, data: Json) -> Self:
+        """Return the use in a reply."""
+        return cls(**{name: data[name] for name in ("key", "collection", "requests", "adds", "searches", "bytes")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

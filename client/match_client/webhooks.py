@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from match_client.errors import InvalidWebhook
-from match_client.results import Task
+from match_client.results import Batch, Task
 
 PREFIX = "whsec_"
 TOLERANCE_S = 300.0
@@ -19,13 +19,17 @@ TOLERANCE_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A verified event. `id` is the same when it is sent again; `data` is the whole body."""
+    """A verified event. `id` is the same when it is sent again; `data` is the whole body.
+
+    `type` is `tasks.ended`, with the `tasks`, or `batch.ended`, with the `batch`; ignore other types.
+    """
 
     id: str
     type: str
     timestamp: datetime | None
     tasks: Sequence[Task]
     data: Mapping[str, Any]
+    batch: Batch | None = None
 
 
 def verify(
@@ -71,4 +75,5 @@ def _event(id_: str, body: bytes) -> Webhook:
         timestamp=None if timestamp is None else datetime.fromisoformat(timestamp),
         tasks=tuple(Task.from_json(task) for task in data.get("tasks", ())),
         data=data,
+        batch=Batch.from_json(data["batch"]) if data.get("batch") else None,
     )

@@ -50,6 +50,9 @@ class BatchCancelled(InputError):
 
     code = "batch_cancelled"
 
+    def __init__(self) -> None:
+        super().__init__("the batch is cancelled", field=HEADER)
+
 
 class BatchState(StrEnum):
     """RUNNING: tasks are open, or a request may add more. ENDED: all tasks have ended. CANCELLED: by a client."""
@@ -145,7 +148,7 @@ class Batches:
         if outcome == b"other":
             raise BatchConflict("the batch belongs to another API key or collection", field=HEADER)
         if outcome == b"cancelled":
-            raise BatchCancelled("the batch is cancelled", field=HEADER)
+            raise BatchCancelled
         return batch
 
     def count(self, batch_id: str, *, total: int = 0, ended: Mapping[State, int] | None = None) -> bool:

@@ -28,10 +28,10 @@ class DeletedImages:
         with redis_errors():
             return bool(cast("int", self._mark(collection=collection, filepath_prefix=prefix, seq=seq, member=member)))
 
-    def unmark(self, collection: str, selection: ImageSelection, *, seq: int) -> None:
-        """Forget a deletion that was cancelled."""
+    def unmark(self, seq: int) -> None:
+        """Forget a deletion that was cancelled while it ran; the script `cancel` does so if it was pending."""
         with redis_errors():
-            self._redis.zrem(keys.DELETED_IMAGES, _member(collection, selection, seq))
+            self._redis.zremrangebyscore(keys.DELETED_IMAGES, seq, seq)
 
     def remove_before(self, seq: int) -> None:
         """Forget deletions by requests before `seq`: no older task can begin any more."""

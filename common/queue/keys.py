@@ -51,6 +51,11 @@ WATCHED_WORKERS = "match:watched-workers"
 # Prefix of the counters of rate limits; flask-limiter chooses the rest of the name.
 RATES = "match:rates"
 
+# By day since 1970 (UTC), a hash of the use of the service by `<key>|<collection>|<count>`.
+USAGE = "match:usage:"
+# By process of the API, the number of the last counts that it added.
+USAGE_WRITER = "match:usage-writer:"
+
 # By id, an upload's bytes; the key expires until `keep` persists it.
 # A name that no key has.
 UNUSED = "match:nothing"
@@ -106,6 +111,8 @@ SCRIPT_KEYS = {
     "waiting_prefix": WAITING,
     "waiting_hosts_key": WAITING_HOSTS,
     "workers_key": WORKERS,
+    "usage_prefix": USAGE,
+    "usage_writer_prefix": USAGE_WRITER,
     "watched_workers_key": WATCHED_WORKERS,
     "upload_prefix": UPLOAD,
     "upload_bytes_key": UPLOAD_BYTES,

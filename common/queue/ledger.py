@@ -284,6 +284,15 @@ class Ledger:
             values = cast("list[bytes | None]", self._redis.hmget(keys.TASK + task_id, FIELDS))
         return None if values[0] is None else task_from(task_id, values)
 
+    def tasks(self, task_ids: Sequence[str]) -> list[Task]:
+        """Return the existing ones among these tasks, in order."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for task_id in task_ids:
+                pipe.hmget(keys.TASK + task_id, FIELDS)
+            rows = cast("list[list[bytes | None]]", pipe.execute())
+        return [task_from(task_id, values) for task_id, values in zip(task_ids, rows, strict=True) if values[0]]
+
     def uploads_of(self, task_ids: Sequence[str]) -> dict[str, str]:
         """Return the ids of the uploads that these tasks may still need, by task id."""
         with redis_errors():

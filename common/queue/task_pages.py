@@ -34,10 +34,11 @@ LISTED = (*INDEXES, State.SUCCEEDED, State.SUPERSEDED, State.CANCELLED)
 class TaskFilter:
     """The tasks of a collection that a list has.
 
-    `code` and `prefix` filter by error code and by the start of the filepath. `request_id` is that of their request.
+    `collection` is None for all, in a list of known tasks. `code` and `prefix` filter by error code and by the start of
+    the filepath. `request_id` is that of their request.
     """
 
-    collection: str = DEFAULT_COLLECTION
+    collection: str | None = DEFAULT_COLLECTION
     code: str | None = None
     prefix: str = ""
     batch: Batch | None = None
@@ -46,7 +47,7 @@ class TaskFilter:
     def matches(self, task: Task) -> bool:
         """Return whether the list has the task, if it has its state."""
         return (
-            task.collection == self.collection
+            self.collection in {None, task.collection}
             and self.code in {None, task.code}
             and task.filepath.startswith(self.prefix)
             and (self.batch is None or task.batch == self.batch.id)
@@ -165,7 +166,7 @@ def _parameters(limit: int, only: TaskFilter) -> dict[str, str | float]:
     return {
         "limit": limit,
         "max_scanned": MAX_SCANNED,
-        "collection": only.collection,
+        "collection": only.collection or DEFAULT_COLLECTION,
         "filepath_prefix": only.prefix,
         "batch": "" if only.batch is None else only.batch.id,
         "request_id": only.request_id,

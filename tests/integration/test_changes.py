@@ -14,7 +14,7 @@ from api.new_key import table
 from common.config import Settings
 from common.queue.batches import Batches
 from common.queue.expected_images import ExpectedImages
-from common.queue.keys import BATCH_REQUESTS
+from common.queue.keys import BATCH_REQUESTS, OPEN
 from common.queue.tasks import State
 from support.records import deletion, record
 from support.tasks import end, ledger_in
@@ -198,9 +198,9 @@ def test_deletion_of_a_folder_is_a_batch(client: FlaskClient, real_redis: Redis,
     assert (task["action"], task["filepath"], task["state"]) == ("delete_images", None, "pending")
     assert answer.headers["Location"] == f"/tasks/{task['id']}"
     assert client.get(f"/tasks/{task['id']}").json["result"][0]["batch"] == task["batch"]
-    batch = Batches(real_redis).get(task["batch"])
-    assert batch is not None
-    assert (batch.total, batch.pending, batch.state) == (2, 2, "running")
+    batch = client.get(f"/batches/{task['batch']}").json["result"][0]
+    assert (batch["total"], batch["pending"], batch["state"]) == (2, 2, "running")
+    assert real_redis.zcard(OPEN) == 1
 
 
 @pytest.mark.usefixtures("three")

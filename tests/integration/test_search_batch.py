@@ -272,9 +272,7 @@ def test_other_media_types_are_a_415(client: FlaskClient) -> None:
     assert (reply.status_code, reply.json["code"]) == (415, "unsupported_media_type")
 
 
-def test_lines_without_a_slot_of_searches_may_be_sent_again(
-    make_client: Callable[..., FlaskClient], real_redis: Redis
-) -> None:
+def test_lines_without_a_slot_may_be_sent_again(make_client: Callable[..., FlaskClient], real_redis: Redis) -> None:
     client = make_client(real_redis, concurrency=0)
 
     answered = results(client, fast("0.jpg"), fast("1.jpg"))

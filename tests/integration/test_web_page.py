@@ -28,6 +28,7 @@ from support.browsers import AXE, choose, chromium, opened, serving_app
 from support.images import noise, upload
 from support.records import record
 from support.stores import MemoryStore
+from support.tasks import fail
 from support.waiting import wait_until
 
 KEY = "the read key"
@@ -229,6 +230,48 @@ def test_failed_tasks_are_retried_by_code(client: FlaskClient, failed: list[str]
     assert answer.status_code == 303
     states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
     assert states == ["failed", "pending"]
+
+
+@pytest.fixture
+def batch(client: FlaskClient, real_redis: Redis) -> str:
+    """The id of a batch with a failed task and one that waits."""
+    form = {f"filepaths[{number}]": f"batch-{number}.png" for number in range(2)}
+    files = {f"images[{number}]": upload() for number in range(2)}
+    sent = client.post("/add", data=form | files, headers={"X-Batch-ID": "import-1"}).json["result"]
+    fail(Ledger(real_redis, max_open=10, finished_keep_s=60, failed_keep_s=60), sent[0]["task"]["id"])
+    return "import-1"
+
+
+def progress(client: FlaskClient, batch: str) -> dict[str, Any]:
+    [shown] = client.get(f"/batches/{batch}").json["result"]
+    return shown
+
+
+def test_queue_page_shows_batches(client: FlaskClient, failed: list[str], batch: str) -> None:
+    everything, of_batch = client.get("/web/queue"), client.get(f"/web/queue?batch={batch}&code=timeout")
+
+    assert "0 of 2 stored" in everything.text
+    assert f'href="/web/queue?batch={batch}&amp;code=timeout">1 timeout</a>' in everything.text
+    assert "slow.png" in everything.text
+    assert "batch-0.png" in of_batch.text
+    assert "slow.png" not in of_batch.text
+    assert len(failed) == 2
+
+
+def test_batch_is_cancelled_by_a_form(client: FlaskClient, batch: str) -> None:
+    answer = client.post(f"/web/batches/{batch}/cancel")
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/queue")
+    assert progress(client, batch)["cancelled"] == 1
+
+
+def test_failed_tasks_of_a_batch_are_retried(client: FlaskClient, failed: list[str], batch: str) -> None:
+    answer = client.post(f"/web/batches/{batch}/retry")
+
+    assert answer.status_code == 303
+    assert (progress(client, batch)["pending"], progress(client, batch)["failed"]) == (2, 0)
+    states = [client.get(f"/tasks/{task}").json["result"][0]["state"] for task in failed]
+    assert states == ["failed", "failed"]
 
 
 def test_pages_show_one_collection(client: FlaskClient, stored: MemoryStore) -> None:

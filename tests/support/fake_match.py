@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,7 +58,13 @@ class FakeMatch:
         self.data: dict[str, bytes] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
         self.collections: dict[str, dict[str, Any]] = {}
+        # The ids of the batches, with their states.
+        self.batches: dict[str, str] = {}
         self.thumbnails: dict[str, bytes] = {}
+        self.usage: list[dict[str, Any]] = []
+        # The results of lines of a batch of searches that fail, by filepath.
+        self.failed_lines: dict[str, dict[str, Any]] = {}
+        self.max_search_lines = 1000
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.rejections: dict[str, str] = {}
@@ -100,6 +107,8 @@ class FakeMatch:
             return failure(401, "key_required", "API key required")
         if call.path.startswith("/tasks/") and call.path != "/tasks/retry":
             return self._task(call)
+        if call.path.startswith("/batches/"):
+            return self._batch_state(call)
         if call.path.startswith("/collections/"):
             return self._collection(call)
         endpoints: dict[str, Callable[[Call], Answer]] = {
@@ -107,12 +116,15 @@ class FakeMatch:
             "/add/batch": self._batch,
             "/delete": self._delete,
             "/search": self._search,
+            "/search/batch": self._search_batch,
+            "/usage": lambda _: ok(self.usage),
             "/compare": lambda _: ok([{"score": 99.5}]),
-            "/count": lambda call: ok([len(list(self._selected(call)))]),
+            "/count": lambda call: ok([len(self._filtered(call))]),
             "/list": self._list,
             "/images": self._image,
             "/images/thumbnail": self._thumbnail,
             "/collections": lambda _: ok(list(self.collections.values())),
+            "/batches": lambda _: ok([self._progress(name) for name in reversed(self.batches)], cursor=None),
             "/tasks": self._tasks,
             "/tasks/retry": self._retry_all,
             "/ping": lambda _: ok([]),
@@ -147,7 +159,36 @@ class FakeMatch:
             return Answer(status, {"status": "fail", "error": ["failed"], "result": outcomes, "code": "overloaded"})
         return ok(outcomes)
 
+    def _progress(self, batch_id: str) -> dict[str, Any]:
+        tasks = [task for task in self.tasks.values() if task["batch"] == batch_id]
+        states, codes = Counter(task["state"] for task in tasks), Counter(_code(task) for task in tasks)
+        is_open = states["pending"] > 0
+        return {
+            "id": batch_id,
+            "state": "running" if is_open else self.batches[batch_id],
+            "total": len(tasks),
+            **states,
+            "failures": {code: number for code, number in codes.items() if code},
+            "ended": None if is_open else ACCEPTED,
+            "rate_per_s": 2.0,
+            "seconds_left": states["pending"] / 2,
+        }
+
+    def _batch_state(self, call: Call) -> Answer:
+        batch_id = call.path.split("/")[2]
+        if batch_id not in self.batches:
+            return failure(404, "unknown_batch", "unknown batch, or its record has expired", field="id")
+        if call.method == "DELETE":
+            self.batches[batch_id] = "cancelled"
+            for task in self.tasks.values():
+                if task["batch"] == batch_id and task["state"] == "pending":
+                    task["state"] = "cancelled"
+        return ok([self._progress(batch_id)])
+
     def _batch(self, call: Call) -> Answer:
+        batch = call.headers.get("X-Batch-ID")
+        if batch is not None and self.batches.setdefault(batch, "ended") == "cancelled":
+            return failure(409, "batch_cancelled", "the batch is cancelled", field="X-Batch-ID")
         return Answer(
             200,
             [
@@ -174,6 +215,9 @@ class FakeMatch:
             self.capacity -= 1
         task = {"id": f"{len(self.tasks):032x}", "state": "pending", "filepath": filepath, "accepted": ACCEPTED}
         task |= {"error": None, "warning": None, "attempts": 1, "metadata": metadata, "source": source}
+        task["batch"] = call.headers.get("X-Batch-ID")
+        if task["batch"] is not None:
+            self.batches.setdefault(task["batch"], "ended")
         self.tasks[task["id"]] = task
         if key is not None:
             self.keys[key, number] = task
@@ -203,7 +247,7 @@ class FakeMatch:
     def _outcome(self, task: Mapping[str, Any]) -> dict[str, Any]:
         error = task["error"]
         failed = {} if error is None else {"code": error["code"], "error": [error["message"]], "status": "fail"}
-        return {"status": "ok", "error": [], "task": _shown(task)} | failed
+        return {"status": "ok", "error": [], "task": _shown(task), "batch": task["batch"]} | failed
 
     def _delete(self, call: Call) -> Answer:
         if "filepath_prefix" in call.params or any(name.startswith("filter") for name in call.params):
@@ -214,7 +258,7 @@ class FakeMatch:
         return ok([])
 
     def _delete_selected(self, call: Call) -> Answer:
-        names = list(self._selected(call))
+        names = self._filtered(call)
         if call.params.get("dry_run") == "true":
             return ok([len(names)])
         if int(call.params.get("expect", len(names))) != len(names):
@@ -222,14 +266,6 @@ class FakeMatch:
         for name in names:
             del self.images[name]
         return ok([], status=202, task={"id": "1", "state": "pending", "filepath": None, "batch": "b"})
-
-    def _selected(self, call: Call) -> Iterator[str]:
-        for name, image in self.images.items():
-            metadata = image["metadata"] or {}
-            required = {key[7:-1]: value for key, value in call.params.items() if key.startswith("filter[")}
-            has_values = all(str(metadata.get(key)) == value for key, value in required.items())
-            if name.startswith(call.params.get("filepath_prefix", "")) and has_values:
-                yield name
 
     def _search(self, call: Call) -> Answer:
         """Return the images with the same bytes."""
@@ -244,9 +280,31 @@ class FakeMatch:
             ][: int(call.params.get("limit", 100))]
         )
 
+    def _search_batch(self, call: Call) -> Answer:
+        lines = [line for line in call.lines if line is not None]
+        if len(lines) > self.max_search_lines:
+            return failure(413, "too_large", "too many lines", field="body")
+        return Answer(200, [{"line": number} | self._search_line(line) for number, line in enumerate(lines, 1)])
+
+    def _search_line(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        if failed := self.failed_lines.get(line.get("filepath", "")):
+            return {"status": "fail", "error": ["failed"], "result": [], **failed}
+        answer = self._search(Call("POST", "/search", line, {}))
+        assert isinstance(answer.body, dict)
+        return {name: value for name, value in answer.body.items() if name != "method"}
+
+    def _filtered(self, call: Call) -> list[str]:
+        where = {name[7:-1]: value for name, value in call.params.items() if name.startswith("filter[")}
+        return [
+            name
+            for name, image in self.images.items()
+            if all((image["metadata"] or {}).get(key) == value for key, value in where.items())
+            and name.startswith(call.params.get("filepath_prefix", ""))
+        ]
+
     def _list(self, call: Call) -> Answer:
         start, limit = int(call.params.get("cursor") or 0), int(call.params.get("limit", LIST_LIMIT))
-        names = list(self._selected(call))[start : start + limit]
+        names = self._filtered(call)[start : start + limit]
         return ok(names, cursor=f"{start + limit}" if len(names) == limit else None)
 
     def _image(self, call: Call) -> Answer:
@@ -269,10 +327,15 @@ class FakeMatch:
         return Answer(200, thumbnail) if thumbnail else failure(404, "no_thumbnail", "no thumbnail is kept")
 
     def _tasks(self, call: Call) -> Answer:
-        state = call.params.get("state")
-        if state is None:
+        state, batch = call.params.get("state"), call.params.get("batch")
+        ids = [value for name, value in call.params.items() if name.startswith("ids[")]
+        if state is None and batch is None and not ids:
             return failure(400, "missing_parameter", "state is required", field="state")
-        return ok([_shown(task) for task in self.tasks.values() if task["state"] == state], cursor=None)
+        listed = [self.tasks[task_id] for task_id in ids if task_id in self.tasks] if ids else self.tasks.values()
+        return ok(
+            [_shown(task) for task in listed if state in {None, task["state"]} and batch in {None, task["batch"]}],
+            cursor=None,
+        )
 
     def _task(self, call: Call) -> Answer:
         task = self.tasks.get(call.path.split("/")[2])
@@ -353,6 +416,10 @@ def failure(
     about = {} if field is None else {"field": field}
     body = {"status": "fail", "error": [message], "method": "", "result": [], "code": code, **about}
     return Answer(status, body, headers)
+
+
+def _code(task: Mapping[str, Any]) -> str | None:
+    return None if task["error"] is None else str(task["error"]["code"])
 
 
 def _failed(code: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ FILEPATHS = 4
 IMAGES = 5
 # The number of the image that cannot be decoded.
 BROKEN = 0
+STATES = ("pending", "failed", "succeeded", "superseded", "cancelled")
 HOST = "http://images.example.org/"
 TASK_ID = re.compile(r"\b[0-9a-f]{32}\b")
 MARK = re.compile(r"mark of ([a-z0-9_-]+)!")
@@ -100,6 +101,15 @@ class ModelTask:
 
 
 @dataclass
+class ModelBatch:
+    """A batch of the model, with the ids of its tasks."""
+
+    collection: str
+    task_ids: list[str] = field(default_factory=list)
+    is_cancelled: bool = False
+
+
+@dataclass
 class ModelCollection:
     """The stored images of a collection: order and number by filepath; `deleted` has the orders of deletions."""
 
@@ -122,6 +132,7 @@ class World:
         self.refresh = refresh
         self.collections: defaultdict[str, ModelCollection] = defaultdict(ModelCollection)
         self.tasks: dict[str, ModelTask] = {}
+        self.batches: dict[str, ModelBatch] = {}
         self.keyed: dict[tuple[str, str], tuple[str, tuple[str, str, int]]] = {}
         self.requests = 0
         # Successful requests by key.
@@ -185,6 +196,44 @@ class World:
                 assert "task" not in outcome
             else:
                 self._accepted(outcome["task"], name, f"{filepath}", number)
+                self.batches.setdefault(outcome["batch"], ModelBatch(name)).task_ids.append(outcome["task"]["id"])
+
+    def read_batch(self, key: str, _collection: str, *numbers: Any) -> None:
+        self._with_batch(key, "GET", numbers[-1])
+
+    def cancel_batch(self, key: str, _collection: str, *numbers: Any) -> None:
+        self._with_batch(key, "DELETE", numbers[-1])
+
+    def list_batches(self, key: str, collection: str, *_: Any) -> None:
+        answer = self._send(key, "GET", "/batches", query_string={"collection": collection, "limit": 1000})
+        if may(key, collection):
+            expected = {name for name, batch in self.batches.items() if batch.collection == collection}
+            assert {batch["id"] for batch in answer.json["result"]} == expected
+        else:
+            assert unknown(answer)
+
+    def _with_batch(self, key: str, method: str, seed: int) -> None:
+        """Read or cancel a batch, and check its counters against its tasks."""
+        if not self.batches:
+            return
+        name = sorted(self.batches)[seed % len(self.batches)]
+        batch = self.batches[name]
+        answer = self._send(key, method, f"/batches/{name}")
+        if not may(key, batch.collection):
+            assert (answer.status_code, answer.json["code"]) == (404, "unknown_batch")
+            return
+        tasks = [self.tasks[task_id] for task_id in batch.task_ids]
+        pending = [task for task in tasks if task.state == "pending"]
+        if method == "DELETE" and pending:
+            batch.is_cancelled = True
+            for task in pending:
+                task.state = "cancelled"
+        states = Counter(task.state for task in tasks)
+        [progress] = answer.json["result"]
+        assert {state: progress[state] for state in STATES if progress[state]} == dict(states)
+        assert progress["total"] == len(tasks)
+        ended = "running" if states["pending"] else "ended"
+        assert progress["state"] == ("cancelled" if batch.is_cancelled else ended)
 
     def delete(self, key: str, collection: str, _other: str, filepath: int, _number: int, _seed: int) -> None:
         answer = self._send(key, "DELETE", "/delete", data={"filepath": f"{filepath}", "collection": collection})
@@ -263,7 +312,7 @@ class World:
         assert (answer.json["result"][0]["score"] == 100) == (first == second)
 
     def list_tasks(self, key: str, collection: str, _other: str, _filepath: int, _number: int, seed: int) -> None:
-        state = ("pending", "failed")[seed % 2]
+        state = STATES[seed % len(STATES)]
         listed: list[str] = []
         cursor: str | None = ""
         while cursor is not None:
@@ -292,7 +341,9 @@ class World:
     def retry(self, key: str, _collection: str, *numbers: Any) -> None:
         def check(task: ModelTask, answer: Any) -> None:
             is_late = task.order < self.collections[task.collection].deleted_whole
-            is_reopened = task.state == "failed" and not is_late
+            cancelled = [one for batch in self.batches.values() if batch.is_cancelled for one in batch.task_ids]
+            is_void = any(self.tasks[one] is task for one in cancelled)
+            is_reopened = task.state == "failed" and not is_late and not is_void
             assert answer.status_code == (202 if is_reopened else 409)
             task.state = "pending" if is_reopened else task.state
 
@@ -450,18 +501,9 @@ def open_world(
 
 OPERATIONS = (
     *("add", "add", "add", "batch", "run", "run", "delete", "count", "list", "images", "search", "search_stored"),
-    *(
-        "records",
-        "patch",
-        "compare",
-        "list_tasks",
-        "task",
-        "cancel",
-        "retry",
-        "list_collections",
-        "read_collection",
-        "delete_collection",
-    ),
+    *("batch", "read_batch", "read_batch", "cancel_batch", "list_batches"),
+    *("records", "patch"),
+    *("compare", "list_tasks", "task", "cancel", "retry", "list_collections", "read_collection", "delete_collection"),
 )
 
 

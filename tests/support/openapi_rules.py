@@ -18,20 +18,20 @@ METHODS = ("get", "put", "post", "delete", "patch")
 
 def problems(document: Mapping[str, Any]) -> list[str]:
     """Return a line for each part of the document that a generator cannot use."""
-    found = [*_of_models(document), *_of_schemas(document, "")]
+    results = [*_of_models(document), *_of_schemas(document, "")]
     operations = list(_operations(document))
     if document.get("webhooks"):
-        found.append("webhooks: describe them as callbacks of an operation")
+        results.append("webhooks: describe them as callbacks of an operation")
     names = Counter(operation.get("operationId", "") for _, operation in operations)
-    for place, operation in operations:
+    for path, operation in operations:
         name = operation.get("operationId", "")
         if not re.fullmatch("[a-z][a-z0-9_]*", name):
-            found.append(f"{place}: the operationId is not an identifier: {name!r}")
+            results.append(f"{path}: the operationId is not an identifier: {name!r}")
         elif names[name] > 1:
-            found.append(f"{place}: the operationId is not unique: {name}")
-        found += [f"{place}: {problem}" for problem in (*_of_body(document, operation), *_of_replies(operation))]
-        found += [f"{place}: {problem}" for problem in _of_parameters(operation)]
-    return found
+            results.append(f"{path}: the operationId is not unique: {name}")
+        results += [f"{path}: {problem}" for problem in (*_of_body(document, operation), *_of_replies(operation))]
+        results += [f"{path}: {problem}" for problem in _of_parameters(operation)]
+    return results
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -51,29 +51,29 @@ def _of_models(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: an enum is a model, whose words collide with those of others in Go"
 
 
-def _of_schemas(value: Any, place: str) -> Iterator[str]:
+def _of_schemas(value: Any, path: str) -> Iterator[str]:
     """Yield the problems of all schemas; examples are not schemas."""
     inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
     for name, one in inner:
         if name not in {"examples", "example", "default"}:
-            yield from _of_schemas(one, f"{place}/{name}")
+            yield from _of_schemas(one, f"{path}/{name}")
     if isinstance(value, dict):
-        yield from _of_schema(value, place)
+        yield from _of_schema(value, path)
 
 
-def _of_schema(value: Mapping[str, Any], place: str) -> Iterator[str]:
+def _of_schema(value: Mapping[str, Any], path: str) -> Iterator[str]:
     if value.get("type") == "array" and "items" not in value:
-        yield f"{place}: an array without items"
+        yield f"{path}: an array without items"
     if ("const" in value or isinstance(value.get("enum"), list)) and "type" not in value:
-        yield f"{place}: constants without a type"
+        yield f"{path}: constants without a type"
     if any(value.get("type") == kind and value.get("format") != size for kind, size in NUMBERS.items()):
-        yield f"{place}: a number without its size has 32 bits in Go"
+        yield f"{path}: a number without its size has 32 bits in Go"
     for keyword in ("contentMediaType", "contentEncoding"):
         if keyword in value:
-            yield f"{place}: {keyword}; a file is a string of the format binary"
+            yield f"{path}: {keyword}; a file is a string of the format binary"
     choices = [one for one in (*value.get("anyOf", ()), *value.get("oneOf", ())) if one != {"type": "null"}]
     if len(choices) > 1:
-        yield f"{place}: a choice of schemas"
+        yield f"{path}: a choice of schemas"
 
 
 def _of_body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The Python client against a service in memory."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -11,6 +12,7 @@ import requests
 from common.net.webhook_signing import signed_headers
 from match_client import (
     AccessDenied,
+    Batch,
     Conflict,
     ConnectionLost,
     ImageError,
@@ -20,12 +22,14 @@ from match_client import (
     NewImage,
     NotFound,
     Patched,
+    SearchQuery,
     TaskRunning,
     Unavailable,
     UnexpectedReply,
     verify,
 )
 from match_client.adds import MAX_LINES
+from match_client.searches import MAX_LINES as SEARCH_LINES
 from match_client.transport import Request, Transport
 from support.fake_match import DROPPED, LOST, Answer, Call, FakeMatch, failure, fake_match, ok
 from support.http_servers import Handler, LocalServer, serving
@@ -376,6 +380,81 @@ def test_readiness_reports_an_outage(service: FakeMatch) -> None:
     assert second.is_ready
 
 
+def test_all_images_of_a_call_are_one_batch(match: Match) -> None:
+    outcomes = list(match.add_many([*files(2), *urls(MAX_LINES + 1)]))
+
+    [batch_id] = {outcome.batch for outcome in outcomes}
+    assert batch_id is not None
+    assert match.batch(batch_id).total == MAX_LINES + 3
+    assert [batch.id for batch in match.batches()] == [batch_id]
+
+
+def test_a_batch_is_followed_to_its_end(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    service.rejections["1"] = "http_not_found"
+    list(match.add_many(urls(3), batch="import"))
+    follower = match.follow("import", every_s=0)
+    first = next(follower)
+    service.finish_tasks()
+
+    last = list(follower)[-1]
+
+    assert (first.has_ended, first.pending, first.seconds_left) == (False, 3, 1.5)
+    assert (last.has_ended, last.succeeded, last.failures) == (True, 2, {"http_not_found": 1})
+    assert match.wait(last) == last
+
+
+def test_a_wait_for_a_batch_ends(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    list(match.add_many(urls(1), batch="import"))
+
+    with pytest.raises(TaskRunning, match="batch import is still running"):
+        match.wait(match.batch("import"), timeout_s=0)
+
+
+def test_a_batch_is_cancelled(match: Match, service: FakeMatch) -> None:
+    service.is_working = False
+    list(match.add_many(urls(2), batch="import"))
+
+    cancelled = match.cancel_batch("import")
+
+    assert (cancelled.state, cancelled.cancelled) == ("cancelled", 2)
+    with pytest.raises(Conflict):
+        list(match.add_many(urls(1), batch="import"))
+    with pytest.raises(NotFound):
+        match.batch("unknown")
+
+
+def test_tasks_are_listed_by_batch_and_ids(match: Match) -> None:
+    outcomes = [*match.add_many(urls(150), batch="import"), *match.add_many(files(1), batch="other")]
+    ids = [outcome.task.id for outcome in outcomes if outcome.task is not None]
+
+    of_batch = list(match.tasks(batch="import", state="succeeded"))
+    by_ids = list(match.tasks(ids=[*ids, "unknown"]))
+
+    assert [task.id for task in of_batch] == ids[:150]
+    assert [task.id for task in by_ids] == ids
+
+
+def test_a_summary_is_one_line() -> None:
+    failures = {"http_not_found": 41, "timeout": 21}
+    batch = Batch(id="b", state="running", total=2000, succeeded=1850, failed=62, failures=failures)
+
+    summary = replace(batch, rate_per_s=140.0, seconds_left=1).summary
+
+    assert summary == "1,850 of 2,000 stored, 62 failed: 41 http_not_found, 21 timeout, 140/s, 1 s left"
+
+
+def test_webhook_of_a_batch_has_the_batch() -> None:
+    body = b'{"type": "batch.ended", "batch": {"id": "b", "state": "ended", "total": 2}}'
+    headers = signed_headers([SECRET], id_="msg_1", timestamp=1_000, body=body)
+
+    event = verify(body, headers, SECRET, now=1_100)
+
+    assert event.batch is not None
+    assert (event.type, event.tasks, event.batch.total) == ("batch.ended", (), 2)
+
+
 def test_webhook_of_the_service_is_verified() -> None:
     body = b'{"type": "tasks.ended", "tasks": [{"id": "1", "state": "succeeded", "filepath": "cat"}]}'
     headers = signed_headers([SECRET], id_="msg_1", timestamp=1_000, body=body)
@@ -403,3 +482,66 @@ def test_proxies_are_not_used_for_this_machine(service: FakeMatch, monkeypatch: 
     with Match(service.url) as match:
         assert match.count() == 0
     assert requests.utils.getproxies()["http"] == "http://192.0.2.1:9"
+
+
+def stored(service: FakeMatch, *names: str) -> None:
+    for name in names:
+        service.images[name] = {"filepath": name, "metadata": None}
+        service.data[name] = name[:1].encode()
+
+
+def test_many_searches_have_an_outcome_each(match: Match, service: FakeMatch) -> None:
+    stored(service, "a1", "a2", "b1")
+    queries = ["a1", SearchQuery(filepath="b1", limit=1, collection="default"), "unknown"]
+
+    outcomes = list(match.search_many(queries))
+
+    assert [[one.filepath for one in outcome.matches] for outcome in outcomes] == [["a1", "a2"], ["b1"], []]
+    assert [(outcome.number, outcome.status, outcome.code) for outcome in outcomes] == [
+        (0, "ok", None),
+        (1, "ok", None),
+        (2, "fail", "unknown_filepath"),
+    ]
+    [call] = service.calls_to("/search/batch")
+    assert call.lines[:2] == [{"filepath": "a1"}, {"filepath": "b1", "limit": 1, "collection": "default"}]
+
+
+def test_postponed_searches_are_sent_again(match: Match, service: FakeMatch) -> None:
+    stored(service, "a", "b", "c")
+    failed = {"code": "overloaded", "retry_after": 0}
+    service.failed_lines["b"] = failed
+    service.faults.append(lambda _: service.failed_lines.clear() if len(service.calls) == 3 else None)
+
+    outcomes = list(match.search_many("abc"))
+
+    assert [(outcome.filepath, outcome.status) for outcome in outcomes] == [("a", "ok"), ("b", "ok"), ("c", "ok")]
+    sent = [[line["filepath"] for line in call.lines if line] for call in service.calls_to("/search/batch")]
+    assert sent == [["a", "b", "c"], ["b"], ["b"]]
+
+
+def test_searches_are_sent_in_smaller_batches(match: Match, service: FakeMatch) -> None:
+    stored(service, *"abcde")
+    service.max_search_lines = 2
+
+    outcomes = list(match.search_many("abcde"))
+
+    assert [outcome.matches[0].filepath for outcome in outcomes] == [*"abcde"]
+
+
+def test_many_searches_read_their_queries_in_parts(match: Match, service: FakeMatch) -> None:
+    stored(service, "a")
+    read: list[int] = []
+
+    first = next(match.search_many("a" for _ in map(read.append, range(10_000))))
+
+    assert first.number == 0
+    assert len(read) <= SEARCH_LINES + 1
+
+
+def test_usage_is_read(match: Match, service: FakeMatch) -> None:
+    service.usage = [{"key": None, "collection": "a", "requests": 3, "adds": 2, "searches": 1, "bytes": 9}]
+
+    [use] = match.usage(days=7)
+
+    assert (use.key, use.collection, use.requests, use.adds, use.searches, use.bytes) == (None, "a", 3, 2, 1, 9)
+    assert service.calls_to("/usage")[0].params == {"days": "7"}

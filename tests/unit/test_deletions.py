@@ -348,8 +348,9 @@ def test_batch_counts_the_deleted_images(
     assert (ended.state, ended.total, ended.succeeded) == (BatchState.ENDED, 4, 4)
 
 
+@pytest.mark.parametrize("is_pending", [True, False])
 def test_cancelled_deletion_of_images_stops_no_add(
-    pipeline: Pipeline, ledger: Ledger, memory_store: Any, fake_redis: Redis, add: Any
+    pipeline: Pipeline, ledger: Ledger, memory_store: Any, fake_redis: Redis, add: Any, *, is_pending: bool
 ) -> None:
     memory_store.put([record("cats/1", 1, collection=SHOP)])
     running, waiting = add("cats/2"), add("cats/3")
@@ -361,6 +362,8 @@ def test_cancelled_deletion_of_images_stops_no_add(
         pipeline.run(task.id)
 
     Batches(fake_redis).cancel(task.batch or "")
+    if is_pending:
+        ledger.cancel(task.id)
     pipeline.run(task.id)
     pipeline.run(waiting.id)
 

@@ -188,6 +188,10 @@ def test_every_endpoint_has_its_scope() -> None:
             ("search", "compare", "count", "list", "images", "task", "tasks", "metrics", "thumbnail"), Scope.READ
         ),
         **dict.fromkeys(("collections", "collection"), Scope.READ),
+        **dict.fromkeys(("batches", "one_batch"), Scope.READ),
+        "cancel_batch": Scope.WRITE,
+        "search_batch": Scope.READ,
+        "patch_image": Scope.WRITE,
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
         **dict.fromkeys(("retry_tasks", "put_collection", "delete_collection"), Scope.ADMIN),
         **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),

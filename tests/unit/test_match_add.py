@@ -1,7 +1,9 @@
 """`match add` and its journal, against a service in memory."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -120,6 +122,49 @@ def test_a_second_run_finishes_what_an_outage_interrupted(
     assert set(service.images) == names(folder)
     assert len(service.tasks) == 3
     assert len({call.headers["Idempotency-Key"] for call in service.calls_to("/add")}) == 1
+
+
+def test_a_second_run_continues_the_interrupted_batch(
+    match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "RETRY_FOR_S", 0.0)
+    service.fail_once("/add", DROPPED)
+    assert match("add", folder).code == Exit.UNAVAILABLE
+    [batch_id] = service.batches
+
+    continued = match("add", folder, "--json")
+    later = match("add", folder, "--json")
+
+    assert continued.json["batch"] == batch_id
+    assert later.json["batch"] != batch_id
+    assert {task["batch"] for task in service.tasks.values()} == {batch_id}
+
+
+def test_a_cancelled_batch_is_not_continued(
+    match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding, "RETRY_FOR_S", 0.0)
+    service.fail_once("/add", DROPPED)
+    match("add", folder)
+    [batch_id] = service.batches
+    service.batches[batch_id] = "cancelled"
+
+    second = match("add", folder, "--json")
+
+    assert (second.code, second.json["stored"]) == (0, 3)
+    assert second.json["batch"] != batch_id
+
+
+def test_a_journal_of_the_earlier_version_is_read(match: MatchCommand, folder: Path, tmp_path: Path) -> None:
+    match("add", folder)
+    [path] = (tmp_path / "home").rglob("journal-*.db")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE runs DROP COLUMN batch")
+        db.execute("PRAGMA user_version = 1")
+
+    again = match("add", folder, "--json")
+
+    assert (again.code, again.json["skipped"]) == (0, 3)
 
 
 def test_a_file_that_changed_is_not_resumed(

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from api.access.keys import Scope, hash_of, parse
 from match_cli import context, duplicates
+from match_cli.commands import searches
 from match_cli.commands import service as service_commands
 from match_cli.duplicates import Pair, groups
 from match_cli.exits import Exit
@@ -86,16 +87,16 @@ def test_interrupted_duplicates_continue(
 ) -> None:
     monkeypatch.setattr(duplicates, "PAGE", 2)
     monkeypatch.setattr(context, "RETRY_FOR_S", 0)
-    outage = failure(503, "store_unavailable", "the store is unavailable")
-    service.faults.append(lambda call: outage if call.params.get("filepath") == stored[2] else None)
+    service.failed_lines[stored[2]] = {"code": "store_unavailable", "retry_after": 0}
     first = match("duplicates")
-    service.faults.clear()
+    service.failed_lines.clear()
     service.calls.clear()
 
     second = match("duplicates", "--json")
 
     assert (first.code, second.code) == (Exit.UNAVAILABLE, 0)
-    assert {call.params["filepath"] for call in service.calls_to("/search")} == set(stored[2:])
+    lines = [line for call in service.calls_to("/search/batch") for line in call.lines if line]
+    assert [line["filepath"] for line in lines] == stored[2:]
     assert len(second.out.splitlines()) == 2
 
 
@@ -294,6 +295,39 @@ def test_status_reports_an_outage(match: MatchCommand, service: FakeMatch, store
     assert (broken.code, broken.out) == (Exit.UNAVAILABLE, f"{match.url}: not ready\n  searches are unavailable\n")
 
 
+def test_a_batch_is_listed_shown_followed_and_cancelled(
+    match: MatchCommand, service: FakeMatch, tmp_path: Path
+) -> None:
+    service.rejections[str(tmp_path / "b.jpg")] = "truncated_image"
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    batch_id = match("add", *sorted(tmp_path.glob("*.jpg")), "--json").json["batch"]
+
+    listed = match("batches", "list")
+    shown = match("batches", "show", batch_id, "--json")
+    followed = match("batches", "follow", batch_id)
+    cancelled = match("batches", "cancel", batch_id)
+
+    assert listed.out.splitlines()[1].split() == [batch_id, "ended", "2", "1", "1", "0"]
+    assert (shown.json["total"], shown.json["failures"]) == (2, {"truncated_image": 1})
+    assert followed.out == f"{batch_id} ended: 1 of 2 stored, 1 failed: 1 truncated_image, 2/s\n"
+    assert followed.code == Exit.INCOMPLETE
+    assert cancelled.out.startswith(f"{batch_id} cancelled")
+    assert match("batches", "show", "unknown").code == Exit.REJECTED
+
+
+def test_tasks_of_a_batch_are_listed(
+    match: MatchCommand, service: FakeMatch, stored: list[str], tmp_path: Path
+) -> None:
+    [batch_id] = service.batches
+    (tmp_path / "other.jpg").write_bytes(b"other")
+    match("add", tmp_path / "other.jpg")
+
+    tasks = match("tasks", "--batch", batch_id, "--json")
+
+    assert [json.loads(line)["filepath"] for line in tasks.out.splitlines()] == stored
+
+
 def test_failed_tasks_are_listed_and_retried(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
     service.rejections = {str(tmp_path / "a.jpg"): "timeout"}
     (tmp_path / "a.jpg").write_bytes(b"a")
@@ -418,3 +452,35 @@ def test_serve_runs_what_make_dev_runs(match: MatchCommand, monkeypatch: pytest.
 
     root = Path(__file__).resolve().parents[2]
     assert commands == [[str(root / ".venv" / "bin" / "python"), "-m", "dev.stack"]] or commands == [["make", "dev"]]
+
+
+def test_progress_of_filtered_duplicates_counts_selected_images(
+    match: MatchCommand, service: FakeMatch, stored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals: list[int] = []
+    original = searches.SearchProgress
+    monkeypatch.setattr(searches, "SearchProgress", lambda total, done: totals.append(total) or original(total, done))
+    for name in stored[:2]:
+        service.images[name]["metadata"] = {"album": "cats"}
+
+    result = match("duplicates", "--filter", "album=cats", "--json")
+
+    assert totals == [2]
+    assert [json.loads(line)["filepaths"] for line in result.out.splitlines()] == [stored[:2]]
+
+
+def test_usage_prints_a_table_or_json(match: MatchCommand, service: FakeMatch) -> None:
+    service.usage = [{"key": "shop", "collection": None, "requests": 3, "adds": 2, "searches": 1, "bytes": 9}]
+
+    table, document = match("usage"), match("usage", "--days", "7", "--json")
+
+    assert table.out.splitlines()[0].split() == [
+        "key",
+        "collection",
+        "requests",
+        "adds",
+        "searches",
+        "bytes",
+    ]
+    assert document.json == service.usage[0]
+    assert service.calls_to("/usage")[1].params == {"days": "7"}

@@ -174,7 +174,7 @@ def test_example_of_a_callback_is_signed_by_its_secret(described: dict[str, Any]
 def test_request_headers_are_declared(described: dict[str, Any]) -> None:
     headers = [one["name"] for one in described["paths"]["/add"]["post"]["parameters"] if one["in"] == "header"]
 
-    assert sorted(headers) == ["Idempotency-Key", "Prefer"]
+    assert sorted(headers) == ["Idempotency-Key", "Prefer", "X-Batch-ID"]
 
 
 def test_every_operation_may_reply_with_503(described: dict[str, Any]) -> None:

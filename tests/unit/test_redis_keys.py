@@ -30,6 +30,8 @@ PERSISTED = {
     "match:crowded",
     "match:lease:",
     "match:workers",
+    "match:usage:",
+    "match:usage-writer:",
     "match:watched-workers",
     "match:rates",
     "match:upload:",

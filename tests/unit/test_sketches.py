@@ -134,6 +134,22 @@ def test_pages_are_drawn_and_photographs_are_not() -> None:
     assert [is_drawn(np.asarray(image.convert("L"))) for image in images] == [True, True, False, False]
 
 
+def test_small_photograph_on_white_is_not_drawn() -> None:
+    image = Image.new("RGB", (600, 600), "white")
+    image.paste(Image.fromarray(skimage.data.chelsea()).resize((240, 160)), (180, 200))
+
+    assert not is_drawn(np.asarray(image.convert("L")))
+
+
+def test_noise_makes_no_photograph_of_a_chart() -> None:
+    image = Image.new("L", (640, 480), 255)
+    for nth, height in enumerate((120, 300, 210, 380, 260, 90)):
+        ImageDraw.Draw(image).rectangle((60 + 90 * nth, 440 - height, 120 + 90 * nth, 440), fill=60 + 20 * nth)
+    noise = np.random.default_rng(1).normal(0, 2, (480, 640))
+
+    assert is_drawn((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 900), (900, 1), (40, 30), (255, 256), (2000, 9)])
 @pytest.mark.parametrize("grain", [0, 255])
 def test_sketch_of_any_size_is_at_most_600_bytes(size: tuple[int, int], grain: int) -> None:

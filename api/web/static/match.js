@@ -42,10 +42,11 @@ const replyOf = async (path, options) => {
   }
 };
 
-const refresh = async (selector) => {
+const refresh = async (...selectors) => {
   const response = await send(location.href);
   if (response.ok) {
-    show(await pageOf(response), selector);
+    const fetched = await pageOf(response);
+    selectors.forEach((selector) => show(fetched, selector));
   }
 };
 
@@ -843,7 +844,9 @@ const watchQueue = async (figure) => {
       continue;
     }
     const failed = numberOf(document, "failed");
-    await refresh("#numbers").catch(() => {});
+    // A button that has the focus must not be replaced.
+    const isUsed = document.querySelector("#batches").contains(document.activeElement);
+    await refresh("#numbers", ...(isUsed ? [] : ["#batches"])).catch(() => {});
     if (numberOf(document, "failed") !== failed) {
       await refresh("#failed").catch(() => {});
     }

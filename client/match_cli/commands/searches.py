@@ -98,18 +98,18 @@ def duplicates(
     filters: options.Filters = None,
     mode: Mode = None,
     collection: options.Collection = None,
-    jobs: options.Jobs = 4,
+    jobs: options.Jobs = 1,
     is_json: options.Json = False,
 ) -> None:
     """Find groups of similar stored images, the largest first.
 
-    It searches by each stored image. An interrupted run continues where it ended.
+    It searches by each stored image, in batches. An interrupted run continues where it ended.
     """
     parameters = SearchOptions(
         limit=limit, min_score=min_score, filters=options.parse_filters(filters), mode=mode, collection=collection
     )
     with client_of(context) as match, Progress.of(state_folder(), match.url, parameters) as progress:
-        total = match.count(collection=collection)
+        total = match.count(filter=parameters.filters, collection=collection)
         with SearchProgress(total, progress.searched).shown() as advance:
             find_pairs(match, progress, parameters, jobs=jobs, report=advance)
         result = groups(progress.pairs())

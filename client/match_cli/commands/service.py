@@ -1,4 +1,4 @@
-"""`match status`, `match tasks` and `match serve`: the service itself."""
+"""`match status`, `match usage`, `match tasks` and `match serve`: the service itself."""
 
 import os
 import sys
@@ -33,11 +33,37 @@ def status(context: typer.Context, *, collection: options.Collection = None, is_
         raise typer.Exit(Exit.UNAVAILABLE)
 
 
+def usage(
+    context: typer.Context,
+    *,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=31, help="Days (UTC) until now; default: the current one.")
+    ] = None,
+    is_json: options.Json = False,
+) -> None:
+    """Show requests, adds, searches and bytes by API key and collection; needs a key with the scope admin."""
+    with client_of(context) as match:
+        rows = match.usage(days=days)
+    columns = ["key", "collection", "requests", "adds", "searches", "bytes"]
+    if is_json:
+        for row in rows:
+            output.document(output.plain(row))
+    elif rows:
+        output.table(columns, [[getattr(row, column) for column in columns] for row in rows])
+    else:
+        output.message("no requests")
+
+
 def tasks(
     context: typer.Context,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Tasks; default: all in a state.")] = None,
     *,
-    state: Annotated[str, typer.Option(help="failed, pending or running.")] = "failed",
+    state: Annotated[
+        str | None, typer.Option(help="failed, pending, running, succeeded, superseded or cancelled; default: failed.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only tasks of this batch; default: in all states.")
+    ] = None,
     code: Annotated[str | None, typer.Option(help="Only tasks that failed with this code.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Only names that begin with this text.")] = None,
     collection: options.Collection = None,
@@ -53,7 +79,7 @@ def tasks(
         raise UsageProblem("--cancel needs the IDs of tasks")
     with client_of(context) as match:
         if is_retry and not ids:
-            retried = match.retry_failed(code=code, filepath_prefix=prefix, collection=collection)
+            retried = match.retry_failed(code=code, batch=batch, filepath_prefix=prefix, collection=collection)
             if is_json:
                 output.document(output.plain(retried))
             else:
@@ -63,7 +89,7 @@ def tasks(
         if ids:
             listed = [_each(match, task_id, is_retry=is_retry, is_cancel=is_cancel) for task_id in ids]
         else:
-            matching = match.tasks(state, code=code, filepath_prefix=prefix, collection=collection)
+            matching = match.tasks(state, batch=batch, code=code, filepath_prefix=prefix, collection=collection)
             listed = list(islice(matching, limit))
     _print(listed, is_json=is_json)
 

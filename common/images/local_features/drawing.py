@@ -30,9 +30,15 @@ _BACKGROUND_GREYS = 5
 _SAMPLED_LINES = 128
 # Of a photograph on a background, at least these shares of its content and of all its pixels are shaded: they differ
 # from their neighbours by 1 to 8 greys. Letters and areas differ by more, or not at all.
-_SHADED_OF_CONTENT = 0.35
-_SHADED_OF_ALL = 0.1
+_SHADED_OF_CONTENT = 0.25
+_SHADED_OF_ALL = 0.02
 _SHADES = 8
+# The noise of an encoder shades areas too, but hardly the means of blocks. So at least this share of the content's
+# blocks must be smooth, with a standard deviation of up to 8 greys, and differ from a smooth neighbour by 2 to 24.
+_SHADED_BLOCKS = 0.1
+_BLOCKS = 64
+_BLOCK_DEVIATION = 8
+_BLOCK_SHADES = (2, 24)
 # Content differs from the background by more than this: more than the noise of an encoder beside letters does.
 _INK = 24
 # Keypoints need some background around the content.
@@ -68,7 +74,31 @@ def _is_shaded(grey: NDArray[np.uint8], background: int) -> bool:
     apart = np.maximum(np.abs(inside - levels[1:, :-1]), np.abs(inside - levels[:-1, 1:]))
     is_content = np.abs(inside - background) > _INK
     shaded = np.count_nonzero(is_content & (apart > 0) & (apart <= _SHADES))
-    return bool(shaded > _SHADED_OF_CONTENT * np.count_nonzero(is_content) and shaded > _SHADED_OF_ALL * grey.size)
+    if shaded <= _SHADED_OF_CONTENT * np.count_nonzero(is_content) or shaded <= _SHADED_OF_ALL * grey.size:
+        return False
+    return _has_shaded_blocks(grey, background)
+
+
+def _has_shaded_blocks(grey: NDArray[np.uint8], background: int) -> bool:
+    """Return whether the content has smooth areas whose grey changes slowly."""
+    side = max(2, round(min(grey.shape) / _BLOCKS))
+    rows, columns = (length // side for length in grey.shape)
+    if min(rows, columns) == 0:
+        return False
+    pixels = grey[: rows * side, : columns * side].astype(np.float32)
+    means, squares = (
+        np.asarray(cv2.resize(each, (columns, rows), interpolation=cv2.INTER_AREA)) for each in (pixels, pixels**2)
+    )
+    is_content = np.abs(means - background) > _INK
+    is_smooth = is_content & (squares - means**2 < _BLOCK_DEVIATION**2)
+    is_shaded = np.zeros_like(is_smooth)
+    least, most = _BLOCK_SHADES
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        apart = np.abs(means[one] - means[other])
+        both = is_smooth[one] & is_smooth[other] & (apart > least) & (apart < most)
+        is_shaded[one] |= both
+        is_shaded[other] |= both
+    return bool(np.count_nonzero(is_shaded) > _SHADED_BLOCKS * np.count_nonzero(is_content))
 
 
 def drawn_content(grey: NDArray[np.uint8]) -> Area | None:

@@ -86,9 +86,19 @@ def word_text(words: NDArray[np.uint32]) -> str:
     return " ".join(f"{word:05x}" for word in np.unique(words).tolist())
 
 
-def candidate(hit: Json) -> Candidate:
-    """Return the candidate in a search's hit with the doc values path and sig."""
-    return Candidate(hit["fields"]["path"][0], _signatures(hit))
+class CandidateDecoder:
+    """Decodes the candidates of several searches; an image is often a candidate of many, and is decoded once."""
+
+    def __init__(self) -> None:
+        self._decoded: dict[tuple[str, str], Candidate] = {}
+
+    def candidate(self, hit: Json) -> Candidate:
+        """Return the candidate in a search's hit with the doc values path and sig."""
+        fields = hit["fields"]
+        key = fields["path"][0], fields["sig"][0]
+        if key not in self._decoded:
+            self._decoded[key] = Candidate(key[0], _signatures(hit))
+        return self._decoded[key]
 
 
 def word_candidate(hit: Json) -> WordCandidate:

@@ -12,8 +12,9 @@ async function file(name: string): Promise<Blob> {
   return (await fetch(`${origin}/${name}`)).blob();
 }
 
-async function add(body: match.AddBody): Promise<match.AddReply> {
-  return (await match.add({ body: { collection, ...body }, throwOnError: true })).data;
+async function add(body: match.AddBody, batch?: string): Promise<match.AddReply> {
+  const headers = { "X-Batch-ID": batch };
+  return (await match.add({ headers, body: { collection, ...body }, throwOnError: true })).data;
 }
 
 /** Follow a task to its end. */
@@ -22,6 +23,16 @@ async function ended(id = ""): Promise<string> {
     const { data } = await match.task({ path: { id }, throwOnError: true });
     const { state } = data.result[0];
     if (state !== "pending" && state !== "running") return state;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Follow a batch to its end. */
+async function batchAtItsEnd(id: string): Promise<[string, number]> {
+  for (;;) {
+    const { data } = await match.oneBatch({ path: { id }, throwOnError: true });
+    const { state, succeeded } = data.result[0];
+    if (state !== "running") return [state, succeeded];
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
@@ -39,12 +50,13 @@ async function main(): Promise<void> {
   const filepaths = ["a, 1", "a, 2"];
   const images = [await file("rocket.jpg"), await file("moose.jpg")];
   const states = [byFile.task?.state, await ended(byUrl.task?.id)];
-  const many = await add({ filepaths, images, wait: 60 });
+  const many = await add({ filepaths, images }, `${collection}-batch`);
   const unknown = await match.search({ body: { collection, filepath: "unknown" } });
   const where = { collection, filter: { album: "cats" } };
   const answers = {
     states,
     outcomes: many.result.map((outcome) => outcome.status),
+    batch: await batchAtItsEnd(`${collection}-batch`),
     by_file: await find("cats", { image: await file("chelsea.jpg") }),
     by_url: await find("drinks", { url: `${origin}/coffee.jpg` }),
     by_filepath: await find("cats", { filepath: "file" }),

@@ -27,8 +27,9 @@ async function file(name: string): Promise<string> {
   return (await (await fetch(`${origin}/${name}`)).blob()) as unknown as string;
 }
 
-async function add(body: Partial<AddBody>): Promise<components["schemas"]["AddReply"]> {
-  const { data, error } = await client.POST("/add", { body: { collection, ...body }, bodySerializer: form });
+async function add(body: AddBody, batch?: string): Promise<components["schemas"]["AddReply"]> {
+  const params = { header: { "X-Batch-ID": batch } };
+  const { data, error } = await client.POST("/add", { params, body: { collection, ...body }, bodySerializer: form });
   if (error) throw new Error(error.code);
   return data;
 }
@@ -44,7 +45,18 @@ async function ended(id = ""): Promise<string> {
   }
 }
 
-async function find(album: string, query: Partial<SearchBody>): Promise<string[]> {
+/** Follow a batch to its end. */
+async function batchAtItsEnd(id: string): Promise<[string, number]> {
+  for (;;) {
+    const { data, error } = await client.GET("/batches/{id}", { params: { path: { id } } });
+    if (error) throw new Error(error.code);
+    const { state, succeeded } = data.result[0];
+    if (state !== "running") return [state, succeeded];
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+async function find(album: string, query: SearchBody): Promise<string[]> {
   const body = { collection, limit: 1, filter: { album }, ...query };
   const { data, error } = await client.POST("/search", { body, ...(query.image ? { bodySerializer: form } : {}) });
   if (error) throw new Error(error.code);
@@ -59,12 +71,13 @@ async function main(): Promise<void> {
   const filepaths = ["a, 1", "a, 2"];
   const images = [await file("rocket.jpg"), await file("moose.jpg")];
   const states = [byFile.task?.state, await ended(byUrl.task?.id)];
-  const many = await add({ filepaths, images, wait: 60 });
+  const many = await add({ filepaths, images }, `${collection}-batch`);
   const unknown = await client.POST("/search", { body: { collection, filepath: "unknown" } });
   const where = { collection, filter: { album: "cats" } };
   const answers = {
     states,
     outcomes: many.result.map((outcome) => outcome.status),
+    batch: await batchAtItsEnd(`${collection}-batch`),
     by_file: await find("cats", { image: await file("chelsea.jpg") }),
     by_url: await find("drinks", { url: `${origin}/coffee.jpg` }),
     by_filepath: await find("cats", { filepath: "file" }),

@@ -1,6 +1,6 @@
 /* Use the service by openapi-generator's client typescript-fetch: the address, a collection, the origin of images. */
 
-import { AddingApi, Configuration, ResponseError, SearchingApi, StoredImagesApi, TasksApi } from "./made";
+import { AddingApi, BatchesApi, Configuration, ResponseError, SearchingApi, StoredImagesApi, TasksApi } from "./made";
 import type { AddRequest, Failure, SearchRequest, Task } from "./made";
 
 declare const process: { argv: string[] };
@@ -10,6 +10,7 @@ const configuration = new Configuration({ basePath: address });
 const adding = new AddingApi(configuration);
 const searching = new SearchingApi(configuration);
 const storedImages = new StoredImagesApi(configuration);
+const batches = new BatchesApi(configuration);
 const tasks = new TasksApi(configuration);
 
 async function file(name: string): Promise<Blob> {
@@ -27,6 +28,15 @@ async function ended(id: string): Promise<string> {
   for (;;) {
     const { state } = (await tasks.task({ id })).result[0];
     if (state !== "pending" && state !== "running") return state;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Follow a batch to its end. */
+async function batchAtItsEnd(id: string): Promise<[string, number]> {
+  for (;;) {
+    const { state, succeeded } = (await batches.oneBatch({ id })).result[0];
+    if (state !== "running") return [state, succeeded];
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
@@ -54,10 +64,11 @@ async function main(): Promise<void> {
   const filepaths = ["a, 1", "a, 2"];
   const images = [await file("rocket.jpg"), await file("moose.jpg")];
   const states = [byFile.state, await ended(byUrl.id)];
-  const many = await adding.add({ collection, filepaths, images, wait: 60 });
+  const many = await adding.add({ collection, filepaths, images, xBatchID: `${collection}-batch` });
   const answers = {
     states,
     outcomes: many.result.map((outcome) => outcome.status),
+    batch: await batchAtItsEnd(`${collection}-batch`),
     by_file: await find("cats", { image: await file("chelsea.jpg") }),
     by_url: await find("drinks", { url: `${origin}/coffee.jpg` }),
     by_filepath: await find("cats", { filepath: "file" }),

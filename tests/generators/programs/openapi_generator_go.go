@@ -53,6 +53,18 @@ func ended(id string) string {
 	}
 }
 
+// batchAtItsEnd follows a batch to its end.
+func batchAtItsEnd(id string) []any {
+	for {
+		reply, _, err := client.BatchesAPI.OneBatch(background, id).Execute()
+		batch := must(reply, err).Result[0]
+		if batch.State != "running" {
+			return []any{batch.State, batch.Succeeded}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 func search() made.ApiSearchRequest {
 	return client.SearchingAPI.Search(background).Collection(collection)
 }
@@ -85,7 +97,8 @@ func main() {
 	byURL := add(adding.Add(background).Url(origin + "/coffee.jpg").Filepath("url").Metadata(`{"album": "drinks"}`))
 	states := []string{byFile.Task.State, ended(byURL.Task.Id)}
 	filepaths := []string{"a, 1", "a, 2"}
-	many := add(adding.Add(background).Filepaths(filepaths).Images([]*os.File{file("rocket.jpg"), file("moose.jpg")}).Wait(60))
+	files := []*os.File{file("rocket.jpg"), file("moose.jpg")}
+	many := add(adding.Add(background).Filepaths(filepaths).Images(files).XBatchID(collection + "-batch"))
 	outcomes := []string{}
 	for _, outcome := range many.Result {
 		outcomes = append(outcomes, outcome.Status)
@@ -96,6 +109,7 @@ func main() {
 	answers := map[string]any{
 		"states":           states,
 		"outcomes":         outcomes,
+		"batch":            batchAtItsEnd(collection + "-batch"),
 		"by_file":          find("cats", search().Image(file("chelsea.jpg"))),
 		"by_url":           find("drinks", search().Url(origin+"/coffee.jpg")),
 		"by_filepath":      find("cats", search().Filepath("file")),
