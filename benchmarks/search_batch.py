@@ -6,7 +6,7 @@ A real server with one process, its Redis and a store of signatures, on loopback
 signatures. One client sends the same filepaths in the mode `fast`, with all orientations and with one: first singly on
 one connection, then as batches of `--lines`. The two sides take turns, and each ratio is that of one round. CPU is that
 of the API's process. At last one client searches singly, first without other load and then beside another client's
-batches.
+searches of both kinds.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from time import monotonic
 import numpy as np
 import requests
 from parts.collection import collection, filepath, metadata
-from parts.load import Connection, load, request
+from parts.load import Connection, Load, load, request
 from parts.pipelines import ROOT, cpu_s, running, store_settings, wait_for
 
 from common.config import Settings
@@ -161,25 +161,37 @@ def send_batches(port: int, filepaths: Sequence[str], more: Mapping[str, object]
 
 
 def report_beside(port: int, filepaths: Sequence[str]) -> None:
-    """Print the latency of single searches, without other load and beside batches of another client."""
+    """Print the latency of single searches, without other load and beside another client's searches of both kinds."""
     mix = [single(name, {}) for name in filepaths[:100]]
-    has_ended = Event()
-
-    def batches() -> None:
-        while not has_ended.is_set():
-            send_batches(port, filepaths, {}, len(filepaths))
-
-    idle = load(port, mix, clients=1, seconds=BESIDE_S)
-    with ThreadPoolExecutor(1) as threads:
-        running_batches = threads.submit(batches)
-        beside = load(port, mix, clients=1, seconds=BESIDE_S)
-        has_ended.set()
-        running_batches.result()
-    for name, result in (("without other load", idle), ("beside batches", beside)):
+    others: dict[str, Callable[[], None]] = {
+        "without other load": lambda: None,
+        "beside single searches": lambda: send_singly(port, filepaths[:10], {}),
+        "beside batches": lambda: send_batches(port, filepaths, {}, len(filepaths)),
+    }
+    for name, send in others.items():
+        result = beside(port, mix, send)
         print(
             f"single searches {name}: p50 {result.ms(0.5, 200):.1f} ms, p99 {result.ms(0.99, 200):.1f} ms, "
             f"{1 - result.share(200):.1%} rejected"
         )
+
+
+def beside(port: int, mix: Sequence[bytes], send: Callable[[], None]) -> Load:
+    """Return the responses to one client while another repeats its requests."""
+    has_ended = Event()
+
+    def repeat() -> None:
+        while not has_ended.is_set():
+            send()
+            # The load of the client without requests.
+            has_ended.wait(0.01)
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(repeat)
+        result = load(port, mix, clients=1, seconds=BESIDE_S)
+        has_ended.set()
+        other.result()
+    return result
 
 
 def arguments() -> argparse.Namespace:

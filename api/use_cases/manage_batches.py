@@ -11,7 +11,7 @@ from common.queue.tasks import State
 
 # Tasks that one step cancels: some milliseconds of Redis's time.
 STEP = 500
-# Time that a request cancels tasks: about 50,000. Workers cancel the others instead of beginning them.
+# Time that a request cancels tasks, each in 50 µs of CPU. Workers cancel the others instead of beginning them.
 CANCEL_WITHIN_S = 5.0
 
 

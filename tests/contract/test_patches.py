@@ -334,7 +334,7 @@ class Requests(RuleBasedStateMachine):
         return state
 
 
-def test_requests_take_effect_in_order_of_acceptance(store: Store, request: pytest.FixtureRequest) -> None:
+def test_requests_in_any_order_act_in_their_order(store: Store, request: pytest.FixtureRequest) -> None:
     kind = request.node.callspec.params["connect"]
     machine = type("RequestsOfStore", (Requests,), {"store": store})
     examples = {"memory": 10, "sqlite": 40}.get(kind, 5)

@@ -41,6 +41,9 @@ def test_killed_workers_lose_nothing(
     outcomes = deployment.finish(scenario.format(kills), accepted)
 
     assert (outcomes.accepted, outcomes.stored) == (count, count), outcomes
+    # Tasks began again after each death, and each counts once.
+    counted = [(one["state"], one["total"], one["succeeded"]) for one in client.batches()]
+    assert counted == [("ended", count, count)] * batch
 
 
 def test_a_message_lost_with_its_worker_is_resent(deployment: Deployment) -> None:

@@ -59,7 +59,7 @@ brackets = st.sampled_from(
     ("", "[", "]", "[]", "[0]", "[1]", "[99]", "[100]", "[1000]", "[-1]", "[٣]", "[a][b]", "[[0]]")
 )
 names = st.one_of(
-    st.sampled_from(PLAIN),
+    st.sampled_from([*PLAIN, *KEYED]),
     st.builds("{}{}".format, st.sampled_from(KEYED), brackets),
     st.builds("{}[{}]".format, st.sampled_from(KEYED), words),
     words,

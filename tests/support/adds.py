@@ -86,6 +86,10 @@ class Client:
         [task] = requests.get(f"{self.url}/tasks/{task_id}", timeout=RESPONSE_WITHIN_S).json()["result"]
         return dict(task)
 
+    def batches(self) -> list[dict[str, Any]]:
+        """Return the batches as the API reports them."""
+        return list(requests.get(f"{self.url}/batches", timeout=RESPONSE_WITHIN_S).json()["result"])
+
     def add_all(self, items: Iterable[Item], *, patience_s: float = 0.0) -> list[Accepted]:
         """Add all items, retry each one for `patience_s`, and return the accepted ones."""
         with ThreadPoolExecutor(CLIENTS) as pool:

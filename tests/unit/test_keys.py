@@ -193,7 +193,7 @@ def test_every_endpoint_has_its_scope() -> None:
         "search_batch": Scope.READ,
         "patch_image": Scope.WRITE,
         **dict.fromkeys(("add", "batch", "delete", "cancel_task", "retry_task"), Scope.WRITE),
-        **dict.fromkeys(("retry_tasks", "put_collection", "delete_collection"), Scope.ADMIN),
+        **dict.fromkeys(("retry_tasks", "put_collection", "delete_collection", "usage"), Scope.ADMIN),
         **dict.fromkeys(("ping", "livez", "readyz", "docs", "openapi.json"), None),
         **dict.fromkeys((f"docs/{name}" for name in FILES), None),
     }

@@ -34,7 +34,7 @@ _SHADED_OF_CONTENT = 0.25
 _SHADED_OF_ALL = 0.02
 _SHADES = 8
 # The noise of an encoder shades areas too, but hardly the means of blocks. So at least this share of the content's
-# blocks must be smooth, with a standard deviation of up to 8 greys, and differ from a smooth neighbour by 2 to 24.
+# blocks are shaded: they have a standard deviation of up to 8 greys, and a neighbour like that differs by 2 to 24.
 _SHADED_BLOCKS = 0.1
 _BLOCKS = 64
 _BLOCK_DEVIATION = 8
