@@ -35,7 +35,7 @@ SUMMARIES: Mapping[int, str] = {
     403: "The API key lacks the scope, a quota is used up, or a page of another site sent the request.",
     404: "Not found.",
     405: "The path does not accept this method; `Allow` lists the methods that it accepts.",
-    409: "The state of the task or batch does not permit this, or the `Idempotency-Key` belongs to another request.",
+    409: "The task or batch does not permit this, `expect` differs, or another request used the `Idempotency-Key`.",
     413: "The image or the body is too large.",
     414: "The URL is too long.",
     415: "The media type of the body is not supported.",
@@ -71,6 +71,7 @@ _SPECS = (
     ErrorSpec("unknown_batch", "unknown batch, or its record has expired", (404,)),
     ErrorSpec("not_found", "not found", (404,)),
     ErrorSpec("method_not_allowed", "method not allowed", (405,)),
+    ErrorSpec("unexpected_count", "another number of images is selected than `expect`", (409,)),
     ErrorSpec("not_failed", "only a failed task can be retried", (409,)),
     ErrorSpec("not_pending", "only a pending task can be cancelled", (409,)),
     ErrorSpec(

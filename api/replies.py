@@ -79,11 +79,15 @@ class Task(BaseModel):
         ),
     ]
     action: Annotated[
-        Action, Field(description="`add`: stores an image. `delete_collection`: deletes a collection and its images.")
+        Action,
+        Field(
+            description="`add`: stores an image. `delete_collection`: deletes a collection and its images. "
+            "`delete_images`: deletes the images of a selection."
+        ),
     ]
     collection: Collection
     batch: Annotated[str | None, Field(description="The id of its batch in `/batches/{id}`; null for a single add.")]
-    filepath: Annotated[str | None, Field(description="The name of the image; null for a `delete_collection`.")]
+    filepath: Annotated[str | None, Field(description="The name of the image; null for a deletion.")]
     error: Annotated[TaskError | None, Field(description="The reason of a failure, or null.")]
     warning: Annotated[
         TaskWarning | None,
@@ -241,6 +245,9 @@ class Image(BaseModel):
             json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
         ),
     ]
+
+
+DeletionTask = Annotated[Task, Field(description="The task of a deletion by `filepath_prefix` or `filter`.")]
 
 
 class PatchedImage(BaseModel):

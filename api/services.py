@@ -7,6 +7,7 @@ from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.delete_selected import DeleteSelected
 from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
@@ -38,6 +39,7 @@ class Services:
     pause: Pause
     add_images: AddImages
     delete_images: DeleteImages
+    delete_selected: DeleteSelected
     patch_images: PatchImages
     collections: ManageCollections
     manage_tasks: ManageTasks

@@ -14,6 +14,7 @@ from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.delete_selected import DeleteSelected
 from api.use_cases.local_features import LocalFeatureLimits
 from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
@@ -86,6 +87,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             budget=dependencies.budget,
         ),
         delete_images=DeleteImages(SequenceNumbers(dependencies.redis), dependencies.store),
+        delete_selected=DeleteSelected(dependencies.store, dependencies.ledger, batches, publisher),
         patch_images=PatchImages(
             SequenceNumbers(dependencies.redis),
             ExpectedImages(dependencies.redis),

@@ -22,6 +22,7 @@ from api.rate_limits import RateLimiter
 from api.services import Services
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
+from api.use_cases.delete_selected import DeleteSelected
 from api.use_cases.manage_batches import ManageBatches
 from api.use_cases.manage_collections import ManageCollections
 from api.use_cases.manage_tasks import ManageTasks
@@ -207,6 +208,7 @@ def make_client(
                 pause=Pause(redis),
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
+                delete_selected=DeleteSelected(store, ledger, batches, publisher),
                 patch_images=PatchImages(
                     SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
                 ),

@@ -13,10 +13,12 @@ from celery.signals import setup_logging, worker_init, worker_shutdown, worker_s
 from common.config import Settings
 from common.decoding.pool import DecoderPool
 from common.net.fetch import Fetcher
+from common.queue.batches import Batches
 from common.queue.broker import queue_settings
 from common.queue.callbacks import LEASE_MARGIN_S, Outbox
 from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
+from common.queue.deleted_images import DeletedImages
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
@@ -32,8 +34,8 @@ from common.telemetry import tracing
 from common.wiring import Dependencies, build_dependencies, decoder_limits, host_limit
 from workers import tasks
 from workers.chunks import Chunks
-from workers.collection_deletion import CollectionDeletion
 from workers.dead_workers import DeadWorkers
+from workers.deletion import Deletion
 from workers.events import EventsOnceASecond
 from workers.finishing import TaskFinisher
 from workers.heartbeat import Heartbeat, new_worker_name
@@ -235,7 +237,12 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         writer=writer,
         finisher=finisher,
         host_limiter=host_limiter,
-        deletion=CollectionDeletion(DeletedCollections(dependencies.redis), dependencies.store),
+        deletion=Deletion(
+            DeletedCollections(dependencies.redis),
+            DeletedImages(dependencies.redis),
+            Batches(dependencies.redis),
+            dependencies.store,
+        ),
         keep_source_url=settings.keep_source_url,
         thumbnails=dependencies.thumbnails is not None,
         local_features=settings.local_features,

@@ -21,7 +21,7 @@ from common.queue.tasks import Action, Claim, State, TaskResult
 from common.store.base import Record
 from common.telemetry.logs import bound
 from common.uploads import Uploads
-from workers.collection_deletion import CollectionDeletion
+from workers.deletion import Deletion, is_deleted
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter, fault_of
 from workers.instrumentation import Instrumentation
@@ -62,7 +62,7 @@ class Pipeline:
     writer: Writer
     finisher: TaskFinisher
     host_limiter: HostLimiter
-    deletion: CollectionDeletion
+    deletion: Deletion
     max_image_bytes: int
     keep_source_url: bool = True
     local_features: bool = True
@@ -106,9 +106,13 @@ class Pipeline:
 
     def _run(self, claim: Claim) -> TaskResult:
         if claim.is_batch_cancelled:
+            self.deletion.cancel(claim)
             result = claim.result(State.CANCELLED)
         elif claim.is_collection_deleted:
             result = claim.result(State.SUPERSEDED)
+        elif is_deleted(claim):
+            with self.host_limiter.slot(claim):
+                result = claim.result(State.SUPERSEDED)
         elif claim.action is Action.ADD:
             return self.writer.write(claim, *self._record(claim))
         else:

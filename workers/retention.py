@@ -6,6 +6,7 @@ from redis import Redis
 
 from common.queue.batches import Batches
 from common.queue.deleted_collections import DeletedCollections
+from common.queue.deleted_images import DeletedImages
 from common.queue.failures import Failures
 from common.queue.ledger import Ledger
 from common.redis.clock import now_ms
@@ -45,6 +46,7 @@ class Retention:
         Batches(self.redis).purge(limit=BATCHES_PER_PASS)
         # A sequence number is the time in microseconds. It exceeds the clock only after that was set back.
         DeletedCollections(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)
+        DeletedImages(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)
         # The store is last: while it is unavailable, uploads must be deleted anyway, or their space runs out.
         self.uploads.purge()
         self.store.purge(before=before - TOMBSTONE_MARGIN_MS, limit=TOMBSTONES_PER_PASS)

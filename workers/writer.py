@@ -1,9 +1,9 @@
 """Group commit: the records of many tasks in one write, with an outcome for each task."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from time import monotonic
@@ -143,9 +143,11 @@ class Writer:
     def _put(self, group: list[_Waiting]) -> list[tuple[_Waiting, Written]]:
         try:
             with self._instrumentation.time_write([entry.span for entry in group]):
-                outdated = self._outdated(group)
+                replaced = self._replaced(group)
+                outdated = [entry for entry in replaced if _is_outdated(entry, replaced[entry])]
                 current = [entry for entry in group if entry not in outdated]
-                written = self._store.put([entry.record for entry in current]) if current else []
+                records = [_with_metadata(entry.record, replaced.get(entry)) for entry in current]
+                written = self._store.put(records) if current else []
                 superseded = [(entry, Written(Verdict.SUPERSEDED)) for entry in outdated]
                 return [*zip(current, written, strict=True), *superseded]
         except StoreUnavailable as error:
@@ -174,8 +176,8 @@ class Writer:
         except MatchError as error:
             log.warning("%d thumbnails were not kept: %s", len(thumbnails), error)
 
-    def _outdated(self, group: Sequence[_Waiting]) -> list[_Waiting]:
-        """Return those that may only replace one record, which was replaced or deleted meanwhile."""
+    def _replaced(self, group: Sequence[_Waiting]) -> dict[_Waiting, Record | None]:
+        """Return the stored records of those that may only replace one record; None if it was deleted."""
         bound = [entry for entry in group if entry.claim.replaces is not None]
         stored = {
             collection: self._store.records(
@@ -184,7 +186,7 @@ class Writer:
             )
             for collection in {entry.record.collection for entry in bound}
         }
-        return [entry for entry in bound if _is_outdated(entry, stored[entry.record.collection])]
+        return {entry: stored[entry.record.collection].get(entry.record.filepath) for entry in bound}
 
     def _still_pending(self, entries: Sequence[_Waiting]) -> list[_Waiting]:
         """Fail the records that have waited for too long, and return the others."""
@@ -195,10 +197,17 @@ class Writer:
         return [entry for entry in entries if entry not in late]
 
 
-def _is_outdated(entry: _Waiting, stored: Mapping[str, Record]) -> bool:
-    existing = stored.get(entry.record.filepath)
+def _is_outdated(entry: _Waiting, existing: Record | None) -> bool:
     # Its own sequence number: the record was written, and its message is delivered again.
     return existing is None or existing.seq not in {entry.claim.replaces, entry.record.seq}
+
+
+def _with_metadata(record: Record, existing: Record | None) -> Record:
+    """Return the record with the metadata of the one that it replaces, which may have been patched meanwhile."""
+    if existing is None:
+        return record
+    seq = existing.seq if existing.metadata_seq is None else existing.metadata_seq
+    return replace(record, metadata=existing.metadata, metadata_seq=None if seq == record.seq else seq)
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

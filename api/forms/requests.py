@@ -344,6 +344,37 @@ class Selected(Filtered):
         return Selection(collection=self.collection, where=self.filter, filepath_prefix=self.filepath_prefix)
 
 
+class DeleteSelected(InExistingCollection):
+    """The images to delete: of a folder, or with some metadata."""
+
+    filepath_prefix: Annotated[
+        Filepath | None,
+        Field(
+            description="Only images whose filepath begins with exactly this text, which is not empty; no character is "
+            "a wildcard. Requires `filter` or this parameter, and the scope `admin`."
+        ),
+    ] = None
+    filter: Annotated[
+        Filters, Field(description="Only images whose metadata contain each of these values, as in `/list`.")
+    ] = Field(default_factory=dict)
+    dry_run: Annotated[Boolean, Field(description="Whether to return only how many images it would delete.")] = False
+    expect: Annotated[
+        Annotated[int, Whole(0, MAX_IMAGES)] | None,
+        Field(description="The number of images to delete; if another number is selected, the reply is a 409."),
+    ] = None
+
+    @property
+    def selection(self) -> Selection:
+        """The images that the parameters select."""
+        return Selection(collection=self.collection, where=self.filter, filepath_prefix=self.filepath_prefix or "")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.selection.is_filtered:
+            raise wrong("is required", field="filepath_prefix", code="missing_parameter")
+        return self
+
+
 class Count(Selected):
     """The images to count."""
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from flask import Response
+from flask import Response, g
 
 from api import replies
+from api.access.authorization import check_scope
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok
@@ -12,19 +13,39 @@ from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
 from common.local_search import has_few_features
+from common.queue.jobs import RequestContext
+from common.queue.task_json import task_json
 from common.store.base import Record
 from common.times import iso
 
 
-def delete(services: Services, params: requests.Delete | requests.DeleteMany) -> Response:
-    """Delete exactly these filepaths.
+def delete(services: Services, params: requests.Delete | requests.DeleteMany | requests.DeleteSelected) -> Response:
+    """Delete exactly these filepaths, or all images of a selection.
 
     An add that was accepted earlier and is stored later does not restore the image. An unknown filepath is not an
     error. The parameters may also be in a form.
+
+    `filepath_prefix` and `filter` select images, and need the scope `admin`. The reply is a 202 with a task, which
+    deletes them as a batch with the adds that were accepted before. Later adds are kept. With `dry_run` the result is
+    the number of images, and nothing is deleted.
     """
+    if isinstance(params, requests.DeleteSelected):
+        return _delete_selected(services, params)
     filepaths = [params.filepath] if isinstance(params, requests.Delete) else params.filepaths.values()
     services.delete_images.delete(filepaths, collection=params.collection)
     return ok()
+
+
+def _delete_selected(services: Services, params: requests.DeleteSelected) -> Response:
+    check_scope(Scope.ADMIN)
+    if params.dry_run:
+        return ok([services.delete_selected.count(params.selection)])
+    context = RequestContext(request_id=g.request_id)
+    owner = "" if g.key is None else g.key.name
+    task = services.delete_selected.delete(params.selection, context, owner=owner, expected=params.expect)
+    response = ok(http_status=202, task=task_json(task))
+    response.headers["Location"] = f"/tasks/{task.id}"
+    return response
 
 
 def count(services: Services, params: requests.Count) -> Response:
@@ -106,8 +127,8 @@ ENDPOINTS = (
         scope=Scope.WRITE,
         methods=("DELETE",),
         view=delete,
-        reply=Reply(errors=(503,)),
-        parameters=(requests.Delete, requests.DeleteMany),
+        reply=Reply(result=replies.Count, extra={"task": replies.DeletionTask}, statuses=(200, 202), errors=(409, 503)),
+        parameters=(requests.Delete, requests.DeleteMany, requests.DeleteSelected),
         items=requests.MAX_DELETES,
     ),
     Endpoint(

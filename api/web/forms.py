@@ -43,7 +43,9 @@ class Filterable(Blank):
 
 def to_count(params: requests.Filtered) -> requests.Count:
     """Return the request for the number of the images among which `params` search or list."""
-    return requests.Count.model_construct(**{name: getattr(params, name) for name in requests.Count.model_fields})
+    # A search has no prefix.
+    names = requests.Count.model_fields.keys() & type(params).model_fields.keys()
+    return requests.Count.model_construct(**{name: getattr(params, name) for name in names})
 
 
 class Search(Filterable, requests.Search):

@@ -12,6 +12,9 @@ Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Only images with this metadata; may be repeated."),
 ]
+Prefix = Annotated[
+    str | None, typer.Option("--prefix", metavar="TEXT", help="Only images whose filepath begins with TEXT.")
+]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Requests at once.")]
 
 

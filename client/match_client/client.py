@@ -20,6 +20,7 @@ from match_client.results import (
     Metadata,
     Names,
     Outcome,
+    Patched,
     Queue,
     Readiness,
     Retried,
@@ -39,6 +40,7 @@ Ending = TypeVar("Ending", Task, Batch)
 MAX_DELETES = 1000
 MAX_IDS = 100
 PAGE = 1000
+PAGE_OF_IMAGES = 200
 BATCHES_PAGE = 100
 FIRST_POLL_S = 0.05
 LONGEST_POLL_S = 2.0
@@ -137,6 +139,41 @@ class Match:
             form = {f"filepaths[{number}]": name for number, name in enumerate(some)}
             self._send("DELETE", "/delete", form | _fields(collection=collection))
 
+    def delete_selected(
+        self,
+        *,
+        filepath_prefix: str | None = None,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        expect: int | None = None,
+        collection: str | None = None,
+    ) -> Task:
+        """Delete all images of a folder or with these metadata, and return the task that does it.
+
+        Raises Conflict if another number of images than `expect` is stored. The request is sent once: repeated, it
+        would delete images that were added meanwhile. Needs a key with the scope admin where keys are required.
+        """
+        form = _fields(filepath_prefix=filepath_prefix, expect=expect, collection=collection) | _filters(filter)
+        reply = self._transport.send_once(Request(method="DELETE", path="/delete", form=form))
+        return Task.from_json(reply.json["task"])
+
+    def count_selected(
+        self,
+        *,
+        filepath_prefix: str | None = None,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        collection: str | None = None,
+    ) -> int:
+        """Return the number of images that `delete_selected` would delete, with the same key."""
+        form = _fields(filepath_prefix=filepath_prefix, dry_run=True, collection=collection) | _filters(filter)
+        [number] = self._send("DELETE", "/delete", form)["result"]
+        return int(number)
+
+    def patch(self, filepath: str, metadata: Metadata | None, *, collection: str | None = None) -> Patched:
+        """Change the metadata of an image by a JSON merge patch (RFC 7396); None removes them. Raises NotFound."""
+        form = _fields(filepath=filepath, collection=collection) | {"metadata": json.dumps(metadata)}
+        result = self._send("PATCH", "/images", form)["result"]
+        return Patched(is_stored=bool(result), metadata=result[0]["metadata"] if result else None)
+
     # Searches.
 
     def search(
@@ -199,32 +236,41 @@ class Match:
 
     # The stored images.
 
-    def count(self, *, filter: Mapping[str, object] | None = None, collection: str | None = None) -> int:  # noqa: A002 - the service's name
+    def count(
+        self,
+        *,
+        filepath_prefix: str | None = None,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        collection: str | None = None,
+    ) -> int:
         """Return the number of stored images."""
-        [number] = self._send("GET", "/count", _filters(filter) | _fields(collection=collection))["result"]
+        query = _filters(filter) | _fields(filepath_prefix=filepath_prefix, collection=collection)
+        [number] = self._send("GET", "/count", query)["result"]
         return int(number)
 
     def list(
         self,
         *,
+        filepath_prefix: str | None = None,
         filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
         collection: str | None = None,
         page: int = PAGE,
     ) -> Iterator[str]:
         """Yield the names of all stored images, oldest request first; `page` names are in memory."""
-        for names in self.pages(filter=filter, collection=collection, page=page):
+        for names in self.pages(filepath_prefix=filepath_prefix, filter=filter, collection=collection, page=page):
             yield from names.names
 
     def pages(
         self,
         cursor: str | None = None,
         *,
+        filepath_prefix: str | None = None,
         filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
         collection: str | None = None,
         page: int = PAGE,
     ) -> Iterator[Names]:
         """Yield the pages of `list`, from the cursor of an earlier page on."""
-        query = _filters(filter) | _fields(collection=collection, limit=page)
+        query = _filters(filter) | _fields(filepath_prefix=filepath_prefix, collection=collection, limit=page)
         for reply in self._pages("/list", query, cursor=cursor):
             yield Names(names=tuple(reply["result"]), cursor=reply["cursor"])
 
@@ -233,6 +279,19 @@ class Match:
         query = _fields(filepath=filepath, collection=collection)
         [result] = self._send("GET", "/images", query)["result"]
         return Image.from_json(result)
+
+    def images(
+        self,
+        *,
+        filepath_prefix: str | None = None,
+        filter: Mapping[str, object] | None = None,  # noqa: A002 - the service's name
+        collection: str | None = None,
+        page: int = PAGE_OF_IMAGES,
+    ) -> Iterator[Image]:
+        """Yield all stored images, oldest request first; `page` images are in memory."""
+        query = _filters(filter) | _fields(filepath_prefix=filepath_prefix, collection=collection, limit=page)
+        for reply in self._pages("/images", query):
+            yield from map(Image.from_json, reply["result"])
 
     def thumbnail(self, filepath: str, *, collection: str | None = None) -> bytes | None:
         """Return a small WebP of a stored image, None if the service keeps none."""

@@ -322,6 +322,14 @@ class Comparison(Similarity):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Patched:
+    """The metadata of an image after a patch; if it is not stored yet, `is_stored` is false and the patch waits."""
+
+    is_stored: bool
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """A stored image."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.collection_names import DEFAULT_COLLECTION
 from common.errors import MatchError
-from common.queue.jobs import SINGLE_QUEUE
+from common.queue.jobs import SINGLE_QUEUE, ImageSelection, image_selection
 from common.queue.tasks import Task
 from common.spooled import Spooled
 
@@ -65,7 +65,8 @@ class AddItem:
     is the host of the download in the form of `common.net.addresses.Target.host`; empty for an upload. `upload_id` is
     the id of the bytes in `common.uploads`; `data` are the bytes while they are in memory.
 
-    `replaces` is the sequence number of the only record that the image may replace; None for any.
+    `replaces` is the sequence number of the only record that the image may replace; None for any. `selection` are the
+    images of a deletion; None for an add.
 
     An item ends with a `result` or an `error`.
     """
@@ -83,6 +84,7 @@ class AddItem:
     host: str = ""
     upload_id: str | None = None
     replaces: int | None = None
+    selection: ImageSelection | None = None
     result: EnqueueResult | None = None
     error: MatchError | None = None
 
@@ -113,6 +115,8 @@ class AddItem:
         }
         if self.replaces is not None:
             job["replaces"] = self.replaces
+        if self.selection is not None:
+            job["selection"] = self.selection.to_json()
         return json.dumps(job, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -125,4 +129,5 @@ def job_of(text: str | bytes) -> dict[str, Any]:
         "upload_id": job["upload"],
         "metadata": job["metadata"],
         "replaces": job.get("replaces"),
+        "selection": image_selection(job["selection"]) if "selection" in job else None,
     }

@@ -1,7 +1,7 @@
 """Names of the Celery tasks and queues, and the context that all tasks of one request share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
@@ -40,6 +40,23 @@ def front_queue(queue: str) -> str:
 CONSUMED_QUEUES = tuple(name for queue in QUEUES for name in (front_queue(queue), queue))
 
 Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSelection:
+    """The images of a collection that a deletion selects: by the start of their filepaths, and by metadata."""
+
+    filepath_prefix: str = ""
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in which jobs have it."""
+        return {"filepath_prefix": self.filepath_prefix, "where": dict(self.where)}
+
+
+def image_selection(value: Mapping[str, Any]) -> ImageSelection:
+    """Parse the result of `ImageSelection.to_json`, which may have more keys."""
+    return ImageSelection(filepath_prefix=value["filepath_prefix"], where=value["where"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ BATCHES = "match:batches:of:"
 BATCH_ENDS = "match:batches:ends"
 # Sorted set of `<batch> <request>` of the requests that add to a batch, by the time at which their lease expires.
 BATCH_REQUESTS = "match:batches:requests"
+# Sorted set of `<collection> <JSON>` of the deletions of selected images, by the sequence number of the deletion.
+DELETED_IMAGES = "match:deleted-images"
 # Sorted set of the running tasks, by the time at which a worker began them.
 RUNNING = "match:running"
 # Sorted set of the failed tasks, by the time of the failure.
@@ -105,6 +107,7 @@ SCRIPT_KEYS = {
     "open_by_collection_key": OPEN_BY_COLLECTION,
     "batch_queue_of_key": BATCH_QUEUE_OF,
     "deleted_collections_key": DELETED_COLLECTIONS,
+    "deleted_images_key": DELETED_IMAGES,
     "batch_prefix": BATCH,
     "batches_prefix": BATCHES,
     "batch_ends_key": BATCH_ENDS,

@@ -8,6 +8,7 @@ The script that ends a task also adds its callback to the outbox (`common.queue.
 names of all keys.
 """
 
+import json
 import secrets
 from collections.abc import Sequence
 from typing import Any, cast
@@ -21,7 +22,7 @@ from common.queue.batches import LEASE_S, RATE_WINDOW_MS, OpenBatch
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
 from common.queue.host_limits import LONGEST_RETRY_AFTER_S, NO_LIMIT, Fault, HostLimit, jitter
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued, job_of
-from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, NO_REQUEST, RequestContext, first_batch_queue
+from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, NO_REQUEST, RequestContext, first_batch_queue, image_selection
 from common.queue.scripts import script
 from common.queue.tasks import (
     FIELDS,
@@ -218,7 +219,7 @@ class Ledger:
             reply = self._begin(id=task_id)
         if not reply:
             return None
-        *texts, has_slot, deleted, cancelled, unfinished = cast("list[Any]", reply)
+        *texts, has_slot, deleted, cancelled, unfinished, deletions = cast("list[Any]", reply)
         seq, job, host, request_id, traceparent, collection, action, batch, code, error = (
             text.decode() for text in texts
         )
@@ -236,6 +237,7 @@ class Ledger:
             is_collection_deleted=bool(deleted),
             is_batch_cancelled=bool(cancelled),
             unfinished=unfinished,
+            deletions=[image_selection(json.loads(deletion)) for deletion in deletions],
         )
 
     def make_pending(self, task_id: str) -> None:

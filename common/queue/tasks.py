@@ -6,14 +6,15 @@ from enum import StrEnum
 
 from common.collection_names import DEFAULT_COLLECTION
 from common.queue.callbacks import ENDED_FIELDS, Callback, callback_of
-from common.queue.jobs import NO_REQUEST, Metadata, RequestContext
+from common.queue.jobs import NO_REQUEST, ImageSelection, Metadata, RequestContext
 
 
 class Action(StrEnum):
-    """The work of a task: to store an image, or to delete a collection with its images."""
+    """The work of a task: to store an image, to delete a collection with its images, or to delete selected images."""
 
     ADD = "add"
     DELETE_COLLECTION = "delete_collection"
+    DELETE_IMAGES = "delete_images"
 
 
 class State(StrEnum):
@@ -39,7 +40,7 @@ CLOSED_STATES = frozenset({State.SUCCEEDED, State.SUPERSEDED, State.FAILED, Stat
 class Task:
     """The public state of a task.
 
-    `seq` is its sequence number. `filepath` is empty for the deletion of a collection. Times are in milliseconds since
+    `seq` is its sequence number. `filepath` is empty for a deletion. Times are in milliseconds since
     1970 (UTC). `attempts` is the number of times that a worker began the task. `warning` is a code of
     `common.warning_codes`; None without one, and if an earlier version ended the task. `request_id` is the id of the
     request that created it, and `batch` that of its batch; None for a single add. `callback` is None for a request
@@ -71,7 +72,8 @@ class Task:
 class Claim:
     """The job of one running task: an image from `url` or from `upload_id`, exactly one of them.
 
-    The deletion of a collection has neither. `is_collection_deleted`: a request after this one has deleted the
+    A deletion has neither, and that of images has a `selection`. `deletions` are the images that later requests have
+    deleted in the collection of an add. `is_collection_deleted`: a request after this one has deleted the
     collection. `unfinished` is the number of times that a worker began the task and neither ended nor returned it,
     including this one. `host` is the host of the download. With `has_slot`, the end of the download must be reported
     (`HostSlots.release`). `given_up` is the fault, as code and text, of a host that had faults for too long to try
@@ -96,6 +98,8 @@ class Claim:
     is_batch_cancelled: bool = False
     unfinished: int = 1
     replaces: int | None = None
+    selection: ImageSelection | None = None
+    deletions: Sequence[ImageSelection] = ()
 
     def result(self, state: State, *, code: str = "", error: str = "", warning: str = "") -> "TaskResult":
         """Return the result of this task."""

@@ -165,8 +165,9 @@ def test_metadata_of_a_later_request_are_not_patched_again(store: Store) -> None
     store.put([patch("cat.jpg", 4, {"a": 4}), patch("cat.jpg", 6, {"b": 6})])
 
     store.put([record("cat.jpg", 9, metadata={"a": 5}, metadata_seq=5)])
+    store.put([patch("cat.jpg", 7, {"c": 7}), patch("cat.jpg", 3, {"d": 3})])
 
-    assert metadata_of(store) == {"a": 5, "b": 6}
+    assert metadata_of(store) == {"a": 5, "b": 6, "c": 7}
 
 
 def test_old_patches_are_purged_and_keep_their_effect(store: Store) -> None:

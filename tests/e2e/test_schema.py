@@ -34,8 +34,14 @@ OPERATIONS = [
 ]
 # Endpoints whose parameters require or exclude each other, which a schema cannot express.
 RULES_BESIDE = [("/delete", "DELETE"), ("/images", "GET"), ("/list", "GET"), ("/list", "POST"), ("/tasks", "GET")]
+RULES_BESIDE += [("/images", "PATCH")]
 # A form or query has text where a schema has null or a list. A wrong line of a batch has an outcome of its own.
-TEXT_OR_LINES = [("/delete", "DELETE"), ("/search", "POST"), *((one.path, "POST") for one in ENDPOINTS if one.line)]
+TEXT_OR_LINES = [
+    ("/delete", "DELETE"),
+    ("/images", "GET"),
+    ("/search", "POST"),
+    *((one.path, "POST") for one in ENDPOINTS if one.line),
+]
 TEXT_OR_LINES += [(path, method) for path in ("/count", "/list") for method in ("GET", "POST")]
 LEFT_OUT = {(*one, GenerationMode.POSITIVE): [positive_data_acceptance] for one in RULES_BESIDE}
 LEFT_OUT |= {(*one, GenerationMode.NEGATIVE): [negative_data_rejection] for one in TEXT_OR_LINES}

@@ -1,13 +1,20 @@
-"""PATCH /images: metadata of stored images and of images that are still on their way."""
+"""PATCH /images, and DELETE /delete by the start of filepaths or by metadata."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from api.access.keys import Keyring, Scope
 from api.forms.parameters import METADATA_BYTES
+from api.new_key import table
+from common.config import Settings
+from common.queue.batches import Batches
 from common.queue.expected_images import ExpectedImages
+from common.queue.keys import BATCH_REQUESTS, OPEN
 from common.queue.tasks import State
 from support.records import deletion, record
 from support.tasks import end, ledger_in
@@ -144,3 +151,129 @@ def test_images_are_expected_while_tasks_may_store_them(client: FlaskClient, rea
     assert few.may_arrive("dog.jpg", collection="default")
     end(real_redis, task_id, State.SUCCEEDED)
     assert not expected.may_arrive("cat.jpg", collection="shop")
+
+
+# Deletion of selected images
+
+
+@pytest.fixture
+def three(memory_store: Any) -> None:
+    memory_store.put(
+        [
+            record("cats/1", 1, metadata={"album": "pets"}),
+            record("cats/2", 2),
+            record("catsandra", 3, metadata={"album": "pets"}),
+        ]
+    )
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("selected", "count"),
+    [
+        ({"filepath_prefix": "cats/"}, 2),
+        ({"filter": {"album": "pets"}}, 2),
+        ({"filepath_prefix": "cats/", "filter": {"album": "pets"}}, 1),
+        ({"filepath_prefix": "cats/%"}, 0),
+        ({"filepath_prefix": "*"}, 0),
+    ],
+)
+def test_dry_run_only_counts(client: FlaskClient, real_redis: Redis, selected: dict[str, Any], count: int) -> None:
+    answer = client.delete("/delete", json=selected | {"dry_run": True, "expect": 7})
+
+    assert (answer.status_code, answer.json["result"], "task" in answer.json) == (200, [count], False)
+    assert client.get("/count").json["result"] == [3]
+    assert not real_redis.keys("match:task:*")
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("kind", ["data", "json", "query_string"])
+def test_deletion_of_a_folder_is_a_batch(client: FlaskClient, real_redis: Redis, kind: str) -> None:
+    expect = 2 if kind == "json" else "2"
+
+    answer = client.delete("/delete", **{kind: {"filepath_prefix": "cats/", "expect": expect}})
+
+    task = answer.json["task"]
+    assert (answer.status_code, answer.json["result"]) == (202, [])
+    assert (task["action"], task["filepath"], task["state"]) == ("delete_images", None, "pending")
+    assert answer.headers["Location"] == f"/tasks/{task['id']}"
+    assert client.get(f"/tasks/{task['id']}").json["result"][0]["batch"] == task["batch"]
+    batch = client.get(f"/batches/{task['batch']}").json["result"][0]
+    assert (batch["total"], batch["pending"], batch["state"]) == (2, 2, "running")
+    assert real_redis.zcard(OPEN) == 1
+
+
+@pytest.mark.usefixtures("three")
+def test_unexpected_number_deletes_nothing(client: FlaskClient, real_redis: Redis) -> None:
+    answer = client.delete("/delete", json={"filepath_prefix": "cats/", "expect": 3})
+
+    assert failure(answer) == (409, "unexpected_count", "expect")
+    assert "2 images are selected, not 3" in answer.json["error"][0]
+    assert not real_redis.keys("match:task:*")
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("params", "code", "field"),
+    [
+        ({"filepath_prefix": ""}, "wrong_parameter", "filepath_prefix"),
+        ({"filepath_prefix": "", "filter[album]": "pets"}, "wrong_parameter", "filepath_prefix"),
+        ({"dry_run": "true"}, "missing_parameter", "filepath_prefix"),
+        ({"filepath_prefix": "x" * 2049}, "wrong_parameter", "filepath_prefix"),
+        ({"filepath_prefix": "cats/", "dry_run": "perhaps"}, "wrong_parameter", "dry_run"),
+        ({"filepath_prefix": "cats/", "expect": "-1"}, "wrong_parameter", "expect"),
+        ({"filepath_prefix": "cats/", "filepath": "cats/1"}, "wrong_parameter", "filepath"),
+        ({"filepath": "cats/1", "dry_run": "true"}, "wrong_parameter", "dry_run"),
+    ],
+)
+def test_wrong_selection_deletes_nothing(
+    client: FlaskClient, real_redis: Redis, params: dict[str, str], code: str, field: str
+) -> None:
+    answer = client.delete("/delete", query_string=params)
+
+    assert failure(answer) == (400, code, field)
+    assert client.get("/count").json["result"] == [3]
+    assert not real_redis.keys("match:task:*")
+
+
+@pytest.mark.usefixtures("three")
+def test_deletion_of_a_selection_needs_the_scope_admin(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.toml"
+    tables = [
+        table("writer", [Scope.READ, Scope.WRITE], "key writer"),
+        table("admin", [*Scope], "key admin"),
+        table("shop", [*Scope], "key shop", ["shop"]),
+    ]
+    file.write_text("".join(tables))
+    client = make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+    folder = {"filepath_prefix": "cats/"}
+
+    def delete(key: str, params: dict[str, Any]) -> Any:
+        return client.delete("/delete", json=params, headers={"Authorization": f"Bearer key {key}"})
+
+    denied, counted, shop = (
+        delete("writer", folder),
+        delete("writer", folder | {"dry_run": True}),
+        delete("shop", folder),
+    )
+    one, allowed = delete("writer", {"filepath": "catsandra"}), delete("admin", folder)
+
+    assert [failure(answer)[:2] for answer in (denied, counted)] == [(403, "missing_scope")] * 2
+    assert "admin" in denied.headers["WWW-Authenticate"]
+    assert failure(shop) == (404, "unknown_collection", "collection")
+    assert (one.status_code, allowed.status_code) == (200, 202)
+    batch = Batches(real_redis).get(allowed.json["task"]["batch"])
+    assert batch is not None
+    assert batch.owner == "admin"
+
+
+def test_full_backlog_accepts_no_deletion(client: FlaskClient, real_redis: Redis) -> None:
+    for number in range(10):
+        client.post("/add", json=IMAGE | {"filepath": f"{number}"})
+
+    answer = client.delete("/delete", json={"filepath_prefix": "cats/"})
+
+    assert (answer.status_code, answer.json["code"]) == (503, "overloaded")
+    assert not real_redis.zrange(BATCH_REQUESTS, 0, -1)

@@ -26,7 +26,7 @@ from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
 from common.store.elastic.dialects import ElasticsearchDialect
 from common.store.elastic.documents import identity
-from support.records import deletion, record, signature
+from support.records import deletion, patch, record, signature
 
 # A run that waits for a line of input after each line that it reports.
 RUN = """
@@ -121,6 +121,22 @@ def test_new_index_replaces_the_old_one_completely(
     assert store.health() == Health(reads=True, writes=True)
     settings = client.indices.get_settings(index=index, flat_settings=True)[f"{index}-2"]["settings"]
     assert settings["index.refresh_interval"] == "1000ms"
+
+
+def test_reindex_keeps_patches(store: ElasticStore, run: Run) -> None:
+    add = record("cat.jpg", 1, metadata={"n": 1})
+    store.put([add, patch("cat.jpg", 5, {"a": 5}), patch("dog.jpg", 5, {"a": 5}), patch("cat.jpg", 7, {"b": 7})])
+
+    run()
+
+    before = store.metadata(["cat.jpg"])
+    outcomes = store.put([add, patch("cat.jpg", 6, {"a": 6, "b": 6}), record("dog.jpg", 2)])
+    after = store.metadata(["cat.jpg", "dog.jpg"])
+    store.put([record("cat.jpg", 4, metadata={"n": 4})])
+    assert stored(outcomes)
+    assert before == {"cat.jpg": {"n": 1, "a": 5, "b": 7}}
+    assert after == {"cat.jpg": {"n": 1, "a": 6, "b": 7}, "dog.jpg": {"a": 5}}
+    assert store.metadata(["cat.jpg"]) == {"cat.jpg": {"n": 4, "a": 6, "b": 7}}
 
 
 def test_reindex_may_be_repeated(client: Elasticsearch, index: str, store: ElasticStore, run: Run) -> None:

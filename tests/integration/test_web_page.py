@@ -133,6 +133,21 @@ def test_collection_is_filtered_by_metadata(client: FlaskClient, stored: MemoryS
     assert stored.count() == 3
 
 
+def test_collection_is_filtered_by_prefix(client: FlaskClient, stored: MemoryStore) -> None:
+    for number in range(61):
+        store_image(stored, f"100%/{number}", noise(9))
+
+    first = client.get("/web/collection?filepath_prefix=100%25%2F&where=")
+    second = client.get("/web/collection?filepath_prefix=100%25%2F&page=2")
+    absent = client.get("/web/collection?filepath_prefix=nowhere")
+
+    assert re.findall(r'data-filepath="(.+?)"', second.text) == ["100%/0"]
+    assert len(re.findall(r'data-filepath="(.+?)"', first.text)) == 60
+    assert 'name="filepath_prefix" value="100%/"' in first.text
+    assert "/web/collection?page=2&amp;filepath_prefix=100%25%2F" in first.text
+    assert "No image here" in absent.text
+
+
 def test_page_beyond_the_last_is_empty(client: FlaskClient, stored: MemoryStore) -> None:
     answer = client.get("/web/collection?page=9")
 

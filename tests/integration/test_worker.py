@@ -10,21 +10,24 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
+from api.use_cases.delete_selected import DeleteSelected
+from common.queue.batches import Batches, BatchState
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.items import AddItem
-from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, SINGLE_QUEUE
+from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, NO_REQUEST, SINGLE_QUEUE
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.stats import read_stats
 from common.queue.tasks import State
-from common.store.base import Record, Tombstone, Verdict
+from common.store.base import Record, Selection, Tombstone, Verdict
 from common.wiring import Dependencies
 from dev.redis_server import RedisServer
 from support import poison
 from support.http_servers import serving
 from support.image_server import ImageServer, image
 from support.images import noise
+from support.records import record
 from support.sweeping import make_sweeper
 from support.tasks import accept_images, accept_upload, enqueue, task_of, wait_for_ends
 from support.waiting import wait_until
@@ -160,6 +163,28 @@ def test_add_add_delete_leaves_nothing_in_any_order(
 
     assert wait_for_ends(parts.ledger, tasks) == [State.SUPERSEDED, State.SUPERSEDED]
     assert stored(parts) == []
+
+
+def test_folder_is_deleted_with_earlier_adds_only(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:
+    deletions = DeleteSelected(parts.store, parts.ledger, Batches(parts.redis), publisher)
+    parts.store.put([record(f"01{number}", number) for number in range(1, 6)])
+    before = accept_images(parts, 30)
+    task = deletions.delete(Selection(filepath_prefix="01"), NO_REQUEST, owner="", expected=5)
+    after = accept_upload(parts, "011", noise(99))
+    publisher.send([after, *before], queue=SINGLE_QUEUE)
+    # The message of the deletion arrives twice.
+    publisher.send([task], queue=SINGLE_QUEUE)
+
+    start_worker()
+    start_worker()
+
+    states = wait_for_ends(parts.ledger, [task, after, *before])
+    assert states[:2] == [State.SUCCEEDED, State.SUCCEEDED]
+    kept = [add.filepath for add in before if not add.filepath.startswith("01")]
+    assert sorted(stored(parts)) == sorted([*kept, "011"])
+    batch = Batches(parts.redis).get(task.batch or "")
+    assert batch is not None
+    assert (batch.state, batch.pending, batch.failed) == (BatchState.ENDED, 0, 0)
 
 
 def test_a_repeated_message_changes_nothing(parts: Dependencies, publisher: Publisher, start_worker: Any) -> None:

@@ -260,10 +260,22 @@ class FakeMatch:
         return {"status": "ok", "error": [], "task": _shown(task), "batch": task["batch"]} | failed
 
     def _delete(self, call: Call) -> Answer:
+        if "filepath_prefix" in call.params or any(name.startswith("filter") for name in call.params):
+            return self._delete_selected(call)
         for name, filepath in call.params.items():
             if name.startswith("filepath"):
                 self.images.pop(filepath, None)
         return ok([])
+
+    def _delete_selected(self, call: Call) -> Answer:
+        names = self._filtered(call)
+        if call.params.get("dry_run") == "true":
+            return ok([len(names)])
+        if int(call.params.get("expect", len(names))) != len(names):
+            return failure(409, "unexpected_count", f"expect: {len(names)} images are selected", field="expect")
+        for name in names:
+            del self.images[name]
+        return ok([], status=202, task={"id": "1", "state": "pending", "filepath": None, "batch": "b"})
 
     def _search(self, call: Call) -> Answer:
         """Return the images with the same bytes."""
@@ -297,6 +309,7 @@ class FakeMatch:
             name
             for name, image in self.images.items()
             if all((image["metadata"] or {}).get(key) == value for key, value in where.items())
+            and name.startswith(call.params.get("filepath_prefix", ""))
         ]
 
     def _list(self, call: Call) -> Answer:
@@ -306,10 +319,17 @@ class FakeMatch:
 
     def _image(self, call: Call) -> Answer:
         if "filepath" not in call.params:
-            return failure(400, "missing_parameter", "filepath is required", field="filepath")
+            page = self._list(call).body
+            assert isinstance(page, dict)
+            return ok([self.images[name] for name in page["result"]], cursor=page["cursor"])
         image = self.images.get(call.params["filepath"])
         if image is None:
             return failure(404, "unknown_filepath", "no image is stored under this filepath", field="filepath")
+        if call.method == "PATCH":
+            changes = json.loads(call.params["metadata"]) or {}
+            image["metadata"] = {
+                key: value for key, value in ((image["metadata"] or {}) | changes).items() if value is not None
+            }
         return ok([image])
 
     def _thumbnail(self, call: Call) -> Answer:
@@ -372,7 +392,7 @@ def fake_match() -> Iterator[FakeMatch]:
         """Passes each request on to the service."""
 
         protocol_version = "HTTP/1.1"
-        do_DELETE = Handler.do_GET  # noqa: N815 - the names are http.server's
+        do_DELETE = do_PATCH = Handler.do_GET  # noqa: N815 - the names are http.server's
 
         def answer(self) -> None:
             """Answer the request, or break the connection."""

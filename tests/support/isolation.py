@@ -265,6 +265,28 @@ class World:
         [record] = answer.json["result"]
         assert (record["collection"], record["metadata"]) == (collection, {"mark": mark(collection)})
 
+    def records(self, key: str, collection: str, _other: str, filepath: int, *_: Any) -> None:
+        query = {"collection": collection, "filepath_prefix": f"{filepath}", "limit": "500"}
+        answer = self._send(key, "GET", "/images", query_string=query)
+        if self._is_unknown(key, collection, answer):
+            return
+        images = self.collections[collection].images
+        expected = [name for name in sorted(images, key=lambda name: images[name]) if name.startswith(f"{filepath}")]
+        assert [record["filepath"] for record in answer.json["result"]] == expected
+        assert all(record["metadata"] == {"mark": mark(collection)} for record in answer.json["result"])
+
+    def patch(self, key: str, collection: str, _other: str, filepath: int, *_: Any) -> None:
+        metadata = {"mark": mark(collection)}
+        changes = {"collection": collection, "filepath": f"{filepath}", "metadata": metadata}
+        answer = self._send(key, "PATCH", "/images", json=changes)
+        if self._is_unknown(key, collection, answer):
+            return
+        if f"{filepath}" in self.collections[collection].images:
+            expected = {"collection": collection, "filepath": f"{filepath}", "metadata": metadata}
+            assert answer.json["result"] == [expected]
+        else:
+            assert (answer.status_code in {202, 404}, answer.json["result"]) == (True, [])
+
     def search(self, key: str, collection: str, _other: str, _filepath: int, number: int, _seed: int) -> None:
         if number == BROKEN:
             return
@@ -480,6 +502,7 @@ def open_world(
 OPERATIONS = (
     *("add", "add", "add", "batch", "run", "run", "delete", "count", "list", "images", "search", "search_stored"),
     *("batch", "read_batch", "read_batch", "cancel_batch", "list_batches"),
+    *("records", "patch"),
     *("compare", "list_tasks", "task", "cancel", "retry", "list_collections", "read_collection", "delete_collection"),
 )
 

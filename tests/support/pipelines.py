@@ -7,13 +7,15 @@ from typing import Any
 from redis import Redis
 
 from common.byte_budget import ByteBudget
+from common.queue.batches import Batches
 from common.queue.deleted_collections import DeletedCollections
+from common.queue.deleted_images import DeletedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit, HostSlots
 from common.queue.ledger import Ledger
 from common.store.base import Store
 from common.uploads import Uploads
 from support.decoders import InProcessDecoder
-from workers.collection_deletion import CollectionDeletion
+from workers.deletion import Deletion
 from workers.finishing import TaskFinisher
 from workers.host_limiter import HostLimiter
 from workers.pipeline import Pipeline
@@ -43,7 +45,7 @@ def open_pipeline(
         "fetcher": None,
         "budget": ByteBudget(2 * MAX_IMAGE_BYTES, wait_s=0),
         "decoder": InProcessDecoder(),
-        "deletion": CollectionDeletion(DeletedCollections(redis), store),
+        "deletion": Deletion(DeletedCollections(redis), DeletedImages(redis), Batches(redis), store),
         "max_image_bytes": MAX_IMAGE_BYTES,
         **options,
     }

@@ -171,7 +171,7 @@ class MemoryStore:
             return Written(Verdict.REJECTED, self.refused[item.filepath])
         name = (item.collection, item.filepath)
         existing = self.kept.get(name)
-        if existing is not None and existing.seq > item.seq:
+        if existing is not None and existing.seq > item.seq and not self._is_late(item, existing):
             return Written(Verdict.SUPERSEDED)
         if isinstance(item, Patch):
             try:
@@ -183,6 +183,13 @@ class MemoryStore:
             self.unpatched.pop(name, None)
         self._patch(*name)
         return Written(Verdict.STORED)
+
+    def _is_late(self, item: Item, existing: Record | Tombstone) -> bool:
+        """Return whether an image has replaced another one with its metadata, which the patch still changes."""
+        if not isinstance(item, Patch) or not isinstance(existing, Record) or existing.metadata_seq is None:
+            return False
+        unpatched = self.unpatched.get((item.collection, item.filepath))
+        return (existing.metadata_seq if unpatched is None else unpatched.seq) < item.seq
 
     def _keep(self, patch: Patch) -> None:
         name = (patch.collection, patch.filepath)

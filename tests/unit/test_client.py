@@ -21,6 +21,7 @@ from match_client import (
     Match,
     NewImage,
     NotFound,
+    Patched,
     SearchQuery,
     TaskRunning,
     Unavailable,
@@ -271,6 +272,52 @@ def test_delete_splits_what_one_request_cannot_name(match: Match, service: FakeM
 
     assert list(service.images) == ["0"]
     assert len(service.calls_to("/delete")) == 2
+
+
+def test_images_of_a_folder_are_walked(match: Match, service: FakeMatch) -> None:
+    list(match.add_many(urls(45)))
+
+    images = list(match.images(filepath_prefix="1", page=5))
+
+    assert [image.filepath for image in images] == ["1", *[f"{index}" for index in range(10, 20)]]
+    assert list(match.list(filepath_prefix="4")) == ["4", *[f"{index}" for index in range(40, 45)]]
+    assert match.count(filepath_prefix="4") == 6
+    assert len(service.calls_to("/images")) == 3
+
+
+def test_metadata_are_patched(match: Match, service: FakeMatch) -> None:
+    match.add(IMAGE, "cat", metadata={"a": 1, "b": 2}, wait_s=1)
+
+    patched = match.patch("cat", {"a": None, "c": [1]})
+    service.fail_once("/images", Answer(202, {"status": "ok", "error": [], "result": []}))
+    waiting = match.patch("cat", {"d": 1})
+
+    assert patched == Patched(is_stored=True, metadata={"b": 2, "c": [1]})
+    assert waiting == Patched(is_stored=False)
+    with pytest.raises(NotFound):
+        match.patch("dog", None)
+
+
+def test_a_folder_is_deleted_if_its_count_is_expected(match: Match, service: FakeMatch) -> None:
+    list(match.add_many(urls(20)))
+
+    count = match.count_selected(filepath_prefix="1")
+    with pytest.raises(Conflict) as raised:
+        match.delete_selected(filepath_prefix="1", expect=count + 1)
+    task = match.delete_selected(filepath_prefix="1", expect=count)
+
+    assert (count, raised.value.code) == (11, "unexpected_count")
+    assert (task.state, task.batch) == ("pending", "b")
+    assert len(service.images) == 9
+
+
+def test_deletion_of_a_folder_is_sent_once(match: Match, service: FakeMatch) -> None:
+    service.fail_once("/delete", DROPPED)
+
+    with pytest.raises(ConnectionLost):
+        match.delete_selected(filepath_prefix="1")
+
+    assert len(service.calls_to("/delete")) == 1
 
 
 def test_wait_returns_an_ended_task(match: Match, service: FakeMatch) -> None:

@@ -157,6 +157,60 @@ def test_list_and_export_show_each_image(match: MatchCommand, stored: list[str],
     assert exported.err == "4 exported\n"
 
 
+def test_folders_are_listed_and_exported(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    match("edit", stored[0], "--set", "album=cats")
+
+    listed = match("list", "--prefix", stored[0][:-5])
+    exported = match("export", "--prefix", stored[0], "--filter", "album=cats")
+
+    assert listed.out.splitlines() == stored
+    assert exported.json == {"collection": "default", "filepath": stored[0], "metadata": {"album": "cats"}, "url": None}
+    assert service.calls_to("/list")[-1].params["filepath_prefix"] == stored[0][:-5]
+
+
+def test_metadata_are_edited(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    first = match("edit", *stored[:2], "--set", "album=cats", "--set", "year=2026")
+    second = match("edit", stored[0], "--unset", "year", "--patch", '{"size": {"w": 1}}', "--json")
+
+    assert (first.err, second.json) == ("2 edited\n", {"edited": 1, "waiting": 0})
+    assert service.images[stored[0]]["metadata"] == {"album": "cats", "size": {"w": 1}}
+    assert service.images[stored[1]]["metadata"] == {"album": "cats", "year": "2026"}
+    assert match("edit", "unknown", "--set", "a=b").code == Exit.REJECTED
+
+
+@pytest.mark.parametrize("changes", [[], ["--set", "album"], ["--patch", "[1]"], ["--patch", "{"]])
+def test_wrong_edits_are_reported(match: MatchCommand, service: FakeMatch, changes: list[str]) -> None:
+    result = match("edit", "a.jpg", *changes)
+
+    assert (result.code, service.calls_to("/images")) == (Exit.USAGE, [])
+
+
+def test_folders_are_deleted(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    folder = stored[0].removesuffix("a.jpg")
+    match("edit", stored[3], "--set", "album=cats")
+
+    dry = match("delete", "--prefix", folder, "--dry-run", "--json")
+    wrong = match("delete", "--prefix", folder, "--expect", "3")
+    unconfirmed = match("delete", "--prefix", folder)
+    before = list(service.images)
+    album = match("delete", "--filter", "album=cats", "--yes")
+    rest = match("delete", "--prefix", folder, "--expect", "3", "--json")
+
+    assert (dry.json, wrong.code, before) == ({"selected": 4}, Exit.REJECTED, stored)
+    assert unconfirmed.code != Exit.OK
+    assert album.err.startswith("1 are being deleted: match tasks 1")
+    assert (rest.json["state"], service.images) == ("pending", {})
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["a.jpg", "--prefix", "a"], ["a.jpg", "--dry-run"], ["a.jpg", "--expect", "1"]]
+)
+def test_names_and_selections_are_not_mixed(match: MatchCommand, service: FakeMatch, arguments: list[str]) -> None:
+    result = match("delete", *arguments)
+
+    assert (result.code, service.calls_to("/delete")) == (Exit.USAGE, [])
+
+
 def test_export_does_not_overwrite(match: MatchCommand, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("kept")
 

@@ -14,6 +14,7 @@ PERSISTED = {
     "match:open-by-collection",
     "match:batch-queue-of",
     "match:deleted-collections",
+    "match:deleted-images",
     "match:batch:",
     "match:batches:of:",
     "match:batches:ends",

@@ -304,3 +304,24 @@ def test_a_replacement_is_superseded_by_any_other_request(
 
     assert states == [State.SUCCEEDED, State.SUPERSEDED, State.SUPERSEDED, State.SUCCEEDED]
     assert deleted.filepath not in memory_store.records([deleted.filepath])
+
+
+def test_a_replacement_keeps_patches_of_the_metadata(
+    start: Callable[..., Writer], memory_store: Any, claims: list[Claim]
+) -> None:
+    claim = replace(claims[0], replaces=1)
+    old = records.record(claim.filepath, 1, metadata={"a": 1})
+    memory_store.put([old, records.patch(claim.filepath, 2, {"a": 2})])
+    stale = replace(record(claim), metadata={"a": 1})
+
+    states = [start().write(claim, stale).state]
+    first = memory_store.records([claim.filepath])[claim.filepath]
+    # A patch that was accepted before the replacement, and one after it.
+    for seq in (3, claim.seq + 1):
+        memory_store.put([records.patch(claim.filepath, seq, {f"{seq}": seq})])
+    states.append(start().write(claim, stale).state)
+
+    assert states == [State.SUCCEEDED, State.SUCCEEDED]
+    assert (first.seq, first.metadata) == (claim.seq, {"a": 2})
+    last = memory_store.records([claim.filepath])[claim.filepath].metadata
+    assert last == {"a": 2, "3": 3, f"{claim.seq + 1}": claim.seq + 1}

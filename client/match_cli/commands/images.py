@@ -1,12 +1,12 @@
-"""`match list`, `match export` and `match delete`: the stored images."""
+"""`match list`, `match export`, `match edit` and `match delete`: the stored images."""
 
+import json
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -14,23 +14,21 @@ from match_cli import options, output
 from match_cli.context import client_of
 from match_cli.discovery import STDIN
 from match_cli.exits import UsageProblem
-from match_client import Image, Match, NotFound
-
-# Records that are in memory at once.
-EXPORTED = 200
+from match_client import Match
 
 
 def list_(
     context: typer.Context,
     *,
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of names.")] = None,
+    prefix: options.Prefix = None,
     filters: options.Filters = None,
     collection: options.Collection = None,
     is_json: options.Json = False,
 ) -> None:
     """List the names of stored images, oldest first."""
     with client_of(context) as match:
-        names = match.list(filter=options.parse_filters(filters), collection=collection)
+        names = match.list(filepath_prefix=prefix, filter=options.parse_filters(filters), collection=collection)
         for name in islice(names, limit):
             (output.document if is_json else output.line)(name)
 
@@ -39,9 +37,9 @@ def export(
     context: typer.Context,
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A new file; default: stdout.")] = None,
     *,
+    prefix: options.Prefix = None,
     filters: options.Filters = None,
     collection: options.Collection = None,
-    jobs: options.Jobs = 4,
     is_json: options.Json = False,
 ) -> None:
     """Write a JSON line for each stored image: collection, filepath, metadata and URL.
@@ -50,8 +48,8 @@ def export(
     """
     with client_of(context) as match, _target(file) as target:
         number = 0
-        names = match.list(filter=options.parse_filters(filters), collection=collection)
-        for image in images(match, names, collection=collection, jobs=jobs):
+        images = match.images(filepath_prefix=prefix, filter=options.parse_filters(filters), collection=collection)
+        for image in images:
             number += 1
             output.document(
                 {
@@ -68,29 +66,71 @@ def export(
         output.message(f"{number} exported")
 
 
-def images(match: Match, names: Iterable[str], *, collection: str | None, jobs: int) -> Iterator[Image]:
-    """Yield the records of names, in order; a name that was deleted meanwhile is left out."""
-
-    def record(name: str) -> Image | None:
-        try:
-            return match.image(name, collection=collection)
-        except NotFound:
-            return None
-
-    iterator = iter(names)
-    with ThreadPoolExecutor(jobs) as threads:
-        while some := list(islice(iterator, EXPORTED)):
-            yield from (image for image in threads.map(record, some) if image is not None)
+def edit(
+    context: typer.Context,
+    filepaths: Annotated[list[str], typer.Argument(metavar="FILEPATH", help="Names; - reads them from stdin.")],
+    *,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a text; may be repeated.")
+    ] = None,
+    removed: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="KEY", help="Remove a key; may be repeated.")
+    ] = None,
+    patch: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON merge patch (RFC 7396).")] = None,
+    collection: options.Collection = None,
+    is_json: options.Json = False,
+) -> None:
+    """Change the metadata of images; other keys stay."""
+    changes = _changes(values or [], removed or [], patch)
+    number = waiting = 0
+    with client_of(context) as match:
+        for name in _expand(filepaths):
+            patched = match.patch(name, changes, collection=collection)
+            number, waiting = number + patched.is_stored, waiting + (not patched.is_stored)
+    if is_json:
+        output.document({"edited": number, "waiting": waiting})
+    else:
+        output.message(f"{number} edited" + (f", {waiting} are not stored yet" if waiting else ""))
 
 
 def delete(
     context: typer.Context,
-    filepaths: Annotated[list[str], typer.Argument(metavar="FILEPATH", help="Names; - reads them from stdin.")],
+    filepaths: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILEPATH]", help="Names; - reads them from stdin.")
+    ] = None,
     *,
+    prefix: options.Prefix = None,
+    filters: options.Filters = None,
+    is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
+    expect: Annotated[int | None, typer.Option(min=0, help="Delete only if so many images are selected.")] = None,
+    is_confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     collection: options.Collection = None,
     is_json: options.Json = False,
 ) -> None:
-    """Delete images by their names. An unknown name is not an error."""
+    """Delete images by their names, or all of a folder or a filter. An unknown name is not an error."""
+    selected: dict[str, Any] = {"filepath_prefix": prefix, "filter": options.parse_filters(filters)}
+    is_selection = prefix is not None or filters
+    if bool(filepaths) == bool(is_selection):
+        raise UsageProblem("either FILEPATH or --prefix and --filter are required")
+    if filepaths and (is_dry_run or expect is not None):
+        raise UsageProblem("--dry-run and --expect need --prefix or --filter")
+    with client_of(context) as match:
+        if filepaths:
+            _delete_names(match, filepaths, collection=collection, is_json=is_json)
+            return
+        selected["collection"] = collection
+        number = match.count_selected(**selected) if expect is None else expect
+        if is_dry_run:
+            _report({"selected": number}, f"{number} would be deleted", is_json=is_json)
+            return
+        if expect is None and not is_confirmed and not typer.confirm(f"delete {number} images?", err=True):
+            raise UsageProblem("nothing is deleted")
+        task = match.delete_selected(**selected, expect=number)
+    message = f"{number} are being deleted: match tasks {task.id} shows whether it has ended"
+    _report(output.plain(task), message, is_json=is_json)
+
+
+def _delete_names(match: Match, filepaths: list[str], *, collection: str | None, is_json: bool) -> None:
     number = 0
 
     def names() -> Iterator[str]:
@@ -99,12 +139,36 @@ def delete(
             number += 1
             yield name
 
-    with client_of(context) as match:
-        match.delete(names(), collection=collection)
+    match.delete(names(), collection=collection)
+    _report({"deleted": number}, f"{number} deleted", is_json=is_json)
+
+
+def _report(document: object, message: str, *, is_json: bool) -> None:
     if is_json:
-        output.document({"deleted": number})
+        output.document(document)
     else:
-        output.message(f"{number} deleted")
+        output.message(message)
+
+
+def _changes(values: list[str], removed: list[str], patch: str | None) -> dict[str, Any]:
+    """Return the merge patch of the options."""
+    changes: dict[str, Any] = {}
+    if patch is not None:
+        try:
+            changes = json.loads(patch)
+        except ValueError as error:
+            raise UsageProblem(f"--patch: not valid JSON: {error}") from error
+        if not isinstance(changes, dict):
+            raise UsageProblem("--patch: must be a JSON object")
+    changes |= dict.fromkeys(removed)
+    for text in values:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageProblem(f"--set {text}: must be KEY=VALUE")
+        changes[key] = value
+    if not changes:
+        raise UsageProblem("--set, --unset or --patch is required")
+    return changes
 
 
 def _expand(filepaths: list[str]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 -- Marks a task as running, and acquires a slot of its host if the host has limits. Returns sequence number, job, host
 -- ('' without one), request id, traceparent, collection, action, batch, code and text of the fault for which the host is
 -- given up ('' and '' if it is not), 1 if the task has a slot, 1 if the collection was deleted after the task was
--- accepted, 1 if its batch is cancelled, and the number of begins without an end, including this one; false for a closed
--- or unknown task; an empty list for a task that now waits for its host.
+-- accepted, 1 if its batch is cancelled, the number of begins without an end, including this one, and the later
+-- deletions of selected images; false for a closed or unknown task; an empty list for a task that now waits for its
+-- host.
 local open_key = KEYS[1]
 local running_key = KEYS[2]
 local waiting_hosts_key = KEYS[3]
@@ -10,6 +11,7 @@ local deleted_collections_key = KEYS[4]
 local deferred_key = KEYS[5]
 local deferred_by_host_key = KEYS[6]
 local hosts_due_key = KEYS[7]
+local deleted_images_key = KEYS[8]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -27,6 +29,7 @@ local id = ARGV[10]
 --- @include "host_pace.lua"
 --- @include "deferred_tasks.lua"
 --- @include "deleted_collections.lua"
+--- @include "deleted_images.lua"
 --- @include "batch_counts.lua"
 --- @include "batch_begin.lua"
 
@@ -100,4 +103,5 @@ local unfinished = redis.call('HINCRBY', key, 'unfinished', 1)
 redis.call('ZADD', running_key, now, id)
 return {
   seq, job, host or '', request_id or '', traceparent or '', collection, action or '', batch or '', code or '',
-  error_text or '', has_slot and 1 or 0, deleted and 1 or 0, cancelled and 1 or 0, unfinished}
+  error_text or '', has_slot and 1 or 0, deleted and 1 or 0, cancelled and 1 or 0, unfinished,
+  action and {} or deletions_after(collection, seq)}

@@ -10,6 +10,7 @@ local batch_queue_of_key = KEYS[8]
 local batch_ends_key = KEYS[9]
 local deferred_key = KEYS[10]
 local deferred_by_host_key = KEYS[11]
+local deleted_images_key = KEYS[12]
 local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
@@ -42,8 +43,8 @@ local ids_from = 19
 local now, states, batches, closed = now_ms(), {}, {}, {}
 for i = ids_from, #ARGV do
   local id, key = ARGV[i], task_prefix .. ARGV[i]
-  local state, host, queue, callback, remembered, collection, batch, uncounted = unpack(redis.call(
-    'HMGET', key, 'state', 'host', 'queue', 'callback', 'remembered', 'collection', 'batch', 'uncounted'))
+  local state, host, queue, callback, remembered, collection, batch, uncounted, action, seq = unpack(redis.call('HMGET',
+    key, 'state', 'host', 'queue', 'callback', 'remembered', 'collection', 'batch', 'uncounted', 'action', 'seq'))
   states[#states + 1] = state or ''
   if state == 'pending' then
     redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
@@ -57,6 +58,8 @@ for i = ids_from, #ARGV do
       add_state(batches[batch], 'cancelled', nil, 1, uncounted)
     end
     if callback then add_callback(id, callback, now) end
+    -- A worker may have begun it before: earlier adds begin again.
+    if action == 'delete_images' then redis.call('ZREMRANGEBYSCORE', deleted_images_key, seq, seq) end
     collection = collection or default_collection
     closed[collection] = (closed[collection] or 0) + redis.call('ZREM', open_key, id)
     redis.call('HINCRBY', ended_key, 'cancelled:', 1)

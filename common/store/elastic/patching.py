@@ -39,10 +39,12 @@ class Patching:
         """Add a patch to the history of its filepath, and apply it to the record if one is stored."""
         [existing] = self._documents([documents.identity(patch.filepath, patch.collection)])
         source = existing.get("_source", {})
-        if source.get("seq", -1) > patch.seq:
+        obsolete = _obsolete(source)
+        # An image that replaces another one with its metadata has the lower number in `metadata_seq`.
+        if min(source.get("seq", 0), obsolete) > patch.seq:
             return Written(Verdict.SUPERSEDED)
         try:
-            self._extend(patch, obsolete=_obsolete(source))
+            self._extend(patch, obsolete=obsolete)
             self._apply(patch.filepath, patch.collection)
         except StoreUnavailable:
             raise

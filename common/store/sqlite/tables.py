@@ -205,7 +205,7 @@ def _patched(db: sqlite3.Connection, item: Record, collection: int) -> tuple[Rec
 def _patch(db: sqlite3.Connection, item: Patch, collection: int) -> Written:
     """Add a patch to the history, and apply it to the record if one is stored."""
     existing = _existing(db, collection, item.filepath)
-    if existing.seq > item.seq:
+    if existing.outranks > item.seq:
         return Written(Verdict.SUPERSEDED)
     history = histories.read(db, collection, item.filepath) or History(origin=item.seq)
     unpatched = history.unpatched(existing.unpatched, existing.metadata, seq=existing.metadata_seq)
@@ -248,6 +248,12 @@ class _Existing:
     metadata: Mapping[str, Any] | None = None
     metadata_seq: int = -1
     unpatched: Unpatched | None = None
+
+    @property
+    def outranks(self) -> int:
+        """The sequence number of the request below which patches have no effect."""
+        # An image that replaces another one with its metadata has the lower number in `metadata_seq`.
+        return min(self.seq, self.metadata_seq if self.unpatched is None else self.unpatched.seq)
 
 
 def _existing(db: sqlite3.Connection, collection: int, filepath: str) -> _Existing:
