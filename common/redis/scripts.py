@@ -65,18 +65,18 @@ class Script:
         return [str(known[name]) for name in self._keys], [*(known[name] for name in self._args), *further]
 
 
-def read(path: Path) -> str:
-    """Return the text of a script with its includes."""
-    return _read(path, set())
+def read(path: Path, *, around: tuple[str, str] = ("", "")) -> str:
+    """Return the text of a script with its includes, `around` each of which are these texts."""
+    return _read(path, set(), around)
 
 
-def _read(path: Path, included: set[Path]) -> str:
+def _read(path: Path, included: set[Path], around: tuple[str, str]) -> str:
     def include(line: re.Match[str]) -> str:
         other = (path.parent / line[1]).resolve()
         if other in included:
             return ""
         included.add(other)
-        return _read(other, included)
+        return _read(other, included, around).join(around)
 
     return _INCLUDE.sub(include, path.read_text(encoding="utf-8"))
 

@@ -1,6 +1,6 @@
 -- Counters of batches. A script that changes the state of a task changes the counters of its batch in the same step.
--- The hash of a batch has the number of its tasks, `total`, of those that can still change, `open`, and of those in each
--- state except pending; `code:<code>` counts failures. A counter of 0 is absent.
+-- The hash of a batch has the number of its tasks, `total`, of those that can still change, `open`, and of those in
+-- each state except pending; `code:<code>` counts failures. A counter of 0 is absent.
 
 -- Adds the tasks that enter a state, or leave it for a negative `count`, to the table `changes` of counters. An
 -- uncounted task directs the work of its batch: of its states only a failure counts.

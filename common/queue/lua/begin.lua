@@ -1,6 +1,6 @@
 -- Marks a task as running, and acquires a slot of its host if the host has limits. Returns sequence number, job, host
--- ('' without one), request id, traceparent, collection, action, batch, code and text of the fault for which the host is
--- given up ('' and '' if it is not), 1 if the task has a slot, 1 if the collection was deleted after the task was
+-- ('' without one), request id, traceparent, collection, action, batch, code and text of the fault for which the host
+-- is given up ('' and '' if it is not), 1 if the task has a slot, 1 if the collection was deleted after the task was
 -- accepted, 1 if its batch is cancelled, the number of begins without an end, including this one, and the later
 -- deletions of selected images; false for a closed or unknown task; an empty list for a task that now waits for its
 -- host.

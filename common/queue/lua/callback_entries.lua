@@ -1,6 +1,6 @@
 -- Functions that the outbox's scripts share. An entry is a text of four parts, separated by spaces: the time at which
--- it is due (ms), the time of the task's end (ms), the task's id, and the task's fields at its end as JSON. In the entry
--- of a batch, the id begins with `batch_entry`, which no id of a task does.
+-- it is due (ms), the time of the task's end (ms), the task's id, and the task's fields at its end as JSON. In the
+-- entry of a batch, the id begins with `batch_entry`, which no id of a task does.
 local batch_entry = 'batch:'
 
 -- The memory of an entry: its bytes, an overhead, and its URL, which three keys contain.

@@ -1,5 +1,6 @@
--- Ends up to `limit` requests whose lease has expired: their processes died. Returns their number. Workers of an earlier
--- version do not count in batches: if no task at all is open, the open batches get the number of the counted tasks.
+-- Ends up to `limit` requests whose lease has expired: their processes died. Returns their number. Workers of an
+-- earlier version do not count in batches: if no task at all is open, the open batches get the number of the counted
+-- tasks.
 local callback_due_key = KEYS[1]
 local callback_bytes_key = KEYS[2]
 local callback_counts_key = KEYS[3]

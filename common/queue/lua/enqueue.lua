@@ -1,7 +1,7 @@
 -- Adds pending tasks of one collection until `max_open` tasks are open, or `max_open_in_collection` of the collection.
 -- Returns the sequence number of the first item, the time and the queue. Unless all tasks were added, it also returns
--- an outcome for each item: '' if it was added, 'full', 'quota', 'host' or 'cancelled' if it was not, or the fingerprint
--- of its existing task.
+-- an outcome for each item: '' if it was added, 'full', 'quota', 'host' or 'cancelled' if it was not, or the
+-- fingerprint of its existing task.
 local open_key = KEYS[1]
 local seq_key = KEYS[2]
 local open_by_collection_key = KEYS[3]

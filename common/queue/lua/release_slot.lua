@@ -1,7 +1,7 @@
 -- Ends a download of a task, and releases its slot of the host. Adapts the host's limits to the outcome, and acquires
--- the free slots for waiting tasks: in the order of the queues, then of the sequence numbers. A task holds its slot before
--- it is enqueued, so that it does not have to wait again. Returns the time, and the id and queue of each task to be
--- enqueued.
+-- the free slots for waiting tasks: in the order of the queues, then of the sequence numbers. A task holds its slot
+-- before it is enqueued, so that it does not have to wait again. Returns the time, and the id and queue of each task to
+-- be enqueued.
 local open_key = KEYS[1]
 local waiting_hosts_key = KEYS[2]
 local deferred_key = KEYS[3]

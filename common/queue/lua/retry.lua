@@ -1,5 +1,6 @@
 -- Opens failed tasks again. Returns the time, and the outcome and the queue of each task. An outcome is the state
--- before the call, 'unknown', 'late', 'emptied', 'quota' or 'void' (its batch is cancelled). Only tasks with the outcome 'failed' are open now.
+-- before the call, 'unknown', 'late', 'emptied', 'quota' or 'void' (its batch is cancelled). Only tasks with the
+-- outcome 'failed' are open now.
 local open_key = KEYS[1]
 local failed_key = KEYS[2]
 local open_by_collection_key = KEYS[3]

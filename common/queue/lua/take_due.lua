@@ -1,5 +1,5 @@
--- Finds deferred tasks whose next try is due, and hosts at which the next download may begin. Returns the time, the id and
--- queue of each task to be enqueued, the hosts, and the time at which the next task or host is due (0 for none).
+-- Finds deferred tasks whose next try is due, and hosts at which the next download may begin. Returns the time, the id
+-- and queue of each task to be enqueued, the hosts, and the time at which the next task or host is due (0 for none).
 local open_key = KEYS[1]
 local deferred_key = KEYS[2]
 local deferred_by_host_key = KEYS[3]
