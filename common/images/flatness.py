@@ -27,8 +27,8 @@ FLAT_SCORE = 75
 """The cutoff for the score of local features if both images have flat signatures: forms and apps share symbols."""
 
 _SMOOTH = 0.8
-# A difference of 0.94, the largest of nearly all copies, scores 55.
-_DRAWN_SLOPE = 48
+# A difference of 1, the largest of copies, scores 55.
+_DRAWN_SLOPE = 45
 _SMALL_TURN = 0.03
 # Differences up to this are computed again, with the map shifted by a share of the longer side.
 _NEARLY = 2.0

@@ -129,7 +129,7 @@ class SmallCopy:
         return replace(self, pixels=WHITE - self.pixels)
 
     def difference(self, sketch: Sketch, size: tuple[int, int], matrix: Matrix) -> float:
-        """Return by how much this image differs from an image of `size` (width, height): up to 0.94 for copies of it.
+        """Return by how much this image differs from an image of `size` (width, height): up to 1 for copies of it.
 
         `matrix` (2, 3) maps a pixel of that image to one of this image. Where too little of that image is in this one,
         the difference is infinite. A cell counts where the whole of it is.
