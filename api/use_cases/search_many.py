@@ -20,7 +20,7 @@ from common.store.base import Record
 
 # Searches that share their calls of the store. One pass over 100,000 images for all of them takes half a second.
 TOGETHER = 256
-# Candidates that they want together, for one signature each: the store has all of them in memory at once.
+# Candidates that they request together, for one signature each: the store has all of them in memory at once.
 CANDIDATES = 200_000
 # Matches whose metadata are in memory at once, as of a single search: each may have 64 KiB.
 MATCHES = 1000
@@ -102,7 +102,7 @@ class SearchMany:
 
     def _stored(self, items: Sequence[SearchItem], client: str, deadline: float) -> Generator[Result, None, None]:
         """Yield the results of searches by stored images, in parts that share their calls of the store."""
-        for part in _parts(items, [_wanted(item.options) for item in items], most=CANDIDATES):
+        for part in _parts(items, [_candidates(item.options) for item in items], most=CANDIDATES):
             if monotonic() >= deadline:
                 yield from [_too_late()] * len(part)
                 continue
@@ -190,7 +190,7 @@ def _parts(items: Sequence[T], sizes: Sequence[int], *, most: int) -> Iterator[l
         yield part
 
 
-def _wanted(options: SearchOptions) -> int:
+def _candidates(options: SearchOptions) -> int:
     """Return the number of candidates of an image with one signature."""
     return options.orientations * options.candidates
 

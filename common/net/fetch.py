@@ -65,7 +65,7 @@ from common.version import USER_AGENT
 
 # The Fetch standard's limit for browsers is 20; shorteners and logins of image hosts need up to 10.
 REDIRECTS_MAX = 10
-# Of a fetch whose connection was closed while it was idle. Other threads may return such connections of a host as fast
+# Of a fetch whose connection was closed while it was idle. Other threads may return idle connections of a host as fast
 # as it closes them.
 REPEATS_MAX = 3
 REDIRECT_STATUSES = {301, 302, 303, 307, 308}

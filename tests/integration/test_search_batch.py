@@ -186,22 +186,22 @@ def test_candidates_of_a_call_are_bounded(
 ) -> None:
     monkeypatch.setattr(search_many, "CANDIDATES", most)
     original = memory_store.candidates
-    wanted = []
+    requested = []
 
     def count(queries: Any, *, limit: int, **options: Any) -> Any:
-        wanted.append(len(queries) * limit)
+        requested.append(len(queries) * limit)
         return original(queries, limit=limit, **options)
 
     memory_store.candidates = count
     images = stored[:-1]
-    # Each wants 50 candidates.
+    # Each requests 50 candidates.
     at_once = max(50, most)
 
     answered = results(client, *[fast(each.filepath, all_orientations=False, limit=50) for each in images])
 
     assert [line["result"][0]["filepath"] for line in answered] == [each.filepath for each in images]
-    assert max(wanted) <= at_once
-    assert len(wanted) == -(-50 * len(images) // at_once)
+    assert max(requested) <= at_once
+    assert len(requested) == -(-50 * len(images) // at_once)
 
 
 def test_metadata_are_read_while_results_are_taken(
