@@ -51,22 +51,28 @@ class History:
     origin: int
     steps: tuple[Step, ...] = ()
 
-    def add(self, patch: Metadata, *, seq: int, obsolete: int = 0) -> "History":
+    def add(self, patch: Metadata, *, seq: int, obsolete: int = 0, applied: int = 0) -> "History":
         """Return the history with a patch, without those up to `obsolete`, which apply to no request any more.
 
-        Raises ValueError if the changes are too large together.
+        The stored record has the patches up to `applied`. If it has all of them, and the changes are too large
+        together, this patch begins a new history. Otherwise too large changes raise ValueError.
         """
         if any(step.seq == seq for step in self.steps):
             return self
-        steps = [step for step in self.steps if step.seq > obsolete]
-        steps = sorted([*steps, Step(seq, seq, _change(patch))], key=lambda step: step.seq)
+        added = Step(seq, seq, _change(patch))
+        earlier = [step for step in self.steps if step.seq > obsolete]
+        steps = sorted([*earlier, added], key=lambda step: step.seq)
         while len(steps) > MAX_STEPS or (len(steps) > 1 and _size(steps) > MAX_BYTES):
             oldest, second, *others = steps
             steps = [Step(oldest.first, second.seq, _compose(oldest.change, second.change)), *others]
+        origin = self.origin
+        if _size(steps) > MAX_BYTES and earlier and earlier[-1].seq <= applied < seq:
+            # A key that was removed stays in the changes, so that those of an image grow as long as it is patched.
+            origin, steps = seq, [added]
         if (size := _size(steps)) > MAX_BYTES:
             message = f"the patches of this filepath have {size} bytes, more than {MAX_BYTES}"
             raise ValueError(message)
-        return History(self.origin, tuple(steps))
+        return History(origin, tuple(steps))
 
     def apply(self, unpatched: Unpatched) -> tuple[Metadata, int]:
         """Return the metadata after the later patches, and the sequence number of the last."""

@@ -215,6 +215,23 @@ def test_waiting_patches_have_a_limit(store: Store) -> None:
     assert len(metadata_of(store)) == fitting
 
 
+def test_stored_image_may_be_patched_without_end(store: Store) -> None:
+    store.put([record("cat.jpg", 1, metadata={"kept": 1})])
+    changes = [
+        patch("cat.jpg", 10 + n, {"last": n, f"k{n}": n, **{f"{n}-{key}-{'x' * 500}": None for key in range(100)}})
+        for n in range(2 * MAX_BYTES // 50_000)
+    ]
+
+    written = [verdicts(store, change) for change in changes]
+    store.put([patch("cat.jpg", 5, {"last": "late"})])
+
+    expected = {"kept": 1, "last": len(changes) - 1, **{f"k{n}": n for n in range(len(changes))}}
+    assert written == [[STORED]] * len(changes)
+    assert metadata_of(store) == expected
+    store.put([record("cat.jpg", 1, metadata={"kept": 1})])
+    assert metadata_of(store) == expected
+
+
 def test_patch_without_json_is_rejected(store: Store) -> None:
     bad: list[Any] = [{"a": float("nan")}, {"a": {1}}]
     store.put([record("cat.jpg", 1, metadata={"a": 1})])

@@ -194,7 +194,9 @@ class MemoryStore:
     def _keep(self, patch: Patch) -> None:
         name = (patch.collection, patch.filepath)
         history, _ = self.histories.get(name, (History(patch.seq), 0))
-        self.histories[name] = (history.add(patch.metadata, seq=patch.seq), patch.added)
+        record = self.kept.get(name)
+        applied = (record.metadata_seq or record.seq) if isinstance(record, Record) else 0
+        self.histories[name] = (history.add(patch.metadata, seq=patch.seq, applied=applied), patch.added)
 
     def _patch(self, collection: str, filepath: str) -> None:
         """Apply the patches of a filepath to its record."""

@@ -44,7 +44,8 @@ class Patching:
         if min(source.get("seq", 0), obsolete) > patch.seq:
             return Written(Verdict.SUPERSEDED)
         try:
-            self._extend(patch, obsolete=obsolete)
+            applied = 0 if source.get("deleted", True) else int(source.get("metadata_seq", source["seq"]))
+            self._extend(patch, obsolete=obsolete, applied=applied)
             self._apply(patch.filepath, patch.collection)
         except StoreUnavailable:
             raise
@@ -103,12 +104,14 @@ class Patching:
             return Written(Verdict.REJECTED, str(error))
         return Written(Verdict.STORED)
 
-    def _extend(self, patch: Patch, *, obsolete: int) -> None:
+    def _extend(self, patch: Patch, *, obsolete: int, applied: int) -> None:
         document_id = documents.history_identity(patch.filepath, patch.collection)
         for _ in range(TRIES):
             [existing] = self._documents([document_id])
             history = _history(existing)
-            extended = (history or History(patch.seq)).add(patch.metadata, seq=patch.seq, obsolete=obsolete)
+            extended = (history or History(patch.seq)).add(
+                patch.metadata, seq=patch.seq, obsolete=obsolete, applied=applied
+            )
             if extended == history:
                 return
             line = documents.history_line(extended, added=patch.added)

@@ -209,7 +209,9 @@ def _patch(db: sqlite3.Connection, item: Patch, collection: int) -> Written:
         return Written(Verdict.SUPERSEDED)
     history = histories.read(db, collection, item.filepath) or History(origin=item.seq)
     unpatched = history.unpatched(existing.unpatched, existing.metadata, seq=existing.metadata_seq)
-    history = history.add(item.metadata, seq=item.seq, obsolete=unpatched.seq)
+    applied = existing.metadata_seq if existing.is_image else 0
+    history = history.add(item.metadata, seq=item.seq, obsolete=unpatched.seq, applied=applied)
+    unpatched = history.unpatched(existing.unpatched, existing.metadata, seq=existing.metadata_seq)
     metadata, seq = history.apply(unpatched)
     row = (None if metadata is None else _text(metadata), seq, _text(unpatched.to_json()), existing.id)
     stale, fresh = labels(existing.metadata), labels(metadata)
