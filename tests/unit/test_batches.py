@@ -388,6 +388,21 @@ def test_pages_of_an_ended_batch_skip_later_tasks(
     assert [task.id for task in page.tasks] == [failed]
 
 
+def test_ended_tasks_of_an_ended_batch_are_listed(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    batch = batches.join("b")
+    first, second = add(ledger, batch, 2)
+    succeed(ledger, first, second)
+    ledger.leave_batch(batch)
+    pages, only = TaskPages(fake_redis), TaskFilter(batch=get(batches, "b"))
+
+    whole = pages.page(State.SUCCEEDED, limit=10, only=only)
+    head = pages.page(State.SUCCEEDED, limit=1, only=only)
+    tail = pages.page(State.SUCCEEDED, limit=10, cursor=head.cursor, only=only)
+
+    assert [task.id for task in whole.tasks] == [second, first]
+    assert [[task.id for task in page.tasks] for page in (head, tail)] == [[second], [first]]
+
+
 def deliver(redis: Redis, outbox: Outbox) -> Delivery:
     """Return the next delivery, which is due, as accepted by its receiver."""
     redis.zadd(CALLBACK_DUE, {RECEIVER: 0})
