@@ -369,6 +369,15 @@ def test_tasks_of_a_given_up_host_fail_untried(fake_redis: Redis, ledger: Ledger
     assert begin(ledger, old.id).given_up == ("connect_failed", "cannot be connected to")
 
 
+def test_without_retries_one_fault_gives_up_no_host(fake_redis: Redis) -> None:
+    limit = HostLimit(slots=0, lease_s=20, retry_for_s=0)
+    ledger, slots = ledger_in(fake_redis, host_limit=limit), HostSlots(fake_redis, limit)
+    slots.release(NAME, "other", FAULT)
+    [task] = accept_urls(ledger, 1)
+
+    assert begin(ledger, task.id).given_up is None
+
+
 def test_a_host_holds_a_tenth_of_the_backlog(ledger: Ledger, defer: Callable[..., str]) -> None:
     for _ in range(10):
         defer()
