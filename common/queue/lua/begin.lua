@@ -76,12 +76,21 @@ local function acquire_slot(pace)
   return true, true
 end
 
+-- A task that ends without a download needs neither the slot with which it was enqueued nor its place among the others.
+local function leave_host()
+  redis.call('ZREM', slots_prefix .. host, id)
+  redis.call('ZREM', waiting_prefix .. queue .. ':' .. host, id)
+end
+
 local deleted, code, error_text, has_slot = is_deleted(collection, seq), '', '', false
 local cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
-if host and not deleted and not cancelled then
+if host and (deleted or cancelled) then
+  leave_host()
+elseif host then
   local pace = read_pace(host, now)
   if is_given_up(pace, accepted, now, retry_for_ms) then
     code, error_text = unpack(redis.call('HMGET', pace.key, 'code', 'error'))
+    leave_host()
   else
     local may_begin
     may_begin, has_slot = acquire_slot(pace)
