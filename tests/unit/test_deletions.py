@@ -17,6 +17,7 @@ from common.queue.deleted_images import DeletedImages
 from common.queue.host_limits import Fault
 from common.queue.items import AddItem, EnqueueResult
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, ImageSelection, RequestContext
+from common.queue.keys import HOST, SLOTS
 from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.tasks import Action, RetryRejected, State, Task
@@ -371,6 +372,19 @@ def test_cancelled_deletion_of_images_stops_no_add(
 
     assert task_of(ledger, task.id).state is State.CANCELLED
     assert stored(memory_store) == ["cats/1", "cats/3"]
+
+
+def test_deleted_add_reports_no_success_of_its_host(fake_redis: Redis, pipeline: Pipeline, ledger: Ledger) -> None:
+    limits = {b"rate": b"10", b"slots": b"5", b"streak": b"2"}
+    fake_redis.hset(HOST + "example.org", mapping=cast("Any", limits))
+    [task_id] = accept(ledger, "cats/1", collection=SHOP)
+    DeletedImages(fake_redis).mark(SHOP, ImageSelection(), seq=task_of(ledger, task_id).seq + 1)
+
+    pipeline.run(task_id)
+
+    assert task_of(ledger, task_id).state is State.SUPERSEDED
+    assert limits.items() <= fake_redis.hgetall(HOST + "example.org").items()
+    assert fake_redis.zcard(SLOTS + "example.org") == 0
 
 
 def test_deletions_of_images_are_forgotten_after_their_time(fake_redis: Redis) -> None:
