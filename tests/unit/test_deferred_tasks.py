@@ -369,6 +369,27 @@ def test_tasks_of_a_given_up_host_fail_untried(fake_redis: Redis, ledger: Ledger
     assert begin(ledger, old.id).given_up == ("connect_failed", "cannot be connected to")
 
 
+@pytest.mark.parametrize("must_wait", [False, True])
+def test_a_retried_task_asks_its_repaired_host(
+    fake_redis: Redis, slots: HostSlots, end_pause: Callable[[], None], *, must_wait: bool
+) -> None:
+    ledger = ledger_in(fake_redis, keep_s=7200, host_limit=LIMIT)
+    [task] = accept_urls(ledger, 1)
+    fail(ledger, task.id)
+    reject(slots)
+    fake_redis.hincrby(HOST + NAME, "since", -3_900_000)
+    fake_redis.hincrby(TASK + task.id, "accepted", -4_000_000)
+
+    ledger.retry([task.id])
+    if must_wait:
+        assert ledger.begin(task.id) is None
+    end_pause()
+    slots.admit(NAME)
+
+    claim = begin(ledger, task.id)
+    assert (claim.given_up, claim.has_slot) == (None, True)
+
+
 def test_without_retries_one_fault_gives_up_no_host(fake_redis: Redis) -> None:
     limit = HostLimit(slots=0, lease_s=20, retry_for_s=0)
     ledger, slots = ledger_in(fake_redis, host_limit=limit), HostSlots(fake_redis, limit)

@@ -34,9 +34,9 @@ local id = ARGV[10]
 --- @include "batch_begin.lua"
 
 local key, now = task_prefix .. id, now_ms()
-local state, seq, job, host, queue, request_id, traceparent, collection, action, batch, uncounted, accepted = unpack(
-  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action', 'batch',
-    'uncounted', 'accepted'))
+local state, seq, job, host, queue, request_id, traceparent, collection, action, batch, uncounted = unpack(redis.call(
+  'HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action', 'batch',
+  'uncounted'))
 if state ~= 'pending' and state ~= 'running' then return false end
 collection = collection or default_collection
 
@@ -87,8 +87,8 @@ local cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancel
 if host and (deleted or cancelled) then
   leave_host()
 elseif host then
-  local pace = read_pace(host, now)
-  if is_given_up(pace, accepted, now, retry_for_ms) then
+  local pace, accepted, retried = read_pace(host, now), unpack(redis.call('HMGET', key, 'accepted', 'retried'))
+  if is_given_up(pace, retried or accepted, now, retry_for_ms) then
     code, error_text = unpack(redis.call('HMGET', pace.key, 'code', 'error'))
     leave_host()
   else

@@ -51,11 +51,11 @@ local free = math.min(max_admitted, starts_left(pace, now, slots_in_use(slots_ke
 local function admit(waiting_key, queue)
   local first = redis.call('ZRANGE', waiting_key, 0, 0)[1]
   if not first then return false end
-  local accepted, batch = unpack(redis.call('HMGET', task_prefix .. first, 'accepted', 'batch'))
+  local accepted, retried, batch = unpack(redis.call('HMGET', task_prefix .. first, 'accepted', 'retried', 'batch'))
   local is_open = accepted and redis.call('ZSCORE', open_key, first)
   -- A task that is cancelled or given up needs no download.
   local is_cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
-  local needs_slot = is_open and not is_cancelled and not is_given_up(pace, accepted, now, retry_for_ms)
+  local needs_slot = is_open and not is_cancelled and not is_given_up(pace, retried or accepted, now, retry_for_ms)
   if #admitted >= 2 * max_admitted or (needs_slot and started >= free) then
     is_left = true
     return false
