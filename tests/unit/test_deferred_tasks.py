@@ -354,6 +354,38 @@ def test_concurrent_downloads_are_limited_after_faults(
     assert [task.task_id for task in enqueued] == [third.id]
 
 
+def test_a_host_without_a_free_slot_is_checked_rarely(
+    fake_redis: Redis, ledger: Ledger, slots: HostSlots, end_pause: Callable[[], None]
+) -> None:
+    reject(slots)
+    fake_redis.hset(HOST + NAME, mapping={"rate": 1000, "slots": 1})
+    end_pause()
+    for task in accept_urls(ledger, 2):
+        ledger.begin(task.id)
+    now = now_ms(fake_redis)
+
+    admitted = slots.admit(NAME)
+
+    assert admitted == []
+    assert (fake_redis.zscore(HOSTS_DUE, NAME) or 0) >= now + 1000
+
+
+def test_the_next_page_of_waiting_tasks_begins_soon(
+    fake_redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.queue.host_limits.MAX_ADMITTED", 1)
+    slots = HostSlots(fake_redis, LIMIT)
+    reject(slots)
+    for task in accept_urls(ledger, 2):
+        ledger.begin(task.id)
+    fake_redis.delete(HOST + NAME)
+
+    admitted = slots.admit(NAME)
+
+    assert len(admitted) == 1
+    assert (fake_redis.zscore(HOSTS_DUE, NAME) or 0) < now_ms(fake_redis) + 500
+
+
 def test_tasks_of_a_given_up_host_fail_untried(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     for _ in range(3):
         slots.release(NAME, "other", FAULT)

@@ -78,8 +78,9 @@ for i = queues_from, #ARGV do
 end
 take_starts(pace, now, started)
 if is_left then
-  -- A release lets the next tasks begin earlier; the slots of dead workers expire without one.
-  local at = pace.rate and math.max(next_start_at(pace), now + min_tick_ms) or now + 1000
+  local next_at, is_page_full = next_start_at(pace), #admitted >= 2 * max_admitted
+  -- Tasks that wait for a slot begin with a release; the slots of dead workers expire without one.
+  local at = (is_page_full or next_at > now) and math.max(next_at, now + min_tick_ms) or now + 1000
   redis.call('ZADD', hosts_due_key, string.format('%.0f', math.min(at, now + longest_retry_after_ms)), host)
 else
   redis.call('SREM', waiting_hosts_key, host)
