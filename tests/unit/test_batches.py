@@ -216,6 +216,17 @@ def test_a_task_without_a_batch_record_ends(ledger: Ledger, batches: Batches, fa
     assert not fake_redis.exists(f"{BATCH}b")
 
 
+def test_no_task_creates_a_batch_record(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    batch = batches.join("b")
+    fake_redis.delete(BATCH + "b")
+
+    [task_id] = add(ledger, batch, 1, prefix="t")
+
+    assert fake_redis.exists(BATCH + "b") == 0
+    assert batches.get("b") is None
+    assert begin(ledger, task_id).batch == "b"
+
+
 def test_a_directing_task_counts_only_its_failure(ledger: Ledger, batches: Batches) -> None:
     batch = batches.join("b")
     [task_id] = add(ledger, batch, 1, is_counted=False)
