@@ -82,8 +82,8 @@ class Deletion:
     def _correct(self, batch_id: str) -> None:
         """Set the number of the batch's images to that of the deleted ones, which was estimated at the beginning."""
         batch = self.batches.get(batch_id)
-        if batch is not None and batch.pending:
-            self.batches.count(batch_id, total=-batch.pending)
+        if batch is not None and batch.begun != batch.total:
+            self.batches.count(batch_id, total=batch.begun - batch.total)
 
     def _check_time(self, deadline: float, reason: str) -> None:
         if self._stopping.is_set() or self.clock() >= deadline:

@@ -457,6 +457,21 @@ def test_the_rate_is_recent(fields: dict[str, str], now: int, expected: tuple[fl
     assert (batch.rate_per_s, batch.seconds_left) == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "pending"),
+    [
+        ({"open": "1", "succeeded": "1990"}, 10),
+        ({"open": "1", "succeeded": "2010"}, 0),
+        ({"finished": "9", "superseded": "1"}, 0),
+        ({"finished": "9", "cancelled_at": "8"}, 0),
+    ],
+)
+def test_an_estimated_total_leaves_no_wrong_pending(fields: dict[str, str], pending: int) -> None:
+    batch = batch_of("b", FIELDS | fields, now=60_000)
+
+    assert (batch.pending, batch.seconds_left) == (pending, None if pending else 0)
+
+
 def test_windows_of_the_rate_follow_the_clock(fake_redis: Redis, ledger: Ledger, batches: Batches) -> None:
     batch = batches.join("b")
     task_ids = add(ledger, batch, 4)

@@ -351,6 +351,20 @@ def test_batch_counts_the_deleted_images(
     assert (ended.state, ended.total, ended.succeeded) == (BatchState.ENDED, 4, 4)
 
 
+def test_deletion_of_more_images_than_estimated_counts_all(
+    pipeline: Pipeline, ledger: Ledger, memory_store: Any, fake_redis: Redis
+) -> None:
+    client = DeleteSelected(memory_store, ledger, Batches(fake_redis), cast("Publisher", Outbox()))
+    task = client.delete(Selection(collection=SHOP, filepath_prefix=""), NO_REQUEST, owner="", expected=None)
+    memory_store.put([record(f"{n}", n, collection=SHOP) for n in range(1, 4)])
+
+    pipeline.run(task.id)
+
+    batch = Batches(fake_redis).get(task.batch or "")
+    assert batch is not None
+    assert (batch.state, batch.total, batch.succeeded, batch.pending) == (BatchState.ENDED, 3, 3, 0)
+
+
 @pytest.mark.parametrize("is_pending", [True, False])
 def test_cancelled_deletion_of_images_stops_no_add(
     pipeline: Pipeline, ledger: Ledger, memory_store: Any, fake_redis: Redis, add: Any, *, is_pending: bool
