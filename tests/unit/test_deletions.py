@@ -9,8 +9,8 @@ from redis import Redis
 
 from api.use_cases.delete_selected import DeleteSelected
 from common.collection_names import DEFAULT_COLLECTION
-from common.errors import QueueError, StoreUnavailable
-from common.queue.batches import Batches, BatchState
+from common.errors import QueueError, QueueUnavailable, StoreUnavailable
+from common.queue.batches import Batches, BatchState, OpenBatch
 from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.deleted_images import DeletedImages
@@ -363,6 +363,33 @@ def test_deletion_of_more_images_than_estimated_counts_all(
     batch = Batches(fake_redis).get(task.batch or "")
     assert batch is not None
     assert (batch.state, batch.total, batch.succeeded, batch.pending) == (BatchState.ENDED, 3, 3, 0)
+
+
+class BatchesBeforeAnOutage(Batches):
+    """Batches of a Redis that fails after the tasks are accepted."""
+
+    def count(self, batch_id: str, **_changes: Any) -> bool:
+        raise QueueUnavailable(batch_id)
+
+
+class LedgerBeforeAnOutage(Ledger):
+    """The ledger of a Redis that fails after the tasks are accepted."""
+
+    def leave_batch(self, batch: OpenBatch) -> int:
+        raise QueueUnavailable(batch.id)
+
+
+def test_accepted_deletion_of_images_is_answered(pipeline: Pipeline, memory_store: Any, fake_redis: Redis) -> None:
+    memory_store.put([record("a", 1, collection=SHOP)])
+    ledger = LedgerBeforeAnOutage(fake_redis, max_open=10, finished_keep_s=60, failed_keep_s=600)
+    client = DeleteSelected(memory_store, ledger, BatchesBeforeAnOutage(fake_redis), cast("Publisher", Outbox()))
+
+    task = client.delete(Selection(collection=SHOP, filepath_prefix=""), NO_REQUEST, owner="", expected=1)
+    pipeline.run(task.id)
+
+    batch = Batches(fake_redis).get(task.batch or "")
+    assert batch is not None
+    assert (batch.total, batch.succeeded, batch.pending) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("is_pending", [True, False])
