@@ -50,7 +50,7 @@ class Deletion:
             self._check_time(deadline, "earlier tasks of the collection are running")
             self._stopping.wait(POLL_EVERY_S)
         if claim.selection is None:
-            self.collections.end_waits(claim.collection)
+            self.collections.end_waits(claim.collection, seq=claim.seq)
         # The time by the clock of the sequence numbers, which are in microseconds.
         added = claim.seq // 1000
         while True:

@@ -455,3 +455,15 @@ def test_deferred_tasks_end_with_their_collection(
 
     assert sorted(due) == sorted(ids[::2])
     assert {task_of(ledger, task_id).state for task_id in due} == {State.SUPERSEDED}
+
+
+def test_a_deletion_ends_no_wait_of_a_later_add(fake_redis: Redis, pipeline: Pipeline, ledger: Ledger) -> None:
+    deletion_task = delete(ledger)
+    [later] = accept(ledger, "later", collection=SHOP)
+    begin(ledger, later)
+    ledger.defer(later, Fault(code="connect_failed", error="cannot be connected to", retry_after_s=600))
+
+    pipeline.run(deletion_task.id)
+
+    assert DeferredTasks(fake_redis).take_due().tasks == []
+    assert task_of(ledger, later).next_try is not None
