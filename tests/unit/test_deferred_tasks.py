@@ -9,7 +9,7 @@ from common.queue.deferred_tasks import DeferredTasks
 from common.queue.host_limits import NO_OUTCOME, SUCCESS, Fault, HostLimit, HostSlots
 from common.queue.items import AddItem, NotEnqueued
 from common.queue.jobs import SINGLE_QUEUE
-from common.queue.keys import DEFERRED, DEFERRED_BY_HOST, HOST, HOSTS_DUE, OPEN, TASK
+from common.queue.keys import DEFERRED, DEFERRED_BY_HOST, HOST, HOSTS_DUE, OPEN, TASK, WAITING
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.stats import read_stats
@@ -194,6 +194,35 @@ def test_the_sweeper_does_not_enqueue_deferred_tasks(fake_redis: Redis, defer: C
     touched = stale.touch(stale.enqueued_before(20, offset=0, limit=9), at=now_ms(fake_redis))
 
     assert touched == []
+
+
+def test_a_task_that_an_earlier_version_admitted_is_not_lost(
+    fake_redis: Redis, ledger: Ledger, slots: HostSlots
+) -> None:
+    reject(slots)
+    [task] = accept_urls(ledger, 1)
+    ledger.begin(task.id)
+    fake_redis.zrem(f"{WAITING}{SINGLE_QUEUE}:{NAME}", task.id)
+    fake_redis.zadd(OPEN, {task.id: 10})
+    stale = StaleTasks(fake_redis)
+
+    touched = stale.touch(stale.enqueued_before(20, offset=0, limit=9), at=now_ms(fake_redis))
+
+    assert [one.task_id for one in touched] == [task.id]
+
+
+def test_tasks_that_an_earlier_version_ended_are_forgotten(
+    fake_redis: Redis, deferred: DeferredTasks, defer: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.queue.deferred_tasks.PAGE", 1)
+    ended, waiting = defer(), defer()
+    fake_redis.zrem(OPEN, ended)
+
+    forgotten = deferred.purge()
+
+    assert forgotten == 1
+    assert fake_redis.zrange(DEFERRED, 0, -1) == [waiting.encode()]
+    assert fake_redis.hgetall(DEFERRED_BY_HOST) == {NAME.encode(): b"1"}
 
 
 def test_deferred_tasks_are_open_and_counted(fake_redis: Redis, defer: Callable[..., str]) -> None:
