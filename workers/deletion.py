@@ -68,7 +68,7 @@ class Deletion:
     def cancel(self, claim: Claim) -> None:
         """Let earlier adds begin again that a cancelled deletion of images has stopped."""
         if claim.selection is not None:
-            self.images.unmark(claim.seq)
+            self.images.unmark(claim.collection, seq=claim.seq)
 
     def begin_shutdown(self) -> None:
         """Begin no more steps: the process is shutting down."""

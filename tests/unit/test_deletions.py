@@ -430,12 +430,26 @@ def test_deleted_add_reports_no_success_of_its_host(fake_redis: Redis, pipeline:
 
 def test_deletions_of_images_are_forgotten_after_their_time(fake_redis: Redis) -> None:
     deleted = DeletedImages(fake_redis)
-    for seq in (1, 5):
-        deleted.mark(SHOP, ImageSelection(filepath_prefix="a"), seq=seq)
+    for name, seq in ((SHOP, 1), (SHOP, 5), ("old", 2)):
+        deleted.mark(name, ImageSelection(filepath_prefix="a"), seq=seq)
 
     deleted.remove_before(5)
 
-    assert [seq for _, seq in fake_redis.zrange("match:deleted-images", 0, -1, withscores=True)] == [5.0]
+    assert fake_redis.zrange("match:deleted-images", 0, -1, withscores=True) == [(SHOP.encode(), 5.0)]
+    assert [seq for _, seq in fake_redis.zrange("match:deleted-images:of:shop", 0, -1, withscores=True)] == [5.0]
+    assert fake_redis.exists("match:deleted-images:of:old") == 0
+
+
+def test_deletions_in_other_collections_concern_no_add(fake_redis: Redis, ledger: Ledger) -> None:
+    deleted, [task_id] = DeletedImages(fake_redis), accept(ledger, "cats/1", collection=SHOP)
+    seq = task_of(ledger, task_id).seq
+    for name, prefix in ((SHOP, "cats/"), (f"{SHOP}-2", "dogs/"), (DEFAULT_COLLECTION, "birds/")):
+        deleted.mark(name, ImageSelection(filepath_prefix=prefix), seq=seq + 1)
+
+    claim = begin(ledger, task_id)
+
+    assert [selection.filepath_prefix for selection in claim.deletions] == ["cats/"]
+    assert fake_redis.zcard(f"match:deleted-images:of:{SHOP}") == 1
 
 
 def test_deferred_tasks_end_with_their_collection(

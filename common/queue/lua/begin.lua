@@ -11,17 +11,17 @@ local deleted_collections_key = KEYS[4]
 local deferred_key = KEYS[5]
 local deferred_by_host_key = KEYS[6]
 local hosts_due_key = KEYS[7]
-local deleted_images_key = KEYS[8]
 local task_prefix = ARGV[1]
-local slots_prefix = ARGV[2]
-local waiting_prefix = ARGV[3]
-local host_prefix = ARGV[4]
-local default_collection = ARGV[5]
-local max_slots = tonumber(ARGV[6]) -- 0 for no limit
-local slot_lease_ms = tonumber(ARGV[7])
-local retry_for_ms = tonumber(ARGV[8])
-local batch_prefix = ARGV[9]
-local id = ARGV[10]
+local deleted_images_prefix = ARGV[2]
+local slots_prefix = ARGV[3]
+local waiting_prefix = ARGV[4]
+local host_prefix = ARGV[5]
+local default_collection = ARGV[6]
+local max_slots = tonumber(ARGV[7]) -- 0 for no limit
+local slot_lease_ms = tonumber(ARGV[8])
+local retry_for_ms = tonumber(ARGV[9])
+local batch_prefix = ARGV[10]
+local id = ARGV[11]
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
