@@ -256,6 +256,18 @@ def write_table(path: Path) -> None:
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
+def test_a_table_is_imported_into_a_collection(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    table = tmp_path / "images.csv"
+    table.write_text("url,filepath\nhttp://192.0.2.1/a.jpg,a\n")
+
+    imported = match("import", table, "--collection", "shop", "--json")
+    added = match("add", "http://192.0.2.1/b.jpg", "--collection", "shop", "--json")
+
+    assert (imported.code, imported.json["stored"]) == (0, 1)
+    assert (added.code, added.json["stored"]) == (0, 1)
+    assert {task["collection"] for task in service.tasks.values()} == {"shop"}
+
+
 def test_changed_metadata_are_sent_again(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl"
     table.write_text('{"url": "http://192.0.2.1/a", "metadata": {"year": 1}}\n{"url": "http://192.0.2.1/b"}\n')
