@@ -5,6 +5,7 @@ import tomllib
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 import pytest
@@ -15,12 +16,17 @@ from api.access.keys import Scope, hash_of, parse
 from match_cli import context, duplicates
 from match_cli.commands import searches
 from match_cli.commands import service as service_commands
-from match_cli.duplicates import Pair, groups
+from match_cli.duplicates import Pair, Progress, find_pairs, groups
 from match_cli.exits import Exit
-from support.fake_match import FakeMatch, failure, fake_match
+from match_cli.queries import SearchOptions
+from match_client import Match, RequestRejected
+from support.fake_match import Answer, Call, FakeMatch, failure, fake_match
 from support.match_command import MatchCommand
 
 KEY_MODE = 0o600
+# A busy machine must not fail a test.
+WITHIN_S = 60
+LONG_S = 30
 
 
 @pytest.fixture
@@ -86,7 +92,7 @@ def test_interrupted_duplicates_continue(
     match: MatchCommand, service: FakeMatch, stored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates, "PAGE", 2)
-    monkeypatch.setattr(context, "RETRY_FOR_S", 0)
+    monkeypatch.setattr(context, "LONG_RETRY_FOR_S", 0)
     service.failed_lines[stored[2]] = {"code": "store_unavailable", "retry_after": 0}
     first = match("duplicates")
     service.failed_lines.clear()
@@ -98,6 +104,51 @@ def test_interrupted_duplicates_continue(
     lines = [line for call in service.calls_to("/search/batch") for line in call.lines if line]
     assert [line["filepath"] for line in lines] == stored[2:]
     assert len(second.out.splitlines()) == 2
+
+
+@pytest.mark.usefixtures("stored")
+def test_duplicates_and_batches_outlast_a_busy_service(
+    match: MatchCommand, service: FakeMatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "RETRY_FOR_S", 0)
+    [batch_id] = service.batches
+    for path in ("/search/batch", f"/batches/{batch_id}"):
+        service.fail_once(path, failure(503, "overloaded", "server overloaded, retry later", retry_after=0))
+
+    grouped = match("duplicates", "-j", "2", "--json")
+    followed = match("batches", "follow", batch_id)
+
+    assert (grouped.code, len(grouped.out.splitlines())) == (0, 2)
+    assert (followed.code, len(followed.out.splitlines())) == (0, 1)
+
+
+def test_an_error_stops_the_other_searches(service: FakeMatch, stored: list[str], tmp_path: Path) -> None:
+    waiting, stop, stops = Event(), Event(), []
+    service.failed_lines[stored[0]] = {"code": "unknown_mode"}
+
+    def busy(call: Call) -> Answer | None:
+        """Let the second search wait, and then the first one fail."""
+        if call.path != "/search/batch" or (waiting.is_set() and {"filepath": stored[0]} in call.lines):
+            return None
+        is_second = {"filepath": stored[1]} in call.lines
+        return failure(503, "overloaded", "server overloaded, retry later", retry_after=LONG_S if is_second else 0)
+
+    def pause(seconds: float) -> None:
+        if seconds >= LONG_S:
+            waiting.set()
+            stops.append(stop.wait(WITHIN_S))
+            raise context.StoppedError
+
+    service.faults.append(busy)
+
+    with (
+        Match(service.url, pause=pause) as client,
+        Progress(tmp_path / "progress.db") as progress,
+        pytest.raises(RequestRejected),
+    ):
+        find_pairs(client, progress, SearchOptions(), jobs=2, report=lambda _: None, stop=stop)
+
+    assert stops == [True]
 
 
 def test_groups_are_what_pairs_connect() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from match_cli import options, output
-from match_cli.context import client_of
+from match_cli.context import client_of, long_client_of
 from match_cli.exits import Exit
 from match_client import Batch
 
@@ -59,7 +59,7 @@ def follow(
     is_json: options.Json = False,
 ) -> None:
     """Show the progress of a batch until it has ended. The exit code is 1 if images failed."""
-    with client_of(context) as match:
+    with long_client_of(context) as match:
         for current in match.follow(batch, every_s=every):
             _print([current], is_json=is_json)
     if current.failed:
