@@ -62,7 +62,8 @@ def run(
             output.message("the service has no images, although earlier runs stored some: --again sends all")
         pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
         pending = journal.count(State.ACCEPTED)
-        _print(progress.totals, pending=pending, pruned=pruned, is_json=options.is_json, batch=batch)
+        shown_batch = batch if sender.has_sent else None
+        _print(progress.totals, pending=pending, pruned=pruned, is_json=options.is_json, batch=shown_batch)
     if progress.totals.failures:
         raise typer.Exit(Exit.INCOMPLETE)
 

@@ -52,6 +52,8 @@ def test_a_folder_is_added_once(match: MatchCommand, service: FakeMatch, folder:
     assert (second.code, second.json["stored"], second.json["skipped"]) == (0, 0, 3)
     assert set(service.images) == names(folder)
     assert len(service.tasks) == 3
+    assert set(service.batches) == {first.json["batch"]}
+    assert second.json["batch"] is None
 
 
 def test_only_new_changed_and_failed_images_are_sent(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
