@@ -359,9 +359,16 @@ class FakeMatch:
         ids = [value for name, value in call.params.items() if name.startswith("ids[")]
         if state is None and batch is None and not ids:
             return failure(400, "missing_parameter", "state is required", field="state")
+        code = call.params.get("code")
+        if code is not None and state != "failed":
+            return failure(400, "invalid_parameter", "code: requires state=failed", field="code")
         listed = [self.tasks[task_id] for task_id in ids if task_id in self.tasks] if ids else self.tasks.values()
         return ok(
-            [_shown(task) for task in listed if state in {None, task["state"]} and batch in {None, task["batch"]}],
+            [
+                _shown(task)
+                for task in listed
+                if state in {None, task["state"]} and batch in {None, task["batch"]} and code in {None, _code(task)}
+            ],
             cursor=None,
         )
 

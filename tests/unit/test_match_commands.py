@@ -223,10 +223,29 @@ def test_metadata_are_edited(match: MatchCommand, service: FakeMatch, stored: li
     first = match("edit", *stored[:2], "--set", "album=cats", "--set", "year=2026")
     second = match("edit", stored[0], "--unset", "year", "--patch", '{"size": {"w": 1}}', "--json")
 
-    assert (first.err, second.json) == ("2 edited\n", {"edited": 1, "waiting": 0})
+    assert (first.err, second.json) == ("2 edited\n", {"edited": 1, "waiting": 0, "unknown": 0})
     assert service.images[stored[0]]["metadata"] == {"album": "cats", "size": {"w": 1}}
     assert service.images[stored[1]]["metadata"] == {"album": "cats", "year": "2026"}
-    assert match("edit", "unknown", "--set", "a=b").code == Exit.REJECTED
+
+
+def test_edit_goes_on_after_an_unknown_name(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    names = [stored[0], "unknown", stored[1]]
+
+    edited = match("edit", "-", "--set", "album=cats", stdin="\n".join(names))
+    as_json = match("edit", "unknown", "--set", "album=cats", "--json")
+
+    assert edited.err == "unknown: no image is stored under this filepath\n2 edited, 1 unknown\n"
+    assert (edited.code, as_json.code) == (Exit.INCOMPLETE, Exit.INCOMPLETE)
+    assert as_json.json == {"edited": 0, "waiting": 0, "unknown": 1}
+    assert [service.images[name]["metadata"] for name in stored[:2]] == [{"album": "cats"}] * 2
+
+
+def test_edit_ends_at_another_error(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    service.fail_once("/images", failure(404, "unknown_collection", "unknown collection", field="collection"))
+
+    edited = match("edit", *stored, "--set", "album=cats")
+
+    assert (edited.code, len(service.calls_to("/images"))) == (Exit.REJECTED, 1)
 
 
 @pytest.mark.parametrize("changes", [[], ["--set", "album"], ["--patch", "[1]"], ["--patch", "{"]])
@@ -241,13 +260,15 @@ def test_folders_are_deleted(match: MatchCommand, service: FakeMatch, stored: li
     match("edit", stored[3], "--set", "album=cats")
 
     dry = match("delete", "--prefix", folder, "--dry-run", "--json")
+    dry_expected = match("delete", "--prefix", folder, "--dry-run", "--expect", "3")
     wrong = match("delete", "--prefix", folder, "--expect", "3")
     unconfirmed = match("delete", "--prefix", folder)
     before = list(service.images)
     album = match("delete", "--filter", "album=cats", "--yes")
     rest = match("delete", "--prefix", folder, "--expect", "3", "--json")
 
-    assert (dry.json, wrong.code, before) == ({"selected": 4}, Exit.REJECTED, stored)
+    assert (dry.json, dry_expected.err) == ({"selected": 4}, "4 would be deleted\n")
+    assert (wrong.code, before) == (Exit.REJECTED, stored)
     assert unconfirmed.code != Exit.OK
     assert album.err.startswith("1 are being deleted: match tasks 1")
     assert (rest.json["state"], service.images) == ("pending", {})
@@ -389,6 +410,18 @@ def test_tasks_of_a_batch_are_listed(
     tasks = match("tasks", "--batch", batch_id, "--json")
 
     assert [json.loads(line)["filepath"] for line in tasks.out.splitlines()] == stored
+
+
+def test_tasks_of_a_batch_are_listed_by_code(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    codes = {"a": "timeout", "b": "truncated_image"}
+    service.rejections = {str(tmp_path / f"{name}.jpg"): code for name, code in codes.items()}
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    batch_id = match("add", *sorted(tmp_path.glob("*.jpg")), "--json").json["batch"]
+
+    tasks = match("tasks", "--batch", batch_id, "--code", "timeout", "--json")
+
+    assert (tasks.code, tasks.json["filepath"]) == (0, str(tmp_path / "a.jpg"))
 
 
 def test_failed_tasks_are_listed_and_retried(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
