@@ -250,7 +250,7 @@ def progress(client: FlaskClient, batch: str) -> dict[str, Any]:
 def test_queue_page_shows_batches(client: FlaskClient, failed: list[str], batch: str) -> None:
     everything, of_batch = client.get("/web/queue"), client.get(f"/web/queue?batch={batch}&code=timeout")
 
-    assert "0 of 2 stored" in everything.text
+    assert "0 of 2 done" in everything.text
     assert f'href="/web/queue?batch={batch}&amp;code=timeout">1 timeout</a>' in everything.text
     assert "slow.png" in everything.text
     assert "batch-0.png" in of_batch.text

@@ -459,7 +459,7 @@ def test_a_summary_is_one_line() -> None:
 
     summary = replace(batch, rate_per_s=140.0, seconds_left=1).summary
 
-    assert summary == "1,850 of 2,000 stored, 62 failed: 41 http_not_found, 21 timeout, 140/s, 1 s left"
+    assert summary == "1,850 of 2,000 done, 62 failed: 41 http_not_found, 21 timeout, 140/s, 1 s left"
 
 
 def test_webhook_of_a_batch_has_the_batch() -> None:

@@ -394,7 +394,7 @@ def test_a_batch_is_listed_shown_followed_and_cancelled(
 
     assert listed.out.splitlines()[1].split() == [batch_id, "ended", "2", "1", "1", "0"]
     assert (shown.json["total"], shown.json["failures"]) == (2, {"truncated_image": 1})
-    assert followed.out == f"{batch_id} ended: 1 of 2 stored, 1 failed: 1 truncated_image, 2/s\n"
+    assert followed.out == f"{batch_id} ended: 1 of 2 done, 1 failed: 1 truncated_image, 2/s\n"
     assert followed.code == Exit.INCOMPLETE
     assert cancelled.out.startswith(f"{batch_id} cancelled")
     assert match("batches", "show", "unknown").code == Exit.REJECTED
