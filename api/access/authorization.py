@@ -59,6 +59,17 @@ def check_scope(scope: Scope) -> None:
     )
 
 
+def check_all_collections() -> None:
+    """Raise AccessDenied if the request's key, which is identified, is limited to some collections."""
+    if g.is_open or g.key.collections is None:
+        return
+    raise AccessDenied(
+        f'API key "{g.key.name}" is limited to some collections: this request concerns all of them',
+        code="missing_scope",
+        challenge=f'{REALM}, error="insufficient_scope"',
+    )
+
+
 def _unauthenticated() -> AccessDenied:
     if "Authorization" not in request.headers:
         message = f"{ERRORS['key_required'].text}: send the header Authorization: Bearer KEY"

@@ -6,6 +6,7 @@ from typing import Any
 from flask import Response
 
 from api import replies
+from api.access.authorization import check_all_collections
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok
@@ -26,14 +27,17 @@ def pause_queue(services: Services, _: requests.Nothing) -> Response:
     """Pause the queue.
 
     Within seconds no worker begins a task any more; running ones end. Adds are still accepted, and wait. The pause
-    survives restarts of every process, until the queue is resumed.
+    survives restarts of every process, until the queue is resumed. A key that is limited to some collections may not
+    pause the work of all.
     """
+    check_all_collections()
     services.pause.set()
     return ok([queue_json(replace(_stats(services), is_paused=True))])
 
 
 def resume_queue(services: Services, _: requests.Nothing) -> Response:
-    """Resume the queue."""
+    """Resume the queue. A key that is limited to some collections may not."""
+    check_all_collections()
     services.pause.clear()
     return ok([queue_json(replace(_stats(services), is_paused=False))])
 

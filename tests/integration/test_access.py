@@ -27,7 +27,8 @@ def client(make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path:
     """The API with a key for each scope, named like it, and one key with all scopes."""
     file = tmp_path / "keys.toml"
     tables = [table(scope, [scope], f"the {scope} key") for scope in Scope]
-    file.write_text("".join([*tables, table("all", [*Scope], "the key to all")]))
+    limited = table("shop", [*Scope], "the key to shop", ["shop"])
+    file.write_text("".join([*tables, table("all", [*Scope], "the key to all"), limited]))
     return make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
 
 
@@ -55,6 +56,17 @@ def test_each_scope_allows_its_own_endpoints_only(client: FlaskClient, endpoint:
     }
 
     assert allowed == ({*Scope} if endpoint.scope is None else {endpoint.scope})
+
+
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_keys_of_some_collections_pause_no_queue(client: FlaskClient, action: str) -> None:
+    replies = [
+        client.post(f"/queue/{action}", headers={"Authorization": f"Bearer {key}"})
+        for key in ("the key to shop", "the key to all")
+    ]
+
+    assert [reply.status_code for reply in replies] == [403, 200]
+    assert "some collections" in replies[0].json["error"][0]
 
 
 def test_forbidden_reply_names_the_missing_scope(client: FlaskClient) -> None:
