@@ -258,6 +258,18 @@ def test_queue_page_shows_batches(client: FlaskClient, failed: list[str], batch:
     assert len(failed) == 2
 
 
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_pause_keeps_the_chosen_collection(client: FlaskClient, action: str) -> None:
+    assert client.put("/collections/shop").status_code < 300
+
+    answer = client.post(f"/web/queue/{action}", data={"collection": "shop"})
+    page = client.get(answer.headers["Location"])
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/queue?collection=shop")
+    assert ("The queue is paused" in page.text) == (action == "pause")
+    assert '<input type="hidden" name="collection" value="shop">' in page.text
+
+
 def test_batch_is_cancelled_by_a_form(client: FlaskClient, batch: str) -> None:
     answer = client.post(f"/web/batches/{batch}/cancel")
 
@@ -450,6 +462,17 @@ def test_deletion_is_sent_when_the_page_is_left(page: Page, stored: MemoryStore)
     page.goto("/")
 
     wait_until(lambda: stored.count() == 1, "two images are deleted")
+
+
+def test_queue_page_follows_a_pause_by_others(page: Page, client: FlaskClient) -> None:
+    page.goto("/web/queue")
+    before = page.get_by_role("button", name="Pause").count()
+    client.post("/queue/pause")
+
+    page.get_by_role("button", name="Resume").wait_for()
+
+    assert before == 1
+    assert page.locator("#pause [role=alert]").inner_text() == "The queue is paused: workers begin no task."
 
 
 def test_key_opens_the_page(browser: Browser, locked: FlaskClient, stored: MemoryStore) -> None:
