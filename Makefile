@@ -172,6 +172,7 @@ push: build ## Build the images and push them to REGISTRY
 .PHONY: run
 run: ## Run nginx, API, worker and Redis as containers until Ctrl-C, with the Elasticsearch of ELASTICSEARCH_URL
 	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: set ELASTICSEARCH_URL=http://host.docker.internal:9200 or another Elasticsearch 9; docker compose up starts one" >&2; exit 2; }
+	@test -n "$(REDIS_PASSWORD)" || grep -qs '^REDIS_PASSWORD=.' .env || { echo "make run: set REDIS_PASSWORD to a random text of letters and digits, here or in .env" >&2; exit 2; }
 	FLOWER_BASIC_AUTH=not:started ELASTIC_PASSWORD=unused $(DOCKER) compose up --build --no-deps redis worker api-1 api-2 proxy
 
 .PHONY: rollout

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from api.forms import requests
-from api.forms.parameters import InExistingCollection, Number, Parameters, Whole, wrong
+from api.forms.parameters import InCollection, InExistingCollection, Number, Parameters, Whole, wrong
 from api.routes import batches, tasks
 from common.config import Settings
 from common.queue.tasks import State
@@ -97,6 +97,10 @@ class Failures(Blank, tasks.TaskFilter):
     def to_tasks(self, *, limit: int) -> tasks.Tasks:
         """Return the request for their list."""
         return tasks.Tasks.model_construct(state=State.FAILED, limit=limit, **dict(self))
+
+
+class Pause(Blank, InCollection):
+    """The collection of the page that pauses or resumes the queue."""
 
 
 class RetryAll(Blank, tasks.TaskFilter):

@@ -54,16 +54,16 @@ def retry(services: Services, params: forms.RetryAll) -> Response:
     return _to_queue(params.collection)
 
 
-def pause(services: Services, params: Nothing) -> Response:
+def pause(services: Services, params: forms.Pause) -> Response:
     """Pause the queue, and show it."""
-    queue_views.pause_queue(services, params)
-    return _to_queue(DEFAULT_COLLECTION)
+    queue_views.pause_queue(services, Nothing.model_construct())
+    return _to_queue(params.collection)
 
 
-def resume(services: Services, params: Nothing) -> Response:
+def resume(services: Services, params: forms.Pause) -> Response:
     """Resume the queue, and show it."""
-    queue_views.resume_queue(services, params)
-    return _to_queue(DEFAULT_COLLECTION)
+    queue_views.resume_queue(services, Nothing.model_construct())
+    return _to_queue(params.collection)
 
 
 def cancel_batch(services: Services, params: batch_views.OneBatch) -> Response:
@@ -86,8 +86,8 @@ def _to_queue(collection: str) -> Response:
 ENDPOINTS = (
     readable("queue", "/web/queue", queue, forms.Failures),
     form("retry_task", "/web/queue/<id>/retry", retry_task, requests.Task, scope=Scope.WRITE),
-    form("pause", "/web/queue/pause", pause, scope=Scope.ADMIN),
-    form("resume", "/web/queue/resume", resume, scope=Scope.ADMIN),
+    form("pause", "/web/queue/pause", pause, forms.Pause, scope=Scope.ADMIN),
+    form("resume", "/web/queue/resume", resume, forms.Pause, scope=Scope.ADMIN),
     form("cancel_batch", "/web/batches/<id>/cancel", cancel_batch, batch_views.OneBatch, scope=Scope.WRITE),
     form("retry_batch", "/web/batches/<id>/retry", retry_batch, batch_views.OneBatch, scope=Scope.ADMIN),
     form("retry", "/web/queue/retry", retry, forms.RetryAll, scope=Scope.ADMIN),

@@ -9,7 +9,7 @@ from threading import Event
 import typer
 
 from match_cli import output
-from match_cli.context import client_of
+from match_cli.context import long_client_of, pause_until
 from match_cli.discovery import Discovered
 from match_cli.exits import Exit
 from match_cli.folders import state_folder
@@ -21,13 +21,7 @@ from match_client import Conflict, Match
 from match_client.adds import Form, new_key
 from match_client.transport import NDJSON, Request
 
-# A service that restarts, or a full queue, must not end a long run.
-RETRY_FOR_S = 300.0
 PRUNED_PER_REQUEST = 1000
-
-
-class StoppedError(Exception):
-    """A request is not repeated, since the run ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +39,15 @@ def run(
 ) -> None:
     """Add the images that `discover` yields, and print the result; raises typer.Exit if some failed."""
     stop, progress = Event(), AddProgress()
+    wait = pause_until(stop)
 
     def pause(seconds: float) -> None:
         progress.wait()
-        if stop.wait(seconds):
-            raise StoppedError
+        wait(seconds)
 
-    # A wrong address is reported at once.
-    with client_of(context) as match:
-        match.ping()
     collection = options.settings.collection
     with (
-        client_of(context, retry_for_s=RETRY_FOR_S, pause=pause) as match,
+        long_client_of(context, pause=pause) as match,
         Journal.of(state_folder(), match.url, collection) as journal,
     ):
         batch = _batch(match, journal, collection)
@@ -71,7 +62,8 @@ def run(
             output.message("the service has no images, although earlier runs stored some: --again sends all")
         pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
         pending = journal.count(State.ACCEPTED)
-        _print(progress.totals, pending=pending, pruned=pruned, is_json=options.is_json, batch=batch)
+        shown_batch = batch if sender.has_sent else None
+        _print(progress.totals, pending=pending, pruned=pruned, is_json=options.is_json, batch=shown_batch)
     if progress.totals.failures:
         raise typer.Exit(Exit.INCOMPLETE)
 

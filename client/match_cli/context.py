@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Event
 from time import sleep
 
 import typer
@@ -13,6 +14,12 @@ from match_client import Match
 
 # A person waits for a single request.
 RETRY_FOR_S = 5.0
+# A service that restarts or is busy, or a full queue, must not end a long run.
+LONG_RETRY_FOR_S = 300.0
+
+
+class StoppedError(Exception):
+    """A request is not repeated, since the run ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,25 @@ def service_of(context: typer.Context) -> Connection:
     return connection(os.environ, config_folder(), url=options.url, profile=options.profile)
 
 
-def client_of(
-    context: typer.Context, *, retry_for_s: float | None = None, pause: Callable[[float], None] = sleep
-) -> Match:
+def client_of(context: typer.Context) -> Match:
     """Return a client of the command's service."""
     service = service_of(context)
-    retry_for_s = RETRY_FOR_S if retry_for_s is None else retry_for_s
-    return Match(service.url, service.api_key, retry_for_s=retry_for_s, pause=pause)
+    return Match(service.url, service.api_key, retry_for_s=RETRY_FOR_S)
+
+
+def long_client_of(context: typer.Context, *, pause: Callable[[float], None] = sleep) -> Match:
+    """Return a client for a long run, which outlasts a restart of the service; a wrong address is reported at once."""
+    with client_of(context) as match:
+        match.ping()
+    service = service_of(context)
+    return Match(service.url, service.api_key, retry_for_s=LONG_RETRY_FOR_S, pause=pause)
+
+
+def pause_until(stop: Event) -> Callable[[float], None]:
+    """Return a function that sleeps, and raises StoppedError as soon as `stop` is set."""
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise StoppedError
+
+    return pause

@@ -5,9 +5,11 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Self
 
 from match_cli.exits import UsageProblem
@@ -108,17 +110,30 @@ class Progress:
 
 
 def find_pairs(
-    match: Match, progress: Progress, options: SearchOptions, *, jobs: int, report: Callable[[int], None]
+    match: Match, progress: Progress, options: SearchOptions, *, jobs: int, report: Callable[[int], None], stop: Event
 ) -> None:
-    """Search by each stored image from where the progress ended; `report` receives the number of each page."""
+    """Search by each stored image from where the progress ended; `report` receives the number of each page.
+
+    `stop` is set on an error, so that no thread repeats its request.
+    """
     if progress.has_ended:
         return
-    with ThreadPoolExecutor(jobs) as threads:
+    with ThreadPoolExecutor(jobs) as threads, _setting(stop):
         for page in match.pages(progress.cursor, filter=options.filters, collection=options.collection, page=PAGE):
             parts = [page.names[start::jobs] for start in range(min(jobs, len(page.names)))]
             pairs = [pair for part in threads.map(partial(neighbours, match, options=options), parts) for pair in part]
             progress.add(pairs, cursor=page.cursor, searched=len(page.names))
             report(len(page.names))
+
+
+@contextmanager
+def _setting(stop: Event) -> Iterator[None]:
+    """Set the event on an error."""
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
 
 
 def neighbours(match: Match, names: Sequence[str], *, options: SearchOptions) -> list[Pair]:

@@ -106,6 +106,8 @@ class Sender:
         self._threads = ThreadPoolExecutor(settings.jobs, thread_name_prefix="match-add")
         self._running: dict[Future[Sent], Group] = {}
         self._resumed: set[str] = set()
+        # Whether this run has sent images, so that its batch exists.
+        self.has_sent = False
         self._pending: dict[Form, list[Source]] = {Form.FORM: [], Form.LINES: []}
 
     @contextmanager
@@ -177,6 +179,7 @@ class Sender:
         while len(self._running) >= self._settings.jobs * (1 + QUEUED_PER_JOB):
             self._collect()
         self._journal.sending(group)
+        self.has_sent = True
         self._running[self._threads.submit(send, self._match, group, self._settings)] = group
 
     def _collect(self) -> None:

@@ -202,21 +202,22 @@ def _request(items: Mapping[int, Item], form: Form, options: Options, key: str) 
     headers = headers_of(key, wait_s=options.wait_s)
     if options.batch is not None:
         headers["X-Batch-ID"] = options.batch
-    callback = {} if options.callback_url is None else {"callback_url": options.callback_url}
+    shared = {} if options.callback_url is None else {"callback_url": options.callback_url}
+    if options.collection is not None:
+        shared["collection"] = options.collection
     if form is Form.LINES:
         return Request(
             method="POST",
             path=form.value,
-            query=callback,
-            body=_lines(items, options),
+            query=shared,
+            body=_lines(items),
             content_type=NDJSON,
             headers=headers,
         )
-    collection = {} if options.collection is None else {"collection": options.collection}
     return Request(
         method="POST",
         path=form.value,
-        form=_fields(items) | callback | collection,
+        form=_fields(items) | shared,
         files=[
             (f"images[{number}]", ("image", item.source.data))
             for number, item in items.items()
@@ -237,7 +238,7 @@ def _fields(items: Mapping[int, Item]) -> dict[str, str]:
     return fields
 
 
-def _lines(items: Mapping[int, Item], options: Options) -> bytes:
+def _lines(items: Mapping[int, Item]) -> bytes:
     """Return a line for each number; a number without an item has a blank line."""
     lines = [b""] * (max(items) + 1)
     for number, item in items.items():
@@ -246,8 +247,6 @@ def _lines(items: Mapping[int, Item], options: Options) -> bytes:
         line: dict[str, object] = {"url": item.source.url, "filepath": item.filepath}
         if item.metadata is not None:
             line["metadata"] = item.metadata
-        if options.collection is not None:
-            line["collection"] = options.collection
         lines[number] = json.dumps(line).encode()
     return b"\n".join(lines) + b"\n"
 

@@ -321,9 +321,10 @@ class Match:
     ) -> Iterator[Task]:
         """Yield the tasks in a state, newest first; by default the failed ones.
 
-        With `ids`, `batch` or `request_id` they are those tasks, by default in all states.
+        With `ids`, `batch` or `request_id`, and without `code`, they are those tasks, by default in all states.
         """
-        if state is None and ids is None and batch is None and request_id is None:
+        is_named = ids is not None or batch is not None or request_id is not None
+        if state is None and (code is not None or not is_named):
             state = "failed"
         query = _fields(
             state=state,

@@ -103,7 +103,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The progress of the images that were added together.
+    """The progress of the images that were added or deleted together.
 
     `state` is `running`, `ended` or `cancelled`. The other numbers count the tasks in each state, and `failures` the
     failed ones by code. `rate_per_s` is how many end per second; `seconds_left` is None without a rate.
@@ -132,13 +132,17 @@ class Batch:
         return self.ended is not None
 
     @property
+    def done(self) -> int:
+        """The number of tasks that stored or deleted their images, or left them to a newer request."""
+        return self.succeeded + self.superseded
+
+    @property
     def summary(self) -> str:
         """The progress in one line."""
-        stored = self.succeeded + self.superseded
         codes = ", ".join(f"{number} {code}" for code, number in self.failures.items())
         has_time = self.seconds_left is not None and not self.has_ended
         parts = [
-            f"{stored:,} of {self.total:,} stored",
+            f"{self.done:,} of {self.total:,} done",
             f"{self.failed:,} failed: {codes}" if self.failed else "",
             f"{self.cancelled:,} cancelled" if self.cancelled else "",
             f"{self.rate_per_s:.0f}/s" if self.rate_per_s else "",

@@ -12,7 +12,9 @@ from werkzeug.test import TestResponse
 from api.access.keys import Keyring, Scope, hash_of
 from common.queue.keys import BATCH_REQUESTS, TASK, UPLOAD
 from common.queue.ledger import Ledger
-from support.images import upload
+from match_client import Match, NewImage
+from support.browsers import serving_app
+from support.images import gradient, upload
 from support.tasks import fail, ledger_in, succeed
 
 LINE_TYPE = "application/x-ndjson"
@@ -104,6 +106,18 @@ def test_a_form_of_many_is_a_batch(client: FlaskClient, ledger: Ledger) -> None:
     assert "batch" not in second
     succeed(ledger, first["task"]["id"])
     assert progress(client, "mine") | {"state": "ended", "total": 1} == progress(client, "mine")
+
+
+def test_the_python_client_adds_to_a_collection(client: FlaskClient) -> None:
+    images = [NewImage(image="http://images.example.org/1", filepath="1"), NewImage(image=gradient(), filepath="2")]
+
+    with serving_app(client.application) as url, Match(url) as match:
+        outcomes = [next(match.add_many([image], collection="shop", batch="mine")) for image in images]
+        batch = match.batch("mine")
+
+    assert [(outcome.status, outcome.code, outcome.batch) for outcome in outcomes] == [("ok", None, "mine")] * 2
+    assert [outcome.task.collection for outcome in outcomes if outcome.task is not None] == ["shop"] * 2
+    assert (batch.collection, batch.total) == ("shop", 2)
 
 
 def test_a_single_add_has_no_batch(client: FlaskClient) -> None:

@@ -250,12 +250,24 @@ def progress(client: FlaskClient, batch: str) -> dict[str, Any]:
 def test_queue_page_shows_batches(client: FlaskClient, failed: list[str], batch: str) -> None:
     everything, of_batch = client.get("/web/queue"), client.get(f"/web/queue?batch={batch}&code=timeout")
 
-    assert "0 of 2 stored" in everything.text
+    assert "0 of 2 done" in everything.text
     assert f'href="/web/queue?batch={batch}&amp;code=timeout">1 timeout</a>' in everything.text
     assert "slow.png" in everything.text
     assert "batch-0.png" in of_batch.text
     assert "slow.png" not in of_batch.text
     assert len(failed) == 2
+
+
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_pause_keeps_the_chosen_collection(client: FlaskClient, action: str) -> None:
+    assert client.put("/collections/shop").status_code < 300
+
+    answer = client.post(f"/web/queue/{action}", data={"collection": "shop"})
+    page = client.get(answer.headers["Location"])
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/queue?collection=shop")
+    assert ("The queue is paused" in page.text) == (action == "pause")
+    assert '<input type="hidden" name="collection" value="shop">' in page.text
 
 
 def test_batch_is_cancelled_by_a_form(client: FlaskClient, batch: str) -> None:
@@ -450,6 +462,17 @@ def test_deletion_is_sent_when_the_page_is_left(page: Page, stored: MemoryStore)
     page.goto("/")
 
     wait_until(lambda: stored.count() == 1, "two images are deleted")
+
+
+def test_queue_page_follows_a_pause_by_others(page: Page, client: FlaskClient) -> None:
+    page.goto("/web/queue")
+    before = page.get_by_role("button", name="Pause").count()
+    client.post("/queue/pause")
+
+    page.get_by_role("button", name="Resume").wait_for()
+
+    assert before == 1
+    assert page.locator("#pause [role=alert]").inner_text() == "The queue is paused: workers begin no task."
 
 
 def test_key_opens_the_page(browser: Browser, locked: FlaskClient, stored: MemoryStore) -> None:

@@ -362,6 +362,49 @@ def test_make_run_needs_an_elasticsearch_url(make: Make) -> None:
     assert "ELASTICSEARCH_URL=" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "file", "code"),
+    [
+        (["REDIS_PASSWORD=oneSecret1"], "", 0),
+        (["REDIS_PASSWORD="], "REDIS_PASSWORD=oneSecret1\n", 0),
+        (["REDIS_PASSWORD="], "ELASTIC_PASSWORD=anotherSecret2\n", 2),
+    ],
+    ids=["variable", "file", "neither"],
+)
+def test_make_run_needs_a_password_of_redis(
+    make: Make, tmp_path: Path, variables: list[str], file: str, code: int
+) -> None:
+    (tmp_path / ".env").write_text(file)
+
+    done = make(
+        "-C",
+        f"{tmp_path}",
+        "-f",
+        f"{ROOT / 'Makefile'}",
+        "run",
+        "DOCKER=true",
+        "ELASTICSEARCH_URL=http://a",
+        *variables,
+    )
+
+    assert done.returncode == code, done.stderr
+    assert ("make run: set REDIS_PASSWORD" in done.stderr) == bool(code)
+
+
+def test_flower_has_more_names_on_request(load: Load) -> None:
+    services = load(environment=REQUIRED | {"FLOWER_ALLOWED_HOSTS": "flower.example.org"})["services"]
+
+    assert services["flower"]["environment"]["FLOWER_ALLOWED_HOSTS"] == "flower.example.org"
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/migrating-from-dsys-match.md"])
+def test_documented_make_run_names_the_password(name: str) -> None:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if "make run " in line]
+
+    assert lines
+    assert all("`REDIS_PASSWORD=… make run ELASTICSEARCH_URL=" in line for line in lines)
+
+
 def test_all_services_use_the_same_redis(services: dict[str, Any]) -> None:
     urls = {services[name]["environment"]["REDIS_URL"] for name in (*APIS, "worker")}
 

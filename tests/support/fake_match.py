@@ -58,8 +58,9 @@ class FakeMatch:
         self.data: dict[str, bytes] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
         self.collections: dict[str, dict[str, Any]] = {}
-        # The ids of the batches, with their states.
+        # The ids of the batches, with their states and their collections.
         self.batches: dict[str, str] = {}
+        self.batch_collections: dict[str, str] = {}
         self.thumbnails: dict[str, bytes] = {}
         self.usage: list[dict[str, Any]] = []
         # The results of lines of a batch of searches that fail, by filepath.
@@ -128,7 +129,7 @@ class FakeMatch:
             "/queue": lambda _: ok([self._queue()]),
             "/queue/pause": lambda _: ok([self._queue(paused=True)]),
             "/queue/resume": lambda _: ok([self._queue(paused=False)]),
-            "/batches": lambda _: ok([self._progress(name) for name in reversed(self.batches)], cursor=None),
+            "/batches": lambda call: ok([self._progress(name) for name in self._newest_batches(call)], cursor=None),
             "/tasks": self._tasks,
             "/tasks/retry": self._retry_all,
             "/ping": lambda _: ok([]),
@@ -152,6 +153,8 @@ class FakeMatch:
                 return failure(status, outcome["code"], outcome["error"][0], retry_after=outcome.get("retry_after"))
             task = outcome["task"]
             return ok([], status=200 if task["state"] == "succeeded" else 202, task=task)
+        if conflict := self._conflict(call):
+            return conflict
         numbers = sorted(int(match[1]) for name in params if (match := re.fullmatch(r"filepaths\[(\d+)\]", name)))
         outcomes = [
             {"item": number}
@@ -168,6 +171,9 @@ class FakeMatch:
             status = 503 if any("retry_after" in outcome for outcome in outcomes) else 422
             return Answer(status, {"status": "fail", "error": ["failed"], "result": outcomes, "code": "overloaded"})
         return ok(outcomes)
+
+    def _newest_batches(self, call: Call) -> list[str]:
+        return [name for name, collection in self.batch_collections.items() if collection == _collection(call)][::-1]
 
     def _progress(self, batch_id: str) -> dict[str, Any]:
         tasks = [task for task in self.tasks.values() if task["batch"] == batch_id]
@@ -196,17 +202,31 @@ class FakeMatch:
         return ok([self._progress(batch_id)])
 
     def _batch(self, call: Call) -> Answer:
-        batch = call.headers.get("X-Batch-ID")
-        if batch is not None and self.batches.setdefault(batch, "ended") == "cancelled":
-            return failure(409, "batch_cancelled", "the batch is cancelled", field="X-Batch-ID")
-        return Answer(
+        return self._conflict(call) or Answer(
             200,
             [
-                {"line": number + 1} | self._accept(call, number, line["filepath"], line["url"], line.get("metadata"))
+                {"line": number + 1} | self._accept_line(call, number, line)
                 for number, line in enumerate(call.lines)
                 if line is not None
             ],
         )
+
+    def _accept_line(self, call: Call, number: int, line: Mapping[str, Any]) -> dict[str, Any]:
+        collection = _collection(call)
+        if "X-Batch-ID" in call.headers and line.get("collection", collection) != collection:
+            return _failed("batch_conflict")
+        return self._accept(call, number, line["filepath"], line["url"], line.get("metadata"))
+
+    def _conflict(self, call: Call) -> Answer | None:
+        """Join the batch that a request names; return the failure if it may not add to the batch."""
+        batch = call.headers.get("X-Batch-ID")
+        if batch is None:
+            return None
+        if self.batches.setdefault(batch, "ended") == "cancelled":
+            return failure(409, "batch_cancelled", "the batch is cancelled", field="X-Batch-ID")
+        if self.batch_collections.setdefault(batch, _collection(call)) != _collection(call):
+            return failure(409, "batch_conflict", "the batch is of another collection", field="X-Batch-ID")
+        return None
 
     def _accept(
         self, call: Call, number: int, filepath: str, source: bytes | str, metadata: dict[str, Any] | None
@@ -225,9 +245,7 @@ class FakeMatch:
             self.capacity -= 1
         task = {"id": f"{len(self.tasks):032x}", "state": "pending", "filepath": filepath, "accepted": ACCEPTED}
         task |= {"error": None, "warning": None, "attempts": 1, "metadata": metadata, "source": source}
-        task["batch"] = call.headers.get("X-Batch-ID")
-        if task["batch"] is not None:
-            self.batches.setdefault(task["batch"], "ended")
+        task |= {"batch": call.headers.get("X-Batch-ID"), "collection": _collection(call)}
         self.tasks[task["id"]] = task
         if key is not None:
             self.keys[key, number] = task
@@ -341,9 +359,16 @@ class FakeMatch:
         ids = [value for name, value in call.params.items() if name.startswith("ids[")]
         if state is None and batch is None and not ids:
             return failure(400, "missing_parameter", "state is required", field="state")
+        code = call.params.get("code")
+        if code is not None and state != "failed":
+            return failure(400, "invalid_parameter", "code: requires state=failed", field="code")
         listed = [self.tasks[task_id] for task_id in ids if task_id in self.tasks] if ids else self.tasks.values()
         return ok(
-            [_shown(task) for task in listed if state in {None, task["state"]} and batch in {None, task["batch"]}],
+            [
+                _shown(task)
+                for task in listed
+                if state in {None, task["state"]} and batch in {None, task["batch"]} and code in {None, _code(task)}
+            ],
             cursor=None,
         )
 
@@ -426,6 +451,10 @@ def failure(
     about = {} if field is None else {"field": field}
     body = {"status": "fail", "error": [message], "method": "", "result": [], "code": code, **about}
     return Answer(status, body, headers)
+
+
+def _collection(call: Call) -> str:
+    return str(call.params.get("collection", "default"))
 
 
 def _code(task: Mapping[str, Any]) -> str | None:

@@ -389,6 +389,23 @@ def test_all_images_of_a_call_are_one_batch(match: Match) -> None:
     assert [batch.id for batch in match.batches()] == [batch_id]
 
 
+@pytest.mark.parametrize("images", [files(3), urls(3)], ids=["files", "urls"])
+def test_many_are_added_to_a_collection(match: Match, service: FakeMatch, images: list[NewImage]) -> None:
+    outcomes = list(match.add_many(images, collection="shop"))
+
+    assert [(outcome.status, outcome.code) for outcome in outcomes] == [("ok", None)] * 3
+    assert {task["collection"] for task in service.tasks.values()} == {"shop"}
+    assert [batch.total for batch in match.batches(collection="shop")] == [3]
+    assert list(match.batches()) == []
+
+
+def test_a_batch_of_another_collection_is_a_conflict(match: Match) -> None:
+    list(match.add_many(urls(1), collection="shop", batch="import"))
+
+    with pytest.raises(Conflict):
+        list(match.add_many(urls(1), batch="import"))
+
+
 def test_a_batch_is_followed_to_its_end(match: Match, service: FakeMatch) -> None:
     service.is_working = False
     service.rejections["1"] = "http_not_found"
@@ -442,7 +459,7 @@ def test_a_summary_is_one_line() -> None:
 
     summary = replace(batch, rate_per_s=140.0, seconds_left=1).summary
 
-    assert summary == "1,850 of 2,000 stored, 62 failed: 41 http_not_found, 21 timeout, 140/s, 1 s left"
+    assert summary == "1,850 of 2,000 done, 62 failed: 41 http_not_found, 21 timeout, 140/s, 1 s left"
 
 
 def test_webhook_of_a_batch_has_the_batch() -> None:

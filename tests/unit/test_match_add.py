@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from match_cli import adding, context
+from match_cli import context
 from match_cli.exits import Exit
 from match_cli.journal import Journal
 from support.fake_match import DROPPED, LOST, Answer, FakeMatch, failure, fake_match
@@ -52,6 +52,8 @@ def test_a_folder_is_added_once(match: MatchCommand, service: FakeMatch, folder:
     assert (second.code, second.json["stored"], second.json["skipped"]) == (0, 0, 3)
     assert set(service.images) == names(folder)
     assert len(service.tasks) == 3
+    assert set(service.batches) == {first.json["batch"]}
+    assert second.json["batch"] is None
 
 
 def test_only_new_changed_and_failed_images_are_sent(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
@@ -113,7 +115,7 @@ def test_names_are_relative_on_request(match: MatchCommand, service: FakeMatch, 
 def test_a_second_run_finishes_what_an_outage_interrupted(
     match: MatchCommand, service: FakeMatch, folder: Path, fault: Answer | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "RETRY_FOR_S", 0)
+    monkeypatch.setattr(context, "LONG_RETRY_FOR_S", 0)
     service.fail_once("/add", fault)
 
     first, second = match("add", folder), match("add", folder, "--json")
@@ -127,7 +129,7 @@ def test_a_second_run_finishes_what_an_outage_interrupted(
 def test_a_second_run_continues_the_interrupted_batch(
     match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "RETRY_FOR_S", 0.0)
+    monkeypatch.setattr(context, "LONG_RETRY_FOR_S", 0.0)
     service.fail_once("/add", DROPPED)
     assert match("add", folder).code == Exit.UNAVAILABLE
     [batch_id] = service.batches
@@ -143,7 +145,7 @@ def test_a_second_run_continues_the_interrupted_batch(
 def test_a_cancelled_batch_is_not_continued(
     match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "RETRY_FOR_S", 0.0)
+    monkeypatch.setattr(context, "LONG_RETRY_FOR_S", 0.0)
     service.fail_once("/add", DROPPED)
     match("add", folder)
     [batch_id] = service.batches
@@ -170,7 +172,7 @@ def test_a_journal_of_the_earlier_version_is_read(match: MatchCommand, folder: P
 def test_a_file_that_changed_is_not_resumed(
     match: MatchCommand, service: FakeMatch, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "RETRY_FOR_S", 0)
+    monkeypatch.setattr(context, "LONG_RETRY_FOR_S", 0)
     service.fail_once("/add", DROPPED)
     match("add", folder)
     (folder / "a.jpg").write_bytes(b"another image")

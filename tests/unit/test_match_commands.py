@@ -5,6 +5,7 @@ import tomllib
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 import pytest
@@ -15,12 +16,17 @@ from api.access.keys import Scope, hash_of, parse
 from match_cli import context, duplicates
 from match_cli.commands import searches
 from match_cli.commands import service as service_commands
-from match_cli.duplicates import Pair, groups
+from match_cli.duplicates import Pair, Progress, find_pairs, groups
 from match_cli.exits import Exit
-from support.fake_match import FakeMatch, failure, fake_match
+from match_cli.queries import SearchOptions
+from match_client import Match, RequestRejected
+from support.fake_match import Answer, Call, FakeMatch, failure, fake_match
 from support.match_command import MatchCommand
 
 KEY_MODE = 0o600
+# A busy machine must not fail a test.
+WITHIN_S = 60
+LONG_S = 30
 
 
 @pytest.fixture
@@ -86,7 +92,7 @@ def test_interrupted_duplicates_continue(
     match: MatchCommand, service: FakeMatch, stored: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates, "PAGE", 2)
-    monkeypatch.setattr(context, "RETRY_FOR_S", 0)
+    monkeypatch.setattr(context, "LONG_RETRY_FOR_S", 0)
     service.failed_lines[stored[2]] = {"code": "store_unavailable", "retry_after": 0}
     first = match("duplicates")
     service.failed_lines.clear()
@@ -98,6 +104,51 @@ def test_interrupted_duplicates_continue(
     lines = [line for call in service.calls_to("/search/batch") for line in call.lines if line]
     assert [line["filepath"] for line in lines] == stored[2:]
     assert len(second.out.splitlines()) == 2
+
+
+@pytest.mark.usefixtures("stored")
+def test_duplicates_and_batches_outlast_a_busy_service(
+    match: MatchCommand, service: FakeMatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "RETRY_FOR_S", 0)
+    [batch_id] = service.batches
+    for path in ("/search/batch", f"/batches/{batch_id}"):
+        service.fail_once(path, failure(503, "overloaded", "server overloaded, retry later", retry_after=0))
+
+    grouped = match("duplicates", "-j", "2", "--json")
+    followed = match("batches", "follow", batch_id)
+
+    assert (grouped.code, len(grouped.out.splitlines())) == (0, 2)
+    assert (followed.code, len(followed.out.splitlines())) == (0, 1)
+
+
+def test_an_error_stops_the_other_searches(service: FakeMatch, stored: list[str], tmp_path: Path) -> None:
+    waiting, stop, stops = Event(), Event(), []
+    service.failed_lines[stored[0]] = {"code": "unknown_mode"}
+
+    def busy(call: Call) -> Answer | None:
+        """Let the second search wait, and then the first one fail."""
+        if call.path != "/search/batch" or (waiting.is_set() and {"filepath": stored[0]} in call.lines):
+            return None
+        is_second = {"filepath": stored[1]} in call.lines
+        return failure(503, "overloaded", "server overloaded, retry later", retry_after=LONG_S if is_second else 0)
+
+    def pause(seconds: float) -> None:
+        if seconds >= LONG_S:
+            waiting.set()
+            stops.append(stop.wait(WITHIN_S))
+            raise context.StoppedError
+
+    service.faults.append(busy)
+
+    with (
+        Match(service.url, pause=pause) as client,
+        Progress(tmp_path / "progress.db") as progress,
+        pytest.raises(RequestRejected),
+    ):
+        find_pairs(client, progress, SearchOptions(), jobs=2, report=lambda _: None, stop=stop)
+
+    assert stops == [True]
 
 
 def test_groups_are_what_pairs_connect() -> None:
@@ -172,10 +223,29 @@ def test_metadata_are_edited(match: MatchCommand, service: FakeMatch, stored: li
     first = match("edit", *stored[:2], "--set", "album=cats", "--set", "year=2026")
     second = match("edit", stored[0], "--unset", "year", "--patch", '{"size": {"w": 1}}', "--json")
 
-    assert (first.err, second.json) == ("2 edited\n", {"edited": 1, "waiting": 0})
+    assert (first.err, second.json) == ("2 edited\n", {"edited": 1, "waiting": 0, "unknown": 0})
     assert service.images[stored[0]]["metadata"] == {"album": "cats", "size": {"w": 1}}
     assert service.images[stored[1]]["metadata"] == {"album": "cats", "year": "2026"}
-    assert match("edit", "unknown", "--set", "a=b").code == Exit.REJECTED
+
+
+def test_edit_goes_on_after_an_unknown_name(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    names = [stored[0], "unknown", stored[1]]
+
+    edited = match("edit", "-", "--set", "album=cats", stdin="\n".join(names))
+    as_json = match("edit", "unknown", "--set", "album=cats", "--json")
+
+    assert edited.err == "unknown: no image is stored under this filepath\n2 edited, 1 unknown\n"
+    assert (edited.code, as_json.code) == (Exit.INCOMPLETE, Exit.INCOMPLETE)
+    assert as_json.json == {"edited": 0, "waiting": 0, "unknown": 1}
+    assert [service.images[name]["metadata"] for name in stored[:2]] == [{"album": "cats"}] * 2
+
+
+def test_edit_ends_at_another_error(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    service.fail_once("/images", failure(404, "unknown_collection", "unknown collection", field="collection"))
+
+    edited = match("edit", *stored, "--set", "album=cats")
+
+    assert (edited.code, len(service.calls_to("/images"))) == (Exit.REJECTED, 1)
 
 
 @pytest.mark.parametrize("changes", [[], ["--set", "album"], ["--patch", "[1]"], ["--patch", "{"]])
@@ -190,13 +260,15 @@ def test_folders_are_deleted(match: MatchCommand, service: FakeMatch, stored: li
     match("edit", stored[3], "--set", "album=cats")
 
     dry = match("delete", "--prefix", folder, "--dry-run", "--json")
+    dry_expected = match("delete", "--prefix", folder, "--dry-run", "--expect", "3")
     wrong = match("delete", "--prefix", folder, "--expect", "3")
     unconfirmed = match("delete", "--prefix", folder)
     before = list(service.images)
     album = match("delete", "--filter", "album=cats", "--yes")
     rest = match("delete", "--prefix", folder, "--expect", "3", "--json")
 
-    assert (dry.json, wrong.code, before) == ({"selected": 4}, Exit.REJECTED, stored)
+    assert (dry.json, dry_expected.err) == ({"selected": 4}, "4 would be deleted\n")
+    assert (wrong.code, before) == (Exit.REJECTED, stored)
     assert unconfirmed.code != Exit.OK
     assert album.err.startswith("1 are being deleted: match tasks 1")
     assert (rest.json["state"], service.images) == ("pending", {})
@@ -256,6 +328,18 @@ def write_table(path: Path) -> None:
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
+def test_a_table_is_imported_into_a_collection(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    table = tmp_path / "images.csv"
+    table.write_text("url,filepath\nhttp://192.0.2.1/a.jpg,a\n")
+
+    imported = match("import", table, "--collection", "shop", "--json")
+    added = match("add", "http://192.0.2.1/b.jpg", "--collection", "shop", "--json")
+
+    assert (imported.code, imported.json["stored"]) == (0, 1)
+    assert (added.code, added.json["stored"]) == (0, 1)
+    assert {task["collection"] for task in service.tasks.values()} == {"shop"}
+
+
 def test_changed_metadata_are_sent_again(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl"
     table.write_text('{"url": "http://192.0.2.1/a", "metadata": {"year": 1}}\n{"url": "http://192.0.2.1/b"}\n')
@@ -310,7 +394,7 @@ def test_a_batch_is_listed_shown_followed_and_cancelled(
 
     assert listed.out.splitlines()[1].split() == [batch_id, "ended", "2", "1", "1", "0"]
     assert (shown.json["total"], shown.json["failures"]) == (2, {"truncated_image": 1})
-    assert followed.out == f"{batch_id} ended: 1 of 2 stored, 1 failed: 1 truncated_image, 2/s\n"
+    assert followed.out == f"{batch_id} ended: 1 of 2 done, 1 failed: 1 truncated_image, 2/s\n"
     assert followed.code == Exit.INCOMPLETE
     assert cancelled.out.startswith(f"{batch_id} cancelled")
     assert match("batches", "show", "unknown").code == Exit.REJECTED
@@ -326,6 +410,18 @@ def test_tasks_of_a_batch_are_listed(
     tasks = match("tasks", "--batch", batch_id, "--json")
 
     assert [json.loads(line)["filepath"] for line in tasks.out.splitlines()] == stored
+
+
+def test_tasks_of_a_batch_are_listed_by_code(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:
+    codes = {"a": "timeout", "b": "truncated_image"}
+    service.rejections = {str(tmp_path / f"{name}.jpg"): code for name, code in codes.items()}
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").write_bytes(name.encode())
+    batch_id = match("add", *sorted(tmp_path.glob("*.jpg")), "--json").json["batch"]
+
+    tasks = match("tasks", "--batch", batch_id, "--code", "timeout", "--json")
+
+    assert (tasks.code, tasks.json["filepath"]) == (0, str(tmp_path / "a.jpg"))
 
 
 def test_failed_tasks_are_listed_and_retried(match: MatchCommand, service: FakeMatch, tmp_path: Path) -> None:

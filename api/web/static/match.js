@@ -845,8 +845,12 @@ const watchQueue = async (figure) => {
     }
     const failed = numberOf(document, "failed");
     // A button that has the focus must not be replaced.
-    const isUsed = document.querySelector("#batches").contains(document.activeElement);
-    await refresh("#numbers", ...(isUsed ? [] : ["#batches"])).catch(() => {});
+    const isUsed = (selector) => document.querySelector(selector).contains(document.activeElement);
+    await refresh("#numbers", ...(isUsed("#batches") ? [] : ["#batches"])).catch(() => {});
+    // Replaced each time, the alert would be announced each time.
+    if (numberOf(document, "paused") !== numberOf(document, "shown-pause") && !isUsed("#pause")) {
+      await refresh("#pause").catch(() => {});
+    }
     if (numberOf(document, "failed") !== failed) {
       await refresh("#failed").catch(() => {});
     }

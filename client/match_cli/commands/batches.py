@@ -1,4 +1,4 @@
-"""`match batches`: the progress of images that were added together."""
+"""`match batches`: the progress of images that were added or deleted together."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from match_cli import options, output
-from match_cli.context import client_of
+from match_cli.context import client_of, long_client_of
 from match_cli.exits import Exit
 from match_client import Batch
 
@@ -31,13 +31,10 @@ def list_(
     if is_json:
         _print(listed, is_json=True)
     elif listed:
-        headings = ["id", "state", "total", "stored", "failed", "left"]
+        headings = ["id", "state", "total", "done", "failed", "left"]
         output.table(
             headings,
-            [
-                [one.id, one.state, one.total, one.succeeded + one.superseded, one.failed, one.pending + one.running]
-                for one in listed
-            ],
+            [[one.id, one.state, one.total, one.done, one.failed, one.pending + one.running] for one in listed],
         )
     else:
         output.message("no batches")
@@ -45,7 +42,7 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, batch: Id, *, is_json: options.Json = False) -> None:
-    """Show how many images of a batch are stored, and why the others failed."""
+    """Show how many images of a batch are done, and why others failed."""
     with client_of(context) as match:
         _print([match.batch(batch)], is_json=is_json)
 
@@ -59,7 +56,7 @@ def follow(
     is_json: options.Json = False,
 ) -> None:
     """Show the progress of a batch until it has ended. The exit code is 1 if images failed."""
-    with client_of(context) as match:
+    with long_client_of(context) as match:
         for current in match.follow(batch, every_s=every):
             _print([current], is_json=is_json)
     if current.failed:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -13,8 +14,8 @@ import typer
 from match_cli import options, output
 from match_cli.context import client_of
 from match_cli.discovery import STDIN
-from match_cli.exits import UsageProblem
-from match_client import Match
+from match_cli.exits import Exit, UsageProblem
+from match_client import Match, NotFound
 
 
 def list_(
@@ -80,17 +81,28 @@ def edit(
     collection: options.Collection = None,
     is_json: options.Json = False,
 ) -> None:
-    """Change the metadata of images; other keys stay."""
+    """Change the metadata of images; other keys stay. The exit code is 1 if names are unknown."""
     changes = _changes(values or [], removed or [], patch)
-    number = waiting = 0
+    counts = Counter(edited=0, waiting=0, unknown=0)
     with client_of(context) as match:
         for name in _expand(filepaths):
-            patched = match.patch(name, changes, collection=collection)
-            number, waiting = number + patched.is_stored, waiting + (not patched.is_stored)
-    if is_json:
-        output.document({"edited": number, "waiting": waiting})
-    else:
-        output.message(f"{number} edited" + (f", {waiting} are not stored yet" if waiting else ""))
+            counts[_edit_one(match, name, changes, collection)] += 1
+    shown = {"edited": "edited", "waiting": "are not stored yet", "unknown": "unknown"}
+    texts = [f"{counts[key]} {text}" for key, text in shown.items() if counts[key] or key == "edited"]
+    _report(dict(counts), ", ".join(texts), is_json=is_json)
+    if counts["unknown"]:
+        raise typer.Exit(Exit.INCOMPLETE)
+
+
+def _edit_one(match: Match, name: str, changes: dict[str, Any], collection: str | None) -> str:
+    """Change the metadata of an image, and return what it counts as; an unknown name does not end the command."""
+    try:
+        return "edited" if match.patch(name, changes, collection=collection).is_stored else "waiting"
+    except NotFound as error:
+        if error.code != "unknown_filepath":
+            raise
+        output.message(f"{name}: {error}")
+        return "unknown"
 
 
 def delete(
@@ -119,7 +131,7 @@ def delete(
             _delete_names(match, filepaths, collection=collection, is_json=is_json)
             return
         selected["collection"] = collection
-        number = match.count_selected(**selected) if expect is None else expect
+        number = match.count_selected(**selected) if is_dry_run or expect is None else expect
         if is_dry_run:
             _report({"selected": number}, f"{number} would be deleted", is_json=is_json)
             return

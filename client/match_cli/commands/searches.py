@@ -4,12 +4,13 @@ import webbrowser
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Event
 from typing import Annotated
 
 import typer
 
 from match_cli import options, output, pages
-from match_cli.context import client_of
+from match_cli.context import client_of, long_client_of, pause_until
 from match_cli.discovery import absolute
 from match_cli.duplicates import Duplicates, Progress, find_pairs, groups
 from match_cli.exits import UsageProblem
@@ -108,10 +109,14 @@ def duplicates(
     parameters = SearchOptions(
         limit=limit, min_score=min_score, filters=options.parse_filters(filters), mode=mode, collection=collection
     )
-    with client_of(context) as match, Progress.of(state_folder(), match.url, parameters) as progress:
+    stop = Event()
+    with (
+        long_client_of(context, pause=pause_until(stop)) as match,
+        Progress.of(state_folder(), match.url, parameters) as progress,
+    ):
         total = match.count(filter=parameters.filters, collection=collection)
         with SearchProgress(total, progress.searched).shown() as advance:
-            find_pairs(match, progress, parameters, jobs=jobs, report=advance)
+            find_pairs(match, progress, parameters, jobs=jobs, report=advance, stop=stop)
         result = groups(progress.pairs())
         for group in result:
             if is_json:

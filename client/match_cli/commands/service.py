@@ -62,7 +62,8 @@ def tasks(
         str | None, typer.Option(help="failed, pending, running, succeeded, superseded or cancelled; default: failed.")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only tasks of this batch; default: in all states.")
+        str | None,
+        typer.Option(metavar="ID", help="Only tasks of this batch; without --code, by default in all states."),
     ] = None,
     code: Annotated[str | None, typer.Option(help="Only tasks that failed with this code.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Only names that begin with this text.")] = None,
