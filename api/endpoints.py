@@ -145,3 +145,4 @@ def _check_collection(services: Services, params: InCollection) -> None:
     check_allowed(params.collection)
     if isinstance(params, InExistingCollection):
         services.collections.check_exists(params.collection)
+        g.collection_exists = True

@@ -251,7 +251,7 @@ DeletionTask = Annotated[Task, Field(description="The task of a deletion by `fil
 
 
 class PatchedImage(BaseModel):
-    """The metadata of an image after a patch."""
+    """The metadata of an image after a patch; null for a key without the scope `read`."""
 
     collection: Collection
     filepath: Filepath

@@ -13,6 +13,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from api.auth_request import NAME as AUTHORIZE
 from api.metrics import METHODS, Metrics
 from api.usage import UsageRecorder
+from common.collection_names import DEFAULT_COLLECTION
 from common.queue.usage import Counted, Label
 from common.telemetry import tracing
 from common.telemetry.logs import bound
@@ -36,6 +37,7 @@ class _ActiveRequest:
     contexts: ExitStack = field(default_factory=ExitStack)
     key_name: str | None = None
     collection: str | None = None
+    collection_exists: bool = False
     status: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
@@ -69,6 +71,7 @@ class Telemetry:
         # Only the name, and only of a known key.
         active.key_name = getattr(g.get("key"), "name", None)
         active.collection = g.get("collection")
+        active.collection_exists = g.get("collection_exists", active.collection == DEFAULT_COLLECTION)
         active.bytes_received = request.content_length or 0
         active.use = g.get("use", {})
         if response.is_streamed:
@@ -96,11 +99,14 @@ class Telemetry:
 
 
 def _use_of(active: _ActiveRequest) -> dict[tuple[Label, Counted], int]:
-    """Return the use of the request; a rejected one counts for no collection, since a client may name any."""
-    collection = active.collection if active.status < 400 else None  # noqa: PLR2004 - an HTTP status
-    own = Label(active.key_name, collection)
+    """Return the use of the request.
+
+    A client may name any collection: only one that exists, or in which the request added or searched, is counted.
+    """
+    is_used = active.collection_exists or any(name == active.collection for name, _ in active.use)
+    own = Label(active.key_name, active.collection if is_used and active.status < 400 else None)  # noqa: PLR2004 - an HTTP status
     size = active.bytes_received + active.bytes_sent
-    counted = {(Label(active.key_name, name), what): number for (name, what), number in active.use.items()}
+    counted = {(Label(active.key_name, name), what): number for (name, what), number in active.use.items() if number}
     return {(own, Counted.REQUESTS): 1, (own, Counted.BYTES): size, **counted}
 
 

@@ -27,10 +27,10 @@ def count(counted: Counted, number: int, *, collection: str) -> None:
 
 
 def count_adds(items: Iterable[AddItem]) -> None:
-    """Count the items that the current request enqueued, not those of an earlier request with the same key."""
+    """Count the items that the current request enqueued; those of an earlier request with the same key count as 0."""
     for item in items:
-        if item.error is None and not item.is_replay:
-            count(Counted.ADDS, 1, collection=item.collection)
+        if item.error is None:
+            count(Counted.ADDS, 0 if item.is_replay else 1, collection=item.collection)
 
 
 class UsageRecorder:

@@ -32,7 +32,6 @@ from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.queue.usage import UsageCounts
-from common.record_rules import METADATA_BYTES
 from common.redis.client import connect
 from common.store.base import Store
 from common.store.preparing import prepare_in_background
@@ -92,7 +91,6 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
             SequenceNumbers(dependencies.redis),
             ExpectedImages(dependencies.redis),
             dependencies.store,
-            max_metadata_bytes=METADATA_BYTES,
         ),
         collections=collections,
         manage_tasks=manage_tasks,

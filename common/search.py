@@ -60,6 +60,17 @@ class SearchOptions:
         """The lowest score of a match by local features or by a sketch."""
         return MIN_SCORE if self.min_score is None else self.min_score
 
+    @property
+    def orientations(self) -> int:
+        """The number of orientations of each signature that are searched for."""
+        return len(ORIENTATIONS) if self.all_orientations else 1
+
+    @property
+    def candidates(self) -> int:
+        """The number of candidates that each orientation needs."""
+        minimum = _MIN_CANDIDATES_EACH if self.all_orientations else _MIN_CANDIDATES
+        return max(minimum, self.offset + self.limit)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
@@ -135,12 +146,6 @@ class SignatureQuery:
         turned = [turn(each) if is_turned else each[np.newaxis] for each in searchable]
         return np.stack(turned) if turned else np.zeros((0, 1, LENGTH), np.int8)
 
-    @property
-    def candidates(self) -> int:
-        """Return the number of candidates that each orientation needs."""
-        minimum = _MIN_CANDIDATES_EACH if self.options.all_orientations else _MIN_CANDIDATES
-        return max(minimum, self.options.offset + self.options.limit)
-
 
 def find_by_signature(signatures: Sequence[Signature], store: Store, options: SearchOptions) -> SignatureMatches:
     """Return the stored images like the query, at least as many as the options need.
@@ -155,7 +160,7 @@ def find_by_signature(signatures: Sequence[Signature], store: Store, options: Se
 def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> list[SignatureMatches]:
     """Return the result of `find_by_signature` for each query; queries of one selection share a call of the store."""
     results = [SignatureMatches()] * len(queries)
-    for indices in _groups([query.options for query in queries], [query.candidates for query in queries]):
+    for indices in _groups([query.options for query in queries]):
         turned = [queries[index].orientations for index in indices]
         rows = np.concatenate([each.reshape(-1, LENGTH) for each in turned])
         if not len(rows):
@@ -164,7 +169,7 @@ def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> li
         per_row = iter(
             store.candidates(
                 rows,
-                limit=first.candidates,
+                limit=first.options.candidates,
                 selection=first.options.selection,
                 max_distance=_max_distance(first.options.min_score),
             )
@@ -175,13 +180,13 @@ def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> li
     return results
 
 
-def _groups(options: Sequence[SearchOptions], limits: Sequence[int]) -> Iterable[list[int]]:
+def _groups(options: Sequence[SearchOptions]) -> Iterable[list[int]]:
     """Return the indices of the searches that one call of the store can answer."""
     groups: defaultdict[object, list[int]] = defaultdict(list)
-    for index, (each, limit) in enumerate(zip(options, limits, strict=True)):
+    for index, each in enumerate(options):
         selection = each.selection
         where = tuple(sorted(selection.where.items()))
-        groups[selection.collection, selection.filepath_prefix, where, each.min_score, limit].append(index)
+        groups[selection.collection, selection.filepath_prefix, where, each.min_score, each.candidates].append(index)
     return groups.values()
 
 

@@ -45,7 +45,6 @@ from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
 from common.queue.task_pages import TaskPages
 from common.queue.usage import UsageCounts
-from common.record_rules import METADATA_BYTES
 from common.redis.client import MAX_CONNECTIONS
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
@@ -209,9 +208,7 @@ def make_client(
                 add_images=AddImages(admission, ledger, uploads, publisher, collections, fetcher, budget),
                 delete_images=DeleteImages(SequenceNumbers(redis), store),
                 delete_selected=DeleteSelected(store, ledger, batches, publisher),
-                patch_images=PatchImages(
-                    SequenceNumbers(redis), ExpectedImages(redis), store, max_metadata_bytes=METADATA_BYTES
-                ),
+                patch_images=PatchImages(SequenceNumbers(redis), ExpectedImages(redis), store),
                 collections=collections,
                 manage_tasks=manage_tasks,
                 manage_batches=ManageBatches(batches, task_pages, manage_tasks),

@@ -50,7 +50,7 @@ class Deletion:
             self._check_time(deadline, "earlier tasks of the collection are running")
             self._stopping.wait(POLL_EVERY_S)
         if claim.selection is None:
-            self.collections.end_waits(claim.collection)
+            self.collections.end_waits(claim.collection, seq=claim.seq)
         # The time by the clock of the sequence numbers, which are in microseconds.
         added = claim.seq // 1000
         while True:
@@ -68,7 +68,7 @@ class Deletion:
     def cancel(self, claim: Claim) -> None:
         """Let earlier adds begin again that a cancelled deletion of images has stopped."""
         if claim.selection is not None:
-            self.images.unmark(claim.seq)
+            self.images.unmark(claim.collection, seq=claim.seq)
 
     def begin_shutdown(self) -> None:
         """Begin no more steps: the process is shutting down."""
@@ -82,8 +82,8 @@ class Deletion:
     def _correct(self, batch_id: str) -> None:
         """Set the number of the batch's images to that of the deleted ones, which was estimated at the beginning."""
         batch = self.batches.get(batch_id)
-        if batch is not None and batch.pending:
-            self.batches.count(batch_id, total=-batch.pending)
+        if batch is not None and batch.begun != batch.total:
+            self.batches.count(batch_id, total=batch.begun - batch.total)
 
     def _check_time(self, deadline: float, reason: str) -> None:
         if self._stopping.is_set() or self.clock() >= deadline:

@@ -45,6 +45,11 @@ class HostLimiter:
             if claim.host is not None and (claim.has_slot or isinstance(outcome, Fault)):
                 self._release(claim.host, claim.task_id, outcome)
 
+    def skip(self, claim: Claim) -> None:
+        """Release the slot of a claim that needs no download."""
+        if claim.host is not None and claim.has_slot:
+            self._release(claim.host, claim.task_id, NO_OUTCOME)
+
     def admit_waiting(self) -> None:
         """Enqueue waiting tasks of hosts with free slots: the slots of dead workers expire without a release."""
         for host in self.slots.waiting_hosts(limit=HOSTS_PER_PASS):

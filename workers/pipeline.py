@@ -111,8 +111,8 @@ class Pipeline:
         elif claim.is_collection_deleted:
             result = claim.result(State.SUPERSEDED)
         elif is_deleted(claim):
-            with self.host_limiter.slot(claim):
-                result = claim.result(State.SUPERSEDED)
+            self.host_limiter.skip(claim)
+            result = claim.result(State.SUPERSEDED)
         elif claim.action is Action.ADD:
             return self.writer.write(claim, *self._record(claim))
         else:
@@ -146,6 +146,7 @@ class Pipeline:
     def _record(self, claim: Claim) -> tuple[Record, bytes | None]:
         """Return the record, and the thumbnail where one is kept."""
         if claim.unfinished > MAX_UNFINISHED:
+            self.host_limiter.skip(claim)
             message = f"{MAX_UNFINISHED} workers were lost while they ran this task"
             raise WorkerLost(message)
         if claim.given_up is not None:

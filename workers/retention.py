@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 
 from common.queue.batches import Batches
+from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.deleted_images import DeletedImages
 from common.queue.failures import Failures
@@ -44,6 +45,7 @@ class Retention:
         before = now_ms(self.redis) - self.failed_keep_s * 1000
         self.failures.remove_before(before)
         Batches(self.redis).purge(limit=BATCHES_PER_PASS)
+        DeferredTasks(self.redis).purge()
         # A sequence number is the time in microseconds. It exceeds the clock only after that was set back.
         DeletedCollections(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)
         DeletedImages(self.redis).remove_before((before - TOMBSTONE_MARGIN_MS) * 1000)

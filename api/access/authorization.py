@@ -50,13 +50,18 @@ class Access:
 
 def check_scope(scope: Scope) -> None:
     """Raise AccessDenied unless the request, whose key is identified, has the scope."""
-    if g.is_open or scope in g.key.scopes:
+    if has_scope(scope):
         return
     raise AccessDenied(
         f'API key "{g.key.name}" lacks the scope {scope}',
         code="missing_scope",
         challenge=f'{REALM}, error="insufficient_scope", scope="{scope}"',
     )
+
+
+def has_scope(scope: Scope) -> bool:
+    """Return whether the request, whose key is identified, has the scope."""
+    return bool(g.is_open or scope in g.key.scopes)
 
 
 def check_all_collections() -> None:

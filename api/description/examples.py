@@ -429,7 +429,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
             title="Of a batch",
             form={"batch": BATCH_ID, "limit": 1},
             result=[_FAILED | {"batch": BATCH_ID}],
-            extra={"cursor": None},
+            extra={"cursor": "succeeded:"},
         ),
     ),
     "retry_task": (Example(title="One", path={"id": TASK_ID}, http_status=202, result=[_RETRIED]),),

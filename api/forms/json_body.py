@@ -104,7 +104,9 @@ def _text(name: str, value: Any, expected: str) -> str:  # noqa: ANN401 - JSON
     if isinstance(value, str):
         return value
     # JSON has one type of numbers: 10.0 is a whole number.
-    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value, ensure_ascii=False)
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    # Without spaces, as the size of metadata is measured.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 @cache

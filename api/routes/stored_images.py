@@ -5,13 +5,14 @@ from typing import Any
 from flask import Response, g
 
 from api import replies
-from api.access.authorization import check_scope
+from api.access.authorization import check_scope, has_scope
 from api.access.keys import Scope
 from api.endpoints import Endpoint, Reply
 from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
+from api.use_cases.delete_selected import UnexpectedCount
 from common.local_search import has_few_features
 from common.queue.jobs import RequestContext
 from common.queue.task_json import task_json
@@ -39,7 +40,11 @@ def delete(services: Services, params: requests.Delete | requests.DeleteMany | r
 def _delete_selected(services: Services, params: requests.DeleteSelected) -> Response:
     check_scope(Scope.ADMIN)
     if params.dry_run:
-        return ok([services.delete_selected.count(params.selection)])
+        selected = services.delete_selected.count(params.selection)
+        if params.expect is not None and selected != params.expect:
+            message = f"expect: {selected} images are selected, not {params.expect}; nothing was deleted"
+            raise UnexpectedCount(message, field="expect")
+        return ok([selected])
     context = RequestContext(request_id=g.request_id)
     owner = "" if g.key is None else g.key.name
     task = services.delete_selected.delete(params.selection, context, owner=owner, expected=params.expect)
@@ -85,12 +90,13 @@ def patch_image(services: Services, params: requests.PatchImage) -> Response:
 
     The order is that of acceptance. An add that was accepted earlier and is stored later gets the patch. A later add
     replaces all, and an image that was deleted later stays deleted. If the image is not stored yet, the reply is a 202
-    without a result. The image keeps its place in lists.
+    without a result. The image keeps its place in lists. A key without the scope `read` gets null as metadata.
     """
     patched = services.patch_images.patch(params.filepath, params.metadata, collection=params.collection)
     if not patched.is_stored:
         return ok(http_status=202)
-    return ok([{"collection": params.collection, "filepath": params.filepath, "metadata": patched.metadata}])
+    metadata = patched.metadata if has_scope(Scope.READ) else None
+    return ok([{"collection": params.collection, "filepath": params.filepath, "metadata": metadata}])
 
 
 def _page(services: Services, params: requests.Images) -> Response:

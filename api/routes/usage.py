@@ -28,9 +28,10 @@ def usage(services: Services, params: UsageOfDays) -> Response:
     """Return the use of the service by API key and collection, the most requests first.
 
     The counts are those of all processes of the API, since 00:00 UTC of the first day. A request is counted when its
-    reply has been sent. `adds` are accepted images, and `searches` include the lines of batches. `bytes` are those of
-    the bodies of requests and replies. Probes and `/metrics` are not counted. A day has up to 1,000 pairs of a key and
-    a collection; the use of further ones has `*` for both.
+    reply has been sent, for its collection only if that exists, or if the request added or searched there. `adds` are
+    accepted images, and `searches` include the lines of batches. `bytes` are those of the bodies of requests and
+    replies. Probes and `/metrics` are not counted. A day has up to 1,000 pairs of a key and a collection; the use of
+    further ones has `*` for both.
     """
     use = services.usage_counts.read(days=params.days)
     rows = [

@@ -1,6 +1,5 @@
 """Changes of the metadata of stored images."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time_ns
@@ -10,6 +9,7 @@ from api.sources import UnknownFilepath
 from common.errors import InputError, StoreUnavailable
 from common.queue.expected_images import ExpectedImages
 from common.queue.sequence import SequenceNumbers
+from common.record_rules import check_size
 from common.store.base import Patch, Store, Verdict
 from common.store.patches import merge_patch
 
@@ -31,7 +31,6 @@ class PatchImages:
     sequence: SequenceNumbers
     expected: ExpectedImages
     store: Store
-    max_metadata_bytes: int
 
     def patch(self, filepath: str, patch: Metadata, *, collection: str) -> Patched:
         """Apply a JSON merge patch (RFC 7396) to the metadata of an image, or keep it for an image on its way.
@@ -65,10 +64,11 @@ class PatchImages:
             stored = self._stored(item)
             if item.filepath not in stored:
                 raise UnknownFilepath("filepath")
-        size = len(json.dumps(merge_patch(stored.get(item.filepath), item.metadata), ensure_ascii=False).encode())
-        if size > self.max_metadata_bytes:
-            message = f"metadata would have {size} bytes with this patch, more than {self.max_metadata_bytes}"
-            raise InputError(message, field="metadata")
+        try:
+            check_size(merge_patch(stored.get(item.filepath), item.metadata) or {})
+        except ValueError as error:
+            message = f"metadata {error} with this patch"
+            raise InputError(message, field="metadata") from None
 
     def _stored(self, item: Patch) -> dict[str, Metadata]:
         return self.store.metadata([item.filepath], collection=item.collection)

@@ -65,6 +65,9 @@ from common.version import USER_AGENT
 
 # The Fetch standard's limit for browsers is 20; shorteners and logins of image hosts need up to 10.
 REDIRECTS_MAX = 10
+# Of a fetch whose connection was closed while it was idle. Other threads may return idle connections of a host as fast
+# as it closes them.
+REPEATS_MAX = 3
 REDIRECT_STATUSES = {301, 302, 303, 307, 308}
 # Hosts whose idle connections are kept: most images of a batch are from few hosts.
 HOSTS_MAX = 8
@@ -214,14 +217,15 @@ class Fetcher:
                 raise fetch_failed(TIMEOUT, target.host, reason) from error
 
     def _fetch(self, target: Target, download: Download, reserve: Reserve) -> bytes:
-        while True:
+        for _ in range(REPEATS_MAX):
             try:
                 return self._follow_redirects(target, download, reserve)
             except TransientFetchError as error:
                 # The server closed an idle connection while the request was on its way (RFC 9112, 9.5). The pool has
-                # dropped that connection, and will have dropped all of them in the end.
+                # dropped that connection.
                 if error.code != READ_FAILED or not download.is_reused or not download.left_s:
                     raise
+        return self._follow_redirects(target, download, reserve)
 
     def _follow_redirects(self, target: Target, download: Download, reserve: Reserve) -> bytes:
         cookies = Cookies()

@@ -52,7 +52,8 @@ def read_retry_after(value: str | None) -> float | None:
         return float(text[:12])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # A year, a time or an offset of many digits fits into no integer of C.
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -100,6 +100,11 @@ class Batch:
     request_id: str | None = None
     callback: Callback | None = field(default=None)
 
+    @property
+    def begun(self) -> int:
+        """Return the number of its tasks that are running or have ended."""
+        return self.running + self.succeeded + self.superseded + self.failed + self.cancelled
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchPage:
@@ -227,8 +232,10 @@ def batch_of(batch_id: str, fields: Mapping[str, str], *, now: int) -> Batch:
         return int(fields.get(name, 0))
 
     by_state: dict[str, Any] = {state.value: count(state) for state in (State.RUNNING, *ENDED_STATES)}
-    pending = count("total") - sum(by_state.values())
     finished = int(fields["finished"]) if "finished" in fields else None
+    has_ended = finished is not None and count("open") == 0
+    # The total of a deletion of images is an estimate, which is corrected only if the deletion succeeds.
+    pending = 0 if has_ended else max(0, count("total") - sum(by_state.values()))
     rate = _rate(fields, now=now, ended=sum(count(state) for state in ENDED_STATES))
     return Batch(
         id=batch_id,

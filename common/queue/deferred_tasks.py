@@ -5,6 +5,7 @@ from typing import cast
 
 from redis import Redis
 
+from common.queue import keys
 from common.queue.host_limits import LONGEST_RETRY_AFTER_S
 from common.queue.scripts import script
 from common.queue.tasks import QueuedTask
@@ -12,6 +13,8 @@ from common.redis.client import redis_errors
 
 # Tasks, and hosts, that one call finds.
 LIMIT = 500
+# Deferred tasks that one step of `purge` reads.
+PAGE = 500
 # Time after which another worker may take a host that a worker has taken.
 HOST_CLAIM_S = 1.0
 
@@ -31,10 +34,12 @@ class Due:
 class DeferredTasks:
     """The deferred tasks of all hosts; any number of workers may call `take_due`, and each task is found once.
 
-    Raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
+    Each method raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
 
     def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._forget = script(redis, "forget_deferred")
         self._take_due = script(
             redis,
             "take_due",
@@ -55,3 +60,14 @@ class DeferredTasks:
             hosts=[host.decode() for host in hosts],
             next_in_s=max(0.0, (int(next_ms) - now) / 1000) if next_ms else None,
         )
+
+    def purge(self) -> int:
+        """Forget tasks that a worker of an earlier version has ended, and return their number."""
+        forgotten, cursor = 0, -1
+        while cursor != 0:
+            with redis_errors():
+                reply = self._redis.zscan(keys.DEFERRED, max(0, cursor), count=PAGE)
+                cursor, rows = cast("tuple[int, list[tuple[bytes, float]]]", reply)
+                if rows:
+                    forgotten += int(cast("int", self._forget(*(task_id.decode() for task_id, _ in rows))))
+        return forgotten

@@ -33,8 +33,8 @@ class DeletedCollections:
         with redis_errors():
             self._redis.zremrangebyscore(keys.DELETED_COLLECTIONS, "-inf", f"({seq}")
 
-    def end_waits(self, collection: str) -> None:
-        """Let deferred tasks of the collection begin now: those from before its deletion end without their host."""
+    def end_waits(self, collection: str, *, seq: int) -> None:
+        """Let deferred tasks of requests before the collection's deletion begin now: they end without their host."""
         cursor = -1
         while cursor != 0:
             with redis_errors():
@@ -42,12 +42,12 @@ class DeletedCollections:
                 cursor, rows = cast("tuple[int, list[tuple[bytes, float]]]", reply)
                 pipe = self._redis.pipeline(transaction=False)
                 for task_id, _ in rows:
-                    pipe.hget(keys.TASK + task_id.decode(), "collection")
-                names = cast("list[bytes | None]", pipe.execute())
+                    pipe.hmget(keys.TASK + task_id.decode(), "collection", "seq")
+                fields = cast("list[tuple[bytes | None, bytes | None]]", pipe.execute())
                 due = {
                     task_id: 0
-                    for (task_id, _), name in zip(rows, names, strict=True)
-                    if (name or DEFAULT_COLLECTION.encode()) == collection.encode()
+                    for (task_id, _), (name, its_seq) in zip(rows, fields, strict=True)
+                    if (name or DEFAULT_COLLECTION.encode()) == collection.encode() and int(its_seq or 0) < seq
                 }
                 if due:
                     self._redis.zadd(keys.DEFERRED, due, xx=True)

@@ -23,22 +23,23 @@ class DeletedImages:
 
     def mark(self, collection: str, selection: ImageSelection, *, seq: int) -> bool:
         """Record a deletion, and return whether an add of an earlier request is running, which may still store."""
-        member = _member(collection, selection, seq)
+        # With the sequence number, equal selections are deletions of their own.
+        member = json.dumps({"seq": seq, **selection.to_json()}, sort_keys=True)
         prefix = selection.filepath_prefix
         with redis_errors():
             return bool(cast("int", self._mark(collection=collection, filepath_prefix=prefix, seq=seq, member=member)))
 
-    def unmark(self, seq: int) -> None:
+    def unmark(self, collection: str, *, seq: int) -> None:
         """Forget a deletion that was cancelled while it ran; the script `cancel` does so if it was pending."""
         with redis_errors():
-            self._redis.zremrangebyscore(keys.DELETED_IMAGES, seq, seq)
+            self._redis.zremrangebyscore(keys.DELETED_IMAGES_OF + collection, seq, seq)
 
     def remove_before(self, seq: int) -> None:
         """Forget deletions by requests before `seq`: no older task can begin any more."""
         with redis_errors():
-            self._redis.zremrangebyscore(keys.DELETED_IMAGES, "-inf", f"({seq}")
-
-
-def _member(collection: str, selection: ImageSelection, seq: int) -> str:
-    """Return the member of the sorted set: the script `begin` selects by the collection, and returns the rest."""
-    return f"{collection} {json.dumps({'seq': seq, **selection.to_json()}, sort_keys=True)}"
+            names = cast("list[bytes]", self._redis.zrange(keys.DELETED_IMAGES, 0, -1))
+            pipe = self._redis.pipeline(transaction=False)
+            for name in names:
+                pipe.zremrangebyscore(keys.DELETED_IMAGES_OF + name.decode(), "-inf", f"({seq}")
+            pipe.zremrangebyscore(keys.DELETED_IMAGES, "-inf", f"({seq}")
+            pipe.execute()

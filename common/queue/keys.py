@@ -21,8 +21,10 @@ BATCHES = "match:batches:of:"
 BATCH_ENDS = "match:batches:ends"
 # Sorted set of `<batch> <request>` of the requests that add to a batch, by the time at which their lease expires.
 BATCH_REQUESTS = "match:batches:requests"
-# Sorted set of `<collection> <JSON>` of the deletions of selected images, by the sequence number of the deletion.
+# Sorted set of the collections with deletions of selected images, by the sequence number of the last deletion.
 DELETED_IMAGES = "match:deleted-images"
+# By collection, a sorted set of its deletions of selected images, as JSON, by the sequence number of the deletion.
+DELETED_IMAGES_OF = "match:deleted-images:of:"
 # Sorted set of the running tasks, by the time at which a worker began them.
 RUNNING = "match:running"
 # Sorted set of the failed tasks, by the time of the failure.
@@ -108,6 +110,7 @@ SCRIPT_KEYS = {
     "batch_queue_of_key": BATCH_QUEUE_OF,
     "deleted_collections_key": DELETED_COLLECTIONS,
     "deleted_images_key": DELETED_IMAGES,
+    "deleted_images_prefix": DELETED_IMAGES_OF,
     "batch_prefix": BATCH,
     "batches_prefix": BATCHES,
     "batch_ends_key": BATCH_ENDS,

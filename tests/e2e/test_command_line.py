@@ -126,8 +126,9 @@ def test_the_examples_of_the_client_work(stack: Any, capsys: pytest.CaptureFixtu
     assert "2 of 2 done" in outputs[3]
     assert outputs[4].splitlines()[:3] == ["1 False", "1", "451"]
     assert outputs[5].splitlines()[0] == "cats/chelsea.jpg 1 None"
-    assert outputs[6] == "not_an_image\nunknown_filepath filepath\n"
-    assert outputs[7] == "401\n"
+    assert outputs[6] == "cats/chelsea.jpg {'album': 'pets'}\n"
+    assert outputs[7] == "not_an_image\nunknown_filepath filepath\n"
+    assert outputs[8] == "401\n"
 
 
 def test_the_examples_of_the_command_line_work(stack: Any, match: MatchCommand, image_server: str) -> None:

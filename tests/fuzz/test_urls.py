@@ -14,7 +14,7 @@ from urllib3.util import parse_url
 
 from api.errors import BY_STATUS
 from common.errors import FetchError
-from common.net import connector, fetch
+from common.net import connector
 from common.net.addresses import DEFAULT_PORTS, is_public, read_url
 from common.net.fetch import Fetcher
 from common.net.nat64 import WELL_KNOWN, translated
@@ -195,7 +195,6 @@ def test_connections(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(connector, "_connect", refuse)
-    monkeypatch.setattr(fetch, "PAUSES_S", ())
     asked = st.tuples(urls | hosts.map("http://{}/".format), st.lists(addresses.map(str), min_size=1, max_size=3))
     with Fetcher(max_bytes=1000, timeout_s=60, resolve=lambda _: list(answers)) as fetcher:
 

@@ -148,19 +148,22 @@ def test_cancel_with_a_lost_reply_leaves_no_upload(
 ) -> None:
     task_id, upload_id = accept(ledger, uploads)
     lossy_ledger = ledger_in(lossy.client)
-    cancel = lossy_ledger.cancel
+    cancel = lossy_ledger.cancel_many
     # Redis caches the script now, so that the lost reply is the script's own.
-    cancel("nobody")
+    cancel(["nobody"])
+    lost = []
 
-    def cancel_without_reply(task_id: str) -> State | None:
+    def cancel_without_reply(task_ids: Sequence[str]) -> list[State | None]:
         lossy.loses = True
-        return cancel(task_id)
+        states = cancel(task_ids)
+        lost.append(not lossy.loses)
+        return states
 
-    monkeypatch.setattr(lossy_ledger, "cancel", cancel_without_reply)
+    monkeypatch.setattr(lossy_ledger, "cancel_many", cancel_without_reply)
 
     ManageTasks(lossy_ledger, uploads, publisher).cancel(task_id)
 
-    assert lossy.loses is False
+    assert lost == [True]
     assert state(ledger, task_id) is State.CANCELLED
     assert uploads.get(upload_id) is None
     assert uploads.stored_bytes() == 0
@@ -170,13 +173,13 @@ def test_task_that_fails_during_cancel_leaves_an_expiring_upload(
     recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, upload_id = accept(ledger, uploads)
-    cancel = ledger.cancel
+    cancel = ledger.cancel_many
 
-    def cancel_too_late(task_id: str) -> State | None:
+    def cancel_too_late(task_ids: Sequence[str]) -> list[State | None]:
         fail(ledger, uploads, task_id)
-        return cancel(task_id)
+        return cancel(task_ids)
 
-    monkeypatch.setattr(ledger, "cancel", cancel_too_late)
+    monkeypatch.setattr(ledger, "cancel_many", cancel_too_late)
 
     previous = recovery.cancel(task_id)
 
@@ -188,13 +191,13 @@ def test_task_that_begins_during_cancel_keeps_its_upload(
     recovery: ManageTasks, ledger: Ledger, uploads: Uploads, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id, upload_id = accept(ledger, uploads)
-    cancel = ledger.cancel
+    cancel = ledger.cancel_many
 
-    def cancel_too_late(task_id: str) -> State | None:
+    def cancel_too_late(task_ids: Sequence[str]) -> list[State | None]:
         ledger.begin(task_id)
-        return cancel(task_id)
+        return cancel(task_ids)
 
-    monkeypatch.setattr(ledger, "cancel", cancel_too_late)
+    monkeypatch.setattr(ledger, "cancel_many", cancel_too_late)
 
     previous = recovery.cancel(task_id)
 

@@ -51,6 +51,24 @@ def test_null_removes_all_metadata(client: FlaskClient, memory_store: Any) -> No
     assert (answer.status_code, metadata_of(client)) == (200, None)
 
 
+def test_only_a_key_that_reads_gets_metadata(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path, memory_store: Any
+) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(table("writer", [Scope.WRITE], "key writer") + table("both", [Scope.READ, Scope.WRITE], "key both"))
+    client = make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+    memory_store.put([record("cat.jpg", 1, metadata={"secret": 1})])
+
+    written, both = (
+        client.patch(
+            "/images", json={"filepath": "cat.jpg", "metadata": {}}, headers={"Authorization": f"Bearer key {name}"}
+        )
+        for name in ("writer", "both")
+    )
+
+    assert [reply.json["result"][0]["metadata"] for reply in (written, both)] == [None, {"secret": 1}]
+
+
 def test_patched_image_keeps_its_place_in_lists(client: FlaskClient, memory_store: Any) -> None:
     memory_store.put([record("cat.jpg", 1), record("dog.jpg", 2)])
 
@@ -88,6 +106,18 @@ def test_patch_keeps_the_limit_on_metadata(client: FlaskClient, memory_store: An
     assert failure(answer) == (400, "wrong_parameter", "metadata")
     assert f"{METADATA_BYTES}" in answer.json["error"][0]
     assert metadata_of(client) == half
+
+
+def test_spaces_do_not_count_for_the_limit_on_metadata(client: FlaskClient, memory_store: Any) -> None:
+    # 60 KB without spaces, and 70 KB with a space after each colon and comma.
+    metadata = {"numbers": [*range(10_000, 20_000)], "a": 1}
+    memory_store.put([record("cat.jpg", 1, metadata=metadata)])
+
+    patched = client.patch("/images", json={"filepath": "cat.jpg", "metadata": {"a": 2}})
+    added = client.post("/add", json=IMAGE | {"metadata": metadata})
+
+    assert (patched.status_code, added.status_code) == (200, 202)
+    assert metadata_of(client) == metadata | {"a": 2}
 
 
 def test_unknown_image_is_not_found(client: FlaskClient, memory_store: Any) -> None:
@@ -179,9 +209,11 @@ def three(memory_store: Any) -> None:
     ],
 )
 def test_dry_run_only_counts(client: FlaskClient, real_redis: Redis, selected: dict[str, Any], count: int) -> None:
-    answer = client.delete("/delete", json=selected | {"dry_run": True, "expect": 7})
+    answer = client.delete("/delete", json=selected | {"dry_run": True, "expect": count})
+    unexpected = client.delete("/delete", json=selected | {"dry_run": True, "expect": 7})
 
     assert (answer.status_code, answer.json["result"], "task" in answer.json) == (200, [count], False)
+    assert failure(unexpected) == (409, "unexpected_count", "expect")
     assert client.get("/count").json["result"] == [3]
     assert not real_redis.keys("match:task:*")
 

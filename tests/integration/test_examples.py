@@ -132,8 +132,8 @@ def ending(redis: Redis, example: Example) -> Iterator[None]:
 
 def send(client: FlaskClient, endpoint: Endpoint, method: str, example: Example, task_id: str) -> Any:
     path = endpoint.path
-    for name, value in {**example.path, "id": task_id}.items():
-        path = path.replace(f"<{name}>", value)
+    for name, value in example.path.items():
+        path = path.replace(f"<{name}>", task_id if value == TASK_ID else value)
     if endpoint.line:
         body = "".join(f"{json.dumps(line)}\n" for line in example.lines)
         about = {"query_string": example.form, "headers": example.headers}

@@ -13,10 +13,13 @@ from redis import Redis
 from api.access.keys import Keyring, Scope
 from api.new_key import table
 from api.routes import search_batch
+from api.sources import Source
 from api.use_cases import search_many
+from api.use_cases.search_images import SearchResult
 from common.config import Settings
 from common.errors import StoreError, StoreUnavailable
 from common.images.orientations import turn
+from common.search import SearchOptions
 from common.store.base import Record
 from support.records import record, signature
 from support.stores import MemoryStore
@@ -177,6 +180,77 @@ def test_searches_by_stored_images_share_calls(client: FlaskClient, stored: list
     assert calls == ["candidates", "metadata"]
 
 
+@pytest.mark.parametrize("most", [1, 100, 1000])
+def test_candidates_of_a_call_are_bounded(
+    client: FlaskClient, stored: list[Record], memory_store: Any, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(search_many, "CANDIDATES", most)
+    original = memory_store.candidates
+    requested = []
+
+    def count(queries: Any, *, limit: int, **options: Any) -> Any:
+        requested.append(len(queries) * limit)
+        return original(queries, limit=limit, **options)
+
+    memory_store.candidates = count
+    images = stored[:-1]
+    # Each requests 50 candidates.
+    at_once = max(50, most)
+
+    answered = results(client, *[fast(each.filepath, all_orientations=False, limit=50) for each in images])
+
+    assert [line["result"][0]["filepath"] for line in answered] == [each.filepath for each in images]
+    assert max(requested) <= at_once
+    assert len(requested) == -(-50 * len(images) // at_once)
+
+
+def test_metadata_are_read_while_results_are_taken(
+    client: FlaskClient, stored: list[Record], memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_many, "MATCHES", 2)
+    monkeypatch.setattr(search_batch, "REPLY_BYTES", 100)
+    original = memory_store.metadata
+    read = []
+
+    def count(filepaths: Any, **options: Any) -> Any:
+        read.append(len(filepaths))
+        return original(filepaths, **options)
+
+    memory_store.metadata = count
+
+    answered = results(client, *[fast(each.filepath) for each in stored])
+
+    assert codes(answered) == [None] + ["overloaded"] * (len(stored) - 1)
+    assert read == [2]
+
+
+class CountedSearches:
+    """Searches with a download, which find nothing and are counted."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def search(self, *_: Any, **__: Any) -> SearchResult:
+        self.begun += 1
+        return SearchResult([], "fast", is_featureless=False, collection="default")
+
+
+def test_few_searches_with_downloads_are_ahead() -> None:
+    images: Any = CountedSearches()
+    item = search_many.SearchItem(
+        source=Source("image", url="http://192.0.2.1/a.jpg"), options=SearchOptions(all_orientations=True), mode="fast"
+    )
+    answered = search_many.SearchMany(images).search([item] * 20, client="", within_s=3600)
+
+    first = next(answered)
+    begun = images.begun
+    rest = list(answered)
+
+    assert isinstance(first, SearchResult)
+    assert begun <= search_many.AHEAD
+    assert (len(rest), images.begun) == (19, 20)
+
+
 def test_too_many_lines_are_a_413(with_settings: Callable[..., FlaskClient]) -> None:
     client = with_settings(max_search_lines=2)
 
@@ -215,6 +289,26 @@ def test_lines_beyond_the_time_may_be_sent_again(
 
     assert codes(answered) == [None, None, "overloaded", "overloaded", "overloaded"]
     assert [line.get("retry_after") for line in answered] == [None, None, 1, 1, 1]
+
+
+def test_time_is_checked_between_calls_of_the_store(
+    with_settings: Callable[..., FlaskClient], memory_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_many, "CANDIDATES", 1)
+    now = [0.0]
+    monkeypatch.setattr(search_many, "monotonic", lambda: now[0])
+    original = memory_store.candidates
+
+    def slowly(*args: Any, **options: Any) -> Any:
+        now[0] += 6.0
+        return original(*args, **options)
+
+    memory_store.candidates = slowly
+    client = with_settings(max_search_batch_s=10.0)
+
+    answered = results(client, *[fast(f"{number}.jpg") for number in range(4)])
+
+    assert codes(answered) == [None, None, "overloaded", "overloaded"]
 
 
 def test_lines_beyond_the_largest_reply_may_be_sent_again(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from common.errors import StoreError, StoreUnavailable, StoreUnusable
 from common.images.signature import LENGTH
 from common.store.base import Tombstone
 from common.store.sqlite import SqliteStore
+from common.store.sqlite.tables import SCHEMA_VERSION
 from support.records import record, signature
 
 # It prints the sequence numbers of each acknowledged write on a line.
@@ -156,11 +157,15 @@ def test_full_disk_is_an_outage_and_stores_nothing(store: SqliteStore) -> None:
     store.put([record("cat.jpg", 1)])
 
 
+OTHER_TABLES = f"CREATE TABLE visits (url TEXT); PRAGMA user_version = {SCHEMA_VERSION}"
 UNUSABLE = {
     "a damaged file": ("", "not a database"),
     "a newer version": ("PRAGMA user_version = 99", "newer"),
     "tables of another program": ("CREATE TABLE images (name TEXT)", "another program"),
-    "the same version number": ("CREATE TABLE visits (url TEXT); PRAGMA user_version = 3", "no such table"),
+    "the same version number": (
+        f"CREATE TABLE visits (url TEXT); PRAGMA user_version = {SCHEMA_VERSION}",
+        "no such table",
+    ),
 }
 
 

@@ -80,6 +80,25 @@ def text(values: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(value) + "\n" for value in values).encode()
 
 
+def test_names_without_a_collection_are_not_counted(
+    keyed: Callable[[], FlaskClient], memory_store: MemoryStore
+) -> None:
+    memory_store.put([record("a", 1, collection="shop")])
+    client = keyed()
+    line = text([{"filepath": "a"}])
+
+    for name in ("x1", "x2"):
+        send(client, "all", "GET", f"/batches?collection={name}")
+        send(client, "all", "GET", f"/tasks?state=failed&collection={name}")
+        send(client, "all", "POST", f"/search/batch?collection={name}", data=line, headers=NDJSON)
+        send(client, "all", "POST", f"/add/batch?collection={name}", data=text([{"filepath": "a"}]), headers=NDJSON)
+        send(client, "all", "GET", f"/count?collection={name}")
+    send(client, "all", "GET", "/count?collection=shop")
+
+    counts = rows(client)
+    assert {label: row["requests"] for label, row in counts.items()} == {("all", None): 10, ("all", "shop"): 1}
+
+
 def test_repeated_adds_are_counted_once(keyed: Callable[[], FlaskClient]) -> None:
     client = keyed()
     form = {"url": "http://example.org/a.jpg", "filepath": "x", "collection": "shop"}

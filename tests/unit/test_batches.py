@@ -216,6 +216,17 @@ def test_a_task_without_a_batch_record_ends(ledger: Ledger, batches: Batches, fa
     assert not fake_redis.exists(f"{BATCH}b")
 
 
+def test_no_task_creates_a_batch_record(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    batch = batches.join("b")
+    fake_redis.delete(BATCH + "b")
+
+    [task_id] = add(ledger, batch, 1, prefix="t")
+
+    assert fake_redis.exists(BATCH + "b") == 0
+    assert batches.get("b") is None
+    assert begin(ledger, task_id).batch == "b"
+
+
 def test_a_directing_task_counts_only_its_failure(ledger: Ledger, batches: Batches) -> None:
     batch = batches.join("b")
     [task_id] = add(ledger, batch, 1, is_counted=False)
@@ -388,6 +399,21 @@ def test_pages_of_an_ended_batch_skip_later_tasks(
     assert [task.id for task in page.tasks] == [failed]
 
 
+def test_ended_tasks_of_an_ended_batch_are_listed(ledger: Ledger, batches: Batches, fake_redis: Redis) -> None:
+    batch = batches.join("b")
+    first, second = add(ledger, batch, 2)
+    succeed(ledger, first, second)
+    ledger.leave_batch(batch)
+    pages, only = TaskPages(fake_redis), TaskFilter(batch=get(batches, "b"))
+
+    whole = pages.page(State.SUCCEEDED, limit=10, only=only)
+    head = pages.page(State.SUCCEEDED, limit=1, only=only)
+    tail = pages.page(State.SUCCEEDED, limit=10, cursor=head.cursor, only=only)
+
+    assert [task.id for task in whole.tasks] == [second, first]
+    assert [[task.id for task in page.tasks] for page in (head, tail)] == [[second], [first]]
+
+
 def deliver(redis: Redis, outbox: Outbox) -> Delivery:
     """Return the next delivery, which is due, as accepted by its receiver."""
     redis.zadd(CALLBACK_DUE, {RECEIVER: 0})
@@ -429,6 +455,21 @@ def test_the_rate_is_recent(fields: dict[str, str], now: int, expected: tuple[fl
     batch = batch_of("b", FIELDS | fields, now=now)
 
     assert (batch.rate_per_s, batch.seconds_left) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "pending"),
+    [
+        ({"open": "1", "succeeded": "1990"}, 10),
+        ({"open": "1", "succeeded": "2010"}, 0),
+        ({"finished": "9", "superseded": "1"}, 0),
+        ({"finished": "9", "cancelled_at": "8"}, 0),
+    ],
+)
+def test_an_estimated_total_leaves_no_wrong_pending(fields: dict[str, str], pending: int) -> None:
+    batch = batch_of("b", FIELDS | fields, now=60_000)
+
+    assert (batch.pending, batch.seconds_left) == (pending, None if pending else 0)
 
 
 def test_windows_of_the_rate_follow_the_clock(fake_redis: Redis, ledger: Ledger, batches: Batches) -> None:

@@ -9,7 +9,7 @@ from common.queue.deferred_tasks import DeferredTasks
 from common.queue.host_limits import NO_OUTCOME, SUCCESS, Fault, HostLimit, HostSlots
 from common.queue.items import AddItem, NotEnqueued
 from common.queue.jobs import SINGLE_QUEUE
-from common.queue.keys import DEFERRED, DEFERRED_BY_HOST, HOST, HOSTS_DUE, OPEN, TASK
+from common.queue.keys import DEFERRED, DEFERRED_BY_HOST, HOST, HOSTS_DUE, OPEN, TASK, WAITING
 from common.queue.ledger import Ledger
 from common.queue.stale_tasks import StaleTasks
 from common.queue.stats import read_stats
@@ -196,6 +196,35 @@ def test_the_sweeper_does_not_enqueue_deferred_tasks(fake_redis: Redis, defer: C
     assert touched == []
 
 
+def test_a_task_that_an_earlier_version_admitted_is_not_lost(
+    fake_redis: Redis, ledger: Ledger, slots: HostSlots
+) -> None:
+    reject(slots)
+    [task] = accept_urls(ledger, 1)
+    ledger.begin(task.id)
+    fake_redis.zrem(f"{WAITING}{SINGLE_QUEUE}:{NAME}", task.id)
+    fake_redis.zadd(OPEN, {task.id: 10})
+    stale = StaleTasks(fake_redis)
+
+    touched = stale.touch(stale.enqueued_before(20, offset=0, limit=9), at=now_ms(fake_redis))
+
+    assert [one.task_id for one in touched] == [task.id]
+
+
+def test_tasks_that_an_earlier_version_ended_are_forgotten(
+    fake_redis: Redis, deferred: DeferredTasks, defer: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.queue.deferred_tasks.PAGE", 1)
+    ended, waiting = defer(), defer()
+    fake_redis.zrem(OPEN, ended)
+
+    forgotten = deferred.purge()
+
+    assert forgotten == 1
+    assert fake_redis.zrange(DEFERRED, 0, -1) == [waiting.encode()]
+    assert fake_redis.hgetall(DEFERRED_BY_HOST) == {NAME.encode(): b"1"}
+
+
 def test_deferred_tasks_are_open_and_counted(fake_redis: Redis, defer: Callable[..., str]) -> None:
     defer()
 
@@ -354,6 +383,38 @@ def test_concurrent_downloads_are_limited_after_faults(
     assert [task.task_id for task in enqueued] == [third.id]
 
 
+def test_a_host_without_a_free_slot_is_checked_rarely(
+    fake_redis: Redis, ledger: Ledger, slots: HostSlots, end_pause: Callable[[], None]
+) -> None:
+    reject(slots)
+    fake_redis.hset(HOST + NAME, mapping={"rate": 1000, "slots": 1})
+    end_pause()
+    for task in accept_urls(ledger, 2):
+        ledger.begin(task.id)
+    now = now_ms(fake_redis)
+
+    admitted = slots.admit(NAME)
+
+    assert admitted == []
+    assert (fake_redis.zscore(HOSTS_DUE, NAME) or 0) >= now + 1000
+
+
+def test_the_next_page_of_waiting_tasks_begins_soon(
+    fake_redis: Redis, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.queue.host_limits.MAX_ADMITTED", 1)
+    slots = HostSlots(fake_redis, LIMIT)
+    reject(slots)
+    for task in accept_urls(ledger, 2):
+        ledger.begin(task.id)
+    fake_redis.delete(HOST + NAME)
+
+    admitted = slots.admit(NAME)
+
+    assert len(admitted) == 1
+    assert (fake_redis.zscore(HOSTS_DUE, NAME) or 0) < now_ms(fake_redis) + 500
+
+
 def test_tasks_of_a_given_up_host_fail_untried(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     for _ in range(3):
         slots.release(NAME, "other", FAULT)
@@ -367,6 +428,36 @@ def test_tasks_of_a_given_up_host_fail_untried(fake_redis: Redis, ledger: Ledger
 
     assert [task.task_id for task in enqueued] == [old.id]
     assert begin(ledger, old.id).given_up == ("connect_failed", "cannot be connected to")
+
+
+@pytest.mark.parametrize("must_wait", [False, True])
+def test_a_retried_task_asks_its_repaired_host(
+    fake_redis: Redis, slots: HostSlots, end_pause: Callable[[], None], *, must_wait: bool
+) -> None:
+    ledger = ledger_in(fake_redis, keep_s=7200, host_limit=LIMIT)
+    [task] = accept_urls(ledger, 1)
+    fail(ledger, task.id)
+    reject(slots)
+    fake_redis.hincrby(HOST + NAME, "since", -3_900_000)
+    fake_redis.hincrby(TASK + task.id, "accepted", -4_000_000)
+
+    ledger.retry([task.id])
+    if must_wait:
+        assert ledger.begin(task.id) is None
+    end_pause()
+    slots.admit(NAME)
+
+    claim = begin(ledger, task.id)
+    assert (claim.given_up, claim.has_slot) == (None, True)
+
+
+def test_without_retries_one_fault_gives_up_no_host(fake_redis: Redis) -> None:
+    limit = HostLimit(slots=0, lease_s=20, retry_for_s=0)
+    ledger, slots = ledger_in(fake_redis, host_limit=limit), HostSlots(fake_redis, limit)
+    slots.release(NAME, "other", FAULT)
+    [task] = accept_urls(ledger, 1)
+
+    assert begin(ledger, task.id).given_up is None
 
 
 def test_a_host_holds_a_tenth_of_the_backlog(ledger: Ledger, defer: Callable[..., str]) -> None:

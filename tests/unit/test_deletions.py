@@ -9,14 +9,15 @@ from redis import Redis
 
 from api.use_cases.delete_selected import DeleteSelected
 from common.collection_names import DEFAULT_COLLECTION
-from common.errors import QueueError, StoreUnavailable
-from common.queue.batches import Batches, BatchState
+from common.errors import QueueError, QueueUnavailable, StoreUnavailable
+from common.queue.batches import Batches, BatchState, OpenBatch
 from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.deleted_images import DeletedImages
 from common.queue.host_limits import Fault
 from common.queue.items import AddItem, EnqueueResult
 from common.queue.jobs import NO_REQUEST, SINGLE_QUEUE, ImageSelection, RequestContext
+from common.queue.keys import HOST, SLOTS
 from common.queue.ledger import Ledger
 from common.queue.publisher import Publisher
 from common.queue.tasks import Action, RetryRejected, State, Task
@@ -350,6 +351,47 @@ def test_batch_counts_the_deleted_images(
     assert (ended.state, ended.total, ended.succeeded) == (BatchState.ENDED, 4, 4)
 
 
+def test_deletion_of_more_images_than_estimated_counts_all(
+    pipeline: Pipeline, ledger: Ledger, memory_store: Any, fake_redis: Redis
+) -> None:
+    client = DeleteSelected(memory_store, ledger, Batches(fake_redis), cast("Publisher", Outbox()))
+    task = client.delete(Selection(collection=SHOP, filepath_prefix=""), NO_REQUEST, owner="", expected=None)
+    memory_store.put([record(f"{n}", n, collection=SHOP) for n in range(1, 4)])
+
+    pipeline.run(task.id)
+
+    batch = Batches(fake_redis).get(task.batch or "")
+    assert batch is not None
+    assert (batch.state, batch.total, batch.succeeded, batch.pending) == (BatchState.ENDED, 3, 3, 0)
+
+
+class BatchesBeforeAnOutage(Batches):
+    """Batches of a Redis that fails after the tasks are accepted."""
+
+    def count(self, batch_id: str, **_changes: Any) -> bool:
+        raise QueueUnavailable(batch_id)
+
+
+class LedgerBeforeAnOutage(Ledger):
+    """The ledger of a Redis that fails after the tasks are accepted."""
+
+    def leave_batch(self, batch: OpenBatch) -> int:
+        raise QueueUnavailable(batch.id)
+
+
+def test_accepted_deletion_of_images_is_answered(pipeline: Pipeline, memory_store: Any, fake_redis: Redis) -> None:
+    memory_store.put([record("a", 1, collection=SHOP)])
+    ledger = LedgerBeforeAnOutage(fake_redis, max_open=10, finished_keep_s=60, failed_keep_s=600)
+    client = DeleteSelected(memory_store, ledger, BatchesBeforeAnOutage(fake_redis), cast("Publisher", Outbox()))
+
+    task = client.delete(Selection(collection=SHOP, filepath_prefix=""), NO_REQUEST, owner="", expected=1)
+    pipeline.run(task.id)
+
+    batch = Batches(fake_redis).get(task.batch or "")
+    assert batch is not None
+    assert (batch.total, batch.succeeded, batch.pending) == (1, 1, 0)
+
+
 @pytest.mark.parametrize("is_pending", [True, False])
 def test_cancelled_deletion_of_images_stops_no_add(
     pipeline: Pipeline, ledger: Ledger, memory_store: Any, fake_redis: Redis, add: Any, *, is_pending: bool
@@ -373,14 +415,41 @@ def test_cancelled_deletion_of_images_stops_no_add(
     assert stored(memory_store) == ["cats/1", "cats/3"]
 
 
+def test_deleted_add_reports_no_success_of_its_host(fake_redis: Redis, pipeline: Pipeline, ledger: Ledger) -> None:
+    limits = {b"rate": b"10", b"slots": b"5", b"streak": b"2"}
+    fake_redis.hset(HOST + "example.org", mapping=cast("Any", limits))
+    [task_id] = accept(ledger, "cats/1", collection=SHOP)
+    DeletedImages(fake_redis).mark(SHOP, ImageSelection(), seq=task_of(ledger, task_id).seq + 1)
+
+    pipeline.run(task_id)
+
+    assert task_of(ledger, task_id).state is State.SUPERSEDED
+    assert limits.items() <= fake_redis.hgetall(HOST + "example.org").items()
+    assert fake_redis.zcard(SLOTS + "example.org") == 0
+
+
 def test_deletions_of_images_are_forgotten_after_their_time(fake_redis: Redis) -> None:
     deleted = DeletedImages(fake_redis)
-    for seq in (1, 5):
-        deleted.mark(SHOP, ImageSelection(filepath_prefix="a"), seq=seq)
+    for name, seq in ((SHOP, 1), (SHOP, 5), ("old", 2)):
+        deleted.mark(name, ImageSelection(filepath_prefix="a"), seq=seq)
 
     deleted.remove_before(5)
 
-    assert [seq for _, seq in fake_redis.zrange("match:deleted-images", 0, -1, withscores=True)] == [5.0]
+    assert fake_redis.zrange("match:deleted-images", 0, -1, withscores=True) == [(SHOP.encode(), 5.0)]
+    assert [seq for _, seq in fake_redis.zrange("match:deleted-images:of:shop", 0, -1, withscores=True)] == [5.0]
+    assert fake_redis.exists("match:deleted-images:of:old") == 0
+
+
+def test_deletions_in_other_collections_concern_no_add(fake_redis: Redis, ledger: Ledger) -> None:
+    deleted, [task_id] = DeletedImages(fake_redis), accept(ledger, "cats/1", collection=SHOP)
+    seq = task_of(ledger, task_id).seq
+    for name, prefix in ((SHOP, "cats/"), (f"{SHOP}-2", "dogs/"), (DEFAULT_COLLECTION, "birds/")):
+        deleted.mark(name, ImageSelection(filepath_prefix=prefix), seq=seq + 1)
+
+    claim = begin(ledger, task_id)
+
+    assert [selection.filepath_prefix for selection in claim.deletions] == ["cats/"]
+    assert fake_redis.zcard(f"match:deleted-images:of:{SHOP}") == 1
 
 
 def test_deferred_tasks_end_with_their_collection(
@@ -400,3 +469,15 @@ def test_deferred_tasks_end_with_their_collection(
 
     assert sorted(due) == sorted(ids[::2])
     assert {task_of(ledger, task_id).state for task_id in due} == {State.SUPERSEDED}
+
+
+def test_a_deletion_ends_no_wait_of_a_later_add(fake_redis: Redis, pipeline: Pipeline, ledger: Ledger) -> None:
+    deletion_task = delete(ledger)
+    [later] = accept(ledger, "later", collection=SHOP)
+    begin(ledger, later)
+    ledger.defer(later, Fault(code="connect_failed", error="cannot be connected to", retry_after_s=600))
+
+    pipeline.run(deletion_task.id)
+
+    assert DeferredTasks(fake_redis).take_due().tasks == []
+    assert task_of(ledger, later).next_try is not None

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from common.errors import FetchError
 from common.net import addresses, fetch
 from common.net.addresses import AllowedTarget, is_public, read_url
+from common.net.connector import TransientFetchError
 from common.net.fetch import Fetcher
 from common.net.nat64 import WELL_KNOWN, translated
+from common.net.status import read_retry_after
 
 PRIVATE_ADDRESSES = [
     "0.0.0.0",  # noqa: S104 - rejected, not bound
@@ -283,6 +285,55 @@ def error_code(fetcher: Fetcher, url: str) -> str | None:
     except FetchError as error:
         return error.code
     return None
+
+
+DATE_PARTS = [
+    "Wed,",
+    "21",
+    "Oct",
+    "2015",
+    "07:28:00",
+    "+0000",
+    "GMT",
+    "-9999",
+    "9" * 20,
+    "-1",
+    ":",
+    ",",
+    "\xb2",
+    "(",
+    "0",
+]
+
+
+@given(st.lists(st.sampled_from(DATE_PARTS)).map(" ".join) | st.text())
+@example("Wed, 21 Oct 99999999999999999999 07:28:00 GMT")
+@example("Wed, 21 Oct 2015 07:28:00 +99999999999999999999")
+@example("Wed, 21 Oct 2015 99999999999:28:00 GMT")
+def test_any_retry_after_is_read(value: str) -> None:
+    seconds = read_retry_after(value)
+
+    assert seconds is None or seconds >= 0
+
+
+def test_connections_that_are_always_closed_are_replaced_few_times(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def close(_fetcher: Fetcher, target: addresses.Target, download: fetch.Download, _reserve: object) -> bytes:
+        download.is_reused = True
+        tried.append(target.host)
+        raise TransientFetchError("closed the connection", code=fetch.READ_FAILED)
+
+    monkeypatch.setattr(Fetcher, "_follow_redirects", close)
+    # The real time may not end the fetch before.
+    monkeypatch.setattr(fetch.Download, "left_s", 1.0)
+
+    with pytest.raises(TransientFetchError):
+        fetcher.fetch("http://images.example/")
+
+    assert tried == ["images.example"] * (1 + fetch.REPEATS_MAX)
 
 
 @pytest.mark.parametrize("address", PRIVATE_ADDRESSES)

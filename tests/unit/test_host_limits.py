@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
+from common.queue.batches import Batches
+from common.queue.deleted_collections import DeletedCollections
 from common.queue.host_limits import HostLimit, HostSlots
-from common.queue.items import AddItem
+from common.queue.items import AddItem, EnqueueResult
 from common.queue.jobs import BATCH_QUEUE, SINGLE_QUEUE
 from common.queue.keys import SLOTS, WAITING_HOSTS
 from common.queue.ledger import Ledger
@@ -165,6 +167,51 @@ def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
     ledger.cancel(second.id)
 
     assert ids(slots.release(HOST, first.id)) == [third.id]
+
+
+def test_waiting_tasks_of_a_cancelled_batch_need_no_slot(ledger: Ledger, slots: HostSlots, fake_redis: Redis) -> None:
+    batches = Batches(fake_redis)
+    items = [AddItem(filepath=f"{n}", url=f"http://{HOST}/{n}", host=HOST) for n in range(3)]
+    results = ledger.enqueue(items, queue=BATCH_QUEUE, batch=batches.join("b"))
+    running, *cancelled = [result.task.id for result in results if isinstance(result, EnqueueResult)]
+    [other] = accept_urls(ledger, 1, queue=BATCH_QUEUE)
+    for task_id in (running, *cancelled, other.id):
+        ledger.begin(task_id)
+
+    batches.cancel("b")
+    enqueued = ids(slots.release(HOST, running))
+
+    assert sorted(enqueued) == sorted([*cancelled, other.id])
+    assert [begin(ledger, task_id).is_batch_cancelled for task_id in cancelled] == [True, True]
+    assert fake_redis.zrange(SLOTS + HOST, 0, -1) == [other.id.encode()]
+
+
+def test_a_task_cancelled_with_a_slot_releases_it(ledger: Ledger, slots: HostSlots, fake_redis: Redis) -> None:
+    batches = Batches(fake_redis)
+    [running] = accept_urls(ledger, 1, queue=BATCH_QUEUE)
+    item = AddItem(filepath="a", url=f"http://{HOST}/a", host=HOST)
+    [result] = ledger.enqueue([item], queue=BATCH_QUEUE, batch=batches.join("b"))
+    assert isinstance(result, EnqueueResult)
+    begin(ledger, running.id)
+    ledger.begin(result.task.id)
+    slots.release(HOST, running.id)
+
+    batches.cancel("b")
+
+    assert begin(ledger, result.task.id).is_batch_cancelled
+    assert fake_redis.zcard(SLOTS + HOST) == 0
+
+
+def test_a_task_of_a_deleted_collection_stops_waiting(ledger: Ledger, slots: HostSlots, fake_redis: Redis) -> None:
+    running, deleted = (accept_urls(ledger, 1, collection=name)[0] for name in ("kept", "deleted"))
+    begin(ledger, running.id)
+    ledger.begin(deleted.id)
+    DeletedCollections(fake_redis).mark("deleted", seq=deleted.seq + 1)
+
+    claim = begin(ledger, deleted.id)
+
+    assert claim.is_collection_deleted
+    assert slots.release(HOST, running.id) == []
 
 
 def test_slots_of_dead_workers_go_to_waiting_tasks(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:

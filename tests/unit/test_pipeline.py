@@ -23,7 +23,7 @@ from common.net.connector import TransientFetchError
 from common.net.fetch import Reserve, unlimited
 from common.queue.items import AddItem
 from common.queue.jobs import RequestContext
-from common.queue.keys import HOST, TASK
+from common.queue.keys import HOST, SLOTS, TASK
 from common.queue.ledger import Ledger
 from common.queue.tasks import State, Task
 from common.telemetry.logs import formatter
@@ -306,6 +306,17 @@ def test_a_task_that_ends_five_workers_fails(pipeline: Pipeline, uploads: Upload
 
     task = ended(task_id)
     assert (task.state, task.code, task.attempts) == (State.FAILED, "worker_lost", MAX_UNFINISHED + 1)
+
+
+def test_a_task_not_begun_again_holds_no_slot(pipeline: Pipeline, fake_redis: Redis, accept: Any, ended: Any) -> None:
+    fake_redis.hset(HOST + "example.org", mapping={"rate": 10, "slots": 5})
+    task_id = accept(url=URL)
+    fake_redis.hset(TASK + task_id, "unfinished", MAX_UNFINISHED)
+
+    pipeline.run(task_id)
+
+    assert (ended(task_id).state, ended(task_id).code) == (State.FAILED, "worker_lost")
+    assert fake_redis.zcard(SLOTS + "example.org") == 0
 
 
 def test_a_retry_of_a_lost_task_begins_anew(pipeline: Pipeline, uploads: Uploads, accept: Any, ended: Any) -> None:

@@ -15,6 +15,7 @@ PERSISTED = {
     "match:batch-queue-of",
     "match:deleted-collections",
     "match:deleted-images",
+    "match:deleted-images:of:",
     "match:batch:",
     "match:batches:of:",
     "match:batches:ends",

@@ -6,13 +6,14 @@ import pytest
 from redis import Redis
 
 from common.queue.failures import Failures
+from common.queue.host_limits import Fault
 from common.queue.items import AddItem
-from common.queue.keys import FAILED
+from common.queue.keys import DEFERRED, FAILED, OPEN
 from common.queue.ledger import Ledger
 from common.redis.clock import now_ms
 from common.store.base import Tombstone
 from common.uploads import Uploads
-from support.tasks import enqueue, fail
+from support.tasks import accept, begin, enqueue, fail
 from workers.retention import TOMBSTONE_MARGIN_MS, Retention
 from workers.sweeper import PURGE_EVERY_S
 
@@ -102,3 +103,15 @@ def test_expired_failures_leave_the_list(
     retention.purge()
 
     assert fake_redis.zcard(FAILED) == 0
+
+
+def test_ended_tasks_leave_the_deferred_ones(fake_redis: Redis, ledger: Ledger, retention: Retention) -> None:
+    [ended, waiting] = accept(ledger, "ended", "waiting")
+    for task_id in (ended, waiting):
+        begin(ledger, task_id)
+        ledger.defer(task_id, Fault(code="connect_failed", error="cannot be connected to"))
+    fake_redis.zrem(OPEN, ended)
+
+    retention.purge()
+
+    assert fake_redis.zrange(DEFERRED, 0, -1) == [waiting.encode()]

@@ -11,17 +11,17 @@ local deleted_collections_key = KEYS[4]
 local deferred_key = KEYS[5]
 local deferred_by_host_key = KEYS[6]
 local hosts_due_key = KEYS[7]
-local deleted_images_key = KEYS[8]
 local task_prefix = ARGV[1]
-local slots_prefix = ARGV[2]
-local waiting_prefix = ARGV[3]
-local host_prefix = ARGV[4]
-local default_collection = ARGV[5]
-local max_slots = tonumber(ARGV[6]) -- 0 for no limit
-local slot_lease_ms = tonumber(ARGV[7])
-local retry_for_ms = tonumber(ARGV[8])
-local batch_prefix = ARGV[9]
-local id = ARGV[10]
+local deleted_images_prefix = ARGV[2]
+local slots_prefix = ARGV[3]
+local waiting_prefix = ARGV[4]
+local host_prefix = ARGV[5]
+local default_collection = ARGV[6]
+local max_slots = tonumber(ARGV[7]) -- 0 for no limit
+local slot_lease_ms = tonumber(ARGV[8])
+local retry_for_ms = tonumber(ARGV[9])
+local batch_prefix = ARGV[10]
+local id = ARGV[11]
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -34,9 +34,9 @@ local id = ARGV[10]
 --- @include "batch_begin.lua"
 
 local key, now = task_prefix .. id, now_ms()
-local state, seq, job, host, queue, request_id, traceparent, collection, action, batch, uncounted, accepted = unpack(
-  redis.call('HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action', 'batch',
-    'uncounted', 'accepted'))
+local state, seq, job, host, queue, request_id, traceparent, collection, action, batch, uncounted = unpack(redis.call(
+  'HMGET', key, 'state', 'seq', 'job', 'host', 'queue', 'request', 'trace', 'collection', 'action', 'batch',
+  'uncounted'))
 if state ~= 'pending' and state ~= 'running' then return false end
 collection = collection or default_collection
 
@@ -76,12 +76,21 @@ local function acquire_slot(pace)
   return true, true
 end
 
+-- A task that ends without a download needs neither the slot with which it was enqueued nor its place among the others.
+local function leave_host()
+  redis.call('ZREM', slots_prefix .. host, id)
+  redis.call('ZREM', waiting_prefix .. queue .. ':' .. host, id)
+end
+
 local deleted, code, error_text, has_slot = is_deleted(collection, seq), '', '', false
 local cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
-if host and not deleted and not cancelled then
-  local pace = read_pace(host, now)
-  if is_given_up(pace, accepted, now, retry_for_ms) then
+if host and (deleted or cancelled) then
+  leave_host()
+elseif host then
+  local pace, accepted, retried = read_pace(host, now), unpack(redis.call('HMGET', key, 'accepted', 'retried'))
+  if is_given_up(pace, retried or accepted, now, retry_for_ms) then
     code, error_text = unpack(redis.call('HMGET', pace.key, 'code', 'error'))
+    leave_host()
   else
     local may_begin
     may_begin, has_slot = acquire_slot(pace)

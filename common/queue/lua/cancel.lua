@@ -10,26 +10,26 @@ local batch_queue_of_key = KEYS[8]
 local batch_ends_key = KEYS[9]
 local deferred_key = KEYS[10]
 local deferred_by_host_key = KEYS[11]
-local deleted_images_key = KEYS[12]
 local task_prefix = ARGV[1]
-local slots_prefix = ARGV[2]
-local waiting_prefix = ARGV[3]
-local callback_ends_prefix = ARGV[4]
-local callback_delivery_prefix = ARGV[5]
-local closed_channel = ARGV[6]
-local finished_keep_s = tonumber(ARGV[7])
-local max_callback_bytes = tonumber(ARGV[8])
-local delivery_size = tonumber(ARGV[9])
-local linger_ms = tonumber(ARGV[10])
-local batch_linger_ms = tonumber(ARGV[11])
-local batch_queue = ARGV[12]
-local ended_fields = ARGV[13]
-local default_collection = ARGV[14]
-local batch_prefix = ARGV[15]
-local rate_window_ms = tonumber(ARGV[16])
-local failed_keep_s = tonumber(ARGV[17])
-local ended_tasks_prefix = ARGV[18]
-local ids_from = 19
+local deleted_images_prefix = ARGV[2]
+local slots_prefix = ARGV[3]
+local waiting_prefix = ARGV[4]
+local callback_ends_prefix = ARGV[5]
+local callback_delivery_prefix = ARGV[6]
+local closed_channel = ARGV[7]
+local finished_keep_s = tonumber(ARGV[8])
+local max_callback_bytes = tonumber(ARGV[9])
+local delivery_size = tonumber(ARGV[10])
+local linger_ms = tonumber(ARGV[11])
+local batch_linger_ms = tonumber(ARGV[12])
+local batch_queue = ARGV[13]
+local ended_fields = ARGV[14]
+local default_collection = ARGV[15]
+local batch_prefix = ARGV[16]
+local rate_window_ms = tonumber(ARGV[17])
+local failed_keep_s = tonumber(ARGV[18])
+local ended_tasks_prefix = ARGV[19]
+local ids_from = 20
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -58,9 +58,11 @@ for i = ids_from, #ARGV do
       add_state(batches[batch], 'cancelled', nil, 1, uncounted)
     end
     if callback then add_callback(id, callback, now) end
-    -- A worker may have begun it before: earlier adds begin again.
-    if action == 'delete_images' then redis.call('ZREMRANGEBYSCORE', deleted_images_key, seq, seq) end
     collection = collection or default_collection
+    -- A worker may have begun it before: earlier adds begin again.
+    if action == 'delete_images' then
+      redis.call('ZREMRANGEBYSCORE', deleted_images_prefix .. collection, seq, seq)
+    end
     closed[collection] = (closed[collection] or 0) + redis.call('ZREM', open_key, id)
     redis.call('HINCRBY', ended_key, 'cancelled:', 1)
     if host then

@@ -5,8 +5,8 @@ local ended_tasks_prefix = ARGV[2]
 local default_collection = ARGV[3]
 local state = ARGV[4]
 local collection = ARGV[5]
-local minute = ARGV[6] -- of the last scanned task; '+inf' for the first page
-local position = tonumber(ARGV[7]) -- of the last scanned task in the list of its minute; -1 for the first page
+local minute = ARGV[6] -- of the last scanned task; on the first page the newest, or '+inf'
+local position = tonumber(ARGV[7]) -- in the list of its minute; -1 for the first page, from the end
 local limit = tonumber(ARGV[8])
 local max_scanned = tonumber(ARGV[9])
 local filepath_prefix = ARGV[10] -- '' for any
@@ -21,7 +21,7 @@ local code, former_code = '', ''
 local index, rows, scanned = ended_tasks_prefix .. state, {}, 0
 for _, each in ipairs(redis.call('ZREVRANGEBYSCORE', index, minute, oldest)) do
   local key = index .. ':' .. each
-  local last = each == minute and position - 1 or redis.call('LLEN', key) - 1
+  local last = each == minute and position >= 0 and position - 1 or redis.call('LLEN', key) - 1
   local first = math.max(0, last - (max_scanned - scanned) + 1)
   local ids = last >= 0 and redis.call('LRANGE', key, first, last) or {}
   for i = #ids, 1, -1 do

@@ -93,7 +93,9 @@ count_open(collection, added)
 if batch ~= '' and added > 0 then
   count_in_batch(batch, {open = added, total = uncounted == '' and added or 0})
   reopen_batch(batch)
-  if has_fingerprint then redis.call('HSET', batch_prefix .. batch, 'remembered', now + remember_ms) end
+  if has_fingerprint and redis.call('EXISTS', batch_prefix .. batch) == 1 then
+    redis.call('HSET', batch_prefix .. batch, 'remembered', now + remember_ms)
+  end
 end
 if batch ~= '' then
   redis.call('ZADD', batch_requests_key, 'XX', now + batch_lease_ms, batch .. ' ' .. batch_request)

@@ -66,9 +66,11 @@ local function take_starts(pace, now, count)
   keep_pace(pace)
 end
 
--- Returns whether this task has waited for as long as faults are retried, while the host answered with nothing else.
-local function is_given_up(pace, accepted, now, retry_for_ms)
-  return pace.faulty_since ~= nil and now - math.max(pace.faulty_since, tonumber(accepted)) >= retry_for_ms
+-- Returns whether a task has waited since this time (ms) for as long as faults are retried, while the host answered
+-- with nothing else.
+local function is_given_up(pace, waits_since, now, retry_for_ms)
+  if retry_for_ms == 0 or not pace.faulty_since then return false end
+  return now - math.max(pace.faulty_since, tonumber(waits_since)) >= retry_for_ms
 end
 
 local function set_limits(pace, rate, slots)

@@ -11,19 +11,20 @@ local task_prefix = ARGV[1]
 local slots_prefix = ARGV[2]
 local waiting_prefix = ARGV[3]
 local host_prefix = ARGV[4]
-local max_slots = tonumber(ARGV[5]) -- 0 for no limit
-local slot_lease_ms = tonumber(ARGV[6])
-local retry_for_ms = tonumber(ARGV[7])
-local max_admitted = tonumber(ARGV[8])
-local host = ARGV[9]
-local id = ARGV[10] -- '' to release none
-local outcome = ARGV[11] -- of the download: 'success', 'fault', or '' if it shows nothing about the host
-local code = ARGV[12] -- of the fault
-local error_text = ARGV[13]
-local is_rejection = ARGV[14] == '1' -- the host refuses to send so much
-local retry_after_ms = tonumber(ARGV[15]) -- of the host's answer, else 0
-local jitter = tonumber(ARGV[16]) -- factor of the pause
-local queues_from = 17
+local batch_prefix = ARGV[5]
+local max_slots = tonumber(ARGV[6]) -- 0 for no limit
+local slot_lease_ms = tonumber(ARGV[7])
+local retry_for_ms = tonumber(ARGV[8])
+local max_admitted = tonumber(ARGV[9])
+local host = ARGV[10]
+local id = ARGV[11] -- '' to release none
+local outcome = ARGV[12] -- of the download: 'success', 'fault', or '' if it shows nothing about the host
+local code = ARGV[13] -- of the fault
+local error_text = ARGV[14]
+local is_rejection = ARGV[15] == '1' -- the host refuses to send so much
+local retry_after_ms = tonumber(ARGV[16]) -- of the host's answer, else 0
+local jitter = tonumber(ARGV[17]) -- factor of the pause
+local queues_from = 18
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -50,10 +51,11 @@ local free = math.min(max_admitted, starts_left(pace, now, slots_in_use(slots_ke
 local function admit(waiting_key, queue)
   local first = redis.call('ZRANGE', waiting_key, 0, 0)[1]
   if not first then return false end
-  local accepted = redis.call('HGET', task_prefix .. first, 'accepted')
+  local accepted, retried, batch = unpack(redis.call('HMGET', task_prefix .. first, 'accepted', 'retried', 'batch'))
   local is_open = accepted and redis.call('ZSCORE', open_key, first)
-  -- A task that is given up needs no download.
-  local needs_slot = is_open and not is_given_up(pace, accepted, now, retry_for_ms)
+  -- A task that is cancelled or given up needs no download.
+  local is_cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
+  local needs_slot = is_open and not is_cancelled and not is_given_up(pace, retried or accepted, now, retry_for_ms)
   if #admitted >= 2 * max_admitted or (needs_slot and started >= free) then
     is_left = true
     return false
@@ -76,8 +78,9 @@ for i = queues_from, #ARGV do
 end
 take_starts(pace, now, started)
 if is_left then
-  -- A release lets the next tasks begin earlier; the slots of dead workers expire without one.
-  local at = pace.rate and math.max(next_start_at(pace), now + min_tick_ms) or now + 1000
+  local next_at, is_page_full = next_start_at(pace), #admitted >= 2 * max_admitted
+  -- Tasks that wait for a slot begin with a release; the slots of dead workers expire without one.
+  local at = (is_page_full or next_at > now) and math.max(next_at, now + min_tick_ms) or now + 1000
   redis.call('ZADD', hosts_due_key, string.format('%.0f', math.min(at, now + longest_retry_after_ms)), host)
 else
   redis.call('SREM', waiting_hosts_key, host)

@@ -42,7 +42,7 @@ for i = ids_from, #ARGV do
   elseif state == 'failed' and is_full(collection) then
     outcome = 'quota'
   elseif state == 'failed' then
-    redis.call('HSET', key, 'state', 'pending')
+    redis.call('HSET', key, 'state', 'pending', 'retried', now)
     redis.call('HDEL', key, 'code', 'error', 'started', 'finished', 'unfinished', 'called', 'tries', 'faulty_since',
       'cause_code', 'cause')
     redis.call('PERSIST', key)

@@ -18,8 +18,10 @@ for i = tasks_from, #ARGV, 2 do
     if host and redis.call('ZSCORE', waiting_prefix .. queue .. ':' .. host, id) then
       -- A worker of an earlier version knows fewer queues, and forgets a host whose tasks wait only in the others.
       redis.call('SADD', waiting_hosts_key, host)
-    elseif not redis.call('ZSCORE', deferred_key, id) then
-      touched[#touched + 1] = id
+    else
+      -- A worker of an earlier version takes a task from those that wait for a slot, and leaves it among the deferred.
+      local due = redis.call('ZSCORE', deferred_key, id)
+      if not due or due == 'inf' then touched[#touched + 1] = id end
     end
   end
 end

@@ -45,10 +45,18 @@ class Cluster:
         return self._send("DELETE", path, parameters)
 
     def documents(self, index: str, ids: Sequence[str], **parameters: str) -> list[Json]:
-        """Return a document for each id, also those that are not refreshed yet; `found` is false where none exists."""
-        docs: list[Json] = self.post(f"/{index}/_mget", {"ids": list(ids)}, **parameters)["docs"]
+        """Return a document for each id, also those that are not refreshed yet; `found` is false where none exists.
+
+        Raises StoreUnavailable if a shard of them does not answer.
+        """
+        docs = self.documents_or_errors(index, ids, **parameters)
         if errors := [doc["error"] for doc in docs if "error" in doc]:
             raise StoreUnavailable(reason(errors[0]))
+        return docs
+
+    def documents_or_errors(self, index: str, ids: Sequence[str], **parameters: str) -> list[Json]:
+        """Return the same; a document whose shard does not answer has an `error`."""
+        docs: list[Json] = self.post(f"/{index}/_mget", {"ids": list(ids)}, **parameters)["docs"]
         return docs
 
     def _send(

@@ -17,7 +17,7 @@ from common.store.elastic import documents
 from common.store.elastic.bulk import bulk, condition, written
 from common.store.elastic.dialects import Json
 from common.store.elastic.index import Index
-from common.store.elastic.responses import hits
+from common.store.elastic.responses import hits, reason
 from common.store.patches import History, Unpatched, history_of, unpatched_of
 
 # Attempts at a document that others write at the same time. Each attempt fails only if another write succeeded.
@@ -58,15 +58,18 @@ class Patching:
         for some in _parts(records):
             ids = [documents.history_identity(record.filepath, record.collection) for record in some]
             try:
-                histories = self._index.cluster().documents(self._index.name, ids, _source="false")
+                histories = self._index.cluster().documents_or_errors(self._index.name, ids, _source="false")
             except StoreUnavailable as error:
                 outcomes += [Written(Verdict.RETRY, str(error))] * len(some)
                 continue
-            outcomes += [
-                self._try_to_apply(record) if history["found"] else Written(Verdict.STORED)
-                for record, history in zip(some, histories, strict=True)
-            ]
+            outcomes += [self._applied(record, history) for record, history in zip(some, histories, strict=True)]
         return outcomes
+
+    def _applied(self, record: Record, history: Json) -> Written:
+        if "error" in history:
+            # Only the records of this shard wait.
+            return Written(Verdict.RETRY, reason(history["error"]))
+        return self._try_to_apply(record) if history["found"] else Written(Verdict.STORED)
 
     def resolve(self, items: Sequence[Record | Tombstone]) -> list[Written]:
         """Return the outcomes of items whose writes were version conflicts; an item that is newer is written."""

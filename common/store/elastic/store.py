@@ -144,9 +144,8 @@ class ElasticStore:
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
             results = self._search_nearest([queries[index] for index in featured], limit, selection)
-            decoder = documents.CandidateDecoder()
-            for index, matches in zip(featured, results, strict=True):
-                candidates[index] = [decoder.candidate(hit) for hit in matches]
+            for index, nearest in zip(featured, results, strict=True):
+                candidates[index] = nearest
         return candidates
 
     def candidates_by_words(
@@ -328,14 +327,14 @@ class ElasticStore:
         newest = self._search({"query": LIVE, "sort": [{"seq": "desc"}], "size": 1, "_source": False})
         return int(newest[0]["sort"][0]) if newest else 0
 
-    def _search_nearest(self, queries: Sequence[Signature], limit: int, selection: Selection) -> list[list[Json]]:
-        """Return the hits of all queries, from one request for each SEARCHES_PER_REQUEST.
+    def _search_nearest(self, queries: Sequence[Signature], limit: int, selection: Selection) -> list[list[Candidate]]:
+        """Return the candidates of all queries, from one request for each SEARCHES_PER_REQUEST.
 
         The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
         """
         existing = self._index.existing()
         try:
-            results = self._search_vectors(existing, queries, limit, selection)
+            return self._search_vectors(existing, queries, limit, selection)
         except StoreUnavailable:
             raise
         except StoreError:
@@ -344,27 +343,33 @@ class ElasticStore:
             if moved == existing:
                 raise
             return self._search_vectors(moved, queries, limit, selection)
-        if existing is not None and any(hit["_index"] != existing.name for matches in results for hit in matches[:1]):
-            self._index.forget()
-        return results
 
     def _search_vectors(
         self, existing: Existing | None, queries: Sequence[Signature], limit: int, selection: Selection
-    ) -> list[list[Json]]:
+    ) -> list[list[Candidate]]:
         vectors = existing.vectors if existing else self._shape.vectors
         cluster = self._index.cluster()
-        searches = [self._nearest(query, limit, selection, vectors, cluster.dialect) for query in queries]
+        decoder = documents.CandidateDecoder()
+        indices: set[str] = set()
 
-        def send(start: int) -> list[list[Json]]:
-            some = searches[start : start + SEARCHES_PER_REQUEST]
-            lines = (f"{{}}\n{json.dumps(search)}\n" for search in some)
-            return list(map(hits, cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]))
+        def send(start: int) -> list[list[Candidate]]:
+            some = queries[start : start + SEARCHES_PER_REQUEST]
+            searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in some)
+            lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
+            results = [hits(one) for one in cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]]
+            indices.update(matches[0]["_index"] for matches in results if matches)
+            # Decoded here: a hit takes several times the memory of a candidate, which searches share.
+            return [[decoder.candidate(hit) for hit in matches] for matches in results]
 
-        starts = range(0, len(searches), SEARCHES_PER_REQUEST)
+        starts = range(0, len(queries), SEARCHES_PER_REQUEST)
         if len(starts) == 1:
-            return send(0)
-        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-            return [matches for part in threads.map(send, starts) for matches in part]
+            nearest = send(0)
+        else:
+            with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+                nearest = [candidates for part in threads.map(send, starts) for candidates in part]
+        if existing is not None and indices - {existing.name}:
+            self._index.forget()
+        return nearest
 
     def _nearest(self, query: Signature, limit: int, selection: Selection, vectors: Vectors, dialect: Dialect) -> Json:
         """Return the search; dis_max takes the score of an image's nearest signature."""

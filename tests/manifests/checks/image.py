@@ -131,13 +131,19 @@ class BuiltImage:
             shutil.copy(source, folder)
         return Bind(folder, "/requirements")
 
+    def _copy(self, source: Path, target: Path) -> None:
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            # COPY of a file into a folder.
+            shutil.copy(source, target)
+
     def _copy_and_compile(self, stage: Stage) -> None:
         (self._folder / "app").mkdir(parents=True)
         for _, sources, target in stage.copies:
             for source in sources:
                 if target.startswith("/app/"):
-                    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-                    shutil.copytree(ROOT / source, self._folder / target.lstrip("/"), ignore=ignored)
+                    self._copy(ROOT / source, self._folder / target.lstrip("/"))
         for run in stage.each("RUN"):
             if "pip" not in run:
                 self._run(
