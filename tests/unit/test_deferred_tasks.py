@@ -196,9 +196,7 @@ def test_the_sweeper_does_not_enqueue_deferred_tasks(fake_redis: Redis, defer: C
     assert touched == []
 
 
-def test_a_task_admitted_by_earlier_versions_is_not_lost(
-    fake_redis: Redis, ledger: Ledger, slots: HostSlots
-) -> None:
+def test_a_task_admitted_by_earlier_versions_is_not_lost(fake_redis: Redis, ledger: Ledger, slots: HostSlots) -> None:
     reject(slots)
     [task] = accept_urls(ledger, 1)
     ledger.begin(task.id)
