@@ -122,7 +122,7 @@ def test_the_examples_of_the_client_work(stack: Any, capsys: pytest.CaptureFixtu
     assert outputs[0].split()[:2] == ["100.0", "cats/chelsea.jpg"]
     assert outputs[1] == "100.0\n"
     assert "shop/missing.jpg fail unreadable_file" in outputs[2]
-    assert outputs[3].splitlines()[:2] == ["import/coffee.jpg import-1", "import/rocket.jpg import-1"]
+    assert outputs[3].splitlines()[:2] == ["import/coffee.jpg album-1", "import/rocket.jpg album-1"]
     assert "2 of 2 done" in outputs[3]
     assert outputs[4].splitlines()[:3] == ["1 False", "1", "451"]
     assert outputs[5].splitlines()[0] == "cats/chelsea.jpg 1 None"

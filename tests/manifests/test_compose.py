@@ -20,7 +20,6 @@ from checks.dockerfile import read_dockerfile
 from checks.memory import NEEDED_MIB
 from checks.tools import COMPOSE, build
 from common.config import MIB, Settings
-from dev.ports import free_port
 from dev.redis_server import find_program
 from support.waiting import wait_until
 
@@ -312,16 +311,16 @@ def test_passwords_are_in_no_command_line(services: dict[str, Any]) -> None:
 
 def test_redis_of_compose_asks_for_its_password(services: dict[str, Any], tmp_path: Path) -> None:
     """Run the entrypoint with the Redis of this machine."""
-    redis, port = services["redis"], free_port()
+    redis, at = services["redis"], str(tmp_path / "redis.sock")
     program = tmp_path / "redis-server"
-    program.write_text(f'#!/bin/sh\nexec {find_program()} --dir {tmp_path} --port {port} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {find_program()} --dir {tmp_path} --port 0 --unixsocket {at} "$@"\n')
     program.chmod(0o755)
     entrypoint = [part.replace("/tmp/", f"{tmp_path}/").replace("$$", "$") for part in redis["entrypoint"]]  # noqa: S108 - the container's
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": redis["environment"]["REDISCLI_AUTH"]}
 
     process = subprocess.Popen([*entrypoint, *redis["command"]], env=variables, stdout=subprocess.DEVNULL)
     try:
-        with Redis(port=port, password=REDIS_PASSWORD) as client, Redis(port=port) as keyless:
+        with Redis(unix_socket_path=at, password=REDIS_PASSWORD) as client, Redis(unix_socket_path=at) as keyless:
             wait_until(lambda: is_answered(client), "Redis answers")
             with pytest.raises(AuthenticationError):
                 keyless.ping()
