@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from time import monotonic
@@ -206,8 +206,7 @@ def _with_metadata(record: Record, existing: Record | None) -> Record:
     """Return the record with the metadata of the one that it replaces, which may have been patched meanwhile."""
     if existing is None:
         return record
-    seq = existing.seq if existing.metadata_seq is None else existing.metadata_seq
-    return replace(record, metadata=existing.metadata, metadata_seq=None if seq == record.seq else seq)
+    return record.with_metadata(existing.metadata, seq=existing.last_metadata_seq)
 
 
 def _fail(group: list[_Waiting], error: Exception) -> None:

@@ -12,7 +12,6 @@ from api.envelope import ok
 from api.forms import requests
 from api.forms.parameters import cursor
 from api.services import Services
-from api.use_cases.delete_selected import UnexpectedCount
 from common.local_search import has_few_features
 from common.queue.jobs import RequestContext
 from common.queue.task_json import task_json
@@ -40,11 +39,7 @@ def delete(services: Services, params: requests.Delete | requests.DeleteMany | r
 def _delete_selected(services: Services, params: requests.DeleteSelected) -> Response:
     check_scope(Scope.ADMIN)
     if params.dry_run:
-        selected = services.delete_selected.count(params.selection)
-        if params.expect is not None and selected != params.expect:
-            message = f"expect: {selected} images are selected, not {params.expect}; nothing was deleted"
-            raise UnexpectedCount(message, field="expect")
-        return ok([selected])
+        return ok([services.delete_selected.count(params.selection, expected=params.expect)])
     context = RequestContext(request_id=g.request_id)
     owner = "" if g.key is None else g.key.name
     task = services.delete_selected.delete(params.selection, context, owner=owner, expected=params.expect)

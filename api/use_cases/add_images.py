@@ -74,10 +74,8 @@ class AddImages:
         task exists needs no capacity. `batches` are those of a request with many images.
 
         An item that can never be stored has an InputError or an ImageError. One whose id belongs to a different item
-        has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. Overloaded, HostUnavailable
-        or QueueUnavailable: the item cannot be accepted now.
         has an IdempotencyConflict, one beyond the quota of its collection QuotaExceeded. BatchConflict or
-        BatchCancelled: the batch of its collection does not accept it. Overloaded or
+        BatchCancelled: the batch of its collection does not accept it. Overloaded, HostUnavailable or
         QueueUnavailable: the item cannot be accepted now.
         """
         task_ids = key.task_ids(numbers)

@@ -30,10 +30,17 @@ class DeleteSelected:
     batches: Batches
     publisher: Publisher
 
-    def count(self, selection: Selection) -> int:
-        """Return the number of stored images that a deletion would delete now."""
+    def count(self, selection: Selection, *, expected: int | None) -> int:
+        """Return the number of stored images that a deletion would delete now.
+
+        Raises UnexpectedCount if it is another one than `expected`.
+        """
         self.store.refresh()
-        return self.store.count(selection=selection)
+        count = self.store.count(selection=selection)
+        if expected is not None and count != expected:
+            message = f"expect: {count} images are selected, not {expected}; nothing was deleted"
+            raise UnexpectedCount(message, field="expect")
+        return count
 
     def delete(self, selection: Selection, context: RequestContext, *, owner: str, expected: int | None) -> Task:
         """Enqueue the deletion, and return the task that directs its batch.
@@ -41,10 +48,7 @@ class DeleteSelected:
         `owner` is the name of the API key; empty without keys. Raises UnexpectedCount if another number of images than
         `expected` is stored, and Overloaded if too many tasks are open.
         """
-        count = self.count(selection)
-        if expected is not None and count != expected:
-            message = f"expect: {count} images are selected, not {expected}; nothing was deleted"
-            raise UnexpectedCount(message, field="expect")
+        count = self.count(selection, expected=expected)
         about = {"collection": selection.collection, "owner": owner, "request_id": context.request_id}
         batch = self.batches.join(secrets.token_hex(16), **about)
         try:

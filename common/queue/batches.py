@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
@@ -98,7 +98,7 @@ class Batch:
     rate_per_s: float
     seconds_left: int | None
     request_id: str | None = None
-    callback: Callback | None = field(default=None)
+    callback: Callback | None = None
 
     @property
     def begun(self) -> int:

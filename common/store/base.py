@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,15 @@ class Record:
     def is_featureless(self) -> bool:
         """Whether no search can use one of its signatures, so that none finds it."""
         return are_featureless(self.signatures)
+
+    @property
+    def last_metadata_seq(self) -> int:
+        """The sequence number of the last request that changed the metadata."""
+        return self.seq if self.metadata_seq is None else self.metadata_seq
+
+    def with_metadata(self, metadata: Mapping[str, Any] | None, *, seq: int) -> Self:
+        """Return the record with the metadata that the request `seq` changed last."""
+        return replace(self, metadata=metadata, metadata_seq=None if seq == self.seq else seq)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ of its image by one, so a version conflict is resolved by the document's content
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from common.errors import StoreError, StoreUnavailable
@@ -189,19 +188,15 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _patched(record: Record, existing: Unpatched | None, history: History) -> tuple[Unpatched, Record]:
-    unpatched = history.unpatched(existing, record.metadata, seq=_metadata_seq(record))
+    unpatched = history.unpatched(existing, record.metadata, seq=record.last_metadata_seq)
     metadata, seq = history.apply(unpatched)
-    return unpatched, replace(record, metadata=metadata, metadata_seq=None if seq == record.seq else seq)
+    return unpatched, record.with_metadata(metadata, seq=seq)
 
 
 def _is_same(patched: Record, record: Record) -> bool:
     # Not by ==, by which 1 is true.
     metadata, existing = (json.dumps(one.metadata, sort_keys=True) for one in (patched, record))
     return metadata == existing and patched.metadata_seq == record.metadata_seq
-
-
-def _metadata_seq(record: Record) -> int:
-    return record.seq if record.metadata_seq is None else record.metadata_seq
 
 
 def _obsolete(source: Json) -> int:

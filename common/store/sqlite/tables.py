@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from common.store.base import (
@@ -197,9 +197,9 @@ def _patched(db: sqlite3.Connection, item: Record, collection: int) -> tuple[Rec
     history = histories.read(db, collection, item.filepath)
     if history is None:
         return item, None
-    unpatched = history.unpatched(None, item.metadata, seq=_metadata_seq(item))
+    unpatched = history.unpatched(None, item.metadata, seq=item.last_metadata_seq)
     metadata, seq = history.apply(unpatched)
-    return replace(item, metadata=metadata, metadata_seq=seq), _text(unpatched.to_json())
+    return item.with_metadata(metadata, seq=seq), _text(unpatched.to_json())
 
 
 def _patch(db: sqlite3.Connection, item: Patch, collection: int) -> Written:
@@ -294,13 +294,9 @@ def _row(item: Record | Tombstone, change: int) -> _Row:
     if item.features is not None:
         indexed_words(item.features)
     sig = signatures_to_bytes(item.signatures)
-    seqs = (item.seq, _metadata_seq(item))
+    seqs = (item.seq, item.last_metadata_seq)
     about = (item.added, item.width, item.height)
     return (item.filepath, *seqs, change, 0, int(item.is_featureless), *about, sig, item.sha256, item.url, metadata)
-
-
-def _metadata_seq(item: Record) -> int:
-    return item.seq if item.metadata_seq is None else item.metadata_seq
 
 
 def _text(value: Mapping[str, Any]) -> str:
