@@ -118,6 +118,8 @@ class SearchNode:
             "cluster.routing.allocation.disk.threshold_enabled": "false",
             # At each update of what it knows of disks, the server would make read-only indices writable again.
             "cluster.info.update.interval": "24h",
+            # Otherwise a small heap full of garbage rejects requests with 429 until it is collected.
+            "indices.breaker.total.use_real_memory": "false",
             **self.own_settings,
             **self._membership,
         }
