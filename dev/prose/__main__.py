@@ -11,20 +11,50 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dev.go_builds import BuildFailed
-from dev.prose import names, vale
+from dev.prose import lengths, names, vale
 from dev.prose.extract import extract
 from dev.prose.vale import ROOT, VALE, Finding
 
-# The folders and files that are checked by `make lint`. A folder is added once it has no findings; those of Markdown
-# pages follow.
+# The folders and files that are checked by `make lint`. A folder is added once it has no findings; the other pages
+# of Markdown follow.
 COVERED = (
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
     "api",
     "benchmarks",
     "client",
     "common",
     "dev",
+    "docs/api.md",
+    "docs/autoscaling.md",
+    "docs/backup.md",
+    "docs/client.md",
+    "docs/clients.md",
+    "docs/command-line.md",
+    "docs/flower.md",
+    "docs/formats.md",
+    "docs/fuzzing.md",
     "docs/glossary.md",
+    "docs/guarantees.md",
+    "docs/guides.md",
+    "docs/install.md",
+    "docs/kubernetes-testing.md",
+    "docs/matching.md",
+    "docs/memory.md",
+    "docs/migrating-from-dsys-match.md",
+    "docs/observability.md",
+    "docs/operations.md",
+    "docs/platforms.md",
+    "docs/runbook.md",
+    "docs/scaling.md",
+    "docs/security.md",
+    "docs/settings.md",
+    "docs/web.md",
+    "docs/webhooks.md",
     "examples",
+    "k8s",
+    "requirements",
     "tests",
     "workers",
 )
@@ -49,6 +79,13 @@ def check_names(chosen: Sequence[Path]) -> Iterator[Finding]:
             yield from names.check(str(path), (ROOT / path).read_text())
 
 
+def check_lengths(chosen: Sequence[Path]) -> Iterator[Finding]:
+    """Yield the paragraphs and table cells that are too long."""
+    for path in chosen:
+        if path.suffix == ".md":
+            yield from lengths.check(str(path), (ROOT / path).read_text())
+
+
 def check_prose(chosen: Sequence[Path]) -> Iterator[Finding]:
     """Yield the prose to be rewritten. Raises BuildFailed where vale is missing."""
     program = VALE.find() or _built()
@@ -71,7 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.prose", description="Check prose and names.")
     parser.add_argument("path", nargs="*", default=COVERED, help="file or folder; default: the covered ones")
     chosen = files(parser.parse_args().path)
-    findings = [*check_names(chosen)]
+    findings = [*check_names(chosen), *check_lengths(chosen)]
     is_missing = False
     try:
         findings += check_prose(chosen)
