@@ -9,7 +9,7 @@ import pytest
 
 from dev import go_builds
 from dev.prose import lengths, names, vale
-from dev.prose.__main__ import main
+from dev.prose.__main__ import COVERED, files, main
 from dev.prose.extract import extract
 from dev.prose.vale import VALE
 
@@ -207,6 +207,15 @@ def test_cells_of_more_than_thirty_words_are_found() -> None:
 
 def test_code_blocks_may_be_long() -> None:
     assert long_findings(f"```sh\n{'word ' * 100}\n```\n") == []
+
+
+def test_every_page_of_markdown_is_checked() -> None:
+    hidden_or_foreign = {path for pattern in (".*/**/*.md", "**/node_modules/**/*.md") for path in ROOT.glob(pattern)}
+
+    pages = {path.relative_to(ROOT) for path in {*ROOT.rglob("*.md")} - hidden_or_foreign}
+
+    assert len(pages) > 40
+    assert pages - {*files(COVERED)} == set()
 
 
 PRIVATE_FILES = {
