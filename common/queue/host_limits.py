@@ -13,7 +13,7 @@ from redis import Redis
 from common.queue import keys
 from common.queue.jobs import BATCH_QUEUES, SINGLE_QUEUE
 from common.queue.scripts import script
-from common.queue.tasks import QueuedTask
+from common.queue.tasks import QueuedTask, queued_tasks
 from common.redis.client import redis_errors
 
 # Waiting tasks of a host to enqueue at once.
@@ -108,10 +108,7 @@ class HostSlots:
                 jitter=jitter(),
             )
         now, admitted = cast("tuple[int, list[bytes]]", reply)
-        return [
-            QueuedTask(task_id=task_id.decode(), queue=queue.decode(), enqueued_at=now)
-            for task_id, queue in zip(admitted[::2], admitted[1::2], strict=True)
-        ]
+        return queued_tasks(admitted, at=now)
 
     def _queues(self) -> list[str]:
         """Return the queues in the order in which their tasks acquire slots: the batch queues take turns."""
