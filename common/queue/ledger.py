@@ -36,6 +36,7 @@ from common.queue.tasks import (
     task_from,
 )
 from common.redis.client import redis_errors
+from common.redis.clock import milliseconds
 
 # One host may hold this share of the backlog.
 MAX_DEFERRED_SHARE = 10
@@ -323,8 +324,8 @@ class Ledger:
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
             pipe.hget(keys.HOST + host, "until")
-            (seconds, micros), until = cast("tuple[tuple[int, int], bytes | None]", pipe.execute())
-        return max(0.0, int(until) / 1000 - seconds - micros / 1_000_000) if until else 0.0
+            time, until = cast("tuple[tuple[int, int], bytes | None]", pipe.execute())
+        return max(0.0, (int(until) - milliseconds(time)) / 1000) if until else 0.0
 
     def task(self, task_id: str) -> Task | None:
         """Return the task, or None if it is unknown or has expired."""
