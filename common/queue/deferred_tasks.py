@@ -8,7 +8,7 @@ from redis import Redis
 
 from common.collection_names import DEFAULT_COLLECTION
 from common.queue import keys
-from common.queue.host_limits import LONGEST_RETRY_AFTER_S
+from common.queue.host_limits import LONGEST_RETRY_AFTER_MS
 from common.queue.scripts import script
 from common.queue.tasks import QueuedTask, queued_tasks
 from common.redis.client import redis_errors
@@ -46,7 +46,7 @@ class DeferredTasks:
             redis,
             "take_due",
             limit=LIMIT,
-            longest_deferral_ms=int(LONGEST_RETRY_AFTER_S * 1000) + 60_000,
+            longest_deferral_ms=LONGEST_RETRY_AFTER_MS + 60_000,
             host_claim_ms=int(HOST_CLAIM_S * 1000),
         )
 

@@ -20,7 +20,7 @@ from common.config import MIB
 from common.queue import keys
 from common.queue.batches import LEASE_S, RATE_WINDOW_MS, OpenBatch
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
-from common.queue.host_limits import LONGEST_RETRY_AFTER_S, NO_LIMIT, Fault, HostLimit, jitter
+from common.queue.host_limits import LONGEST_RETRY_AFTER_MS, NO_LIMIT, Fault, HostLimit, jitter
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued, job_of
 from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, NO_REQUEST, RequestContext, first_batch_queue, image_selection
 from common.queue.scripts import script
@@ -103,6 +103,7 @@ class Ledger:
             max_slots=host_limit.slots,
             slot_lease_ms=host_limit.lease_ms,
             retry_for_ms=host_limit.retry_for_ms,
+            longest_retry_after_ms=LONGEST_RETRY_AFTER_MS,
         )
         self._defer = script(
             redis,
@@ -110,7 +111,7 @@ class Ledger:
             retry_for_ms=host_limit.retry_for_ms,
             first_wait_ms=int(FIRST_WAIT_S * 1000),
             longest_wait_ms=int(LONGEST_WAIT_S * 1000),
-            longest_retry_after_ms=int(LONGEST_RETRY_AFTER_S * 1000),
+            longest_retry_after_ms=LONGEST_RETRY_AFTER_MS,
         )
         self._make_pending = script(redis, "make_pending")
         self._finish = script(redis, "finish", **callbacks)
