@@ -275,16 +275,11 @@ class Ledger:
         with redis_errors():
             return int(cast("int", self._finish(*items)))
 
-    def cancel(self, task_id: str) -> State | None:
-        """Cancel the task if it is pending, publish its id, and return its state before the call.
-
-        Returns None for a task that is unknown or has expired.
-        """
-        [previous] = self.cancel_many([task_id])
-        return previous
-
     def cancel_many(self, task_ids: Sequence[str]) -> list[State | None]:
-        """Cancel the pending ones among these tasks, and return their states before the call, as `cancel` does."""
+        """Cancel the pending ones among these tasks, publish their ids, and return their states before the call.
+
+        Of a task that is unknown or has expired, it returns None.
+        """
         with redis_errors():
             states = cast("list[bytes]", self._cancel(*task_ids))
         return [State(state.decode()) if state else None for state in states]

@@ -190,7 +190,7 @@ def test_cancelled_deletion_deletes_nothing(pipeline: Pipeline, ledger: Ledger, 
     memory_store.put([record("stored", 1, collection=SHOP)])
     added, task = add("added"), delete(ledger)
 
-    ledger.cancel(task.id)
+    ledger.cancel_many([task.id])
     pipeline.run(task.id)
     pipeline.run(added.id)
 
@@ -408,7 +408,7 @@ def test_cancelled_deletion_of_images_stops_no_add(
 
     Batches(fake_redis).cancel(task.batch or "")
     if is_pending:
-        ledger.cancel(task.id)
+        ledger.cancel_many([task.id])
     pipeline.run(task.id)
     pipeline.run(waiting.id)
 
