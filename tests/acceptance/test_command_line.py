@@ -302,3 +302,24 @@ def crop(path: Path, to: Path) -> None:
     with Image.open(path) as whole:
         width, height = whole.size
         whole.crop((width // 5, height // 5, width * 4 // 5, height * 4 // 5)).save(to)
+
+
+def test_the_wheel_has_the_program(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path / "site"]
+    source = shutil.copytree(ROOT / "client", tmp_path / "client")
+
+    subprocess.run([*build, source], check=True)
+    [wheel] = tmp_path.glob("match_client-*.whl")
+    subprocess.run([*install, wheel], check=True)
+    help_ = subprocess.run(
+        [tmp_path / "site" / "bin" / "match", "--help"],
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "Find images with Match" in help_.stdout
+    assert (tmp_path / "site" / "match_client" / "py.typed").exists()

@@ -85,7 +85,7 @@ def test_the_commands_behind_a_proxy_work(
             rejected = reader("--url", proxy.url, "add", "rocket.jpg")
             keyless = match("--url", proxy.url, "status")
 
-    assert results[0].out == f"{proxy.url}: ready\nimages: 0\n"
+    assert results[0].out.startswith(f"{proxy.url}: ready\nimages: ")
     assert str(match.home / "Photos" / "coffee.jpg") in results[-1].out
     assert (rejected.code, keyless.code) == (Exit.REJECTED, Exit.REJECTED)
     assert "missing_scope" in rejected.err

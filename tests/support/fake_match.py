@@ -185,6 +185,7 @@ class FakeMatch:
             "total": len(tasks),
             **states,
             "failures": {code: number for code, number in codes.items() if code},
+            "accepted": ACCEPTED,
             "ended": None if is_open else ACCEPTED,
             "rate_per_s": 2.0,
             "seconds_left": states["pending"] / 2,

@@ -63,7 +63,7 @@ def test_search_takes_files_urls_and_names(match: MatchCommand, service: FakeMat
     match("search", stored[0], "--stored", "--limit", "3", "--filter", "album=cats")
 
     calls = [{name for name in call.params if name != "limit"} for call in service.calls_to("/search")]
-    assert calls == [{"image"}, {"url"}, {"filepath", "filter[album]"}]
+    assert calls == [{"image"}, {"url"}, {"filepath"}, {"filepath", "filter[album]"}]
     assert service.calls[-1].params["filepath"] == stored[0]
 
 
@@ -75,6 +75,13 @@ def test_a_missing_file_is_named(match: MatchCommand, service: FakeMatch, stored
 
     assert result.code == Exit.REJECTED
     assert "match: typo.jpg: no such file, and no image is stored under this name (unknown_filepath" in result.err
+
+
+def test_a_search_goes_on_after_an_unknown_name(match: MatchCommand, stored: list[str]) -> None:
+    result = match("search", "typo.jpg", stored[0], "--json")
+
+    assert result.code == Exit.REJECTED
+    assert result.json["query"] == stored[0]
 
 
 def test_a_search_in_an_empty_collection_says_so(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
@@ -421,7 +428,8 @@ def test_a_batch_is_listed_shown_followed_and_cancelled(
     followed = match("batches", "follow", batch_id)
     cancelled = match("batches", "cancel", batch_id)
 
-    assert listed.out.splitlines()[1].split() == [batch_id, "ended", "2", "1", "1", "0"]
+    accepted = ["2026-03-01", "09:30:00+00:00"]
+    assert listed.out.splitlines()[1].split() == [batch_id, *accepted, "ended", "2", "1", "1", "0"]
     assert (shown.json["total"], shown.json["failures"]) == (2, {"truncated_image": 1})
     assert followed.out == f"{batch_id} ended: 1 of 2 done, 1 failed: 1 truncated_image, 2/s\n"
     assert followed.code == Exit.INCOMPLETE
