@@ -67,6 +67,24 @@ def test_search_takes_files_urls_and_names(match: MatchCommand, service: FakeMat
     assert service.calls[-1].params["filepath"] == stored[0]
 
 
+@pytest.mark.parametrize("command", ["search", "compare"])
+def test_a_missing_file_is_named(match: MatchCommand, service: FakeMatch, stored: list[str], command: str) -> None:
+    service.fail_once("/compare", failure(404, "unknown_filepath", "no image", field="filepath2"))
+
+    result = match(command, stored[0], "typo.jpg")
+
+    assert result.code == Exit.REJECTED
+    assert "match: typo.jpg: no such file, and no image is stored under this name (unknown_filepath" in result.err
+
+
+def test_a_search_in_an_empty_collection_says_so(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    service.images.clear()
+
+    result = match("search", stored[0], "--collection", "shop")
+
+    assert (result.code, result.err) == (0, "no matches\nthe collection shop has no images\n")
+
+
 def test_search_opens_a_page(match: MatchCommand, stored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
@@ -371,12 +389,23 @@ def test_bad_rows_are_named_and_others_imported(match: MatchCommand, service: Fa
 
 
 def test_status_reports_an_outage(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
-    working = match("status", "--json")
+    working = match("status", "--collection", "default", "--json")
     service.fail_once("/readyz", failure(503, "not_ready", "searches are unavailable"))
     broken = match("status")
 
     assert (working.code, working.json["images"]) == (0, len(stored))
     assert (broken.code, broken.out) == (Exit.UNAVAILABLE, f"{match.url}: not ready\n  searches are unavailable\n")
+
+
+def test_status_counts_all_collections(match: MatchCommand, service: FakeMatch) -> None:
+    service.collections = {
+        name: {"name": name, "images": images, "max_images": None} for name, images in (("a", 1), ("shop", 51))
+    }
+
+    text, document = match("status").out, match("status", "--json").json
+
+    assert text == f"{match.url}: ready\nimages: 52 (shop 51, a 1)\n"
+    assert (document["images"], document["collections"]) == (52, {"a": 1, "shop": 51})
 
 
 def test_a_batch_is_listed_shown_followed_and_cancelled(

@@ -16,8 +16,9 @@ from match_cli.duplicates import Duplicates, Progress, find_pairs, groups
 from match_cli.exits import UsageProblem
 from match_cli.folders import state_folder
 from match_cli.progress import SearchProgress
-from match_cli.queries import Query, SearchOptions, query_of, search
+from match_cli.queries import Query, SearchOptions, naming, query_of, search
 from match_client import Match, Matches, NotFound
+from match_client.results import DEFAULT_COLLECTION
 from match_client.sources import is_url
 
 QUERY_HELP = "A file, a URL or the name of a stored image."
@@ -55,6 +56,8 @@ def search_(
             query = query_of(text, is_stored=is_stored)
             matches = search(match, query, parameters)
             _print_matches(query, matches, has_heading=len(queries) > 1, is_json=is_json)
+            if not matches and match.count(collection=collection) == 0:
+                output.message(f"the collection {collection or DEFAULT_COLLECTION} has no images")
             if is_open:
                 sections.append(_section(match, query, matches, collection))
     if is_open:
@@ -73,7 +76,7 @@ def compare(
 ) -> None:
     """Print how similar two images are, from 0 to 100."""
     one, other = (query_of(text, is_stored=is_stored) for text in (first, second))
-    with client_of(context) as match:
+    with client_of(context) as match, naming(one, other):
         comparison = match.compare(
             one.image,
             other.image,
