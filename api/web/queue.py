@@ -4,6 +4,7 @@ from collections import Counter
 
 from flask import Response
 
+from api.access.collections import may_use_all
 from api.access.keys import Scope
 from api.forms import requests
 from api.forms.requests import Nothing
@@ -14,7 +15,7 @@ from api.services import Services
 from api.web import forms
 from api.web.images import address
 from api.web.pages import form, readable
-from api.web.rendering import page
+from api.web.rendering import allowed_scopes, page
 from common.collection_names import DEFAULT_COLLECTION
 
 # A check of Redis takes milliseconds; the page waits this long for one that does not answer.
@@ -38,6 +39,7 @@ def queue(services: Services, params: forms.Failures) -> Response:
         tasks=listed["result"],
         cursor=listed["cursor"],
         codes=codes.most_common(),
+        may_pause=Scope.ADMIN in allowed_scopes(services.settings) and may_use_all(),
     )
 
 
