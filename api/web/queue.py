@@ -15,7 +15,7 @@ from api.services import Services
 from api.web import forms
 from api.web.images import address
 from api.web.pages import form, readable
-from api.web.rendering import allowed_scopes, page
+from api.web.rendering import page
 from common.collection_names import DEFAULT_COLLECTION
 
 # A check of Redis takes milliseconds; the page waits this long for one that does not answer.
@@ -26,7 +26,8 @@ SHOWN_BATCHES = 10
 
 def queue(services: Services, params: forms.Failures) -> Response:
     """Show the state of the queue, the newest batches, and a page of the failed tasks, the newest first."""
-    stats = services.dependency_checks.queue_stats.result(timeout_s=ANSWER_WITHIN_S)
+    # They count the tasks of all collections.
+    stats = services.dependency_checks.queue_stats.result(timeout_s=ANSWER_WITHIN_S) if may_use_all() else None
     listed = task_views.tasks(services, params.to_tasks(limit=SHOWN_TASKS)).get_json()
     newest = batch_views.batches(services, forms.newest_batches(params, limit=SHOWN_BATCHES)).get_json()
     codes = Counter(task["error"]["code"] for task in listed["result"])
@@ -39,7 +40,6 @@ def queue(services: Services, params: forms.Failures) -> Response:
         tasks=listed["result"],
         cursor=listed["cursor"],
         codes=codes.most_common(),
-        may_pause=Scope.ADMIN in allowed_scopes(services.settings) and may_use_all(),
     )
 
 
