@@ -72,16 +72,16 @@ class Connection:
         self._index = index
         self._timeout_s = timeout_s
         self._login = _authorization(login, api_key)
+        # Only another host is tried, where one cannot be reached.
+        self._retries: dict[str, Any] = {"max_retries": len(hosts) - 1, "retry_on_timeout": False, "retry_on_status": ()}
         # Its pool of hosts serves both clients.
         self._elasticsearch = Elasticsearch(
             hosts,
             node_class=_Host,
             headers=self._login,
             request_timeout=timeout_s,
-            max_retries=len(hosts) - 1,
-            retry_on_timeout=False,
-            retry_on_status=(),
             connections_per_node=CONNECTIONS,
+            **self._retries,
             **trust,
         )
         self._cluster: Cluster | None = None
@@ -101,14 +101,18 @@ class Connection:
         def get(target: str) -> object:
             # Every version of both products responds to a request without a version in its Accept header.
             headers = {**self._login, "accept": "*/*"}
-            meta, body = transport.perform_request("GET", target, headers=headers, request_timeout=within_s)
+            meta, body = transport.perform_request(
+                "GET", target, headers=headers, request_timeout=within_s, **self._retries
+            )
             return body if meta.status < FIRST_FAILURE else None
 
         # Until then the product is the one of ELASTICSEARCH_URL.
         with wrap_errors(ElasticsearchDialect.product):
             dialect = detect(get, self._index)
         if isinstance(dialect, OpenSearchDialect):
-            client = TransportClient(transport, headers=self._login, timeout_s=self._timeout_s)
+            client = TransportClient(
+                transport, headers=self._login, timeout_s=self._timeout_s, retries=self._retries
+            )
             self._cluster = Cluster(client, dialect)
             return self._cluster
         cluster = Cluster(ElasticsearchClient(self._elasticsearch), dialect or ElasticsearchDialect())
