@@ -109,7 +109,7 @@ $(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
 	@touch $@
 
 .PHONY: acceptance
-acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page, run six generators of clients, run all on OpenSearch
+acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page and the command line, run six generators of clients, test on OpenSearch
 	MATCH_CONFORMANCE=$(CONFORMANCE) MATCH_CLIENTS=all $(BIN)/python -m pytest tests/acceptance tests/e2e/test_generators.py tests/e2e/test_clients.py
 	MATCH_INDEX_SERVERS=all $(BIN)/python -m pytest -m opensearch tests/contract tests/integration tests/faults tests/e2e
 
@@ -194,16 +194,18 @@ k8s-apply: k8s-programs $(VENV)/.manifests ## Apply all overlays to a local cont
 	$(BIN)/python -m pytest tests/cluster
 
 KUBECTL ?= kubectl
+# A folder of k8s/overlays, or the path of one outside the clone: it contains a slash.
 OVERLAY ?= prod
+OVERLAY_PATH = $(if $(findstring /,$(OVERLAY)),$(OVERLAY),k8s/overlays/$(OVERLAY))
 NAMESPACE ?= match
 SERVICES := app.kubernetes.io/component notin (api,worker,flower)
 
 .PHONY: k8s-rollout
 k8s-rollout: ## Apply OVERLAY to NAMESPACE: dependencies first, then the index, then API, workers and flower
 	$(KUBECTL) -n $(NAMESPACE) delete job/match-prepare --ignore-not-found
-	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY) -l '$(SERVICES)'
+	$(KUBECTL) -n $(NAMESPACE) apply -k $(OVERLAY_PATH) -l '$(SERVICES)'
 	$(KUBECTL) -n $(NAMESPACE) wait --for=condition=complete --timeout=15m job/match-prepare
-	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY)
+	$(KUBECTL) -n $(NAMESPACE) apply -k $(OVERLAY_PATH)
 	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match
 	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match-worker
 

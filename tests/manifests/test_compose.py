@@ -14,14 +14,12 @@ import pytest
 import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from checks.dockerfile import read_dockerfile
 from checks.memory import NEEDED_MIB
+from checks.redis_command import running_redis
 from checks.tools import COMPOSE, build
 from common.config import MIB, Settings
-from dev.redis_server import find_program
-from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXY = ROOT / "proxy"
@@ -330,32 +328,17 @@ def test_passwords_are_in_no_command_line(services: dict[str, Any]) -> None:
 
 def test_redis_of_compose_asks_for_its_password(services: dict[str, Any], tmp_path: Path) -> None:
     """Run the entrypoint with the Redis of this machine."""
-    redis, at = services["redis"], str(tmp_path / "redis.sock")
-    program = tmp_path / "redis-server"
-    program.write_text(f'#!/bin/sh\nexec {find_program()} --dir {tmp_path} --port 0 --unixsocket {at} "$@"\n')
-    program.chmod(0o755)
+    redis = services["redis"]
     entrypoint = [part.replace("/tmp/", f"{tmp_path}/").replace("$$", "$") for part in redis["entrypoint"]]  # noqa: S108 - the container's
-    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": redis["environment"]["REDISCLI_AUTH"]}
+    command, password = [*entrypoint, *redis["command"]], redis["environment"]["REDISCLI_AUTH"]
 
-    process = subprocess.Popen([*entrypoint, *redis["command"]], env=variables, stdout=subprocess.DEVNULL)
-    try:
-        with Redis(unix_socket_path=at, password=REDIS_PASSWORD) as client, Redis(unix_socket_path=at) as keyless:
-            wait_until(lambda: is_answered(client), "Redis answers")
-            with pytest.raises(AuthenticationError):
-                keyless.ping()
+    with running_redis(command, password=password, folder=tmp_path) as at:
+        with Redis(unix_socket_path=at, password=REDIS_PASSWORD) as client:
             durable = client.config_get("appendonly")
-    finally:
-        process.kill()
-        process.wait()
+        with Redis(unix_socket_path=at) as keyless, pytest.raises(AuthenticationError):
+            keyless.ping()
 
     assert durable == {"appendonly": "yes"}
-
-
-def is_answered(client: Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except RedisConnectionError:
-        return False
 
 
 def test_make_run_starts_no_elasticsearch(load: Load, make: Make) -> None:
