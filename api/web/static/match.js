@@ -296,9 +296,14 @@ const drop = async ({ target, dataTransfer }) => {
   }
 };
 
+// A thumbnail or a link of the page itself.
+let isOwnDrag = false;
+document.addEventListener("dragstart", () => { isOwnDrag = true; });
+document.addEventListener("dragend", () => { isOwnDrag = false; });
+
 // A text is dropped into a field as usual.
-const isForPage = ({ target, dataTransfer: { types } }) => types.includes("Files")
-  || (types.includes("text/uri-list") && !target.matches?.("input:not([type=file])"));
+const isForPage = ({ target, dataTransfer: { types } }) => !isOwnDrag && (types.includes("Files")
+  || (types.includes("text/uri-list") && !target.matches?.("input:not([type=file])")));
 
 for (const name of ["dragover", "drop", "dragleave"]) {
   document.addEventListener(name, (event) => {
