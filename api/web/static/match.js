@@ -1339,4 +1339,10 @@ function enhance(part) {
   }
 }
 
+// On a phone the links are wider than the window.
+const currentLink = document.querySelector("nav ul [aria-current]");
+if (currentLink) {
+  const list = currentLink.closest("ul");
+  list.scrollLeft = currentLink.offsetLeft - list.offsetLeft;
+}
 enhance(document);
