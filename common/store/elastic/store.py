@@ -33,7 +33,7 @@ from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.catalogue import Catalogue
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.coalesced import Coalesced
-from common.store.elastic.connection import Connection
+from common.store.elastic.connection import Connection, Signer
 from common.store.elastic.dialects import Dialect, Json, Vectors
 from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
@@ -69,11 +69,14 @@ class ElasticStore:
         timeout_s: float,
         api_key: str | None = None,
         ca_file: Path | None = None,
+        signer: Signer | None = None,
         shape: Shape | None = None,
         num_candidates: int = NUM_CANDIDATES,
     ) -> None:
         self.index = index
-        self._connection = Connection(url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
+        self._connection = Connection(
+            url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file, signer=signer
+        )
         self._shape = shape or Shape()
         self._index = Index(self._connection, index, shape=self._shape)
         self._catalogue = Catalogue(self._index)
