@@ -296,9 +296,14 @@ const drop = async ({ target, dataTransfer }) => {
   }
 };
 
+// A thumbnail or a link of the page itself.
+let isOwnDrag = false;
+document.addEventListener("dragstart", () => { isOwnDrag = true; });
+document.addEventListener("dragend", () => { isOwnDrag = false; });
+
 // A text is dropped into a field as usual.
-const isForPage = ({ target, dataTransfer: { types } }) => types.includes("Files")
-  || (types.includes("text/uri-list") && !target.matches?.("input:not([type=file])"));
+const isForPage = ({ target, dataTransfer: { types } }) => !isOwnDrag && (types.includes("Files")
+  || (types.includes("text/uri-list") && !target.matches?.("input:not([type=file])")));
 
 for (const name of ["dragover", "drop", "dragleave"]) {
   document.addEventListener(name, (event) => {
@@ -1334,4 +1339,10 @@ function enhance(part) {
   }
 }
 
+// On a phone the links are wider than the window.
+const currentLink = document.querySelector("nav ul [aria-current]");
+if (currentLink) {
+  const list = currentLink.closest("ul");
+  list.scrollLeft = currentLink.offsetLeft - list.offsetLeft;
+}
 enhance(document);
