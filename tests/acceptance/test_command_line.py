@@ -221,7 +221,7 @@ def test_many_files_take_flat_memory_at_the_endpoints_rate(
     measured = (
         f"{rate:.0f}/s, bare {first_rate:.0f}/s and {last_rate:.0f}/s; {early_mib:.0f} MiB, at most {peak:.0f} MiB"
     )
-    record_property("rate and memory", measured)
+    record_property("measured", measured)
     assert (process.returncode, f'"stored": {FILES}' in out) == (0, True), f"{out}{err}"
     assert peak < early_mib * MAX_GROWTH
     assert share >= LEAST_SHARE_OF_RATE

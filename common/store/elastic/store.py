@@ -16,6 +16,7 @@ from common.store.base import (
     DEFAULT_SELECTION,
     Candidate,
     Collection,
+    Disk,
     Health,
     Item,
     Page,
@@ -246,6 +247,12 @@ class ElasticStore:
         problem = self._index.why_no_writes(within_s=self._probe_s)
         return Health(reads=True, writes=not problem, detail=problem)
 
+    def disk(self) -> Disk:
+        """Return the size of the index, and the bytes that its fullest node has free."""
+        cluster = self._connection.cluster(within_s=self._probe_s)
+        stats = cluster.get(f"/{self.index}/_stats/store", filter_path="_all.total.store.size_in_bytes")
+        return Disk(stats["_all"]["total"]["store"]["size_in_bytes"], _free_bytes(cluster))
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
@@ -390,6 +397,17 @@ class ElasticStore:
             "track_total_hits": False,
             "docvalue_fields": ["path", "sig"],
         }
+
+
+def _free_bytes(cluster: Cluster) -> int | None:
+    try:
+        nodes = cluster.get("/_nodes/data:true/stats/fs", filter_path="nodes.*.fs.total.available_in_bytes")["nodes"]
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        # The user may lack the privilege to monitor the cluster.
+        return None
+    return int(min(node["fs"]["total"]["available_in_bytes"] for node in nodes.values()))
 
 
 def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict[int, Written]) -> Iterator[str]:
