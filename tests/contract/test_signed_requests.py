@@ -127,12 +127,17 @@ def test_parameters_of_signed_posts_are_not_needed(
     store: ElasticStore, connection: Connection, domain: SigningProxy, index: str
 ) -> None:
     domain.ignores_parameters = True
+    store.prepare()
 
-    use(store)
-    Copying(connection.cluster(), index, shape=Shape(shards=2), grace_s=0).run()
+    store.put([record(f"{seq}.jpg", seq) for seq in range(1, 40)])
+    store.put([patch("7.jpg", 81, {"a": 1}), deletion("5.jpg", 82)])
+    for shards in (2, 3):
+        Copying(connection.cluster(), index, shape=Shape(shards=shards), batch=10, grace_s=0).run()
 
     store.refresh()
-    assert store.count() == 79
+    assert store.count() == 38
+    assert store.metadata(["7.jpg"]) == {"7.jpg": {"a": 1}}
+    assert store.candidates(signature(9)[None], limit=1)[0][0].filepath == "9.jpg"
 
 
 @pytest.mark.opensearch
