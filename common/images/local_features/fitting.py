@@ -74,7 +74,7 @@ class Fitter:
         """Fit a map to the pairs that agree, with a decreasing tolerance; None for an implausible map."""
         rows = proposal.agreeing
         group = slice(proposal.first, proposal.end)
-        side = float(self._pairs.origin.side[proposal.first])
+        side = float(self._pairs.labels.side[proposal.first])
         for step in (2, 1, 1):
             if len(rows) < MIN_AGREEING:
                 return None
@@ -136,9 +136,9 @@ class Fitter:
         Fences, text and tiles repeat one feature many times: without this, they agree with one another.
         """
         pairs = self._pairs
-        places = np.floor_divide([pairs.target.x[rows], pairs.target.y[rows]], cell).astype(np.int64)
-        to_places = np.floor_divide([pairs.query.x[rows], pairs.query.y[rows]], cell * scale).astype(np.int64)
-        keys = (places[0] << 32 | places[1], to_places[0] << 32 | to_places[1], pairs.origin.word[rows])
+        cells = np.floor_divide([pairs.target.x[rows], pairs.target.y[rows]], cell).astype(np.int64)
+        to_cells = np.floor_divide([pairs.query.x[rows], pairs.query.y[rows]], cell * scale).astype(np.int64)
+        keys = (cells[0] << 32 | cells[1], to_cells[0] << 32 | to_cells[1], pairs.labels.word[rows])
         return min(len(set(key.tolist())) for key in keys)
 
     def _is_plausible(self, map_: Transform, rows: NDArray[np.intp], side: float) -> bool:

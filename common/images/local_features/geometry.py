@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.images.local_features.features import Keypoints, LocalFeatures
 from common.images.local_features.fitting import Fit, Fitter, Transform
-from common.images.local_features.pairs import MIN_AGREEING, Origin, Pairs, proposals
+from common.images.local_features.pairs import MIN_AGREEING, PairLabels, Pairs, proposals
 from common.images.local_features.words import WORDS, LookupWords
 
 __all__ = ["QueryFeatures", "Transform", "Verification", "score", "surprise"]
@@ -127,15 +127,15 @@ class QueryFeatures:
         feature = self._feature[of_query]
         mirrored = np.concatenate([target.mirrored for target in targets])[of_target]
         sides = np.array([max(target.width, target.height) for target in targets], dtype=np.float64)
-        origin = Origin(
+        labels = PairLabels(
             group=2 * candidates[of_target] + (self._mirrored[of_query] != mirrored),
             query_feature=feature,
             word=words[of_common],
             side=sides[candidates[of_target]],
         )
-        order = np.argsort(origin.group, kind="stable")
+        order = np.argsort(labels.group, kind="stable")
         keypoints = Keypoints.joined([target.keypoints for target in targets])
-        return Pairs(origin.take(order), self.keypoints.take(feature[order]), keypoints.take(of_target[order]))
+        return Pairs(labels.take(order), self.keypoints.take(feature[order]), keypoints.take(of_target[order]))
 
 
 def _rarest(candidates: NDArray[np.intp], frequency: NDArray[np.intp], count: int) -> NDArray[np.intp]:
@@ -150,7 +150,7 @@ def _rarest(candidates: NDArray[np.intp], frequency: NDArray[np.intp], count: in
 
 def _matched(pairs: Pairs, count: int) -> NDArray[np.intp]:
     """Return the number of features of the query that are in a pair, for each candidate."""
-    distinct = np.unique((pairs.origin.group // 2) << 32 | pairs.origin.query_feature)
+    distinct = np.unique((pairs.labels.group // 2) << 32 | pairs.labels.query_feature)
     return np.bincount(distinct >> 32, minlength=count)
 
 
@@ -193,7 +193,7 @@ def _overlaps(
 
 
 def _clip(polygon: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Return the part of a convex `polygon` (n, 2) inside the rectangle from the origin (Sutherland and Hodgman)."""
+    """Return the part of a convex `polygon` (n, 2) inside the rectangle from the labels (Sutherland and Hodgman)."""
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         kept: list[NDArray[np.float64]] = []
         for one, other in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):

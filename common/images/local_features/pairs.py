@@ -31,7 +31,7 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Origin:
+class PairLabels:
     """The stored image and the features that each pair (m,) comes from.
 
     `group` is the number of the stored image times two, plus one for mirror images, and `side` its longer side.
@@ -43,7 +43,7 @@ class Origin:
     side: Floats
 
     def take(self, rows: Rows) -> Self:
-        """Return the origins at these indices."""
+        """Return the labels at these indices."""
         return type(self)(self.group[rows], self.query_feature[rows], self.word[rows], self.side[rows])
 
 
@@ -54,7 +54,7 @@ class Pairs:
     `scale` is the logarithm of the quotient of their sizes.
     """
 
-    origin: Origin
+    labels: PairLabels
     query: Keypoints
     target: Keypoints
     scale: Floats = field(init=False)
@@ -78,7 +78,7 @@ def proposals(pairs: Pairs, *, least: Rows) -> Iterator[Proposal]:
 
     `least` (groups,) is the number of agreeing pairs below which a proposal is of no use.
     """
-    groups = pairs.origin.group
+    groups = pairs.labels.group
     first = np.searchsorted(groups, np.arange(len(least) + 1))
     sizes = np.diff(first)
     proposing = np.flatnonzero(sizes[groups] >= least[groups])
@@ -118,7 +118,7 @@ def _agreements(pairs: Pairs, proposing: Rows, first: Rows, sizes: Rows) -> tupl
 
 def _agreeing(pairs: Pairs, one: Rows, other: Rows) -> tuple[Rows, Rows]:
     """Return those of `one` with whose similarity the pair beside it in `other` agrees, and these pairs."""
-    mirrored = pairs.origin.group & 1
+    mirrored = pairs.labels.group & 1
     turn = (pairs.query.angle - np.where(mirrored, -pairs.target.angle, pairs.target.angle)) % (2 * np.pi)
     apart = np.abs(turn[one] - turn[other])
     apart = np.minimum(apart, 2 * np.pi - apart)
@@ -130,6 +130,6 @@ def _agreeing(pairs: Pairs, one: Rows, other: Rows) -> tuple[Rows, Rows]:
     far_x, far_y = pairs.target.x[other] - pairs.target.x[one], y[other] - y[one]
     missed_x = along * far_x - across * far_y - (pairs.query.x[other] - pairs.query.x[one])
     missed_y = across * far_x + along * far_y - (pairs.query.y[other] - pairs.query.y[one])
-    limit = factor[one] * (_PROPOSAL_DRIFT * np.hypot(far_x, far_y) + TOLERANCE * pairs.origin.side[one])
+    limit = factor[one] * (_PROPOSAL_DRIFT * np.hypot(far_x, far_y) + TOLERANCE * pairs.labels.side[one])
     near = np.hypot(missed_x, missed_y) < limit
     return one[near], other[near]
