@@ -79,9 +79,12 @@ def running(tmp_path: Path) -> Iterator[Running]:
             "MATCH_FETCH_ALLOW": images.address,
             "MATCH_API_HOST": "127.0.0.1",
             "WORKER_COUNT": "1",
-            # A killed API leaves tasks without a message, which the workers send after this time.
-            "MATCH_VISIBILITY_TIMEOUT_S": "30",
-            "MATCH_SWEEP_AFTER_S": "30",
+            # A killed API leaves tasks without a message, which the workers send after a minute, not ten.
+            "MATCH_SWEEP_AFTER_S": "60",
+            "MATCH_VISIBILITY_TIMEOUT_S": "60",
+            "MATCH_FETCH_TIMEOUT_S": "20",
+            "MATCH_DECODE_TIMEOUT_S": "10",
+            "MATCH_STORE_HOLD_S": "5",
         }
         logs = tmp_path / "logs"
         logs.mkdir()
