@@ -119,7 +119,7 @@ def exposed() -> Mapping[str, set[str]]:
         worker.count_finished(State.SUCCEEDED)
     return {
         sample.name: set(sample.labels)
-        for text in (api.text(by_collection=True), generate_latest(worker.registry))
+        for text in (api.text(), generate_latest(worker.registry))
         for metric in text_string_to_metric_families(text.decode())
         for sample in metric.samples
     }

@@ -16,6 +16,7 @@ from common.store.base import (
     DEFAULT_SELECTION,
     Candidate,
     Collection,
+    Disk,
     Health,
     Item,
     Page,
@@ -32,7 +33,7 @@ from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.catalogue import Catalogue
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.coalesced import Coalesced
-from common.store.elastic.connection import Connection
+from common.store.elastic.connection import Connection, Signer
 from common.store.elastic.dialects import Dialect, Json, Vectors
 from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
@@ -68,11 +69,14 @@ class ElasticStore:
         timeout_s: float,
         api_key: str | None = None,
         ca_file: Path | None = None,
+        signer: Signer | None = None,
         shape: Shape | None = None,
         num_candidates: int = NUM_CANDIDATES,
     ) -> None:
         self.index = index
-        self._connection = Connection(url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
+        self._connection = Connection(
+            url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file, signer=signer
+        )
         self._shape = shape or Shape()
         self._index = Index(self._connection, index, shape=self._shape)
         self._catalogue = Catalogue(self._index)
@@ -243,6 +247,12 @@ class ElasticStore:
         problem = self._index.why_no_writes(within_s=self._probe_s)
         return Health(reads=True, writes=not problem, detail=problem)
 
+    def disk(self) -> Disk:
+        """Return the size of the index, and the bytes that its fullest node has free."""
+        cluster = self._connection.cluster(within_s=self._probe_s)
+        stats = cluster.get(f"/{self.index}/_stats/store", filter_path="_all.total.store.size_in_bytes")
+        return Disk(stats["_all"]["total"]["store"]["size_in_bytes"], _free_bytes(cluster))
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
@@ -387,6 +397,17 @@ class ElasticStore:
             "track_total_hits": False,
             "docvalue_fields": ["path", "sig"],
         }
+
+
+def _free_bytes(cluster: Cluster) -> int | None:
+    try:
+        nodes = cluster.get("/_nodes/data:true/stats/fs", filter_path="nodes.*.fs.total.available_in_bytes")["nodes"]
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        # The user may lack the privilege to monitor the cluster.
+        return None
+    return int(min(node["fs"]["total"]["available_in_bytes"] for node in nodes.values()))
 
 
 def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict[int, Written]) -> Iterator[str]:
