@@ -26,7 +26,6 @@ from time import monotonic
 
 import numpy as np
 import requests
-from elasticsearch import Elasticsearch
 from parts.collection import collection, filepath, metadata
 from parts.load import Connection, Load, load, request
 from parts.pipelines import ROOT, cpu_s, running, store_settings, wait_for
@@ -34,6 +33,8 @@ from parts.segments import await_merges
 
 from common.config import Settings
 from common.store.base import Record
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.connection import Connection as ServerConnection
 from common.wiring import build_dependencies
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -53,7 +54,7 @@ class Served:
 
     port: int
     pid: int
-    server: Elasticsearch | None
+    server: Cluster | None
     lines: int
     target: float
 
@@ -62,7 +63,7 @@ class Served:
         """The CPU seconds of the API and of the search server."""
         if self.server is None:
             return cpu_s(self.pid), 0.0
-        (node,) = self.server.nodes.stats(metric="process")["nodes"].values()
+        (node,) = self.server.get("/_nodes/stats/process")["nodes"].values()
         return cpu_s(self.pid), node["process"]["cpu"]["total_in_millis"] / 1000
 
 
@@ -72,7 +73,7 @@ def main(options: argparse.Namespace) -> None:
     searches = options.searches or SEARCHES[options.store]
     with store_settings(options.store) as settings, api(stored(settings)) as (port, pid):
         fill(stored(settings), rows)
-        server = Elasticsearch(settings["ELASTICSEARCH_URL"]) if options.store == "elasticsearch" else None
+        server = cluster_of(settings["ELASTICSEARCH_URL"]) if options.store == "elasticsearch" else None
         if server:
             await_merges(server)
         served = Served(port, pid, server, options.lines, TARGETS[options.store])
@@ -84,6 +85,10 @@ def main(options: argparse.Namespace) -> None:
             report(served, name, filepaths, more)
         lines = min(options.lines, searches)
         report_beside(port, [filepath(row) for row in rng.integers(0, options.images, lines).tolist()])
+
+
+def cluster_of(url: str) -> Cluster:
+    return ServerConnection(url, index="batches", timeout_s=60).cluster()
 
 
 def stored(settings: Mapping[str, str]) -> dict[str, str]:

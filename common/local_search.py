@@ -1,7 +1,7 @@
 """Search by local features: candidates by words, verified by geometry; and the matches of both ways together."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -144,20 +144,32 @@ def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> lis
         candidates = store.candidates_by_words(features.query.words, limit=limit, selection=options.selection)
         latest = [candidate for candidate in candidates if candidate.filepath not in seen]
         seen.update(candidate.filepath for candidate in latest)
-        parts |= {one.filepath: part for one in latest if (part := _part(one, features, options)) is not None}
+        parts |= {part[0].filepath: part for part in _verified(latest, features, options)}
         has_more = len(candidates) >= limit and any(each.filepath in parts for each in latest[-VERIFIED // 2 :])
         if not has_more or limit >= _max_candidates(options):
             return list(parts.values())
         limit = min(_MORE * limit, _max_candidates(options))
 
 
-def _part(candidate: WordCandidate, features: ImageFeatures, options: SearchOptions) -> tuple[Match, bool] | None:
+def _verified(
+    candidates: Sequence[WordCandidate], features: ImageFeatures, options: SearchOptions
+) -> Iterator[tuple[Match, bool]]:
+    """Yield the candidates that match, and whether a sketch decided."""
+    decoded = [(candidate.filepath, LocalFeatures.decode_comparable(candidate.features)) for candidate in candidates]
+    comparable = [(filepath, stored) for filepath, stored in decoded if stored is not None]
+    # A sketch may raise the score of a drawn image, so that candidates below the cutoff count too.
+    least_score = min(options.least_score, DRAWN_CANDIDATE_SCORE)
+    results = features.query.verify_all([stored for _, stored in comparable], least_score=least_score)
+    for (filepath, stored), verification in zip(comparable, results, strict=True):
+        if verification is not None and (part := _part(filepath, stored, verification, features, options)) is not None:
+            yield part
+
+
+def _part(
+    filepath: str, stored: LocalFeatures, verification: Verification, features: ImageFeatures, options: SearchOptions
+) -> tuple[Match, bool] | None:
     """Return a candidate as a match if it is one, and whether a sketch decided."""
-    stored = LocalFeatures.decode_comparable(candidate.features)
-    verification = None if stored is None else features.query.verify(stored)
-    if stored is None or verification is None:
-        return None
-    match = _match(candidate.filepath, verification)
+    match = _match(filepath, verification)
     is_drawn = stored.sketch is not None and features.small_copy is not None
     if is_drawn and match.score >= DRAWN_CANDIDATE_SCORE:
         score = sketch_score(features.small_copy, stored, transform=verification.transform) or 0.0

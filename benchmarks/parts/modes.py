@@ -88,10 +88,10 @@ def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[n
     features = query.local()
     candidates = collection.candidates(features.words, VERIFIED)
     scores: Scores = {}
-    for row in candidates:
-        target = collection.features[row]
-        verification = features.verify(target)
-        if verification is None or verification.score <= _KEPT_SCORE:
+    targets = [collection.features[row] for row in candidates]
+    verified = features.verify_all(targets, least_score=_KEPT_SCORE)
+    for row, target, verification in zip(candidates, targets, verified, strict=True):
+        if verification is None:
             continue
         score, least = verification.score, MIN_SCORE
         if target.sketch:

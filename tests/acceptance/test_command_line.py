@@ -1,5 +1,6 @@
 """`match` and its client with the whole service behind them: kills, 100,000 files, and the first hour of a user."""
 
+import json
 import os
 import random
 import shutil
@@ -78,6 +79,12 @@ def running(tmp_path: Path) -> Iterator[Running]:
             "MATCH_FETCH_ALLOW": images.address,
             "MATCH_API_HOST": "127.0.0.1",
             "WORKER_COUNT": "1",
+            # A killed API leaves tasks without a message, which the workers send after a minute, not ten.
+            "MATCH_SWEEP_AFTER_S": "60",
+            "MATCH_VISIBILITY_TIMEOUT_S": "60",
+            "MATCH_FETCH_TIMEOUT_S": "20",
+            "MATCH_DECODE_TIMEOUT_S": "10",
+            "MATCH_STORE_HOLD_S": "5",
         }
         logs = tmp_path / "logs"
         logs.mkdir()
@@ -112,17 +119,13 @@ class WireCounter:
         if request.path != "/add/batch":
             return self._send_once(transport, request)
         self.lines += sum(bool(line) for line in (request.body or b"").splitlines())
-        timer = Timer(RANDOM.uniform(0, self._request_s), self._kill)
         if self.kills < KILLS and self.lines > (self.kills + 1) * URLS // (KILLS + 1):
             self.kills += 1
-            timer.start()
+            Timer(RANDOM.uniform(0, self._request_s), self._kill).start()
         started = monotonic()
-        try:
-            reply = self._send_once(transport, request)
-        finally:
-            timer.cancel()
+        reply = self._send_once(transport, request)
         self._request_s = monotonic() - started
-        self.accepted_before += reply.body.count(b'"replayed": true')
+        self.accepted_before += sum(json.loads(line).get("replayed", False) for line in reply.body.splitlines())
         return reply
 
 
@@ -138,14 +141,14 @@ def test_kills_of_the_api_send_nothing_twice(
     with Match(running.url) as match:
         outcomes = list(match.add_many(images, batch=BATCH))
         batch = wait_until(lambda: _ended(match, BATCH), "all images are stored", within_s=WITHIN_S)
+        [api] = running.service.running("api")
+        wait_until(lambda: running.service.starts(api) == KILLS + 1, "the API was killed and started each time")
         stored = sorted(match.list())
 
-    [api] = running.service.running("api")
     record_property(
-        "lines", f"{counter.lines} sent for {URLS}; sent again although accepted: {counter.accepted_before}"
+        "measured", f"{counter.lines} sent for {URLS}; sent again although accepted: {counter.accepted_before}"
     )
     assert [outcome.status for outcome in outcomes] == ["ok"] * URLS
-    assert (running.service.starts(api), counter.kills) == (KILLS + 1, KILLS)
     assert (batch.total, batch.succeeded) == (URLS, URLS)
     assert stored == [f"{n:05}" for n in range(URLS)]
     assert counter.accepted_before <= MAX_SENT_AGAIN
@@ -221,7 +224,7 @@ def test_many_files_take_flat_memory_at_the_endpoints_rate(
     measured = (
         f"{rate:.0f}/s, bare {first_rate:.0f}/s and {last_rate:.0f}/s; {early_mib:.0f} MiB, at most {peak:.0f} MiB"
     )
-    record_property("rate and memory", measured)
+    record_property("measured", measured)
     assert (process.returncode, f'"stored": {FILES}' in out) == (0, True), f"{out}{err}"
     assert peak < early_mib * MAX_GROWTH
     assert share >= LEAST_SHARE_OF_RATE

@@ -20,6 +20,7 @@ from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
 from common.store.elastic.dialects import Vectors, bits_within
 from common.store.elastic.documents import identity
+from common.store.elastic.mapping import VECTORS
 from support.records import deletion, features_of, record, signature
 
 COUNT = 120
@@ -257,6 +258,25 @@ def test_incompatible_index_is_reported_and_unchanged(
 
     assert store.health().detail
     assert cluster.get(f"/{index}") == before
+
+
+@pytest.mark.opensearch
+@pytest.mark.parametrize(("vectors", "engine"), [("hnsw", "lucene"), ("flat", None)])
+def test_opensearch_has_graphs_of_lucene_or_none(opensearch_url: str, index: str, vectors: Any, engine: Any) -> None:
+    with closing(ElasticStore(opensearch_url, index=index, timeout_s=20, shape=Shape(vectors=vectors))) as store:
+        store.prepare()
+        store.put([record("cat.jpg", 1)])
+        store.refresh()
+
+        [details] = store._connection.cluster().get(f"/{index}", flat_settings="true").values()
+        existing = store._index.existing()
+
+        fields = [details["mappings"]["properties"][field] for field in VECTORS]
+        assert [field.get("method", {}).get("engine") for field in fields] == [engine] * len(VECTORS)
+        assert details["settings"]["index.knn"] == str(vectors == "hnsw").lower()
+        assert existing is not None
+        assert (existing.vectors, near(store, 1)) == (vectors, ["cat.jpg"])
+        store._connection.cluster().delete(f"/{index}-1")
 
 
 @pytest.mark.parametrize(("before", "after"), [("flat", "hnsw"), ("hnsw", "flat")])

@@ -75,7 +75,7 @@ def seconds(duration: str) -> float:
     return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.tls.yml"])
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.tls.yml", "docker-compose.opensearch.yml"])
 def test_the_files_follow_the_compose_specification(file: str) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / file]
 
@@ -246,6 +246,25 @@ def test_the_tls_file_adds_a_port_and_certificates(load: Load, tmp_path: Path) -
     assert mounted["/run/tls"] == str(tmp_path)
     assert mounted["/etc/match/listen.conf"] == str(PROXY / "tls/listen.conf")
     assert mounted["/etc/match"] == str(PROXY)
+
+
+def test_the_opensearch_file_replaces_elasticsearch(load: Load) -> None:
+    project = load(f"{FILE}:{ROOT / 'docker-compose.opensearch.yml'}")
+
+    services, opensearch = project["services"], project["services"]["opensearch"]
+    assert services.keys() == {"proxy", *APIS, "worker", "redis", "opensearch", "flower"}
+    for name in (*APIS, "worker"):
+        started = {store for store, dependency in services[name]["depends_on"].items() if dependency["required"]}
+        settings = Settings.from_env({key: value for key, value in services[name]["environment"].items() if value})
+        assert started == {"redis", "opensearch"}
+        assert settings.elasticsearch_url == f"http://admin:{ELASTIC_PASSWORD}@opensearch:9200"
+    assert list(opensearch["networks"]) == ["inside"]
+    assert "ports" not in opensearch
+    assert (opensearch["cap_drop"], opensearch["restart"]) == (["ALL"], "unless-stopped")
+    assert opensearch["security_opt"] == ["no-new-privileges:true"]
+    assert int(opensearch["deploy"]["resources"]["limits"]["memory"]) >= 2 * 1024**3
+    assert ELASTIC_PASSWORD not in str(opensearch["healthcheck"])
+    assert [volume["target"] for volume in opensearch["volumes"]] == ["/usr/share/opensearch/data"]
 
 
 @pytest.mark.parametrize(

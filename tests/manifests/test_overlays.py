@@ -50,8 +50,10 @@ EXCEPTIONS_OF = {
     # Their images require their own users.
     ("StatefulSet redis", "container-security-context-user-group-id"),
     ("StatefulSet elasticsearch", "container-security-context-user-group-id"),
+    ("StatefulSet opensearch", "container-security-context-user-group-id"),
     # Its image writes to its own folders at the start.
     ("StatefulSet elasticsearch", "container-security-context-readonlyrootfilesystem"),
+    ("StatefulSet opensearch", "container-security-context-readonlyrootfilesystem"),
     # An operator creates its pods.
     ("NetworkPolicy match-eck", "networkpolicy-targets-pod"),
 }

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,16 +32,18 @@ def guides() -> Mapping[str, Mapping[str, str]]:
     return files
 
 
-Follow = Callable[..., Sequence[Object]]
+Follow = Callable[[str], Sequence[Object]]
 
 
-@pytest.fixture
-def follow(manifests_url: str, tmp_path: Path, require: Callable[..., Any]) -> Follow:
-    """Follow a guide: render the example with its files."""
+@pytest.fixture(scope="module")
+def follow(manifests_url: str, tmp_path_factory: pytest.TempPathFactory, require: Callable[..., Any]) -> Follow:
+    """Follow a guide, once: render the example with its files."""
 
-    def follow(guide: str, **more: str) -> Sequence[Object]:
-        files = {**guides()[guide], **more}
-        objects: list[Object] = require(lambda: render_example(tmp_path / guide, url=manifests_url, files=files))
+    @cache
+    def follow(guide: str) -> Sequence[Object]:
+        folder = tmp_path_factory.mktemp("guide") / guide
+        files = {**guides()[guide], **CERTIFICATES}
+        objects: list[Object] = require(lambda: render_example(folder, url=manifests_url, files=files))
         return objects
 
     return follow
@@ -55,7 +56,7 @@ def pod(objects: Sequence[Object], component: str) -> Pod:
 
 @pytest.mark.parametrize("guide", ["argo-cd", "flux", "elastic-cloud", "private-ca", "openshift"])
 def test_every_guide_keeps_every_rule(guide: str, follow: Follow) -> None:
-    objects = follow(guide, **CERTIFICATES)
+    objects = follow(guide)
 
     assert [fault for rule in RULES for fault in rule(objects)] == []
 
@@ -89,7 +90,7 @@ def test_every_pod_reaches_elastic_cloud(follow: Follow) -> None:
 
 
 def test_pods_mount_the_private_ca(follow: Follow) -> None:
-    objects = follow("private-ca", **CERTIFICATES)
+    objects = follow("private-ca")
 
     for name in SERVICE:
         [container] = [one for one in pod(objects, name).containers if one["name"] == name]

@@ -211,7 +211,7 @@ def test_only_what_a_broken_request_left_is_sent_again(match: Match, service: Fa
     assert sum(sent) == MAX_LINES + 50
 
 
-def test_a_name_that_a_request_has_twice_is_sent_again(match: Match, service: FakeMatch) -> None:
+def test_a_name_twice_in_a_request_is_sent_again(match: Match, service: FakeMatch) -> None:
     service.fail_once("/add/batch", DROPPED)
 
     outcomes = list(match.add_many([*urls(2), *urls(1)]))
@@ -231,7 +231,7 @@ def test_a_key_that_lists_no_tasks_sends_all_again(match: Match, service: FakeMa
     assert len(service.tasks) == 3
 
 
-def test_files_of_a_broken_request_are_followed_to_their_end(service: FakeMatch) -> None:
+def test_files_of_a_broken_request_are_followed(service: FakeMatch) -> None:
     service.is_working = False
     service.rejections["1"] = "truncated_image"
     service.fail_once("/add", DROPPED)

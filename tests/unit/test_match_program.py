@@ -34,7 +34,7 @@ def commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], list[st
 COMMANDS = dict(commands(get_command(app)))
 
 
-@pytest.mark.parametrize("names", COMMANDS.keys() - WITHOUT_JSON, ids=" ".join)
+@pytest.mark.parametrize("names", sorted(COMMANDS.keys() - WITHOUT_JSON), ids=" ".join)
 def test_each_command_prints_json(names: tuple[str, ...]) -> None:
     assert "--json" in COMMANDS[names]
 

@@ -24,8 +24,8 @@ BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```", GUIDE, flags=re.MULTILINE | re.
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 # The code of the pages, in blocks and in lines.
 CODE = "\n".join([*SHELL, *re.findall(r"`([^`\n]+)`", GUIDE)])
-# Variables of the stack and of compose that are not settings of the service.
-OTHER_VARIABLES = {"FLOWER_BASIC_AUTH", "FLOWER_PORT"}
+# Variables of the stack, of compose and of the command line that are not settings of the service.
+OTHER_VARIABLES = {"FLOWER_BASIC_AUTH", "FLOWER_PORT", "MATCH_API_KEY", "MATCH_URL"}
 
 
 BASH = shutil.which("bash") or "bash"

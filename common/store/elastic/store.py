@@ -13,6 +13,7 @@ from common.store.base import (
     DEFAULT_SELECTION,
     Candidate,
     Collection,
+    Disk,
     Health,
     Item,
     Page,
@@ -29,7 +30,7 @@ from common.store.elastic.bulk import action, bulk, written
 from common.store.elastic.catalogue import Catalogue
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.coalesced import Coalesced
-from common.store.elastic.connection import Connection
+from common.store.elastic.connection import Connection, Signer
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.index import Index
 from common.store.elastic.mapping import LIVE, Shape, in_collection
@@ -61,11 +62,14 @@ class ElasticStore:
         timeout_s: float,
         api_key: str | None = None,
         ca_file: Path | None = None,
+        signer: Signer | None = None,
         shape: Shape | None = None,
         num_candidates: int = NUM_CANDIDATES,
     ) -> None:
         self.index = index
-        self._connection = Connection(url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file)
+        self._connection = Connection(
+            url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file, signer=signer
+        )
         shape = shape or Shape()
         self._index = Index(self._connection, index, shape=shape)
         self._catalogue = Catalogue(self._index)
@@ -241,6 +245,12 @@ class ElasticStore:
         problem = self._index.why_no_writes(within_s=self._probe_s)
         return Health(reads=True, writes=not problem, detail=problem)
 
+    def disk(self) -> Disk:
+        """Return the size of the index, and the bytes that its fullest node has free."""
+        cluster = self._connection.cluster(within_s=self._probe_s)
+        stats = cluster.get(f"/{self.index}/_stats/store", filter_path="_all.total.store.size_in_bytes")
+        return Disk(stats["_all"]["total"]["store"]["size_in_bytes"], _free_bytes(cluster))
+
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
@@ -324,6 +334,17 @@ class ElasticStore:
     def _newest_seq(self) -> int:
         newest = self._search({"query": LIVE, "sort": [{"seq": "desc"}], "size": 1, "_source": False})
         return int(newest[0]["sort"][0]) if newest else 0
+
+
+def _free_bytes(cluster: Cluster) -> int | None:
+    try:
+        nodes = cluster.get("/_nodes/data:true/stats/fs", filter_path="nodes.*.fs.total.available_in_bytes")["nodes"]
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        # The user may lack the privilege to monitor the cluster.
+        return None
+    return int(min(node["fs"]["total"]["available_in_bytes"] for node in nodes.values()))
 
 
 def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict[int, Written]) -> Iterator[str]:
