@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 
 import numpy as np
 import requests
@@ -42,6 +42,8 @@ from dev.redis_server import RedisServer
 ROUNDS = 5
 BATCH = 500
 BESIDE_S = 10.0
+# The server renews its statistics of its process once a second.
+SERVER_STATS_S = 1.1
 TARGETS = {"embedded": 4.0, "elasticsearch": 1.3}
 # Of each side in a round. A server takes several times as long as the embedded store.
 SEARCHES = {"embedded": 1000, "elasticsearch": 200}
@@ -63,6 +65,7 @@ class Served:
         """The CPU seconds of the API and of the search server."""
         if self.server is None:
             return cpu_s(self.pid), 0.0
+        sleep(SERVER_STATS_S)
         (node,) = self.server.get("/_nodes/stats/process")["nodes"].values()
         return cpu_s(self.pid), node["process"]["cpu"]["total_in_millis"] / 1000
 
@@ -161,7 +164,7 @@ def cpu_ms(api_s: float, server_s: float, count: int) -> str:
 
 def measured(served: Served, send: Callable[[], None]) -> tuple[float, float, float]:
     """Return the elapsed seconds, and the CPU seconds of the API and of the search server."""
-    started, before = monotonic(), served.cpu_s
+    before, started = served.cpu_s, monotonic()
     send()
     spent, after = monotonic() - started, served.cpu_s
     return spent, after[0] - before[0], after[1] - before[1]

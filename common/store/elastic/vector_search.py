@@ -22,7 +22,7 @@ from common.store.elastic.responses import hits
 # The server rejects from + size, and num_candidates, above 10,000.
 WINDOW = 10_000
 # A search costs the server 2.5 ms of CPU besides its queries. Queries of a search run one after the other.
-QUERIES_PER_SEARCH = 8
+QUERIES_PER_SEARCH = 16
 # A response has all hits of a request's searches, and the time-out is for one request.
 QUERIES_PER_REQUEST = 64
 # While the hits of one request are decoded, the server works on the other.
