@@ -73,7 +73,7 @@ demo: $(VENV)/.dev ## Add the example images to a running `make dev`, and find t
 	@$(BIN)/python examples/demo.py
 
 .PHONY: reindex
-reindex: $(VENV)/.dev ## Copy the Elasticsearch index into a new one with the current settings, while the service runs
+reindex: $(VENV)/.dev ## Copy the index of Elasticsearch or OpenSearch into a new one with the current settings, while the service runs
 	@$(BIN)/python -m common.store.reindex
 
 # --- check -------------------------------------------------------------------
@@ -109,12 +109,13 @@ $(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
 	@touch $@
 
 .PHONY: acceptance
-acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page, run six generators of clients
+acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page and the command line, run six generators of clients, test on OpenSearch, follow the README on a fresh clone
 	MATCH_CONFORMANCE=$(CONFORMANCE) MATCH_CLIENTS=all $(BIN)/python -m pytest tests/acceptance tests/e2e/test_generators.py tests/e2e/test_clients.py
+	MATCH_INDEX_SERVERS=all $(BIN)/python -m pytest -m opensearch tests/contract tests/integration tests/faults tests/e2e
 
 .PHONY: faults
 faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour; print the outcome of each image
-	MATCH_FAULTS=long $(BIN)/python -m pytest --timeout=1800 tests/faults
+	MATCH_FAULTS=long MATCH_INDEX_SERVERS=all $(BIN)/python -m pytest --timeout=1800 tests/faults
 
 .PHONY: fuzz
 fuzz: $(VENV)/.test ## Send the service more than 100,000 random inputs; print their kinds
@@ -152,14 +153,15 @@ IMAGE ?= match
 REGISTRY ?=
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TRACING ?= false
+AWS ?= false
 DOCKER ?= docker
 IMAGES := $(if $(REGISTRY),$(REGISTRY:/=)/)$(IMAGE)
 DOCKER_BUILD = $(DOCKER) build --build-arg VERSION=$(TAG) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 .PHONY: build
-build: ## Build the images: API, worker, flower (TAG, REGISTRY, IMAGE, TRACING=true)
-	$(DOCKER_BUILD) --build-arg TRACING=$(TRACING) -f Dockerfile.api -t $(IMAGES)-api:$(TAG) .
-	$(DOCKER_BUILD) --build-arg TRACING=$(TRACING) -f Dockerfile.worker --target worker -t $(IMAGES)-worker:$(TAG) .
+build: ## Build the images: API, worker, flower (TAG, REGISTRY, IMAGE, TRACING=true, AWS=true)
+	$(DOCKER_BUILD) --build-arg TRACING=$(TRACING) --build-arg AWS=$(AWS) -f Dockerfile.api -t $(IMAGES)-api:$(TAG) .
+	$(DOCKER_BUILD) --build-arg TRACING=$(TRACING) --build-arg AWS=$(AWS) -f Dockerfile.worker --target worker -t $(IMAGES)-worker:$(TAG) .
 	$(DOCKER_BUILD) -f Dockerfile.worker --target flower -t $(IMAGES)-flower:$(TAG) .
 
 .PHONY: push
@@ -170,8 +172,8 @@ push: build ## Build the images and push them to REGISTRY
 	$(DOCKER) push $(IMAGES)-flower:$(TAG)
 
 .PHONY: run
-run: ## Run nginx, API, worker and Redis as containers until Ctrl-C, with the Elasticsearch of ELASTICSEARCH_URL
-	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: set ELASTICSEARCH_URL=http://host.docker.internal:9200 or another Elasticsearch 9; docker compose up starts one" >&2; exit 2; }
+run: ## Run nginx, API, worker and Redis as containers until Ctrl-C, with the index server of ELASTICSEARCH_URL
+	@test -n "$(ELASTICSEARCH_URL)" || { echo "make run: set ELASTICSEARCH_URL=http://host.docker.internal:9200 or another Elasticsearch 9 or OpenSearch; docker compose up starts one" >&2; exit 2; }
 	@test -n "$(REDIS_PASSWORD)" || grep -qs '^REDIS_PASSWORD=.' .env || { echo "make run: set REDIS_PASSWORD to a random text of letters and digits, here or in .env" >&2; exit 2; }
 	FLOWER_BASIC_AUTH=not:started ELASTIC_PASSWORD=unused $(DOCKER) compose up --build --no-deps redis worker api-1 api-2 proxy
 
@@ -192,16 +194,18 @@ k8s-apply: k8s-programs $(VENV)/.manifests ## Apply all overlays to a local cont
 	$(BIN)/python -m pytest tests/cluster
 
 KUBECTL ?= kubectl
+# A folder of k8s/overlays, or the path of one outside the clone: it contains a slash.
 OVERLAY ?= prod
+OVERLAY_PATH = $(if $(findstring /,$(OVERLAY)),$(OVERLAY),k8s/overlays/$(OVERLAY))
 NAMESPACE ?= match
 SERVICES := app.kubernetes.io/component notin (api,worker,flower)
 
 .PHONY: k8s-rollout
 k8s-rollout: ## Apply OVERLAY to NAMESPACE: dependencies first, then the index, then API, workers and flower
 	$(KUBECTL) -n $(NAMESPACE) delete job/match-prepare --ignore-not-found
-	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY) -l '$(SERVICES)'
+	$(KUBECTL) -n $(NAMESPACE) apply -k $(OVERLAY_PATH) -l '$(SERVICES)'
 	$(KUBECTL) -n $(NAMESPACE) wait --for=condition=complete --timeout=15m job/match-prepare
-	$(KUBECTL) -n $(NAMESPACE) apply -k k8s/overlays/$(OVERLAY)
+	$(KUBECTL) -n $(NAMESPACE) apply -k $(OVERLAY_PATH)
 	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match
 	$(KUBECTL) -n $(NAMESPACE) rollout status --timeout=15m deployment/match-worker
 
@@ -225,9 +229,10 @@ requirements: | $(VENV)/.lint ## Compile the pinned requirements again
 	$(COMPILE) pyproject.toml --extra worker -o $(REQUIREMENTS)/worker.txt
 	$(COMPILE) --group flower -o $(REQUIREMENTS)/flower.txt
 	$(COMPILE) pyproject.toml $(CLIENT) --extra dev -o $(REQUIREMENTS)/dev.txt
-	$(COMPILE) pyproject.toml $(CLIENT) --extra parquet --extra dev --extra tracing --group test -o $(REQUIREMENTS)/test.txt
-	$(COMPILE) pyproject.toml $(CLIENT) --extra parquet --extra dev --extra tracing --group bench -o $(REQUIREMENTS)/bench.txt
+	$(COMPILE) pyproject.toml $(CLIENT) --extra parquet --extra dev --extra tracing --extra aws --group test -o $(REQUIREMENTS)/test.txt
+	$(COMPILE) pyproject.toml $(CLIENT) --extra parquet --extra dev --extra tracing --extra aws --group bench -o $(REQUIREMENTS)/bench.txt
 	$(COMPILE) pyproject.toml --extra tracing -o $(REQUIREMENTS)/tracing.txt
+	$(COMPILE) pyproject.toml --extra aws -o $(REQUIREMENTS)/aws.txt
 	$(COMPILE) --group manifests -o $(REQUIREMENTS)/manifests.txt
 	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt
 	$(COMPILE) --group generators -o $(REQUIREMENTS)/generators.txt

@@ -64,8 +64,6 @@ class Metrics:
         if VARIABLE in os.environ:
             MultiProcessCollector(self._scraped)  # type: ignore[no-untyped-call]  # it has no types
         self._scraped.register(_State(checks))
-        self._by_collection = CollectorRegistry()
-        self._by_collection.register(_Collections(checks))
 
     def observe(self, *, method: str, endpoint: str | None, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -77,9 +75,9 @@ class Metrics:
         """Count a decoder process that an image ended."""
         self._decoder_ends.labels(end.value).inc()
 
-    def text(self, *, by_collection: bool) -> bytes:
-        """Return the metrics in Prometheus's text format; those by collection contain names of collections."""
-        return generate_latest(self._scraped) + (generate_latest(self._by_collection) if by_collection else b"")
+    def text(self) -> bytes:
+        """Return the metrics in Prometheus's text format; they contain names of collections."""
+        return generate_latest(self._scraped)
 
 
 class _State(Collector):
@@ -135,6 +133,7 @@ class _State(Collector):
             ended.add_metric(labels, count)
         yield ended
         yield from _callbacks(stats)
+        yield _by_collection(stats)
 
     def _store_is_up(self) -> bool:
         try:
@@ -143,30 +142,17 @@ class _State(Collector):
             return False
 
 
-class _Collections(Collector):
-    """The open tasks by collection at the time of the scrape; left out while Redis is unavailable."""
-
-    def __init__(self, checks: DependencyChecks) -> None:
-        self._checks = checks
-
-    def describe(self) -> Iterator[Metric]:
-        """Return nothing, so that registration checks no dependency."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        try:
-            stats = self._checks.queue_stats.result(timeout_s=SCRAPE_WITHIN_S, max_age_s=FRESH_S)
-        except MatchError:
-            return
-        counts = Counts(stats.open_by_collection)
-        largest = dict(counts.most_common(MAX_COLLECTIONS))
-        family = GaugeMetricFamily(
-            "match_collection_tasks_open", "Open tasks of the collections with most of them.", labels=["collection"]
-        )
-        for name, count in sorted(largest.items()):
-            family.add_metric([name], count)
-        family.add_metric([OTHER_COLLECTIONS], counts.total() - sum(largest.values()))
-        yield family
+def _by_collection(stats: QueueStats) -> Metric:
+    """Return the open tasks by collection."""
+    counts = Counts(stats.open_by_collection)
+    largest = dict(counts.most_common(MAX_COLLECTIONS))
+    family = GaugeMetricFamily(
+        "match_collection_tasks_open", "Open tasks of the collections with most of them.", labels=["collection"]
+    )
+    for name, count in sorted(largest.items()):
+        family.add_metric([name], count)
+    family.add_metric([OTHER_COLLECTIONS], counts.total() - sum(largest.values()))
+    return family
 
 
 def _callbacks(stats: QueueStats) -> Iterator[Metric]:

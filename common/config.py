@@ -166,28 +166,38 @@ class Settings:
         may_hold_password=True,
     )
     store_url: str | None = _setting(
-        "MATCH_STORE_URL", None, parsers.store_url, "`sqlite:///path` for the embedded store; unset: Elasticsearch"
+        "MATCH_STORE_URL", None, parsers.store_url, "`sqlite:///path` for the embedded store; unset: an index server"
     )
     elasticsearch_url: str = _setting(
         "ELASTICSEARCH_URL",
         "http://elasticsearch:9200",
         parsers.elasticsearch_url,
-        "Elasticsearch: one host or several, separated by commas; `https://user:password@host:9200` works; "
-        "without a scheme: http",
+        "index server, Elasticsearch or OpenSearch: one host or several, separated by commas; "
+        "`https://user:password@host:9200` works; without a scheme: http; without a port: 9200, of https 443",
         may_hold_password=True,
     )
     elasticsearch_api_key: str | None = _setting(
         "MATCH_ELASTICSEARCH_API_KEY",
         None,
         parsers.elasticsearch_api_key,
-        "API key in its encoded form, instead of user and password",
+        "API key of Elasticsearch in its encoded form, instead of user and password",
         secret=True,
+    )
+    elasticsearch_aws_region: str | None = _setting(
+        "MATCH_ELASTICSEARCH_AWS_REGION",
+        None,
+        parsers.aws_region,
+        "region of a domain of [Amazon OpenSearch Service](opensearch.md#amazon-opensearch-service); if set, requests "
+        "are signed with AWS credentials; requires `requirements/aws.txt`",
+    )
+    elasticsearch_aws_service: str = _setting(
+        "MATCH_ELASTICSEARCH_AWS_SERVICE", "es", parsers.aws_service, "AWS service that requests are signed for"
     )
     elasticsearch_ca_file: Path | None = _setting(
         "MATCH_ELASTICSEARCH_CA_FILE",
         None,
         parsers.ca_file,
-        "CA certificates (PEM) that verify Elasticsearch's",
+        "CA certificates (PEM) that verify the index server's",
     )
     elasticsearch_index: str = _setting(
         "ELASTICSEARCH_INDEX", "images", parsers.index_name, "name of the index's alias"
@@ -196,7 +206,7 @@ class Settings:
         "ELASTICSEARCH_DOC_TYPE", None, str, "accepted for compatibility with dsys/match, without effect"
     )
     elasticsearch_timeout_s: float = _setting(
-        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, parsers.seconds(0.1, 600), "time-out of one request to Elasticsearch"
+        "MATCH_ELASTICSEARCH_TIMEOUT_S", 20.0, parsers.seconds(0.1, 600), "time-out of one request to the index server"
     )
     elasticsearch_shards: int = _setting(
         "MATCH_ELASTICSEARCH_SHARDS", 1, parsers.whole(1, 1024), "shards of a new index; `make reindex` makes one"
@@ -205,7 +215,8 @@ class Settings:
         "MATCH_ELASTICSEARCH_REPLICAS",
         "0-1",
         parsers.replicas,
-        "replicas of each shard of a new index: a number, or a range such as `0-1` (`auto_expand_replicas`)",
+        "replicas of each shard of a new index: a number, or a range such as `0-1` (`auto_expand_replicas`); for three "
+        "zones with standby `2`",
     )
     elasticsearch_refresh_interval_s: float = _setting(
         "MATCH_ELASTICSEARCH_REFRESH_INTERVAL_S",
@@ -499,6 +510,10 @@ class Settings:
         """Raise ConfigError for settings that cannot work together."""
         if self.elasticsearch_api_key is not None and "@" in self.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_API_KEY cannot be combined with a user in ELASTICSEARCH_URL")
+        if self.elasticsearch_aws_region is not None and (self.elasticsearch_api_key or "@" in self.elasticsearch_url):
+            raise ConfigError(
+                "MATCH_ELASTICSEARCH_AWS_REGION cannot be combined with an API key, or with a user in ELASTICSEARCH_URL"
+            )
         if self.elasticsearch_ca_file is not None and "http://" in self.elasticsearch_url:
             raise ConfigError("MATCH_ELASTICSEARCH_CA_FILE needs https:// before every host in ELASTICSEARCH_URL")
         if self.max_bytes_in_flight < self.max_image_bytes:

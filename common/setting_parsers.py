@@ -8,6 +8,7 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -114,7 +115,7 @@ def uploads_url(text: str) -> str:
 
 
 def store_url(text: str) -> str:
-    """Parse the URL of the embedded store; Elasticsearch has a setting of its own."""
+    """Parse the URL of the embedded store; an index server has a setting of its own."""
     if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
         raise ValueError("must look like sqlite:///path/to/match.db")
     return text
@@ -138,6 +139,22 @@ def elasticsearch_api_key(text: str) -> str:
     return text
 
 
+def aws_region(text: str) -> str:
+    """Parse the name of a region; the library that signs requests must be installed."""
+    if not re.fullmatch(r"[a-z]{2,8}(-[a-z]{1,16}){1,3}-[0-9]{1,2}", text):
+        raise ValueError("must be the name of an AWS region such as us-east-1")
+    if find_spec("botocore") is None:
+        raise ValueError("needs botocore: pip install -r requirements/aws.txt")
+    return text
+
+
+def aws_service(text: str) -> str:
+    """Parse the name of a service in a signature."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text):
+        raise ValueError("must be the name of an AWS service such as es")
+    return text
+
+
 def ca_file(text: str) -> Path:
     """Parse the path of a file of certificates. The file is loaded once as a check."""
     try:
@@ -148,9 +165,9 @@ def ca_file(text: str) -> Path:
 
 
 def index_name(text: str) -> str:
-    """Parse a name that Elasticsearch accepts for an alias."""
+    """Parse a name that the index server accepts for an alias."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,199}", text):
-        raise ValueError("must be a lower-case Elasticsearch index name")
+        raise ValueError("must be a lower-case index name")
     return text
 
 

@@ -54,7 +54,7 @@ class Dependencies:
 def build_dependencies(settings: Settings) -> Dependencies:
     """Build the shared dependencies."""
     if settings.elasticsearch_doc_type is not None:
-        log.info("ELASTICSEARCH_DOC_TYPE has no effect: Elasticsearch has no document types any more")
+        log.info("ELASTICSEARCH_DOC_TYPE has no effect: index servers have no document types any more")
     redis = connect(settings.redis_url)
     admission = Admission(redis, max_percent=settings.max_redis_percent)
     return Dependencies(

@@ -226,6 +226,7 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         for task_id in task_ids:
             app.send_task(ADD_TASK, args=(task_id,), queue=queue, headers={ENQUEUED_AT_HEADER: at})
 
+    deferred = DeferredTasks(dependencies.redis)
     host_limiter = HostLimiter(HostSlots(dependencies.redis, host_limit(settings)), send)
     pipeline = Pipeline(
         ledger=dependencies.ledger,
@@ -240,6 +241,7 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         deletion=Deletion(
             DeletedCollections(dependencies.redis),
             DeletedImages(dependencies.redis),
+            deferred,
             Batches(dependencies.redis),
             dependencies.store,
         ),
@@ -270,7 +272,7 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         batch=settings.sweep_batch,
     )
     sweeper.start()
-    scheduler = Scheduler(DeferredTasks(dependencies.redis), host_limiter)
+    scheduler = Scheduler(deferred, host_limiter)
     scheduler.start()
     chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, begin_within_s=begin_within_s(settings))
     heartbeats = Heartbeats(dependencies.redis)

@@ -3,14 +3,20 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from threading import Event, Thread
 from time import monotonic
 
-from common.errors import MatchError, QueueError
+from common.errors import QueueError
 from common.queue.heartbeats import Heartbeats
 from common.queue.unacked import Unacked
+from workers.repeating import ErrorLog, Repeating
 
 log = logging.getLogger(__name__)
+
+ERRORS = ErrorLog(
+    log=log,
+    failed="looking for dead workers failed, the next look will try again: %s",
+    unexpected="unexpected error while looking for dead workers",
+)
 
 # Three looks find a worker that is silent for 8 to 10 s. Its heartbeats are 3 s apart, and one that Redis does not
 # answer takes 5 s longer.
@@ -51,42 +57,23 @@ class Absences:
         self._last_look = now
 
 
-class DeadWorkers:
+class DeadWorkers(Repeating):
     """A thread that looks for dead workers, in each worker: no one's death delays it.
 
     `sweep` enqueues the tasks whose message died with a worker, and returns their number.
     """
 
     def __init__(self, heartbeats: Heartbeats, unacked: Unacked, sweep: Callable[[], int], *, own_name: str) -> None:
+        super().__init__("dead-workers", ERRORS, every_s=LOOK_EVERY_S, first_after_s=0.0)
         self._heartbeats = heartbeats
         self._unacked = unacked
         self._sweep = sweep
         self._own_name = own_name
         self._absences = Absences()
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="dead-workers", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                if dead := self._look():
-                    self._restart_work_of(dead)
-            except MatchError as error:
-                log.warning("looking for dead workers failed, the next look will try again: %s", error)
-            except Exception:
-                log.exception("unexpected error while looking for dead workers")
-            if self._stop.wait(LOOK_EVERY_S):
-                break
+    def _repeat(self) -> None:
+        if dead := self._look():
+            self._restart_work_of(dead)
 
     def _look(self) -> list[str]:
         began = monotonic()

@@ -7,6 +7,7 @@ from time import monotonic
 
 from common.errors import QueueError
 from common.queue.batches import Batches
+from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.deleted_images import DeletedImages
 from common.queue.jobs import ImageSelection
@@ -33,6 +34,7 @@ class Deletion:
 
     collections: DeletedCollections
     images: DeletedImages
+    deferred: DeferredTasks
     batches: Batches
     store: Store
     clock: Callable[[], float] = monotonic
@@ -50,7 +52,7 @@ class Deletion:
             self._check_time(deadline, "earlier tasks of the collection are running")
             self._stopping.wait(POLL_EVERY_S)
         if claim.selection is None:
-            self.collections.end_waits(claim.collection, seq=claim.seq)
+            self.deferred.end_waits(claim.collection, before=claim.seq)
         # The time by the clock of the sequence numbers, which are in microseconds.
         added = claim.seq // 1000
         while True:

@@ -1,12 +1,19 @@
 """The thread that looks whether the queue is paused."""
 
 import logging
-from threading import Event, Thread
 
-from common.errors import MatchError, QueueError
+from common.errors import QueueError
 from common.queue.pause import Pause
+from workers.repeating import ErrorLog, Repeating
 
 log = logging.getLogger(__name__)
+
+ERRORS = ErrorLog(
+    log=log,
+    failed="the pause of the queue is unknown: %s",
+    unexpected="unexpected error while looking for a pause",
+    level=logging.DEBUG,
+)
 
 EVERY_S = 1.0
 
@@ -18,16 +25,15 @@ class QueuePaused(QueueError):
         super().__init__("the queue is paused")
 
 
-class PauseWatch:
+class PauseWatch(Repeating):
     """Knows whether the queue is paused, at most a second late; until Redis has answered once it counts as paused."""
 
     def __init__(self, pause: Pause, *, every_s: float = EVERY_S) -> None:
+        # Its end is not waited for: Redis may be silent.
+        super().__init__("pause-watch", ERRORS, every_s=every_s, first_after_s=0.0, close_within_s=0.0)
         self._pause = pause
-        self._every_s = every_s
         self._is_paused = True
         self._is_known = False
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="pause-watch", daemon=True)
 
     @property
     def is_paused(self) -> bool:
@@ -39,31 +45,13 @@ class PauseWatch:
         if self._is_paused:
             raise QueuePaused
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread; it is not waited for, since Redis may be silent."""
-        self._stop.set()
-
     def look(self) -> None:
         """Ask Redis; while it does not answer, the last answer holds."""
-        try:
+        with ERRORS.continuing():
             is_paused = self._pause.is_set()
-        except MatchError as error:
-            log.debug("the pause of the queue is unknown: %s", error)
-            return
-        if is_paused != (self._is_known and self._is_paused):
-            log.warning("the queue is paused: no task begins" if is_paused else "the queue is resumed")
-        self._is_paused, self._is_known = is_paused, True
+            if is_paused != (self._is_known and self._is_paused):
+                log.warning("the queue is paused: no task begins" if is_paused else "the queue is resumed")
+            self._is_paused, self._is_known = is_paused, True
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self.look()
-            except Exception:
-                # Continue: without this thread no pause would end.
-                log.exception("unexpected error while looking for a pause")
-            if self._stop.wait(self._every_s):
-                return
+    def _repeat(self) -> None:
+        self.look()

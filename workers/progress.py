@@ -3,36 +3,38 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Lock
 from time import monotonic
 
 from common.errors import MatchError
 from common.queue.tasks import State
+from workers.repeating import ErrorLog, Repeating
 
 log = logging.getLogger(__name__)
+
+ERRORS = ErrorLog(
+    log=log,
+    failed="the progress is not reported: %s",
+    unexpected="unexpected error in the report of the progress",
+)
 
 EVERY_S = 10.0
 
 
-class Progress:
+class Progress(Repeating):
     """Counts the tasks that this process finished; `waiting` returns the number of tasks that wait for any worker."""
 
     def __init__(self, waiting: Callable[[], int], *, every_s: float = EVERY_S) -> None:
+        # Its end is not waited for: Redis may be silent.
+        super().__init__("progress", ERRORS, every_s=every_s, close_within_s=0.0)
         self._waiting = waiting
-        self._every_s = every_s
         self._lock = Lock()
         self._finished: Counter[State] = Counter()
         self._since = monotonic()
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="progress", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
     def close(self) -> None:
-        """Log the tasks since the last line; the thread is not waited for, since Redis may be silent."""
-        self._stop.set()
+        """End the thread, and log the tasks since the last line."""
+        super().close()
         self.report()
 
     def count(self, state: State) -> None:
@@ -59,12 +61,8 @@ class Progress:
         except MatchError:
             return "an unknown number"
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self.report()
-            except Exception:
-                log.exception("unexpected error in the report of the progress")
+    def _repeat(self) -> None:
+        self.report()
 
 
 _NAMED = {State.SUCCEEDED, State.FAILED}

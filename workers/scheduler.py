@@ -1,37 +1,29 @@
 """The scheduler: enqueues deferred tasks when their next try is due."""
 
 import logging
-from threading import Event, Thread
 
-from common.errors import MatchError
 from common.queue.deferred_tasks import DeferredTasks
 from workers.host_limiter import HostLimiter
+from workers.repeating import ErrorLog, Repeating
 
-log = logging.getLogger(__name__)
+ERRORS = ErrorLog(
+    log=logging.getLogger(__name__),
+    failed="deferred tasks are not enqueued yet: %s",
+    unexpected="unexpected error while enqueueing deferred tasks",
+)
 
 # A task whose host has a fault meanwhile is found within this time.
 LONGEST_SLEEP_S = 1.0
 SHORTEST_SLEEP_S = 0.05
 
 
-class Scheduler:
+class Scheduler(Repeating):
     """A thread in each worker; a task is enqueued by one of them."""
 
     def __init__(self, tasks: DeferredTasks, host_limiter: HostLimiter) -> None:
+        super().__init__("scheduler", ERRORS, every_s=LONGEST_SLEEP_S, first_after_s=SHORTEST_SLEEP_S)
         self._tasks = tasks
         self._host_limiter = host_limiter
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="scheduler", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def enqueue_due(self) -> float:
         """Enqueue the tasks that are due; return the seconds until the next call."""
@@ -45,13 +37,5 @@ class Scheduler:
         next_in_s = LONGEST_SLEEP_S if due.next_in_s is None else due.next_in_s
         return min(LONGEST_SLEEP_S, max(SHORTEST_SLEEP_S, next_in_s))
 
-    def _run(self) -> None:
-        sleep_s = SHORTEST_SLEEP_S
-        while not self._stop.wait(sleep_s):
-            sleep_s = LONGEST_SLEEP_S
-            try:
-                sleep_s = self.enqueue_due()
-            except MatchError as error:
-                log.warning("deferred tasks are not enqueued yet: %s", error)
-            except Exception:
-                log.exception("unexpected error while enqueueing deferred tasks")
+    def _repeat(self) -> float:
+        return self.enqueue_due()

@@ -2,14 +2,11 @@
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from threading import Event, Thread
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 from redis import Redis
 
-from common.errors import MatchError
 from common.queue.jobs import ENQUEUED_AT_HEADER, QUEUES, front_queue
 from common.queue.leases import Leases
 from common.queue.stale_tasks import StaleTasks
@@ -18,9 +15,14 @@ from common.queue.unacked import Unacked
 from common.redis.client import redis_errors
 from common.redis.clock import now_ms
 from workers.host_limiter import HostLimiter
+from workers.repeating import ErrorLog, Repeating
 from workers.retention import Retention
 
 log = logging.getLogger(__name__)
+
+ERRORS = ErrorLog(
+    log=log, failed="sweep failed, the next one will try again: %s", unexpected="unexpected error in a sweep"
+)
 
 # Tasks per step.
 PAGE = 500
@@ -51,7 +53,7 @@ def lost(
     ]
 
 
-class Sweeper:
+class Sweeper(Repeating):
     """Makes a pass every `every_s` seconds in one of all workers.
 
     A pass checks the messages of open tasks that were enqueued at least `lost_after_s` ago. It enqueues at most `batch`
@@ -71,6 +73,7 @@ class Sweeper:
         lost_after_s: float,
         batch: int,
     ) -> None:
+        super().__init__("sweeper", ERRORS, every_s=every_s)
         self._redis = redis
         self._stale = stale
         self._unacked = Unacked(redis)
@@ -78,22 +81,9 @@ class Sweeper:
         self._send = send
         self._host_limiter = host_limiter
         self._retention = retention
-        self._every_s = every_s
         self._lost_after_ms = int(lost_after_s * 1000)
         self._batch = batch
         self._offset = 0
-        self._stop = Event()
-        self._thread = Thread(target=self._run, name="sweeper", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def sweep(self) -> int:
         """Enqueue lost tasks again, and return their number."""
@@ -151,38 +141,26 @@ class Sweeper:
             return 0 if messages else None
         return min(times)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            with _continuing():
-                if self._leases.acquire("sweep", for_s=0.9 * self._every_s):
-                    self._pass()
-            with _continuing():
-                if self._leases.acquire("purge", for_s=PURGE_EVERY_S):
-                    self._retention.purge()
+    def _repeat(self) -> None:
+        with ERRORS.continuing():
+            if self._leases.acquire("sweep", for_s=0.9 * self._every_s):
+                self._pass()
+        with ERRORS.continuing():
+            if self._leases.acquire("purge", for_s=PURGE_EVERY_S):
+                self._retention.purge()
 
     def _pass(self) -> None:
         # First, because it works with a full Redis, and the other steps may need the space.
-        with _continuing():
+        with ERRORS.continuing():
             if evicted := self._retention.evict_uploads():
                 log.warning("evicted the uploads of %d old failures: little space is left", evicted)
-        with _continuing():
+        with ERRORS.continuing():
             self._host_limiter.admit_waiting()
-        with _continuing():
+        with ERRORS.continuing():
             if ended := self._retention.end_lost_requests():
                 log.warning("ended %d requests that added to batches: their processes died", ended)
         if count := self.sweep():
             log.warning("enqueued %d lost tasks again", count)
-
-
-@contextmanager
-def _continuing() -> Iterator[None]:
-    """Log any error, so that the other steps run."""
-    try:
-        yield
-    except MatchError as error:
-        log.warning("sweep failed, the next one will try again: %s", error)
-    except Exception:
-        log.exception("unexpected error in a sweep")
 
 
 def _enqueued_at(message: bytes) -> int | None:

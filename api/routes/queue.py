@@ -19,7 +19,11 @@ ANSWER_WITHIN_S = 2.0
 
 
 def queue(services: Services, _: requests.Nothing) -> Response:
-    """Return the state of the queue, over all collections."""
+    """Return the state of the queue, over all collections.
+
+    A key that is limited to some collections may not read it.
+    """
+    check_all_collections()
     return ok([queue_json(_stats(services))])
 
 

@@ -21,6 +21,11 @@ from common.queue.usage import Counted
 from common.search import Match, MatchedBy, SearchOptions
 from common.warning_codes import FEATURELESS
 
+# More digits of a score carry no information: a recompression already changes the second one.
+PERCENT_DIGITS = 2
+# A thousandth of a pixel at the far side of an image of a thousand pixels.
+TRANSFORM_DIGITS = 6
+
 
 def search(services: Services, params: requests.Search) -> Response:
     """Find an image, its near-duplicates, and images that share a part with it, best first.
@@ -57,7 +62,7 @@ def options_of(params: requests.Matching, settings: Settings) -> SearchOptions:
 def match_json(match: Match) -> dict[str, Any]:
     """Return a match as clients read it."""
     return {
-        "score": match.score,
+        "score": round(match.score, PERCENT_DIGITS),
         "filepath": match.filepath,
         "metadata": match.metadata,
         "orientation": match.orientation,
@@ -75,7 +80,10 @@ def compare(services: Services, params: requests.Compare) -> Response:
     comparison, mode = services.search_images.compare(
         *params.pair, client=client_of_request(), mode=params.mode or services.settings.search_mode
     )
-    result = {"score": comparison.score, **_placement(comparison.matched_by, comparison.verification)}
+    result = {
+        "score": round(comparison.score, PERCENT_DIGITS),
+        **_placement(comparison.matched_by, comparison.verification),
+    }
     return _reply([result], mode, is_featureless=comparison.is_featureless)
 
 
@@ -85,9 +93,9 @@ def _placement(matched_by: MatchedBy, verification: Verification | None) -> dict
         return {"matched_by": matched_by}
     return {
         "matched_by": matched_by,
-        "query_overlap_percent": verification.query_overlap_percent,
-        "target_overlap_percent": verification.target_overlap_percent,
-        "transform": asdict(verification.transform),
+        "query_overlap_percent": round(verification.query_overlap_percent, PERCENT_DIGITS),
+        "target_overlap_percent": round(verification.target_overlap_percent, PERCENT_DIGITS),
+        "transform": {key: round(value, TRANSFORM_DIGITS) for key, value in asdict(verification.transform).items()},
     }
 
 

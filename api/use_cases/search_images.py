@@ -187,6 +187,11 @@ class SearchImages:
                 return comparison, mode
             return add_local_comparison(comparison, one.features, other.features, is_flat=all(flat)), mode
 
+    def thumbnail(self, source: Source, *, client: str) -> SignedImage:
+        """Return the size and the thumbnail of an image that is not stored."""
+        with self._opened(source, client) as (data, _):
+            return self.decoder.decode(data, outputs=Output.THUMBNAIL, client=client)
+
     def _similarity(self, first: Source, second: Source, one: Compared, other: Compared) -> Comparison:
         """Compare two images by signatures."""
         if first.filepath is None and second.filepath is None:

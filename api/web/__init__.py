@@ -4,7 +4,7 @@ While the API has no keys, its pages work without JavaScript; `static/match.js` 
 """
 
 from api.endpoints import Endpoint
-from api.web import collection, compare, duplicates, queue, search, static, status
+from api.web import collection, compare, duplicates, preview, queue, search, static, status
 from api.web.failures import init_app
 
 __all__ = ["ENDPOINTS", "init_app"]
@@ -14,6 +14,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *compare.ENDPOINTS,
     *collection.ENDPOINTS,
     *duplicates.ENDPOINTS,
+    *preview.ENDPOINTS,
     *queue.ENDPOINTS,
     *status.ENDPOINTS,
     *static.ENDPOINTS,

@@ -5,15 +5,20 @@ from dataclasses import dataclass
 
 from flask import Response
 
-from api.routes import search_batch
+from api.access.keys import Scope
+from api.forms.requests import PatchImage
+from api.routes import search_batch, stored_images
 from api.services import Services
 from api.sources import UnknownFilepath
-from api.web import forms
+from api.web import forms, verdicts
 from api.web.collection import newest, pages_of
-from api.web.pages import readable
+from api.web.images import address
+from api.web.pages import form, readable
 from api.web.rendering import page
 from api.web.search import count
 from common.errors import MatchError
+from common.search import Match
+from common.store.base import Record
 
 # Searched in one batch: a page takes less than two seconds on a store of a million.
 PAGE_IMAGES = 30
@@ -21,10 +26,25 @@ MAX_GROUP = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """An image, and those that are similar to it with their scores; the image itself has 100."""
+class Duplicate:
+    """An image that is similar to the first one of its group."""
 
-    scores: dict[str, float]
+    record: Record
+    score: float
+    orientation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An image, and those that are similar to it, the most similar first."""
+
+    first: Record
+    others: Sequence[Duplicate]
+
+    @property
+    def records(self) -> list[Record]:
+        """The images of the group."""
+        return [self.first, *(other.record for other in self.others)]
 
 
 def duplicates(services: Services, params: forms.Duplicates) -> Response:
@@ -32,19 +52,50 @@ def duplicates(services: Services, params: forms.Duplicates) -> Response:
     total = count(services, forms.to_count(params))
     filepaths = newest(services, params, total, size=PAGE_IMAGES)
     groups = list(_groups(services, params, filepaths))
+    searched = min(total, params.page * PAGE_IMAGES)
     pages = pages_of(total, size=PAGE_IMAGES)
-    return page(
-        services, "duplicates.html", params=params, groups=groups, searched=len(filepaths), total=total, pages=pages
-    )
+    return page(services, "duplicates.html", params=params, groups=groups, searched=searched, total=total, pages=pages)
+
+
+def mark_distinct(services: Services, params: forms.Distinct) -> Response:
+    """Keep the verdict that the images of a group are not duplicates, and show the page again."""
+    group = list(params.filepaths.values())
+    for filepath in group:
+        metadata = verdicts.patch(filepath, group)
+        change = PatchImage.model_construct(collection=params.collection, filepath=filepath, metadata=metadata)
+        stored_images.patch_image(services, change)
+    return Response(status=303, headers={"Location": address("/web/duplicates", collection=params.collection)})
 
 
 def _groups(services: Services, params: forms.Duplicates, filepaths: Sequence[str]) -> Iterator[Group]:
-    """Search with all images in one batch, and yield the groups of several images; an image begins one group at most.
+    """Yield the groups of several images; an image begins one group at most.
 
-    An image that belongs to an earlier group begins none.
+    An image that belongs to an earlier group begins none. Images with a verdict on each other are not in one group.
     """
-    searches = [params.to_search(filepath, limit=MAX_GROUP, settings=services.settings) for filepath in filepaths]
+    similar = dict(_similar(services, params, filepaths))
+    involved = {filepath for each in similar.items() for filepath in (each[0], *(match.filepath for match in each[1]))}
+    # Only these: a record is 20 KiB.
+    records = services.store.records(sorted(involved), collection=params.collection)
+    metadata = {filepath: record.metadata for filepath, record in records.items()}
     grouped: set[str] = set()
+    for filepath, matches in similar.items():
+        if filepath not in records:
+            continue
+        others = [
+            Duplicate(records[match.filepath], match.score, match.orientation)
+            for match in matches
+            if match.filepath in records and not verdicts.are_distinct(filepath, match.filepath, metadata)
+        ]
+        if others and filepath not in grouped:
+            yield Group(records[filepath], others)
+        grouped |= {filepath, *(other.record.filepath for other in others)}
+
+
+def _similar(
+    services: Services, params: forms.Duplicates, filepaths: Sequence[str]
+) -> Iterator[tuple[str, list[Match]]]:
+    """Search with all images in one batch, and yield each image that has matches besides itself, and these."""
+    searches = [params.to_search(filepath, limit=MAX_GROUP, settings=services.settings) for filepath in filepaths]
     items = [search_batch.item_of(services, search) for search in searches]
     for filepath, result in zip(filepaths, search_batch.search_many(services, items), strict=True):
         if isinstance(result, UnknownFilepath):
@@ -52,10 +103,11 @@ def _groups(services: Services, params: forms.Duplicates, filepaths: Sequence[st
             continue
         if isinstance(result, MatchError):
             raise result
-        scores = {filepath: 100.0} | {match.filepath: match.score for match in result.matches}
-        if filepath not in grouped and len(scores) > 1:
-            yield Group(scores)
-        grouped |= scores.keys()
+        if matches := [match for match in result.matches if match.filepath != filepath]:
+            yield filepath, matches
 
 
-ENDPOINTS = (readable("duplicates", "/web/duplicates", duplicates, forms.Duplicates),)
+ENDPOINTS = (
+    readable("duplicates", "/web/duplicates", duplicates, forms.Duplicates),
+    form("mark_distinct", "/web/duplicates/distinct", mark_distinct, forms.Distinct, scope=Scope.WRITE),
+)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from api.forms import requests
 from api.forms.parameters import InCollection, InExistingCollection, Number, Parameters, Whole, wrong
+from api.forms.sources import WithImage
 from api.routes import batches, tasks
 from common.config import Settings
 from common.queue.tasks import State
@@ -52,6 +53,10 @@ class Search(Filterable, requests.Search):
     """A search by a form."""
 
 
+class Preview(Blank, WithImage):
+    """A query that the browser cannot show."""
+
+
 class SearchStored(Search):
     """A search by an address: only for a stored image, so that a link on another site starts no download."""
 
@@ -89,6 +94,10 @@ class Duplicates(Browse):
         values = {"filepath": filepath, "collection": self.collection, "mode": "fast", "where": self.where}
         numbers = {"limit": str(limit), "min_score": str(self.min_score)}
         return SearchStored.model_validate(values | numbers, context=settings)
+
+
+class Distinct(requests.DeleteMany):
+    """The images of a group that are not duplicates of each other."""
 
 
 class Failures(Blank, tasks.TaskFilter):

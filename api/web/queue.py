@@ -4,6 +4,7 @@ from collections import Counter
 
 from flask import Response
 
+from api.access.collections import may_use_all
 from api.access.keys import Scope
 from api.forms import requests
 from api.forms.requests import Nothing
@@ -25,7 +26,8 @@ SHOWN_BATCHES = 10
 
 def queue(services: Services, params: forms.Failures) -> Response:
     """Show the state of the queue, the newest batches, and a page of the failed tasks, the newest first."""
-    stats = services.dependency_checks.queue_stats.result(timeout_s=ANSWER_WITHIN_S)
+    # They count the tasks of all collections.
+    stats = services.dependency_checks.queue_stats.result(timeout_s=ANSWER_WITHIN_S) if may_use_all() else None
     listed = task_views.tasks(services, params.to_tasks(limit=SHOWN_TASKS)).get_json()
     newest = batch_views.batches(services, forms.newest_batches(params, limit=SHOWN_BATCHES)).get_json()
     codes = Counter(task["error"]["code"] for task in listed["result"])

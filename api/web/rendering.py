@@ -1,5 +1,6 @@
 """Rendering: from a template to an HTML response with its content security policy."""
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from api.web.images import Images, address
 from common.collection_names import DEFAULT_COLLECTION
 from common.config import Settings
 
+KILO = 1000
 _TEMPLATES = Environment(
     loader=PackageLoader("api.web"),
     autoescape=select_autoescape(),
@@ -91,4 +93,27 @@ def counted(number: int, thing: str, things: str = "") -> str:
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
-_TEMPLATES.filters |= {"orientation": words_of, "counted": counted}
+def day(added: int) -> str:
+    """Return the day of a time in milliseconds since 1970.
+
+    >>> day(1_700_000_000_000)
+    '2023-11-14'
+    """
+    return f"{datetime.fromtimestamp(added / 1000, UTC):%Y-%m-%d}"
+
+
+def size_of(number: int) -> str:
+    """Return a number of bytes as people read it.
+
+    >>> size_of(999), size_of(1_500_000), size_of(23_000_000_000_000)
+    ('999 B', '1.5 MB', '23.0 TB')
+    """
+    size, unit = float(number), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < KILO:
+            break
+        size, unit = size / KILO, larger
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+_TEMPLATES.filters |= {"bytes": size_of, "orientation": words_of, "counted": counted, "day": day}

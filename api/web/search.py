@@ -27,12 +27,21 @@ def stored(services: Services, params: forms.Home | forms.SearchStored) -> Respo
 def search(services: Services, params: forms.Search) -> Response:
     """Show the matches of an image."""
     reply = search_views.search(services, params).get_json()
+    # Each stored image is like itself.
+    matches = [match for match in reply["result"] if match["filepath"] != params.filepath]
+    # A transform is in pixels of both images.
+    placed = [match["filepath"] for match in matches if "transform" in match]
+    queries = [] if params.filepath is None else [params.filepath]
+    sizes = services.store.records([*placed, *queries], collection=params.collection)
     return page(
         services,
         "search.html",
         params=params,
+        query=next((sizes[filepath] for filepath in queries if filepath in sizes), None),
         stored=count(services, forms.to_count(params)),
-        matches=reply["result"],
+        # An image that was deleted meanwhile has no size.
+        matches=[match for match in matches if "transform" not in match or match["filepath"] in sizes],
+        sizes=sizes,
         warnings=reply["error"],
         mode=reply["mode"],
         modes=MODES,

@@ -1,17 +1,17 @@
-"""image-match's own index and search on a current Elasticsearch, as the baseline."""
+"""image-match's own index and search on a current Elasticsearch or OpenSearch, as the baseline."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from elasticsearch import Elasticsearch
 from image_match.signature_database_base import get_words, max_contrast, words_to_int
 from numpy.typing import NDArray
 from parts.collection import Rows, filepath, metadata
 
 from common.images.signature import expand
 from common.search import CUTOFF
+from common.store.elastic.connection import Connection
 
 # image-match's defaults: values in a word, words in a signature, hits of a search.
 WORD, WORDS, SIZE = 16, 63, 100
@@ -22,38 +22,35 @@ class Peer:
     """image-match's index and search. Its driver needs Elasticsearch 2.3; this class sends the same requests."""
 
     def __init__(self, url: str, mapping: str) -> None:
-        self.client = Elasticsearch(url, request_timeout=TIMEOUT_S)
+        self.cluster = Connection(url, index="peer", timeout_s=TIMEOUT_S).cluster()
         word = {f"simple_word_{number}": {"type": "integer"} for number in range(WORDS)}
         lean: dict[str, Any] = {
             "path": {"type": "keyword"},
             "signature": {"type": "integer", "index": False, "doc_values": False},
             "metadata": {"type": "object", "enabled": False},
         }
-        self.client.indices.create(
-            index="peer",
-            mappings={"properties": {"lean": word | lean, "words": word, "dynamic": {}}[mapping]},
-            settings={"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1000ms"},
-        )
+        body = {
+            "mappings": {"properties": {"lean": word | lean, "words": word, "dynamic": {}}[mapping]},
+            "settings": {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "1000ms"},
+        }
+        self.cluster.put("/peer", body)
 
     def put(self, records: Sequence[dict[str, Any]]) -> None:
-        response = self.client.bulk(
-            index="peer", operations=[f'{{"index":{{}}}}\n{json.dumps(one)}\n' for one in records]
-        )
-        assert not response["errors"]
+        lines = (f'{{"index":{{}}}}\n{json.dumps(one)}\n' for one in records)
+        assert not self.cluster.post_lines("/peer/_bulk", lines)["errors"]
 
     def put_one(self, record: dict[str, Any]) -> None:
-        self.client.index(index="peer", document=record)
+        self.cluster.post("/peer/_doc", record)
 
     def refresh(self) -> None:
-        self.client.indices.refresh(index="peer")
+        self.cluster.post("/peer/_refresh")
 
     def search(self, signature: Rows) -> list[str]:
         should = [
             {"term": {f"simple_word_{n}": word}} for n, word in enumerate(words(signature[np.newaxis])[0].tolist())
         ]
-        hits = self.client.search(
-            index="peer", query={"bool": {"should": should}}, source_excludes="simple_word_*", size=SIZE
-        )["hits"]["hits"]
+        body = {"query": {"bool": {"should": should}}, "_source": {"excludes": ["simple_word_*"]}, "size": SIZE}
+        hits = self.cluster.post("/peer/_search", body)["hits"]["hits"]
         if not hits:
             return []
         rows = np.array([hit["_source"]["signature"] for hit in hits], np.int8)

@@ -50,7 +50,7 @@ def request(
     method: str, path: str, body: bytes = b"", content_type: str = "application/x-www-form-urlencoded"
 ) -> bytes:
     """Return the bytes of a request."""
-    head = [f"{method} {path} HTTP/1.1", "Host: benchmark"]
+    head = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     head += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"] if body else []
     return "\r\n".join([*head, "", ""]).encode() + body
 

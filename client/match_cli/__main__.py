@@ -22,8 +22,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except MatchError as error:
-            hint = f"; request {error.request_id}" if error.request_id else ""
-            output.message(f"match: {error} ({error.code}{hint})")
+            output.error(error)
             raise typer.Exit(exit_of(error)) from None
         except UsageProblem as error:
             output.message(f"match: {error}")

@@ -9,6 +9,7 @@ from threading import Event
 import typer
 
 from match_cli import output
+from match_cli.comparing import compare, survey
 from match_cli.context import long_client_of, pause_until
 from match_cli.discovery import Discovered
 from match_cli.exits import Exit
@@ -34,6 +35,18 @@ class Run:
     folders: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """The numbers of images at the end of a run.
+
+    `pending`: not processed yet. `deleted`: stored by an earlier run, deleted in the service, and sent again.
+    """
+
+    pending: int = 0
+    pruned: int = 0
+    deleted: int = 0
+
+
 def run(
     context: typer.Context, discover: Callable[[], Iterator[Discovered]], options: Run, *, is_countable: bool
 ) -> None:
@@ -53,17 +66,18 @@ def run(
         batch = _batch(match, journal, collection)
         sender = Sender(match, journal, replace(options.settings, batch=batch), progress.report, stop=stop)
         with progress.shown(), _interruptible(progress), sender.running():
+            total, prefix = survey(discover()) if is_countable else (None, journal.common_prefix())
+            progress.expect(total)
+            compare(match, journal, prefix, collection=collection, jobs=options.settings.jobs)
             sender.resume()
-            progress.expect(sum(1 for _ in discover()) if is_countable else None)
             for image in discover():
                 sender.put(image)
             sender.finish(is_waiting=options.is_waiting)
-        if progress.totals.results[Result.SKIPPED] and match.count(collection=collection) == 0:
-            output.message("the service has no images, although earlier runs stored some: --again sends all")
         pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
         pending = journal.count(State.ACCEPTED)
         shown_batch = batch if sender.has_sent else None
-        _print(progress.totals, pending=pending, pruned=pruned, is_json=options.is_json, batch=shown_batch)
+        numbers = Numbers(pending=pending, pruned=pruned, deleted=sender.deleted)
+        _print(progress.totals, numbers, is_json=options.is_json, batch=shown_batch)
     if progress.totals.failures:
         raise typer.Exit(Exit.INCOMPLETE)
 
@@ -96,7 +110,7 @@ def _interruptible(progress: AddProgress) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _print(progress.totals, pending=0, pruned=0, is_json=False, batch=None)
+        _print(progress.totals, Numbers(), is_json=False, batch=None)
         output.message("interrupted: the same command continues")
         raise
 
@@ -123,7 +137,7 @@ def _prune(match: Match, journal: Journal, folder: str, collection: str | None) 
     return pruned
 
 
-def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool, batch: str | None) -> None:
+def _print(totals: Totals, numbers: Numbers, *, is_json: bool, batch: str | None) -> None:
     results = totals.results
     stored = results[Result.STORED] + results[Result.FEATURELESS]
     if is_json:
@@ -132,11 +146,12 @@ def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool, batch: s
                 "stored": stored,
                 "featureless": results[Result.FEATURELESS],
                 "skipped": results[Result.SKIPPED],
-                "pending": pending,
+                "pending": numbers.pending,
                 "failed": totals.failures.total(),
                 "failures": dict(totals.failures),
                 "shrunk": totals.shrunk,
-                "pruned": pruned,
+                "pruned": numbers.pruned,
+                "deleted_before": numbers.deleted,
                 "batch": batch,
             }
         )
@@ -144,15 +159,16 @@ def _print(totals: Totals, *, pending: int, pruned: int, is_json: bool, batch: s
     counts = {
         "stored": stored,
         "unchanged": results[Result.SKIPPED],
-        "not processed yet": pending,
+        "sent again, since the service had deleted them": numbers.deleted,
+        "not processed yet": numbers.pending,
         "shrunk": totals.shrunk,
-        "pruned": pruned,
+        "pruned": numbers.pruned,
         "without features": results[Result.FEATURELESS],
         "failed": totals.failures.total(),
     }
     shown = [f"{number} {what}" for what, number in counts.items() if number or what == "stored"]
     output.message(", ".join(shown))
-    if batch is not None and pending:
+    if batch is not None and numbers.pending:
         output.message(f"match batches follow {batch} shows the progress")
     for code, number in totals.failures.most_common():
         hint = ""

@@ -15,7 +15,7 @@ from match_cli.discovery import Source
 from match_cli.exits import UsageProblem
 from match_client.results import DEFAULT_COLLECTION
 
-VERSION = 2
+VERSION = 3
 TABLES = """
 CREATE TABLE images (
     source TEXT NOT NULL,
@@ -28,14 +28,21 @@ CREATE TABLE images (
     number INTEGER,
     metadata TEXT,
     run INTEGER NOT NULL,
+    listed INTEGER,
     PRIMARY KEY (source, filepath)
 ) WITHOUT ROWID;
 CREATE INDEX open_images ON images (state, request, number) WHERE state IN ('sending', 'accepted');
 CREATE INDEX names ON images (filepath);
 CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, batch TEXT);
 """
-# From version 1.
-UPGRADE = "ALTER TABLE runs ADD COLUMN batch TEXT"
+# From each earlier version to the next one.
+UPGRADES = {
+    1: "ALTER TABLE runs ADD COLUMN batch TEXT",
+    2: "ALTER TABLE images ADD COLUMN listed INTEGER",
+}
+NAMES = 1000
+# After every name that begins with a text.
+LAST_CHARACTER = "\U0010ffff"
 PUT = """
 INSERT INTO images (source, filepath, version, state, request, number, metadata, run)
 VALUES (:source, :filepath, :version, 'sending', :request, :number, :metadata, :run)
@@ -49,7 +56,14 @@ WHERE (source, filepath) > (:source, :filepath) AND substr(source, 1, length(:fo
     AND run < :run AND state IN ('stored', 'accepted')
 ORDER BY source, filepath LIMIT :limit
 """
-
+# The stored images whose names begin with a text.
+STORED = "FROM images WHERE state = 'stored' AND filepath >= :prefix AND filepath < :end"
+COUNT_STORED = f"SELECT count(*) {STORED}"
+STORED_NAMES = f"SELECT DISTINCT filepath {STORED} AND filepath > :after ORDER BY filepath LIMIT :limit"
+DELETE_UNLISTED = """
+UPDATE images SET state = 'deleted'
+WHERE state = 'stored' AND filepath >= :prefix AND filepath < :end AND listed IS NOT :run
+"""
 
 # The path or URL of an image, and its name.
 Key = tuple[str, str]
@@ -68,13 +82,19 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     STORED = "stored"
     FAILED = "failed"
+    # Stored, and deleted by others.
+    DELETED = "deleted"
 
 
 class Seen(Enum):
-    """The earlier runs' knowledge of an image: IN_THIS_RUN if this run sends it or waits for it."""
+    """The earlier runs' knowledge of an image.
+
+    DELETED: an earlier run stored it, and the service has it no longer. IN_THIS_RUN: this run sends it or waits for it.
+    """
 
     NEVER = auto()
     STORED = auto()
+    DELETED = auto()
     IN_THIS_RUN = auto()
 
 
@@ -115,9 +135,9 @@ class Journal:
             if version == 0:
                 for statement in TABLES.split(";\n"):
                     self._db.execute(statement)
-            if version == 1:
-                self._db.execute(UPGRADE)
-            if version in {0, 1}:
+            for earlier in range(version or VERSION, VERSION):
+                self._db.execute(UPGRADES[earlier])
+            if version < VERSION:
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
             self.run = self._db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0
             self._db.execute("COMMIT")
@@ -126,7 +146,7 @@ class Journal:
             if "locked" in str(error):
                 raise UsageProblem(f"another run is using the journal {path}") from error
             raise UsageProblem(f"the journal {path}: {error}") from error
-        if version not in {0, 1, VERSION}:
+        if version > VERSION:
             self._db.close()
             raise UsageProblem(f"the journal {path} is of another version of match")
 
@@ -153,6 +173,8 @@ class Journal:
         if row is None or row[0] != image.version:
             return Seen.NEVER
         state, run, code = row[1:]
+        if state == State.DELETED:
+            return Seen.DELETED
         if is_again and run < self.run and state == State.STORED:
             return Seen.NEVER
         # A resumed request had another copy of the image: this one needs an idempotency key of its own.
@@ -236,6 +258,34 @@ class Journal:
         [number] = self._db.execute("SELECT count(*) FROM images WHERE state = ?", (state,)).fetchone()
         return int(number)
 
+    def count_stored(self, prefix: str) -> int:
+        """Return the number of stored images whose names begin with a text."""
+        return int(self._db.execute(COUNT_STORED, _range(prefix)).fetchone()[0])
+
+    def stored_names(self, prefix: str) -> Iterator[Sequence[str]]:
+        """Yield the names of stored images that begin with a text, some at a time."""
+        parameters = _range(prefix) | {"after": "", "limit": NAMES}
+        while names := [str(name) for [name] in self._db.execute(STORED_NAMES, parameters)]:
+            yield names
+            parameters["after"] = names[-1]
+
+    def common_prefix(self) -> str:
+        """Return the text that the names of all images begin with."""
+        names = self._db.execute("SELECT min(filepath), max(filepath) FROM images").fetchone()
+        return common_prefix(*(name or "" for name in names))
+
+    def mark_listed(self, names: Iterable[str]) -> None:
+        """Note that the service has the images with these names."""
+        with self._transaction():
+            self._db.executemany(
+                "UPDATE images SET listed = ? WHERE filepath = ?", [(self.run, name) for name in names]
+            )
+
+    def end_comparison(self, prefix: str) -> None:
+        """Note that the service has deleted the stored images that begin with a text and are not marked as listed."""
+        with self._transaction():
+            self._db.execute(DELETE_UNLISTED, _range(prefix) | {"run": self.run})
+
     def unseen(self, folder: str, limit: int, *, after: Key = START) -> Sequence[Key]:
         """Return the images below a folder that this run has not seen, in the order of their keys."""
         rows = self._db.execute(
@@ -271,3 +321,14 @@ class Journal:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def common_prefix(first: str, last: str) -> str:
+    """Return the text that two texts, and all texts between them, begin with."""
+    length = next((index for index, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
+    return first[: len(first) if length is None else length]
+
+
+def _range(prefix: str) -> dict[str, str | int]:
+    """Return the bounds of the names that begin with a text."""
+    return {"prefix": prefix, "end": prefix + LAST_CHARACTER}

@@ -11,12 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from match_client import MatchError
+
 errors = Console(stderr=True, highlight=False)
 
 
 def message(text: str) -> None:
     """Print a line for people to the standard error."""
     errors.print(escape(text), soft_wrap=True)
+
+
+def error(error: MatchError) -> None:
+    """Print an error of the service for people."""
+    hint = f"; request {error.request_id}" if error.request_id else ""
+    message(f"match: {error} ({error.code}{hint})")
 
 
 def line(text: str, *, to: TextIO | None = None) -> None:

@@ -108,6 +108,8 @@ class Sender:
         self._resumed: set[str] = set()
         # Whether this run has sent images, so that its batch exists.
         self.has_sent = False
+        # The images that earlier runs stored, and that the service has no longer.
+        self.deleted = 0
         self._pending: dict[Form, list[Source]] = {Form.FORM: [], Form.LINES: []}
 
     @contextmanager
@@ -147,6 +149,7 @@ class Sender:
         elif seen is Seen.IN_THIS_RUN or self._is_pending(image):
             self._report(Report(source=image.source, result=Result.REPEATED))
         else:
+            self.deleted += seen is Seen.DELETED
             form = Form.LINES if is_url(image.source) else Form.FORM
             pending = self._pending[form]
             if pending and sum(one.size for one in pending) + image.size > MAX_GROUP_BYTES:
@@ -180,7 +183,8 @@ class Sender:
             self._collect()
         self._journal.sending(group)
         self.has_sent = True
-        self._running[self._threads.submit(send, self._match, group, self._settings)] = group
+        was_sent = group.request in self._resumed
+        self._running[self._threads.submit(send, self._match, group, self._settings, was_sent=was_sent)] = group
 
     def _collect(self) -> None:
         """Wait for a request, and note its outcomes."""
@@ -225,10 +229,11 @@ class Sender:
         return {task.id: task for task in self._match.tasks(ids=ids, collection=self._settings.collection)}
 
 
-def send(match: Match, group: Group, settings: Settings) -> Sent:
+def send(match: Match, group: Group, settings: Settings, *, was_sent: bool = False) -> Sent:
     """Send a group, and again in smaller copies the images that are too large.
 
-    All depends only on the group and its files: a later run that sends it again sends the same requests.
+    All depends only on the group and its files: a later run that sends it again sends the same requests. `was_sent`:
+    an interrupted run sent it, and the service is asked first what it accepted.
     """
     options = Options(collection=settings.collection, wait_s=WAIT_S, batch=settings.batch)
     items: dict[int, Item] = {}
@@ -245,12 +250,12 @@ def send(match: Match, group: Group, settings: Settings) -> Sent:
     if items:
         # A group has one form.
         form = next(iter(items.values())).form
-        outcomes |= accept(match.transport, items, form, options, key=group.request)
+        outcomes |= accept(match.transport, items, form, options, key=group.request, was_sent=was_sent)
     for number, item in items.items():
         if outcomes[number].code in TOO_LARGE and (copy := _copy(item)) is not None:
             copies[number] = copy
     if copies:
-        outcomes |= accept(match.transport, copies, Form.FORM, options, key=group.request + SHRUNK)
+        outcomes |= accept(match.transport, copies, Form.FORM, options, key=group.request + SHRUNK, was_sent=was_sent)
     return {number: (outcome, number in copies) for number, outcome in outcomes.items()}
 
 

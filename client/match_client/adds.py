@@ -7,7 +7,8 @@ from enum import Enum
 from http import HTTPStatus
 from uuid import uuid4
 
-from match_client.errors import InvalidSource, MatchError, RequestRejected, Unavailable
+from match_client.errors import ConnectionLost, InvalidSource, MatchError, RequestRejected, Unavailable
+from match_client.lost_replies import outcomes_of_request, wait_for_tasks
 from match_client.results import Outcome
 from match_client.sources import NewImage, Upload, Url, read
 from match_client.transport import NDJSON, Backoff, Reply, Request, Transport
@@ -16,6 +17,7 @@ from match_client.transport import NDJSON, Backoff, Reply, Request, Transport
 MAX_UPLOADS = 100
 # A lost connection makes the client send at most this number of lines again.
 MAX_LINES = 200
+INCOMPLETE = "incomplete_reply"
 # Bounds the memory of a group; a larger image is sent in a group of its own.
 MAX_GROUP_BYTES = 8 * 1024 * 1024
 
@@ -70,17 +72,11 @@ def headers_of(key: str, *, wait_s: float | None) -> dict[str, str]:
 def _send(
     transport: Transport, items: Mapping[int, Item], form: Form, options: Options, key: str
 ) -> dict[int, Outcome]:
-    """Send a group until the service answers, and return the outcome of each item.
-
-    Raises Unavailable when outcomes are missing.
-    """
-    request = _request(items, form, options, key)
-    backoff = transport.backoff()
-    while True:
-        outcomes = _outcomes(transport.send(request), items, form)
-        if outcomes.keys() == items.keys():
-            return outcomes
-        backoff.wait_after(Unavailable("the reply has no outcome for some images", code="incomplete_reply"))
+    """Send a group once, and return the outcome of each item. Raises Unavailable when outcomes are missing."""
+    outcomes = _outcomes(transport.send_once(_request(items, form, options, key)), items, form)
+    if outcomes.keys() != items.keys():
+        raise Unavailable("the reply has no outcome for some images", code=INCOMPLETE)
+    return outcomes
 
 
 def add_all(transport: Transport, images: Iterable[NewImage], options: Options) -> Iterator[Outcome]:
@@ -130,28 +126,59 @@ def _groups(images: Iterable[NewImage]) -> Iterator[_Group]:
 
 
 def accept(
-    transport: Transport, items: Mapping[int, Item], form: Form, options: Options, *, key: str
+    transport: Transport,
+    items: Mapping[int, Item],
+    form: Form,
+    options: Options,
+    *,
+    key: str,
+    was_sent: bool = False,
 ) -> dict[int, Outcome]:
     """Send a group until the service has accepted or finally rejected each item, and return the outcomes.
 
     All requests have the same idempotency key, and items keep their numbers. So no item is accepted twice, also when
-    another process sends the same group later.
+    another process sends the same group later. After a request without a reply, only the items are sent again that the
+    service has no task of. `was_sent`: another process sent the group before.
     """
     outcomes: dict[int, Outcome] = {}
+    # The outcomes of items whose reply was lost.
+    unanswered: dict[int, Outcome] = {}
     left = items
     backoff = transport.backoff()
+    is_unanswered = was_sent
     while left:
         try:
+            if is_unanswered:
+                unanswered |= _find(transport, left, options, key)
+                is_unanswered = False
+                left = {number: item for number, item in left.items() if number not in unanswered}
+                continue
             outcomes |= _send(transport, left, form, options, key)
+        except (ConnectionLost, Unavailable) as error:
+            is_unanswered = is_unanswered or _may_have_executed(error)
+            backoff.wait_after(error)
+            continue
         except RequestRejected as error:
             if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 raise
-            return outcomes | _split(transport, left, form, options, key=key, error=error)
+            return outcomes | unanswered | _split(transport, left, form, options, key=key, error=error)
         rejected = {number: item for number, item in left.items() if outcomes[number].retry_after is not None}
         if rejected:
             _wait(backoff, outcomes, rejected, has_progress=len(rejected) < len(left))
         left = rejected
-    return outcomes
+    return outcomes | wait_for_tasks(transport, unanswered, wait_s=options.wait_s or 0)
+
+
+def _find(transport: Transport, items: Mapping[int, Item], options: Options, key: str) -> dict[int, Outcome]:
+    """Return the outcomes of the items that the service accepted without a reply."""
+    filepaths = {number: item.filepath for number, item in items.items()}
+    return outcomes_of_request(transport, filepaths, request_id=key, batch=options.batch, collection=options.collection)
+
+
+def _may_have_executed(error: MatchError) -> bool:
+    """Return whether the service may have executed the request that failed: it, or a proxy, gave no whole reply."""
+    is_from_proxy = error.status in {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+    return isinstance(error, ConnectionLost) or is_from_proxy or error.code == INCOMPLETE
 
 
 def _split(
@@ -199,7 +226,8 @@ def item_of(image: NewImage, number: int) -> Item | Outcome:
 
 
 def _request(items: Mapping[int, Item], form: Form, options: Options, key: str) -> Request:
-    headers = headers_of(key, wait_s=options.wait_s)
+    # The tasks of a request without a reply are listed by its id.
+    headers = headers_of(key, wait_s=options.wait_s) | {"X-Request-ID": key}
     if options.batch is not None:
         headers["X-Batch-ID"] = options.batch
     shared = {} if options.callback_url is None else {"callback_url": options.callback_url}

@@ -125,6 +125,10 @@ class Transport:
         """Return a new series of pauses."""
         return Backoff(self.retry_for_s, pause=self._pause, clock=self._clock)
 
+    def pause(self, seconds: float) -> None:
+        """Sleep between attempts."""
+        self._pause(seconds)
+
     def send_once(self, request: Request) -> Reply:
         """Return the reply to a request that is sent once."""
         headers = dict(request.headers or {})

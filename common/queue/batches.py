@@ -24,6 +24,7 @@ from common.queue.callbacks import Callback, callback_of
 from common.queue.scripts import script
 from common.queue.tasks import NEW_CODES, State
 from common.redis.client import redis_errors
+from common.redis.clock import milliseconds
 
 # A request of a process that died keeps its batch open for this time after its last tasks.
 LEASE_S = 300
@@ -216,8 +217,8 @@ class Batches:
             pipe.time()
             for batch_id in batch_ids:
                 pipe.hgetall(keys.BATCH + batch_id)
-            (seconds, micros), *rows = pipe.execute()
-        now = seconds * 1000 + micros // 1000
+            time, *rows = pipe.execute()
+        now = milliseconds(time)
         return [
             batch_of(batch_id, {name.decode(): value.decode() for name, value in row.items()}, now=now)
             for batch_id, row in zip(batch_ids, rows, strict=True)

@@ -8,6 +8,7 @@ from redis import Redis
 from common.queue import keys
 from common.queue.scripts import script
 from common.redis.client import redis_errors
+from common.redis.clock import milliseconds
 
 EVERY_S = 3.0
 # For statistics: workers of an earlier version send a heartbeat every 10 s, of which two may be late or lost.
@@ -45,6 +46,6 @@ class Heartbeats:
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
             pipe.zrange(keys.WATCHED_WORKERS, 0, -1, withscores=True)
-            (seconds, micros), rows = cast("tuple[tuple[int, int], list[tuple[bytes, float]]]", pipe.execute())
-        now_s = seconds + micros / 1_000_000
-        return {name.decode(): now_s - beat_ms / 1000 for name, beat_ms in rows}
+            time, rows = cast("tuple[tuple[int, int], list[tuple[bytes, float]]]", pipe.execute())
+        now = milliseconds(time)
+        return {name.decode(): (now - beat) / 1000 for name, beat in rows}

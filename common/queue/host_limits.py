@@ -13,13 +13,13 @@ from redis import Redis
 from common.queue import keys
 from common.queue.jobs import BATCH_QUEUES, SINGLE_QUEUE
 from common.queue.scripts import script
-from common.queue.tasks import QueuedTask
+from common.queue.tasks import QueuedTask, queued_tasks
 from common.redis.client import redis_errors
 
 # Waiting tasks of a host to enqueue at once.
 MAX_ADMITTED = 500
 # The longest time for which a host may ask, and which one try of a task waits.
-LONGEST_RETRY_AFTER_S = 900.0
+LONGEST_RETRY_AFTER_MS = 900_000
 # Each wait is multiplied by a random factor from this to 1, so that tasks are not tried again all at once.
 LEAST_JITTER = 0.5
 
@@ -88,6 +88,7 @@ class HostSlots:
             max_slots=limit.slots,
             slot_lease_ms=limit.lease_ms,
             retry_for_ms=limit.retry_for_ms,
+            longest_retry_after_ms=LONGEST_RETRY_AFTER_MS,
             max_admitted=MAX_ADMITTED,
         )
         self._turns = count()
@@ -108,10 +109,7 @@ class HostSlots:
                 jitter=jitter(),
             )
         now, admitted = cast("tuple[int, list[bytes]]", reply)
-        return [
-            QueuedTask(task_id=task_id.decode(), queue=queue.decode(), enqueued_at=now)
-            for task_id, queue in zip(admitted[::2], admitted[1::2], strict=True)
-        ]
+        return queued_tasks(admitted, at=now)
 
     def _queues(self) -> list[str]:
         """Return the queues in the order in which their tasks acquire slots: the batch queues take turns."""

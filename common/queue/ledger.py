@@ -20,7 +20,7 @@ from common.config import MIB
 from common.queue import keys
 from common.queue.batches import LEASE_S, RATE_WINDOW_MS, OpenBatch
 from common.queue.callbacks import DELIVERY_SIZE, ENDED_FIELDS, LINGER_BATCH_MS, LINGER_MS, Callback
-from common.queue.host_limits import LONGEST_RETRY_AFTER_S, NO_LIMIT, Fault, HostLimit, jitter
+from common.queue.host_limits import LONGEST_RETRY_AFTER_MS, NO_LIMIT, Fault, HostLimit, jitter
 from common.queue.items import AddItem, EnqueueResult, EnqueueStatus, NotEnqueued, job_of
 from common.queue.jobs import BATCH_QUEUE, BATCH_QUEUES, NO_REQUEST, RequestContext, first_batch_queue, image_selection
 from common.queue.scripts import script
@@ -36,6 +36,7 @@ from common.queue.tasks import (
     task_from,
 )
 from common.redis.client import redis_errors
+from common.redis.clock import milliseconds
 
 # One host may hold this share of the backlog.
 MAX_DEFERRED_SHARE = 10
@@ -102,6 +103,7 @@ class Ledger:
             max_slots=host_limit.slots,
             slot_lease_ms=host_limit.lease_ms,
             retry_for_ms=host_limit.retry_for_ms,
+            longest_retry_after_ms=LONGEST_RETRY_AFTER_MS,
         )
         self._defer = script(
             redis,
@@ -109,7 +111,7 @@ class Ledger:
             retry_for_ms=host_limit.retry_for_ms,
             first_wait_ms=int(FIRST_WAIT_S * 1000),
             longest_wait_ms=int(LONGEST_WAIT_S * 1000),
-            longest_retry_after_ms=int(LONGEST_RETRY_AFTER_S * 1000),
+            longest_retry_after_ms=LONGEST_RETRY_AFTER_MS,
         )
         self._make_pending = script(redis, "make_pending")
         self._finish = script(redis, "finish", **callbacks)
@@ -273,16 +275,11 @@ class Ledger:
         with redis_errors():
             return int(cast("int", self._finish(*items)))
 
-    def cancel(self, task_id: str) -> State | None:
-        """Cancel the task if it is pending, publish its id, and return its state before the call.
-
-        Returns None for a task that is unknown or has expired.
-        """
-        [previous] = self.cancel_many([task_id])
-        return previous
-
     def cancel_many(self, task_ids: Sequence[str]) -> list[State | None]:
-        """Cancel the pending ones among these tasks, and return their states before the call, as `cancel` does."""
+        """Cancel the pending ones among these tasks, publish their ids, and return their states before the call.
+
+        Of a task that is unknown or has expired, it returns None.
+        """
         with redis_errors():
             states = cast("list[bytes]", self._cancel(*task_ids))
         return [State(state.decode()) if state else None for state in states]
@@ -323,8 +320,8 @@ class Ledger:
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
             pipe.hget(keys.HOST + host, "until")
-            (seconds, micros), until = cast("tuple[tuple[int, int], bytes | None]", pipe.execute())
-        return max(0.0, int(until) / 1000 - seconds - micros / 1_000_000) if until else 0.0
+            time, until = cast("tuple[tuple[int, int], bytes | None]", pipe.execute())
+        return max(0.0, (int(until) - milliseconds(time)) / 1000) if until else 0.0
 
     def task(self, task_id: str) -> Task | None:
         """Return the task, or None if it is unknown or has expired."""

@@ -24,6 +24,7 @@ from common.queue.keys import (
 )
 from common.queue.tasks import NEW_CODES, State
 from common.redis.client import redis_errors
+from common.redis.clock import milliseconds
 
 # Open tasks are sorted by the time at which they were last enqueued, not by their age. After all of them were enqueued
 # again, because the store was unavailable, any of the first may be the oldest.
@@ -89,8 +90,7 @@ def read_stats(redis: Redis) -> QueueStats:
         first = pipe.execute()
         time, opened, deferred, running, failed, ended, oldest, *others = first
         workers, calls, pending, by_collection, paused, *lengths = others
-        seconds, micros = time
-        now_ms = seconds * 1000 + micros // 1000
+        now_ms = milliseconds(time)
         for task_id in oldest:
             pipe.hget(TASK + task_id.decode(), "accepted")
         minute = now_ms // MINUTE_MS

@@ -152,6 +152,14 @@ class RetryRejected(StrEnum):
     BATCH_CANCELLED = "batch_cancelled"
 
 
+def queued_tasks(reply: Sequence[bytes], *, at: int) -> list[QueuedTask]:
+    """Return the tasks of a script's reply, in which the id and the queue of each follow each other."""
+    return [
+        QueuedTask(task_id=task_id.decode(), queue=queue.decode(), enqueued_at=at)
+        for task_id, queue in zip(reply[::2], reply[1::2], strict=True)
+    ]
+
+
 def task_of(task_id: str, fields: Mapping[str, str]) -> Task:
     """Return the task whose hash has these fields.
 

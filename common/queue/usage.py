@@ -10,6 +10,7 @@ from redis import Redis
 from common.queue import keys
 from common.queue.scripts import script
 from common.redis.client import redis_errors
+from common.redis.clock import now_ms
 
 DAY_MS = 86_400_000
 # The current day and those before it.
@@ -78,8 +79,7 @@ class UsageCounts:
     def read(self, *, days: int) -> Usage:
         """Return the use of the current day and of those before it, `days` together."""
         with redis_errors():
-            seconds, micros = self._redis.time()
-            now = seconds * 1000 + micros // 1000
+            now = now_ms(self._redis)
             today = now // DAY_MS
             pipe = self._redis.pipeline(transaction=False)
             for day in range(today - days + 1, today + 1):

@@ -11,5 +11,10 @@ def now_ms(redis: Redis) -> int:
     Raises QueueUnavailable when Redis does not answer and QueueError when it rejects the command.
     """
     with redis_errors():
-        seconds, micros = redis.time()
-    return seconds * 1000 + micros // 1000
+        return milliseconds(redis.time())
+
+
+def milliseconds(time: tuple[int, int]) -> int:
+    """Return a reply of TIME, seconds and microseconds, in milliseconds."""
+    seconds, microseconds = time
+    return seconds * 1000 + microseconds // 1000

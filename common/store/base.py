@@ -201,6 +201,14 @@ class Health:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The bytes of the store's files, and the bytes that are free for them; None where a server does not report it."""
+
+    used_bytes: int
+    free_bytes: int | None
+
+
 class Store(Protocol):
     """Searchable collections of records.
 
@@ -299,6 +307,9 @@ class Store(Protocol):
 
     def health(self) -> Health:
         """Return the store's readiness, without raising."""
+
+    def disk(self) -> Disk:
+        """Return the use of disks; a cluster's least free one counts, and all its copies of the images."""
 
     def close(self) -> None:
         """Close connections and end threads."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from common.config import Settings
 from common.store.base import Store
 from common.store.elastic import ElasticStore, ElasticThumbnails, Shape
-from common.store.elastic.connection import Connection
+from common.store.elastic.connection import Connection, Signer
 from common.store.sqlite import SqliteStore, SqliteThumbnails
 from common.store.thumbnails import Thumbnails
 
@@ -20,6 +20,7 @@ def open_store(settings: Settings) -> Store:
         timeout_s=settings.elasticsearch_timeout_s,
         api_key=settings.elasticsearch_api_key,
         ca_file=settings.elasticsearch_ca_file,
+        signer=_signer(settings),
         shape=shape(settings),
         num_candidates=settings.elasticsearch_num_candidates,
     )
@@ -43,6 +44,7 @@ def elastic_connection(settings: Settings) -> Connection:
         timeout_s=settings.elasticsearch_timeout_s,
         api_key=settings.elasticsearch_api_key,
         ca_file=settings.elasticsearch_ca_file,
+        signer=_signer(settings),
     )
 
 
@@ -54,6 +56,14 @@ def shape(settings: Settings) -> Shape:
         refresh_interval_s=settings.elasticsearch_refresh_interval_s,
         vectors=settings.index_vectors,
     )
+
+
+def _signer(settings: Settings) -> Signer | None:
+    if settings.elasticsearch_aws_region is None:
+        return None
+    from common.store.elastic.signing import AwsSigner  # noqa: PLC0415 - botocore is an optional extra
+
+    return AwsSigner(region=settings.elasticsearch_aws_region, service=settings.elasticsearch_aws_service)
 
 
 def _sqlite_file(store_url: str) -> Path:

@@ -14,7 +14,7 @@ COMMAND = ResumableCommand("reindex")
 
 def main() -> int:
     """Copy the index, or resume an earlier run; return the exit status."""
-    description = "Copy Elasticsearch's index into a new one that has the shards, replicas and vectors of the settings."
+    description = "Copy the index into a new one that has the shards, replicas and vectors of the settings."
     command_line.parser("common.store.reindex", description).parse_args()
     return COMMAND.run(_copy)
 

@@ -11,20 +11,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dev.go_builds import BuildFailed
-from dev.prose import names, vale
+from dev.prose import lengths, names, vale
 from dev.prose.extract import extract
 from dev.prose.vale import ROOT, VALE, Finding
 
-# The folders and files that are checked by `make lint`. A folder is added once it has no findings; those of Markdown
-# pages follow.
+# The folders and files that are checked by `make lint`: all code, and all pages of Markdown.
 COVERED = (
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
     "api",
     "benchmarks",
     "client",
     "common",
     "dev",
-    "docs/glossary.md",
+    "docs",
     "examples",
+    "k8s",
+    "requirements",
     "tests",
     "workers",
 )
@@ -49,6 +54,13 @@ def check_names(chosen: Sequence[Path]) -> Iterator[Finding]:
             yield from names.check(str(path), (ROOT / path).read_text())
 
 
+def check_lengths(chosen: Sequence[Path]) -> Iterator[Finding]:
+    """Yield the paragraphs and table cells that are too long."""
+    for path in chosen:
+        if path.suffix == ".md":
+            yield from lengths.check(str(path), (ROOT / path).read_text())
+
+
 def check_prose(chosen: Sequence[Path]) -> Iterator[Finding]:
     """Yield the prose to be rewritten. Raises BuildFailed where vale is missing."""
     program = VALE.find() or _built()
@@ -71,7 +83,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.prose", description="Check prose and names.")
     parser.add_argument("path", nargs="*", default=COVERED, help="file or folder; default: the covered ones")
     chosen = files(parser.parse_args().path)
-    findings = [*check_names(chosen)]
+    findings = [*check_names(chosen), *check_lengths(chosen)]
     is_missing = False
     try:
         findings += check_prose(chosen)

@@ -702,6 +702,17 @@ def test_preparing_again_keeps_all_records(store: Store, connect: Connect) -> No
     assert listed(other) == ["cat.jpg"]
 
 
+def test_the_use_of_disks_is_reported(store: Store) -> None:
+    store.put([record("cat.jpg", 1)])
+    store.refresh()
+
+    disk = store.disk()
+
+    assert disk.used_bytes > LENGTH
+    assert disk.free_bytes is not None
+    assert disk.free_bytes > 0
+
+
 def test_an_available_store_reports_its_health(store: Store) -> None:
     assert store.health() == Health(reads=True, writes=True)
 

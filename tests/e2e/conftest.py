@@ -123,15 +123,23 @@ def stack(shared_stack: Stack) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def elastic_stack(
-    start_stack: Callable[..., Stack],
-    elasticsearch_url: str,
-    image_server: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Stack:
-    return start_stack(
-        tmp_path_factory.mktemp("elastic"),
-        ELASTICSEARCH_URL=elasticsearch_url,
+def elastic_stack(start_on: Callable[[str], Stack], elasticsearch_url: str) -> Stack:
+    return start_on(elasticsearch_url)
+
+
+@pytest.fixture(scope="session")
+def opensearch_stack(start_on: Callable[[str], Stack], opensearch_url: str) -> Stack:
+    return start_on(opensearch_url)
+
+
+@pytest.fixture(scope="session")
+def start_on(
+    start_stack: Callable[..., Stack], image_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Stack]:
+    """Return a function that starts a stack on the index server at a URL."""
+    return lambda url: start_stack(
+        tmp_path_factory.mktemp("stack"),
+        ELASTICSEARCH_URL=url,
         ELASTICSEARCH_INDEX=f"e2e-{uuid.uuid4().hex[:12]}",
         ELASTICSEARCH_DOC_TYPE="images",
         MATCH_FETCH_ALLOW=image_server.removeprefix("http://"),

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,21 +15,8 @@ from match_cli.exits import Exit
 from support.match_command import MatchCommand, blocks
 from support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 120
 IMAGES = 100
-
-
-def start(match: MatchCommand, *arguments: str) -> subprocess.Popen[str]:
-    """Start a command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "match_cli", *arguments],
-        env={**os.environ, **match.environment, "PYTHONPATH": str(ROOT / "client")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 @pytest.fixture
@@ -62,7 +48,7 @@ def test_an_interrupted_add_continues(
     command = ["add", str(many), "--jobs", "1", "--json"]
 
     for end, least in ((signal.SIGKILL, 1), (signal.SIGINT, IMAGES // 3)):
-        process = start(match, *command)
+        process = match.start(*command)
         wait_until(lambda least=least: stack.ok("GET", "/count")[0] >= least, "some images are stored")
         process.send_signal(end)
         process.communicate(timeout=WITHIN_S)

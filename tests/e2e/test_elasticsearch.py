@@ -1,4 +1,4 @@
-"""The whole service on a real Elasticsearch: added, found, replaced, deleted."""
+"""The whole service on a real index server: added, found, replaced, deleted."""
 
 import io
 from typing import Any
@@ -7,16 +7,18 @@ import pytest
 from PIL import Image, ImageOps
 
 from support.images import encode
+from support.index_servers import STACKS
 from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
 
-@pytest.fixture
-def stack(elastic_stack: Any) -> Any:
+@pytest.fixture(params=STACKS)
+def stack(request: pytest.FixtureRequest) -> Any:
     """An empty collection."""
-    elastic_stack.delete_all()
-    return elastic_stack
+    stack = request.getfixturevalue(request.param)
+    stack.delete_all()
+    return stack
 
 
 def changed(data: bytes) -> bytes:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from support.index_servers import STACKS
 from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
 
-@pytest.fixture(params=["shared_stack", "elastic_stack"])
+@pytest.fixture(params=["shared_stack", *STACKS])
 def stack(request: pytest.FixtureRequest) -> Any:
     """An empty collection."""
     stack = request.getfixturevalue(request.param)

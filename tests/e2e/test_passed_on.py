@@ -7,13 +7,14 @@ import pytest
 from PIL import Image
 
 from support.images import encode
+from support.index_servers import STACKS
 from support.scenes import cropped, passed_on, textured
 
 # Those with texture; the rocket before a dark sky has little.
 NAMES = ("astronaut.jpg", "chelsea.jpg", "windmill.jpg")
 
 
-@pytest.fixture(params=["stack", "elastic_stack"])
+@pytest.fixture(params=["stack", *STACKS])
 def stack_of_store(request: pytest.FixtureRequest) -> Any:
     stack = request.getfixturevalue(request.param)
     stack.delete_all()

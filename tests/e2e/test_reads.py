@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from support.index_servers import STACKS
 from support.waiting import wait_until
 
 Bytes = dict[str, bytes]
 
 
-@pytest.fixture(scope="module", params=["shared_stack", "elastic_stack"])
+@pytest.fixture(scope="module", params=["shared_stack", *STACKS])
 def filled(request: pytest.FixtureRequest, photographs: Bytes) -> Any:
     """All example images are stored; the metadata contain their name and whether it is short."""
     stack = request.getfixturevalue(request.param)

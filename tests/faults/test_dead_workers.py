@@ -1,8 +1,9 @@
-"""The time until others restart the work of a dead worker, with the default time-outs."""
+"""The time until others restart the work of a dead worker, with the default time-outs, and of one that seems dead."""
 
 import os
+import re
 import signal
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
@@ -10,6 +11,8 @@ from common.queue.keys import RUNNING
 from common.queue.tasks import State
 from support.adds import Accepted, Item, wait_for_ends
 from support.deployment import Deployment, size
+from support.proxy import Proxy
+from support.service import wait_for_workers
 from support.waiting import wait_until
 
 THREADS = 16
@@ -47,6 +50,28 @@ def test_work_of_a_dead_worker_is_restarted_soon(deployment: Deployment) -> None
     outcomes = deployment.finish(scenario, accepted)
 
     assert (outcomes.stored, outcomes.lost) == (len(accepted), 0), outcomes
+
+
+def test_silent_redis_repeats_no_running_task(deployment: Deployment) -> None:
+    silent_s, count = size(12, 60), 2 * THREADS
+    # The downloads end when a worker that counts as dead would have lost its tasks to another.
+    late_s = silent_s + 15
+    url = deployment.image_server.url
+    with Proxy(deployment.redis.port) as proxy:
+        settings = {"REDIS_URL": proxy.url("redis"), "MATCH_FETCH_TIMEOUT_S": "100"}
+        workers = [deployment.service.start_worker(**settings) for _ in range(2)]
+        wait_for_workers(deployment.redis.url, 2)
+        client = deployment.client()
+        accepted = client.add_all([Item(f"{n}", n, f"{url}/{n}?late={late_s}") for n in range(count)])
+        wait_until(lambda: deployment.dependencies.redis.zcard(RUNNING) == count, "every thread runs a task")
+        proxy.stall()
+        sleep(silent_s)
+        proxy.resume()
+
+        outcomes = deployment.finish(f"Redis silent for {silent_s} s while two workers run tasks", accepted)
+
+    assert (outcomes.stored, outcomes.repeated) == (count, 0), outcomes
+    assert not any(re.search(r"\d+ dead workers:", deployment.service.log(worker)) for worker in workers)
 
 
 def is_running_once(deployment: Deployment, task_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""The backups of docs/operations.md: each is taken while the service works and restores the data."""
+"""The backups of docs/backup.md: each is taken while the service works and restores the data."""
 
 import json
 import shutil

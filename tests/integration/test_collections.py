@@ -419,12 +419,19 @@ def test_metrics_name_few_collections(client: FlaskClient, ledger: Ledger) -> No
     assert 'match_collection_tasks_open{collection="_other"} 5.0' in lines
 
 
-def test_metrics_of_a_limited_key_name_no_collection(limited: FlaskClient) -> None:
-    add(limited, "x", "shop-1", headers=by("shops"))
+@pytest.mark.parametrize("path", ["/metrics", "/queue"])
+def test_limited_keys_read_no_totals_of_all_collections(limited: FlaskClient, path: str) -> None:
+    answers = {key: limited.get(path, headers=by(key)) for key in ("a", "shops", "all")}
 
-    texts = {key: limited.get("/metrics", headers=by(key)).text for key in ("a", "shops", "all")}
+    assert {key: answer.status_code for key, answer in answers.items()} == {"a": 403, "shops": 403, "all": 200}
+    assert answers["a"].json["code"] == "missing_scope"
 
-    assert [key for key, text in texts.items() if "shop-1" in text] == ["all"]
+
+def test_queue_page_of_a_limited_key_has_no_totals(limited: FlaskClient) -> None:
+    pages = {key: limited.get("/web/queue?collection=a", headers=by(key)).text for key in ("a", "all")}
+
+    assert {key: ">Waiting<" in page for key, page in pages.items()} == {"a": False, "all": True}
+    assert "Failed tasks" in pages["a"]
 
 
 def test_status_page_counts_only_allowed_collections(limited: FlaskClient, memory_store: Any) -> None:

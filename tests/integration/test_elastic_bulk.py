@@ -1,4 +1,4 @@
-"""Writes to an Elasticsearch that accepts them partly, late or not at all, played by a small server."""
+"""Writes to an index server that accepts them partly, late or not at all, played by a small server."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ from common.queue.tasks import State
 from common.store.base import Record, Verdict, Written
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.bulk import BULK_BYTES
-from common.store.elastic.dialects import ElasticsearchDialect
+from common.store.elastic.dialects import Dialect, ElasticsearchDialect, OpenSearchDialect
 from support.http_servers import Handler, LocalServer, serving
 from support.records import record
 from support.tasks import enqueue
@@ -26,22 +26,25 @@ from workers.finishing import TaskFinisher
 from workers.writer import Writer
 
 MIB = 1024 * 1024
-INDEX = {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings(ElasticsearchDialect())}}
 # The reply to a body: TAKEN has a status for each item, UNANSWERED closes the connection, others refuse the body.
 TAKEN, UNANSWERED = 200, 0
 # The status of an item, by its filepath and the number of times that it was received.
 ByItem = Callable[[str, int], int]
-HEADERS = {"Content-Type": "application/json", "X-Elastic-Product": "Elasticsearch"}
+HEADERS = {"Content-Type": "application/json"}
+# The responses to GET /, and the headers of all responses.
+VERSIONS = {"Elasticsearch": {"number": "9.2.0"}, "OpenSearch": {"distribution": "opensearch", "number": "3.5.0"}}
+PRODUCT_HEADERS = {"Elasticsearch": HEADERS | {"X-Elastic-Product": "Elasticsearch"}, "OpenSearch": HEADERS}
 
 
 class Cluster(LocalServer):
-    """Keeps the newest version of each document, as Elasticsearch does.
+    """Keeps the newest version of each document, as the product of the dialect does.
 
     `whole` and `by_item` set the replies; `largest` is the size of the largest accepted body in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         super().__init__(_Handler)
+        self.dialect = dialect
         self.lock = threading.Lock()
         self.kept: dict[str, tuple[int, str]] = {}
         self.received: Counter[str] = Counter()
@@ -82,8 +85,15 @@ class _Handler(Handler):
     protocol_version = "HTTP/1.1"
 
     def answer(self) -> None:
+        dialect = self.server.dialect
+        if self.path == "/":
+            self._answer(200, {"version": VERSIONS[dialect.product]})
+            return
+        if self.path.startswith("/_cat/plugins"):
+            self._answer(200, [{"component": "opensearch-knn", "version": "3.5.0.0"}])
+            return
         if self.command in {"GET", "HEAD"}:
-            self._answer(200, {"version": {"number": "9.2.0"}} if self.path == "/" else INDEX)
+            self._answer(200, {"images-1": {"aliases": {"images": {}}, "mappings": Shape().mappings(dialect)}})
             return
         if self.path.startswith("/images/_mget"):
             # No filepath has patches.
@@ -97,12 +107,18 @@ class _Handler(Handler):
             self._answer(status, answer)
 
     def _answer(self, status: int, body: Any) -> None:
-        self.reply(status, json.dumps(body).encode(), HEADERS)
+        self.reply(status, json.dumps(body).encode(), PRODUCT_HEADERS[self.server.dialect.product])
+
+
+# The products have different clients; for most tests that of Elasticsearch is enough.
+each_product = pytest.mark.parametrize(
+    "cluster", [ElasticsearchDialect(), OpenSearchDialect()], ids=lambda dialect: dialect.product, indirect=True
+)
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    with serving(Cluster()) as server:
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with serving(Cluster(getattr(request, "param", ElasticsearchDialect()))) as server:
         yield server
 
 
@@ -122,6 +138,7 @@ def verdicts(written: Sequence[Written]) -> list[Verdict]:
     return [one.verdict for one in written]
 
 
+@each_product
 def test_each_record_has_an_outcome_of_its_own(cluster: Cluster, store: ElasticStore) -> None:
     answers = {"conflict": 200, "busy": 429, "moving": 503, "broken": 500, "wrong": 400, "fine": 200}
     cluster.by_item = lambda path, _times: answers[path]
@@ -154,6 +171,7 @@ def test_the_largest_record_fits_into_a_body(cluster: Cluster, store: ElasticSto
     assert max(cluster.bodies) <= BULK_BYTES
 
 
+@each_product
 @pytest.mark.parametrize("status", [429, 503, UNANSWERED])
 def test_overload_ends_a_write_and_keeps_its_stored_part(cluster: Cluster, store: ElasticStore, status: int) -> None:
     cluster.whole = iter([TAKEN, TAKEN, status])
@@ -176,6 +194,7 @@ def test_unserializable_record_does_not_fail_the_others(cluster: Cluster, store:
     assert sorted(path for _, path in cluster.kept.values()) == ["cat.jpg", "dog.jpg"]
 
 
+@each_product
 @pytest.mark.parametrize(
     ("status", "error"), [(429, StoreUnavailable), (503, StoreUnavailable), (413, StoreError), (400, StoreError)]
 )

@@ -1,4 +1,4 @@
-"""A real Elasticsearch node: concurrent creation of the index, outages, restarts, limits."""
+"""A real node of an index server: concurrent creation of the index, outages, restarts, limits."""
 
 import contextlib
 import socket
@@ -17,16 +17,14 @@ from common.errors import StoreError, StoreUnavailable
 from common.images.signature import LENGTH
 from common.store.base import Health, Selection, Verdict
 from common.store.elastic import ElasticStore, Shape
-from common.store.elastic.dialects import ElasticsearchDialect
 from common.store.preparing import prepare_in_background
-from dev.elasticsearch_node import Node, why_not
+from dev.search_node import SearchNode
+from support.index_servers import PRODUCTS, Product, connect
 from support.records import deletion, record
 from support.waiting import wait_until
 
 # The node starts and restarts, perhaps on a busy machine.
 pytestmark = pytest.mark.timeout(300)
-
-DIALECT = ElasticsearchDialect()
 
 PREPARE = """
 import sys
@@ -38,12 +36,18 @@ print(store.count())
 """
 
 
-@pytest.fixture(scope="module")
-def node(give_up: Callable[[str], NoReturn]) -> Iterator[Node]:
-    """A node of this module, even when ELASTICSEARCH_URL names another: the tests stop and start it."""
-    if reason := why_not():
+@pytest.fixture(scope="module", params=PRODUCTS)
+def product(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Product:
+    product: Product = request.param
+    if reason := product.why_not():
         give_up(reason)
-    with Node() as node:
+    return product
+
+
+@pytest.fixture(scope="module")
+def node(product: Product) -> Iterator[SearchNode]:
+    """A node of this module, even when ELASTICSEARCH_URL names another: the tests stop and start it."""
+    with product.node() as node:
         yield node
 
 
@@ -53,7 +57,7 @@ def index() -> str:
 
 
 @pytest.fixture
-def store(node: Node, index: str) -> Iterator[ElasticStore]:
+def store(node: SearchNode, index: str) -> Iterator[ElasticStore]:
     store = ElasticStore(node.url, index=index, timeout_s=30)
     store.prepare()
     yield store
@@ -61,12 +65,12 @@ def store(node: Node, index: str) -> Iterator[ElasticStore]:
 
 
 @pytest.fixture
-def client(node: Node) -> Iterator[Elasticsearch]:
-    with Elasticsearch(node.url) as client:
+def client(node: SearchNode) -> Iterator[Elasticsearch]:
+    with connect(node.url) as client:
         yield client
 
 
-def test_several_processes_may_create_the_index_at_once(node: Node, index: str, client: Elasticsearch) -> None:
+def test_several_processes_may_create_the_index_at_once(node: SearchNode, index: str, client: Elasticsearch) -> None:
     command = [sys.executable, "-c", PREPARE, node.url, index]
     racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
 
@@ -79,7 +83,7 @@ def test_several_processes_may_create_the_index_at_once(node: Node, index: str, 
 FOREIGN = {"properties": {"path": {"type": "text"}, "seq": {"type": "long"}}}
 
 
-def create_misfit(client: Elasticsearch, index: str, how: str) -> None:
+def create_misfit(client: Elasticsearch, product: Product, index: str, how: str) -> None:
     """Give the name to an index that is foreign, or of another version."""
     if how == "an index":
         client.indices.create(index=index)
@@ -89,12 +93,19 @@ def create_misfit(client: Elasticsearch, index: str, how: str) -> None:
         client.indices.create(index=f"{index}-a", aliases={index: {"is_write_index": True}}, mappings=FOREIGN)
     elif how == "several indices":
         for name in ("a", "b"):
-            client.indices.create(index=f"{index}-{name}", aliases={index: {}}, mappings=Shape().mappings(DIALECT))
+            client.indices.create(
+                index=f"{index}-{name}",
+                aliases={index: {}},
+                mappings=Shape().mappings(product.dialect),
+                settings=product.dialect.settings("hnsw"),
+            )
     else:
-        mappings = Shape().mappings(DIALECT)
-        mappings["properties"] = {**mappings["properties"], "metadata": {"type": "flattened"}}
+        mappings = Shape().mappings(product.dialect)
+        mappings["properties"] = {**mappings["properties"], "metadata": {"type": product.flattened}}
         del mappings["properties"]["labels"]
-        client.indices.create(index=f"{index}-a", aliases={index: {}}, mappings=mappings)
+        client.indices.create(
+            index=f"{index}-a", aliases={index: {}}, mappings=mappings, settings=product.dialect.settings("hnsw")
+        )
 
 
 MISFITS = {
@@ -102,15 +113,15 @@ MISFITS = {
     "an empty alias": "which is not an index of images",
     "another's alias": "which is not an index of images",
     "several indices": "has several indices",
-    "an older mapping": r"is incompatible .*metadata is flattened, labels is missing.*make reindex",
+    "an older mapping": r"is incompatible .*metadata is flat(tened|_object), labels is missing.*make reindex",
 }
 
 
 @pytest.mark.parametrize("how", list(MISFITS))
 def test_foreign_index_under_the_name_is_reported_and_unchanged(
-    node: Node, index: str, client: Elasticsearch, how: str
+    node: SearchNode, product: Product, index: str, client: Elasticsearch, how: str
 ) -> None:
-    create_misfit(client, index, how)
+    create_misfit(client, product, index, how)
     before = client.indices.get(index=index).body
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
@@ -131,8 +142,10 @@ def test_foreign_index_under_the_name_is_reported_and_unchanged(
     client.indices.delete(index=list(before))
 
 
-def test_store_serves_as_soon_as_the_index_is_repaired(node: Node, index: str, client: Elasticsearch) -> None:
-    create_misfit(client, index, "an older mapping")
+def test_store_serves_as_soon_as_the_index_is_repaired(
+    node: SearchNode, product: Product, index: str, client: Elasticsearch
+) -> None:
+    create_misfit(client, product, index, "an older mapping")
     store = ElasticStore(node.url, index=index, timeout_s=30)
     assert not store.health().reads
 
@@ -145,13 +158,15 @@ def test_store_serves_as_soon_as_the_index_is_repaired(node: Node, index: str, c
     store.close()
 
 
-def test_prepare_waits_for_the_shards_of_the_index(node: Node, index: str, client: Elasticsearch) -> None:
+def test_prepare_waits_for_the_shards_of_the_index(
+    node: SearchNode, product: Product, index: str, client: Elasticsearch
+) -> None:
     unassignable = {"index.routing.allocation.require._name": "nobody"}
     client.indices.create(
         index=f"{index}-1",
         aliases={index: {}},
-        mappings=Shape().mappings(DIALECT),
-        settings=unassignable,
+        mappings=Shape().mappings(product.dialect),
+        settings=unassignable | product.dialect.settings("hnsw"),
         wait_for_active_shards="0",
     )
     store = ElasticStore(node.url, index=index, timeout_s=30)
@@ -160,16 +175,16 @@ def test_prepare_waits_for_the_shards_of_the_index(node: Node, index: str, clien
     client.indices.put_settings(index=index, settings=dict.fromkeys(unassignable))
     store.prepare()
 
-    assert before == Health(reads=False, writes=False, detail="Elasticsearch returned 503: all shards failed")
+    assert before == Health(reads=False, writes=False, detail=f"{product.name} returned 503: all shards failed")
     assert store.health() == Health(reads=True, writes=True)
     assert store.count() == 0
     store.close()
 
 
 def test_permanent_error_is_logged_once(
-    node: Node, index: str, client: Elasticsearch, caplog: pytest.LogCaptureFixture
+    node: SearchNode, product: Product, index: str, client: Elasticsearch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    create_misfit(client, index, "an index")
+    create_misfit(client, product, index, "an index")
     store = ElasticStore(node.url, index=index, timeout_s=30)
 
     prepare_in_background(store)
@@ -181,7 +196,9 @@ def test_permanent_error_is_logged_once(
     store.close()
 
 
-def test_index_is_created_in_the_configured_shape(node: Node, index: str, client: Elasticsearch) -> None:
+def test_index_is_created_in_the_configured_shape(
+    node: SearchNode, product: Product, index: str, client: Elasticsearch
+) -> None:
     shape = Shape(shards=3, replicas="0", refresh_interval_s=2.5, vectors="flat")
     store = ElasticStore(node.url, index=index, timeout_s=30, shape=shape)
 
@@ -191,7 +208,7 @@ def test_index_is_created_in_the_configured_shape(node: Node, index: str, client
     assert made["settings"]["index.number_of_shards"] == "3"
     assert made["settings"]["index.number_of_replicas"] == "0"
     assert made["settings"]["index.refresh_interval"] == "2500ms"
-    assert made["mappings"]["properties"]["bits_0"]["index_options"] == {"type": "flat"}
+    assert product.dialect.vectors(made["mappings"]["properties"]["bits_0"]) == "flat"
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 40)])
     store.refresh()
     (near,) = store.candidates(record("", 7).signatures[0][None], limit=3)
@@ -217,7 +234,7 @@ def unavailable(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_unavailable_host_is_skipped(
-    node: Node, store: ElasticStore, unavailable: str, monkeypatch: pytest.MonkeyPatch
+    node: SearchNode, store: ElasticStore, unavailable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.store.elastic.connection.CONNECT_WITHIN_S", 0.5)
     # The client alternates between the hosts.
@@ -233,7 +250,7 @@ def test_unavailable_host_is_skipped(
     several.close()
 
 
-def test_missing_replica_does_not_impair_health(node: Node, index: str, client: Elasticsearch) -> None:
+def test_missing_replica_does_not_impair_health(node: SearchNode, index: str, client: Elasticsearch) -> None:
     store = ElasticStore(node.url, index=index, timeout_s=30, shape=Shape(replicas="1"))
 
     store.prepare()
@@ -244,13 +261,13 @@ def test_missing_replica_does_not_impair_health(node: Node, index: str, client: 
 
 
 @pytest.fixture
-def torn(node: Node, index: str, client: Elasticsearch) -> Iterator[ElasticStore]:
+def torn(node: SearchNode, product: Product, index: str, client: Elasticsearch) -> Iterator[ElasticStore]:
     """An index of two shards, one of which is unassigned."""
     client.indices.create(
         index=f"{index}-1",
         aliases={index: {}},
-        mappings=Shape().mappings(DIALECT),
-        settings=Shape(shards=2).settings(DIALECT) | {"index.routing.allocation.total_shards_per_node": 1},
+        mappings=Shape().mappings(product.dialect),
+        settings=Shape(shards=2).settings(product.dialect) | {"index.routing.allocation.total_shards_per_node": 1},
         wait_for_active_shards="0",
     )
     wait_until(lambda: client.cluster.health(index=index)["active_primary_shards"] == 1)
@@ -362,7 +379,7 @@ def test_large_write_is_split_into_bodies(store: ElasticStore) -> None:
     assert store.count() == 300
 
 
-def test_a_restart_loses_nothing_and_keeps_deletions(node: Node, store: ElasticStore) -> None:
+def test_a_restart_loses_nothing_and_keeps_deletions(node: SearchNode, store: ElasticStore) -> None:
     store.put([record("cat.jpg", 1), record("dog.jpg", 2), deletion("cat.jpg", 5)])
 
     node.kill()
@@ -379,7 +396,7 @@ def test_a_restart_loses_nothing_and_keeps_deletions(node: Node, store: ElasticS
     assert list(store.records(["cat.jpg", "dog.jpg"])) == ["dog.jpg"]
 
 
-def test_a_deletion_outlives_elasticsearchs_own_memory_of_it(store: ElasticStore, client: Elasticsearch) -> None:
+def test_a_deletion_outlives_the_servers_own_memory_of_it(store: ElasticStore, client: Elasticsearch) -> None:
     client.indices.put_settings(index=store.index, settings={"index.gc_deletes": "0s"})
     store.put([record("cat.jpg", 1), deletion("cat.jpg", 3)])
     client.indices.close(index=store.index)
@@ -392,7 +409,9 @@ def test_a_deletion_outlives_elasticsearchs_own_memory_of_it(store: ElasticStore
     assert store.records(["cat.jpg"]) == {}
 
 
-def test_tombstones_outrank_older_adds_until_purged(node: Node, store: ElasticStore, client: Elasticsearch) -> None:
+def test_tombstones_outrank_older_adds_until_purged(
+    node: SearchNode, store: ElasticStore, client: Elasticsearch
+) -> None:
     client.indices.put_settings(index=store.index, settings={"index.gc_deletes": "0s"})
     store.put([record("1.jpg", 1), record("2.jpg", 2), record("3.jpg", 3)])
     store.put([deletion("1.jpg", 11), deletion("2.jpg", 12), deletion("3.jpg", 13)])
@@ -411,7 +430,7 @@ def test_tombstones_outrank_older_adds_until_purged(node: Node, store: ElasticSt
     assert store.count() == 0
 
 
-def test_credentials_are_never_shown(node: Node) -> None:
+def test_credentials_are_never_shown(node: SearchNode) -> None:
     store = ElasticStore(node.url.replace("http://", "http://someone:geheim@"), index="images", timeout_s=30)
 
     with pytest.raises(StoreUnavailable) as raised:

@@ -138,6 +138,18 @@ def test_comparison_uses_the_mode(client: FlaskClient, form: dict[str, str], mat
     assert (set(result) == {"score", "matched_by"} | GEOMETRY_KEYS) == (matched_by == "local_features")
 
 
+@pytest.mark.parametrize("path", ["/search", "/compare"])
+def test_numbers_in_replies_have_few_decimals(client: FlaskClient, path: str) -> None:
+    name, other = ("image1", {"filepath2": "photo.jpg"}) if path == "/compare" else ("image", {})
+
+    reply = client.post(path, data={name: jpeg(passed_on(PHOTO)), "mode": "thorough", **other}).json
+
+    result = reply["result"][0]
+    percents = [result[key] for key in ("score", "query_overlap_percent", "target_overlap_percent")]
+    assert percents == [round(value, 2) for value in percents]
+    assert result["transform"] == {key: round(value, 6) for key, value in result["transform"].items()}
+
+
 def test_fast_searches_need_no_slot_of_local_features(with_settings: Callable[..., FlaskClient]) -> None:
     client = with_settings(local_features_searches=1)
     closure = client.application.view_functions["search"].__closure__ or ()

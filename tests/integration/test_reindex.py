@@ -1,4 +1,4 @@
-"""Reindexing on a real Elasticsearch: while the service writes, and after runs that ended early."""
+"""Reindexing on a real index server: while the service writes, and after runs that ended early."""
 
 import base64
 import itertools
@@ -24,8 +24,8 @@ from common.store.base import Health, Record, Selection, Tombstone, Verdict, Wri
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
-from common.store.elastic.dialects import ElasticsearchDialect
 from common.store.elastic.documents import identity
+from support.index_servers import PRODUCTS, Product, connect
 from support.records import deletion, patch, record, signature
 
 # A run that waits for a line of input after each line that it reports.
@@ -44,30 +44,41 @@ Copying(cluster, sys.argv[2], shape=Shape(), batch=10, grace_s=0, report=report)
 Run = Callable[..., int]
 
 
+@pytest.fixture(params=PRODUCTS)
+def product(request: pytest.FixtureRequest) -> Product:
+    product: Product = request.param
+    return product
+
+
+@pytest.fixture
+def url(product: Product, request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{product.name.lower()}_url"))
+
+
 @pytest.fixture
 def index() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
-def client(elasticsearch_url: str, index: str) -> Iterator[Elasticsearch]:
-    with Elasticsearch(elasticsearch_url) as client:
+def client(url: str, index: str) -> Iterator[Elasticsearch]:
+    with connect(url) as client:
         yield client
         for name in client.indices.get_alias(index=f"{index}-*"):
             client.indices.delete(index=name)
 
 
 @pytest.fixture
-def store(elasticsearch_url: str, index: str) -> Iterator[ElasticStore]:
-    with closing(ElasticStore(elasticsearch_url, index=index, timeout_s=20, shape=Shape(shards=2))) as store:
+def store(url: str, index: str) -> Iterator[ElasticStore]:
+    with closing(ElasticStore(url, index=index, timeout_s=20, shape=Shape(shards=2))) as store:
         store.prepare()
         yield store
 
 
 @pytest.fixture
-def run(index: str, elasticsearch_url: str) -> Iterator[Run]:
+def run(index: str, url: str) -> Iterator[Run]:
     """Copy to the end, and return the number of copied documents."""
-    with closing(Connection(elasticsearch_url, index=index, timeout_s=20)) as connection:
+    with closing(Connection(url, index=index, timeout_s=20)) as connection:
 
         def run(**options: Any) -> int:
             options = {"shape": Shape(), "batch": 10, "grace_s": 0} | options
@@ -196,10 +207,10 @@ def test_adds_and_deletes_during_reindex_are_kept(
 
 @pytest.mark.parametrize("at", ["copied", "blocks writes"])
 def test_killed_run_is_resumed(
-    store: ElasticStore, client: Elasticsearch, index: str, run: Run, elasticsearch_url: str, at: str
+    store: ElasticStore, client: Elasticsearch, index: str, run: Run, url: str, at: str
 ) -> None:
     store.put([record(f"{seq}.jpg", seq) for seq in range(1, 1_001)])
-    command = [sys.executable, "-c", RUN, elasticsearch_url, index]
+    command = [sys.executable, "-c", RUN, url, index]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
         assert killed.stdin is not None
         assert killed.stdout is not None
@@ -284,7 +295,9 @@ def test_incomplete_copy_is_not_swapped_in(store: ElasticStore, client: Elastics
     assert [written.verdict for written in store.put([record("new.jpg", 40)])] == [Verdict.STORED]
 
 
-def test_copy_in_another_shape_starts_again(store: ElasticStore, client: Elasticsearch, index: str, run: Run) -> None:
+def test_copy_in_another_shape_starts_again(
+    product: Product, store: ElasticStore, client: Elasticsearch, index: str, run: Run
+) -> None:
     store.put([record("cat.jpg", 1)])
     with pytest.raises(InterruptedError):
         run(report=raising("copied"))
@@ -292,23 +305,25 @@ def test_copy_in_another_shape_starts_again(store: ElasticStore, client: Elastic
     run(shape=Shape(vectors="flat"))
 
     [mapping] = client.indices.get_mapping(index=index).body.values()
-    assert mapping["mappings"]["properties"]["bits_0"]["index_options"] == {"type": "flat"}
+    assert product.dialect.vectors(mapping["mappings"]["properties"]["bits_0"]) == "flat"
     assert indices(client, index) == behind(client, index)
 
 
 def test_index_of_an_older_version_is_converted(
-    elasticsearch_url: str, client: Elasticsearch, index: str, store: ElasticStore, run: Run
+    url: str, client: Elasticsearch, index: str, product: Product, store: ElasticStore, run: Run
 ) -> None:
     store.put([record("cat.jpg", 1, metadata={"colour": "red"})])
-    older = Shape().mappings(ElasticsearchDialect())
-    older["properties"] = {**older["properties"], "metadata": {"type": "flattened"}}
+    older = Shape().mappings(product.dialect)
+    older["properties"] = {**older["properties"], "metadata": {"type": product.flattened}}
     del older["properties"]["labels"]
     client.indices.delete(index=f"{index}-1")
-    client.indices.create(index=f"{index}-7", aliases={index: {}}, mappings=older)
+    client.indices.create(
+        index=f"{index}-7", aliases={index: {}}, mappings=older, settings=product.dialect.settings("hnsw")
+    )
     document = {"path": "cat.jpg", "seq": 1, "deleted": False, "added": 1, "width": 1, "height": 1}
     document |= {"sig": base64.b64encode(np.ones(LENGTH, np.int8).tobytes()).decode(), "metadata": {"colour": "red"}}
     client.index(index=index, id="x", document=document)
-    with closing(ElasticStore(elasticsearch_url, index=index, timeout_s=20)) as newer:
+    with closing(ElasticStore(url, index=index, timeout_s=20)) as newer:
         assert "make reindex" in newer.health().detail
 
         run()
@@ -320,11 +335,14 @@ def test_index_of_an_older_version_is_converted(
 
 @pytest.mark.parametrize("alias", ["next", "old"])
 def test_foreign_index_is_not_dropped(
-    store: ElasticStore, client: Elasticsearch, index: str, run: Run, alias: str
+    product: Product, store: ElasticStore, client: Elasticsearch, index: str, run: Run, alias: str
 ) -> None:
     store.put([record("cat.jpg", 1)])
     client.indices.create(
-        index=f"{index}-foreign", aliases={f"{index}-{alias}": {}}, mappings=Shape().mappings(ElasticsearchDialect())
+        index=f"{index}-foreign",
+        aliases={f"{index}-{alias}": {}},
+        mappings=Shape().mappings(product.dialect),
+        settings=product.dialect.settings("hnsw"),
     )
 
     with pytest.raises(StoreError, match="is not an alias of Match"):
@@ -345,11 +363,11 @@ def reindex(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_command_creates_the_index_by_the_settings(
-    store: ElasticStore, client: Elasticsearch, index: str, elasticsearch_url: str
+    store: ElasticStore, client: Elasticsearch, index: str, url: str
 ) -> None:
     store.put([record("cat.jpg", 1)])
 
-    done = reindex(ELASTICSEARCH_URL=elasticsearch_url, ELASTICSEARCH_INDEX=index, MATCH_ELASTICSEARCH_SHARDS="3")
+    done = reindex(ELASTICSEARCH_URL=url, ELASTICSEARCH_INDEX=index, MATCH_ELASTICSEARCH_SHARDS="3")
 
     assert done.returncode == 0, done.stderr
     settings = client.indices.get_settings(index=index, flat_settings=True)[f"{index}-2"]["settings"]
@@ -363,7 +381,7 @@ def test_command_reports_an_error_in_one_line() -> None:
     embedded = reindex(MATCH_STORE_URL="sqlite:///match.db")
 
     assert (unreachable.returncode, wrong.returncode, embedded.returncode) == (1, 2, 2)
-    assert unreachable.stderr.startswith("match reindex: Elasticsearch cannot be reached")
+    assert unreachable.stderr.startswith("match reindex: the index server cannot be reached")
     assert wrong.stderr == "match reindex: MATCH_INDEX_VECTORS must be hnsw or flat\n"
     assert embedded.stderr == "match reindex: the embedded store needs no reindex\n"
     assert "Traceback" not in unreachable.stderr + wrong.stderr + embedded.stderr

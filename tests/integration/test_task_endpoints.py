@@ -271,8 +271,8 @@ def test_concurrent_cancel_and_begin_have_one_winner(ledger: Ledger, real_redis:
 
     def cancel_or_begin(task_id: str) -> tuple[bool, bool]:
         with ThreadPoolExecutor(2) as pool:
-            begun, previous = pool.submit(other.begin, task_id), pool.submit(ledger.cancel, task_id)
-            return begun.result() is not None, previous.result() is State.PENDING
+            begun, previous = pool.submit(other.begin, task_id), pool.submit(ledger.cancel_many, [task_id])
+            return begun.result() is not None, previous.result() == [State.PENDING]
 
     outcomes = Counter(map(cancel_or_begin, ids))
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 from playwright.sync_api import Browser, Page
 from redis import Redis
 
@@ -24,8 +25,9 @@ from common.decoding.child import signed
 from common.images.decode import DEFAULT_LIMITS, decode
 from common.queue.ledger import Ledger
 from common.queue.tasks import State
+from common.store.sqlite import SqliteThumbnails
 from support.browsers import AXE, choose, chromium, opened, serving_app
-from support.images import noise, upload
+from support.images import gradient, noise, upload
 from support.records import record
 from support.stores import MemoryStore
 from support.tasks import fail
@@ -34,17 +36,19 @@ from support.waiting import wait_until
 KEY = "the read key"
 STORED = ["albums/0.png", "albums/1.png", "albums/2.png"]
 FIRST_VIEW_BYTES = 100_000
+# Above the numbers of all requests.
+NEWEST = 10**17
 # The parameters of pages that need some.
 NAMED = {"/web/image": {"filepath": "albums/0.png"}}
 STATIC = {f"/web/static/{name}" for name in FILES}
 
 
 def store_image(
-    store: MemoryStore, filepath: str, data: bytes, *, collection: str = "default", **metadata: Any
+    store: MemoryStore, filepath: str, data: bytes, *, seq: int = 0, collection: str = "default", **metadata: Any
 ) -> None:
     signatures = signed(decode(data, DEFAULT_LIMITS)).signatures
-    one = record(filepath, len(store.kept) + 1, *signatures, metadata=metadata)
-    store.put([replace(one, collection=collection)])
+    one = record(filepath, seq or len(store.kept) + 1, *signatures, metadata=metadata)
+    store.put([replace(one, collection=collection, added=0)])
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ def test_link_finds_images_like_a_stored_one(client: FlaskClient, stored: Memory
 
     answer = client.get("/web/search?filepath=albums/2.png")
 
-    assert "2 matches among 4 images" in answer.text
+    assert "1 other match among 4 images" in answer.text
     assert html.unescape(answer.text).count("compare?filepath1=albums%2F2.png&filepath2=copies%2F2.png") == 1
 
 
@@ -110,6 +114,19 @@ def test_address_starts_no_download(client: FlaskClient) -> None:
 
     assert answer.status_code == 400
     assert "filepath is required" in answer.text
+
+
+def test_preview_shows_what_a_browser_cannot(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path
+) -> None:
+    client = make_client(real_redis, thumbnails=SqliteThumbnails(tmp_path / "thumbnails"))
+
+    answer = client.post("/web/preview", data={"image": upload(gradient(size=(640, 480)))})
+
+    assert (answer.status_code, answer.mimetype) == (200, "image/webp")
+    assert answer.headers["X-Image-Size"] == "640x480"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert Image.open(io.BytesIO(answer.data)).size == (256, 192)
 
 
 def test_form_compares_two_images(client: FlaskClient) -> None:
@@ -175,6 +192,7 @@ def test_status_page_shows_each_dependency(client: FlaskClient, stored: MemorySt
 
     assert "Everything works" in answer.text
     assert "<dd>3</dd>" in answer.text
+    assert "<dd>1.5 MB</dd>" in answer.text
     assert stored.count() == 3
 
 
@@ -270,6 +288,24 @@ def test_pause_keeps_the_chosen_collection(client: FlaskClient, action: str) -> 
     assert '<input type="hidden" name="collection" value="shop">' in page.text
 
 
+def test_limited_key_sees_no_pause_and_no_disk(
+    make_client: Callable[..., FlaskClient], real_redis: Redis, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.toml"
+    limited = table("shop", [Scope.ADMIN, Scope.WRITE, Scope.READ], KEY) + 'collections = ["shop", "default"]\n'
+    file.write_text(limited + table("operator", [Scope.ADMIN, Scope.READ], "the key of all"))
+    client = make_client(real_redis, keyring=Keyring(file), settings=Settings(api_keys_file=file))
+
+    pages = [
+        client.get(path, headers={"Authorization": f"Bearer {key}"}).text
+        for key in (KEY, "the key of all")
+        for path in ("/web/queue", "/web/status")
+    ]
+
+    assert ["/web/queue/pause" in page for page in pages] == [False, False, True, False]
+    assert ["Disk used" in page for page in pages] == [False, False, False, True]
+
+
 def test_batch_is_cancelled_by_a_form(client: FlaskClient, batch: str) -> None:
     answer = client.post(f"/web/batches/{batch}/cancel")
 
@@ -317,8 +353,31 @@ def test_duplicates_are_grouped_once(client: FlaskClient, stored: MemoryStore) -
 
     answer = client.get("/web/duplicates")
 
-    assert "1 group with one of 4 images" in answer.text
+    assert "1 group, 4 of 4 images searched" in answer.text
     assert re.findall(r'data-filepath="(.+?)"', answer.text) == ["copies/1.png", "albums/1.png"]
+
+
+def test_verdict_is_kept_in_metadata(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", noise(1))
+    group = {"filepaths[0]": "copies/1.png", "filepaths[1]": "albums/1.png"}
+
+    answer = client.post("/web/duplicates/distinct", data=group)
+
+    images = client.get("/images?filepath_prefix=").json["result"]
+    metadata = {image["filepath"]: image["metadata"] for image in images}
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/web/duplicates")
+    assert metadata["copies/1.png"] == {"not_duplicate_of": {"albums/1.png": True}}
+    assert metadata["albums/1.png"] == {"album": "cats", "not_duplicate_of": {"copies/1.png": True}}
+    assert "0 groups, 4 of 4 images searched" in client.get("/web/duplicates").text
+
+
+def test_replaced_image_loses_the_verdict(client: FlaskClient, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", noise(1))
+    client.post("/web/duplicates/distinct", data={"filepaths[0]": "copies/1.png", "filepaths[1]": "albums/1.png"})
+
+    store_image(stored, "copies/1.png", noise(1), seq=NEWEST)
+
+    assert "1 group, 4 of 4 images searched" in client.get("/web/duplicates").text
 
 
 def test_image_of_an_earlier_page_is_grouped(
@@ -462,6 +521,51 @@ def test_deletion_is_sent_when_the_page_is_left(page: Page, stored: MemoryStore)
     page.goto("/")
 
     wait_until(lambda: stored.count() == 1, "two images are deleted")
+
+
+def test_queue_page_plots_backlog_and_rate(page: Page, batch: str) -> None:
+    page.goto("/web/queue")
+
+    page.wait_for_selector("[data-plot=open] polyline[points*=' ']", state="attached")
+
+    labels = [page.locator(f"[data-plot={name}] svg").get_attribute("aria-label") for name in ("open", "rate")]
+    assert labels[0] == "Open tasks in the last four minutes: now 1, highest 1"
+    assert str(labels[1]).startswith("Tasks a second in the last four minutes: now ")
+    assert batch == "import-1"
+
+
+def test_duplicates_of_all_pages_are_shown(page: Page, stored: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_image(stored, "copies/0.png", noise(0))
+    monkeypatch.setattr(duplicates, "PAGE_IMAGES", 1)
+    page.goto("/web/duplicates")
+
+    page.wait_for_selector("text=1 group, 4 of 4 images searched")
+
+    assert page.locator(".group:visible").count() == 1
+    assert page.locator(".group .card").count() == 2
+
+
+def test_verdict_can_be_undone(page: Page, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", noise(1))
+    page.goto("/web/duplicates")
+    page.click("text=Not duplicates")
+    page.locator(".group").wait_for(state="hidden")
+
+    page.click("text=Undo")
+
+    page.locator(".group").wait_for(state="visible")
+    assert all("not_duplicate_of" not in (each.metadata or {}) for each in stored.records(STORED).values())
+
+
+def test_other_images_of_a_group_are_deleted(page: Page, stored: MemoryStore) -> None:
+    store_image(stored, "copies/1.png", noise(1))
+    page.goto("/web/duplicates")
+    page.get_by_role("button", name="Keep only this: copies/1.png").click()
+
+    page.goto("/")
+
+    wait_until(lambda: stored.count() == 3, "one image is deleted")
+    assert not stored.records(["albums/1.png"])
 
 
 def test_queue_page_follows_a_pause_by_others(page: Page, client: FlaskClient) -> None:

@@ -150,7 +150,7 @@ def failed_once(call: Callback) -> bool:
 
 def test_every_end_is_delivered(parts: Dependencies, receiver: Receiver, start: Any, send: Any) -> None:
     cancelled = send(f"{receiver.url}/", count=1)
-    parts.ledger.cancel(cancelled[0].id)
+    parts.ledger.cancel_many([cancelled[0].id])
     failed = send(f"{receiver.url}/other?token=1", count=3)
 
     start(receiver)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from checks.example import commit_manifests
 from checks.render import Rendered, combinations, render
 from checks.tools import MissingTool
 
@@ -49,3 +50,9 @@ def require(give_up: Callable[[str], NoReturn]) -> Callable[..., Any]:
 def rendered(require: Callable[..., Any]) -> Rendered:
     """Every supported combination of overlay and components."""
     return {combination: require(render, combination) for combination in combinations()}
+
+
+@pytest.fixture(scope="session")
+def manifests_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a repository with the manifests at two versions."""
+    return commit_manifests(tmp_path_factory.mktemp("repository"))

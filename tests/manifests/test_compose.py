@@ -14,14 +14,12 @@ import pytest
 import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from checks.dockerfile import read_dockerfile
 from checks.memory import NEEDED_MIB
+from checks.redis_command import running_redis
 from checks.tools import COMPOSE, build
 from common.config import MIB, Settings
-from dev.redis_server import find_program
-from support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROXY = ROOT / "proxy"
@@ -77,7 +75,7 @@ def seconds(duration: str) -> float:
     return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.tls.yml"])
+@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.tls.yml", "docker-compose.opensearch.yml"])
 def test_the_files_follow_the_compose_specification(file: str) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / file]
 
@@ -250,6 +248,25 @@ def test_the_tls_file_adds_a_port_and_certificates(load: Load, tmp_path: Path) -
     assert mounted["/etc/match"] == str(PROXY)
 
 
+def test_the_opensearch_file_replaces_elasticsearch(load: Load) -> None:
+    project = load(f"{FILE}:{ROOT / 'docker-compose.opensearch.yml'}")
+
+    services, opensearch = project["services"], project["services"]["opensearch"]
+    assert services.keys() == {"proxy", *APIS, "worker", "redis", "opensearch", "flower"}
+    for name in (*APIS, "worker"):
+        started = {store for store, dependency in services[name]["depends_on"].items() if dependency["required"]}
+        settings = Settings.from_env({key: value for key, value in services[name]["environment"].items() if value})
+        assert started == {"redis", "opensearch"}
+        assert settings.elasticsearch_url == f"http://admin:{ELASTIC_PASSWORD}@opensearch:9200"
+    assert list(opensearch["networks"]) == ["inside"]
+    assert "ports" not in opensearch
+    assert (opensearch["cap_drop"], opensearch["restart"]) == (["ALL"], "unless-stopped")
+    assert opensearch["security_opt"] == ["no-new-privileges:true"]
+    assert int(opensearch["deploy"]["resources"]["limits"]["memory"]) >= 2 * 1024**3
+    assert ELASTIC_PASSWORD not in str(opensearch["healthcheck"])
+    assert [volume["target"] for volume in opensearch["volumes"]] == ["/usr/share/opensearch/data"]
+
+
 @pytest.mark.parametrize(
     ("variables", "file"), [({}, "auth.conf"), ({"MATCH_API_KEYS_FILE": "/keys"}, "keys/auth.conf")]
 )
@@ -311,32 +328,17 @@ def test_passwords_are_in_no_command_line(services: dict[str, Any]) -> None:
 
 def test_redis_of_compose_asks_for_its_password(services: dict[str, Any], tmp_path: Path) -> None:
     """Run the entrypoint with the Redis of this machine."""
-    redis, at = services["redis"], str(tmp_path / "redis.sock")
-    program = tmp_path / "redis-server"
-    program.write_text(f'#!/bin/sh\nexec {find_program()} --dir {tmp_path} --port 0 --unixsocket {at} "$@"\n')
-    program.chmod(0o755)
+    redis = services["redis"]
     entrypoint = [part.replace("/tmp/", f"{tmp_path}/").replace("$$", "$") for part in redis["entrypoint"]]  # noqa: S108 - the container's
-    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": redis["environment"]["REDISCLI_AUTH"]}
+    command, password = [*entrypoint, *redis["command"]], redis["environment"]["REDISCLI_AUTH"]
 
-    process = subprocess.Popen([*entrypoint, *redis["command"]], env=variables, stdout=subprocess.DEVNULL)
-    try:
-        with Redis(unix_socket_path=at, password=REDIS_PASSWORD) as client, Redis(unix_socket_path=at) as keyless:
-            wait_until(lambda: is_answered(client), "Redis answers")
-            with pytest.raises(AuthenticationError):
-                keyless.ping()
+    with running_redis(command, password=password, folder=tmp_path) as at:
+        with Redis(unix_socket_path=at, password=REDIS_PASSWORD) as client:
             durable = client.config_get("appendonly")
-    finally:
-        process.kill()
-        process.wait()
+        with Redis(unix_socket_path=at) as keyless, pytest.raises(AuthenticationError):
+            keyless.ping()
 
     assert durable == {"appendonly": "yes"}
-
-
-def is_answered(client: Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except RedisConnectionError:
-        return False
 
 
 def test_make_run_starts_no_elasticsearch(load: Load, make: Make) -> None:

@@ -119,16 +119,29 @@ def test_dockerignore_includes_all_copied_files(dockerfile: Dockerfile) -> None:
     assert all((ROOT / path).exists() for path in copied)
 
 
-@pytest.mark.parametrize(("tracing", "files"), [("false", ["api"]), ("true", ["api", "tracing"])])
-def test_the_tracing_sdk_is_installed_on_request(tmp_path: Path, tracing: str, files: list[str]) -> None:
-    (run,) = (run for run in API.stages[0].each("RUN") if "--require-hashes" in run)
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        ({}, []),
+        ({"TRACING": "true"}, ["tracing"]),
+        ({"AWS": "true"}, ["aws"]),
+        ({"TRACING": "true", "AWS": "true"}, ["tracing", "aws"]),
+    ],
+    ids=["none", "tracing", "aws", "both"],
+)
+@pytest.mark.parametrize(("dockerfile", "name"), [(API, "api"), (WORKER, "worker")], ids=["api", "worker"])
+def test_optional_packages_are_installed_on_request(
+    tmp_path: Path, dockerfile: Dockerfile, name: str, arguments: dict[str, str], files: list[str]
+) -> None:
+    runs = [run for stage in dockerfile.stages for run in stage.each("RUN")]
+    (run,) = (run for run in runs if f"/requirements/{name}.txt" in run)
     for program in ("python", "pip"):
         (tmp_path / program).write_text(f'#!/bin/sh\nprintf "%s\\n" "$0 $*" >> {tmp_path}/calls\n')
         (tmp_path / program).chmod(0o755)
 
-    subprocess.run(["/bin/sh", "-c", run], check=True, env={"PATH": f"{tmp_path}:{os.defpath}", "TRACING": tracing})
+    subprocess.run(["/bin/sh", "-c", run], check=True, env={"PATH": f"{tmp_path}:{os.defpath}"} | arguments)
 
-    assert re.findall(r"-r /requirements/(\w+)\.txt", (tmp_path / "calls").read_text()) == files
+    assert re.findall(r"-r /requirements/(\w+)\.txt", (tmp_path / "calls").read_text()) == [name, *files]
 
 
 @pytest.fixture
@@ -164,7 +177,7 @@ def test_flower_verifies_the_certificate_of_redis(start_flower: Callable[..., st
 
 
 def test_make_build_sets_name_version_and_revision(make: Make) -> None:
-    done = make("-n", "build", "REGISTRY=registry.example.com/team/", "TAG=1.2.3", "TRACING=true")
+    done = make("-n", "build", "REGISTRY=registry.example.com/team/", "TAG=1.2.3", "TRACING=true", "AWS=true")
 
     lines = done.stdout.splitlines()
     built = [dict(pairwise(shlex.split(line))) for line in lines]
@@ -177,7 +190,7 @@ def test_make_build_sets_name_version_and_revision(make: Make) -> None:
         ("Dockerfile.worker", "flower"),
     ]
     assert all("VERSION=1.2.3" in line and "REVISION=" in line for line in lines)
-    assert ["TRACING=true" in line for line in lines] == [True, True, False]
+    assert ["TRACING=true" in line and "AWS=true" in line for line in lines] == [True, True, False]
 
 
 def test_make_push_needs_a_registry(make: Make) -> None:

@@ -104,6 +104,48 @@ def test_elasticsearch_nodes_accept_match_and_each_other(rendered: Rendered) -> 
     assert not between(objects, pod(objects, "api"), node, 9300)
 
 
+def test_opensearch_replaces_elasticsearch_for_its_readers(rendered: Rendered) -> None:
+    objects = rendered[Combination("dev", ("opensearch",))]
+    node = pod(objects, "opensearch")
+
+    connections = [
+        source
+        for source in ("api", "worker", "flower", "prepare")
+        if between(objects, pod(objects, source), node, 9200)
+    ]
+
+    assert connections == ["api", "worker", "prepare"]
+    assert not any(thing["metadata"]["name"].endswith("elasticsearch") for thing in objects)
+    assert {
+        variable["value"]
+        for one_pod in pods(objects)
+        for container in one_pod.containers
+        for variable in container.get("env", [])
+        if variable["name"] == "ELASTICSEARCH_URL"
+    } == {"http://opensearch:9200"}
+
+
+def test_amazon_opensearch_is_reached_with_a_role(rendered: Rendered) -> None:
+    objects = rendered[Combination("prod", ("amazon-opensearch",))]
+    # A domain in the VPC, and the agent of Pod Identity.
+    addresses = {("10.1.2.3", 443), ("169.254.170.23", 80)}
+
+    accounts = {source: pod(objects, source).spec.get("serviceAccountName") for source in ("api", "worker", "prepare")}
+    reached = {
+        source: {
+            (address, port)
+            for address, port in addresses
+            if may_send(objects, pod(objects, source), Peer(address=address), port)
+        }
+        for source in ("api", "worker", "prepare", "flower")
+    }
+
+    assert set(accounts.values()) == {"match-opensearch"}
+    assert reached == dict.fromkeys(accounts, addresses) | {"flower": set()}
+    # The metadata of the machine, and with them its role.
+    assert not may_send(objects, pod(objects, "api"), Peer(address="169.254.169.254"), 80)
+
+
 @pytest.mark.parametrize("component", ["api", "worker"])
 @pytest.mark.parametrize("overlay", overlays())
 def test_downloads_reach_only_public_addresses(rendered: Rendered, overlay: str, component: str) -> None:

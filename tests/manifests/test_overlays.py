@@ -1,23 +1,28 @@
 """Every overlay with every component: schemas, Pod Security, a linter and the rules of Match."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from checks.definitions import is_custom, wrong_fields
 from checks.objects import Object, named, of_kind, one
+from checks.redis_command import running_redis
 from checks.render import DEV, MANIFESTS, PROD, Combination, Rendered, RenderFailed, combinations, overlays, render
-from checks.rules import RULES, Rule, keys_of_secrets, unread_keys
+from checks.rules import RULES, Rule, keys_of_secrets, missing_keys, unread_keys
 from checks.tools import KUBE_SCORE, POD_SECURITY, build
 from common.queue.keys import DEFERRED, OPEN
 
@@ -45,12 +50,15 @@ EXCEPTIONS_OF = {
     # Their images require their own users.
     ("StatefulSet redis", "container-security-context-user-group-id"),
     ("StatefulSet elasticsearch", "container-security-context-user-group-id"),
+    ("StatefulSet opensearch", "container-security-context-user-group-id"),
     # Its image writes to its own folders at the start.
     ("StatefulSet elasticsearch", "container-security-context-readonlyrootfilesystem"),
+    ("StatefulSet opensearch", "container-security-context-readonlyrootfilesystem"),
     # An operator creates its pods.
     ("NetworkPolicy match-eck", "networkpolicy-targets-pod"),
 }
 CRITICAL_AND_WARNING = 5
+REDIS_PASSWORD, ELASTIC_PASSWORD = "oneSecret1", "anotherSecret2"
 
 
 def distinct(rendered: Rendered) -> list[Object]:
@@ -211,28 +219,94 @@ def test_a_changed_setting_rolls_the_pods(rendered: Rendered) -> None:
     assert all(name.startswith("match-") and len(name) > len("match-") for name in names)
 
 
-def test_no_overlay_contains_a_password(rendered: Rendered) -> None:
-    secrets = [thing for thing in distinct(rendered) if thing["kind"] == "Secret"]
+def test_no_overlay_contains_a_secret(rendered: Rendered) -> None:
+    assert [named(thing) for thing in distinct(rendered) if thing["kind"] == "Secret"] == []
 
-    assert [
-        text for thing in secrets for text in thing["stringData"].values() if "@" in text or "password" in text
-    ] == []
+
+def secret_of_a_trial() -> dict[str, str]:
+    """Return the values of the Secret `match` that the README creates for the overlay dev."""
+    trial = (MANIFESTS / "README.md").read_text().partition("create secret generic match -n match")[2]
+    command = trial.partition("\nkubectl ")[0]
+    return {
+        key: Template(value.strip('"')).substitute(redis=REDIS_PASSWORD, elastic=ELASTIC_PASSWORD)
+        for key, value in re.findall(r"--from-literal=([\w.-]+)=(\S+)", command)
+    }
+
+
+def test_documented_secret_of_dev_has_what_its_pods_read(rendered: Rendered) -> None:
+    metadata = {"name": "match"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": secret_of_a_trial()}
+    objects = [*rendered[Combination("dev", ("keda",))], secret]
+
+    assert missing_keys(objects) == []
+    assert [fault for fault in unread_keys(objects) if fault.startswith("Secret")] == []
 
 
 def test_dev_uses_its_own_redis_and_elasticsearch(rendered: Rendered) -> None:
-    objects = rendered[DEV]
-    services = [(service["metadata"]["name"], service["spec"]["ports"]) for service in of_kind(objects, "Service")]
+    services = [
+        (service["metadata"]["name"], service["spec"]["ports"]) for service in of_kind(rendered[DEV], "Service")
+    ]
 
-    secret = one(objects, "Secret", "match")["stringData"]
-    addresses = {urlsplit(secret[key]).netloc for key in ("redis.url", "elasticsearch.url")} | {secret["redis.address"]}
+    secret = secret_of_a_trial()
+    urls = [urlsplit(secret[key]) for key in ("redis.url", "elasticsearch.url")]
+    addresses = {f"{url.hostname}:{url.port}" for url in urls} | {secret["redis.address"]}
 
     assert addresses == {"redis:6379", "elasticsearch:9200"}
     assert addresses <= {f"{name}:{port['port']}" for name, ports in services for port in ports}
+    assert [(url.username, url.password) for url in urls] == [
+        ("default", secret["redis.password"]),
+        ("elastic", secret["elasticsearch.password"]),
+    ]
+
+
+def container_of_dev(rendered: Rendered, name: str) -> Object:
+    (container,) = one(rendered[DEV], "StatefulSet", name)["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+def key_of(container: Object, variable: str) -> str:
+    """Return the key of the Secret `match` that a variable of a container has."""
+    (source,) = (entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if entry["name"] == variable)
+    assert source["name"] == "match"
+    return str(source["key"])
+
+
+def test_redis_of_dev_asks_for_its_password(rendered: Rendered, tmp_path: Path) -> None:
+    """Run its command with the Redis of this machine."""
+    container, secret = container_of_dev(rendered, "redis"), secret_of_a_trial()
+    command, password = [*container["command"], *container["args"]], secret[key_of(container, "REDISCLI_AUTH")]
+
+    with running_redis(command, password=password, folder=tmp_path) as at:
+        with Redis(unix_socket_path=at, password=REDIS_PASSWORD) as client:
+            durable = client.config_get("appendonly")
+        with Redis(unix_socket_path=at) as keyless, pytest.raises(AuthenticationError):
+            keyless.ping()
+
+    assert durable == {"appendonly": "yes"}
+
+
+def test_elasticsearch_of_dev_asks_for_its_password(rendered: Rendered, tmp_path: Path) -> None:
+    """Run its probe with a curl that shows what it gets."""
+    container, secret = container_of_dev(rendered, "elasticsearch"), secret_of_a_trial()
+    curl = tmp_path / "curl"
+    curl.write_text('#!/bin/sh\necho "arguments: $*"\ncat\n')
+    curl.chmod(0o755)
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "ELASTIC_PASSWORD": secret[key_of(container, "ELASTIC_PASSWORD")],
+    }
+
+    command = container["readinessProbe"]["exec"]["command"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+
+    arguments, standard_input = done.stdout.splitlines()
+    assert standard_input == f"user = elastic:{ELASTIC_PASSWORD}"
+    assert ELASTIC_PASSWORD not in arguments
+    assert {"name": "xpack.security.enabled", "value": "true"} in container["env"]
 
 
 def test_redis_of_dev_is_durable_and_evicts_nothing(rendered: Rendered) -> None:
-    redis = one(rendered[DEV], "StatefulSet", "redis")
-    (container,) = redis["spec"]["template"]["spec"]["containers"]
+    container = container_of_dev(rendered, "redis")
 
     options = dict(zip(container["args"][1::2], container["args"][2::2], strict=True))
 

@@ -219,9 +219,13 @@ def test_each_rule_has_a_broken_manifest() -> None:
     assert {rule for rule, _, _ in BROKEN.values()} == set(rules.RULES)
 
 
+def secret(key: str) -> Object:
+    """Return the Secret `match` with one key."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "match"}, "stringData": {key: "a value"}}
+
+
 def test_a_missing_key_of_a_secret_is_found(rendered: Rendered) -> None:
-    objects = deepcopy(list(rendered[DEV]))
-    del one(objects, "Secret", "match")["stringData"]["redis.url"]
+    objects = [*rendered[DEV], secret("elasticsearch.url")]
 
     faults = rules.missing_keys(objects)
 
@@ -229,8 +233,7 @@ def test_a_missing_key_of_a_secret_is_found(rendered: Rendered) -> None:
 
 
 def test_an_unread_key_is_found(rendered: Rendered) -> None:
-    objects = deepcopy(list(rendered[DEV]))
-    one(objects, "Secret", "match")["stringData"]["elasticsearch.urls"] = "http://elasticsearch:9200"
+    objects = [*rendered[DEV], secret("elasticsearch.urls")]
 
     faults = rules.unread_keys(objects)
 

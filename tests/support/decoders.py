@@ -22,7 +22,7 @@ class InProcessDecoder:
 
     def decode(self, data: bytes, *, outputs: Output = Output.SIGNATURES, client: str = "") -> SignedImage:
         self.clients.append(client)
-        return signed(decode(data, self.limits), outputs)
+        return signed(decode(data, self.limits), outputs, thumbnail_px=256)
 
 
 def decoder_limits(*, timeout_s: float = 30, memory_mib: int = 1024, thumbnail_px: int = 0) -> DecoderLimits:

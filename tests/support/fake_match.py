@@ -185,6 +185,7 @@ class FakeMatch:
             "total": len(tasks),
             **states,
             "failures": {code: number for code, number in codes.items() if code},
+            "accepted": ACCEPTED,
             "ended": None if is_open else ACCEPTED,
             "rate_per_s": 2.0,
             "seconds_left": states["pending"] / 2,
@@ -246,6 +247,7 @@ class FakeMatch:
         task = {"id": f"{len(self.tasks):032x}", "state": "pending", "filepath": filepath, "accepted": ACCEPTED}
         task |= {"error": None, "warning": None, "attempts": 1, "metadata": metadata, "source": source}
         task |= {"batch": call.headers.get("X-Batch-ID"), "collection": _collection(call)}
+        task |= {"request_id": call.headers.get("X-Request-ID")}
         self.tasks[task["id"]] = task
         if key is not None:
             self.keys[key, number] = task
@@ -355,9 +357,11 @@ class FakeMatch:
         return Answer(200, thumbnail) if thumbnail else failure(404, "no_thumbnail", "no thumbnail is kept")
 
     def _tasks(self, call: Call) -> Answer:
-        state, batch = call.params.get("state"), call.params.get("batch")
+        state, batch, request_id = (call.params.get(name) for name in ("state", "batch", "request_id"))
         ids = [value for name, value in call.params.items() if name.startswith("ids[")]
-        if state is None and batch is None and not ids:
+        if batch not in {None, *self.batches}:
+            return failure(404, "unknown_batch", "unknown batch, or its record has expired", field="batch")
+        if state is None and batch is None and request_id is None and not ids:
             return failure(400, "missing_parameter", "state is required", field="state")
         code = call.params.get("code")
         if code is not None and state != "failed":
@@ -367,7 +371,10 @@ class FakeMatch:
             [
                 _shown(task)
                 for task in listed
-                if state in {None, task["state"]} and batch in {None, task["batch"]} and code in {None, _code(task)}
+                if state in {None, task["state"]}
+                and batch in {None, task["batch"]}
+                and request_id in {None, task["request_id"]}
+                and code in {None, _code(task)}
             ],
             cursor=None,
         )

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class MatchCommand:
 
     home: Path
     url: str
+    api_key: str = ""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -45,6 +47,7 @@ class MatchCommand:
         return {
             "HOME": str(self.home),
             "MATCH_URL": self.url,
+            "MATCH_API_KEY": self.api_key,
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "COLUMNS": "200",
@@ -58,6 +61,17 @@ class MatchCommand:
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Finished(result.exit_code, result.stdout, result.stderr)
+
+    def start(self, *arguments: object) -> "subprocess.Popen[str]":
+        """Start a command in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "match_cli", *(str(argument) for argument in arguments)],
+            env={**os.environ, **self.environment, "PYTHONPATH": str(ROOT / "client")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def run(self, line: str) -> Finished:
         """Run a line of a shell that must succeed: `match …`, perhaps after another command and a pipe."""

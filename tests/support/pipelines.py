@@ -8,6 +8,7 @@ from redis import Redis
 
 from common.byte_budget import ByteBudget
 from common.queue.batches import Batches
+from common.queue.deferred_tasks import DeferredTasks
 from common.queue.deleted_collections import DeletedCollections
 from common.queue.deleted_images import DeletedImages
 from common.queue.host_limits import NO_LIMIT, HostLimit, HostSlots
@@ -45,7 +46,9 @@ def open_pipeline(
         "fetcher": None,
         "budget": ByteBudget(2 * MAX_IMAGE_BYTES, wait_s=0),
         "decoder": InProcessDecoder(),
-        "deletion": Deletion(DeletedCollections(redis), DeletedImages(redis), Batches(redis), store),
+        "deletion": Deletion(
+            DeletedCollections(redis), DeletedImages(redis), DeferredTasks(redis), Batches(redis), store
+        ),
         "max_image_bytes": MAX_IMAGE_BYTES,
         **options,
     }

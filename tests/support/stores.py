@@ -16,6 +16,7 @@ from common.store.base import (
     DEFAULT_SELECTION,
     Candidate,
     Collection,
+    Disk,
     Health,
     Item,
     Page,
@@ -145,6 +146,10 @@ class MemoryStore:
             return False
         self.entries.pop(name, None)
         return True
+
+    def disk(self) -> Disk:
+        self._check()
+        return Disk(used_bytes=1_500_000, free_bytes=None)
 
     def refresh(self) -> None:
         self._check()

@@ -81,7 +81,7 @@ def test_open_tasks_are_counted_by_collection(fake_redis: Redis, ledger: Ledger)
 
     succeed(ledger, stored.id)
     fail(ledger, failed.id)
-    ledger.cancel(cancelled.id)
+    ledger.cancel_many([cancelled.id])
     before = open_tasks(fake_redis)
     ledger.retry([failed.id])
 

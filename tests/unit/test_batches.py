@@ -108,7 +108,7 @@ def test_counters_equal_a_recount_after_any_changes(ledger: Ledger, batches: Bat
         partial(succeed, ledger),
         lambda task_id: fail(ledger, task_id, code=chance.choice(["timeout", "http_gone"])),
         lambda task_id: ledger.finish([TaskResult(task_id=task_id, state=State.SUPERSEDED)]),
-        ledger.cancel,
+        lambda task_id: ledger.cancel_many([task_id]),
         lambda task_id: ledger.retry([task_id]),
     ]
 

@@ -99,7 +99,7 @@ def test_callbacks_report_tasks_as_they_ended(ledger: Ledger, outbox: Outbox, fa
 def test_a_cancelled_task_has_a_callback(ledger: Ledger, outbox: Outbox, fake_redis: Redis) -> None:
     [task_id] = enqueue_callbacks(ledger)
 
-    ledger.cancel(task_id)
+    ledger.cancel_many([task_id])
 
     [ended] = claim(fake_redis, outbox).tasks
     assert (ended.task_id, ended.fields["state"]) == (task_id, "cancelled")

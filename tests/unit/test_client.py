@@ -55,6 +55,19 @@ def urls(number: int) -> list[NewImage]:
     return [NewImage(image=f"http://192.0.2.1/{index}.jpg", filepath=f"{index}") for index in range(number)]
 
 
+def break_once(service: FakeMatch, path: str, *, accepted: int) -> None:
+    """Let the next request end without a reply, after the service has accepted its first lines."""
+    left = [accepted]
+
+    def fault(call: Call) -> str | None:
+        if not left or call.path != path:
+            return None
+        del call.lines[left.pop() :]
+        return DROPPED
+
+    service.faults.append(fault)
+
+
 def files(number: int) -> list[NewImage]:
     return [NewImage(image=f"image {index}".encode(), filepath=f"{index}") for index in range(number)]
 
@@ -183,14 +196,51 @@ def test_many_are_read_as_they_are_sent(match: Match, service: FakeMatch) -> Non
     assert [len(call.lines) for call in service.calls] == [MAX_LINES + 1]
 
 
-def test_a_broken_batch_is_sent_again_with_its_key(match: Match, service: FakeMatch) -> None:
-    service.fail_once("/add/batch", DROPPED)
+@pytest.mark.parametrize("accepted", [0, 120, MAX_LINES])
+def test_only_what_a_broken_request_left_is_sent_again(match: Match, service: FakeMatch, accepted: int) -> None:
+    break_once(service, "/add/batch", accepted=accepted)
 
     outcomes = list(match.add_many(urls(MAX_LINES + 50)))
 
+    sent = [sum(line is not None for line in call.lines) for call in service.calls_to("/add/batch")]
     assert [outcome.filepath for outcome in outcomes] == [f"{index}" for index in range(MAX_LINES + 50)]
+    assert [outcome.task and outcome.task.filepath for outcome in outcomes] == [one.filepath for one in outcomes]
     assert len(service.tasks) == MAX_LINES + 50
-    assert sum(outcome.replayed for outcome in outcomes) == MAX_LINES
+    assert sum(outcome.replayed for outcome in outcomes) == accepted
+    # The call that broke has only the lines that were accepted.
+    assert sum(sent) == MAX_LINES + 50
+
+
+def test_a_name_twice_in_a_request_is_sent_again(match: Match, service: FakeMatch) -> None:
+    service.fail_once("/add/batch", DROPPED)
+
+    outcomes = list(match.add_many([*urls(2), *urls(1)]))
+
+    sent = [sum(line is not None for line in call.lines) for call in service.calls_to("/add/batch")]
+    assert sent == [3, 2]
+    assert len({outcome.task.id for outcome in outcomes if outcome.task}) == len(service.tasks) == 3
+
+
+def test_a_key_that_lists_no_tasks_sends_all_again(match: Match, service: FakeMatch) -> None:
+    service.fail_once("/add/batch", DROPPED)
+    service.fail_once("/tasks", failure(403, "missing_scope", "the API key lacks the scope read"), times=9)
+
+    outcomes = list(match.add_many(urls(3)))
+
+    assert [outcome.replayed for outcome in outcomes] == [True] * 3
+    assert len(service.tasks) == 3
+
+
+def test_files_of_a_broken_request_are_followed(service: FakeMatch) -> None:
+    service.is_working = False
+    service.rejections["1"] = "truncated_image"
+    service.fail_once("/add", DROPPED)
+
+    with Match(service.url, pause=lambda _: service.finish_tasks()) as match:
+        outcomes = list(match.add_many(files(2), wait_s=30))
+
+    assert [(outcome.status, outcome.code) for outcome in outcomes] == [("ok", None), ("fail", "truncated_image")]
+    assert len(service.calls_to("/add")) == 1
 
 
 def test_a_reply_that_ends_early_is_completed(match: Match, service: FakeMatch) -> None:

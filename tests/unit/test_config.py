@@ -1,5 +1,6 @@
 """Settings: their defaults, formats and errors."""
 
+import sys
 from dataclasses import fields
 
 import certifi
@@ -122,6 +123,9 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
         ("REDIS_URL", "redis://[1:2]/0"),
         ("REDIS_URL", "redis://:pass#word@localhost/0"),
         ("MATCH_ELASTICSEARCH_API_KEY", "id:key"),
+        ("MATCH_ELASTICSEARCH_AWS_REGION", "eu"),
+        ("MATCH_ELASTICSEARCH_AWS_REGION", "https://eu-central-1"),
+        ("MATCH_ELASTICSEARCH_AWS_SERVICE", "es/aws4"),
         ("MATCH_ELASTICSEARCH_CA_FILE", "/nowhere/ca.pem"),
         ("MATCH_ELASTICSEARCH_CA_FILE", __file__),
         ("MATCH_ELASTICSEARCH_SHARDS", "0"),
@@ -169,6 +173,30 @@ def test_replicas_are_a_number_or_a_range(replicas: str) -> None:
 def test_the_error_for_an_invalid_value_names_its_variable(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} "):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "ap-southeast-2", "us-gov-west-1", "us-iso-east-1", "cn-north-1"])
+def test_region_of_aws_is_accepted(region: str) -> None:
+    assert Settings.from_env({"MATCH_ELASTICSEARCH_AWS_REGION": region}).elasticsearch_aws_region == region
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [{"MATCH_ELASTICSEARCH_API_KEY": "aWQ6a2V5"}, {"ELASTICSEARCH_URL": "https://me:secret@search.lan"}],
+    ids=["API key", "user and password"],
+)
+def test_signatures_exclude_other_credentials(credentials: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"^MATCH_ELASTICSEARCH_AWS_REGION cannot be combined"):
+        Settings.from_env({"MATCH_ELASTICSEARCH_AWS_REGION": "us-east-1"} | credentials)
+
+
+def test_signatures_without_botocore_name_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore", None)
+
+    with pytest.raises(ConfigError) as error:
+        Settings.from_env({"MATCH_ELASTICSEARCH_AWS_REGION": "us-east-1"})
+
+    assert str(error.value) == "MATCH_ELASTICSEARCH_AWS_REGION needs botocore: pip install -r requirements/aws.txt"
 
 
 @pytest.mark.parametrize(("name", "replacement"), REMOVED.items())

@@ -167,9 +167,12 @@ def test_an_ended_task_is_not_deferred(
     task_id = defer()
     fake_redis.zadd(DEFERRED, {task_id: 1})
 
-    {"cancel": ledger.cancel, "fail": lambda one: fail(ledger, one), "succeed": lambda one: succeed(ledger, one)}[end](
-        task_id
-    )
+    ends = {
+        "cancel": lambda: ledger.cancel_many([task_id]),
+        "fail": lambda: fail(ledger, task_id),
+        "succeed": lambda: succeed(ledger, task_id),
+    }
+    ends[end]()
 
     assert deferred.take_due().tasks == []
     assert (fake_redis.zcard(DEFERRED), fake_redis.hgetall(DEFERRED_BY_HOST)) == (0, {})

@@ -48,6 +48,7 @@ def deletion(fake_redis: Redis, memory_store: Any, clock: Clock) -> Deletion:
     return Deletion(
         DeletedCollections(fake_redis),
         DeletedImages(fake_redis),
+        DeferredTasks(fake_redis),
         Batches(fake_redis),
         memory_store,
         clock=lambda: clock.now,
@@ -189,7 +190,7 @@ def test_cancelled_deletion_deletes_nothing(pipeline: Pipeline, ledger: Ledger, 
     memory_store.put([record("stored", 1, collection=SHOP)])
     added, task = add("added"), delete(ledger)
 
-    ledger.cancel(task.id)
+    ledger.cancel_many([task.id])
     pipeline.run(task.id)
     pipeline.run(added.id)
 
@@ -407,7 +408,7 @@ def test_cancelled_deletion_of_images_stops_no_add(
 
     Batches(fake_redis).cancel(task.batch or "")
     if is_pending:
-        ledger.cancel(task.id)
+        ledger.cancel_many([task.id])
     pipeline.run(task.id)
     pipeline.run(waiting.id)
 
@@ -455,7 +456,7 @@ def test_deletions_in_other_collections_concern_no_add(fake_redis: Redis, ledger
 def test_deferred_tasks_end_with_their_collection(
     fake_redis: Redis, pipeline: Pipeline, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.queue.deleted_collections.PAGE", 2)
+    monkeypatch.setattr("common.queue.deferred_tasks.PAGE", 2)
     fault = Fault(code="connect_failed", error="cannot be connected to", retry_after_s=600)
     ids = [accept(ledger, f"{n}", collection=name)[0] for n in range(3) for name in (SHOP, DEFAULT_COLLECTION)]
     for task_id in ids:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from kombu.transport.redis import Channel
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"`(test_\w+)`")
 
@@ -17,6 +19,13 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
 
     assert len(named) > 30
     assert named - existing == set()
+
+
+def test_figure_of_plain_celery_is_its_default() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+
+    [figure] = re.findall(r"Plain Celery on Redis .*`visibility_timeout`, which is ([\d,]+) s", text)
+    assert int(figure.replace(",", "")) == Channel.visibility_timeout
 
 
 def test_every_promise_in_a_table_names_its_test() -> None:

@@ -164,7 +164,7 @@ def test_cancelled_tasks_get_no_slot(ledger: Ledger, slots: HostSlots) -> None:
     begin(ledger, first.id)
     ledger.begin(second.id)
     ledger.begin(third.id)
-    ledger.cancel(second.id)
+    ledger.cancel_many([second.id])
 
     assert ids(slots.release(HOST, first.id)) == [third.id]
 

@@ -69,8 +69,8 @@ def test_ended_tasks_are_counted_by_state_and_code(fake_redis: Redis, ledger: Le
 
     ledger.finish(ends)
     ledger.finish(ends)
-    ledger.cancel(unwanted)
-    ledger.cancel(unwanted)
+    ledger.cancel_many([unwanted])
+    ledger.cancel_many([unwanted])
 
     assert fake_redis.hgetall(ENDED) == {b"succeeded:": b"2", b"failed:http_status": b"1", b"cancelled:": b"1"}
 
@@ -322,7 +322,7 @@ def test_tasks_older_than_tombstones_are_not_retried(fake_redis: Redis, ledger: 
 def test_cancelled_tasks_are_never_begun(ledger: Ledger, fake_redis: Redis) -> None:
     [task_id] = accept(ledger, JOB)
 
-    was = [ledger.cancel(task_id), ledger.cancel(task_id)]
+    was = [*ledger.cancel_many([task_id]), *ledger.cancel_many([task_id])]
 
     assert was == [State.PENDING, State.CANCELLED]
     assert ledger.begin(task_id) is None
@@ -334,7 +334,7 @@ def test_running_and_ended_tasks_are_not_cancelled(ledger: Ledger, fake_redis: R
     ledger.begin(running)
     fail(ledger, failed)
 
-    was = [ledger.cancel(running), ledger.cancel(failed), ledger.cancel("nobody")]
+    was = ledger.cancel_many([running, failed, "nobody"])
 
     assert was == [State.RUNNING, State.FAILED, None]
     assert read_stats(fake_redis).open == 1
@@ -471,7 +471,7 @@ def test_a_list_without_a_state_has_all_tasks_once(ledger: Ledger, fake_redis: R
     fail(ledger, failed)
     succeed(ledger, stored)
     ledger.finish([TaskResult(task_id=late, state=State.SUPERSEDED)])
-    ledger.cancel(unwanted)
+    ledger.cancel_many([unwanted])
 
     walks = [walk(fake_redis, None, limit=limit) for limit in (1, 2, 4, 100)]
 

@@ -70,14 +70,55 @@ def test_only_new_changed_and_failed_images_are_sent(match: MatchCommand, servic
     assert service.data[str(folder / "b.PNG")] == b"changed, and longer"
 
 
-def test_an_emptied_service_is_noticed_and_filled(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+@pytest.mark.parametrize("others", [0, 5000], ids=["listed", "looked up"])
+def test_images_that_others_deleted_are_sent_again(
+    match: MatchCommand, service: FakeMatch, folder: Path, others: int
+) -> None:
     match("add", folder)
+    service.images |= {f"{folder}/{number}": {"filepath": f"{number}"} for number in range(others)}
+    match("delete", folder / "a.jpg")
+
+    second, third = match("add", folder, "--json"), match("add", folder, "--json")
+
+    assert (second.json["stored"], second.json["skipped"], second.json["deleted_before"]) == (1, 2, 1)
+    assert (third.json["stored"], third.json["skipped"], third.json["deleted_before"]) == (0, 3, 0)
+    assert names(folder) <= set(service.images)
+
+
+def test_images_on_stdin_are_compared_with_the_service(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    listed = "\n".join(names(folder))
+    match("add", "-", stdin=listed)
     service.images.clear()
 
-    noticed, filled = match("add", folder), match("add", folder, "--again", "--json")
+    result = match("add", "-", stdin=listed)
 
-    assert "the service has no images" in noticed.err
-    assert (filled.json["stored"], len(service.images)) == (3, 3)
+    assert "3 stored, 3 sent again, since the service had deleted them" in result.err
+    assert set(service.images) == names(folder)
+
+
+def test_a_deleted_collection_is_filled_again(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder, "--collection", "shop")
+    missing = failure(404, "unknown_collection", "unknown collection", field="collection")
+    service.fail_once("/count", missing)
+
+    result = match("add", folder, "--collection", "shop", "--json")
+
+    assert (result.code, result.json["deleted_before"]) == (0, 3)
+
+
+def test_a_key_that_may_not_read_adds(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder)
+    service.fail_once("/count", failure(403, "missing_scope", "the API key lacks the scope read"))
+
+    result = match("add", folder, "--json")
+
+    assert (result.code, result.json["skipped"]) == (0, 3)
+
+
+def test_a_first_run_asks_for_no_names(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    match("add", folder)
+
+    assert {call.path for call in service.calls} == {"/ping", "/add"}
 
 
 def test_failures_are_named_and_counted(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
@@ -124,6 +165,8 @@ def test_a_second_run_finishes_what_an_outage_interrupted(
     assert set(service.images) == names(folder)
     assert len(service.tasks) == 3
     assert len({call.headers["Idempotency-Key"] for call in service.calls_to("/add")}) == 1
+    # Accepted images are not sent again.
+    assert len(service.calls_to("/add")) == (1 if fault == DROPPED else 2)
 
 
 def test_a_second_run_continues_the_interrupted_batch(
@@ -157,12 +200,17 @@ def test_a_cancelled_batch_is_not_continued(
     assert second.json["batch"] != batch_id
 
 
-def test_a_journal_of_the_earlier_version_is_read(match: MatchCommand, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_an_earlier_version_is_read(
+    match: MatchCommand, folder: Path, tmp_path: Path, version: int
+) -> None:
     match("add", folder)
     [path] = (tmp_path / "home").rglob("journal-*.db")
     with closing(sqlite3.connect(path)) as db:
-        db.execute("ALTER TABLE runs DROP COLUMN batch")
-        db.execute("PRAGMA user_version = 1")
+        db.execute("ALTER TABLE images DROP COLUMN listed")
+        if version == 1:
+            db.execute("ALTER TABLE runs DROP COLUMN batch")
+        db.execute(f"PRAGMA user_version = {version}")
 
     again = match("add", folder, "--json")
 

@@ -63,8 +63,33 @@ def test_search_takes_files_urls_and_names(match: MatchCommand, service: FakeMat
     match("search", stored[0], "--stored", "--limit", "3", "--filter", "album=cats")
 
     calls = [{name for name in call.params if name != "limit"} for call in service.calls_to("/search")]
-    assert calls == [{"image"}, {"url"}, {"filepath", "filter[album]"}]
+    assert calls == [{"image"}, {"url"}, {"filepath"}, {"filepath", "filter[album]"}]
     assert service.calls[-1].params["filepath"] == stored[0]
+
+
+@pytest.mark.parametrize("command", ["search", "compare"])
+def test_a_missing_file_is_named(match: MatchCommand, service: FakeMatch, stored: list[str], command: str) -> None:
+    service.fail_once("/compare", failure(404, "unknown_filepath", "no image", field="filepath2"))
+
+    result = match(command, stored[0], "typo.jpg")
+
+    assert result.code == Exit.REJECTED
+    assert "match: typo.jpg: no such file, and no image is stored under this name (unknown_filepath" in result.err
+
+
+def test_a_search_goes_on_after_an_unknown_name(match: MatchCommand, stored: list[str]) -> None:
+    result = match("search", "typo.jpg", stored[0], "--json")
+
+    assert result.code == Exit.REJECTED
+    assert result.json["query"] == stored[0]
+
+
+def test_a_search_in_an_empty_collection_says_so(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
+    service.images.clear()
+
+    result = match("search", stored[0], "--collection", "shop")
+
+    assert (result.code, result.err) == (0, "no matches\nthe collection shop has no images\n")
 
 
 def test_search_opens_a_page(match: MatchCommand, stored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,12 +396,23 @@ def test_bad_rows_are_named_and_others_imported(match: MatchCommand, service: Fa
 
 
 def test_status_reports_an_outage(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:
-    working = match("status", "--json")
+    working = match("status", "--collection", "default", "--json")
     service.fail_once("/readyz", failure(503, "not_ready", "searches are unavailable"))
     broken = match("status")
 
     assert (working.code, working.json["images"]) == (0, len(stored))
     assert (broken.code, broken.out) == (Exit.UNAVAILABLE, f"{match.url}: not ready\n  searches are unavailable\n")
+
+
+def test_status_counts_all_collections(match: MatchCommand, service: FakeMatch) -> None:
+    service.collections = {
+        name: {"name": name, "images": images, "max_images": None} for name, images in (("a", 1), ("shop", 51))
+    }
+
+    text, document = match("status").out, match("status", "--json").json
+
+    assert text == f"{match.url}: ready\nimages: 52 (shop 51, a 1)\n"
+    assert (document["images"], document["collections"]) == (52, {"a": 1, "shop": 51})
 
 
 def test_a_batch_is_listed_shown_followed_and_cancelled(
@@ -392,7 +428,8 @@ def test_a_batch_is_listed_shown_followed_and_cancelled(
     followed = match("batches", "follow", batch_id)
     cancelled = match("batches", "cancel", batch_id)
 
-    assert listed.out.splitlines()[1].split() == [batch_id, "ended", "2", "1", "1", "0"]
+    accepted = ["2026-03-01", "09:30:00+00:00"]
+    assert listed.out.splitlines()[1].split() == [batch_id, *accepted, "ended", "2", "1", "1", "0"]
     assert (shown.json["total"], shown.json["failures"]) == (2, {"truncated_image": 1})
     assert followed.out == f"{batch_id} ended: 1 of 2 done, 1 failed: 1 truncated_image, 2/s\n"
     assert followed.code == Exit.INCOMPLETE

@@ -31,7 +31,7 @@ from workers.instrumentation import Instrumentation
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "observability" / "prometheus"
 CONFIGURATIONS = sorted(FOLDER.glob("prometheus*.yml"))
-GUIDE = (ROOT / "docs" / "operations.md").read_text()
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 DASHBOARD = json.loads((ROOT / "observability" / "grafana" / "match.json").read_text())
 GROUPS = [
     group for name in ("alerts.yml", "recording.yml") for group in yaml.safe_load((FOLDER / name).read_text())["groups"]
@@ -119,7 +119,7 @@ def exposed() -> Mapping[str, set[str]]:
         worker.count_finished(State.SUCCEEDED)
     return {
         sample.name: set(sample.labels)
-        for text in (api.text(by_collection=True), generate_latest(worker.registry))
+        for text in (api.text(), generate_latest(worker.registry))
         for metric in text_string_to_metric_families(text.decode())
         for sample in metric.samples
     }
@@ -176,13 +176,22 @@ def test_alerts_have_severity_duration_and_runbook(alert: Mapping[str, Any]) -> 
     assert alert["labels"]["severity"] in {"warning", "critical"}
     assert annotations["summary"]
     assert annotations["description"]
-    assert annotations["runbook_url"] == f"{DOCS}/operations.md#{alert['alert'].lower()}"
+    assert annotations["runbook_url"] == f"{DOCS}/runbook.md#{alert['alert'].lower()}"
 
 
-def test_the_guide_describes_each_alert_and_its_severity() -> None:
-    sections = dict(re.findall(r"^### (Match\w+)\n\n\*(\w+)\.\*", GUIDE, flags=re.MULTILINE))
+def test_the_runbook_describes_each_alert_and_its_severity() -> None:
+    sections = dict(re.findall(r"^### (Match\w+)\n\n\*(\w+)\.\*", RUNBOOK, flags=re.MULTILINE))
 
     assert sections == {alert["alert"]: alert["labels"]["severity"] for alert in ALERTS}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_the_runbook_explains_looks_and_acts(alert: Mapping[str, Any]) -> None:
+    section = RUNBOOK.partition(f"### {alert['alert']}\n")[2].partition("\n#")[0]
+
+    parts = re.findall(r"\*\*(Means|Look|Do):\*\*", section)
+
+    assert parts == ["Means", "Look", "Do"]
 
 
 def test_every_alert_is_tested() -> None:

@@ -1,4 +1,4 @@
-"""The operator's guide: the things that it names exist, and its commands can be parsed."""
+"""The operator's pages: the things that they name exist, and their commands can be parsed."""
 
 import json
 import re
@@ -17,14 +17,15 @@ from api.routes import ENDPOINTS
 from common.config import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs" / "operations.md").read_text()
+PAGES = ("install", "operations", "backup", "runbook", "platforms")
+GUIDE = "".join((ROOT / "docs" / f"{page}.md").read_text() for page in PAGES)
 MAKEFILE = (ROOT / "Makefile").read_text()
 BLOCKS = re.findall(r"^ *```(\w+)\n(.*?)^ *```", GUIDE, flags=re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
-# The code of the guide, in blocks and in lines.
+# The code of the pages, in blocks and in lines.
 CODE = "\n".join([*SHELL, *re.findall(r"`([^`\n]+)`", GUIDE)])
-# Variables of the stack and of compose that are not settings of the service.
-OTHER_VARIABLES = {"FLOWER_BASIC_AUTH", "FLOWER_PORT"}
+# Variables of the stack, of compose and of the command line that are not settings of the service.
+OTHER_VARIABLES = {"FLOWER_BASIC_AUTH", "FLOWER_PORT", "MATCH_API_KEY", "MATCH_URL"}
 
 
 BASH = shutil.which("bash") or "bash"
@@ -113,7 +114,10 @@ def test_every_body_is_json(body: str) -> None:
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "yaml"])
 def test_every_piece_of_yaml_can_be_read(text: str) -> None:
-    assert isinstance(yaml.safe_load(text), dict)
+    documents = [*yaml.safe_load_all(text)]
+
+    assert documents
+    assert all(isinstance(document, dict) for document in documents)
 
 
 @pytest.mark.parametrize("name", ["recording", "alerts"])

@@ -8,8 +8,8 @@ from typing import NoReturn
 import pytest
 
 from dev import go_builds
-from dev.prose import names, vale
-from dev.prose.__main__ import main
+from dev.prose import lengths, names, vale
+from dev.prose.__main__ import COVERED, files, main
 from dev.prose.extract import extract
 from dev.prose.vale import VALE
 
@@ -186,6 +186,36 @@ def test_missing_vale_fails_only_in_ci(
 
     assert returned == status
     assert "prose is not checked: no vale on PATH, and no Go to build it with" in capsys.readouterr().err
+
+
+def long_findings(source: str) -> list[tuple[int, str]]:
+    return [(finding.line, finding.message) for finding in lengths.check("page.md", source)]
+
+
+@pytest.mark.parametrize("prefix", ["", "- ", "> ", "1. "])
+def test_paragraphs_of_more_than_sixty_words_are_found(prefix: str) -> None:
+    page = f"# Title\n\n{prefix}{'word ' * 60}\n\n{prefix}{'word ' * 30}`a b` [{'link ' * 29}](page.md)\n"
+
+    assert long_findings(page) == [(5, "61 words in a paragraph: at most 60")]
+
+
+def test_cells_of_more_than_thirty_words_are_found() -> None:
+    rows = [f"| {'word ' * 30}| {'word ' * 30}|", "|---|---|", f"| short | {'word ' * 31}|"]
+
+    assert long_findings("\n".join(rows)) == [(3, "31 words in a table cell: at most 30")]
+
+
+def test_code_blocks_may_be_long() -> None:
+    assert long_findings(f"```sh\n{'word ' * 100}\n```\n") == []
+
+
+def test_every_page_of_markdown_is_checked() -> None:
+    hidden_or_foreign = {path for pattern in (".*/**/*.md", "**/node_modules/**/*.md") for path in ROOT.glob(pattern)}
+
+    pages = {path.relative_to(ROOT) for path in {*ROOT.rglob("*.md")} - hidden_or_foreign}
+
+    assert len(pages) > 40
+    assert pages - {*files(COVERED)} == set()
 
 
 PRIVATE_FILES = {

@@ -46,7 +46,7 @@ def test_metrics_are_documented_with_type_and_labels(memory_store: Any, ledger: 
     worker.count_decoder_end(ProcessEnd.CRASHED)
     fake_redis.hset(ENDED, "succeeded:", 1)
 
-    assert exposed(metrics.text(by_collection=True)) | exposed(generate_latest(worker.registry)) == documented()
+    assert exposed(metrics.text()) | exposed(generate_latest(worker.registry)) == documented()
 
 
 def test_log_fields_are_documented() -> None:

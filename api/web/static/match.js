@@ -114,16 +114,50 @@ const choose = (chooser, file) => {
   input.dispatchEvent(new Event("change", { bubbles: true }));
 };
 
-const preview = (chooser) => {
-  const image = chooser.querySelector(".preview");
-  if (!image) {
+const showPreview = (chooser, blob) => {
+  const shown = chooser.querySelector("[data-outlined]");
+  const image = shown.querySelector("img");
+  URL.revokeObjectURL(image.src);
+  shown.querySelector("svg")?.remove();
+  shown.hidden = !blob;
+  image.onerror = null;
+  image.removeAttribute("src");
+  if (blob) {
+    image.src = URL.createObjectURL(blob);
+  }
+  chooser.classList.toggle("chosen", Boolean(blob));
+  delete shown.dataset.width;
+  delete shown.dataset.height;
+  return shown;
+};
+
+// Shows the service's small copy of a query that the browser cannot show: an image by URL, or of another format.
+const fetchPreview = async (form, name, value) => {
+  if (!form?.hasAttribute("data-previews")) {
     return;
   }
-  const [file] = chooser.querySelector("input").files;
-  URL.revokeObjectURL(image.src);
-  image.hidden = !file;
-  image.src = file ? URL.createObjectURL(file) : "";
-  chooser.querySelector(".hint").hidden = Boolean(file);
+  const data = new FormData();
+  data.append(name, value);
+  const response = await send("/web/preview", { method: "POST", body: data }).catch(() => null);
+  // Meanwhile the reader may have chosen another.
+  if (response?.ok && (name === "url" ? form.elements.url.value : form.elements.image.files[0]) === value) {
+    const shown = showPreview(form.querySelector("[data-chooser]"), await response.blob());
+    [shown.dataset.width, shown.dataset.height] = response.headers.get("X-Image-Size").split("x");
+    document.querySelectorAll("[data-answer]").forEach(outlineParts);
+  }
+};
+
+const preview = (chooser) => {
+  if (chooser.querySelector("[data-outlined]")) {
+    const [file] = chooser.querySelector("input").files;
+    const image = showPreview(chooser, file).querySelector("img");
+    image.onerror = () => {
+      if (file && chooser.querySelector("input").files[0] === file) {
+        showPreview(chooser, null);
+        fetchPreview(chooser.closest("[data-search]"), "image", file);
+      }
+    };
+  }
 };
 
 const FETCHED_FROM_PX = 600;
@@ -164,18 +198,128 @@ const fetchThumbnail = async (image) => {
   image.src = URL.createObjectURL(await response.blob());
 };
 
-const imageOf = (transfer) => [...transfer.files].find((file) => file.type.startsWith("image/"));
-
 const addChooser = (chooser) => {
-  const input = chooser.querySelector("input");
-  input.addEventListener("change", () => preview(chooser));
-  input.addEventListener("dragenter", () => chooser.classList.add("over"));
-  for (const name of ["dragleave", "drop"]) {
-    input.addEventListener(name, () => chooser.classList.remove("over"));
+  chooser.querySelector("input").addEventListener("change", () => preview(chooser));
+};
+
+// --- pasting and dropping ---------------------------------------------------------------------------------------
+
+const IMAGE_NAME = /\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|p[bgnp]m|png|tiff?|webp)$/i;
+
+// A browser knows the types of few names.
+const isImage = ({ type, name }) => type.startsWith("image/") || IMAGE_NAME.test(name);
+
+const urlIn = (transfer) => {
+  const text = (transfer.getData("text/uri-list") || transfer.getData("text/plain")).trim();
+  return /^https?:\/\/\S+$/.test(text) ? text : null;
+};
+
+// Searches with an image or the address of one; returns whether the page has the form for it.
+const searchWithImage = (file, url) => {
+  const form = searchForm();
+  if (!form || form.hidden || !(file || url)) {
+    return false;
+  }
+  if (file) {
+    choose(form.querySelector("[data-chooser]"), file);
+  } else {
+    form.elements.url.value = url;
+    form.elements.url.dispatchEvent(new Event("input"));
+    form.requestSubmit();
+  }
+  return true;
+};
+
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find(isImage);
+  // Text is pasted into the field that has the focus.
+  const isText = event.target.matches?.("input, textarea");
+  if (searchWithImage(file, isText ? null : urlIn(event.clipboardData))) {
+    event.preventDefault();
+  }
+});
+
+const addPaste = (button) => {
+  const isMac = /Mac|iPhone|iPad/.test(navigator.userAgent);
+  button.querySelector("kbd").textContent = isMac ? "⌘ V" : "Ctrl V";
+  // Browsers have the clipboard only over TLS, or on this machine.
+  button.hidden = !navigator.clipboard?.read;
+  button.addEventListener("click", async () => {
+    const items = await navigator.clipboard.read().catch(() => []);
+    for (const item of items) {
+      const type = item.types.find((each) => each.startsWith("image/"));
+      if (type) {
+        searchWithImage(new File([await item.getType(type)], "pasted", { type }));
+        return;
+      }
+    }
+    notify("The clipboard has no image, or this page may not read it.");
+  });
+};
+
+// Returns files with their paths within what was dropped.
+const filesOf = async (entry) => {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    return [{ file, path: entry.fullPath.slice(1) }];
+  }
+  const reader = entry.createReader();
+  const files = [];
+  // A reader returns some entries at a time.
+  for (;;) {
+    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!entries.length) {
+      return files;
+    }
+    for (const each of entries) {
+      files.push(...await filesOf(each));
+    }
   }
 };
 
+// What is dropped anywhere is for the page: a browser would leave it, and show the file.
+const drop = async ({ target, dataTransfer }) => {
+  const url = urlIn(dataTransfer);
+  const entries = [...dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  const [file] = dataTransfer.files;
+  const adding = document.querySelector("[data-add]");
+  const isOne = entries.length === 1 && entries[0].isFile;
+  const chooser = target.closest?.("[data-chooser]");
+  if (isOne && chooser && !chooser.closest("[data-add]")) {
+    choose(chooser, file);
+  } else if (!(isOne || !entries.length) || !searchWithImage(file, url)) {
+    if (adding && entries.length) {
+      adding.dispatchEvent(new CustomEvent("add", { detail: (await Promise.all(entries.map(filesOf))).flat() }));
+    } else if (entries.length) {
+      notify("This page takes one image at a time.");
+    }
+  }
+};
+
+// A thumbnail or a link of the page itself.
+let isOwnDrag = false;
+document.addEventListener("dragstart", () => { isOwnDrag = true; });
+document.addEventListener("dragend", () => { isOwnDrag = false; });
+
+// A text is dropped into a field as usual.
+const isForPage = ({ target, dataTransfer: { types } }) => !isOwnDrag && (types.includes("Files")
+  || (types.includes("text/uri-list") && !target.matches?.("input:not([type=file])")));
+
+for (const name of ["dragover", "drop", "dragleave"]) {
+  document.addEventListener(name, (event) => {
+    if (isForPage(event) && !document.querySelector("dialog[open]")) {
+      event.preventDefault();
+      document.body.classList.toggle("dragging", name === "dragover");
+      if (name === "drop") {
+        drop(event);
+      }
+    }
+  });
+}
+
 // --- search -----------------------------------------------------------------------------------------------------
+
+const searchForm = () => document.querySelector("[data-search]");
 
 const addSearch = (form) => {
   const chooser = form.querySelector("[data-chooser]");
@@ -187,6 +331,9 @@ const addSearch = (form) => {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     submit(form, "#results");
+    if (url.value) {
+      fetchPreview(form, "url", url.value);
+    }
   });
   image.addEventListener("change", () => {
     crop.hidden = !image.files.length;
@@ -196,16 +343,12 @@ const addSearch = (form) => {
     }
   });
   url.addEventListener("input", () => {
-    if (image.files.length) {
-      image.value = "";
-      preview(chooser);
-      crop.hidden = true;
-    }
+    image.value = "";
+    preview(chooser);
+    crop.hidden = true;
   });
   crop.addEventListener("click", () => openCropper(image.files[0], (file) => choose(chooser, file)));
 };
-
-const searchForm = () => document.querySelector("[data-search]");
 
 // Searches again with another option; a query that is stored has no form to send again.
 const searchWith = (option, value) => {
@@ -252,9 +395,10 @@ const addThreshold = (slider) => {
 const VIEW_PX = 1200;
 
 const loaded = (image) => new Promise((resolve) => {
-  if (image.complete && image.naturalWidth) {
-    resolve(image);
+  if (image.complete) {
+    resolve(image.naturalWidth ? image : null);
   } else {
+    image.loading = "eager";
     image.addEventListener("load", () => resolve(image), { once: true });
     image.addEventListener("error", () => resolve(null), { once: true });
   }
@@ -271,14 +415,23 @@ const blobAt = async (path) => {
   return response.ok ? imageAt(URL.createObjectURL(await response.blob())) : null;
 };
 
-// The query as the reader chose it, or the thumbnail of a stored one; an image by URL is not shown.
-const queryImage = () => {
-  const { query } = document.querySelector("[data-answer]").dataset;
+// The image of a stored one that `element` shows, or its thumbnail.
+const storedImage = (element, filepath) => {
+  const image = element?.querySelector("img.thumb");
+  return image?.src ? loaded(image) : blobAt(addressOf("/images/thumbnail", filepath));
+};
+
+// The query of a card with its size, as the reader chose it, or the stored image that the search was for.
+const queryOf = async (card) => {
+  const { query, width, height } = card.closest("[data-query]")?.dataset ?? {};
   if (query !== undefined) {
-    return blobAt(addressOf("/images/thumbnail", query));
+    const image = await storedImage(card.closest("[data-query]").querySelector("[data-query-image]"), query);
+    return image && { image, width: Number(width), height: Number(height) };
   }
-  const shown = searchForm().querySelector(".preview");
-  return shown.hidden ? Promise.resolve(null) : loaded(shown);
+  const shown = searchForm().querySelector("[data-outlined]");
+  const image = shown.hidden ? null : await loaded(shown.querySelector("img"));
+  const { width: fullWidth = image?.naturalWidth, height: fullHeight = image?.naturalHeight } = shown.dataset;
+  return image && { image, width: Number(fullWidth), height: Number(fullHeight) };
 };
 
 // Maps the unit square of the query to that of the stored image: mirrored first, then rotated clockwise.
@@ -291,16 +444,141 @@ const orientationMatrix = (orientation) => {
   return matrix;
 };
 
-// Maps the pixels of the match's image to those of the query's.
-const placement = (card, query, match, record) => {
-  if (!card.dataset.transform || !record) {
-    return new DOMMatrix().scale(query.naturalWidth, query.naturalHeight)
-      .multiply(orientationMatrix(card.dataset.orientation).inverse())
-      .scale(1 / match.naturalWidth, 1 / match.naturalHeight);
+// Maps the unit square of the card's image to the pixels of the query, which has this size.
+const placement = (card, { width, height }) => {
+  const { transform, orientation, width: ownWidth, height: ownHeight } = card.dataset;
+  if (!transform) {
+    return new DOMMatrix().scale(width, height).multiply(orientationMatrix(orientation).inverse());
   }
-  const { m11, m12, m13, m21, m22, m23 } = JSON.parse(card.dataset.transform);
-  return new DOMMatrix([m11, m21, m12, m22, m13, m23])
-    .scale(record.width / match.naturalWidth, record.height / match.naturalHeight);
+  const { m11, m12, m13, m21, m22, m23 } = JSON.parse(transform);
+  return new DOMMatrix([m11, m21, m12, m22, m13, m23]).scale(Number(ownWidth), Number(ownHeight));
+};
+
+// The query and the card's image at its place, in few pixels.
+const CELLS = 32;
+const CELL_PX = 5;
+
+const pixelsOf = ({ width, height }, paint) => {
+  const scale = CELLS * CELL_PX / Math.max(width, height);
+  const canvas = new OffscreenCanvas(Math.max(CELL_PX, Math.round(width * scale)), Math.max(CELL_PX, Math.round(height * scale)));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.scale(canvas.width / width, canvas.height / height);
+  paint(context);
+  return context.getImageData(0, 0, canvas.width, canvas.height);
+};
+
+// Returns whether each cell of two images is nearly equal: of 255 levels, the mean difference.
+const MAX_DIFFERENCE = 26;
+
+const equalCells = (first, second) => {
+  const [columns, rows] = [Math.floor(first.width / CELL_PX), Math.floor(first.height / CELL_PX)];
+  return Array.from({ length: rows }, (_, row) => Array.from({ length: columns }, (__, column) => {
+    let difference = 0;
+    for (let y = row * CELL_PX; y < (row + 1) * CELL_PX; y += 1) {
+      for (let x = column * CELL_PX; x < (column + 1) * CELL_PX; x += 1) {
+        const pixel = 4 * (y * first.width + x);
+        if (second.data[pixel + 3] < 255) {
+          return false;
+        }
+        for (let channel = pixel; channel < pixel + 3; channel += 1) {
+          difference += Math.abs(first.data[channel] - second.data[channel]);
+        }
+      }
+    }
+    return difference < 3 * CELL_PX * CELL_PX * MAX_DIFFERENCE;
+  }));
+};
+
+const AROUND = [-1, 0, 1].flatMap((y) => [-1, 0, 1].map((x) => [y, x]));
+
+// Returns the first and last row and column of the largest connected area; cells with few neighbours are none of it.
+const largestArea = (cells) => {
+  const isEqual = (row, column) => Boolean(cells[row]?.[column]);
+  const isInside = cells.map((line, row) => line.map((_, column) => AROUND.filter(([y, x]) => isEqual(row + y, column + x)).length > 5));
+  let largest = [];
+  isInside.forEach((line, start) => line.forEach((__, from) => {
+    const area = [];
+    const left = [[start, from]];
+    while (left.length) {
+      const [row, column] = left.pop();
+      if (isInside[row]?.[column]) {
+        isInside[row][column] = false;
+        area.push([row, column]);
+        AROUND.forEach(([y, x]) => left.push([row + y, column + x]));
+      }
+    }
+    largest = area.length > largest.length ? area : largest;
+  }));
+  const [rows, columns] = [0, 1].map((axis) => largest.map((cell) => cell[axis]));
+  return { size: largest.length, top: Math.min(...rows), bottom: Math.max(...rows) + 1, left: Math.min(...columns), right: Math.max(...columns) + 1 };
+};
+
+// Less is chance.
+const MIN_CELLS = 12;
+
+// Returns the corners of the part of the query that shows the card's image. The transform places the whole image, of
+// which a screenshot may show a part; where the pixels cannot be compared, the corners are those of the whole.
+const cornersOf = (card, query, match) => {
+  const place = placement(card, query);
+  try {
+    const shown = pixelsOf(query, (context) => context.drawImage(query.image, 0, 0, query.width, query.height));
+    const placed = pixelsOf(query, (context) => {
+      context.transform(place.a, place.b, place.c, place.d, place.e, place.f);
+      context.drawImage(match, 0, 0, 1, 1);
+    });
+    const { size, top, bottom, left, right } = largestArea(equalCells(shown, placed));
+    if (size >= MIN_CELLS) {
+      const [x, y] = [query.width, query.height].map((side, axis) => side / (axis ? shown.height : shown.width) * CELL_PX);
+      return [[left, top], [right, top], [right, bottom], [left, bottom]].map(([column, row]) => ({
+        x: Math.min(column * x, query.width), y: Math.min(row * y, query.height),
+      }));
+    }
+  } catch (error) {
+    // An image from another host.
+    if (error.name !== "SecurityError") {
+      throw error;
+    }
+  }
+  return [[0, 0], [1, 0], [1, 1], [0, 1]].map(([x, y]) => place.transformPoint({ x, y }));
+};
+
+const SVG = "http://www.w3.org/2000/svg";
+
+const svgElement = (name, attributes) => {
+  const element = document.createElementNS(SVG, name);
+  Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
+  return element;
+};
+
+// More would hide the query.
+const MAX_OUTLINES = 12;
+
+// Outlines the shared parts in the query; the part of the card that is pointed at, or has the focus, stands out.
+const outlineParts = async (answer) => {
+  const cards = [...answer.querySelectorAll("[data-transform]")].slice(0, MAX_OUTLINES);
+  const shown = (answer.dataset.query === undefined ? searchForm() : answer).querySelector("[data-outlined]");
+  shown?.querySelector("svg")?.remove();
+  const query = cards.length && shown && !shown.hidden ? await queryOf(cards[0]) : null;
+  if (!query) {
+    return;
+  }
+  const { width, height } = query;
+  const count = `${cards.length} shared ${cards.length === 1 ? "part" : "parts"}, outlined`;
+  const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": count });
+  const matches = await Promise.all(cards.map((card) => storedImage(card, card.dataset.filepath)));
+  for (const [index, card] of cards.entries()) {
+    if (!matches[index]) {
+      continue;
+    }
+    const part = `M${cornersOf(card, query, matches[index]).map(({ x, y }) => `${x},${y}`).join("L")}Z`;
+    const group = svg.appendChild(svgElement("g", {}));
+    group.append(svgElement("path", { class: "rest", d: `M0,0H${width}V${height}H0Z${part}` }), svgElement("path", { class: "part", d: part }));
+    for (const [name, isActive] of [["pointerenter", true], ["focusin", true], ["pointerleave", false], ["focusout", false]]) {
+      card.addEventListener(name, () => group.classList.toggle("active", isActive));
+    }
+  }
+  shown.querySelector("svg")?.remove();
+  shown.append(svg);
 };
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
@@ -308,50 +586,46 @@ const colourOf = (name) => getComputedStyle(document.documentElement).getPropert
 class Viewer {
   constructor(dialog) {
     this.dialog = dialog;
-    this.flick = dialog.querySelector("[data-flick]");
     this.opacity = dialog.querySelector("[data-opacity]");
-    this.isFlicked = false;
     for (const radio of dialog.querySelectorAll("[name=view]")) {
       radio.addEventListener("change", () => this.draw());
     }
-    this.flick.addEventListener("click", () => {
-      this.isFlicked = !this.isFlicked;
-      this.draw();
-    });
+    dialog.querySelector("[data-flick]").addEventListener("click", () => this.flick());
     this.opacity.querySelector("input").addEventListener("input", () => this.draw());
-    dialog.addEventListener("keydown", (event) => {
-      if (event.key === "f" && !this.flick.hidden) {
-        this.flick.click();
+    dialog.addEventListener("keydown", ({ key, ctrlKey, metaKey }) => {
+      if (key.toLowerCase() === "f" && !ctrlKey && !metaKey) {
+        this.flick();
       }
     });
   }
 
   async open(card) {
     const { filepath } = card.dataset;
-    const thumb = card.querySelector("img.thumb");
-    const [query, match, record] = await Promise.all([
-      queryImage(),
-      thumb?.src ? loaded(thumb) : blobAt(addressOf("/images/thumbnail", filepath)),
-      card.dataset.transform ? replyOf(addressOf("/images", filepath)) : null,
-    ]);
+    const [query, match] = await Promise.all([queryOf(card), storedImage(card, filepath)]);
     if (!query || !match) {
       notify("There is no image to show.");
       return;
     }
     Object.assign(this, { card, query, match, isFlicked: false });
-    this.toQuery = placement(card, query, match, record?.result?.[0]);
     this.dialog.querySelector("#viewer-name").textContent = filepath;
     this.draw();
     this.dialog.showModal();
+  }
+
+  // Shows the other image in place of the one that is shown.
+  flick() {
+    const radio = this.dialog.querySelector("[value=flick]");
+    this.isFlicked = !(radio.checked && this.isFlicked);
+    radio.checked = true;
+    this.draw();
   }
 
   draw() {
     const view = this.dialog.querySelector("[name=view]:checked").value;
     const [first, second] = this.dialog.querySelectorAll("canvas");
     this.dialog.dataset.view = view;
-    this.flick.hidden = view !== "flick";
     this.opacity.hidden = view !== "overlay";
-    second.hidden = view !== "pair";
+    this.dialog.querySelector("[data-second]").hidden = view !== "pair";
     const context = this.drawQuery(first);
     if (view === "pair") {
       this.drawOutline(context);
@@ -359,16 +633,20 @@ class Viewer {
     } else if (view !== "flick" || this.isFlicked) {
       this.drawOver(context, view);
     }
-    first.setAttribute("aria-label", view === "flick" && this.isFlicked ? "The stored image" : "The query");
+    const names = { pair: "Query", flick: this.isFlicked ? "Stored image" : "Query", overlay: "Stored image over the query", difference: "Difference" };
+    first.setAttribute("aria-label", names[view]);
+    this.dialog.querySelector("[data-caption]").textContent = names[view];
   }
 
   drawQuery(canvas) {
-    const scale = Math.min(1, VIEW_PX / Math.max(this.query.naturalWidth, this.query.naturalHeight));
-    canvas.width = Math.round(this.query.naturalWidth * scale);
-    canvas.height = Math.round(this.query.naturalHeight * scale);
+    const { image, width } = this.query;
+    const scale = Math.min(1, VIEW_PX / Math.max(image.naturalWidth, image.naturalHeight));
+    canvas.width = Math.round(image.naturalWidth * scale);
+    canvas.height = Math.round(image.naturalHeight * scale);
     const context = canvas.getContext("2d");
-    context.setTransform(scale, 0, 0, scale, 0, 0);
-    context.drawImage(this.query, 0, 0);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    // From here on in the query's own pixels.
+    context.scale(canvas.width / width, canvas.width / width);
     return context;
   }
 
@@ -379,17 +657,14 @@ class Viewer {
   }
 
   drawOver(context, view) {
-    context.save();
-    const scale = context.getTransform();
     if (view === "overlay") {
       context.globalAlpha = this.opacity.querySelector("input").valueAsNumber / 100;
     } else if (view === "difference") {
       context.globalCompositeOperation = "difference";
     }
     context.filter = this.card.dataset.orientation.includes("inverted") ? "invert(1)" : "none";
-    context.setTransform(scale.multiply(this.toQuery));
-    context.drawImage(this.match, 0, 0);
-    context.restore();
+    context.setTransform(context.getTransform().multiply(placement(this.card, this.query)));
+    context.drawImage(this.match, 0, 0, 1, 1);
   }
 
   // The position of the stored image in the query, where a search found only a part.
@@ -397,10 +672,8 @@ class Viewer {
     if (!this.card.dataset.transform) {
       return;
     }
-    const { naturalWidth: width, naturalHeight: height } = this.match;
-    const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([x, y]) => this.toQuery.transformPoint({ x, y }));
     context.beginPath();
-    corners.forEach(({ x, y }) => context.lineTo(x, y));
+    cornersOf(this.card, this.query, this.match).forEach(({ x, y }) => context.lineTo(x, y));
     context.closePath();
     context.lineWidth = 4 / context.getTransform().a;
     context.strokeStyle = colourOf("--accent");
@@ -510,26 +783,17 @@ const openCropper = (file, done) => {
   dialog.cropper.open(file, done);
 };
 
-document.addEventListener("paste", (event) => {
-  const chooser = document.querySelector("[data-search] [data-chooser]");
-  const file = imageOf(event.clipboardData);
-  if (chooser && file) {
-    event.preventDefault();
-    choose(chooser, file);
-  }
-});
-
 // --- deleting ---------------------------------------------------------------------------------------------------
 
 const UNDO_MS = 8000;
 const MAX_DELETES = 1000;
 
-// Deletes after UNDO_MS, or when the page is left, unless the reader undoes it.
-const deleteLater = (filepaths, { hide, undo, done }) => {
+// Calls `send` after UNDO_MS, or when the page is left, unless the reader undoes it. `send` returns errors.
+const sendLater = (text, { hide, undo, send: sendNow, done }) => {
   hide();
   const line = document.createElement("p");
   const button = document.createElement("button");
-  line.textContent = filepaths.length === 1 ? `Deleted ${filepaths[0]}` : `Deleted ${filepaths.length} images`;
+  line.textContent = text;
   button.textContent = "Undo";
   line.append(button);
   document.querySelector("#messages").append(line);
@@ -544,10 +808,10 @@ const deleteLater = (filepaths, { hide, undo, done }) => {
   };
   const finish = async () => {
     end();
-    const failures = await deleteNow(filepaths);
-    if (failures.length) {
+    const [error] = await sendNow();
+    if (error) {
       undo();
-      notify(failures[0]);
+      notify(error);
     } else {
       done();
     }
@@ -583,30 +847,37 @@ const deleteNow = async (filepaths) => {
   return failures;
 };
 
+const deleteLater = (filepaths, actions) => {
+  const text = filepaths.length === 1 ? `Deleted ${filepaths[0]}` : `Deleted ${filepaths.length} images`;
+  sendLater(text, { ...actions, send: () => deleteNow(filepaths) });
+};
+
 const addSelection = (button) => {
   const section = button.closest("section");
-  const boxes = [...section.querySelectorAll("[data-select]")];
-  const selected = () => boxes.filter((box) => box.checked);
+  const selected = () => [...section.querySelectorAll("[data-select]:checked")];
   const update = () => {
-    button.hidden = !selected().length;
-    button.textContent = `Delete ${selected().length}`;
+    const count = selected().length;
+    button.hidden = !count;
+    button.textContent = `Delete ${count}`;
   };
-  for (const box of boxes) {
-    box.hidden = false;
-    box.addEventListener("change", update);
-  }
+  section.addEventListener("change", update);
   button.addEventListener("click", () => {
     const tiles = selected().map((box) => box.closest("[data-filepath]"));
-    const setHidden = (hidden) => tiles.forEach((tile) => {
-      tile.hidden = hidden;
-      tile.querySelector("[data-select]").checked = false;
-    });
-    deleteLater(tiles.map((tile) => tile.dataset.filepath), {
-      hide: () => setHidden(true),
-      undo: () => setHidden(false),
-      done: () => refresh("#browse"),
-    });
+    selected().forEach((box) => { box.checked = false; });
     update();
+    deleteTiles(section, tiles);
+  });
+};
+
+const deleteTiles = (section, tiles) => {
+  const setHidden = (isHidden) => {
+    tiles.forEach((tile) => { tile.hidden = isHidden; });
+    hideSingles(section);
+  };
+  deleteLater([...new Set(tiles.map((tile) => tile.dataset.filepath))], {
+    hide: () => setHidden(true),
+    undo: () => setHidden(false),
+    done: () => (section.hasAttribute("data-duplicates") ? null : refresh("#browse")),
   });
 };
 
@@ -620,35 +891,126 @@ const addDelete = (form) => form.addEventListener("submit", (event) => {
   });
 });
 
+// --- duplicates -------------------------------------------------------------------------------------------------
+
+const MAX_GROUPS = 200;
+// Pages that are searched without a click: a large collection takes long.
+const MAX_PAGES = 30;
+
+const filepathsOf = (group) => [...group.querySelectorAll("[data-filepath]")].map((card) => card.dataset.filepath);
+
+// A group of which at most one image is left is none.
+const hideSingles = (section) => {
+  for (const group of section.querySelectorAll(".group")) {
+    group.hidden = group.querySelectorAll("[data-filepath]:not([hidden])").length < 2 || "settled" in group.dataset;
+  }
+};
+
+const addKeep = (button) => {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const kept = button.closest("[data-filepath]");
+    const others = [...button.closest(".group").querySelectorAll("[data-filepath]:not([hidden])")];
+    deleteTiles(button.closest("[data-duplicates]"), others.filter((card) => card !== kept));
+  });
+};
+
+const addDistinct = (form) => form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const group = form.closest(".group");
+  const data = new FormData(form);
+  const setHidden = (isHidden) => {
+    group.hidden = isHidden;
+    group.toggleAttribute("data-settled", isHidden);
+  };
+  sendLater("Marked as not duplicates", {
+    hide: () => setHidden(true),
+    undo: () => setHidden(false),
+    send: async () => {
+      const response = await send(form.action, { method: "POST", body: data, keepalive: true }).catch(() => null);
+      return response?.ok ? [] : ["The verdict was not stored."];
+    },
+    done: () => {},
+  });
+});
+
+// Searches with the further images, page by page, and appends their groups.
+class Scan {
+  constructor(section) {
+    this.section = section;
+    this.heading = section.querySelector("h2");
+    this.button = section.querySelector("[data-scan]");
+    this.next = this.button.dataset.scan;
+    this.isRunning = false;
+    this.pages = MAX_PAGES;
+    this.groups = MAX_GROUPS;
+    this.button.hidden = false;
+    section.querySelector("[data-pager]")?.remove();
+    this.button.addEventListener("click", () => {
+      this.pages = Infinity;
+      if (this.isRunning) {
+        this.stop();
+      } else {
+        this.run();
+      }
+    });
+  }
+
+  stop() {
+    this.isRunning = false;
+    this.button.textContent = "Continue";
+  }
+
+  async run() {
+    this.isRunning = true;
+    this.button.textContent = "Stop";
+    while (this.isRunning && this.section.isConnected) {
+      const response = await send(this.next).catch(() => null);
+      if ([429, 503].includes(response?.status)) {
+        await sleep(1000 * Number(response.headers.get("Retry-After") || 1));
+      } else if (response?.ok) {
+        this.append(await pageOf(response));
+      } else {
+        notify("The search for duplicates was interrupted.");
+        this.stop();
+      }
+    }
+  }
+
+  append(fetched) {
+    const known = new Set([...this.section.querySelectorAll(".group")].map((group) => filepathsOf(group).sort().join("\n")));
+    for (const group of fetched.querySelectorAll(".group")) {
+      if (!known.has(filepathsOf(group).sort().join("\n"))) {
+        const added = document.adoptNode(group);
+        this.section.querySelector("[data-groups]").append(added);
+        enhance(added);
+      }
+    }
+    const count = this.section.querySelectorAll(".group").length;
+    const searched = fetched.querySelector("[data-searched]").dataset;
+    this.heading.textContent = `${count.toLocaleString("en")} ${count === 1 ? "group" : "groups"}, ${searched.searched} of ${searched.total} images searched`;
+    this.section.querySelector("[data-empty]")?.toggleAttribute("hidden", count > 0);
+    this.next = fetched.querySelector("[data-scan]")?.dataset.scan;
+    if (!this.next) {
+      this.isRunning = false;
+      this.button.hidden = true;
+    } else if (count >= this.groups || (this.pages -= 1) <= 0) {
+      this.groups = count + MAX_GROUPS;
+      this.stop();
+    }
+  }
+}
+
 // --- adding -----------------------------------------------------------------------------------------------------
 
-const ADDED = "match-added";
 const AT_ONCE = 2;
 const GROUP_FILES = 8;
 const GROUP_BYTES = 8 << 20;
 const WAIT_S = 20;
 const POLL_MS = 1000;
+const RECORDS = 500;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-const filesOf = async (entry) => {
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    return [{ file, path: entry.fullPath.slice(1) }];
-  }
-  const reader = entry.createReader();
-  const files = [];
-  // A reader returns some entries at a time.
-  for (;;) {
-    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!entries.length) {
-      return files;
-    }
-    for (const each of entries) {
-      files.push(...await filesOf(each));
-    }
-  }
-};
 
 const groupsOf = (files) => {
   const groups = [];
@@ -664,41 +1026,42 @@ const groupsOf = (files) => {
   return groups;
 };
 
-// What this tab has added, so that a folder that is dropped again continues where it was stopped.
-const added = {
-  read: () => new Set(JSON.parse(sessionStorage.getItem(ADDED) ?? "[]")),
-  write: (keys) => {
-    try {
-      sessionStorage.setItem(ADDED, JSON.stringify([...keys]));
-    } catch {
-      sessionStorage.removeItem(ADDED); // It is full: a folder that is dropped again is added again.
-    }
-  },
+const hexOf = (buffer) => [...new Uint8Array(buffer)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+// Browsers compute digests only over TLS, or on this machine; else an older file is the one that was stored.
+const isStored = async (file, { sha256, added }) => {
+  if (!sha256 || !crypto.subtle) {
+    return file.lastModified < Date.parse(added);
+  }
+  return hexOf(await crypto.subtle.digest("SHA-256", await file.arrayBuffer())) === sha256;
 };
 
 class Adding {
   constructor(form) {
     this.form = form;
     this.progress = form.querySelector("[data-progress]");
-    this.known = added.read();
     this.isStopped = false;
     this.total = 0;
     this.stored = 0;
     this.failed = 0;
+    this.existing = 0;
+    // One batch, so that the queue page shows the progress of all of them together.
+    this.batch = `web-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}-${Math.random().toString(36).slice(2, 8)}`;
   }
 
+  // Returns whether images were stored and none failed.
   async run(files) {
     this.prefix = this.form.elements.prefix.value;
     this.collection = this.form.elements.collection.value;
-    const images = files.filter(({ file }) => file.type.startsWith("image/"));
-    const missing = images.filter((each) => !this.known.has(this.keyOf(each)));
-    this.skipped = images.length - missing.length;
-    this.total = missing.length;
+    const images = files.filter(({ file }) => isImage(file));
+    this.others = files.length - images.length;
+    this.total = images.length;
     this.progress.hidden = false;
     this.progress.querySelector("ul").replaceChildren();
     this.progress.querySelector("[data-stop]").hidden = false;
     this.show();
-    const groups = groupsOf(missing);
+    this.known = await this.records(images);
+    const groups = groupsOf(images);
     const work = async () => {
       while (groups.length && !this.isStopped) {
         await this.send(groups.shift());
@@ -707,23 +1070,55 @@ class Adding {
     await Promise.all(Array.from({ length: AT_ONCE }, work));
     this.progress.querySelector("[data-stop]").hidden = true;
     this.show(this.isStopped ? "Stopped" : "Done");
-    if (this.collection === collectionOf()) {
-      refresh("#browse");
-    } else if (this.stored && !this.failed) {
-      location.assign(`/web/collection?${new URLSearchParams({ collection: this.collection })}`);
-    }
   }
 
   stop() {
     this.isStopped = true;
   }
 
-  keyOf({ file, path }) {
-    return `${this.collection}/${this.prefix}${path}|${file.size}|${file.lastModified}`;
+  // Returns the stored images of the folders by filepath, so that a folder that is added again continues.
+  async records(images) {
+    const known = new Map();
+    const folders = new Set(images.map(({ path }) => path.split("/")).filter((parts) => parts.length > 1).map(([top]) => `${top}/`));
+    for (const folder of folders) {
+      let cursor = "";
+      while (cursor !== null && !this.isStopped) {
+        const query = new URLSearchParams({ collection: this.collection, filepath_prefix: this.prefix + folder, limit: RECORDS, cursor });
+        const reply = await replyOf(`/images?${query}`);
+        if (reply.retryAfter) {
+          await sleep(reply.retryAfter * 1000);
+        } else {
+          // A collection that does not exist yet has none.
+          reply.result.forEach((record) => known.set(record.filepath, record));
+          cursor = reply.cursor ?? null;
+        }
+      }
+    }
+    return known;
   }
 
-  // Sends some files in one request, which answers when they are stored.
-  async send(group) {
+  async isStored({ file, path }) {
+    const record = this.known.get(this.prefix + path);
+    return record !== undefined && isStored(file, record);
+  }
+
+  // Sends those of some files that are not stored, in one request, which answers when they are.
+  async send(files) {
+    const group = [];
+    for (const each of files) {
+      if (await this.isStored(each)) {
+        this.existing += 1;
+      } else {
+        group.push(each);
+      }
+    }
+    this.show();
+    if (group.length) {
+      await this.sendAll(group);
+    }
+  }
+
+  async sendAll(group) {
     const data = new FormData();
     data.append("wait", WAIT_S);
     data.append("collection", this.collection);
@@ -731,10 +1126,10 @@ class Adding {
       data.append(`images[${index}]`, file);
       data.append(`filepaths[${index}]`, this.prefix + path);
     });
-    const reply = await replyOf("/add", { method: "POST", body: data });
+    const reply = await replyOf("/add", { method: "POST", body: data, headers: { "X-Batch-ID": this.batch } });
     if (reply.retryAfter && !this.isStopped) {
       await sleep(reply.retryAfter * 1000);
-      await this.send(group);
+      await this.sendAll(group);
       return;
     }
     if (!reply.result?.length) {
@@ -742,7 +1137,6 @@ class Adding {
       return;
     }
     await Promise.all(reply.result.map((outcome) => this.finish(group[outcome.item], outcome)));
-    added.write(this.known);
   }
 
   async finish(each, outcome) {
@@ -760,7 +1154,6 @@ class Adding {
       this.fail(each, task.error.message);
     } else {
       this.stored += 1;
-      this.known.add(this.keyOf(each));
       this.show();
     }
   }
@@ -776,13 +1169,16 @@ class Adding {
   show(state = "Adding") {
     const bar = this.progress.querySelector("progress");
     bar.max = this.total || 1;
-    bar.value = this.total ? this.stored + this.failed : 1;
-    const parts = [`${state}: ${this.stored} of ${this.total} stored`];
+    bar.value = this.total ? this.stored + this.failed + this.existing : 1;
+    const parts = [`${state}: ${this.stored} of ${this.total} images stored`];
+    if (this.existing) {
+      parts.push(`${this.existing} were stored already`);
+    }
     if (this.failed) {
       parts.push(`${this.failed} failed`);
     }
-    if (this.skipped) {
-      parts.push(`${this.skipped} skipped, which this tab had added`);
+    if (this.others) {
+      parts.push(`${this.others} other ${this.others === 1 ? "file" : "files"} skipped`);
     }
     this.progress.querySelector("output").textContent = parts.join(", ");
   }
@@ -790,63 +1186,106 @@ class Adding {
 
 const addAdding = (form) => {
   form.hidden = false;
-  const [images, folder] = form.querySelectorAll("input[type=file]");
   let adding = null;
   const start = async (files) => {
     adding?.stop();
-    adding = new Adding(form);
-    await adding.run(files);
+    form.closest("section").hidden = false;
+    form.classList.remove("added");
+    const current = new Adding(form);
+    adding = current;
+    await current.run(files);
+    if (adding === current) {
+      await showAdded(current);
+    }
   };
   form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("add", ({ detail }) => start(detail));
   form.querySelector("[data-stop]").addEventListener("click", () => adding?.stop());
-  for (const input of [images, folder]) {
+  for (const input of form.querySelectorAll("input[type=file]")) {
     input.addEventListener("change", () => {
       start([...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
       input.value = "";
     });
   }
-  const area = form.querySelector("[data-chooser]");
-  area.addEventListener("dragover", (event) => event.preventDefault());
-  area.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    start((await Promise.all(entries.map(filesOf))).flat());
-  });
+};
+
+// Shows the added images: on the search page, the form and how many there are to search among.
+const showAdded = async ({ collection, stored, existing, failed }) => {
+  if (collection !== collectionOf()) {
+    if (stored && !failed) {
+      location.assign(`${location.pathname}?${new URLSearchParams({ collection })}`);
+    }
+    return;
+  }
+  const search = searchForm();
+  if (!search) {
+    await refresh("#browse");
+  } else if (stored + existing) {
+    search.hidden = false;
+    const lead = document.querySelector("[data-begin]");
+    if (lead) {
+      lead.textContent = "Now search with a screenshot, a crop or a copy of one";
+      search.before(lead);
+    }
+    document.querySelector("[data-add]").classList.add("added");
+    if (!document.querySelector("[data-answer]")) {
+      await refresh("#results");
+    }
+    search.querySelector("input[type=file]").focus();
+  }
 };
 
 // --- queue ------------------------------------------------------------------------------------------------------
 
 const POINTS = 120;
 const REFRESH_MS = 2000;
-const SVG = "http://www.w3.org/2000/svg";
-
 const numberOf = (part, name) => Number(part.querySelector(`[data-number=${name}]`).value);
 
-// Draws the open tasks of the last minutes, and refreshes the numbers while the page is visible.
-const watchQueue = async (figure) => {
-  const counts = [numberOf(document, "open")];
-  const svg = document.createElementNS(SVG, "svg");
-  const line = document.createElementNS(SVG, "polyline");
-  svg.setAttribute("class", "plot");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("viewBox", `0 -5 ${POINTS - 1} 110`);
-  svg.append(line);
-  figure.prepend(svg);
-  figure.hidden = false;
-  while (figure.isConnected) {
-    const top = Math.max(1, ...counts);
-    const points = counts.map((count, index) => `${POINTS - counts.length + index},${100 - 100 * count / top}`);
-    line.setAttribute("points", points.join(" "));
-    svg.setAttribute("aria-label", `Open tasks: now ${counts.at(-1)}, at most ${top} in the last minutes`);
+// A line of the last values, scaled to the highest one.
+class Plot {
+  constructor(figure) {
+    this.figure = figure;
+    this.values = [];
+    this.svg = svgElement("svg", { class: "plot", role: "img", preserveAspectRatio: "none", viewBox: `0 -5 ${POINTS - 1} 110` });
+    this.area = this.svg.appendChild(svgElement("polygon", {}));
+    this.line = this.svg.appendChild(svgElement("polyline", {}));
+    figure.append(this.svg);
+  }
+
+  add(value) {
+    this.values.push(value);
+    this.values.splice(0, this.values.length - POINTS);
+    const top = Math.max(1, ...this.values);
+    const first = POINTS - this.values.length;
+    const points = this.values.map((each, index) => `${first + index},${100 - 100 * each / top}`);
+    this.line.setAttribute("points", points.join(" "));
+    this.area.setAttribute("points", `${first},100 ${points.join(" ")} ${POINTS - 1},100`);
+    const { label, unit } = this.figure.dataset;
+    const [now, highest] = [value, Math.max(...this.values)].map((number) => `${number.toLocaleString("en")}${unit}`);
+    this.figure.querySelector("b").textContent = `${now}, highest ${highest}`;
+    this.svg.setAttribute("aria-label", `${label} in the last four minutes: now ${now}, highest ${highest}`);
+  }
+}
+
+// Plots the numbers of the last minutes, and refreshes the page's parts while it is visible.
+const watchQueue = async (plots) => {
+  const drawn = [...plots.querySelectorAll("[data-plot]")].map((figure) => new Plot(figure));
+  plots.hidden = false;
+  while (plots.isConnected) {
+    for (const plot of drawn) {
+      plot.add(numberOf(document, plot.figure.dataset.plot));
+    }
     await sleep(REFRESH_MS);
-    if (document.hidden) {
-      continue;
+    while (document.hidden) {
+      await sleep(REFRESH_MS);
     }
     const failed = numberOf(document, "failed");
     // A button that has the focus must not be replaced.
     const isUsed = (selector) => document.querySelector(selector).contains(document.activeElement);
     await refresh("#numbers", ...(isUsed("#batches") ? [] : ["#batches"])).catch(() => {});
+    if (!plots.isConnected) {
+      return;
+    }
     // Replaced each time, the alert would be announced each time.
     if (numberOf(document, "paused") !== numberOf(document, "shown-pause") && !isUsed("#pause")) {
       await refresh("#pause").catch(() => {});
@@ -854,8 +1293,6 @@ const watchQueue = async (figure) => {
     if (numberOf(document, "failed") !== failed) {
       await refresh("#failed").catch(() => {});
     }
-    counts.push(numberOf(document, "open"));
-    counts.splice(0, counts.length - POINTS);
   }
 };
 
@@ -868,10 +1305,17 @@ const ENHANCEMENTS = {
   "[data-again]": addAgain,
   "[data-threshold]": addThreshold,
   "[data-view]": addView,
+  "[data-answer]": outlineParts,
+  "[data-paste]": addPaste,
+  "[data-scripted]": (part) => { part.hidden = false; },
+  "[data-select]": (box) => { box.hidden = false; },
+  "[data-keep]": addKeep,
+  "[data-distinct]": addDistinct,
+  "[data-duplicates]": (section) => section.querySelector("[data-scan]") && new Scan(section).run(),
   "[data-delete-selected]": addSelection,
   "[data-delete]": addDelete,
   "[data-add]": addAdding,
-  "[data-plot]": watchQueue,
+  "[data-plots]": watchQueue,
   "[data-send]": (form) => form.addEventListener("submit", (event) => {
     event.preventDefault();
     submit(form, form.dataset.send);
@@ -895,4 +1339,10 @@ function enhance(part) {
   }
 }
 
+// On a phone the links are wider than the window.
+const currentLink = document.querySelector("nav ul [aria-current]");
+if (currentLink) {
+  const list = currentLink.closest("ul");
+  list.scrollLeft = currentLink.offsetLeft - list.offsetLeft;
+}
 enhance(document);

@@ -31,11 +31,8 @@ def list_(
     if is_json:
         _print(listed, is_json=True)
     elif listed:
-        headings = ["id", "state", "total", "done", "failed", "left"]
-        output.table(
-            headings,
-            [[one.id, one.state, one.total, one.done, one.failed, one.pending + one.running] for one in listed],
-        )
+        headings = ["id", "accepted", "state", "total", "done", "failed", "left"]
+        output.table(headings, [_row(batch) for batch in listed])
     else:
         output.message("no batches")
 
@@ -68,6 +65,11 @@ def cancel(context: typer.Context, batch: Id, *, is_json: options.Json = False) 
     """Cancel the images of a batch that wait. It accepts no more images."""
     with client_of(context) as match:
         _print([match.cancel_batch(batch)], is_json=is_json)
+
+
+def _row(batch: Batch) -> list[object]:
+    accepted = batch.accepted.isoformat(" ", "seconds") if batch.accepted else None
+    return [batch.id, accepted, batch.state, batch.total, batch.done, batch.failed, batch.pending + batch.running]
 
 
 def _print(batches: Iterable[Batch], *, is_json: bool) -> None:

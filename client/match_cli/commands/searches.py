@@ -13,11 +13,12 @@ from match_cli import options, output, pages
 from match_cli.context import client_of, long_client_of, pause_until
 from match_cli.discovery import absolute
 from match_cli.duplicates import Duplicates, Progress, find_pairs, groups
-from match_cli.exits import UsageProblem
+from match_cli.exits import UsageProblem, exit_of
 from match_cli.folders import state_folder
 from match_cli.progress import SearchProgress
-from match_cli.queries import Query, SearchOptions, query_of, search
-from match_client import Match, Matches, NotFound
+from match_cli.queries import Query, SearchOptions, naming, query_of, search
+from match_client import InvalidSource, Match, MatchError, Matches, NotFound, RequestRejected
+from match_client.results import DEFAULT_COLLECTION
 from match_client.sources import is_url
 
 QUERY_HELP = "A file, a URL or the name of a stored image."
@@ -50,15 +51,26 @@ def search_(
         collection=collection,
     )
     sections = []
+    errors: list[MatchError] = []
     with client_of(context) as match:
         for text in queries:
             query = query_of(text, is_stored=is_stored)
-            matches = search(match, query, parameters)
+            try:
+                matches = search(match, query, parameters)
+            except (RequestRejected, InvalidSource) as error:
+                # The others are searched for.
+                output.error(error)
+                errors.append(error)
+                continue
             _print_matches(query, matches, has_heading=len(queries) > 1, is_json=is_json)
+            if not matches and match.count(collection=collection) == 0:
+                output.message(f"the collection {collection or DEFAULT_COLLECTION} has no images")
             if is_open:
                 sections.append(_section(match, query, matches, collection))
-    if is_open:
+    if is_open and sections:
         _open(pages.page("Matches", sections))
+    if errors:
+        raise typer.Exit(exit_of(errors[-1]))
 
 
 def compare(
@@ -73,7 +85,7 @@ def compare(
 ) -> None:
     """Print how similar two images are, from 0 to 100."""
     one, other = (query_of(text, is_stored=is_stored) for text in (first, second))
-    with client_of(context) as match:
+    with client_of(context) as match, naming(one, other):
         comparison = match.compare(
             one.image,
             other.image,
@@ -126,7 +138,9 @@ def duplicates(
                 for name in group.names:
                     output.line(f"  {name}")
         if html is not None:
-            _write(html, pages.page("Duplicates", _groups(match, result, collection)))
+            number = sum(len(group.names) for group in result)
+            title = f"Duplicates: {len(result)} groups, {number} images"
+            _write(html, pages.page(title, _groups(match, result, collection)))
         progress.remove()
     where = "" if html is None else f", in {html}"
     output.message(f"groups of similar images: {len(result)}{where}")
@@ -166,15 +180,16 @@ def _groups(match: Match, result: Iterable[Duplicates], collection: str | None) 
 
 
 def _shown(match: Match, name: str, caption: str, collection: str | None) -> pages.Shown:
-    """Return a stored image with its thumbnail or URL, unless a file with its name exists here."""
-    if Path(name).is_file():
-        return pages.Shown(name, caption)
-    thumbnail = match.thumbnail(name, collection=collection)
+    """Return a stored image with its size, and its thumbnail or URL unless a file with its name exists here."""
     try:
-        url = match.image(name, collection=collection).url if thumbnail is None else None
+        image = match.image(name, collection=collection)
     except NotFound:
-        url = None
-    return pages.Shown(name, caption, thumbnail, url)
+        return pages.Shown(name, caption)
+    # The size of an imported image is not known.
+    size = f"{image.width} × {image.height}" if image.width and image.height else ""  # noqa: RUF001 - the sign of sizes
+    captions = ", ".join(text for text in (caption, size) if text)
+    thumbnail = None if Path(name).is_file() else match.thumbnail(name, collection=collection)
+    return pages.Shown(name, captions, thumbnail, image.url)
 
 
 def _write(path: Path, parts: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -12,25 +13,44 @@ from match_cli import options, output
 from match_cli.context import client_of
 from match_cli.exits import Exit, UsageProblem
 from match_client import Match, Task
+from match_client.results import DEFAULT_COLLECTION
 
 SHOWN_TASKS = 100
+SHOWN_COLLECTIONS = 10
 
 
 def status(context: typer.Context, *, collection: options.Collection = None, is_json: options.Json = False) -> None:
     """Show whether the service works, and the number of its images. The exit code is 3 if it does not."""
     with client_of(context) as match:
         readiness = match.readiness()
-        images = match.count(collection=collection) if readiness.is_ready else None
-        if is_json:
-            output.document({"url": match.url, "images": images, **output.plain(readiness)})
-        else:
-            output.line(f"{match.url}: {'ready' if readiness.is_ready else 'not ready'}")
-            for error in readiness.errors:
-                output.line(f"  {error}")
-            if images is not None:
-                output.line(f"images: {images}")
+        counts = _counts(match, collection) if readiness.is_ready else None
+    images = None if counts is None else sum(counts.values())
+    if is_json:
+        output.document({"url": match.url, "images": images, "collections": counts, **output.plain(readiness)})
+    else:
+        output.line(f"{match.url}: {'ready' if readiness.is_ready else 'not ready'}")
+        for error in readiness.errors:
+            output.line(f"  {error}")
+        if counts is not None:
+            output.line(f"images: {images}{_by_collection(counts)}")
     if not readiness.is_ready:
         raise typer.Exit(Exit.UNAVAILABLE)
+
+
+def _counts(match: Match, collection: str | None) -> dict[str, int]:
+    """Return the number of images by collection, of all or of one."""
+    if collection is not None:
+        return {collection: match.count(collection=collection)}
+    return {one.name: one.images for one in match.collections()}
+
+
+def _by_collection(counts: Mapping[str, int]) -> str:
+    """Return the largest collections, unless the default one has all images."""
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    if not largest or (len(largest) == 1 and largest[0][0] == DEFAULT_COLLECTION):
+        return ""
+    shown = ", ".join(f"{name} {number}" for name, number in largest[:SHOWN_COLLECTIONS])
+    return f" ({shown}{', …' if len(largest) > SHOWN_COLLECTIONS else ''})"
 
 
 def usage(

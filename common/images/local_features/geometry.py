@@ -193,7 +193,7 @@ def _overlaps(
 
 
 def _clip(polygon: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
-    """Return the part of a convex `polygon` (n, 2) inside the rectangle from the labels (Sutherland and Hodgman)."""
+    """Return the part of a convex `polygon` (n, 2) inside the rectangle from the origin (Sutherland and Hodgman)."""
     for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         kept: list[NDArray[np.float64]] = []
         for one, other in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):

@@ -14,6 +14,12 @@ local function add_state(changes, state, code, count, uncounted)
   end
 end
 
+-- Returns the table of changes of a batch's counters, which is added to `changes_by_batch` at the first call.
+local function changes_of(changes_by_batch, batch)
+  changes_by_batch[batch] = changes_by_batch[batch] or {}
+  return changes_by_batch[batch]
+end
+
 -- Applies changes to the counters of a batch; does nothing if its record does not exist.
 local function count_in_batch(batch, changes)
   local key = batch_prefix .. batch

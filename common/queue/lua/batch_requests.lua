@@ -10,6 +10,10 @@ local function add_request(batch, request, expires)
   end
 end
 
+local function keep_request(batch, request, expires)
+  redis.call('ZADD', batch_requests_key, 'XX', expires, lease_of(batch, request))
+end
+
 local function remove_request(batch, request)
   if redis.call('ZREM', batch_requests_key, lease_of(batch, request)) == 0 then return end
   count_in_batch(batch, {requests = -1})

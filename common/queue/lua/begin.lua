@@ -21,7 +21,8 @@ local max_slots = tonumber(ARGV[7]) -- 0 for no limit
 local slot_lease_ms = tonumber(ARGV[8])
 local retry_for_ms = tonumber(ARGV[9])
 local batch_prefix = ARGV[10]
-local id = ARGV[11]
+local longest_retry_after_ms = tonumber(ARGV[11])
+local id = ARGV[12]
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
@@ -30,6 +31,7 @@ local id = ARGV[11]
 --- @include "deferred_tasks.lua"
 --- @include "deleted_collections.lua"
 --- @include "deleted_images.lua"
+--- @include "batch_cancelled.lua"
 --- @include "batch_counts.lua"
 --- @include "batch_begin.lua"
 
@@ -83,7 +85,7 @@ local function leave_host()
 end
 
 local deleted, code, error_text, has_slot = is_deleted(collection, seq), '', '', false
-local cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
+local cancelled = batch and is_batch_cancelled(batch)
 if host and (deleted or cancelled) then
   leave_host()
 elseif host then

@@ -53,9 +53,9 @@ for i = ids_from, #ARGV do
     expire(key, finished_keep_s, remembered, now)
     list_ended('cancelled', id, now)
     if batch then
-      batches[batch] = batches[batch] or {}
-      batches[batch].open = (batches[batch].open or 0) - 1
-      add_state(batches[batch], 'cancelled', nil, 1, uncounted)
+      local changes = changes_of(batches, batch)
+      changes.open = (changes.open or 0) - 1
+      add_state(changes, 'cancelled', nil, 1, uncounted)
     end
     if callback then add_callback(id, callback, now) end
     collection = collection or default_collection

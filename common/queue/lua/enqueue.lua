@@ -36,7 +36,9 @@ local tasks_from = 20
 --- @include "next_seq.lua"
 --- @include "open_tasks.lua"
 --- @include "batch_queue.lua"
+--- @include "batch_cancelled.lua"
 --- @include "batch_counts.lua"
+--- @include "batch_requests.lua"
 --- @include "batch_reopening.lua"
 
 local deferred = {}
@@ -54,7 +56,7 @@ local added, repeated, has_fingerprint = 0, 0, false
 if queue == batch_queue then queue = choose_batch_queue(collection, open, first_batch_queue) end
 -- redis-py repeats a call whose reply was lost: tasks of random ids exist then, and must not be counted again.
 local is_repeated = count > 0 and redis.call('EXISTS', task_prefix .. ARGV[tasks_from]) == 1
-local is_cancelled = batch ~= '' and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
+local is_cancelled = batch ~= '' and is_batch_cancelled(batch)
 for i = 1, count do
   local at = tasks_from + 6 * (i - 1)
   local id, filepath, job, host, callback, fingerprint = unpack(ARGV, at, at + 5)
@@ -97,7 +99,5 @@ if batch ~= '' and added > 0 then
     redis.call('HSET', batch_prefix .. batch, 'remembered', now + remember_ms)
   end
 end
-if batch ~= '' then
-  redis.call('ZADD', batch_requests_key, 'XX', now + batch_lease_ms, batch .. ' ' .. batch_request)
-end
+if batch ~= '' then keep_request(batch, batch_request, now + batch_lease_ms) end
 return added + repeated < count and {first, now, queue, outcomes} or {first, now, queue}

@@ -67,8 +67,7 @@ for i = results_from, #ARGV, 5 do
       list_ended(state, id, now)
     end
     if batch then
-      batches[batch] = batches[batch] or {}
-      local changes = batches[batch]
+      local changes = changes_of(batches, batch)
       if previous == 'running' then add_state(changes, 'running', nil, -1, uncounted) end
       if is_stored_now then
         add_state(changes, 'failed', previous_code, -1, uncounted)

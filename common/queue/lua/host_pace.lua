@@ -11,7 +11,6 @@ local first_slots = 64
 local min_rate = 0.1
 local first_pause_ms = 1000 -- of a host that answers with faults only; doubles with each cut
 local longest_pause_ms = 20000
-local longest_retry_after_ms = 900000
 
 local function read_pace(host, now)
   local rate, slots, next_start, paused_until, growth, cut, streak, cuts, faulty_since, window, starts, recent = unpack(

@@ -15,22 +15,24 @@ local batch_prefix = ARGV[5]
 local max_slots = tonumber(ARGV[6]) -- 0 for no limit
 local slot_lease_ms = tonumber(ARGV[7])
 local retry_for_ms = tonumber(ARGV[8])
-local max_admitted = tonumber(ARGV[9])
-local host = ARGV[10]
-local id = ARGV[11] -- '' to release none
-local outcome = ARGV[12] -- of the download: 'success', 'fault', or '' if it shows nothing about the host
-local code = ARGV[13] -- of the fault
-local error_text = ARGV[14]
-local is_rejection = ARGV[15] == '1' -- the host refuses to send so much
-local retry_after_ms = tonumber(ARGV[16]) -- of the host's answer, else 0
-local jitter = tonumber(ARGV[17]) -- factor of the pause
-local queues_from = 18
+local longest_retry_after_ms = tonumber(ARGV[9])
+local max_admitted = tonumber(ARGV[10])
+local host = ARGV[11]
+local id = ARGV[12] -- '' to release none
+local outcome = ARGV[13] -- of the download: 'success', 'fault', or '' if it shows nothing about the host
+local code = ARGV[14] -- of the fault
+local error_text = ARGV[15]
+local is_rejection = ARGV[16] == '1' -- the host refuses to send so much
+local retry_after_ms = tonumber(ARGV[17]) -- of the host's answer, else 0
+local jitter = tonumber(ARGV[18]) -- factor of the pause
+local queues_from = 19
 
 --- @include "../../redis/lua/allow_oom.lua"
 --- @include "../../redis/lua/now_ms.lua"
 --- @include "host_slots.lua"
 --- @include "host_pace.lua"
 --- @include "deferred_tasks.lua"
+--- @include "batch_cancelled.lua"
 
 local min_tick_ms = 20
 local is_left = false
@@ -54,7 +56,7 @@ local function admit(waiting_key, queue)
   local accepted, retried, batch = unpack(redis.call('HMGET', task_prefix .. first, 'accepted', 'retried', 'batch'))
   local is_open = accepted and redis.call('ZSCORE', open_key, first)
   -- A task that is cancelled or given up needs no download.
-  local is_cancelled = batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1
+  local is_cancelled = batch and is_batch_cancelled(batch)
   local needs_slot = is_open and not is_cancelled and not is_given_up(pace, retried or accepted, now, retry_for_ms)
   if #admitted >= 2 * max_admitted or (needs_slot and started >= free) then
     is_left = true

@@ -19,6 +19,7 @@ local ids_from = 6
 --- @include "open_tasks.lua"
 --- @include "deleted_collections.lua"
 --- @include "batch_counts.lua"
+--- @include "batch_cancelled.lua"
 --- @include "batch_reopening.lua"
 
 local function is_full(collection)
@@ -37,7 +38,7 @@ for i = ids_from, #ARGV do
     outcome = 'late'
   elseif state == 'failed' and emptied then
     outcome = 'emptied'
-  elseif state == 'failed' and batch and redis.call('HEXISTS', batch_prefix .. batch, 'cancelled_at') == 1 then
+  elseif state == 'failed' and batch and is_batch_cancelled(batch) then
     outcome = 'void'
   elseif state == 'failed' and is_full(collection) then
     outcome = 'quota'
@@ -49,9 +50,9 @@ for i = ids_from, #ARGV do
     redis.call('ZREM', failed_key, id)
     count_open(collection, redis.call('ZADD', open_key, now, id))
     if batch then
-      batches[batch] = batches[batch] or {}
-      batches[batch].open = (batches[batch].open or 0) + 1
-      add_state(batches[batch], 'failed', code, -1, uncounted)
+      local changes = changes_of(batches, batch)
+      changes.open = (changes.open or 0) + 1
+      add_state(changes, 'failed', code, -1, uncounted)
     end
   end
   outcomes[#outcomes + 1], outcomes[#outcomes + 2] = outcome, queue or ''

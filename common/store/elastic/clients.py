@@ -40,18 +40,24 @@ class ElasticsearchClient:
 
 
 class TransportClient:
-    """The transport below elasticsearch-py, for a product that elasticsearch-py rejects."""
+    """The transport below elasticsearch-py, for a product that elasticsearch-py rejects.
 
-    def __init__(self, transport: Transport, *, headers: Mapping[str, str], timeout_s: float) -> None:
+    `retries` are elasticsearch-py's options of that kind. The transport itself does not know those of its client.
+    """
+
+    def __init__(
+        self, transport: Transport, *, headers: Mapping[str, str], timeout_s: float, retries: Mapping[str, Any]
+    ) -> None:
         self._transport = transport
         self._login = headers
         self._timeout_s = timeout_s
+        self._retries = retries
 
     def send(self, method: str, target: str, *, body: object = None, media_type: str = JSON) -> Any:  # noqa: ANN401 - JSON
         """Send a request."""
         headers = {**self._login, **_headers(body, media_type)}
         meta, result = self._transport.perform_request(
-            method, target, headers=headers, body=body, request_timeout=self._timeout_s
+            method, target, headers=headers, body=body, request_timeout=self._timeout_s, **self._retries
         )
         if meta.status >= FIRST_FAILURE:
             raise ApiError(str(result), meta, result)
@@ -59,7 +65,7 @@ class TransportClient:
 
     def within(self, seconds: float) -> "TransportClient":
         """Return the same client with another time-out."""
-        return TransportClient(self._transport, headers=self._login, timeout_s=seconds)
+        return TransportClient(self._transport, headers=self._login, timeout_s=seconds, retries=self._retries)
 
 
 def _headers(body: object, media_type: str) -> dict[str, str]:

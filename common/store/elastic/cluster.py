@@ -13,16 +13,17 @@ from common.store.elastic.responses import reason, wrap_errors
 class Cluster:
     """A cluster, its client and its dialect. Each verb raises StoreUnavailable if a retry may succeed, or StoreError.
 
-    `parameters` are those of the URL's query.
+    `parameters` are those of the URL's query. `product` is its name in messages, by default that of the dialect.
     """
 
-    def __init__(self, client: Client, dialect: Dialect) -> None:
+    def __init__(self, client: Client, dialect: Dialect, *, product: str | None = None) -> None:
         self._client = client
+        self._product = product or dialect.product
         self.dialect = dialect
 
     def within(self, seconds: float) -> "Cluster":
         """Return the same cluster with another time-out."""
-        return Cluster(self._client.within(seconds), self.dialect)
+        return Cluster(self._client.within(seconds), self.dialect, product=self._product)
 
     def get(self, path: str, **parameters: str) -> Json:
         """Return the resource at `path`."""
@@ -63,6 +64,6 @@ class Cluster:
         self, method: str, path: str, parameters: dict[str, str], body: Json | bytes | None = None, kind: str = JSON
     ) -> Json:
         target = f"{path}?{urlencode(parameters)}" if parameters else path
-        with wrap_errors(self.dialect.product):
+        with wrap_errors(self._product):
             response: Any = self._client.send(method, target, body=body, media_type=kind)
         return response or {}

@@ -1,5 +1,6 @@
 """The server's responses: their completeness, and the client's errors as StoreError."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -10,9 +11,13 @@ from common.errors import StoreError, StoreUnavailable
 from common.store.elastic.dialects import Json
 
 REASON_MAX = 500
+# The server's name in messages until its product is known.
+ANY_PRODUCT = "the index server"
 PARTIAL = "some shards did not respond"
 # A later retry may succeed: unreachable, not created yet, read-only, not authorized, overloaded.
 UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
+# The name of a user or role of AWS, which clients must not learn.
+_ARN = re.compile(r"\barn:\S+")
 
 
 @contextmanager
@@ -77,5 +82,10 @@ def _message(error: ApiError) -> str:
     if error.status_code == HTTPStatus.UNAUTHORIZED:
         # The reason names our user, which clients must not learn.
         return "invalid credentials"
-    details = error.body.get("error") if isinstance(error.body, dict) else None
-    return reason(details) if isinstance(details, dict) else _first_line(error.message)[:REASON_MAX]
+    body = error.body if isinstance(error.body, dict) else {}
+    details = body.get("error")
+    if isinstance(details, dict):
+        return reason(details)
+    # Amazon's proxy rejects a request in this form, before the server receives it.
+    text = body.get("message") or body.get("Message") or error.message
+    return _ARN.sub("…", _first_line(text))[:REASON_MAX]

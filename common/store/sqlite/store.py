@@ -16,6 +16,7 @@ from common.store.base import (
     DEFAULT_SELECTION,
     Candidate,
     Collection,
+    Disk,
     Health,
     Item,
     Page,
@@ -29,6 +30,7 @@ from common.store.sqlite import catalogue, selections, tables
 from common.store.sqlite.blocks import Keys, image_of, key
 from common.store.sqlite.builder import Builder
 from common.store.sqlite.connections import Connections, check_usable, open_file, wrap_errors
+from common.store.sqlite.files import disk_of
 from common.store.sqlite.scan import nearest
 from common.store.sqlite.signature_index import SignatureIndex
 from common.store.sqlite.word_index import WordIndex
@@ -188,6 +190,10 @@ class SqliteStore:
         except StoreError as error:
             return Health(reads=True, writes=False, detail=str(error))
         return Health(reads=True, writes=True)
+
+    def disk(self) -> Disk:
+        """Return the size of the file and those beside it, also of thumbnails."""
+        return disk_of(self._path)
 
     def close(self) -> None:
         """Close every connection; those in use are closed when returned."""

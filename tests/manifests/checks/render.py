@@ -20,6 +20,8 @@ MANIFESTS = ROOT / "k8s"
 # Autoscalers of the workers, of which an overlay has at most one.
 SCALERS = ((), ("keda",), ("hpa-cpu",))
 LAST = "api-keys"
+# In place of `eck`: a deployment has one index server.
+OTHER_SERVERS = {"opensearch", "amazon-opensearch"}
 
 
 class RenderFailed(Exception):
@@ -63,7 +65,7 @@ def combinations() -> Iterator[Combination]:
         # An operator adds one to an overlay that already has the other.
         yield Combination(overlay, ("keda", "hpa-cpu"))
         yield Combination(overlay, ("hpa-cpu", "keda"))
-        for scaler, others in product(SCALERS, [(), tuple(extras())]):
+        for scaler, others in product(SCALERS, [(), tuple(name for name in extras() if name not in OTHER_SERVERS)]):
             yield Combination(overlay, scaler + others)
         for name in extras():
             yield Combination(overlay, (name,))
