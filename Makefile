@@ -109,7 +109,7 @@ $(CONFORMANCE): $(REQUIREMENTS)/conformance.txt | $(VENV)/.test
 	@touch $@
 
 .PHONY: acceptance
-acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page and the command line, run six generators of clients, test on OpenSearch
+acceptance: $(VENV)/.test $(GENERATORS)/.installed $(CONFORMANCE) ## Compare the decoder with an independent one, send 100,000 requests of keys, try the web page and the command line, run six generators of clients, test on OpenSearch, follow the README on a fresh clone
 	MATCH_CONFORMANCE=$(CONFORMANCE) MATCH_CLIENTS=all $(BIN)/python -m pytest tests/acceptance tests/e2e/test_generators.py tests/e2e/test_clients.py
 	MATCH_INDEX_SERVERS=all $(BIN)/python -m pytest -m opensearch tests/contract tests/integration tests/faults tests/e2e
 

@@ -246,6 +246,7 @@ def search_lines(match_side: Side, peer_side: Side) -> list[Line]:
         Line(
             "16 orientations / peer's 16 searches", "<=", 0.35, ratio(all_ms, peer_all_ms), in_ms(all_ms, peer_all_ms)
         ),
+        Line("16 orientations / one", "<=", 2.5, ratio(all_ms, match_side.p(50)), ""),
     ]
 
 

@@ -1,12 +1,15 @@
 """Batches of searches by stored images, against single requests in the same run; and single searches beside batches.
 
     PYTHONPATH=.:tests python benchmarks/search_batch.py [IMAGES] [--store embedded|elasticsearch] [--lines N]
+                                                         [--searches N]
 
 A real server with one process, its Redis and a store of signatures, on loopback. `parts/collection.py` describes the
 signatures. One client sends the same filepaths in the mode `fast`, with all orientations and with one: first singly on
 one connection, then as batches of `--lines`. The two sides take turns, and each ratio is that of one round. CPU is that
-of the API's process. At last one client searches singly, first without other load and then beside another client's
-searches of both kinds.
+of the API's process, and of the search server if there is one. At last one client searches singly, first without other
+load and then beside another client's searches of both kinds.
+
+A round has 1,000 searches of each side on the embedded store, and 200 on a search server, where they take longer.
 """
 
 import argparse
@@ -26,9 +29,12 @@ import requests
 from parts.collection import collection, filepath, metadata
 from parts.load import Connection, Load, load, request
 from parts.pipelines import ROOT, cpu_s, running, store_settings, wait_for
+from parts.segments import await_merges
 
 from common.config import Settings
 from common.store.base import Record
+from common.store.elastic.cluster import Cluster
+from common.store.elastic.connection import Connection as ServerConnection
 from common.wiring import build_dependencies
 from dev.ports import free_port
 from dev.redis_server import RedisServer
@@ -37,31 +43,52 @@ ROUNDS = 5
 BATCH = 500
 BESIDE_S = 10.0
 TARGETS = {"embedded": 4.0, "elasticsearch": 1.3}
+# Of each side in a round. A server takes several times as long as the embedded store.
+SEARCHES = {"embedded": 1000, "elasticsearch": 200}
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 
 
 @dataclass(frozen=True)
 class Served:
-    """A running API, the lines of its batches, and the least ratio of rates."""
+    """A running API with its search server, if it has one; the lines of its batches, and the least ratio of rates."""
 
     port: int
     pid: int
+    server: Cluster | None
     lines: int
     target: float
+
+    @property
+    def cpu_s(self) -> tuple[float, float]:
+        """The CPU seconds of the API and of the search server."""
+        if self.server is None:
+            return cpu_s(self.pid), 0.0
+        (node,) = self.server.get("/_nodes/stats/process")["nodes"].values()
+        return cpu_s(self.pid), node["process"]["cpu"]["total_in_millis"] / 1000
 
 
 def main(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(1)
     rows, _ = collection(rng, sorted(options.photos.glob("*.jpg")), options.images)
+    searches = options.searches or SEARCHES[options.store]
     with store_settings(options.store) as settings, api(stored(settings)) as (port, pid):
         fill(stored(settings), rows)
+        server = cluster_of(settings["ELASTICSEARCH_URL"]) if options.store == "elasticsearch" else None
+        if server:
+            await_merges(server)
+        served = Served(port, pid, server, options.lines, TARGETS[options.store])
         # The first search of the process reads the whole store.
         send_singly(port, [filepath(0)] * 3, {})
-        print(f"{options.store}, {options.images:,} images, {options.searches} searches a round, {ROUNDS} rounds")
+        print(f"{options.store}, {options.images:,} images, {searches} searches a round, {ROUNDS} rounds")
         for name, more in (("all orientations", {}), ("original only", {"all_orientations": False})):
-            filepaths = [filepath(row) for row in rng.integers(0, options.images, options.searches).tolist()]
-            report(Served(port, pid, options.lines, TARGETS[options.store]), name, filepaths, more)
-        report_beside(port, [filepath(row) for row in rng.integers(0, options.images, options.lines).tolist()])
+            filepaths = [filepath(row) for row in rng.integers(0, options.images, searches).tolist()]
+            report(served, name, filepaths, more)
+        lines = min(options.lines, searches)
+        report_beside(port, [filepath(row) for row in rng.integers(0, options.images, lines).tolist()])
+
+
+def cluster_of(url: str) -> Cluster:
+    return ServerConnection(url, index="batches", timeout_s=60).cluster()
 
 
 def stored(settings: Mapping[str, str]) -> dict[str, str]:
@@ -73,9 +100,7 @@ def api(store: Mapping[str, str]) -> Iterator[tuple[int, int]]:
     """Start an API with one process; yield its port and its process id."""
     with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
         port = free_port()
-        # The name is that of `parts/load.py`.
-        hosts = {"MATCH_ALLOWED_HOSTS": "benchmark"}
-        listens = hosts | {
+        listens = {
             "MATCH_API_HOST": "127.0.0.1",
             "PORT": f"{port}",
             "WORKER_COUNT": "1",
@@ -112,22 +137,34 @@ def report(served: Served, name: str, filepaths: Sequence[str], more: Mapping[st
     send_batches(served.port, filepaths[: served.lines], more, served.lines)
     rounds = []
     for _ in range(ROUNDS):
-        singly = measured(served.pid, lambda: send_singly(served.port, filepaths, more))
-        batches = measured(served.pid, lambda: send_batches(served.port, filepaths, more, served.lines))
+        singly = measured(served, lambda: send_singly(served.port, filepaths, more))
+        batches = measured(served, lambda: send_batches(served.port, filepaths, more, served.lines))
         rounds.append((*singly, *batches))
-    single_s, single_cpu_s, batch_s, batch_cpu_s = (median(values) for values in zip(*rounds, strict=True))
-    ratio, cpu_ratio = (median(one[side] / one[side + 2] for one in rounds) for side in (0, 1))
+    single_s, *single_cpu_s, batch_s, batch_cpu_s, batch_server_s = (
+        median(values) for values in zip(*rounds, strict=True)
+    )
+    ratios = [median(one[side] / one[side + 3] if one[side + 3] else 1.0 for one in rounds) for side in range(3)]
     count = len(filepaths)
-    print(f"{name}: single {count / single_s:,.0f}/s, {single_cpu_s / count * 1e3:.2f} ms CPU each")
-    print(f"  batches {count / batch_s:,.0f}/s, {batch_cpu_s / count * 1e3:.2f} ms CPU each")
-    print(f"  rate {ratio:.2f} x (target: {served.target} x), CPU 1 / {cpu_ratio:.2f}", flush=True)
+    print(f"{name}: single {count / single_s:,.0f}/s, {cpu_ms(*single_cpu_s, count)}")
+    print(f"  batches {count / batch_s:,.0f}/s, {cpu_ms(batch_cpu_s, batch_server_s, count)}")
+    rate, api_ratio, server_ratio = ratios
+    print(
+        f"  rate {rate:.2f} x (target: {served.target} x), CPU of the API 1 / {api_ratio:.2f}, "
+        f"of the search server 1 / {server_ratio:.2f}",
+        flush=True,
+    )
 
 
-def measured(pid: int, send: Callable[[], None]) -> tuple[float, float]:
-    """Return the elapsed seconds and the CPU seconds of the server."""
-    started, cpu = monotonic(), cpu_s(pid)
+def cpu_ms(api_s: float, server_s: float, count: int) -> str:
+    return f"CPU of a search: API {api_s / count * 1e3:.2f} ms, search server {server_s / count * 1e3:.2f} ms"
+
+
+def measured(served: Served, send: Callable[[], None]) -> tuple[float, float, float]:
+    """Return the elapsed seconds, and the CPU seconds of the API and of the search server."""
+    started, before = monotonic(), served.cpu_s
     send()
-    return monotonic() - started, cpu_s(pid) - cpu
+    spent, after = monotonic() - started, served.cpu_s
+    return spent, after[0] - before[0], after[1] - before[1]
 
 
 def send_singly(port: int, filepaths: Sequence[str], more: Mapping[str, object]) -> None:
@@ -199,7 +236,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("images", type=int, nargs="?", default=100_000, metavar="IMAGES")
     parser.add_argument("--store", choices=tuple(TARGETS), default="embedded")
     parser.add_argument("--lines", type=int, default=1000, help="lines of a batch")
-    parser.add_argument("--searches", type=int, default=1000, help="searches of each side in a round")
+    parser.add_argument("--searches", type=int, help="searches of each side in a round")
     parser.add_argument("--photos", type=Path, default=PHOTOS if PHOTOS.is_dir() else ROOT / "examples" / "images")
     return parser.parse_args()
 

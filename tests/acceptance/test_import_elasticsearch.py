@@ -101,4 +101,4 @@ def test_a_killed_import_resumes_and_finds_each_original(
     for number, (query, nearest) in enumerate(zip(queries, candidates, strict=True)):
         copies = {path_of(copy * len(originals) + number) for copy in range(COPIES)}
         assert copies == {one.filepath for one in nearest}
-        assert {score(distances(query, one.signatures[0][None])) for one in nearest} == {100.0}
+        assert {score(distances(query, one.signatures[0][None])).item() for one in nearest} == {100.0}

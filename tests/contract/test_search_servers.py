@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from common.errors import StoreError, StoreUnavailable
-from common.images.signature import LENGTH
+from common.images.signature import LENGTH, Signature
 from common.store.base import DEFAULT_COLLECTION, Collection, Selection, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
+from common.store.elastic.dialects import Vectors, bits_within
 from common.store.elastic.documents import identity
 from common.store.elastic.mapping import VECTORS
 from support.records import deletion, features_of, record, signature
@@ -309,3 +310,41 @@ def test_searches_continue_while_the_index_is_replaced(
     assert (copied, matches, store.count()) == (COUNT - 1, ["8.jpg"], COUNT - 2)
     assert list(cluster.get(f"/{index}-*/_alias")) == [f"{index}-2"]
     assert [written.verdict for written in store.put([record("5.jpg", 6)])] == [Verdict.SUPERSEDED]
+
+
+def with_differing_bits(original: Signature, differing: int) -> Signature:
+    """Return a signature whose vector differs in so many bits."""
+    values = np.flatnonzero(original)
+    opposite, zero = divmod(differing, 2)
+    changed = original.copy()
+    changed[values[:opposite]] *= -1
+    changed[values[opposite : opposite + zero]] = 0
+    return changed
+
+
+@pytest.mark.parametrize("vectors", ["hnsw", "flat"])
+def test_images_up_to_the_bound_are_candidates(connect: Callable[..., ElasticStore], vectors: Vectors) -> None:
+    store = connect(shape=Shape(vectors=vectors, replicas="0"))
+    store.prepare()
+    query, bound = signature(1), bits_within(0.45)
+    store.put([record("in.jpg", 1, with_differing_bits(query, bound))])
+    store.put([record("out.jpg", 2, with_differing_bits(query, bound + 1))])
+    store.refresh()
+
+    alone = store.candidates(query[None], limit=5, max_distance=0.45)
+    together = store.candidates(np.stack([query, -query]), limit=5, max_distance=0.45)
+
+    assert [[image.filepath for image in images] for images in (*alone, *together)] == [["in.jpg"], ["in.jpg"], []]
+
+
+def test_many_copies_of_one_query_displace_no_other(connect: Callable[..., ElasticStore]) -> None:
+    store = connect(shape=Shape(shards=5, replicas="0"))
+    store.prepare()
+    store.put([record(f"{number}.jpg", number + 1, signature(1)) for number in range(60)])
+    store.put([record("other.jpg", 61, with_differing_bits(signature(2), 100))])
+    store.refresh()
+
+    copies, others = store.candidates(np.stack([signature(1), signature(2)]), limit=2, max_distance=0.45)
+
+    assert len(copies) >= 2
+    assert [image.filepath for image in others] == ["other.jpg"]

@@ -114,6 +114,29 @@ def test_real_photographs_are_distinguished(real_photos: list[Path]) -> None:
     assert scores[~np.eye(len(images), dtype=bool)].max() < 35
 
 
+def test_images_verified_together_have_their_own_results() -> None:
+    photos = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")]
+    stored = [features(photo) for photo in photos]
+    query = query_features(np.concatenate([photos[1][:, ::-1], photos[3][:400, :600]]))
+
+    together = query.verify_all(stored)
+
+    assert together == [query.verify(target) for target in stored]
+    assert [score_of(result) > CUTOFF for result in together] == [False, True, False, True]
+    assert query.verify_all([]) == []
+
+
+def test_images_below_the_least_score_are_omitted() -> None:
+    photos = [getattr(skimage.data, name)() for name in ("astronaut", "coffee")]
+    query = query_features(np.concatenate([photos[0][:, :400], photos[1][:250, :400]]))
+    scores = [score_of(query.verify(features(photo))) for photo in photos]
+
+    results = query.verify_all([features(photo) for photo in photos], least_score=max(scores))
+
+    assert max(scores) > min(scores) > CUTOFF
+    assert [score_of(result) for result in results] == [one if one == max(scores) else 0 for one in scores]
+
+
 def test_mirror_image_is_reported_as_mirrored(photo: Pixels) -> None:
     stored = features(photo)
 

@@ -1,8 +1,6 @@
 """The store in Elasticsearch or OpenSearch: sequence numbers are document versions, and searches use bit vectors."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import StoreError, StoreUnavailable
-from common.images.signature import Signature
 from common.store.base import (
     DEFAULT_COLLECTION,
     DEFAULT_SELECTION,
@@ -34,22 +31,18 @@ from common.store.elastic.catalogue import Catalogue
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.coalesced import Coalesced
 from common.store.elastic.connection import Connection, Signer
-from common.store.elastic.dialects import Dialect, Json, Vectors
-from common.store.elastic.index import Existing, Index
-from common.store.elastic.mapping import LIVE, VECTORS, Shape, in_collection
+from common.store.elastic.dialects import Dialect, Json
+from common.store.elastic.index import Index
+from common.store.elastic.mapping import LIVE, Shape, in_collection
 from common.store.elastic.patching import Patching
 from common.store.elastic.responses import PARTIAL, hits
+from common.store.elastic.vector_search import WINDOW, VectorSearch
 from common.store.labels import required_labels
 
 HEALTH_TIMEOUT_S = 3.0
-# The server rejects from + size, and num_candidates, above 10,000: a page shares it with the records before it.
-WINDOW = 10_000
+# A page shares the window with the records before it.
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
-# A response has all hits of a request's searches, and the time-out is for one request.
-SEARCHES_PER_REQUEST = 64
-# While the hits of one request are decoded, the server works on the other.
-REQUESTS_AT_ONCE = 2
 # The least num_candidates per shard: its recall is .995 at 300,000 images, that of 200 is .982.
 NUM_CANDIDATES = 500
 
@@ -77,10 +70,10 @@ class ElasticStore:
         self._connection = Connection(
             url, index=index, timeout_s=timeout_s, api_key=api_key, ca_file=ca_file, signer=signer
         )
-        self._shape = shape or Shape()
-        self._index = Index(self._connection, index, shape=self._shape)
+        shape = shape or Shape()
+        self._index = Index(self._connection, index, shape=shape)
         self._catalogue = Catalogue(self._index)
-        self._num_candidates = num_candidates
+        self._vector_search = VectorSearch(self._index, vectors=shape.vectors, num_candidates=num_candidates)
         self._probe_s = min(timeout_s, HEALTH_TIMEOUT_S)
         self._refresh = Coalesced(self._refresh_index)
         self._patching = Patching(self._index, refresh=self._refresh)
@@ -141,13 +134,18 @@ class ElasticStore:
         *,
         limit: int,
         selection: Selection = DEFAULT_SELECTION,
-        max_distance: float | None = None,  # noqa: ARG002 - HNSW is as fast without
+        max_distance: float | None = None,
     ) -> list[list[Candidate]]:
-        """Return the nearest by Hamming distance, for many queries in one request; at most 10,000 for each."""
+        """Return the nearest by Hamming distance; at most 10,000 for each query."""
         candidates: list[list[Candidate]] = [[] for _ in queries]
         featured = [index for index, query in enumerate(queries) if query.any()]
         if featured:
-            results = self._search_nearest([queries[index] for index in featured], limit, selection)
+            results = self._vector_search.nearest(
+                [queries[index] for index in featured],
+                limit=limit,
+                filters=_filters(selection),
+                max_distance=max_distance,
+            )
             for index, nearest in zip(featured, results, strict=True):
                 candidates[index] = nearest
         return candidates
@@ -336,67 +334,6 @@ class ElasticStore:
     def _newest_seq(self) -> int:
         newest = self._search({"query": LIVE, "sort": [{"seq": "desc"}], "size": 1, "_source": False})
         return int(newest[0]["sort"][0]) if newest else 0
-
-    def _search_nearest(self, queries: Sequence[Signature], limit: int, selection: Selection) -> list[list[Candidate]]:
-        """Return the candidates of all queries, from one request for each SEARCHES_PER_REQUEST.
-
-        The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
-        """
-        existing = self._index.existing()
-        try:
-            return self._search_vectors(existing, queries, limit, selection)
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            self._index.forget()
-            moved = self._index.existing()
-            if moved == existing:
-                raise
-            return self._search_vectors(moved, queries, limit, selection)
-
-    def _search_vectors(
-        self, existing: Existing | None, queries: Sequence[Signature], limit: int, selection: Selection
-    ) -> list[list[Candidate]]:
-        vectors = existing.vectors if existing else self._shape.vectors
-        cluster = self._index.cluster()
-        decoder = documents.CandidateDecoder()
-        indices: set[str] = set()
-
-        def send(start: int) -> list[list[Candidate]]:
-            some = queries[start : start + SEARCHES_PER_REQUEST]
-            searches = (self._nearest(query, limit, selection, vectors, cluster.dialect) for query in some)
-            lines = (f"{{}}\n{json.dumps(search)}\n" for search in searches)
-            results = [hits(one) for one in cluster.post_lines(f"/{self.index}/_msearch", lines)["responses"]]
-            indices.update(matches[0]["_index"] for matches in results if matches)
-            # Decoded here: a hit takes several times the memory of a candidate, which searches share.
-            return [[decoder.candidate(hit) for hit in matches] for matches in results]
-
-        starts = range(0, len(queries), SEARCHES_PER_REQUEST)
-        if len(starts) == 1:
-            nearest = send(0)
-        else:
-            with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-                nearest = [candidates for part in threads.map(send, starts) for candidates in part]
-        if existing is not None and indices - {existing.name}:
-            self._index.forget()
-        return nearest
-
-    def _nearest(self, query: Signature, limit: int, selection: Selection, vectors: Vectors, dialect: Dialect) -> Json:
-        """Return the search; dis_max takes the score of an image's nearest signature."""
-        size = min(limit, WINDOW)
-        num_candidates = min(max(self._num_candidates, 2 * size), WINDOW)
-        filters = _filters(selection)
-        queries = [
-            dialect.nearest(field, query, vectors=vectors, k=size, num_candidates=num_candidates, filters=filters)
-            for field in VECTORS
-        ]
-        return {
-            "query": {"dis_max": {"queries": queries}},
-            "size": size,
-            "_source": False,
-            "track_total_hits": False,
-            "docvalue_fields": ["path", "sig"],
-        }
 
 
 def _free_bytes(cluster: Cluster) -> int | None:

@@ -16,6 +16,10 @@ Vectors: TypeAlias = Literal["hnsw", "flat"]
 BITS = 2 * LENGTH
 # Links of a vector in the graph, and the number of candidates considered for them.
 HNSW = {"m": 16, "ef_construction": 60}
+# The largest number of differing bits at a distance d is BITS_PER_SQUARE d² + BITS_MARGIN, and at least BITS_LEAST.
+BITS_PER_SQUARE = 552
+BITS_MARGIN = 79
+BITS_LEAST = 190
 
 
 class Dialect(Protocol):
@@ -56,7 +60,19 @@ class Dialect(Protocol):
         HNSW considers at least `num_candidates` vectors in each shard. A field that the index lacks has no documents.
         """
 
+    def least_score(self, differing: int) -> float:
+        """Return a score that all vectors with so many `differing` bits have, and none with more."""
 
-def bits(signature: Signature) -> NDArray[np.uint8]:
-    """Return the signs as bits, eight in a byte: first where a value is above zero, then where it is below."""
-    return np.packbits(np.concatenate([signature > 0, signature < 0]))
+
+def bits(signatures: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Return the signs of (..., 272) as bits, eight in a byte: first where a value is above zero, then below."""
+    return np.packbits(np.concatenate([signatures > 0, signatures < 0], axis=-1), axis=-1)
+
+
+def bits_within(distance: float) -> int:
+    """Return the number of differing bits that a pair at `distance` does not exceed.
+
+    >>> bits_within(0.45), bits_within(0.6), bits_within(1)
+    (190, 277, 544)
+    """
+    return min(BITS, max(BITS_LEAST, int(BITS_PER_SQUARE * distance**2 + BITS_MARGIN)))

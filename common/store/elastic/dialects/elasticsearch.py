@@ -44,3 +44,7 @@ class ElasticsearchDialect:
         return {
             "knn": {"field": field, "query_vector": vector, "k": k, "num_candidates": num_candidates, "filter": filters}
         }
+
+    def least_score(self, differing: int) -> float:
+        """Return the score halfway to that of one more bit; a score is the share of equal bits."""
+        return (BITS - differing - 0.5) / BITS

@@ -58,3 +58,7 @@ class OpenSearchDialect:
             near["filter"] = {"bool": {"filter": filters}}
         # Without this a field that the index lacks is an error.
         return {"knn": {field: {**near, "ignore_unmapped": True}}}
+
+    def least_score(self, differing: int) -> float:
+        """Return the score halfway to that of one more bit."""
+        return 1 / (1 + differing + 0.5)
