@@ -222,16 +222,17 @@ def on_white(path: Path) -> Image.Image:
     return result.convert("RGB")
 
 
-def pages(folder: Path, each: int = 1) -> list[Image.Image]:
+def documents(folder: Path, *, pages: int) -> list[list[Image.Image]]:
     """Return the first pages of each PDF, about 800 pixels tall; damaged files are omitted."""
     import pypdfium2  # noqa: PLC0415 - only this kind needs it
 
     result = []
     for path in sorted(folder.rglob("*.pdf")):
         try:
-            document = pypdfium2.PdfDocument(path)
-            some = [page for page in list(document)[:each] if all(50 < side < 5000 for side in page.get_size())]
-            result += [page.render(scale=800 / page.get_height()).to_pil().convert("RGB") for page in some]
+            document = list(pypdfium2.PdfDocument(path))[:pages]
+            fitting = [page for page in document if all(50 < side < 5000 for side in page.get_size())]
+            if fitting[:1] == document[:1]:
+                result.append([page.render(scale=800 / page.get_height()).to_pil().convert("RGB") for page in fitting])
         except (pypdfium2.PdfiumError, ValueError):
             continue
-    return result
+    return [each for each in result if each]

@@ -22,19 +22,24 @@ from common.images.local_features.words import DESCRIPTOR_LENGTH, Vocabulary, sh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """The longer side in pixels to find keypoints at, and to describe them at; `features` is how many are kept."""
+    """The longer side in pixels to find keypoints at, and to describe them at; `features` is how many are kept.
+
+    `sigma` is the blur in which the smallest keypoints are found, in pixels of the doubled image. A lower one finds
+    keypoints of the same size in a smaller image, at less cost and a little less precisely.
+    """
 
     detect_px: int
     describe_px: int
     features: int
+    sigma: float = 1.6
 
 
 STORED = Resolution(detect_px=176, describe_px=224, features=MAX_FEATURES)
 DRAWN = Resolution(detect_px=320, describe_px=400, features=140)
 """For drawn images (see `sketches`): letters are small."""
 QUERY = (
-    Resolution(detect_px=320, describe_px=400, features=650),
-    Resolution(detect_px=140, describe_px=178, features=250),
+    Resolution(detect_px=256, describe_px=400, features=650, sigma=1.28),
+    Resolution(detect_px=112, describe_px=178, features=250, sigma=1.28),
 )
 """In screenshots and collages a stored image is small: queries need more resolution, and more features.
 
@@ -49,7 +54,6 @@ _SCALES = 2
 # Lowe's is 0.04. Weak points are kept, because an image with few strong ones needs them.
 _CONTRAST = 0.008
 _EDGE = 12.0
-_SIGMA = 1.6
 # Blur of the image that patches are described in. The size of a keypoint in it is at least 2 pixels, or else an
 # octave with less resolution suffices.
 _DESCRIBED_SIGMA = 1.0
@@ -117,7 +121,7 @@ def _describe_area(
         grey = grey[rows, columns]
     described = _resize(grey, resolution.describe_px)
     searched = _resize(described, resolution.detect_px)
-    detector, describer = _sift(resolution.features * _POOL)
+    detector, describer = _sift(resolution.features * _POOL, resolution.sigma)
     points = _distinct(detector.detect(searched, None))
     points = points[_spread(points, searched.shape, resolution.features)]
     points[:, :3] *= described.shape[1] / searched.shape[1]
@@ -133,11 +137,11 @@ def _describe_area(
 
 
 @functools.cache
-def _sift(pool: int) -> tuple[cv2.SIFT, cv2.SIFT]:
-    """Return the detector of the strongest `pool` keypoints, and the describer."""
+def _sift(pool: int, sigma: float) -> tuple[cv2.SIFT, cv2.SIFT]:
+    """Return the detector of the strongest `pool` keypoints from a blur of `sigma` on, and the describer."""
     # Each process computes one image at a time on its core: more threads would only compete.
     cv2.setNumThreads(1)
-    detector = cv2.SIFT.create(pool, _SCALES, _CONTRAST, _EDGE, _SIGMA)
+    detector = cv2.SIFT.create(pool, _SCALES, _CONTRAST, _EDGE, sigma)
     # The describer needs one blurred image in each octave.
     return detector, cv2.SIFT.create(0, 1, _CONTRAST, _EDGE, _DESCRIBED_SIGMA)
 

@@ -29,6 +29,10 @@ _SIZE_STEPS = 32
 _STEPS_PER_OCTAVE = 4.5
 _SMALLEST_SIZE = 1 / 128
 _MIRROR_BIT = 1 << WORD_BITS
+# The values of the steps.
+_CENTRES = (np.arange(_STEPS) + 0.5) / _STEPS
+_ANGLES = (np.arange(_ANGLE_STEPS) + 0.5) / _ANGLE_STEPS * 2 * np.pi
+_SIZES = _SMALLEST_SIZE * 2 ** ((np.arange(_SIZE_STEPS) + 0.5) / _STEPS_PER_OCTAVE)
 # The longest side of a PNG: an image of one line may have as many pixels as the decoder accepts.
 _MAX_SIDE_PX = 2**31 - 1
 
@@ -118,14 +122,15 @@ class LocalFeatures:
         words = _words(rows)
         if (words[1:] < words[:-1]).any():
             raise InvalidFeatures("the words of local features are not sorted")
-        angle, size = np.divmod(rows["rest"] // (2 * _MIRROR_BIT), _SIZE_STEPS)
+        rest = rows["rest"].astype(np.uint32)
+        upper = rest >> (WORD_BITS + 1)
         keypoints = Keypoints(
-            x=(rows["x"] + 0.5) / _STEPS * width,
-            y=(rows["y"] + 0.5) / _STEPS * height,
-            size=_SMALLEST_SIZE * 2 ** ((size + 0.5) / _STEPS_PER_OCTAVE) * max(width, height),
-            angle=(angle + 0.5) / _ANGLE_STEPS * 2 * np.pi,
+            x=_CENTRES[rows["x"]] * width,
+            y=_CENTRES[rows["y"]] * height,
+            size=_SIZES[upper & (_SIZE_STEPS - 1)] * max(width, height),
+            angle=_ANGLES[upper // _SIZE_STEPS],
         )
-        mirrored = (rows["rest"] & _MIRROR_BIT) > 0
+        mirrored = (rest & _MIRROR_BIT) > 0
         try:
             return cls(keypoints, words, mirrored, width, height, Sketch.decode(sketch) if sketch else None)
         except InvalidSketch as error:

@@ -27,7 +27,7 @@ _ROOT_SCALE = 512
 _NEAREST = 2
 # The mirror form of a patch is in doubt where its projection is below this share of the largest possible: a query
 # looks up both.
-_DOUBT = 0.03
+_DOUBT = 0.015
 
 # A descriptor has 4 x 4 cells of 8 directions. Mirrored across the feature's own direction, the rows of cells are
 # exchanged, and the directions change sign.
