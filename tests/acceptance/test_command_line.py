@@ -160,6 +160,15 @@ def _ended(match: Match, batch_id: str) -> Any:
 
 
 @pytest.mark.timeout(3600)
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let commands end at SIGINT, also if this program was started to ignore it, as by nohup."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_adds_lose_and_double_nothing(running: Running, match: MatchCommand, tmp_path: Path) -> None:
     names = write_images(tmp_path / "images", 200)
     command = ["add", tmp_path / "images", "--jobs", 2, "--json", "--collection"]

@@ -51,6 +51,13 @@ MEAN_LEVEL = """canvas => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return data.reduce((sum, level, index) => sum + (index % 4 < 3 ? level : 0), 0) / (data.length * 3 / 4);
 }"""
+KEEP_LEVELS = """canvas => {
+  window.kept = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+}"""
+MEAN_DIFFERENCE = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.reduce((sum, level, index) => sum + Math.abs(level - window.kept[index]), 0) / (data.length * 3 / 4);
+}"""
 WAITING = 2000
 MATCHES = 1000
 
@@ -265,6 +272,25 @@ def test_viewer_shows_that_a_copy_differs_little(page: Page) -> None:
     assert brightness() < query / 3
 
 
+def test_overlay_places_the_stored_image(page: Page) -> None:
+    page.goto("/")
+    with Image.open(EXAMPLES / "chelsea.jpg") as photo:
+        part = photo.convert("RGB").crop((photo.width // 3, 0, photo.width, 2 * photo.height // 3))
+    choose(page, encode(part))
+    card(page, "photos/chelsea.jpg").get_by_role("button", name="View").click()
+    page.check("#viewer [value=overlay]")
+    canvas, opacity = page.locator("#viewer canvas >> nth=0"), page.get_by_role("slider", name="Stored image")
+
+    opacity.fill("0")
+    query = float(canvas.evaluate(MEAN_LEVEL))
+    canvas.evaluate(KEEP_LEVELS)
+    opacity.fill("100")
+    differing = float(canvas.evaluate(MEAN_DIFFERENCE))
+
+    # As a whole in the place of its part, the stored image would differ more.
+    assert 0 < differing < query / 8
+
+
 def test_viewer_outlines_the_shared_part(page: Page) -> None:
     page.goto("/")
     choose(page, screenshot_of("chelsea.jpg"))
@@ -290,6 +316,22 @@ def test_pasted_image_is_searched(page: Page) -> None:
         }""",
         [*(EXAMPLES / "rocket.jpg").read_bytes()],
     )
+
+    expect(card(page, "photos/rocket.jpg")).to_be_visible()
+
+
+def test_button_pastes_an_image(page: Page) -> None:
+    page.goto("/")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async bytes => {
+          const image = new Blob([new Uint8Array(bytes)], { type: "image/png" });
+          await navigator.clipboard.write([new ClipboardItem({ "image/png": image })]);
+        }""",
+        [*encode(Image.open(EXAMPLES / "rocket.jpg").convert("RGB").resize((300, 200)), "PNG")],
+    )
+
+    page.get_by_role("button", name="Paste an image").click()
 
     expect(card(page, "photos/rocket.jpg")).to_be_visible()
 
