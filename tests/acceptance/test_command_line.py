@@ -159,7 +159,6 @@ def _ended(match: Match, batch_id: str) -> Any:
     return batch if batch.pending + batch.running == 0 else None
 
 
-@pytest.mark.timeout(3600)
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Let commands end at SIGINT, also if this program was started to ignore it, as by nohup."""
@@ -168,6 +167,7 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("interruptible")
 def test_interrupted_adds_lose_and_double_nothing(running: Running, match: MatchCommand, tmp_path: Path) -> None:
     names = write_images(tmp_path / "images", 200)
