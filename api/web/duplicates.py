@@ -73,7 +73,7 @@ def _groups(services: Services, params: forms.Duplicates, filepaths: Sequence[st
     An image that belongs to an earlier group begins none. Images with a verdict on each other are not in one group.
     """
     similar = dict(_similar(services, params, filepaths))
-    involved = {filepath for each in similar.items() for filepath in (each[0], *(match.filepath for match in each[1]))}
+    involved = similar.keys() | {match.filepath for matches in similar.values() for match in matches}
     # Only these: a record is 20 KiB.
     records = services.store.records(sorted(involved), collection=params.collection)
     metadata = {filepath: record.metadata for filepath, record in records.items()}

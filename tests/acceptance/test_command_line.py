@@ -115,7 +115,7 @@ class WireCounter:
         self.kills = 0
 
     def send_once(self, transport: Transport, request: Request) -> Reply:
-        """Send a request, in place of the transport's own method."""
+        """Send a request, instead of the transport's own method."""
         if request.path != "/add/batch":
             return self._send_once(transport, request)
         self.lines += sum(bool(line) for line in (request.body or b"").splitlines())

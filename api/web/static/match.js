@@ -277,7 +277,7 @@ const filesOf = async (entry) => {
   }
 };
 
-// What is dropped anywhere is for the page: a browser would leave it, and show the file.
+// Handles a drop anywhere on the page: otherwise the browser would open the file instead of the page.
 const drop = async ({ target, dataTransfer }) => {
   const url = urlIn(dataTransfer);
   const entries = [...dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -902,7 +902,7 @@ const filepathsOf = (group) => [...group.querySelectorAll("[data-filepath]")].ma
 // A group of which at most one image is left is none.
 const hideSingles = (section) => {
   for (const group of section.querySelectorAll(".group")) {
-    group.hidden = group.querySelectorAll("[data-filepath]:not([hidden])").length < 2 || "settled" in group.dataset;
+    group.hidden = group.querySelectorAll("[data-filepath]:not([hidden])").length < 2 || "dismissed" in group.dataset;
   }
 };
 
@@ -921,7 +921,7 @@ const addDistinct = (form) => form.addEventListener("submit", (event) => {
   const data = new FormData(form);
   const setHidden = (isHidden) => {
     group.hidden = isHidden;
-    group.toggleAttribute("data-settled", isHidden);
+    group.toggleAttribute("data-dismissed", isHidden);
   };
   sendLater("Marked as not duplicates", {
     hide: () => setHidden(true),

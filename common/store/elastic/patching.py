@@ -7,8 +7,8 @@ of its image by one, so a version conflict is resolved by the document's content
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from common.errors import StoreError, StoreUnavailable
 from common.store.base import Patch, Record, Tombstone, Verdict, Written
@@ -16,6 +16,7 @@ from common.store.elastic import documents
 from common.store.elastic.bulk import bulk, condition, written
 from common.store.elastic.dialects import Json
 from common.store.elastic.index import Index
+from common.store.elastic.parts import parts
 from common.store.elastic.responses import hits, reason
 from common.store.patches import History, Unpatched, history_of, unpatched_of
 
@@ -23,8 +24,6 @@ from common.store.patches import History, Unpatched, history_of, unpatched_of
 TRIES = 20
 BUSY = "too many requests change the same image at once"
 IDS_PER_REQUEST = 1_000
-
-T = TypeVar("T")
 
 
 class Patching:
@@ -55,7 +54,7 @@ class Patching:
     def apply(self, records: Sequence[Record]) -> list[Written]:
         """Apply the histories of the filepaths of these records, which are stored now, and return their outcomes."""
         outcomes: list[Written] = []
-        for some in _parts(records):
+        for some in parts(records, IDS_PER_REQUEST):
             ids = [documents.history_identity(record.filepath, record.collection) for record in some]
             try:
                 histories = self._index.cluster().documents_or_errors(self._index.name, ids, _source="false")
@@ -74,7 +73,7 @@ class Patching:
     def resolve(self, items: Sequence[Record | Tombstone]) -> list[Written]:
         """Return the outcomes of items whose writes were version conflicts; an item that is newer is written."""
         outcomes: list[Written] = []
-        for some in _parts(items):
+        for some in parts(items, IDS_PER_REQUEST):
             try:
                 existing = self._documents([documents.identity(item.filepath, item.collection) for item in some])
                 outcomes += [self._replace(item, document) for item, document in zip(some, existing, strict=True)]
@@ -180,11 +179,6 @@ class Patching:
         }
         matches = hits(self._index.cluster().post(f"/{self._index.name}/_search", search))
         return matches[0] if matches else None
-
-
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield parts of one request each."""
-    yield from (items[start : start + IDS_PER_REQUEST] for start in range(0, len(items), IDS_PER_REQUEST))
 
 
 def _patched(record: Record, existing: Unpatched | None, history: History) -> tuple[Unpatched, Record]:

@@ -34,6 +34,7 @@ from common.store.elastic.connection import Connection, Signer
 from common.store.elastic.dialects import Dialect, Json
 from common.store.elastic.index import Index
 from common.store.elastic.mapping import LIVE, Shape, in_collection
+from common.store.elastic.parts import parts
 from common.store.elastic.patching import Patching
 from common.store.elastic.responses import PARTIAL, hits
 from common.store.elastic.vector_search import WINDOW, VectorSearch
@@ -366,7 +367,6 @@ def _filters(selection: Selection) -> list[Json]:
     return filters + [{"term": {"labels": label}} for label in required_labels(selection.where)]
 
 
-def _batches(filepaths: Sequence[str], collection: str) -> Iterator[list[str]]:
-    """Yield the ids of the filepaths' documents without repeats, in batches of one request."""
-    ids = [documents.identity(filepath, collection) for filepath in dict.fromkeys(filepaths)]
-    yield from (ids[start : start + IDS_PER_REQUEST] for start in range(0, len(ids), IDS_PER_REQUEST))
+def _batches(filepaths: Sequence[str], collection: str) -> Sequence[Sequence[str]]:
+    """Return the ids of the filepaths' documents without repeats, in batches of one request."""
+    return parts([documents.identity(filepath, collection) for filepath in dict.fromkeys(filepaths)], IDS_PER_REQUEST)

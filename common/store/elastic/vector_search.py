@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from common.store.elastic.cluster import Cluster
 from common.store.elastic.dialects import Dialect, Json, Vectors, bits, bits_within
 from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import VECTORS
+from common.store.elastic.parts import parts
 from common.store.elastic.responses import hits
 
 # The server rejects from + size, and num_candidates, above 10,000.
@@ -27,8 +28,6 @@ QUERIES_PER_SEARCH = 16
 QUERIES_PER_REQUEST = 64
 # While the hits of one request are decoded, the server works on the other.
 REQUESTS_AT_ONCE = 2
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class VectorSearch:
         indices: set[str] = set()
 
         def send(some: Sequence[Signature], together: int) -> list[list[Candidate]]:
-            groups = _parts(some, together)
+            groups = parts(some, together)
             searches = (_search_body(group, nearest, vectors, cluster.dialect) for group in groups)
             results: list[list[Candidate]] = []
             for group, matches in zip(groups, self._send(cluster, searches), strict=True):
@@ -108,12 +107,12 @@ class VectorSearch:
                 results += _divided(candidates, group, nearest.most_bits)
             return results
 
-        parts = _parts(queries, QUERIES_PER_REQUEST)
-        if len(parts) == 1:
-            result = send(parts[0], nearest.queries_per_search)
+        requests = parts(queries, QUERIES_PER_REQUEST)
+        if len(requests) == 1:
+            result = send(requests[0], nearest.queries_per_search)
         else:
             with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-                results = threads.map(lambda part: send(part, nearest.queries_per_search), parts)
+                results = threads.map(lambda part: send(part, nearest.queries_per_search), requests)
                 result = [candidates for part in results for candidates in part]
         if existing is not None and indices - {existing.name}:
             self._index.forget()
@@ -167,7 +166,3 @@ def _divided(
         nearest = np.minimum.reduceat(differing, starts)
         order = np.argsort(nearest, kind="stable")
         yield [candidates[index] for index in order[nearest[order] <= most_bits].tolist()]
-
-
-def _parts(values: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
