@@ -13,7 +13,7 @@ from common.store.base import Health
 from common.store.elastic import ElasticStore, Shape
 from dev.search_cluster import ZonesCluster
 from support.index_load import contents, under_load, until_it_answers
-from support.index_servers import ELASTICSEARCH, OPENSEARCH, Product, connect
+from support.index_servers import BOTH_PRODUCTS, ELASTICSEARCH, OPENSEARCH, Product, connect, startable
 from support.waiting import wait_until
 
 # Each node starts twice, perhaps on a busy machine.
@@ -25,18 +25,9 @@ BALANCE = {"cluster.routing.allocation.awareness.balance": "true"}
 SETTINGS = {ELASTICSEARCH.name: {}, OPENSEARCH.name: BALANCE}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(ELASTICSEARCH, marks=pytest.mark.elasticsearch, id="elasticsearch"),
-        pytest.param(OPENSEARCH, marks=pytest.mark.opensearch, id="opensearch"),
-    ],
-)
+@pytest.fixture(scope="module", params=BOTH_PRODUCTS)
 def product(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Product:
-    product: Product = request.param
-    if reason := product.why_not():
-        give_up(reason)
-    return product
+    return startable(request, give_up)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import requests
 from dev.programs import Running
 from dev.search_node import SearchNode
 from support.deployment import LONG, Deployment, size
-from support.index_servers import PRODUCTS, Product
+from support.index_servers import PRODUCTS, Product, startable
 from support.proxy import Proxy
 from support.service import cpu_s
 from support.waiting import wait_until
@@ -25,10 +25,7 @@ IDLE_SHARE = 0.2
 
 @pytest.fixture(scope="module", params=PRODUCTS)
 def product(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Product:
-    product: Product = request.param
-    if reason := product.why_not():
-        give_up(reason)
-    return product
+    return startable(request, give_up)
 
 
 @pytest.fixture(scope="module")

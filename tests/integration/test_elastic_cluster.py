@@ -13,7 +13,7 @@ from common.store.base import Health, Record, Verdict
 from common.store.elastic import ElasticStore, Shape
 from dev.search_cluster import Cluster
 from support.index_load import Load, contents, put, record, under_load, until_it_answers
-from support.index_servers import PRODUCTS, Product, connect
+from support.index_servers import PRODUCTS, Product, connect, startable
 from support.waiting import wait_until
 
 # Three nodes start, two of them twice, perhaps on a busy machine.
@@ -25,10 +25,7 @@ WITHOUT_A_MASTER = {"Elasticsearch": "no master", "OpenSearch": Verdict.STORED.n
 
 @pytest.fixture(scope="module", params=PRODUCTS)
 def product(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Product:
-    product: Product = request.param
-    if reason := product.why_not():
-        give_up(reason)
-    return product
+    return startable(request, give_up)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from common.store.base import Health, Selection, Verdict
 from common.store.elastic import ElasticStore, Shape
 from common.store.preparing import prepare_in_background
 from dev.search_node import SearchNode
-from support.index_servers import PRODUCTS, Product, connect
+from support.index_servers import PRODUCTS, Product, connect, startable
 from support.records import deletion, record
 from support.waiting import wait_until
 
@@ -38,10 +38,7 @@ print(store.count())
 
 @pytest.fixture(scope="module", params=PRODUCTS)
 def product(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Product:
-    product: Product = request.param
-    if reason := product.why_not():
-        give_up(reason)
-    return product
+    return startable(request, give_up)
 
 
 @pytest.fixture(scope="module")

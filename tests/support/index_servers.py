@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from elastic_transport import HttpHeaders, Urllib3HttpNode
@@ -43,16 +43,26 @@ OPENSEARCH = Product(
     dialect=OpenSearchDialect(),
     flattened="flat_object",
 )
-# Parameters of a fixture. `make acceptance` and `make faults` run both.
-PRODUCTS = [
+# Parameters of a fixture.
+BOTH_PRODUCTS = [
     pytest.param(ELASTICSEARCH, marks=pytest.mark.elasticsearch, id="elasticsearch"),
-    *([pytest.param(OPENSEARCH, marks=pytest.mark.opensearch, id="opensearch")] if ALL else []),
+    pytest.param(OPENSEARCH, marks=pytest.mark.opensearch, id="opensearch"),
 ]
+# `make acceptance` and `make faults` run both.
+PRODUCTS = BOTH_PRODUCTS if ALL else BOTH_PRODUCTS[:1]
 # The fixtures of tests/e2e with a service on each.
 STACKS = [
     pytest.param("elastic_stack", marks=pytest.mark.elasticsearch),
     *([pytest.param("opensearch_stack", marks=pytest.mark.opensearch)] if ALL else []),
 ]
+
+
+def startable(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Product:
+    """Return the product that is the fixture's parameter; give up if this machine cannot start it."""
+    product: Product = request.param
+    if reason := product.why_not():
+        give_up(reason)
+    return product
 
 
 def connect(url: str) -> Elasticsearch:

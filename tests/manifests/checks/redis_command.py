@@ -5,8 +5,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from redis import Redis
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dev.redis_server import find_program
@@ -28,6 +31,14 @@ def running_redis(command: Sequence[str], *, password: str, folder: Path) -> Ite
     finally:
         process.kill()
         process.wait()
+
+
+def read_appendonly(socket: str, *, password: str) -> Any:
+    """Return the setting `appendonly`, read with the password; fails if Redis answers without one."""
+    with Redis(unix_socket_path=socket) as keyless, pytest.raises(AuthenticationError):
+        keyless.ping()
+    with Redis(unix_socket_path=socket, password=password) as client:
+        return client.config_get("appendonly")
 
 
 def _is_answered(client: Redis) -> bool:
