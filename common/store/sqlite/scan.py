@@ -33,6 +33,8 @@ PROJECTED_AT_ONCE = 8_192
 PASSING_MAX = 0.005
 # Above the error of float64, below the difference of two distances.
 ROUNDING = 1e-9
+_NO_KEYS: Keys = np.zeros(0, np.int64)
+_NO_DISTANCES: NDArray[np.float64] = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,14 +101,16 @@ class _Search:
     """One scan for several queries."""
 
     def __init__(self, queries: Rows, limit: int, max_distance: float | None) -> None:
-        self.best = [_Best(query, limit, max_distance) for query in queries]
+        bound = bits_within(max_distance)
+        farthest = np.inf if max_distance is None else max_distance + ROUNDING
+        self.best = [_Best(query, limit, bound, farthest) for query in queries]
         self._queries = queries
         # Few rows are so near, and nearly all of them are beyond `max_distance`.
         self._are_few_near = max_distance is not None and max_distance <= PROJECTED_WITHIN
         self._signs = pack(np.zeros(len(queries), np.int64), queries).signs
         self._packed = numkong.hammings_pack(_tensor(self._signs))
-        self._bounds = np.full(len(queries), bits_within(max_distance), np.uint32)
-        self._farthest = np.array([best.farthest for best in self.best])
+        self._bounds = np.full(len(queries), bound, np.uint32)
+        self._farthest = np.full(len(queries), farthest)
         self._rows_at_once = max(1, CHUNK // max(1, len(queries) // 16))
         self._projected: ProjectedQueries | None = None
         if max_distance is not None and self._are_few_near and len(queries) > PROJECTED_SAVES:
@@ -180,13 +184,13 @@ class _Search:
 class _Best:
     """The images nearest to one query so far, best first."""
 
-    def __init__(self, query: Rows, limit: int, max_distance: float | None) -> None:
-        self.keys: Keys = np.zeros(0, np.int64)
-        self.bound = bits_within(max_distance)
+    def __init__(self, query: Rows, limit: int, bound: int, farthest: float) -> None:
+        self.keys: Keys = _NO_KEYS
+        self.bound = bound
+        self.farthest = farthest
         self._query = query
         self._limit = limit
-        self.farthest = np.inf if max_distance is None else max_distance + ROUNDING
-        self._distances: NDArray[np.float64] = np.zeros(0)
+        self._distances: NDArray[np.float64] = _NO_DISTANCES
 
     def offer(self, block: Block, positions: Positions, differing: NDArray[np.int64]) -> None:
         """Keep the nearest of the signatures at `positions`."""
