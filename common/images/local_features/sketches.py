@@ -27,14 +27,16 @@ _HEADER = struct.Struct(">8B")
 # Cells of grey along each side of a cell of colour.
 _COLOUR_CELL = 4
 # Points along each side of a cell, whose mean is that of the cell.
-_SAMPLES = 4
+_SAMPLES = 6
 
-# The n-th largest difference of grey counts: a few cells may differ in a copy.
-_NTH = 4
 # The grey of a copy's cell differs by less than the sum of these shares: of the sketch's contrast, and of the contrast
 # between the cell and those around it. In small letters, a fraction of a pixel matters.
 _OF_CONTRAST = 0.1
 _OF_EDGES = 0.17
+# Single cells may differ in a copy, but another word differs in several beside each other. So the root of the mean
+# square of so many cells by so many counts, and its largest value in a copy is this one.
+_WINDOW = 3
+_WINDOW_LIMIT = 0.64
 # The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
@@ -140,8 +142,9 @@ class SmallCopy:
         if is_shown.mean() < _LEAST_SHOWN or np.ptp(expected) < _LEAST_SHOWN * contrast:
             return math.inf
         allowed = _OF_CONTRAST * contrast + _OF_EDGES * _edges(sketch.greys())[is_shown]
-        apart = np.sort(np.abs(_fitted(greys, expected) - expected) / allowed)
-        grey = float(apart[-min(_NTH, len(apart))])
+        apart = np.zeros(is_shown.shape, np.float32)
+        apart[is_shown] = (_fitted(greys, expected) - expected) / allowed
+        grey = _largest_of_windows(apart) / _WINDOW_LIMIT
         colour = _colour_difference(values[..., 1:], sketch.colours, is_shown) / _COLOUR_LIMIT
         return max(grey, colour) / float(is_shown.mean())
 
@@ -224,6 +227,13 @@ def _edges(greys: NDArray[np.float32]) -> NDArray[np.float32]:
     around = np.lib.stride_tricks.sliding_window_view(np.pad(greys, 1, mode="edge"), (3, 3))
     edges: NDArray[np.float32] = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
     return edges
+
+
+def _largest_of_windows(apart: NDArray[np.float32]) -> float:
+    """Return the largest root mean square of neighbouring cells (rows, columns)."""
+    rows, columns = (min(_WINDOW, length) for length in apart.shape)
+    windows = np.lib.stride_tricks.sliding_window_view(apart * apart, (rows, columns))
+    return math.sqrt(float(windows.mean(axis=(2, 3)).max()))
 
 
 def _fitted(greys: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
