@@ -21,7 +21,7 @@ from common.store.base import Record, Store, WordCandidate
 VERIFIED = 40
 """Candidates whose geometry is verified: more only if many of them match, and a request asks for more matches."""
 DRAWN_VERIFIED = 160
-"""The same if drawn images agree, but not their sketches: images of one frame share its words, and hide a copy."""
+"""The same if drawn images agree, but no sketch: images of one frame share its words, and hide a copy."""
 _MAX_VERIFIED = 1000
 _MORE = 4
 
@@ -157,9 +157,10 @@ def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> lis
         seen.update(candidate.filepath for candidate in latest)
         parts |= {part.match.filepath: part for part in _agreeing(latest, features, options)}
         last = [parts[each.filepath] for each in latest[-VERIFIED // 2 :] if each.filepath in parts]
-        if any(part.is_drawn and not part.is_match for part in last):
+        is_hidden = any(part.is_drawn for part in last) and not any(part.is_match for part in parts.values())
+        if is_hidden:
             most = max(most, DRAWN_VERIFIED)
-        has_more = len(candidates) >= limit and any(part.is_drawn or part.is_match for part in last)
+        has_more = len(candidates) >= limit and (is_hidden or any(part.is_match for part in last))
         if not has_more or limit >= most:
             return [part for part in parts.values() if part.is_match]
         limit = min(_MORE * limit, most)

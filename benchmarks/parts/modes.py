@@ -76,8 +76,10 @@ def by_signature(query: Query, collection: Collection) -> Scores:
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
         target, score = collection.features[row], 100 * (1 - distance)
         if target.sketch:
-            drawn = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]])
-            score, is_match = drawn or 0.0, is_match and (drawn or 0.0) >= MIN_SCORE
+            if not is_match:
+                continue
+            score = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]]) or 0.0
+            is_match = score >= MIN_SCORE
         elif query.is_flat or collection.flat[column]:
             is_match = is_match and is_match_of_flat(distance)
         scores[row] = max(scores.get(row, (0.0, False)), (score, is_match))
@@ -92,8 +94,9 @@ def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[n
     features = query.local()
     candidates = collection.candidates(features.words, DRAWN_VERIFIED)
     scores = verify(query, features, candidates[:VERIFIED], collection)
-    last = [row for row in candidates[VERIFIED // 2 : VERIFIED] if row in scores and collection.features[row].sketch]
-    if any(not scores[row][1] for row in last):
+    last = candidates[VERIFIED // 2 : VERIFIED]
+    has_drawn = any(row in scores and collection.features[row].sketch for row in last)
+    if has_drawn and not any(is_match for _, is_match in scores.values()):
         scores |= verify(query, features, candidates[VERIFIED:], collection)
     return scores, features.words
 
