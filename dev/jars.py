@@ -1,8 +1,10 @@
 """The jars of search servers, and the JDK that starts them.
 
-Maven downloads the jars that a recipe's `pom.xml` names, once, into `$MATCH_CACHE` or `.cache`.
+Maven downloads the jars that a recipe's `pom.xml` names, once, into `$MATCH_CACHE` or `.cache`. Their hashes are those
+in the recipe's `jars.sha256`.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -22,17 +24,19 @@ JDK_MIN = 21
 class Jars:
     """The jars of one server, of the version in its recipe.
 
-    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs.
+    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs. `launch` is the
+    folder of Launch.java, if another recipe has it.
     """
 
     product: str
     recipe: Path
-    arrange: Callable[[Path], None]
+    arrange: Callable[[Path], None] = lambda _: None
+    launch: Path | None = None
 
     @property
     def launcher(self) -> Path:
         """Return the program that starts a node: a source file, compiled at each start."""
-        return self.recipe / "Launch.java"
+        return (self.launch or self.recipe) / "Launch.java"
 
     def why_not(self) -> str:
         """Return in one line what is missing to start a node, an empty string if nothing is."""
@@ -67,6 +71,16 @@ class Jars:
         if result.returncode:
             message = f"Maven could not download {self.product}'s jars:\n{result.stdout[-2000:]}"
             raise RuntimeError(message)
+        check_hashes(lib, self.recipe / "jars.sha256")
+
+
+def check_hashes(lib: Path, hashes: Path) -> None:
+    """Raise RuntimeError unless the folder has exactly these files; lines are as sha256sum prints them."""
+    expected = set(hashes.read_text().splitlines())
+    actual = {f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in lib.iterdir()}
+    if different := sorted(line.split()[1] for line in expected ^ actual):
+        message = f"other files than in {hashes}: {', '.join(dict.fromkeys(different))}"
+        raise RuntimeError(message)
 
 
 def java() -> Path | None:

@@ -23,16 +23,19 @@ SINGLE_NODE = {"discovery.type": "single-node", "transport.port": "0"}
 class SearchNode:
     """A node and its data, deleted at the end of the `with`.
 
-    `restart` keeps data and port. `membership` are the settings of a node in a cluster; by default it is a cluster of
+    `restart` keeps data and port. `membership` are the settings of a node in a cluster; without them it is a cluster of
     one. A subclass names the product's jars and its own settings.
     """
 
     jars: ClassVar[Jars]
+    # Otherwise a small heap full of garbage rejects requests with 429 until it is collected.
+    heap_settings: ClassVar[Mapping[str, str]] = {"indices.breaker.total.use_real_memory": "false"}
+    single_node: ClassVar[Mapping[str, str]] = SINGLE_NODE
     own_settings: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] = SINGLE_NODE) -> None:
+    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] | None = None) -> None:
         self._heap_mib = heap_mib
-        self._membership = membership
+        self._membership = self.single_node if membership is None else membership
         self._home = Path()
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,8 +121,7 @@ class SearchNode:
             "cluster.routing.allocation.disk.threshold_enabled": "false",
             # At each update of what it knows of disks, the server would make read-only indices writable again.
             "cluster.info.update.interval": "24h",
-            # Otherwise a small heap full of garbage rejects requests with 429 until it is collected.
-            "indices.breaker.total.use_real_memory": "false",
+            **self.heap_settings,
             **self.own_settings,
             **self._membership,
         }
