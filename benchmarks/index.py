@@ -14,10 +14,10 @@ The sizes are those after a merge to one segment; Match's index is then searched
 serialisation, requests and the final refresh, but not the creation of the records. image-match sends one request per
 image: the benchmark prints that rate too. The rate of flat vectors is measured on an index of their own.
 
-`--large` leaves out the peer, flat vectors and the merge to one segment, for millions of images. `--overwrite` finally
-adds half of the images again, and searches before and after another merge. `--sweep` searches Match's index with other
-values of `num_candidates`. Each size has a node of its own. `--results` adds the measurements to a JSON file, and
-`--plot` draws all of that file.
+`--large` leaves out flat vectors, the merge to one segment, and the peer unless `--peer` names one: for millions of
+images. `--overwrite` finally adds half of the images again, and searches before and after another merge. `--sweep`
+searches Match's index with other values of `num_candidates`. Each size has a node of its own. `--results` adds the
+measurements to a JSON file, and `--plot` draws all of that file.
 
 `benchmarks/parts/collection.py` describes the synthetic signatures and their limits.
 """
@@ -113,8 +113,8 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
         match_side.bytes_per_image = merged_bytes(cluster, "match") / count
         merged = search_store(store, 100, queries)
         merged.bytes_per_image = match_side.bytes_per_image
-    if peer:
-        peer_side.bytes_per_image = merged_bytes(cluster, "peer") / (count + min(SINGLE_WRITES, count))
+        if peer:
+            peer_side.bytes_per_image = merged_bytes(cluster, "peer") / (count + min(SINGLE_WRITES, count))
     report(match_side, peer_side, queries, page)
     if not options.large:
         report_others(flat, peer_side, single_rate)
@@ -314,8 +314,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--server", choices=tuple(SERVERS), default="elasticsearch")
     parser.add_argument("--vectors", choices=("hnsw", "flat"), default="hnsw")
     parser.add_argument("--num-candidates", type=int, help="instead of the service's own choice")
-    parser.add_argument("--peer", choices=("words", "dynamic", "lean", "none"), default="words")
-    parser.add_argument("--large", action="store_true", help="without peer, flat vectors and merge to one segment")
+    parser.add_argument("--peer", choices=("words", "dynamic", "lean", "none"), help="default: words; none if --large")
+    parser.add_argument("--large", action="store_true", help="without flat vectors and the merge to one segment")
     parser.add_argument("--overwrite", action="store_true", help="finally add half of the images again")
     parser.add_argument("--results", type=Path, help="JSON file of the measurements")
     parser.add_argument("--plot", type=Path, help="SVG file to draw all results to")
@@ -323,8 +323,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sweep", type=int, nargs="*", default=[], help="other values of num_candidates")
     parser.add_argument("--photos", type=Path, default=PHOTOS if PHOTOS.is_dir() else ROOT / "examples" / "images")
     options = parser.parse_args()
-    if options.large:
-        options.peer = "none"
+    options.peer = options.peer or ("none" if options.large else "words")
     return options
 
 

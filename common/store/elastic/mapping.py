@@ -59,9 +59,13 @@ _ADDABLE: Final = (
     "patches",
     *VECTORS[1:],
 )
-# Each segment has a graph of its own, and a search pays for each graph. The servers' defaults leave twice as many
-# segments: 10 in a tier, the first of 2 MB.
-MERGES: Final = {"index.merge.policy.segments_per_tier": "4", "index.merge.policy.floor_segment": "32mb"}
+# Each segment has a graph of its own, and a search walks them all: few are faster. But a graph of more than some 400,000
+# vectors misses near ones, with any number of candidates. Without local features that is 256 MB.
+MERGES: Final = {
+    "index.merge.policy.segments_per_tier": "4",
+    "index.merge.policy.floor_segment": "32mb",
+    "index.merge.policy.max_merged_segment": "256mb",
+}
 # These are read from doc values or the vector index, or derived from others.
 _NOT_IN_SOURCE: Final = ("sig", "features", "words", "labels", *VECTORS)
 
