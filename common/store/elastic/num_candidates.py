@@ -16,8 +16,8 @@ SHARE_MARGIN = 16
 LEAST = 100
 # The server rejects more.
 MOST = 10_000
-# Recall .999 of pairs below the cutoff was measured with 15 candidates of 10,000 images, 100 of 100,000, 250 of 300,000.
-# This is a fifth more.
+# Recall .999 of pairs below the cutoff was measured with 15 candidates in 10,000 images, 100 in 100,000, and 250 in
+# 300,000. This is a fifth more.
 EF, PER, GROWTH = 120, 100_000, 0.8
 
 
