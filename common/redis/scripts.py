@@ -68,7 +68,10 @@ class Script:
 
 @cache
 def read(path: Path, *, around: tuple[str, str] = ("", "")) -> str:
-    """Return the text of a script with its includes, `around` each of which are these texts; a process reads it once."""
+    """Return the text of a script with its includes, `around` each of which are these texts.
+
+    A process reads it once.
+    """
     return _read(path, set(), around)
 
 
