@@ -77,10 +77,10 @@ def beside(
         return None, load(port, sent, clients=1, seconds=seconds)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         both = seconds + 2 * MARGIN_S
-        search_load = pool.submit(load, port, searches, clients=clients, seconds=both, as_users=True)
+        searched = pool.submit(load, port, searches, clients=clients, seconds=both, as_users=True)
         load(port, [request("GET", "/ping")], clients=1, seconds=MARGIN_S)
         short = load(port, sent, clients=1, seconds=seconds)
-        return search_load.result(), short
+        return searched.result(), short
 
 
 def shown(responses: Load) -> str:

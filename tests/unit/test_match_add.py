@@ -1,6 +1,7 @@
 """`match add` and its journal, against a service in memory."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -304,6 +305,20 @@ def test_prune_keeps_a_name_that_moved(match: MatchCommand, service: FakeMatch, 
 
     assert result.code == 0
     assert "xother/a.jpg" in service.images
+
+
+def test_prune_of_an_empty_mount_point_deletes_nothing(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    share = folder / "share" / "2026"
+    share.mkdir(parents=True)
+    shutil.copy(next(folder.glob("*.jpg")), share / "a.jpg")
+    match("add", folder)
+    before = len(service.images)
+    shutil.rmtree(share)
+
+    result = match("add", folder, "--prune", "--json")
+
+    assert (result.json["pruned"], len(service.images)) == (0, before)
+    assert f"not pruned: 1 images of {share.parent}, which is empty now" in result.err
 
 
 def test_prune_of_a_missing_folder_deletes_nothing(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
