@@ -13,12 +13,12 @@ from pathlib import Path
 from dev.jars import ROOT, Jars
 from dev.search_node import SINGLE_NODE, SearchNode, run
 
-__all__ = ["SINGLE_NODE", "Node", "why_not"]
+__all__ = ["SINGLE_NODE", "Node", "arrange", "why_not"]
 
 PLUGIN = "transport-netty4"
 
 
-def _arrange(node: Path) -> None:
+def arrange(node: Path) -> None:
     """Move the plugin and its dependencies into a module."""
     lib, module = node / "lib", node / "modules" / PLUGIN
     module.mkdir(parents=True)
@@ -30,7 +30,7 @@ def _arrange(node: Path) -> None:
     (module / "plugin-descriptor.properties").write_text(re.sub(r"(?m)^modulename=.*$", "", descriptor))
 
 
-_JARS = Jars(product="Elasticsearch", recipe=ROOT / "dev" / "elasticsearch", arrange=_arrange)
+_JARS = Jars(product="Elasticsearch", recipe=ROOT / "dev" / "elasticsearch", arrange=arrange)
 why_not = _JARS.why_not
 
 

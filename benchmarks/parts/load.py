@@ -4,6 +4,7 @@ locust's clients would take a millisecond of CPU per request, as much as the API
 write prepared bytes and parse only status and length of a response: about a twentieth of that.
 """
 
+import os
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from threading import Barrier
-from time import monotonic
+from time import monotonic, sleep
 from typing import BinaryIO
 
 TIMEOUT_S = 10.0
 # Instead of a status.
 TIMED_OUT, BROKEN = 0, -1
 CLIENTS_PER_PROCESS = 32
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -65,40 +67,63 @@ def upload(path: str, data: bytes, field_name: str = "image", **fields: str) -> 
     return request("POST", path, body, "multipart/form-data; boundary=x")
 
 
-def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float) -> Load:
-    """Send the requests round-robin from concurrent clients for some seconds."""
+def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float, as_users: bool = False) -> Load:
+    """Send the requests round-robin from concurrent clients for some seconds.
+
+    With `as_users` each client has an address of its own, and waits after a response with Retry-After. Else all have
+    the same address, and none waits.
+    """
+    some = partial(_clients, port, mix, seconds, as_users)
     if clients <= CLIENTS_PER_PROCESS:
-        return Load(seconds, _clients(port, mix, seconds, clients))
+        return Load(seconds, some(clients))
     shares = [CLIENTS_PER_PROCESS] * (clients // CLIENTS_PER_PROCESS)
     with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-        return Load(seconds, list(chain(*pool.map(partial(_clients, port, mix, seconds), shares))))
+        return Load(seconds, list(chain(*pool.map(some, shares))))
 
 
-def _clients(port: int, mix: Sequence[bytes], seconds: float, clients: int) -> list[tuple[int, float]]:
+def _clients(
+    port: int,
+    mix: Sequence[bytes],
+    seconds: float,
+    as_users: bool,  # noqa: FBT001 - of `partial`
+    clients: int,
+) -> list[tuple[int, float]]:
     barrier = Barrier(clients)
+    # Other processes have other clients.
+    network = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"
+    addresses = [f"{network}.{number + 1}" if as_users else LOOPBACK for number in range(clients)]
     with ThreadPoolExecutor(clients) as pool:
-        results = pool.map(lambda number: _client(port, mix, seconds, number, barrier), range(clients))
+        results = pool.map(
+            lambda number: _client(Connection(port, addresses[number]), mix, seconds, number, barrier, waits=as_users),
+            range(clients),
+        )
         return list(chain(*results))
 
 
-def _client(port: int, mix: Sequence[bytes], seconds: float, number: int, barrier: Barrier) -> list[tuple[int, float]]:
-    connection = Connection(port)
+def _client(  # noqa: PLR0913 - of one caller
+    connection: "Connection", mix: Sequence[bytes], seconds: float, first: int, barrier: Barrier, *, waits: bool
+) -> list[tuple[int, float]]:
     responses = []
     barrier.wait()
     until = monotonic() + seconds
-    index = number
+    index = first
     while (started := monotonic()) < until:
         responses.append((connection.send(mix[index % len(mix)]), monotonic() - started))
         index += 1
+        if waits and connection.retry_after_s:
+            sleep(max(0.0, min(connection.retry_after_s, until - monotonic())))
     connection.close()
     return responses
 
 
 class Connection:
-    """A client's connection, opened at the first request."""
+    """A client's connection from a loopback address, opened at the first request."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = LOOPBACK) -> None:
+        self.retry_after_s = 0.0
+        """The seconds of the last response's Retry-After."""
         self._port = port
+        self._address = address
         self._socket: socket.socket | None = None
         self._file: BinaryIO | None = None
 
@@ -107,7 +132,7 @@ class Connection:
         is_new = self._socket is None
         try:
             if self._socket is None:
-                self._socket = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S)
+                self._socket = socket.create_connection((LOOPBACK, self._port), TIMEOUT_S, (self._address, 0))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._file = self._socket.makefile("rb")
             self._socket.sendall(data)
@@ -131,10 +156,12 @@ class Connection:
         start = self._file.readline(65_536).split()
         if len(start) < 2:
             raise ConnectionError
-        length, is_last = 0, False
+        length, is_last, self.retry_after_s = 0, False, 0.0
         while (header := self._file.readline(65_536)) not in {b"\r\n", b""}:
             name, _, value = header.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
+            if name.lower() == b"retry-after":
+                self.retry_after_s = float(value)
             is_last |= name.lower() == b"connection" and value.strip().lower() == b"close"
         if len(self._file.read(length)) < length:
             raise ConnectionError

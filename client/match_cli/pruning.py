@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from match_cli import output
@@ -23,7 +22,7 @@ class Prune:
         self._match = match
         self._journal = journal
         self._collection = collection
-        self._empty: Counter[Path] = Counter()
+        self._kept: Counter[Path] = Counter()
 
     def folder(self, folder: str) -> int:
         """Delete the images whose files vanished from the folder, and return their number."""
@@ -38,10 +37,10 @@ class Prune:
             pruned += len(names)
         return pruned
 
-    def report(self, tell: Callable[[str], None] = output.message) -> None:
-        """Tell which images were kept."""
-        for folder, number in self._empty.items():
-            tell(
+    def report(self) -> None:
+        """Print which images were kept."""
+        for folder, number in self._kept.items():
+            output.message(
                 f"not pruned: {number} images of {folder}, which is empty now, like a share that is not mounted; "
                 "delete the folder, or use match delete --prefix"
             )
@@ -50,8 +49,8 @@ class Prune:
         if os.path.lexists(source):
             return False
         folder = next(parent for parent in Path(source).parents if parent.is_dir())
-        if folder in self._empty or _is_empty(folder):
-            self._empty[folder] += 1
+        if folder in self._kept or _is_empty(folder):
+            self._kept[folder] += 1
             return False
         return True
 

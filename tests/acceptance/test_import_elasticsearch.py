@@ -1,4 +1,7 @@
-"""The import of an index of image-match from a real node, killed and run again: each photograph is found at 100."""
+"""The import of an index of image-match, killed and run again: each photograph is found at 100.
+
+The nodes are real: Elasticsearch 2 to 9, and OpenSearch.
+"""
 
 import json
 import os
@@ -6,10 +9,10 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from PIL import Image
 
 from common.images.signature import distances, score, sign
 from common.store.sqlite import SqliteStore
+from dev.old_elasticsearch_node import NODES
 from support.image_match_index import document
 from support.match_command import ROOT
 from support.waiting import wait_until
@@ -29,9 +33,12 @@ COPIES = 20
 EXAMPLES = ROOT / "examples" / "images"
 PHOTOGRAPHS = Path(os.environ.get("MATCH_TEST_DATA", ROOT.parent / "shared" / "data")) / "photos"
 SERVERS = [
-    pytest.param("elasticsearch_url", marks=pytest.mark.elasticsearch),
-    pytest.param("opensearch_url", marks=pytest.mark.opensearch),
+    *(pytest.param(version, marks=pytest.mark.elasticsearch, id=f"elasticsearch-{version}") for version in NODES),
+    pytest.param("elasticsearch_url", marks=pytest.mark.elasticsearch, id="elasticsearch"),
+    pytest.param("opensearch_url", marks=pytest.mark.opensearch, id="opensearch"),
 ]
+# The document type of dsys/match; later versions have none.
+TYPED, DOCUMENT_TYPE = {"2", "5", "6", "7"}, "images"
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +49,22 @@ def originals() -> list[Any]:
 
 
 @pytest.fixture(params=SERVERS)
-def index(request: pytest.FixtureRequest, originals: list[Any]) -> Iterator[tuple[str, str]]:
+def server(request: pytest.FixtureRequest, give_up: Callable[[str], NoReturn]) -> Iterator[tuple[str, str]]:
+    """The URL of a node, and the path under which an index of it has documents."""
+    node = NODES.get(request.param)
+    if node is None:
+        yield request.getfixturevalue(request.param), ""
+        return
+    if reason := node.jars.why_not():
+        give_up(reason)
+    with node() as started:
+        yield started.url, f"/{DOCUMENT_TYPE}" if request.param in TYPED else ""
+
+
+@pytest.fixture
+def index(server: tuple[str, str], originals: list[Any]) -> Iterator[tuple[str, str]]:
     """The URL of a node, and its index with documents of image-match, several of each original."""
-    url, name = request.getfixturevalue(request.param), f"image-match-{uuid.uuid4().hex[:12]}"
+    (url, documents_path), name = server, f"image-match-{uuid.uuid4().hex[:12]}"
     documents = [document("", pixels) for pixels in originals]
     for copy in range(COPIES):
         lines = [
@@ -53,7 +73,7 @@ def index(request: pytest.FixtureRequest, originals: list[Any]) -> Iterator[tupl
             for line in ({"index": {}}, fields | about(copy * len(originals) + number))
         ]
         reply = requests.post(
-            f"{url}/{name}/_bulk?refresh=true",
+            f"{url}/{name}{documents_path}/_bulk?refresh=true",
             data="\n".join(lines) + "\n",
             headers={"Content-Type": "application/x-ndjson"},
             timeout=WITHIN_S,
@@ -66,7 +86,8 @@ def index(request: pytest.FixtureRequest, originals: list[Any]) -> Iterator[tupl
 def about(number: int) -> dict[str, Any]:
     """Return the path, the time and the metadata of the document with this number."""
     minute, second = divmod(number, 60)
-    time = f"2017-05-01T{12 + minute // 60:02}:{minute % 60:02}:{second:02}"
+    # image-match writes microseconds; the index sorts by milliseconds.
+    time = f"2017-05-01T{12 + minute // 60:02}:{minute % 60:02}:{second:02}.{number:06}"
     return {"path": path_of(number), "timestamp": time, "metadata": {"number": number}}
 
 

@@ -25,21 +25,32 @@ MAKE_DEV = "make dev"
 OLD_INDEX = "http://old:9200"
 # The proxy of the test stands for it.
 REMOTE = "match --url https://match.example.org"
-IMPORT = "python -m common.store.import_elasticsearch"
+PYTHON = "python -m common.store."
 
 
-def import_index(command: str, stack: Any) -> None:
-    """Run the import from an index with one image, into the store of the stack."""
-    with Image.open(ROOT / "examples" / "images" / "moose.jpg") as image:
-        documents = [document("http://192.0.2.1/moose.jpg", np.asarray(image.convert("RGB")))]
-    with serving_index(ImageMatchIndex(documents)) as index:
-        _, *arguments = command.replace(OLD_INDEX, index.url).split()
-        environment = {
-            "MATCH_STORE_URL": f"sqlite:///{stack.home / 'match.db'}",
-            "MATCH_HOME": str(stack.home),
-            "PYTHONPATH": str(ROOT),
-        }
-        subprocess.run([sys.executable, *arguments], env=os.environ | environment, check=True, timeout=90)
+def run_python(command: str, stack: Any, old_url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the service with the store of the stack; `old_url` stands for the old index server."""
+    _, *arguments = command.replace(OLD_INDEX, old_url).split()
+    settings = {
+        "REDIS_URL": (stack.home / "redis" / "url").read_text().strip(),
+        "MATCH_STORE_URL": f"sqlite:///{stack.home / 'match.db'}",
+        "MATCH_HOME": str(stack.home),
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | settings | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def old_document(name: str, path: str, **fields: Any) -> dict[str, Any]:
+    """Return the document of an example image in an old index."""
+    with Image.open(ROOT / "examples" / "images" / name) as image:
+        return document(path, np.asarray(image.convert("RGB")), **fields)
 
 
 def test_the_commands_of_the_guides_work(stack: Any, match: MatchCommand, image_server: str) -> None:
@@ -49,11 +60,12 @@ def test_the_commands_of_the_guides_work(stack: Any, match: MatchCommand, image_
     rows = [{"url": f"{image_server}/{name}.jpg", "filepath": name} for name in ("coffee", "rocket")]
     Path("urls.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
-    for line in (line for block in blocks("guides.md", "sh") for line in block.splitlines()):
-        if line.startswith(IMPORT):
-            import_index(line, stack)
-        elif line != MAKE_DEV and not line.startswith(REMOTE):
-            match.run(line)
+    with serving_index(ImageMatchIndex([old_document("moose.jpg", "http://192.0.2.1/moose.jpg")])) as index:
+        for line in (line for block in blocks("guides.md", "sh") for line in block.splitlines()):
+            if line.startswith(PYTHON):
+                run_python(line, stack, index.url)
+            elif not line.endswith(MAKE_DEV) and not line.startswith(REMOTE):
+                match.run(line)
 
     names = stack.ok("GET", "/list", params={"limit": "1000"})
     assert {"coffee", "rocket", str(match.home / "Photos" / "coffee.jpg"), "http://192.0.2.1/moose.jpg"} <= set(names)
@@ -80,7 +92,7 @@ def test_the_commands_behind_a_proxy_work(
         port = int(service.start_api().rpartition(":")[2])
         with Proxy(tmp_path / "proxy", [port], with_keys=True) as proxy:
             remote = [line.replace(REMOTE, f"match --url {proxy.url}") for line in lines if line.startswith(REMOTE)]
-            [reader, importer] = [replace(match, api_key=key) for key in keys]
+            reader, importer, *_ = (replace(match, api_key=key) for key in keys)
             results = [importer.run(line) for line in remote]
             rejected = reader("--url", proxy.url, "add", "rocket.jpg")
             keyless = match("--url", proxy.url, "status")
@@ -89,6 +101,31 @@ def test_the_commands_behind_a_proxy_work(
     assert str(match.home / "Photos" / "coffee.jpg") in results[-1].out
     assert (rejected.code, keyless.code) == (Exit.REJECTED, Exit.REJECTED)
     assert "missing_scope" in rejected.err
+
+
+def test_the_commands_that_move_images_work(stack: Any, match: MatchCommand, image_server: str) -> None:
+    url = f"{image_server}/chelsea.jpg"
+    old = [
+        old_document("chelsea.jpg", url, metadata={"album": "cats"}),
+        old_document("coffee.jpg", "photos/coffee.jpg", number=1),
+    ]
+    lines = [line for block in blocks("migrating-from-dsys-match.md", "sh") for line in block.splitlines()]
+    # Those for containers and Kubernetes are checked in tests/manifests.
+    moving = [line for line in lines if line.startswith(("match ", PYTHON))]
+
+    with serving_index(ImageMatchIndex(old)) as index:
+        outputs = [
+            run_python(line, stack, index.url, MATCH_FETCH_ALLOW=image_server.removeprefix("http://")).stderr
+            if line.startswith(PYTHON)
+            else match.run(line).out
+            for line in moving
+        ]
+
+    images = {path: stack.ok("GET", "/images", params={"filepath": path})[0] for path in (url, "photos/coffee.jpg")}
+    assert "match import: 2 stored\n" in outputs[0]
+    assert "images: " in outputs[1]
+    assert all(image["width"] > 0 for image in images.values())
+    assert images[url]["metadata"] == {"album": "cats"}
 
 
 @pytest.mark.usefixtures("match")

@@ -401,6 +401,16 @@ def test_documented_make_run_names_the_password(name: str) -> None:
     assert all("`REDIS_PASSWORD=… make run ELASTICSEARCH_URL=" in line for line in lines)
 
 
+@pytest.mark.parametrize(("name", "service"), [("match-api", "api-1"), ("match-worker", "worker")])
+def test_documented_containers_end_as_those_of_compose(services: dict[str, Any], name: str, service: str) -> None:
+    page = (ROOT / "docs" / "migrating-from-dsys-match.md").read_text()
+    [command] = re.findall(rf"^docker run -d .* {name}:\S+$", page, re.MULTILINE)
+    settings = re.findall(r"-e (\w+)=", command)
+
+    assert f"--stop-timeout {seconds(services[service]['stop_grace_period']):.0f} " in command
+    assert {*settings} <= {*services[service]["environment"]}
+
+
 def test_all_services_use_the_same_redis(services: dict[str, Any]) -> None:
     urls = {services[name]["environment"]["REDIS_URL"] for name in (*APIS, "worker")}
 

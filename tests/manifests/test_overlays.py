@@ -240,6 +240,13 @@ def test_documented_secret_of_dev_has_what_its_pods_read(rendered: Rendered) -> 
     assert [fault for fault in unread_keys(objects) if fault.startswith("Secret")] == []
 
 
+def test_documented_patch_of_the_old_secret_has_keys_that_pods_read() -> None:
+    page = (MANIFESTS.parent / "docs" / "migrating-from-dsys-match.md").read_text()
+    [patch] = re.findall(r"kubectl patch secret match -n match --patch '(.+)'", page)
+
+    assert set(json.loads(patch)["stringData"]) <= set(secret_of_a_trial()) | {"elasticsearch.index"}
+
+
 def test_dev_uses_its_own_redis_and_elasticsearch(rendered: Rendered) -> None:
     services = [
         (service["metadata"]["name"], service["spec"]["ports"]) for service in of_kind(rendered[DEV], "Service")

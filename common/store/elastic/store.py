@@ -44,14 +44,14 @@ HEALTH_TIMEOUT_S = 3.0
 # A page shares the window with the records before it.
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
-# The least num_candidates per shard: its recall is .995 at 300,000 images, that of 200 is .982.
-NUM_CANDIDATES = 500
+# Bytes of a bound. Before version 3, OpenSearch builds an automaton of a longer lower bound, and rejects it.
+LOWER_BOUND_MAX = 1_000
 
 
 class ElasticStore:
     """Store behind the alias `index` of the cluster at `url`, which may contain user and password.
 
-    `shape` applies to a new index. `num_candidates` is the least number of vectors that HNSW considers in each shard.
+    `shape` applies to a new index. `num_candidates` is that of HNSW searches, by default as many as the segments need.
     The first call opens the connection.
     """
 
@@ -65,7 +65,7 @@ class ElasticStore:
         ca_file: Path | None = None,
         signer: Signer | None = None,
         shape: Shape | None = None,
-        num_candidates: int = NUM_CANDIDATES,
+        num_candidates: int | None = None,
     ) -> None:
         self.index = index
         self._connection = Connection(
@@ -362,9 +362,17 @@ def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict
 def _filters(selection: Selection) -> list[Json]:
     filters = [in_collection(selection.collection)]
     if selection.filepath_prefix:
-        bounds = {"gte": selection.filepath_prefix, "lt": selection.filepaths_end}
-        filters.append({"range": {"path": {bound: path for bound, path in bounds.items() if path is not None}}})
+        filters.append(_path_between(selection.filepath_prefix, selection.filepaths_end))
     return filters + [{"term": {"labels": label}} for label in required_labels(selection.where)]
+
+
+def _path_between(first: str, end: str | None) -> Json:
+    """Return the query for filepaths from `first` on that are before `end`."""
+    below = {} if end is None else {"lt": end}
+    if len(first.encode()) <= LOWER_BOUND_MAX:
+        return {"range": {"path": {"gte": first, **below}}}
+    upper = {"range": {"path": below}} if below else {"exists": {"field": "path"}}
+    return {"bool": {"filter": [upper], "must_not": [{"range": {"path": {"lt": first}}}]}}
 
 
 def _batches(filepaths: Sequence[str], collection: str) -> Sequence[Sequence[str]]:
