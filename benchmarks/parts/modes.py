@@ -13,7 +13,7 @@ from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
-from common.local_search import DRAWN_VERIFIED, VERIFIED
+from common.local_search import DRAWN_VERIFIED, VERIFIED, WHOLE_COMPARED
 from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
 # Distances beyond the cutoff are kept, because the threshold of a false-positive rate may be among them.
@@ -106,16 +106,17 @@ def verify(query: Query, features: QueryFeatures, candidates: Sequence[int], col
     scores: Scores = {}
     targets = [collection.features[row] for row in candidates]
     verified = features.verify_all(targets, least_score=_KEPT_SCORE)
-    for row, target, verification in zip(candidates, targets, verified, strict=True):
-        if verification is None:
+    for rank, (row, target, verification) in enumerate(zip(candidates, targets, verified, strict=True)):
+        is_candidate = verification is not None and verification.score >= DRAWN_CANDIDATE_SCORE
+        if target.sketch and (is_candidate or rank < WHOLE_COMPARED):
+            transform = verification.transform if verification and is_candidate else None
+            score, least = drawn_score(query.small_copy(), target, transform=transform) or 0.0, MIN_SCORE
+        elif target.sketch or verification is None:
             continue
-        score, least = verification.score, MIN_SCORE
-        if target.sketch:
-            if score < DRAWN_CANDIDATE_SCORE:
-                continue
-            score = drawn_score(query.small_copy(), target, transform=verification.transform) or 0.0
-        elif query.is_flat and row in collection.flat_rows:
-            least = FLAT_SCORE
+        else:
+            score, least = verification.score, MIN_SCORE
+            if query.is_flat and row in collection.flat_rows:
+                least = FLAT_SCORE
         scores[row] = score, score >= least
     return scores
 
