@@ -1,6 +1,7 @@
 """The program `match`: its commands, and the exit code of each error."""
 
 import os
+import sqlite3
 import sys
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from match_cli import output
 from match_cli.commands import adds, batches, collections, images, keys, queue, searches, service
 from match_cli.context import GlobalOptions
 from match_cli.exits import Exit, UsageProblem, exit_of
+from match_cli.folders import state_folder
 from match_client import MatchError
 
 
@@ -26,6 +28,9 @@ class Commands(TyperGroup):
             raise typer.Exit(exit_of(error)) from None
         except UsageProblem as error:
             output.message(f"match: {error}")
+            raise typer.Exit(Exit.USAGE) from None
+        except sqlite3.Error as error:
+            output.message(f"match: {state_folder()}: {error}; the same command continues")
             raise typer.Exit(Exit.USAGE) from None
         except KeyboardInterrupt:
             raise typer.Exit(Exit.INTERRUPTED) from None

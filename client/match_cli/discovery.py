@@ -69,12 +69,17 @@ def absolute(path: str) -> str:
 
 
 def expand(arguments: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:
-    """Yield paths and URLs: patterns are expanded, and `-` is replaced by the lines of `stdin`."""
+    """Yield paths and URLs: patterns are expanded, and `-` is replaced by the lines of `stdin`.
+
+    A pattern without a match is yielded as it is, as shells do: no file has this name.
+    """
     for argument in arguments:
         if argument == STDIN:
             yield from (line.strip() for line in stdin if line.strip())
         elif not is_url(argument) and glob.has_magic(argument) and not Path(argument).exists():
-            yield from glob.iglob(str(Path(argument).expanduser()), recursive=True)  # noqa: PTH207 - also absolute ones
+            matches = glob.iglob(str(Path(argument).expanduser()), recursive=True)  # noqa: PTH207 - also absolute ones
+            yield next(matches, argument)
+            yield from matches
         else:
             yield argument
 
@@ -101,10 +106,18 @@ def _folder(path: str, naming: Naming) -> Iterator[Discovered]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from _folder(entry.path, naming)
-                elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+                elif Path(entry.name).suffix.lower() in SUFFIXES and _is_file(entry):
                     yield file(entry.path, naming.name(entry.path))
     except OSError as error:
         yield Unreadable(source=path, code="unreadable_folder", reason=error.strerror or str(error))
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a file, or a link that cannot be followed; one to nowhere is neither."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
 
 
 def file(path: str, filepath: str, metadata: Mapping[str, object] | None = None, *, version: str = "") -> Discovered:

@@ -1,7 +1,6 @@
 """Groups of similar stored images: a search by each, and the groups that their matches connect."""
 
 import hashlib
-import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Self
 
 from match_cli.exits import UsageProblem
 from match_cli.queries import SearchOptions, stored_query
+from match_cli.state_files import connect, wrap_errors
 from match_client import Match, RequestRejected
 
 # Names in a page: after an interruption, at most this number of searches is repeated.
@@ -47,16 +47,16 @@ class Progress:
     """The pairs so far, in a file; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        self._db = connect(path)
         try:
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.executescript(TABLES)
-            self._db.execute("INSERT OR IGNORE INTO progress VALUES (1, NULL, 0, 0)")
-        except sqlite3.OperationalError as error:
+            with wrap_errors(path):
+                self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+                self._db.executescript(TABLES)
+                self._db.execute("INSERT OR IGNORE INTO progress VALUES (1, NULL, 0, 0)")
+        except UsageProblem:
             self._db.close()
-            raise UsageProblem(f"{path}: {error}; is another run using it?") from error
+            raise
 
     @classmethod
     def of(cls, folder: Path, url: str, options: SearchOptions) -> Self:

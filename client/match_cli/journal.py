@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Self
 
 from match_cli.discovery import Source
 from match_cli.exits import UsageProblem
+from match_cli.state_files import connect, wrap_errors
 from match_client.results import DEFAULT_COLLECTION
 
 VERSION = 3
@@ -123,32 +123,35 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        self._db = connect(path)
         try:
-            # One run at a time: the lock is held until the connection is closed, also by kill -9.
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("BEGIN EXCLUSIVE")
-            [version] = self._db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in TABLES.split(";\n"):
-                    self._db.execute(statement)
-            for earlier in range(version or VERSION, VERSION):
-                self._db.execute(UPGRADES[earlier])
-            if version < VERSION:
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
-            self.run = self._db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+            with wrap_errors(path):
+                version = self._prepare()
+        except UsageProblem:
             self._db.close()
-            if "locked" in str(error):
-                raise UsageProblem(f"another run is using the journal {path}") from error
-            raise UsageProblem(f"the journal {path}: {error}") from error
+            raise
         if version > VERSION:
             self._db.close()
             raise UsageProblem(f"the journal {path} is of another version of match")
+
+    def _prepare(self) -> int:
+        """Lock the file, create or upgrade its tables, begin a run, and return the version that the file had."""
+        # One run at a time: the lock is held until the connection is closed, also by kill -9.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("BEGIN EXCLUSIVE")
+        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in TABLES.split(";\n"):
+                self._db.execute(statement)
+        for earlier in range(version or VERSION, VERSION):
+            self._db.execute(UPGRADES[earlier])
+        if version < VERSION:
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self.run = self._db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0
+        self._db.execute("COMMIT")
+        return version
 
     @classmethod
     def of(cls, folder: Path, url: str, collection: str | None) -> Self:
@@ -318,7 +321,9 @@ class Journal:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # SQLite itself has rolled back where the disk is full.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 

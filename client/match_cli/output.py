@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TextIO
+from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +18,17 @@ errors = Console(stderr=True, highlight=False)
 
 
 def message(text: str) -> None:
-    """Print a line for people to the standard error."""
-    errors.print(escape(text), soft_wrap=True)
+    """Print a line for people to the standard error; control characters, as of file names, are escaped."""
+    errors.print(escape(printable(text)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Return the text with control characters as escapes: a terminal obeys them.
+
+    >>> print(printable("red\x1b[31m.jpg"))
+    red\x1b[31m.jpg
+    """
+    return "".join(char.encode("unicode_escape").decode() if category(char) == "Cc" else char for char in text)
 
 
 def error(error: MatchError) -> None:

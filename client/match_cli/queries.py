@@ -53,7 +53,8 @@ def naming(*queries: Query) -> Iterator[None]:
         query = queries[-1 if error.field == "filepath2" else 0]
         if error.code != "unknown_filepath" or not query.is_guess:
             raise
-        message = f"{query.text}: no such file, and no image is stored under this name"
+        kind = "a folder" if Path(query.text).is_dir() else "no such file"
+        message = f"{query.text}: {kind}, and no image is stored under this name"
         raise NotFound(message, code=error.code, field=error.field, request_id=error.request_id) from error
 
 

@@ -13,6 +13,8 @@ from match_client.sources import is_url
 
 # The columns of an image. `match export` writes `collection`, which an import takes from its option.
 COLUMNS = frozenset({"url", "path", "filepath", "metadata", "collection"})
+# Those of an export; its rows of uploaded images have a URL of null.
+EXPORTED = frozenset({"url", "filepath", "collection"})
 ROWS_IN_MEMORY = 1000
 
 Row = Mapping[str, Any]
@@ -49,6 +51,8 @@ def _image(row: Row | None, folder: Path, metadata_columns: Sequence[str]) -> Di
     url, path = _text(row, "url"), _text(row, "path")
     if url is None and path is not None and is_url(path):
         url, path = path, None
+    if url is None and path is None and row.keys() >= EXPORTED:
+        raise InvalidRowError("the image was uploaded, and has no URL: add its file, or put its path into the row")
     if (url is None) == (path is None):
         raise InvalidRowError("the row must have either url or path")
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16] if metadata else ""

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from match_cli import context
+from match_cli import context, state_files
 from match_cli.exits import Exit
 from match_cli.journal import Journal
 from support.fake_match import DROPPED, LOST, Answer, FakeMatch, failure, fake_match
@@ -345,7 +346,78 @@ def test_two_runs_at_once_are_refused(match: MatchCommand, folder: Path) -> None
         result = match("add", folder)
 
     assert result.code == Exit.USAGE
-    assert "another run is using the journal" in result.err
+    assert "another run is using it" in result.err
+
+
+@pytest.mark.parametrize("command", ["add", "duplicates"])
+def test_unwritable_state_is_one_line(match: MatchCommand, folder: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+
+    result = match(command, *([folder] if command == "add" else []), XDG_STATE_HOME=str(tmp_path / "file"))
+
+    assert (result.code, result.err) == (Exit.USAGE, f"match: {tmp_path / 'file' / 'match'}: Not a directory\n")
+
+
+def test_a_damaged_journal_is_one_line(match: MatchCommand, folder: Path) -> None:
+    match("add", folder)
+    [journal] = (match.home / "state" / "match").glob("*.db")
+    journal.write_bytes(b"damaged " * 1000)
+
+    result = match("add", folder)
+
+    assert (result.code, result.err) == (Exit.USAGE, f"match: {journal}: file is not a database\n")
+
+
+def test_a_full_disk_ends_the_add_and_the_next_run_continues(
+    match: MatchCommand, service: FakeMatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(300):
+        (many / f"{number:03}.jpg").write_bytes(b"an image")
+
+    def connect_to_small_disk(path: Path) -> Any:
+        database = state_files.connect(path)
+        database.execute("PRAGMA max_page_count = 16")
+        return database
+
+    with monkeypatch.context() as patch:
+        patch.setattr("match_cli.journal.connect", connect_to_small_disk)
+        full = match("add", many)
+    stored = len(service.images)
+    last = match("add", many, "--json")
+
+    assert (full.code, full.err) == (
+        Exit.USAGE,
+        f"match: {match.home / 'state' / 'match'}: database or disk is full; the same command continues\n",
+    )
+    assert 0 < stored < 300
+    assert (last.code, last.json["failed"]) == (0, 0)
+    assert len(service.images) == 300
+
+
+def test_a_pattern_without_a_match_fails(match: MatchCommand, folder: Path) -> None:
+    result = match("add", folder / "*.tiff")
+
+    assert result.code == Exit.INCOMPLETE
+    assert f"{folder}/*.tiff: No such file or directory (unreadable_file)" in result.err
+
+
+def test_links_that_cannot_be_followed_fail(match: MatchCommand, folder: Path) -> None:
+    (folder / "itself.jpg").symlink_to("itself.jpg")
+    (folder / "deep" / "up").symlink_to("..")
+
+    result = match("add", folder, "--json")
+
+    assert (result.code, result.json["stored"]) == (1, 3)
+    assert result.json["failures"] == {"unreadable_file": 1}
+
+
+def test_control_characters_of_names_are_escaped(match: MatchCommand, tmp_path: Path) -> None:
+    result = match("add", tmp_path / "red\x1b[31m\n.jpg")
+
+    assert "red\\x1b[31m\\n.jpg: No such file or directory (unreadable_file)\n" in result.err
+    assert "\x1b" not in result.err
 
 
 def test_unreadable_files_fail_and_others_are_added(match: MatchCommand, folder: Path) -> None:

@@ -230,7 +230,25 @@ def test_list_and_export_show_each_image(match: MatchCommand, stored: list[str],
     assert listed.out.splitlines() == stored
     assert [line["filepath"] for line in lines] == stored
     assert lines[0] == {"collection": "default", "filepath": stored[0], "metadata": None, "url": None}
-    assert exported.err == "4 exported\n"
+    assert exported.err == "4 exported, 4 without a URL: match import needs their files\n"
+
+
+@pytest.mark.usefixtures("stored")
+def test_an_import_asks_for_the_files_of_uploaded_images(match: MatchCommand, tmp_path: Path) -> None:
+    match("export", tmp_path / "images.jsonl")
+
+    result = match("import", tmp_path / "images.jsonl", "--collection", "museum")
+
+    assert result.code == Exit.INCOMPLETE
+    assert "images.jsonl:1: the image was uploaded, and has no URL: add its file" in result.err
+
+
+@pytest.mark.parametrize("command", ["search", "import"])
+def test_a_folder_is_no_file(match: MatchCommand, tmp_path: Path, command: str) -> None:
+    result = match(command, tmp_path)
+
+    assert result.code in {Exit.USAGE, Exit.REJECTED}
+    assert f"{tmp_path}: a folder" in result.err
 
 
 def test_folders_are_listed_and_exported(match: MatchCommand, service: FakeMatch, stored: list[str]) -> None:

@@ -85,7 +85,7 @@ def import_(
     An index of image-match or dsys/match is imported by python -m common.store.import_elasticsearch URL INDEX.
     """
     if not file.is_file():
-        raise UsageProblem(f"{file}: no such file")
+        raise UsageProblem(f"{file}: {'a folder, not a table' if file.is_dir() else 'no such file'}")
 
     def images() -> Iterator[Discovered]:
         return read_table(file, metadata_columns=metadata or [])

@@ -48,10 +48,11 @@ def export(
     `match import` reads the file. Images that were uploaded have no URL.
     """
     with client_of(context) as match, _target(file) as target:
-        number = 0
+        number = without_url = 0
         images = match.images(filepath_prefix=prefix, filter=options.parse_filters(filters), collection=collection)
         for image in images:
             number += 1
+            without_url += image.url is None
             output.document(
                 {
                     "collection": collection or image.collection,
@@ -62,9 +63,10 @@ def export(
                 to=target,
             )
     if file is not None and is_json:
-        output.document({"exported": number})
+        output.document({"exported": number, "without_url": without_url})
     else:
-        output.message(f"{number} exported")
+        hint = f", {without_url} without a URL: match import needs their files" if without_url else ""
+        output.message(f"{number} exported{hint}")
 
 
 def edit(

@@ -20,6 +20,10 @@ UNAVAILABLE = {401, 403, 404, 408, 429, 500, 502, 503, 504}
 _ARN = re.compile(r"\barn:\S+")
 
 
+class ShardsUnavailable(StoreUnavailable):
+    """The server answered a search with the error that no shard of it can answer now."""
+
+
 @contextmanager
 def wrap_errors(product: str) -> Iterator[None]:
     """Raise the client's errors as StoreError or StoreUnavailable; their messages name the product."""
@@ -40,6 +44,8 @@ def wrap_errors(product: str) -> Iterator[None]:
 def hits(response: Json) -> list[Json]:
     """Return the hits of one search. Raises StoreUnavailable if a shard did not respond."""
     if error := response.get("error"):
+        if response["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise ShardsUnavailable(reason(error))
         kind = StoreUnavailable if response["status"] in UNAVAILABLE else StoreError
         raise kind(reason(error))
     if response["timed_out"] or not is_whole(response):

@@ -44,6 +44,8 @@ HEALTH_TIMEOUT_S = 3.0
 # A page shares the window with the records before it.
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
+# Bytes of a bound. Before version 3, OpenSearch builds an automaton of a longer lower bound, and rejects it.
+LOWER_BOUND_MAX = 1_000
 
 
 class ElasticStore:
@@ -360,9 +362,17 @@ def _lines(items: Sequence[Record | Tombstone], dialect: Dialect, rejected: dict
 def _filters(selection: Selection) -> list[Json]:
     filters = [in_collection(selection.collection)]
     if selection.filepath_prefix:
-        bounds = {"gte": selection.filepath_prefix, "lt": selection.filepaths_end}
-        filters.append({"range": {"path": {bound: path for bound, path in bounds.items() if path is not None}}})
+        filters.append(_path_between(selection.filepath_prefix, selection.filepaths_end))
     return filters + [{"term": {"labels": label}} for label in required_labels(selection.where)]
+
+
+def _path_between(first: str, end: str | None) -> Json:
+    """Return the query for filepaths from `first` on that are before `end`."""
+    below = {} if end is None else {"lt": end}
+    if len(first.encode()) <= LOWER_BOUND_MAX:
+        return {"range": {"path": {"gte": first, **below}}}
+    upper = {"range": {"path": below}} if below else {"exists": {"field": "path"}}
+    return {"bool": {"filter": [upper], "must_not": [{"range": {"path": {"lt": first}}}]}}
 
 
 def _batches(filepaths: Sequence[str], collection: str) -> Sequence[Sequence[str]]:

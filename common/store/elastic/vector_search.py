@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import VECTORS
 from common.store.elastic.num_candidates import LEAST, NumCandidates
 from common.store.elastic.parts import parts
-from common.store.elastic.responses import hits
+from common.store.elastic.responses import ShardsUnavailable, hits
 
 # The server rejects from + size, and num_candidates, above 10,000.
 WINDOW = 10_000
@@ -31,6 +32,9 @@ QUERIES_PER_REQUEST = 64
 REQUESTS_AT_ONCE = 2
 # A search waits so long for the sizes of the segments, at most once a minute.
 SEGMENTS_WITHIN_S = 2.0
+# Before searches of shards that do not answer. OpenSearch 2.19 restarts the shards of flat vectors, in under half a
+# second, when a reindex or an upgrade changes the mapping.
+PAUSES_S = (0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +76,27 @@ class VectorSearch:
         """Return the candidates of each query, which is not featureless; at most 10,000 for each.
 
         The alias may move at any time to an index with other vectors, and a query for one kind may fail on the other.
+        Shards that restart are searched again after a pause.
         """
         size = min(limit, WINDOW)
         most_bits = None if max_distance is None else bits_within(max_distance)
-        existing = self._index.existing()
-        nearest = _Nearest(size, filters, most_bits, max(self._num_candidates(existing), size))
-        try:
-            return self._search(existing, queries, nearest)
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            self._index.forget()
-            moved = self._index.existing()
-            if moved == existing:
+        pauses = iter(PAUSES_S)
+        while True:
+            existing = self._index.existing()
+            nearest = _Nearest(size, filters, most_bits, max(self._num_candidates(existing), size))
+            try:
+                return self._search(existing, queries, nearest)
+            except ShardsUnavailable:
+                if (pause := next(pauses, None)) is None:
+                    raise
+                sleep(pause)
+                self._index.forget()
+            except StoreUnavailable:
                 raise
-            return self._search(moved, queries, nearest)
+            except StoreError:
+                self._index.forget()
+                if self._index.existing() == existing:
+                    raise
 
     def _num_candidates(self, existing: Existing | None) -> int:
         if self._fixed is not None:
