@@ -26,7 +26,6 @@ from api.rate_limits import RateLimiter
 from api.routes import docs
 from api.services import Services
 from api.telemetry import Telemetry
-from api.usage import UsageRecorder
 from common.errors import MatchError
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ def create_app(services: Services, *, keyring: Keyring | None = None, rate_limit
     scopes = {endpoint.name: endpoint.scope for endpoint in endpoints}
     add_auth_request(app, {**scopes, NAME: None}, access)
     app.before_request(_set_request_id)
-    Telemetry(services.metrics, UsageRecorder(services.usage_counts)).init_app(app)
+    Telemetry(services.metrics, services.usage).init_app(app)
     app.before_request(_require_host)
     app.before_request(cors.answer)
     app.before_request(access.identify)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from api.concurrency import ConcurrencyLimit
 from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
+from api.usage import UsageRecorder
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.delete_selected import DeleteSelected
@@ -20,7 +21,6 @@ from common.queue.leases import Leases
 from common.queue.ledger import Ledger
 from common.queue.pause import Pause
 from common.queue.task_pages import TaskPages
-from common.queue.usage import UsageCounts
 from common.store.base import Store
 from common.store.thumbnails import Thumbnails
 
@@ -51,4 +51,4 @@ class Services:
     search_batch_limit: ConcurrencyLimit
     dependency_checks: DependencyChecks
     metrics: Metrics
-    usage_counts: UsageCounts
+    usage: UsageRecorder

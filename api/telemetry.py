@@ -86,9 +86,7 @@ class Telemetry:
         # A request that the proxy may send is observed itself: counted twice, it would halve the share of errors.
         if active.endpoint != AUTHORIZE or active.status >= 400:  # noqa: PLR2004 - an HTTP status
             self._metrics.observe(method=active.method, endpoint=active.endpoint, status=active.status, seconds=seconds)
-        if active.endpoint in QUIET:
-            self._usage.flush()
-        else:
+        if active.endpoint not in QUIET:
             self._usage.add(_use_of(active))
         quiet = active.endpoint in QUIET and active.status < 400  # noqa: PLR2004 - an HTTP status
         _log(active, seconds, logging.DEBUG if quiet else logging.INFO)

@@ -1,5 +1,6 @@
 """The composition root of the API: from settings to open dependencies to the Flask app."""
 
+import atexit
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -12,6 +13,7 @@ from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.rate_limits import ANSWER_WITHIN_S, RateLimiter
 from api.services import Services
+from api.usage import UsageRecorder
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.delete_selected import DeleteSelected
@@ -67,6 +69,9 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
     )
     batches, task_pages = Batches(dependencies.redis), TaskPages(dependencies.redis)
     manage_tasks = ManageTasks(dependencies.ledger, dependencies.uploads, publisher)
+    # As for rate limits: a slow Redis delays requests little.
+    usage = UsageRecorder(UsageCounts(connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S)))
+    atexit.register(usage.flush)
     services = Services(
         settings=settings,
         store=dependencies.store,
@@ -113,8 +118,7 @@ def compose(settings: Settings, keyring: Keyring | None) -> Flask:
         search_batch_limit=ConcurrencyLimit(max(1, searches // 4), per_client=1),
         dependency_checks=checks,
         metrics=metrics,
-        # As for rate limits: a slow Redis delays requests little.
-        usage_counts=UsageCounts(connect(settings.redis_url, answer_within_s=ANSWER_WITHIN_S)),
+        usage=usage,
     )
     return create_app(services, keyring=keyring, rate_limiter=build_rate_limiter(settings))
 

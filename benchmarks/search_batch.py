@@ -14,10 +14,9 @@ A round has 1,000 searches of each side on the embedded store, and 200 on a sear
 
 import argparse
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,21 +25,18 @@ from time import monotonic, sleep
 
 import numpy as np
 import requests
-from parts.collection import collection, filepath, metadata
+from parts.collection import collection, filepath
 from parts.load import Connection, Load, load, request
-from parts.pipelines import ROOT, cpu_s, running, store_settings, wait_for
+from parts.pipelines import ROOT, cpu_s, store_settings
 from parts.segments import await_merges
+from parts.serving import api, fill, named
 
-from common.config import Settings
-from common.store.base import Record
 from common.store.elastic.cluster import Cluster
 from common.store.elastic.connection import Connection as ServerConnection
-from common.wiring import build_dependencies
-from dev.ports import free_port
-from dev.redis_server import RedisServer
 
 ROUNDS = 5
-BATCH = 500
+# Of the index, or of the file.
+NAME = "batches"
 BESIDE_S = 10.0
 # The server renews its statistics of its process once a second.
 SERVER_STATS_S = 1.1
@@ -74,8 +70,8 @@ def main(options: argparse.Namespace) -> None:
     rng = np.random.default_rng(1)
     rows, _ = collection(rng, sorted(options.photos.glob("*.jpg")), options.images)
     searches = options.searches or SEARCHES[options.store]
-    with store_settings(options.store) as settings, api(stored(settings)) as (port, pid):
-        fill(stored(settings), rows)
+    with store_settings(options.store) as settings, api(named(settings, NAME)) as (port, pid):
+        fill(named(settings, NAME), rows)
         server = cluster_of(settings["ELASTICSEARCH_URL"]) if options.store == "elasticsearch" else None
         if server:
             await_merges(server)
@@ -91,48 +87,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def cluster_of(url: str) -> Cluster:
-    return ServerConnection(url, index="batches", timeout_s=60).cluster()
-
-
-def stored(settings: Mapping[str, str]) -> dict[str, str]:
-    return {name: value.replace("NAME-ROUND", "batches") for name, value in settings.items()}
-
-
-@contextmanager
-def api(store: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-    """Start an API with one process; yield its port and its process id."""
-    with tempfile.TemporaryDirectory() as home, RedisServer(Path(home) / "redis") as redis:
-        port = free_port()
-        listens = {
-            "MATCH_API_HOST": "127.0.0.1",
-            "PORT": f"{port}",
-            "WORKER_COUNT": "1",
-            "MATCH_LOG_LEVEL": "error",
-        }
-        with running({"api": ["-m", "api"]}, {**store, "REDIS_URL": redis.url, **listens}) as started:
-            wait_for(f"http://127.0.0.1:{port}/readyz")
-            yield port, started["api"].pid
-
-
-def fill(store: Mapping[str, str], rows: Sequence[np.ndarray]) -> None:
-    with closing(build_dependencies(Settings.from_env(store)).store) as opened:
-        opened.prepare()
-        for start in range(0, len(rows), BATCH):
-            opened.put(
-                [
-                    Record(
-                        filepath=filepath(start + number),
-                        seq=start + number + 1,
-                        signatures=(row,),
-                        metadata=metadata(start + number),
-                        added=0,
-                        width=500,
-                        height=375,
-                    )
-                    for number, row in enumerate(rows[start : start + BATCH])
-                ]
-            )
-        opened.refresh()
+    return ServerConnection(url, index=NAME, timeout_s=60).cluster()
 
 
 def report(served: Served, name: str, filepaths: Sequence[str], more: Mapping[str, object]) -> None:

@@ -224,11 +224,12 @@ class Settings:
         parsers.seconds(0.1, 3600),
         "`refresh_interval` of a new index: searches find a written record after at most this time",
     )
-    elasticsearch_num_candidates: int = _setting(
+    elasticsearch_num_candidates: int | None = _setting(
         "MATCH_ELASTICSEARCH_NUM_CANDIDATES",
-        500,
+        None,
         parsers.whole(1, 10_000),
-        "`num_candidates` per shard for HNSW searches. Higher values raise recall and latency.",
+        "`num_candidates` per shard for HNSW searches. Higher values raise recall and latency; unset: by the sizes of "
+        "the index's segments",
     )
     index_vectors: Literal["hnsw", "flat"] = _setting(
         "MATCH_INDEX_VECTORS",

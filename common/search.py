@@ -93,7 +93,7 @@ class SignatureMatches:
     """The matches of a query's signatures, best first.
 
     `unconfirmed` are near images of flat content, which match only if their sketches confirm them. `is_sure` is whether
-    an image has SURE_SCORE, with any `min_score`.
+    an image has SURE_SCORE, with any `min_score`; that a stored query finds itself does not count.
     """
 
     matches: list[Match] = field(default_factory=list)
@@ -133,10 +133,14 @@ def search(  # noqa: PLR0913 - the options are keyword arguments
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SignatureQuery:
-    """The signatures of an image that is searched for, and which matches its search returns."""
+    """The signatures of an image that is searched for, and which matches its search returns.
+
+    `own_filepath` is that of a stored query within the collection that is searched.
+    """
 
     signatures: Sequence[Signature]
     options: SearchOptions
+    own_filepath: str | None = None
 
     @property
     def orientations(self) -> NDArray[np.int8]:
@@ -147,13 +151,16 @@ class SignatureQuery:
         return np.stack(turned) if turned else np.zeros((0, 1, LENGTH), np.int8)
 
 
-def find_by_signature(signatures: Sequence[Signature], store: Store, options: SearchOptions) -> SignatureMatches:
+def find_by_signature(
+    signatures: Sequence[Signature], store: Store, options: SearchOptions, *, own_filepath: str | None = None
+) -> SignatureMatches:
     """Return the stored images like the query, at least as many as the options need.
 
     The query and a stored image may each have several signatures: the nearest pair counts. An image is returned once,
     in its best orientation. A featureless query has no matches.
     """
-    [matches] = find_all_by_signature([SignatureQuery(signatures=signatures, options=options)], store)
+    query = SignatureQuery(signatures=signatures, options=options, own_filepath=own_filepath)
+    [matches] = find_all_by_signature([query], store)
     return matches
 
 
@@ -176,7 +183,10 @@ def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> li
         )
         for index, each in zip(indices, turned, strict=True):
             own = list(islice(per_row, len(each) * each.shape[1]))
-            results[index] = rank(each, _distinct(own), min_score=queries[index].options.min_score)
+            query = queries[index]
+            results[index] = rank(
+                each, _distinct(own), min_score=query.options.min_score, own_filepath=query.own_filepath
+            )
     return results
 
 
@@ -190,7 +200,13 @@ def _groups(options: Sequence[SearchOptions]) -> Iterable[list[int]]:
     return groups.values()
 
 
-def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_score: float | None) -> SignatureMatches:
+def rank(
+    queries: NDArray[np.int8],
+    candidates: Sequence[Candidate],
+    *,
+    min_score: float | None,
+    own_filepath: str | None = None,
+) -> SignatureMatches:
     """Return the candidates within the cutoff as matches without metadata, best first.
 
     `queries` (m, n, 272) are the first n orientations of each of the query's m signatures. The nearest pair of
@@ -199,7 +215,8 @@ def rank(queries: NDArray[np.int8], candidates: Sequence[Candidate], *, min_scor
     if not candidates:
         return SignatureMatches()
     usual, flat = _distances(queries, candidates)
-    is_sure = bool(score(usual.min()) >= SURE_SCORE) or is_match_of_flat(float(flat.min()))
+    others = np.array([candidate.filepath != own_filepath for candidate in candidates])
+    is_sure = bool(others.any()) and _is_sure(usual[:, others], flat[:, others])
     if min_score is not None:
         usual, flat = np.minimum(usual, flat), np.full_like(flat, np.inf)
     matches, unconfirmed = [], []
@@ -285,6 +302,10 @@ def _are_flat(queries: NDArray[np.int8], rows: NDArray[np.int8], nearest: _Dista
     for row in np.flatnonzero(nearest < CUTOFF).tolist():
         result[row] = is_flat(rows[row])
     return result
+
+
+def _is_sure(usual: _Distances, flat: _Distances) -> bool:
+    return bool(score(usual.min()) >= SURE_SCORE) or is_match_of_flat(float(flat.min()))
 
 
 def _nearest(apart: _Distances, min_score: float | None) -> list[tuple[float, int]]:

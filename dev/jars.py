@@ -24,19 +24,15 @@ JDK_MIN = 21
 class Jars:
     """The jars of one server, of the version in its recipe.
 
-    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs. `launch` is the
-    folder of Launch.java, if another recipe has it.
+    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs. Launch.java, which
+    starts a node, and the Java files of `stubs` become a jar in `lib`; `launch` is the folder of the former, if another
+    recipe has it.
     """
 
     product: str
     recipe: Path
     arrange: Callable[[Path], None] = lambda _: None
     launch: Path | None = None
-
-    @property
-    def launcher(self) -> Path:
-        """Return the program that starts a node: a source file, compiled at each start."""
-        return (self.launch or self.recipe) / "Launch.java"
 
     def why_not(self) -> str:
         """Return in one line what is missing to start a node, an empty string if nothing is."""
@@ -47,20 +43,33 @@ class Jars:
         return ""
 
     def folder(self) -> Path:
-        """Return the folder of the jars; the first call on a machine downloads them."""
+        """Return the folder of the jars; the first call on a machine downloads and compiles them."""
         name = self.recipe.name
         pom = (self.recipe / "pom.xml").read_text()
         version: str = re.findall(rf"<{name}.version>(.+)</{name}.version>", pom)[0]
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in self._sources())).hexdigest()
         cache = Path(os.environ.get("MATCH_CACHE", ROOT / ".cache")).resolve() / name
         cache.mkdir(parents=True, exist_ok=True)
+        folder = cache / f"{version}-{digest[:8]}"
         with locked(cache / ".lock"):
-            if not (cache / version).exists():
+            if not folder.exists():
                 with tempfile.TemporaryDirectory(dir=cache) as work:
                     node = Path(work) / "node"
                     self._download(node / "lib")
                     self.arrange(node)
-                    node.rename(cache / version)
-        return cache / version
+                    self._compile(node / "lib", Path(work) / "classes")
+                    node.rename(folder)
+        return folder
+
+    def _sources(self) -> list[Path]:
+        return [(self.launch or self.recipe) / "Launch.java", *sorted((self.recipe / "stubs").glob("*.java"))]
+
+    def _compile(self, lib: Path, classes: Path) -> None:
+        """Compile our own sources into a jar beside the others."""
+        tools = Path(str(java())).parent
+        compiler = [str(tools / "javac"), "-proc:none", "-nowarn", "-cp", f"{lib}/*", "-d", str(classes)]
+        subprocess.run([*compiler, *map(str, self._sources())], check=True)
+        subprocess.run([str(tools / "jar"), "cf", str(lib / "launch.jar"), "-C", str(classes), "."], check=True)
 
     def _download(self, lib: Path) -> None:
         maven = shutil.which("mvn") or "mvn"
@@ -95,7 +104,7 @@ def java() -> Path | None:
 
 
 def _jdk_version(home: Path) -> int:
-    """Return the major version, 0 for a folder without a compiler: Launch.java is compiled at its start."""
+    """Return the major version, 0 for a folder without a compiler, which Launch.java needs."""
     release = home / "release"
     if not (home / "bin" / "javac").exists() or not release.exists():
         return 0

@@ -6,11 +6,10 @@ engine, whose native library is missing. Index, bulk, search, kNN, versions and 
     python -m dev.opensearch_node      prints the URL, runs until Ctrl-C
 """
 
-import subprocess
 import zipfile
 from pathlib import Path
 
-from dev.jars import ROOT, Jars, java
+from dev.jars import ROOT, Jars
 from dev.search_node import SearchNode, run
 
 __all__ = ["OpenSearchNode", "why_not"]
@@ -19,15 +18,12 @@ RECIPE = ROOT / "dev" / "opensearch"
 
 
 def _arrange(node: Path) -> None:
-    """Unpack the plugin, and compile the stubs of classes that it names and no repository has."""
+    """Unpack the plugin; `stubs` has the classes that it names and no repository has."""
     lib = node / "lib"
     for plugin in lib.glob("opensearch-knn-*.zip"):
         with zipfile.ZipFile(plugin) as archive:
             archive.extractall(lib, [name for name in archive.namelist() if name.endswith(".jar")])
         plugin.unlink()
-    compiler = Path(str(java())).with_name("javac")
-    stubs = map(str, sorted((RECIPE / "stubs").glob("*.java")))
-    subprocess.run([str(compiler), "-d", str(node / "classes"), *stubs], check=True)
 
 
 _JARS = Jars(product="OpenSearch", recipe=RECIPE, arrange=_arrange)

@@ -5,18 +5,20 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
 from dev.asking import answers
 from dev.interrupts import on_interrupt
 from dev.jars import Jars, java
+from dev.locks import locked
 from dev.ports import free_port
 
 # A cold start takes 6 s on two idle cores; a busy machine may take ten times as long.
 START_TIMEOUT_S = 90.0
-STOP_TIMEOUT_S = 30.0
+# Java writes the archive of loaded classes when it ends.
+STOP_TIMEOUT_S = 90.0
 SINGLE_NODE = {"discovery.type": "single-node", "transport.port": "0"}
 
 
@@ -24,7 +26,8 @@ class SearchNode:
     """A node and its data, deleted at the end of the `with`.
 
     `restart` keeps data and port. `membership` are the settings of a node in a cluster; without them it is a cluster of
-    one. A subclass names the product's jars and its own settings.
+    one. A subclass names the product's jars and its own settings. Nodes without `java_options` share an archive of
+    loaded classes.
     """
 
     jars: ClassVar[Jars]
@@ -33,8 +36,11 @@ class SearchNode:
     single_node: ClassVar[Mapping[str, str]] = SINGLE_NODE
     own_settings: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, *, heap_mib: int = 512, membership: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, heap_mib: int = 512, membership: Mapping[str, str] | None = None, java_options: Sequence[str] = ()
+    ) -> None:
         self._heap_mib = heap_mib
+        self._java_options = java_options
         self._membership = self.single_node if membership is None else membership
         self._home = Path()
         self._port = 0
@@ -70,7 +76,9 @@ class SearchNode:
 
     def start(self) -> None:
         """Start the node and wait until it answers, as a member of its cluster."""
-        command = self._command()
+        command = self._command(
+            self._java_options or [f"-XX:SharedArchiveFile={self._loaded_classes()}", "-Xlog:cds=off"]
+        )
         with (self._home / "node.log").open("ab") as log:
             # The node exits when this pipe closes, also when this process is killed.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
@@ -82,9 +90,9 @@ class SearchNode:
                 raise RuntimeError(message)
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """Stop the node with SIGTERM."""
-        self._end(signal.SIGTERM)
+    def stop(self) -> bool:
+        """Stop the node with SIGTERM; return whether it ended in time, by itself."""
+        return self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill the node, as a power cut would."""
@@ -95,9 +103,9 @@ class SearchNode:
         self.stop()
         self.start()
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end(self, number: signal.Signals) -> bool:
         if self._process is None:
-            return
+            return True
         process, self._process = self._process, None
         process.send_signal(number)
         with process:  # closes the pipe and waits
@@ -105,6 +113,8 @@ class SearchNode:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+                return False
+        return True
 
     def _log_tail(self) -> str:
         return (self._home / "node.log").read_text(errors="replace")[-2000:]
@@ -126,17 +136,34 @@ class SearchNode:
             **self._membership,
         }
 
-    def _command(self) -> list[str]:
-        folder = self.jars.folder()
+    @classmethod
+    def _loaded_classes(cls) -> Path:
+        """Return Java's archive of loaded classes (CDS); the first call on a machine writes it.
+
+        It halves the CPU of a start, from 4.3 to 2.3 s. Java ignores it if it is missing, or of another version.
+        """
+        folder = cls.jars.folder()
+        archive, partial = folder / "classes.jsa", folder / "partial.jsa"
+        with locked(folder / ".lock"):
+            if not archive.exists():
+                with cls(java_options=[f"-XX:ArchiveClassesAtExit={partial}"]) as node:
+                    is_complete = node.stop()
+                if is_complete and partial.exists():
+                    partial.rename(archive)
+        return archive
+
+    def _command(self, options: Sequence[str]) -> list[str]:
+        lib = self.jars.folder() / "lib"
         return [
             str(java()),
             f"-Xms{self._heap_mib}m",
             f"-Xmx{self._heap_mib}m",
             "--add-modules=jdk.incubator.vector",
             "--enable-native-access=ALL-UNNAMED",
+            *options,
             "-cp",
-            f"{folder / 'classes'}:{folder / 'lib' / '*'}",
-            str(self.jars.launcher),
+            ":".join(map(str, sorted(lib.glob("*.jar")))),
+            "Launch",
             *(f"{key}={value}" for key, value in self._settings().items()),
         ]
 

@@ -20,6 +20,7 @@ from api.dependency_checks import DependencyChecks
 from api.metrics import Metrics
 from api.rate_limits import RateLimiter
 from api.services import Services
+from api.usage import UsageRecorder
 from api.use_cases.add_images import AddImages
 from api.use_cases.delete_images import DeleteImages
 from api.use_cases.delete_selected import DeleteSelected
@@ -227,7 +228,7 @@ def make_client(
                 search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
-                usage_counts=UsageCounts(redis),
+                usage=UsageRecorder(UsageCounts(redis)),
             )
             return create_app(services, keyring=keyring, rate_limiter=rate_limiter).test_client()
 

@@ -157,6 +157,11 @@ _PLACE = {
     "target_overlap_percent": 100.0,
     "transform": {"m11": 0.79, "m12": 0.0, "m13": 0.0, "m21": 0.0, "m22": 0.79, "m23": 52.0},
 }
+_WHOLE = {
+    "query_overlap_percent": 100.0,
+    "target_overlap_percent": 100.0,
+    "transform": {"m11": 1.0, "m12": 0.0, "m13": 0.0, "m21": 0.0, "m22": 1.0, "m23": 0.0},
+}
 _RECORD = {
     "collection": "default",
     "filepath": CAT,
@@ -269,7 +274,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         Example(
             title="By a stored image, in one album",
             form={"filepath": CAT, "filter[album]": "cats", "all_orientations": False},
-            result=[_FOUND],
+            result=[_FOUND | _WHOLE],
             extra={"mode": "auto"},
         ),
         Example(

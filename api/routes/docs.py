@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from flask import Response
@@ -29,11 +30,15 @@ POLICY = (
 
 def endpoints(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> tuple[Endpoint, ...]:
     """Return the endpoints that describe the others."""
-    openapi_json = json.dumps(document(subjects, settings), ensure_ascii=False)
     html = (PAGE / "index.html").read_bytes()
 
+    @cache
+    def openapi_json() -> str:
+        # At the first request: an API starts sooner by 0.15 s of CPU.
+        return json.dumps(document(subjects, settings), ensure_ascii=False)
+
     def openapi(_services: Services, _: requests.Nothing) -> Response:
-        return Response(openapi_json, mimetype="application/json")
+        return Response(openapi_json(), mimetype="application/json")
 
     def docs(_services: Services, _: requests.Nothing) -> Response:
         return Response(html, mimetype="text/html", headers={"Content-Security-Policy": POLICY})

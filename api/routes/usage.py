@@ -27,13 +27,13 @@ class UsageOfDays(Parameters):
 def usage(services: Services, params: UsageOfDays) -> Response:
     """Return the use of the service by API key and collection, the most requests first.
 
-    The counts are those of all processes of the API, since 00:00 UTC of the first day. A request is counted when its
-    reply has been sent, for its collection only if that exists, or if the request added or searched there. `adds` are
+    The counts are those of all processes of the API, since 00:00 UTC of the first day. A request is counted within a
+    second of its reply, for its collection only if that exists, or if the request added or searched there. `adds` are
     accepted images, and `searches` include the lines of batches. `bytes` are those of the bodies of requests and
     replies. Probes and `/metrics` are not counted. A day has up to 1,000 pairs of a key and a collection; the use of
     further ones has `*` for both.
     """
-    use = services.usage_counts.read(days=params.days)
+    use = services.usage.read(days=params.days)
     rows = [
         {
             "key": label.key,

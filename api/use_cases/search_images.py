@@ -149,7 +149,7 @@ class SearchImages:
             mode = self.local_features.allowed(mode, collection)
             if are_featureless(query.signatures):
                 return SearchResult([], mode, is_featureless=True, collection=collection)
-            similar = find_by_signature(query.signatures, self.store, options)
+            similar = find_by_signature(query.signatures, self.store, options, own_filepath=source.filepath)
             similar = decide_by_sketches(similar, query.small_copy, self.store, options)
             matches, mode = self.add_local(similar, query, options, client=client, mode=mode)
             part = page(matches, self.store, options)

@@ -133,7 +133,11 @@ class SearchMany:
             else:
                 records[index], modes[index] = record, mode
         queries = [
-            SignatureQuery(signatures=record.signatures, options=items[index].options)
+            SignatureQuery(
+                signatures=record.signatures,
+                options=items[index].options,
+                own_filepath=items[index].source.filepath,
+            )
             for index, record in records.items()
         ]
         for (index, record), similar in zip(

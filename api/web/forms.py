@@ -11,6 +11,7 @@ from api.forms.sources import WithImage
 from api.routes import batches, tasks
 from common.config import Settings
 from common.queue.tasks import State
+from common.search import SURE_SCORE
 
 # Between two conditions of a filter.
 AND = "&"
@@ -87,7 +88,7 @@ class Browse(Filterable, requests.List):
 class Duplicates(Browse):
     """A page of the collection, to find duplicates of its images."""
 
-    min_score: Annotated[float, Number(0, 100), Field(description="Minimum score of a duplicate.")] = 80.0
+    min_score: Annotated[float, Number(0, 100), Field(description="Minimum score of a duplicate.")] = float(SURE_SCORE)
 
     def to_search(self, filepath: str, *, limit: int, settings: Settings) -> SearchStored:
         """Return the search for duplicates of one image; by signatures, since an image of a part is not a duplicate."""

@@ -13,6 +13,7 @@ class Size:
     images: int
     p50: float
     p95: float
+    all_p50: float
     flat_p50: float
     peer_p50: float
     recall: float
@@ -38,11 +39,12 @@ def load(file: Path) -> list[Size]:
 
 def growth(sizes: Sequence[Size]) -> list[str]:
     names = (
-        f"{'p50 ms':>7} {'p95':>7} {'flat':>7} {'peer':>7}  {'bytes':>6} {'peer':>6}  {'vectors':>8} {'heap':>6} MiB"
+        f"{'p50 ms':>7} {'p95':>7} {'all 16':>7} {'flat':>7} {'peer':>7}  {'recall':>6}  {'bytes':>6} {'peer':>6}  "
+        f"{'vectors':>8} {'heap':>6} MiB"
     )
     lines = [f"\n{'images':>9}  {names}"]
     for one in sizes:
-        times = f"{one.p50:7.1f} {one.p95:7.1f} {one.flat_p50:7.1f} {one.peer_p50:7.1f}"
+        times = f"{one.p50:7.1f} {one.p95:7.1f} {one.all_p50:7.1f} {one.flat_p50:7.1f} {one.peer_p50:7.1f}"
         sizes_text = f"{one.bytes_per_image:6.0f} {one.peer_bytes:6.0f}  {one.vectors_mib:8.0f} {one.heap_mib:6.0f}"
-        lines.append(f"{one.images:9,}  {times}  {sizes_text}")
+        lines.append(f"{one.images:9,}  {times}  {one.recall:6.4f}  {sizes_text}")
     return lines

@@ -4,6 +4,7 @@ locust's clients would take a millisecond of CPU per request, as much as the API
 write prepared bytes and parse only status and length of a response: about a twentieth of that.
 """
 
+import os
 import socket
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ TIMEOUT_S = 10.0
 # Instead of a status.
 TIMED_OUT, BROKEN = 0, -1
 CLIENTS_PER_PROCESS = 32
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,44 @@ def upload(path: str, data: bytes, field_name: str = "image", **fields: str) -> 
     return request("POST", path, body, "multipart/form-data; boundary=x")
 
 
-def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float) -> Load:
-    """Send the requests round-robin from concurrent clients for some seconds."""
+def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float, have_addresses: bool = False) -> Load:
+    """Send the requests round-robin from concurrent clients for some seconds.
+
+    With `have_addresses` each client has an address of its own, else all have the same.
+    """
+    some = partial(_clients, port, mix, seconds, have_addresses)
     if clients <= CLIENTS_PER_PROCESS:
-        return Load(seconds, _clients(port, mix, seconds, clients))
+        return Load(seconds, some(clients))
     shares = [CLIENTS_PER_PROCESS] * (clients // CLIENTS_PER_PROCESS)
     with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-        return Load(seconds, list(chain(*pool.map(partial(_clients, port, mix, seconds), shares))))
+        return Load(seconds, list(chain(*pool.map(some, shares))))
 
 
-def _clients(port: int, mix: Sequence[bytes], seconds: float, clients: int) -> list[tuple[int, float]]:
+def _clients(
+    port: int,
+    mix: Sequence[bytes],
+    seconds: float,
+    have_addresses: bool,  # noqa: FBT001 - of `partial`
+    clients: int,
+) -> list[tuple[int, float]]:
     barrier = Barrier(clients)
+    # Other processes have other clients.
+    network = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"
+    addresses = [f"{network}.{number + 1}" if have_addresses else LOOPBACK for number in range(clients)]
     with ThreadPoolExecutor(clients) as pool:
-        results = pool.map(lambda number: _client(port, mix, seconds, number, barrier), range(clients))
+        results = pool.map(
+            lambda number: _client(Connection(port, addresses[number]), mix, seconds, number, barrier), range(clients)
+        )
         return list(chain(*results))
 
 
-def _client(port: int, mix: Sequence[bytes], seconds: float, number: int, barrier: Barrier) -> list[tuple[int, float]]:
-    connection = Connection(port)
+def _client(
+    connection: "Connection", mix: Sequence[bytes], seconds: float, first: int, barrier: Barrier
+) -> list[tuple[int, float]]:
     responses = []
     barrier.wait()
     until = monotonic() + seconds
-    index = number
+    index = first
     while (started := monotonic()) < until:
         responses.append((connection.send(mix[index % len(mix)]), monotonic() - started))
         index += 1
@@ -95,10 +113,11 @@ def _client(port: int, mix: Sequence[bytes], seconds: float, number: int, barrie
 
 
 class Connection:
-    """A client's connection, opened at the first request."""
+    """A client's connection from a loopback address, opened at the first request."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = LOOPBACK) -> None:
         self._port = port
+        self._address = address
         self._socket: socket.socket | None = None
         self._file: BinaryIO | None = None
 
@@ -107,7 +126,7 @@ class Connection:
         is_new = self._socket is None
         try:
             if self._socket is None:
-                self._socket = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S)
+                self._socket = socket.create_connection((LOOPBACK, self._port), TIMEOUT_S, (self._address, 0))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._file = self._socket.makefile("rb")
             self._socket.sendall(data)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 from parts.collection import Queries, Rows, filepath
 from parts.image_match import Peer
+from parts.segments import node_cpu_s
 from parts.timing import alternately, timed
 
 from common.images.orientations import turn
@@ -14,6 +16,7 @@ from common.store.elastic import ElasticStore
 
 WARM_UP = 200
 ALL_ORIENTATIONS = 60
+CPU_ROUNDS = 3
 
 
 @dataclass
@@ -26,6 +29,17 @@ class Side:
     all_s: list[float] = field(default_factory=list)
     is_found: list[bool] = field(default_factory=list)
     found_of_all: int = 0
+    one_cpu_s: float = 0.0
+    all_cpu_s: float = 0.0
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The node's CPU of a search in all orientations, by that of one."""
+        return self.all_cpu_s / self.one_cpu_s if self.one_cpu_s else float("nan")
+
+    @property
+    def cpu_details(self) -> str:
+        return f"{self.all_cpu_s * 1000:.1f} ms, one {self.one_cpu_s * 1000:.1f} ms"
 
     def p(self, percent: float) -> float:
         return float(np.percentile(self.one_s, percent)) * 1000 if self.one_s else 0.0
@@ -36,6 +50,7 @@ class Side:
 
 
 def search_both(store: ElasticStore, peer: Peer | None, queries: Queries, match_side: Side, peer_side: Side) -> None:
+    match_side.one_cpu_s, match_side.all_cpu_s = search_cpu_s(store, sample_of(queries))
     if peer is None:
         side = search_store(store, 100, queries)
         match_side.one_s, match_side.is_found, match_side.found_of_all = side.one_s, side.is_found, side.found_of_all
@@ -68,6 +83,19 @@ def search_both(store: ElasticStore, peer: Peer | None, queries: Queries, match_
         if index >= len(sample) // 10:
             match_side.all_s.append(results[0][0])
             peer_side.all_s.append(results[1][0])
+
+
+def search_cpu_s(store: ElasticStore, sample: Rows) -> tuple[float, float]:
+    """Return the node's CPU seconds of a search in one orientation, and in all: the medians of alternating rounds."""
+    cluster = store._connection.cluster()  # noqa: SLF001 - for statistics of the node
+    spent: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(CPU_ROUNDS):
+        for is_all, seconds in spent.items():
+            before = node_cpu_s(cluster)
+            for signature in sample:
+                search([signature], store, all_orientations=is_all)
+            seconds.append((node_cpu_s(cluster) - before) / len(sample))
+    return median(spent[False]), median(spent[True])
 
 
 def sample_of(queries: Queries) -> Rows:

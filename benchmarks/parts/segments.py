@@ -11,6 +11,8 @@ from common.store.elastic.cluster import Cluster
 
 # The server renews the retention leases of its shard copies every 30 s.
 LEASES_S = 90.0
+# The server's statistics of its process are at most this old.
+STATS_S = 1.1
 # Lucene's files of vectors, and of the graph.
 VECTOR_FILES = {"vec", "vex"}
 
@@ -64,6 +66,22 @@ def await_leases(cluster: Cluster, index: str) -> None:
             return
         time.sleep(0.5)
     print(f"{index}: the size includes the recovery source")
+
+
+def segments(cluster: Cluster, index: str) -> list[int]:
+    """Return the number of documents in each segment, largest first."""
+    (details,) = cluster.get(f"/{index}/_segments")["indices"].values()
+    copies = [copy for copies in details["shards"].values() for copy in copies]
+    return sorted(
+        (one["num_docs"] for copy in copies for one in copy["segments"].values() if one["search"]), reverse=True
+    )
+
+
+def node_cpu_s(cluster: Cluster) -> float:
+    """Return the CPU seconds of the node's process; the server reads them once a second."""
+    time.sleep(STATS_S)
+    (node,) = cluster.get("/_nodes/stats/process")["nodes"].values()
+    return float(node["process"]["cpu"]["total_in_millis"]) / 1000
 
 
 def memory(cluster: Cluster) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """A run that adds images: resume, send, wait, prune, report."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,15 +13,14 @@ from match_cli.context import long_client_of, pause_until
 from match_cli.discovery import Discovered
 from match_cli.exits import Exit
 from match_cli.folders import state_folder
-from match_cli.journal import START, Journal, State
+from match_cli.journal import Journal, State
 from match_cli.progress import AddProgress
+from match_cli.pruning import Prune
 from match_cli.sending import Result, Sender, Settings, Totals
 from match_cli.shrinking import is_available
 from match_client import Conflict, Match
 from match_client.adds import Form, new_key
 from match_client.transport import NDJSON, Request
-
-PRUNED_PER_REQUEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +71,9 @@ def run(
             for image in discover():
                 sender.put(image)
             sender.finish(is_waiting=options.is_waiting)
-        pruned = sum(_prune(match, journal, folder, collection) for folder in _prunable(options, progress.totals))
+        prune = Prune(match, journal, collection=collection)
+        pruned = sum(prune.folder(folder) for folder in _prunable(options, progress.totals))
+        prune.report()
         pending = journal.count(State.ACCEPTED)
         shown_batch = batch if sender.has_sent else None
         numbers = Numbers(pending=pending, pruned=pruned, deleted=sender.deleted)
@@ -121,20 +121,6 @@ def _prunable(options: Run, totals: Totals) -> Sequence[str]:
         output.message("not pruned: a folder cannot be read")
         return ()
     return options.folders
-
-
-def _prune(match: Match, journal: Journal, folder: str, collection: str | None) -> int:
-    """Delete the images of files that vanished from a folder, and return their number."""
-    pruned, after = 0, START
-    while rows := journal.unseen(folder.rstrip(os.sep) + os.sep, PRUNED_PER_REQUEST, after=after):
-        after = rows[-1]
-        vanished = [(source, filepath) for source, filepath in rows if not os.path.lexists(source)]
-        # The name of another file of this run stays.
-        names = [filepath for _, filepath in vanished if not journal.has_name(filepath)]
-        match.delete(names, collection=collection)
-        journal.forget(vanished)
-        pruned += len(names)
-    return pruned
 
 
 def _print(totals: Totals, numbers: Numbers, *, is_json: bool, batch: str | None) -> None:

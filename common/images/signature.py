@@ -118,10 +118,29 @@ def distance_matrix(queries: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArra
     """Return the distances of `queries` (m, 272) to `rows` (n, 272) as (m, n), equal to image-match's in every bit."""
     # Sums of small integers are exact in float32, and BLAS computes them, unlike those of integer arrays.
     one, many = queries.astype(np.float32), rows.astype(np.float32)
+    return _apart(_products(one, one)[:, np.newaxis], _products(many, many), (one @ many.T).astype(np.float64))
+
+
+def pair_distances(ones: NDArray[np.int8], others: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return the distance of each of `ones` (n, 272) to the one of `others` (n, 272) beside it, as (n,)."""
+    one, other = ones.astype(np.float32), others.astype(np.float32)
+    return _apart(_products(one, one), _products(other, other), _products(one, other))
+
+
+def _products(ones: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the product of each row with the one beside it."""
+    products: NDArray[np.float64] = np.einsum("ij,ij->i", ones, others).astype(np.float64)
+    return products
+
+
+def _apart(
+    squares: NDArray[np.float64], other_squares: NDArray[np.float64], products: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return distances from the products of signatures with themselves and with each other."""
     # The 648 values contain each of the 272 twice: doubling the squares gives the same rounding of the roots.
-    one_squared, many_squared = (2 * np.einsum("ij,ij->i", each, each).astype(np.float64) for each in (one, many))
-    apart_squared = one_squared[:, np.newaxis] + many_squared - 4 * (one @ many.T).astype(np.float64)
-    norms = np.sqrt(one_squared)[:, np.newaxis] + np.sqrt(many_squared)
+    squares, other_squares = 2 * squares, 2 * other_squares
+    apart_squared = squares + other_squares - 4 * products
+    norms = np.sqrt(squares) + np.sqrt(other_squares)
     featureless = norms == 0
     return np.where(featureless, 1.0, np.sqrt(apart_squared) / np.where(featureless, 1.0, norms))
 

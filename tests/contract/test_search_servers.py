@@ -20,7 +20,7 @@ from common.store.elastic.connection import Connection
 from common.store.elastic.copying import Copying
 from common.store.elastic.dialects import Vectors, bits_within
 from common.store.elastic.documents import identity
-from common.store.elastic.mapping import VECTORS
+from common.store.elastic.mapping import MERGES, VECTORS
 from support.records import deletion, features_of, record, signature
 
 COUNT = 120
@@ -29,6 +29,7 @@ ADDED_LATER = ("bits_1", "sha256", "url", "features", "words", "collection", "en
 OLDER = {"path": "old.jpg", "seq": 1, "deleted": False, "added": 1, "width": 640, "height": 480}
 OLDER["sig"] = base64.b64encode(bytes(LENGTH)).decode()
 SHA256 = bytes(range(0, 256, 8))
+FLOOR = "index.merge.policy.floor_segment"
 URL = "https://images.example.org/cat.jpg"
 
 
@@ -118,6 +119,51 @@ def test_index_gets_the_fields_that_it_lacks(
     assert properties["bits_1"] == properties["bits_0"]
     assert near(store, 2) == ["cat.jpg"]
     assert source(store, "cat.jpg") == (SHA256, URL)
+
+
+def merge_settings(cluster: Cluster, index: str) -> dict[str, Any]:
+    [details] = cluster.get(f"/{index}/_settings/index.merge.*", flat_settings="true").values()
+    settings: dict[str, Any] = details["settings"]
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, MERGES), ({FLOOR: "1mb"}, {FLOOR: "1mb"})],
+    ids=["an index of an earlier version", "an operator's own"],
+)
+def test_index_gets_merge_settings_only_if_none_is_set(
+    cluster: Cluster, index: str, connect: Callable[..., ElasticStore], before: dict[str, str], after: dict[str, str]
+) -> None:
+    settings = {key: value for key, value in Shape().settings(cluster.dialect).items() if key not in MERGES}
+    mappings = Shape().mappings(cluster.dialect)
+    cluster.put(f"/{index}-1", {"aliases": {index: {}}, "mappings": mappings, "settings": settings | before})
+
+    (written,) = connect().put([record("cat.jpg", 1)])
+
+    assert written.verdict is Verdict.STORED
+    assert merge_settings(cluster, index) == after
+
+
+def test_new_index_has_the_merge_settings(cluster: Cluster, index: str, connect: Callable[..., ElasticStore]) -> None:
+    connect().prepare()
+
+    assert merge_settings(cluster, index) == MERGES
+
+
+def test_segments_of_each_shard_are_read(connect: Callable[..., ElasticStore]) -> None:
+    store = connect(shape=Shape(shards=2, replicas="0"))
+    store.prepare()
+    before = store._index.segments(within_s=20)
+
+    for first in (1, COUNT + 1):
+        store.put([record(f"{seq}.jpg", seq) for seq in range(first, first + COUNT)])
+        store.refresh()
+
+    shards = store._index.segments(within_s=20)
+    assert before == [[], []]
+    assert sum(map(sum, shards)) == 2 * COUNT
+    assert all(1 <= len(sizes) <= 2 for sizes in shards)
 
 
 def test_documents_without_a_source_are_read_and_copied(

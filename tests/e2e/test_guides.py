@@ -64,7 +64,7 @@ def test_the_commands_of_the_guides_work(stack: Any, match: MatchCommand, image_
         for line in (line for block in blocks("guides.md", "sh") for line in block.splitlines()):
             if line.startswith(PYTHON):
                 run_python(line, stack, index.url)
-            elif line != MAKE_DEV and not line.startswith(REMOTE):
+            elif not line.endswith(MAKE_DEV) and not line.startswith(REMOTE):
                 match.run(line)
 
     names = stack.ok("GET", "/list", params={"limit": "1000"})
@@ -92,7 +92,7 @@ def test_the_commands_behind_a_proxy_work(
         port = int(service.start_api().rpartition(":")[2])
         with Proxy(tmp_path / "proxy", [port], with_keys=True) as proxy:
             remote = [line.replace(REMOTE, f"match --url {proxy.url}") for line in lines if line.startswith(REMOTE)]
-            [reader, importer] = [replace(match, api_key=key) for key in keys]
+            reader, importer, *_ = (replace(match, api_key=key) for key in keys)
             results = [importer.run(line) for line in remote]
             rejected = reader("--url", proxy.url, "add", "rocket.jpg")
             keyless = match("--url", proxy.url, "status")

@@ -20,7 +20,12 @@ from common.queue.task_pages import TaskPages
 from common.queue.tasks import State, TaskResult
 from common.store.base import Record
 from common.store.elastic import ElasticStore
+from common.store.elastic.connection import Connection
+from common.store.elastic.copying import Copying
+from common.store.elastic.mapping import Shape
+from common.store.elastic.thumbnails import ElasticThumbnails
 from common.store.sqlite import SqliteStore
+from common.store.thumbnails import Owner, Thumbnail
 from dev.elasticsearch_node import SINGLE_NODE, Node, why_not
 from dev.redis_server import RedisServer, find_program
 from support import records
@@ -190,23 +195,31 @@ def node(give_up: Callable[[str], NoReturn], tmp_path: Path) -> Iterator[Node]:
 
 
 @pytest.mark.timeout(300)
-def test_index_restored_from_a_snapshot_is_searched_by_alias(node: Node, tmp_path: Path) -> None:
+def test_snapshot_is_restored_after_a_reindex(node: Node, tmp_path: Path) -> None:
     snapshots = f"{node.url}/_snapshot/match"
     request(snapshots, "PUT", {"type": "fs", "settings": {"location": str(tmp_path / "snapshots")}})
     store = ElasticStore(node.url, index="images", timeout_s=WITHIN_S)
     store.prepare()
     store.put([record(number) for number in range(EXISTING)])
+    connection = Connection(node.url, index="images", timeout_s=WITHIN_S)
+    thumbnails = ElasticThumbnails(connection, index="images", shape=Shape())
+    thumbnails.put([Thumbnail(Owner(seq=1, collection="default", filepath="000000"), b"webp")])
     indices = {"indices": "images-*", "include_global_state": False}
     status = request(f"{snapshots}/monday?wait_for_completion=true", "PUT", indices)
     assert (status["snapshot"]["state"], status["snapshot"]["shards"]["failed"]) == ("SUCCESS", 0)
-    request(f"{node.url}/images-1", "DELETE")
+    Copying(connection.cluster(), "images", shape=Shape(), grace_s=0).run()
+    existing = ",".join(request(f"{node.url}/images-*", "GET"))
+    request(f"{node.url}/{existing}", "DELETE")
 
     request(f"{snapshots}/monday/_restore?wait_for_completion=true", "POST", {**indices, "include_aliases": True})
 
+    assert existing == "images-2,images-thumbnails-1"
     store.prepare()
     assert store.count() == EXISTING
+    assert thumbnails.get(1) == b"webp"
     [[match]] = store.candidates(records.signature(7)[None], limit=1)
     assert match.filepath == "000007"
     store.put([record(EXISTING)])
     assert store.records([f"{EXISTING:06}"])
     store.close()
+    connection.close()

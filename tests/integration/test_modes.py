@@ -104,13 +104,22 @@ def test_every_mode_is_fast_without_local_features(with_settings: Callable[..., 
     assert [(reply["mode"], reply["result"]) for reply in replies] == [("fast", [])] * 2
 
 
-def test_stored_image_is_searched_by_its_local_features(client: FlaskClient, memory_store: Any) -> None:
+@pytest.mark.parametrize("mode", ["auto", "thorough"])
+def test_stored_image_is_searched_by_its_local_features(client: FlaskClient, memory_store: Any, mode: str) -> None:
     memory_store.put([stored(cropped(PHOTO), "part.jpg", seq=3)])
 
-    reply = client.post("/search", data={"filepath": "part.jpg", "mode": "thorough"}).json
+    reply = client.post("/search", data={"filepath": "part.jpg", "mode": mode}).json
 
     assert [match["filepath"] for match in reply["result"]] == ["part.jpg", "photo.jpg"]
     assert reply["result"][1]["matched_by"] == "local_features"
+
+
+def test_auto_ends_with_a_copy_of_the_stored_query(client: FlaskClient, memory_store: Any) -> None:
+    memory_store.put([stored(cropped(PHOTO), "part.jpg", seq=3), stored(PHOTO, "copy.jpg", seq=4)])
+
+    reply = client.post("/search", data={"filepath": "photo.jpg", "mode": "auto"}).json
+
+    assert [match["filepath"] for match in reply["result"]] == ["copy.jpg", "photo.jpg"]
 
 
 def test_query_of_an_earlier_version_is_fast(client: FlaskClient, memory_store: Any) -> None:

@@ -13,7 +13,7 @@ from redis import Redis
 
 from api.access.keys import Keyring, Scope
 from api.new_key import table
-from api.usage import AWAY_S, UsageRecorder
+from api.usage import SEND_AFTER_S, UsageRecorder
 from common.config import Settings
 from common.errors import QueueUnavailable
 from common.queue import usage
@@ -21,6 +21,7 @@ from common.queue.keys import USAGE, USAGE_WRITER
 from common.queue.usage import KEEP_S, Counted, Label, UsageCounts
 from support.records import record
 from support.stores import MemoryStore
+from support.waiting import wait_until
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ALL = [*Scope]
@@ -116,7 +117,8 @@ def test_all_processes_share_the_counts(keyed: Callable[[], FlaskClient]) -> Non
         tasks = [threads.submit(send, client, "all", "GET", "/count") for client in processes for _ in range(20)]
         assert {task.result()[0] for task in tasks} == {200}
 
-    assert rows(keyed())["all", "default"]["requests"] == 60
+    reader = keyed()
+    wait_until(lambda: rows(reader).get(("all", "default"), {}).get("requests", 0) == 60, within_s=60)
 
 
 def test_a_limited_key_sees_only_its_collections(keyed: Callable[[], FlaskClient], memory_store: MemoryStore) -> None:
@@ -135,6 +137,7 @@ def test_use_contains_no_key(keyed: Callable[[], FlaskClient], real_redis: Redis
     with client.get("/count", headers={"Authorization": "Bearer a secret"}):
         pass
 
+    rows(client)
     kept = [str(real_redis.hgetall(key)) for key in real_redis.keys(f"{USAGE}*")]
     assert len(kept) == 1
     assert not any(secret in kept[0] for secret in ("key all", "a secret"))
@@ -204,35 +207,64 @@ class UnreliableCounts:
         return sum(sum(counts.values()) for counts in self.calls.values())
 
 
+class ManualTimers:
+    """Timers that a test lets elapse."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+
+    def __call__(self, seconds: float, call: Callable[[], None]) -> None:
+        assert seconds == SEND_AFTER_S
+        self.due.append(call)
+
+    def elapse(self) -> None:
+        due, self.due = self.due, []
+        for call in due:
+            call()
+
+
+def test_requests_within_a_short_time_share_a_call() -> None:
+    counts: Any = UnreliableCounts()
+    timers = ManualTimers()
+    recorder = UsageRecorder(counts, after=timers)
+
+    for _ in range(5):
+        recorder.add({(Label("k", "c"), Counted.REQUESTS): 1})
+    timers.elapse()
+
+    assert [*counts.calls.values()] == [{(Label("k", "c"), Counted.REQUESTS): 5}]
+    assert not timers.due
+
+
 @pytest.mark.parametrize("problem", ["is_away", "loses_replies"])
 def test_counts_wait_for_redis(problem: str) -> None:
     counts: Any = UnreliableCounts()
-    now = [0.0]
-    recorder = UsageRecorder(counts, clock=lambda: now[0])
+    timers = ManualTimers()
+    recorder = UsageRecorder(counts, after=timers)
     use = {(Label("k", "c"), Counted.REQUESTS): 1}
     setattr(counts, problem, True)
     for _ in range(5):
         recorder.add(use)
-        now[0] += AWAY_S / 2
+        timers.elapse()
 
     setattr(counts, problem, False)
-    now[0] += AWAY_S
-    recorder.add(use)
+    timers.elapse()
 
-    assert counts.total() == 6
+    assert counts.total() == 5
+    assert not timers.due
 
 
 def test_memory_of_waiting_counts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.usage.MAX_LABELS", 10)
     counts: Any = UnreliableCounts()
     counts.is_away = True
-    now = [0.0]
-    recorder = UsageRecorder(counts, clock=lambda: now[0])
+    timers = ManualTimers()
+    recorder = UsageRecorder(counts, after=timers)
     for number in range(100):
         recorder.add({(Label("k", f"c{number}"), Counted.REQUESTS): 1})
+        timers.elapse()
 
     counts.is_away = False
-    now[0] += AWAY_S
     recorder.flush()
 
     assert counts.total() == 100

@@ -1,6 +1,7 @@
 """`match add` and its journal, against a service in memory."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -307,6 +308,20 @@ def test_prune_keeps_a_name_that_moved(match: MatchCommand, service: FakeMatch, 
     assert "xother/a.jpg" in service.images
 
 
+def test_prune_of_an_empty_mount_point_deletes_nothing(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
+    share = folder / "share" / "2026"
+    share.mkdir(parents=True)
+    shutil.copy(next(folder.glob("*.jpg")), share / "a.jpg")
+    match("add", folder)
+    before = len(service.images)
+    shutil.rmtree(share)
+
+    result = match("add", folder, "--prune", "--json")
+
+    assert (result.json["pruned"], len(service.images)) == (0, before)
+    assert f"not pruned: 1 images of {share.parent}, which is empty now" in result.err
+
+
 def test_prune_of_a_missing_folder_deletes_nothing(match: MatchCommand, service: FakeMatch, folder: Path) -> None:
     match("add", folder)
     folder.rename(folder.with_name("unmounted"))
@@ -353,7 +368,7 @@ def test_a_damaged_journal_is_one_line(match: MatchCommand, folder: Path) -> Non
     assert (result.code, result.err) == (Exit.USAGE, f"match: {journal}: file is not a database\n")
 
 
-def test_a_full_disk_ends_the_add_and_the_next_run_continues(
+def test_an_add_continues_after_a_full_disk(
     match: MatchCommand, service: FakeMatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = tmp_path / "many"

@@ -21,6 +21,8 @@ from match_client import InvalidSource, Match, MatchError, Matches, NotFound, Re
 from match_client.results import DEFAULT_COLLECTION
 from match_client.sources import is_url
 
+# As on the web page: the score from which the mode `auto` is sure. At 55, a large collection has unrelated pairs.
+DUPLICATE_SCORE = 70.0
 QUERY_HELP = "A file, a URL or the name of a stored image."
 
 Limit = Annotated[int | None, typer.Option(min=1, max=1000, help="Maximum number of matches.")]
@@ -106,10 +108,10 @@ def duplicates(
     context: typer.Context,
     *,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with the images.")] = None,
-    min_score: MinScore = None,
+    min_score: Annotated[float, typer.Option(min=0, max=100, help="Minimum score of a duplicate.")] = DUPLICATE_SCORE,
     limit: Limit = None,
     filters: options.Filters = None,
-    mode: Mode = None,
+    mode: Annotated[str | None, typer.Option(help="Search mode; with fast, crops are not grouped.")] = None,
     collection: options.Collection = None,
     jobs: options.Jobs = 1,
     is_json: options.Json = False,

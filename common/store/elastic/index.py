@@ -1,6 +1,7 @@
 """The index behind the alias: created if absent, checked before use, and given the fields that it lacks."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
 
 from common.errors import StoreError, StoreUnavailable
@@ -19,11 +20,17 @@ INCOMPLETE = "some shards of the index are not active"
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The index behind the alias as it was checked: its own name, its vectors, and the fields to add to it."""
+    """The index behind the alias as it was checked: its own name, its vectors, and the fields and settings to add."""
 
     name: str
     vectors: Vectors
     missing: dict[str, Json]
+    missing_settings: dict[str, str]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing."""
+        return not (self.missing or self.missing_settings)
 
 
 class Index:
@@ -60,8 +67,12 @@ class Index:
             if reason := why_unusable(self.name, indices, cluster.dialect):
                 raise StoreError(reason)
             ((name, details),) = indices.items()
-            vectors, missing = mapping.vectors(details, cluster.dialect), mapping.missing(details, cluster.dialect)
-            self._existing = Existing(name, vectors, missing)
+            self._existing = Existing(
+                name,
+                mapping.vectors(details, cluster.dialect),
+                mapping.missing(details, cluster.dialect),
+                mapping.missing_settings(details),
+            )
         return self._existing
 
     def cluster(self) -> Cluster:
@@ -70,11 +81,18 @@ class Index:
         return self._connection.cluster()
 
     def complete(self) -> Cluster:
-        """Add the fields that the index lacks, and return the cluster for writes: a document may need them."""
+        """Add the fields and settings that the index lacks, and return the cluster for writes."""
         existing, cluster = self.existing(), self._connection.cluster()
-        if existing is not None and existing.missing:
+        if existing is None or existing.is_complete:
+            return cluster
+        if existing.missing:
+            # A document may need them.
             cluster.put(f"/{existing.name}/_mapping", {"properties": existing.missing})
-            self._existing = Existing(existing.name, existing.vectors, missing={})
+        if existing.missing_settings:
+            # Without them searches take longer, and nothing fails.
+            with suppress(StoreError):
+                cluster.put(f"/{existing.name}/_settings", existing.missing_settings)
+        self._existing = replace(existing, missing={}, missing_settings={})
         return cluster
 
     def forget(self) -> None:
@@ -84,6 +102,21 @@ class Index:
     def answers_searches(self, *, within_s: float) -> bool:
         """Return whether every shard responds to searches."""
         return is_whole(self._connection.cluster(within_s=within_s).get(f"/{self.name}/_count"))
+
+    def segments(self, *, within_s: float) -> list[list[int]]:
+        """Return the number of documents in each segment of each shard copy, deleted ones included.
+
+        Only segments that searches use: the server also lists new ones, and those that were merged.
+        """
+        fields = ("num_docs", "deleted_docs", "search")
+        paths = ",".join(f"indices.*.shards.*.segments.*.{field}" for field in fields)
+        response = self._connection.cluster(within_s=within_s).get(f"/{self.name}/_segments", filter_path=paths)
+        return [
+            [one["num_docs"] + one["deleted_docs"] for one in copy["segments"].values() if one["search"]]
+            for index in response.get("indices", {}).values()
+            for copies in index["shards"].values()
+            for copy in copies
+        ]
 
     def why_no_writes(self, *, within_s: float) -> str:
         """Return the reason why writes fail, in one line, or ""."""

@@ -59,6 +59,13 @@ _ADDABLE: Final = (
     "patches",
     *VECTORS[1:],
 )
+# Each segment has a graph of its own, and a search walks them all: few are faster. But a graph of more than some
+# 400,000 vectors misses near ones, with any number of candidates. Without local features that is 256 MB.
+MERGES: Final = {
+    "index.merge.policy.segments_per_tier": "4",
+    "index.merge.policy.floor_segment": "32mb",
+    "index.merge.policy.max_merged_segment": "256mb",
+}
 # These are read from doc values or the vector index, or derived from others.
 _NOT_IN_SOURCE: Final = ("sig", "features", "words", "labels", *VECTORS)
 
@@ -83,7 +90,7 @@ class Shape:
 
     def settings(self, dialect: Dialect) -> dict[str, Any]:
         """Return the settings."""
-        return {**self.layout, **dialect.settings(self.vectors)}
+        return {**self.layout, **MERGES, **dialect.settings(self.vectors)}
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -116,6 +123,11 @@ def missing(details: Json, dialect: Dialect) -> dict[str, Json]:
     properties = _properties(details)
     mappings = _FIELDS | dict.fromkeys(VECTORS, dialect.mapping(vectors(details, dialect)))
     return {field: mappings[field] for field in _ADDABLE if field not in properties}
+
+
+def missing_settings(details: Json) -> dict[str, str]:
+    """Return the settings to add to an existing index, unless an operator has set some of their kind."""
+    return {} if "merge" in details.get("settings", {}).get("index", {}) else MERGES
 
 
 def why_unusable(name: str, indices: Json, dialect: Dialect) -> str:

@@ -44,8 +44,6 @@ HEALTH_TIMEOUT_S = 3.0
 # A page shares the window with the records before it.
 PAGE = WINDOW // 2
 IDS_PER_REQUEST = 1_000
-# The least num_candidates per shard: its recall is .995 at 300,000 images, that of 200 is .982.
-NUM_CANDIDATES = 500
 # Bytes of a bound. Before version 3, OpenSearch builds an automaton of a longer lower bound, and rejects it.
 LOWER_BOUND_MAX = 1_000
 
@@ -53,7 +51,7 @@ LOWER_BOUND_MAX = 1_000
 class ElasticStore:
     """Store behind the alias `index` of the cluster at `url`, which may contain user and password.
 
-    `shape` applies to a new index. `num_candidates` is the least number of vectors that HNSW considers in each shard.
+    `shape` applies to a new index. `num_candidates` is that of HNSW searches, by default as many as the segments need.
     The first call opens the connection.
     """
 
@@ -67,7 +65,7 @@ class ElasticStore:
         ca_file: Path | None = None,
         signer: Signer | None = None,
         shape: Shape | None = None,
-        num_candidates: int = NUM_CANDIDATES,
+        num_candidates: int | None = None,
     ) -> None:
         self.index = index
         self._connection = Connection(

@@ -18,6 +18,7 @@ from common.store.elastic.cluster import Cluster
 from common.store.elastic.dialects import Dialect, Json, Vectors, bits, bits_within
 from common.store.elastic.index import Existing, Index
 from common.store.elastic.mapping import VECTORS
+from common.store.elastic.num_candidates import LEAST, NumCandidates
 from common.store.elastic.parts import parts
 from common.store.elastic.responses import ShardsUnavailable, hits
 
@@ -32,6 +33,8 @@ REQUESTS_AT_ONCE = 2
 # Before searches of shards that do not answer. OpenSearch 2.19 restarts the shards of flat vectors, in under half a
 # second, when a reindex or an upgrade changes the mapping.
 PAUSES_S = (0.05, 0.1, 0.2, 0.4)
+# A search waits so long for the sizes of the segments, at most once a minute.
+SEGMENTS_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +61,14 @@ class _Nearest:
 class VectorSearch:
     """Searches in the index, or in a new one with `vectors`.
 
-    HNSW considers at least `num_candidates` vectors in each shard.
+    HNSW considers `num_candidates` vectors in each shard, or as many as its segments need.
     """
 
-    def __init__(self, index: Index, *, vectors: Vectors, num_candidates: int) -> None:
+    def __init__(self, index: Index, *, vectors: Vectors, num_candidates: int | None) -> None:
         self._index = index
         self._vectors = vectors
-        self._num_candidates = num_candidates
+        self._fixed = num_candidates
+        self._chosen = NumCandidates(lambda: index.segments(within_s=SEGMENTS_WITHIN_S))
 
     def nearest(
         self, queries: Sequence[Signature], *, limit: int, filters: Sequence[Json], max_distance: float | None
@@ -76,10 +80,10 @@ class VectorSearch:
         """
         size = min(limit, WINDOW)
         most_bits = None if max_distance is None else bits_within(max_distance)
-        nearest = _Nearest(size, filters, most_bits, min(max(self._num_candidates, 2 * size), WINDOW))
         pauses = iter(PAUSES_S)
         while True:
             existing = self._index.existing()
+            nearest = _Nearest(size, filters, most_bits, max(self._num_candidates(existing), size))
             try:
                 return self._search(existing, queries, nearest)
             except ShardsUnavailable:
@@ -93,6 +97,12 @@ class VectorSearch:
                 self._index.forget()
                 if self._index.existing() == existing:
                     raise
+
+    def _num_candidates(self, existing: Existing | None) -> int:
+        if self._fixed is not None:
+            return self._fixed
+        # Without a graph all vectors are compared.
+        return self._chosen.of(existing.name) if existing and existing.vectors == "hnsw" else LEAST
 
     def _search(
         self, existing: Existing | None, queries: Sequence[Signature], nearest: _Nearest

@@ -8,7 +8,7 @@ import numkong
 import numpy as np
 from numpy.typing import NDArray
 
-from common.images.signature import distances
+from common.images.signature import distances, pair_distances
 from common.store.sqlite.blocks import SCANNED_BITS, Bits, Block, Keys, Positions, Rows, pack, unpack
 from common.store.sqlite.projection import ProjectedQueries
 
@@ -33,6 +33,8 @@ PROJECTED_AT_ONCE = 8_192
 PASSING_MAX = 0.005
 # Above the error of float64, below the difference of two distances.
 ROUNDING = 1e-9
+_NO_KEYS: Keys = np.zeros(0, np.int64)
+_NO_DISTANCES: NDArray[np.float64] = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,13 +101,19 @@ class _Search:
     """One scan for several queries."""
 
     def __init__(self, queries: Rows, limit: int, max_distance: float | None) -> None:
-        self.best = [_Best(query, limit, max_distance) for query in queries]
+        bound = bits_within(max_distance)
+        farthest = np.inf if max_distance is None else max_distance + ROUNDING
+        self.best = [_Best(query, limit, bound, farthest) for query in queries]
+        self._queries = queries
+        # Few rows are so near, and nearly all of them are beyond `max_distance`.
+        self._are_few_near = max_distance is not None and max_distance <= PROJECTED_WITHIN
         self._signs = pack(np.zeros(len(queries), np.int64), queries).signs
         self._packed = numkong.hammings_pack(_tensor(self._signs))
-        self._bounds = np.full(len(queries), bits_within(max_distance), np.uint32)
+        self._bounds = np.full(len(queries), bound, np.uint32)
+        self._farthest = np.full(len(queries), farthest)
         self._rows_at_once = max(1, CHUNK // max(1, len(queries) // 16))
         self._projected: ProjectedQueries | None = None
-        if max_distance is not None and max_distance <= PROJECTED_WITHIN and len(queries) > PROJECTED_SAVES:
+        if max_distance is not None and self._are_few_near and len(queries) > PROJECTED_SAVES:
             projected = ProjectedQueries(queries, max_distance)
             self._projected = projected if len(queries) - len(projected) > PROJECTED_SAVES else None
 
@@ -155,24 +163,34 @@ class _Search:
     def _measure(self, part: Live, near: NDArray[np.int64]) -> None:
         """Offer each query the near rows (position, query, differing bits)."""
         positions, queries, differing = near[:, part.exist(near[0])]
-        order = np.argsort(queries, kind="stable")
-        indices, starts, counts = np.unique(queries[order], return_index=True, return_counts=True)
-        for index, start, count in zip(indices.tolist(), starts, counts, strict=True):
-            best, mine = self.best[index], order[start : start + count]
+        if self._are_few_near:
+            self._keep_pairs(part.block.take(positions), queries)
+            return
+        for index, mine in _by_query(queries):
+            best = self.best[index]
             best.offer(part.block, positions[mine], differing[mine])
             self._bounds[index] = best.bound
+
+    def _keep_pairs(self, rows: Block, queries: NDArray[np.int64]) -> None:
+        """Offer each row to the query beside it, after measuring all pairs at once: most queries then have none."""
+        apart = pair_distances(self._queries[queries], unpack(rows))
+        kept = np.flatnonzero(apart <= self._farthest[queries])
+        for index, mine in _by_query(queries[kept]):
+            best = self.best[index]
+            best.keep(rows.keys[kept[mine]], apart[kept[mine]])
+            self._bounds[index], self._farthest[index] = best.bound, best.farthest
 
 
 class _Best:
     """The images nearest to one query so far, best first."""
 
-    def __init__(self, query: Rows, limit: int, max_distance: float | None) -> None:
-        self.keys: Keys = np.zeros(0, np.int64)
-        self.bound = bits_within(max_distance)
+    def __init__(self, query: Rows, limit: int, bound: int, farthest: float) -> None:
+        self.keys: Keys = _NO_KEYS
+        self.bound = bound
+        self.farthest = farthest
         self._query = query
         self._limit = limit
-        self._farthest = np.inf if max_distance is None else max_distance + ROUNDING
-        self._distances: NDArray[np.float64] = np.zeros(0)
+        self._distances: NDArray[np.float64] = _NO_DISTANCES
 
     def offer(self, block: Block, positions: Positions, differing: NDArray[np.int64]) -> None:
         """Keep the nearest of the signatures at `positions`."""
@@ -180,24 +198,35 @@ class _Best:
         if len(positions) > sample:
             # The rows with the fewest differing bits determine a bound, which excludes most of the others.
             order = np.argpartition(differing, sample)
-            self._keep(block, positions[order[:sample]])
+            self._measure(block, positions[order[:sample]])
             others = order[sample:]
             positions = positions[others[differing[others] <= self.bound]]
-        self._keep(block, positions)
+        self._measure(block, positions)
 
-    def _keep(self, block: Block, positions: Positions) -> None:
-        rows = block.take(positions)
-        apart = distances(self._query, unpack(rows))
-        near = apart <= self._farthest
-        keys = np.concatenate([self.keys, rows.keys[near]])
-        apart = np.concatenate([self._distances, apart[near]])
+    def keep(self, keys: Keys, apart: NDArray[np.float64]) -> None:
+        """Keep the nearest of the signatures of these images, at these distances."""
+        keys, apart = np.concatenate([self.keys, keys]), np.concatenate([self._distances, apart])
         order = np.lexsort((keys, apart))
         # An image counts once, with the nearest of its signatures.
         first = np.sort(np.unique(keys[order], return_index=True)[1])[: self._limit]
         self.keys, self._distances = keys[order][first], apart[order][first]
         if len(self.keys) == self._limit:
-            self._farthest = float(self._distances[-1])
-            self.bound = min(self.bound, bits_within(self._farthest))
+            self.farthest = float(self._distances[-1])
+            self.bound = min(self.bound, bits_within(self.farthest))
+
+    def _measure(self, block: Block, positions: Positions) -> None:
+        rows = block.take(positions)
+        apart = distances(self._query, unpack(rows))
+        near = apart <= self.farthest
+        self.keep(rows.keys[near], apart[near])
+
+
+def _by_query(queries: NDArray[np.int64]) -> Iterator[tuple[int, Positions]]:
+    """Yield each query, and the positions where it is."""
+    order = np.argsort(queries, kind="stable")
+    indices, starts, counts = np.unique(queries[order], return_index=True, return_counts=True)
+    for index, start, count in zip(indices.tolist(), starts, counts, strict=True):
+        yield index, order[start : start + count]
 
 
 def _chunks(part: Live, among: Keys | None, *, rows: int, first: int = 0) -> Iterator[tuple[Positions, Bits]]:
