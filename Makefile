@@ -62,6 +62,15 @@ $(GENERATORS)/.installed: $(REQUIREMENTS)/generators.txt | $(VENV)/.lint
 	@$(BIN)/uv pip install --quiet --python $(GENERATORS) --require-hashes --no-deps -r $<
 	@touch $@
 
+# A downloader of images, which benchmarks/ingest.py measures beside Match if it is installed.
+DOWNLOADER := .cache/downloader
+
+$(DOWNLOADER)/.installed: $(REQUIREMENTS)/downloader.txt | $(VENV)/.lint
+	@echo "installing img2dataset into $(DOWNLOADER) …"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOWNLOADER)
+	@$(BIN)/uv pip install --quiet --python $(DOWNLOADER) --require-hashes --no-deps -r $<
+	@touch $@
+
 # --- run ---------------------------------------------------------------------
 
 .PHONY: dev
@@ -212,7 +221,7 @@ k8s-rollout: ## Apply OVERLAY to NAMESPACE: dependencies first, then the index, 
 # --- measure -----------------------------------------------------------------
 
 .PHONY: bench
-bench: $(VENV)/.bench ## Run every benchmark (docs/benchmarks.md explains their output)
+bench: $(VENV)/.bench $(DOWNLOADER)/.installed ## Run every benchmark (docs/benchmarks.md explains their output)
 	@for script in $(filter-out benchmarks/soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; PYTHONPATH=.:tests $(BIN)/python $$script; done
 
 .PHONY: soak
@@ -236,6 +245,7 @@ requirements: | $(VENV)/.lint ## Compile the pinned requirements again
 	$(COMPILE) --group manifests -o $(REQUIREMENTS)/manifests.txt
 	$(COMPILE) --group lint -o $(REQUIREMENTS)/lint.txt
 	$(COMPILE) --group generators -o $(REQUIREMENTS)/generators.txt
+	$(COMPILE) --group downloader -o $(REQUIREMENTS)/downloader.txt
 	echo image-match==1.1.2 | $(COMPILE) --no-deps - -o $(REQUIREMENTS)/oracle.txt
 
 .PHONY: clean

@@ -82,9 +82,10 @@ class UsageRecorder:
 
     def _send_later(self) -> None:
         with self._changing:
-            is_first, self._is_due = not self._is_due, True
-        if is_first:
-            self._after(SEND_AFTER_S, self._send_due)
+            if not self._is_due:
+                # It may fail to start a thread; the next request then tries again.
+                self._after(SEND_AFTER_S, self._send_due)
+                self._is_due = True
 
     def _send_due(self) -> None:
         with self._changing:

@@ -6,8 +6,8 @@ A real server with as many processes as cores, its Redis and a store of signatur
 address of its own, and sends photographs one after the other, in the mode `fast` with all orientations. Meanwhile one
 other client sends `/ping`, `/count` or `/delete`, each for as long. They do the same without searches, in turns.
 
-Clients and API share the cores. Searching clients beyond the limit of the API are rejected with 503: the quantiles are
-those of served requests.
+Clients and API share the cores. Searching clients beyond the limit of the API are rejected with 503, and wait for the
+time of its Retry-After. The quantiles are those of served requests.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def beside(
         return None, load(port, sent, clients=1, seconds=seconds)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         both = seconds + 2 * MARGIN_S
-        searched = pool.submit(load, port, searches, clients=clients, seconds=both, have_addresses=True)
+        searched = pool.submit(load, port, searches, clients=clients, seconds=both, as_users=True)
         load(port, [request("GET", "/ping")], clients=1, seconds=MARGIN_S)
         short = load(port, sent, clients=1, seconds=seconds)
         return searched.result(), short

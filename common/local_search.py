@@ -20,6 +20,8 @@ from common.store.base import Record, Store, WordCandidate
 
 VERIFIED = 40
 """Candidates whose geometry is verified: more only if many of them match, and a request asks for more matches."""
+DRAWN_VERIFIED = 160
+"""The same if drawn images agree, but not their sketches: images of one frame share its words, and hide a copy."""
 _MAX_VERIFIED = 1000
 _MORE = 4
 
@@ -79,12 +81,12 @@ def add_local_matches(
     `min_score` replaces both. The score of a drawn image is that of its sketch.
     """
     parts = _parts(features, store, options)
-    weak = [match.filepath for match, is_drawn in parts if not is_drawn and match.score < FLAT_SCORE]
+    weak = [part.match.filepath for part in parts if not part.is_drawn and part.match.score < FLAT_SCORE]
     if options.min_score is not None or not is_query_flat:
         weak = []
     records = store.records(weak, collection=options.selection.collection) if weak else {}
     rejected = {filepath for filepath, record in records.items() if are_any_flat(record.signatures)}
-    return _merged(similar, [match for match, _ in parts if match.filepath not in rejected])
+    return _merged(similar, [part.match for part in parts if part.match.filepath not in rejected])
 
 
 def add_local_comparison(
@@ -133,51 +135,58 @@ def are_any_flat(signatures: Iterable[Signature]) -> bool:
     return any(is_flat(signature) for signature in signatures if is_searchable(signature))
 
 
-def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> list[tuple[Match, bool]]:
-    """Return the stored images that share a part with the query, and whether a sketch decided."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stored image that agrees with a query, whether a sketch decided on it, and whether it is a match."""
+
+    match: Match
+    is_drawn: bool
+    is_match: bool
+
+
+def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> list[_Part]:
+    """Return the stored images that match a part of the query."""
     seen: set[str] = set()
-    parts: dict[str, tuple[Match, bool]] = {}
+    parts: dict[str, _Part] = {}
     if not len(features.query.words):
         return []
-    limit = VERIFIED
+    limit, most = VERIFIED, _max_candidates(options)
     while True:
         candidates = store.candidates_by_words(features.query.words, limit=limit, selection=options.selection)
         latest = [candidate for candidate in candidates if candidate.filepath not in seen]
         seen.update(candidate.filepath for candidate in latest)
-        parts |= {part[0].filepath: part for part in _verified(latest, features, options)}
-        has_more = len(candidates) >= limit and any(each.filepath in parts for each in latest[-VERIFIED // 2 :])
-        if not has_more or limit >= _max_candidates(options):
-            return list(parts.values())
-        limit = min(_MORE * limit, _max_candidates(options))
+        parts |= {part.match.filepath: part for part in _agreeing(latest, features, options)}
+        last = [parts[each.filepath] for each in latest[-VERIFIED // 2 :] if each.filepath in parts]
+        if any(part.is_drawn and not part.is_match for part in last):
+            most = max(most, DRAWN_VERIFIED)
+        has_more = len(candidates) >= limit and any(part.is_drawn or part.is_match for part in last)
+        if not has_more or limit >= most:
+            return [part for part in parts.values() if part.is_match]
+        limit = min(_MORE * limit, most)
 
 
-def _verified(
-    candidates: Sequence[WordCandidate], features: ImageFeatures, options: SearchOptions
-) -> Iterator[tuple[Match, bool]]:
-    """Yield the candidates that match, and whether a sketch decided."""
+def _agreeing(candidates: Sequence[WordCandidate], features: ImageFeatures, options: SearchOptions) -> Iterator[_Part]:
+    """Yield the candidates whose local features agree with those of the query."""
     decoded = [(candidate.filepath, LocalFeatures.decode_comparable(candidate.features)) for candidate in candidates]
     comparable = [(filepath, stored) for filepath, stored in decoded if stored is not None]
     # A sketch may raise the score of a drawn image, so that candidates below the cutoff count too.
     least_score = min(options.least_score, DRAWN_CANDIDATE_SCORE)
     results = features.query.verify_all([stored for _, stored in comparable], least_score=least_score)
     for (filepath, stored), verification in zip(comparable, results, strict=True):
-        if verification is not None and (part := _part(filepath, stored, verification, features, options)) is not None:
-            yield part
+        if verification is not None:
+            yield _part(filepath, stored, verification, features, options)
 
 
 def _part(
     filepath: str, stored: LocalFeatures, verification: Verification, features: ImageFeatures, options: SearchOptions
-) -> tuple[Match, bool] | None:
-    """Return a candidate as a match if it is one, and whether a sketch decided."""
+) -> _Part:
     match = _match(filepath, verification)
     is_drawn = stored.sketch is not None and features.small_copy is not None
     if is_drawn and match.score >= DRAWN_CANDIDATE_SCORE:
         score = sketch_score(features.small_copy, stored, transform=verification.transform) or 0.0
         match = replace(match, score=score)
-    is_turned = match.orientation != ORIENTATIONS[0]
-    if match.score < options.least_score:
-        return None
-    return None if is_turned and not options.all_orientations else (match, is_drawn)
+    is_wanted = options.all_orientations or match.orientation == ORIENTATIONS[0]
+    return _Part(match, is_drawn, is_wanted and match.score >= options.least_score)
 
 
 def _max_candidates(options: SearchOptions) -> int:

@@ -54,6 +54,7 @@ from dev import elasticsearch_node, opensearch_node
 from dev.redis_server import RedisServer
 from support.decoders import InProcessDecoder
 from support.stores import MemoryStore
+from support.timers import Timers
 
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 # With only Java's first compiler a node starts in less than half of the CPU time; the second helps only benchmarks.
@@ -163,7 +164,9 @@ def make_client(
 ) -> Iterator[Callable[..., FlaskClient]]:
     """Return a function that creates clients of an API, by default with a store in memory."""
     assert real_redis.ping()
+    timers = Timers()
     with ExitStack() as opened:
+        opened.callback(timers.close)
 
         def make(
             redis: Redis,
@@ -228,7 +231,7 @@ def make_client(
                 search_batch_limit=ConcurrencyLimit(1),
                 dependency_checks=checks,
                 metrics=Metrics(checks),
-                usage=UsageRecorder(UsageCounts(redis)),
+                usage=UsageRecorder(UsageCounts(redis), after=timers.start),
             )
             return create_app(services, keyring=keyring, rate_limiter=rate_limiter).test_client()
 

@@ -20,11 +20,11 @@ false, 1 or 0, in any case. A body has no `Content-Encoding`.
 ## Replies
 
 Every reply is a JSON object with `status` (`ok`, `warn` or `fail`), `error` (a list of texts), `method` (the name of \
-the endpoint) and `result` (a list). The exceptions are `/add/batch` and `/search/batch` (JSON lines), `/metrics` and \
-`/docs`. `warn` is a success with warnings in `error` and, for `featureless`, a `code`: the image has no features to \
-compare, such as an image of one colour. A failure has a `code` and, if a parameter caused it, a `field`. Clients \
-must ignore unknown keys. Every reply has an `X-Request-ID`: that of the request if it has 1 to 128 letters, digits \
-and `._:-`, else a new one. Times are ISO 8601, in UTC.
+the endpoint) and `result` (a list). The exceptions are `/add/batch` and `/search/batch` (JSON lines), `/metrics`, \
+`/images/thumbnail`, `/docs` and the web page. `warn` is a success with warnings in `error` and, for `featureless`, a \
+`code`: the image has no features to compare, such as an image of one colour. A failure has a `code` and, if a \
+parameter caused it, a `field`. Clients must ignore unknown keys. Every reply has an `X-Request-ID`: that of the \
+request if it has 1 to 128 letters, digits and `._:-`, else a new one. Times are ISO 8601, in UTC.
 
 ## Images
 

@@ -77,7 +77,10 @@ def document(subjects: Mapping[str, Sequence[Endpoint]], settings: Settings) -> 
                     "description": "The id of the batch in `/batches/{id}`. Present if tasks of it were accepted.",
                     "schema": {"type": "string"},
                 },
-                "Location": {"description": "The URL of the task.", "schema": {"type": "string"}},
+                "Location": {
+                    "description": "The URL of the task, if the reply has one task.",
+                    "schema": {"type": "string"},
+                },
                 "Retry-After": {
                     "description": "In seconds.",
                     "schema": {"type": "integer", "format": "int64", "minimum": 0},

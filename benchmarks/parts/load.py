@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from threading import Barrier
-from time import monotonic
+from time import monotonic, sleep
 from typing import BinaryIO
 
 TIMEOUT_S = 10.0
@@ -67,12 +67,13 @@ def upload(path: str, data: bytes, field_name: str = "image", **fields: str) -> 
     return request("POST", path, body, "multipart/form-data; boundary=x")
 
 
-def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float, have_addresses: bool = False) -> Load:
+def load(port: int, mix: Sequence[bytes], *, clients: int, seconds: float, as_users: bool = False) -> Load:
     """Send the requests round-robin from concurrent clients for some seconds.
 
-    With `have_addresses` each client has an address of its own, else all have the same.
+    With `as_users` each client has an address of its own, and waits after a response with Retry-After. Else all have
+    the same address, and none waits.
     """
-    some = partial(_clients, port, mix, seconds, have_addresses)
+    some = partial(_clients, port, mix, seconds, as_users)
     if clients <= CLIENTS_PER_PROCESS:
         return Load(seconds, some(clients))
     shares = [CLIENTS_PER_PROCESS] * (clients // CLIENTS_PER_PROCESS)
@@ -84,22 +85,23 @@ def _clients(
     port: int,
     mix: Sequence[bytes],
     seconds: float,
-    have_addresses: bool,  # noqa: FBT001 - of `partial`
+    as_users: bool,  # noqa: FBT001 - of `partial`
     clients: int,
 ) -> list[tuple[int, float]]:
     barrier = Barrier(clients)
     # Other processes have other clients.
     network = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}"
-    addresses = [f"{network}.{number + 1}" if have_addresses else LOOPBACK for number in range(clients)]
+    addresses = [f"{network}.{number + 1}" if as_users else LOOPBACK for number in range(clients)]
     with ThreadPoolExecutor(clients) as pool:
         results = pool.map(
-            lambda number: _client(Connection(port, addresses[number]), mix, seconds, number, barrier), range(clients)
+            lambda number: _client(Connection(port, addresses[number]), mix, seconds, number, barrier, waits=as_users),
+            range(clients),
         )
         return list(chain(*results))
 
 
-def _client(
-    connection: "Connection", mix: Sequence[bytes], seconds: float, first: int, barrier: Barrier
+def _client(  # noqa: PLR0913 - of one caller
+    connection: "Connection", mix: Sequence[bytes], seconds: float, first: int, barrier: Barrier, *, waits: bool
 ) -> list[tuple[int, float]]:
     responses = []
     barrier.wait()
@@ -108,6 +110,8 @@ def _client(
     while (started := monotonic()) < until:
         responses.append((connection.send(mix[index % len(mix)]), monotonic() - started))
         index += 1
+        if waits and connection.retry_after_s:
+            sleep(max(0.0, min(connection.retry_after_s, until - monotonic())))
     connection.close()
     return responses
 
@@ -116,6 +120,8 @@ class Connection:
     """A client's connection from a loopback address, opened at the first request."""
 
     def __init__(self, port: int, address: str = LOOPBACK) -> None:
+        self.retry_after_s = 0.0
+        """The seconds of the last response's Retry-After."""
         self._port = port
         self._address = address
         self._socket: socket.socket | None = None
@@ -150,10 +156,12 @@ class Connection:
         start = self._file.readline(65_536).split()
         if len(start) < 2:
             raise ConnectionError
-        length, is_last = 0, False
+        length, is_last, self.retry_after_s = 0, False, 0.0
         while (header := self._file.readline(65_536)) not in {b"\r\n", b""}:
             name, _, value = header.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
+            if name.lower() == b"retry-after":
+                self.retry_after_s = float(value)
             is_last |= name.lower() == b"connection" and value.strip().lower() == b"close"
         if len(self._file.read(length)) < length:
             raise ConnectionError

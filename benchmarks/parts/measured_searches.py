@@ -11,7 +11,7 @@ from parts.segments import node_cpu_s
 from parts.timing import alternately, timed
 
 from common.images.orientations import turn
-from common.search import search
+from common.search import SearchOptions, find_by_signature, page, search
 from common.store.elastic import ElasticStore
 
 WARM_UP = 200
@@ -59,18 +59,15 @@ def search_both(store: ElasticStore, peer: Peer | None, queries: Queries, match_
         ]
         return
 
-    def one(signature: Rows) -> list[str]:
-        return [match.filepath for match in search([signature], store, all_orientations=False)]
-
     def sixteen(signature: Rows) -> object:
         return [peer.search(turned) for turned in turn(signature)]
 
     for signature in queries.signatures[:: max(1, len(queries.signatures) // WARM_UP)]:
-        one(signature)
+        near_images(signature, store)
         peer.search(signature)
     for index, signature in enumerate(queries.signatures):
         # Default arguments bind the loop variable.
-        results = alternately(index, lambda s=signature: one(s), lambda s=signature: peer.search(s))
+        results = alternately(index, lambda s=signature: near_images(s, store), lambda s=signature: peer.search(s))
         for side, (spent, matches) in zip((match_side, peer_side), results, strict=True):
             side.one_s.append(spent)
             count_matches(side, matches, queries, index)
@@ -83,6 +80,14 @@ def search_both(store: ElasticStore, peer: Peer | None, queries: Queries, match_
         if index >= len(sample) // 10:
             match_side.all_s.append(results[0][0])
             peer_side.all_s.append(results[1][0])
+
+
+def near_images(signature: Rows, store: ElasticStore, limit: int = 100) -> list[str]:
+    """Search as the service does; return all images within the cutoff, also flat ones that only a sketch confirms."""
+    options = SearchOptions(all_orientations=False, limit=limit)
+    result = find_by_signature([signature], store, options)
+    page(result.matches, store, options)
+    return [match.filepath for match in (*result.matches, *result.unconfirmed)]
 
 
 def search_cpu_s(store: ElasticStore, sample: Rows) -> tuple[float, float]:
@@ -113,9 +118,9 @@ def count_matches(side: Side, matches: Sequence[str], queries: Queries, index: i
 def search_store(store: ElasticStore, limit: int, queries: Queries) -> Side:
     side = Side()
     for signature in queries.signatures[:: max(1, len(queries.signatures) // WARM_UP)]:
-        search([signature], store, all_orientations=False, limit=limit)
+        near_images(signature, store, limit)
     for index, signature in enumerate(queries.signatures):
-        spent, matches = timed(lambda s=signature: search([s], store, all_orientations=False, limit=limit))
+        spent, matches = timed(lambda s=signature: near_images(s, store, limit))
         side.one_s.append(spent)
-        count_matches(side, [match.filepath for match in matches], queries, index)
+        count_matches(side, matches, queries, index)
     return side

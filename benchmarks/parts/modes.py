@@ -1,5 +1,6 @@
 """The scores of a query in each mode, by the functions of the service, over a collection in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
-from common.local_search import VERIFIED
+from common.local_search import DRAWN_VERIFIED, VERIFIED
 from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
 # Distances beyond the cutoff are kept, because the threshold of a false-positive rate may be among them.
@@ -84,9 +85,21 @@ def by_signature(query: Query, collection: Collection) -> Scores:
 
 
 def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[np.uint32]]:
-    """Return the scores of local features above 20, and the words that were looked up."""
+    """Return the scores of local features above 20, and the words that were looked up.
+
+    More candidates are verified under the service's conditions.
+    """
     features = query.local()
-    candidates = collection.candidates(features.words, VERIFIED)
+    candidates = collection.candidates(features.words, DRAWN_VERIFIED)
+    scores = verify(query, features, candidates[:VERIFIED], collection)
+    last = [row for row in candidates[VERIFIED // 2 : VERIFIED] if row in scores and collection.features[row].sketch]
+    if any(not scores[row][1] for row in last):
+        scores |= verify(query, features, candidates[VERIFIED:], collection)
+    return scores, features.words
+
+
+def verify(query: Query, features: QueryFeatures, candidates: Sequence[int], collection: Collection) -> Scores:
+    """Return the scores of these rows that are above 20."""
     scores: Scores = {}
     targets = [collection.features[row] for row in candidates]
     verified = features.verify_all(targets, least_score=_KEPT_SCORE)
@@ -95,13 +108,13 @@ def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[n
             continue
         score, least = verification.score, MIN_SCORE
         if target.sketch:
-            is_candidate = score >= DRAWN_CANDIDATE_SCORE
-            drawn = drawn_score(query.small_copy(), target, transform=verification.transform) if is_candidate else None
-            score = drawn or 0.0
+            if score < DRAWN_CANDIDATE_SCORE:
+                continue
+            score = drawn_score(query.small_copy(), target, transform=verification.transform) or 0.0
         elif query.is_flat and row in collection.flat_rows:
             least = FLAT_SCORE
         scores[row] = score, score >= least
-    return scores, features.words
+    return scores
 
 
 def search(query: Query, collection: Collection) -> tuple[dict[str, Scores], NDArray[np.uint32]]:

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 from unicodedata import ucd_3_2_0
 from urllib.parse import quote
@@ -195,6 +196,8 @@ def _unsupported_scheme(url: str) -> FetchError:
     return FetchError(message, code="forbidden_scheme")
 
 
+# An add parses its URL three times, and most adds have the host of the one before.
+@lru_cache(maxsize=128)
 def _read_authority(authority: str, default_port: int) -> tuple[str, int]:
     if "@" in authority:
         raise FetchError("the URL has a user name or password before its host", code="forbidden_userinfo")

@@ -127,7 +127,10 @@ class _TlsPool(HTTPSConnectionPool):
 
 @cache
 def _default_context(_: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
-    """Return urllib3's default context with the certificates that the system trusts: loading hundreds takes 40 ms."""
+    """Return urllib3's default context with the certificates that the system trusts.
+
+    Loading hundreds of them takes 40 ms.
+    """
     context = create_urllib3_context()
     context.load_default_certs()
     return context

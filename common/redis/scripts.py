@@ -16,6 +16,7 @@ and Redis Cluster is not supported.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,12 @@ class Script:
         return [str(known[name]) for name in self._keys], [*(known[name] for name in self._args), *further]
 
 
+@cache
 def read(path: Path, *, around: tuple[str, str] = ("", "")) -> str:
-    """Return the text of a script with its includes, `around` each of which are these texts."""
+    """Return the text of a script with its includes, `around` each of which are these texts.
+
+    A process reads it once.
+    """
     return _read(path, set(), around)
 
 

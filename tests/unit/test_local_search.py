@@ -1,6 +1,7 @@
 """Search and compare by local features, with a store in memory."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from common import local_search
 from common.decoding.child import signed
 from common.decoding.protocol import Output, SignedImage
 from common.images.decode import DecodedImage
+from common.images.local_features.features import LocalFeatures
 from common.images.orientations import ORIENTATIONS
 from common.local_search import (
     VERIFIED,
@@ -208,6 +210,20 @@ def test_many_matching_parts_are_all_found(memory_store: Any, images: list[Image
 
     assert len(some) == VERIFIED
     assert [match.filepath for match in everything] == [f"{nth:03}" for nth in range(count)]
+
+
+def test_copy_is_found_behind_images_of_its_frame(memory_store: Any) -> None:
+    own, other = decoded(page(3)), decoded(page(7))
+    features, others = (LocalFeatures.decode(one.stored_features or b"") for one in (own, other))
+    alike = replace(features, sketch=others.sketch).encode()
+    memory_store.put([record(f"{nth:03}", own, features=alike, seq=nth + 1) for nth in range(2 * VERIFIED)])
+    memory_store.put([record("own", own, seq=2 * VERIFIED + 1)])
+
+    results = add_local_matches(
+        [], ImageFeatures.of_image(own), memory_store, SearchOptions(all_orientations=False), is_query_flat=True
+    )
+
+    assert [one.filepath for one in results] == ["own"]
 
 
 def test_records_of_other_versions_are_searched_by_signature(memory_store: Any, images: list[Image.Image]) -> None:

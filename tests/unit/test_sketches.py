@@ -38,6 +38,16 @@ def form(text: str, colour: str = "#cc3311", amount: str = "1,250.00") -> Image.
     return image
 
 
+def badge(text: str) -> Image.Image:
+    """Draw a badge: few cells differ between two of them."""
+    image = Image.new("RGB", (160, 40), "#555555")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((90, 0, 160, 40), fill="#2a9d8f")
+    draw.text((45, 20), "tests", "white", font_size=22, anchor="mm")
+    draw.text((125, 20), text, "white", font_size=22, anchor="mm")
+    return image
+
+
 def stored(image: Image.Image) -> LocalFeatures:
     pixels = np.asarray(image)
     return LocalFeatures.decode(extract(pixels, width=image.width, height=image.height).encode())
@@ -77,6 +87,16 @@ def test_copy_of_a_form_matches(target: LocalFeatures, change: Callable[[Image.I
 )
 def test_other_form_of_the_template_does_not_match(target: LocalFeatures, other: Image.Image) -> None:
     assert scored(other, target) < CUTOFF
+
+
+def test_badges_of_other_short_words_do_not_match() -> None:
+    words = ["v1.2", "v3.8", "MIT", "BSD", "12%", "72%"]
+    targets = [stored(badge(word)) for word in words]
+
+    scores = np.array([[scored(half(badge(word)), target) for target in targets] for word in words])
+
+    assert ((scores > CUTOFF) == np.eye(len(words), dtype=bool)).all()
+    assert scores[~np.eye(len(words), dtype=bool)].max() < CUTOFF - 5
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -49,7 +49,7 @@ _MARGIN = 1 / 32
 _SMALLEST_CELL_PX = 5
 _MAX_LINES = 255
 
-_COPY_PX = 160
+_COPY_PX = 240
 # Rows: luma, and the differences of red and blue from it (ITU-R BT.601).
 _COLOURS = np.array([(0.299, 0.587, 0.114), (0.5, -0.418688, -0.081312), (-0.168736, -0.331264, 0.5)], dtype=np.float32)
 

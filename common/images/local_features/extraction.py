@@ -21,29 +21,33 @@ from common.images.local_features.words import DESCRIPTOR_LENGTH, Vocabulary, sh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
-    """The longer side in pixels to find keypoints at, and to describe them at; `features` is how many are kept.
+class Detection:
+    """The longer side in pixels to find keypoints at, and how many of them are kept.
 
-    `sigma` is the blur in which the smallest keypoints are found, in pixels of the doubled image. A lower one finds
-    keypoints of the same size in a smaller image, at less cost and a little less precisely.
+    `sigma` is the blur in which the smallest keypoints are found, in pixels of the doubled image. A lower one than
+    Lowe's 1.6 finds keypoints of the same size in a smaller image, at less cost and a little less precisely.
     """
 
-    detect_px: int
-    describe_px: int
+    px: int
     features: int
-    sigma: float = 1.6
+    sigma: float = 1.28
 
 
-STORED = Resolution(detect_px=176, describe_px=224, features=MAX_FEATURES)
-DRAWN = Resolution(detect_px=320, describe_px=400, features=140)
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The longer side in pixels to describe keypoints at, and how they are found."""
+
+    describe_px: int
+    detections: tuple[Detection, ...]
+
+
+STORED = Resolution(224, (Detection(px=160, features=MAX_FEATURES),))
+DRAWN = Resolution(400, (Detection(px=320, features=140, sigma=1.6),))
 """For drawn images (see `sketches`): letters are small."""
-QUERY = (
-    Resolution(detect_px=256, describe_px=400, features=650, sigma=1.28),
-    Resolution(detect_px=112, describe_px=178, features=250, sigma=1.28),
-)
+QUERY = Resolution(400, (Detection(px=256, features=650), Detection(px=112, features=250)))
 """In screenshots and collages a stored image is small: queries need more resolution, and more features.
 
-In a crop it is large. The features that it is stored with are too coarse to be found at the first resolution.
+In a crop it is large. The features that it is stored with are too coarse for the first detection.
 """
 
 _SMALLEST_PX = 16
@@ -90,10 +94,9 @@ def extract_query(pixels: NDArray[np.uint8], *, width: int, height: int) -> Quer
     """Return the features of a query with RGB `pixels` (rows, columns, 3), of `width` by `height` pixels."""
     grey = to_grey(pixels)
     area = drawn_content(grey)
-    described = [_describe_area(grey, area, resolution, width=width, height=height) for resolution in QUERY]
-    keypoints = Keypoints.joined([each.keypoints for each in described])
-    lookup = shipped_vocabulary().lookup_words(np.concatenate([each.descriptors for each in described]))
-    return QueryFeatures(keypoints, lookup, width=width, height=height)
+    described = _describe_area(grey, area, QUERY, width=width, height=height)
+    lookup = shipped_vocabulary().lookup_words(described.descriptors)
+    return QueryFeatures(described.keypoints, lookup, width=width, height=height)
 
 
 def name(described: Described, vocabulary: Vocabulary, *, width: int, height: int) -> LocalFeatures:
@@ -104,7 +107,7 @@ def name(described: Described, vocabulary: Vocabulary, *, width: int, height: in
 
 
 def describe(pixels: NDArray[np.uint8], resolution: Resolution, *, width: int, height: int) -> Described:
-    """Return at most `resolution.features` keypoints of RGB `pixels` (rows, columns, 3), with descriptors."""
+    """Return the strongest keypoints of RGB `pixels` (rows, columns, 3), with descriptors."""
     grey = to_grey(pixels)
     return _describe_area(grey, drawn_content(grey), resolution, width=width, height=height)
 
@@ -120,12 +123,9 @@ def _describe_area(
         top, left = rows.start, columns.start
         grey = grey[rows, columns]
     described = _resize(grey, resolution.describe_px)
-    searched = _resize(described, resolution.detect_px)
-    detector, describer = _sift(resolution.features * _POOL, resolution.sigma)
-    points = _distinct(detector.detect(searched, None))
-    points = points[_spread(points, searched.shape, resolution.features)]
-    points[:, :3] *= described.shape[1] / searched.shape[1]
-    points, descriptors = _describe(points, described, describer)
+    points, descriptors = _describe(
+        np.concatenate([_find(described, each) for each in resolution.detections]), described
+    )
     across_content, down_content = grey.shape[1] / described.shape[1], grey.shape[0] / described.shape[0]
     keypoints = Keypoints(
         x=(points[:, 0] * across_content + left) * across,
@@ -137,13 +137,11 @@ def _describe_area(
 
 
 @functools.cache
-def _sift(pool: int, sigma: float) -> tuple[cv2.SIFT, cv2.SIFT]:
-    """Return the detector of the strongest `pool` keypoints from a blur of `sigma` on, and the describer."""
+def _sift(pool: int, sigma: float) -> cv2.SIFT:
+    """Return SIFT for the strongest `pool` keypoints from a blur of `sigma` on; all of them for a `pool` of 0."""
     # Each process computes one image at a time on its core: more threads would only compete.
     cv2.setNumThreads(1)
-    detector = cv2.SIFT.create(pool, _SCALES, _CONTRAST, _EDGE, sigma)
-    # The describer needs one blurred image in each octave.
-    return detector, cv2.SIFT.create(0, 1, _CONTRAST, _EDGE, _DESCRIBED_SIGMA)
+    return cv2.SIFT.create(pool, _SCALES, _CONTRAST, _EDGE, sigma)
 
 
 def _resize(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -157,6 +155,15 @@ def _resize(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if (rows, columns) == grey.shape:
         return grey
     return np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _find(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.float64]:
+    """Return (n, 5): column, row and size in pixels of `image`, angle in degrees and response of its keypoints."""
+    searched = _resize(image, detection.px)
+    points = _distinct(_sift(detection.features * _POOL, detection.sigma).detect(searched, None))
+    points = points[_spread(points, searched.shape, detection.features)]
+    points[:, :3] *= image.shape[1] / searched.shape[1]
+    return points
 
 
 def _distinct(points: Sequence[cv2.KeyPoint]) -> NDArray[np.float64]:
@@ -185,9 +192,7 @@ def _spread(points: NDArray[np.float64], shape: tuple[int, ...], count: int) -> 
     return order[np.argsort(weight, kind="stable")[:count]]
 
 
-def _describe(
-    points: NDArray[np.float64], image: NDArray[np.uint8], describer: cv2.SIFT
-) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+def _describe(points: NDArray[np.float64], image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Return the points (n, 5) that could be described in `image`, and their descriptors (n, 128)."""
     if not len(points):
         return points, np.zeros((0, DESCRIPTOR_LENGTH), dtype=np.uint8)
@@ -199,6 +204,6 @@ def _describe(
             zip(points.tolist(), octaves.tolist(), strict=True)
         )
     ]
-    answered, descriptors = describer.compute(image, asked)
+    answered, descriptors = _sift(0, _DESCRIBED_SIGMA).compute(image, asked)
     kept = [point.class_id for point in answered]
     return points[kept], np.clip(np.asarray(descriptors), 0, 255).astype(np.uint8).reshape(-1, DESCRIPTOR_LENGTH)

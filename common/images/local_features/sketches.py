@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,14 +28,16 @@ _HEADER = struct.Struct(">8B")
 # Cells of grey along each side of a cell of colour.
 _COLOUR_CELL = 4
 # Points along each side of a cell, whose mean is that of the cell.
-_SAMPLES = 4
+_SAMPLES = 6
 
-# The n-th largest difference of grey counts: a few cells may differ in a copy.
-_NTH = 4
 # The grey of a copy's cell differs by less than the sum of these shares: of the sketch's contrast, and of the contrast
 # between the cell and those around it. In small letters, a fraction of a pixel matters.
 _OF_CONTRAST = 0.1
 _OF_EDGES = 0.17
+# Single cells may differ in a copy, but another word differs in several beside each other. So the root of the mean
+# square of so many cells by so many counts, and its largest value in a copy is this one.
+_WINDOW = 3
+_WINDOW_LIMIT = 0.64
 # The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
@@ -140,8 +143,9 @@ class SmallCopy:
         if is_shown.mean() < _LEAST_SHOWN or np.ptp(expected) < _LEAST_SHOWN * contrast:
             return math.inf
         allowed = _OF_CONTRAST * contrast + _OF_EDGES * _edges(sketch.greys())[is_shown]
-        apart = np.sort(np.abs(_fitted(greys, expected) - expected) / allowed)
-        grey = float(apart[-min(_NTH, len(apart))])
+        apart = np.zeros(is_shown.shape, np.float32)
+        apart[is_shown] = (_fitted(greys, expected) - expected) / allowed
+        grey = _largest_of_windows(apart) / _WINDOW_LIMIT
         colour = _colour_difference(values[..., 1:], sketch.colours, is_shown) / _COLOUR_LIMIT
         return max(grey, colour) / float(is_shown.mean())
 
@@ -152,34 +156,21 @@ class SmallCopy:
         rows, columns = sketch.levels.shape
         across = _points(sketch.left, sketch.right, columns, size[0])
         down = _points(sketch.top, sketch.bottom, rows, size[1])[:, np.newaxis]
-        if matrix[0, 1] == matrix[1, 0] == 0:
-            return self._upright(matrix[0, 0] * across + matrix[0, 2], (matrix[1, 1] * down + matrix[1, 2])[:, 0])
         x, y = (each[0] * across + (each[1] * down + each[2]) for each in matrix)
         is_inside = (x >= -1) & (x <= self.width + 1) & (y >= -1) & (y <= self.height + 1)
-        return _cells(self._values(x, y)), _cells(is_inside[..., np.newaxis])[..., 0] > _ALL
-
-    def _upright(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the same for points in rows and columns: two products of matrices, in a tenth of the time."""
-        rows, columns, _ = self.pixels.shape
-        across, down = _weights((x - self.x) / self.step_x, columns), _weights((y - self.y) / self.step_y, rows)
-        values = np.tensordot(across, np.tensordot(down, self.pixels.astype(np.float32), axes=(1, 0)), axes=(1, 1))
-        inside_x = ((x >= -1) & (x <= self.width + 1)).reshape(-1, _SAMPLES).all(axis=1)
-        inside_y = ((y >= -1) & (y <= self.height + 1)).reshape(-1, _SAMPLES).all(axis=1)
-        return values.swapaxes(0, 1), np.outer(inside_y, inside_x)
+        return _cells(self._values(x, y)), _cells(is_inside.astype(np.float32)) > _ALL
 
     def _values(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the values (n, m, 3) at pixels of the full image, interpolated between pixels."""
-        rows, columns, _ = self.pixels.shape
-        x = np.clip((x - self.x) / self.step_x - 0.5, 0, columns - 1)
-        y = np.clip((y - self.y) / self.step_y - 0.5, 0, rows - 1)
-        left, top = x.astype(np.intp), y.astype(np.intp)
-        right, bottom = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
-        across, down = ((each % 1).astype(np.float32)[..., np.newaxis] for each in (x, y))
-        upper, lower = (
-            self.pixels[row, left] * (1 - across) + self.pixels[row, right] * across for row in (top, bottom)
+        across, down = (x - self.x) / self.step_x - 0.5, (y - self.y) / self.step_y - 0.5
+        values = cv2.remap(
+            self.pixels.astype(np.float32),
+            across.astype(np.float32),
+            down.astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
-        values: NDArray[np.float32] = upper * (1 - down) + lower * down
-        return values
+        return np.asarray(values, np.float32)
 
 
 def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]:
@@ -189,24 +180,10 @@ def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]
     return points
 
 
-def _weights(points: NDArray[np.float64], length: int) -> NDArray[np.float32]:
-    """Return (cells, length): the shares of the pixels of a line in the mean of each cell's points."""
-    points = np.clip(points - 0.5, 0, length - 1)
-    first = points.astype(np.intp)
-    weights = np.zeros((len(points), length), dtype=np.float32)
-    each = np.arange(len(points))
-    weights[each, first] = 1 - points % 1
-    weights[each, np.minimum(first + 1, length - 1)] += points % 1
-    means: NDArray[np.float32] = weights.reshape(-1, _SAMPLES, length).mean(axis=1)
-    return means
-
-
-def _cells(values: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the mean of each cell's points."""
-    rows, columns, depth = values.shape
-    points = values.reshape(rows // _SAMPLES, _SAMPLES, columns // _SAMPLES, _SAMPLES, depth)
-    means: NDArray[np.float32] = points.mean(axis=(1, 3), dtype=np.float32)
-    return means
+def _cells(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of each cell's points, of values (rows, columns) or (rows, columns, 3)."""
+    rows, columns = (length // _SAMPLES for length in values.shape[:2])
+    return np.asarray(cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -224,6 +201,13 @@ def _edges(greys: NDArray[np.float32]) -> NDArray[np.float32]:
     around = np.lib.stride_tricks.sliding_window_view(np.pad(greys, 1, mode="edge"), (3, 3))
     edges: NDArray[np.float32] = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
     return edges
+
+
+def _largest_of_windows(apart: NDArray[np.float32]) -> float:
+    """Return the largest root mean square of neighbouring cells (rows, columns)."""
+    rows, columns = (min(_WINDOW, length) for length in apart.shape)
+    windows = np.lib.stride_tricks.sliding_window_view(apart * apart, (rows, columns))
+    return math.sqrt(float(windows.mean(axis=(2, 3)).max()))
 
 
 def _fitted(greys: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:

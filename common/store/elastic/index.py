@@ -112,7 +112,7 @@ class Index:
         paths = ",".join(f"indices.*.shards.*.segments.*.{field}" for field in fields)
         response = self._connection.cluster(within_s=within_s).get(f"/{self.name}/_segments", filter_path=paths)
         return [
-            [one["num_docs"] + one["deleted_docs"] for one in copy["segments"].values() if one["search"]]
+            [one["num_docs"] + one["deleted_docs"] for one in copy.get("segments", {}).values() if one["search"]]
             for index in response.get("indices", {}).values()
             for copies in index["shards"].values()
             for copy in copies

@@ -30,11 +30,11 @@ QUERIES_PER_SEARCH = 16
 QUERIES_PER_REQUEST = 64
 # While the hits of one request are decoded, the server works on the other.
 REQUESTS_AT_ONCE = 2
+# A search waits so long for the sizes of the segments, at most once a minute.
+SEGMENTS_WITHIN_S = 2.0
 # Before searches of shards that do not answer. OpenSearch 2.19 restarts the shards of flat vectors, in under half a
 # second, when a reindex or an upgrade changes the mapping.
 PAUSES_S = (0.05, 0.1, 0.2, 0.4)
-# A search waits so long for the sizes of the segments, at most once a minute.
-SEGMENTS_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
