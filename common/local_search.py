@@ -21,7 +21,12 @@ from common.store.base import Record, Store, WordCandidate
 VERIFIED = 40
 """Candidates whose geometry is verified: more only if many of them match, and a request asks for more matches."""
 DRAWN_VERIFIED = 160
-"""The same if drawn images agree, but not their sketches: images of one frame share its words, and hide a copy."""
+"""The same if drawn images agree, but no sketch: images of one frame share its words, and hide a copy."""
+WHOLE_COMPARED = 5
+"""So many of the best candidates are compared as a whole if they are drawn and their features do not agree.
+
+Features are stored with their position in the image: those of one line on a page lie too near to verify anything.
+"""
 _MAX_VERIFIED = 1000
 _MORE = 4
 
@@ -157,9 +162,10 @@ def _parts(features: ImageFeatures, store: Store, options: SearchOptions) -> lis
         seen.update(candidate.filepath for candidate in latest)
         parts |= {part.match.filepath: part for part in _agreeing(latest, features, options)}
         last = [parts[each.filepath] for each in latest[-VERIFIED // 2 :] if each.filepath in parts]
-        if any(part.is_drawn and not part.is_match for part in last):
+        is_hidden = any(part.is_drawn for part in last) and not any(part.is_match for part in parts.values())
+        if is_hidden:
             most = max(most, DRAWN_VERIFIED)
-        has_more = len(candidates) >= limit and any(part.is_drawn or part.is_match for part in last)
+        has_more = len(candidates) >= limit and (is_hidden or any(part.is_match for part in last))
         if not has_more or limit >= most:
             return [part for part in parts.values() if part.is_match]
         limit = min(_MORE * limit, most)
@@ -172,9 +178,23 @@ def _agreeing(candidates: Sequence[WordCandidate], features: ImageFeatures, opti
     # A sketch may raise the score of a drawn image, so that candidates below the cutoff count too.
     least_score = min(options.least_score, DRAWN_CANDIDATE_SCORE)
     results = features.query.verify_all([stored for _, stored in comparable], least_score=least_score)
-    for (filepath, stored), verification in zip(comparable, results, strict=True):
+    for rank, ((filepath, stored), result) in enumerate(zip(comparable, results, strict=True)):
+        is_whole = result is None and rank < WHOLE_COMPARED and stored.sketch is not None
+        verification = _whole(stored, features.query) if is_whole else result
         if verification is not None:
             yield _part(filepath, stored, verification, features, options)
+
+
+def _whole(stored: LocalFeatures, query: QueryFeatures) -> Verification:
+    """Return the map of a whole image to the whole query, for its sketch to decide."""
+    return Verification(
+        score=DRAWN_CANDIDATE_SCORE,
+        query_overlap_percent=100,
+        target_overlap_percent=100,
+        transform=Transform(query.width / stored.width, 0, 0, 0, query.height / stored.height, 0),
+        mirrored=False,
+        agreeing=0,
+    )
 
 
 def _part(

@@ -13,7 +13,7 @@ from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
-from common.local_search import DRAWN_VERIFIED, VERIFIED
+from common.local_search import DRAWN_VERIFIED, VERIFIED, WHOLE_COMPARED
 from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
 # Distances beyond the cutoff are kept, because the threshold of a false-positive rate may be among them.
@@ -76,8 +76,10 @@ def by_signature(query: Query, collection: Collection) -> Scores:
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
         target, score = collection.features[row], 100 * (1 - distance)
         if target.sketch:
-            drawn = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]])
-            score, is_match = drawn or 0.0, is_match and (drawn or 0.0) >= MIN_SCORE
+            if not is_match:
+                continue
+            score = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]]) or 0.0
+            is_match = score >= MIN_SCORE
         elif query.is_flat or collection.flat[column]:
             is_match = is_match and is_match_of_flat(distance)
         scores[row] = max(scores.get(row, (0.0, False)), (score, is_match))
@@ -92,8 +94,9 @@ def by_features(query: Query, collection: Collection) -> tuple[Scores, NDArray[n
     features = query.local()
     candidates = collection.candidates(features.words, DRAWN_VERIFIED)
     scores = verify(query, features, candidates[:VERIFIED], collection)
-    last = [row for row in candidates[VERIFIED // 2 : VERIFIED] if row in scores and collection.features[row].sketch]
-    if any(not scores[row][1] for row in last):
+    last = candidates[VERIFIED // 2 : VERIFIED]
+    has_drawn = any(row in scores and collection.features[row].sketch for row in last)
+    if has_drawn and not any(is_match for _, is_match in scores.values()):
         scores |= verify(query, features, candidates[VERIFIED:], collection)
     return scores, features.words
 
@@ -103,16 +106,17 @@ def verify(query: Query, features: QueryFeatures, candidates: Sequence[int], col
     scores: Scores = {}
     targets = [collection.features[row] for row in candidates]
     verified = features.verify_all(targets, least_score=_KEPT_SCORE)
-    for row, target, verification in zip(candidates, targets, verified, strict=True):
-        if verification is None:
+    for rank, (row, target, verification) in enumerate(zip(candidates, targets, verified, strict=True)):
+        is_candidate = verification is not None and verification.score >= DRAWN_CANDIDATE_SCORE
+        if target.sketch and (is_candidate or rank < WHOLE_COMPARED):
+            transform = verification.transform if verification and is_candidate else None
+            score, least = drawn_score(query.small_copy(), target, transform=transform) or 0.0, MIN_SCORE
+        elif target.sketch or verification is None:
             continue
-        score, least = verification.score, MIN_SCORE
-        if target.sketch:
-            if score < DRAWN_CANDIDATE_SCORE:
-                continue
-            score = drawn_score(query.small_copy(), target, transform=verification.transform) or 0.0
-        elif query.is_flat and row in collection.flat_rows:
-            least = FLAT_SCORE
+        else:
+            score, least = verification.score, MIN_SCORE
+            if query.is_flat and row in collection.flat_rows:
+                least = FLAT_SCORE
         scores[row] = score, score >= least
     return scores
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from common import local_search
 from common.decoding.child import signed
@@ -224,6 +224,23 @@ def test_copy_is_found_behind_images_of_its_frame(memory_store: Any) -> None:
     )
 
     assert [one.filepath for one in results] == ["own"]
+
+
+def test_page_of_one_word_is_found_as_a_whole(memory_store: Any) -> None:
+    def lone(word: str) -> Image.Image:
+        sheet = Image.new("RGB", (620, 800), "white")
+        ImageDraw.Draw(sheet).text((300, 86), word, "black", font_size=14)
+        return sheet
+
+    memory_store.put([record(word, decoded(lone(word)), seq=nth) for nth, word in enumerate(("Dogs", "Name"), 1)])
+    query = ImageFeatures.of_image(decoded(lone("Name")))
+
+    results = add_local_matches([], query, memory_store, SearchOptions(all_orientations=False), is_query_flat=True)
+
+    [match] = results
+    assert (match.filepath, match.orientation) == ("Name", "original")
+    assert match.verification is not None
+    assert (match.verification.agreeing, match.verification.target_overlap_percent) == (0, 100)
 
 
 def test_records_of_other_versions_are_searched_by_signature(memory_store: Any, images: list[Image.Image]) -> None:

@@ -198,9 +198,8 @@ def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _edges(greys: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return, for each cell, the contrast of the cells in the three by three around it."""
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(greys, 1, mode="edge"), (3, 3))
-    edges: NDArray[np.float32] = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
-    return edges
+    around = np.ones((3, 3), np.uint8)
+    return np.asarray(cv2.dilate(greys, around) - cv2.erode(greys, around), np.float32)
 
 
 def _largest_of_windows(apart: NDArray[np.float32]) -> float:
