@@ -1,6 +1,8 @@
 """A real node of an older Elasticsearch on loopback, without Docker, for tests of the import.
 
-python -m dev.old_elasticsearch_node 2      prints the URL, runs until Ctrl-C
+The nodes have no modules except the transport. All versions run on the JDK of the newest.
+
+    python -m dev.old_elasticsearch_node 2      prints the URL, runs until Ctrl-C
 """
 
 import sys
@@ -15,7 +17,7 @@ SINGLE_NODE = {"discovery.type": "single-node", "transport.tcp.port": "0"}
 
 
 class Elasticsearch8(elasticsearch_node.Node):
-    """A node of the newest 8.19 whose jars fit the program that starts 9."""
+    """A node of 8.19, started by the program of 9."""
 
     jars = Jars(
         product="Elasticsearch 8",

@@ -22,7 +22,7 @@ LINES = {
     "flat_p50": ("flat, p50", "tab:orange", "-"),
     "peer_p50": ("63 words, p50", "tab:gray", "-"),
 }
-STATES = {"p50": "merged", "overwritten_p50": "half added\nagain", "merged_p50": "merged\nagain"}
+STATES = {"p50": "added once", "overwritten_p50": "half added\nagain", "merged_p50": "then merged"}
 
 
 def draw_growth(sizes: Sequence[Size], file: Path) -> None:

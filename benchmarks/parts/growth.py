@@ -13,7 +13,6 @@ class Size:
     images: int
     p50: float
     p95: float
-    all_p50: float
     flat_p50: float
     peer_p50: float
     recall: float
@@ -25,6 +24,7 @@ class Size:
     overwritten_recall: float = 0.0
     merged_p50: float = 0.0
     merged_recall: float = 0.0
+    all_p50: float = 0.0
 
 
 def save(file: Path, size: Size) -> None:

@@ -71,7 +71,7 @@ def absolute(path: str) -> str:
 def expand(arguments: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:
     """Yield paths and URLs: patterns are expanded, and `-` is replaced by the lines of `stdin`.
 
-    A pattern without a match is yielded as it is, as shells do: no file has this name.
+    A pattern without a match is yielded unchanged, as shells do: no file has this name.
     """
     for argument in arguments:
         if argument == STDIN:
@@ -113,7 +113,7 @@ def _folder(path: str, naming: Naming) -> Iterator[Discovered]:
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
-    """Return whether an entry is a file, or a link that cannot be followed; one to nowhere is neither."""
+    """Return whether an entry is a file, or a link that cannot be followed; one to a missing file is neither."""
     try:
         return entry.is_file()
     except OSError:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import urllib3
 
 from common import command_line
 from common.config import Settings
-from common.errors import MatchError, StoreUnavailable
+from common.errors import ConfigError, MatchError, StoreUnavailable
 from common.store.base import DEFAULT_COLLECTION, Record, Store, Verdict
 from common.store.factory import open_store
 from common.store.image_match import FIELDS, InvalidDocument, read_document
@@ -129,10 +129,18 @@ class Index:
 
 
 class ImportProgress:
-    """A file with the progress of an import."""
+    """A file with the progress of an import. Methods raise ConfigError if it cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._partial = path.with_suffix(".partial")
+
+    def check(self) -> None:
+        """Check that the file can be written."""
+        with self._wrap_errors():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch()
+            self._partial.unlink()
 
     def load(self) -> Progress:
         """Return the progress of the earlier run, or that of a new import."""
@@ -143,14 +151,21 @@ class ImportProgress:
 
     def save(self, progress: Progress) -> None:
         """Replace the file whole."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(progress)))
-        partial.replace(self._path)
+        with self._wrap_errors():
+            self._partial.write_text(json.dumps(asdict(progress)))
+            self._partial.replace(self._path)
 
     def remove(self) -> None:
         """Remove the file: a next import begins again."""
         self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _wrap_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = f"MATCH_HOME: the progress cannot be written to {self._path}: {error.strerror or error}"
+            raise ConfigError(message) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +181,7 @@ class Importing:
 
     def run(self) -> Counter[str]:
         """Store all documents from the progress on, and return the number of documents by outcome."""
+        self.progress.check()
         state = self.progress.load()
         counts = Counter(state.counts)
         total = self.index.count()

@@ -240,7 +240,7 @@ def test_documented_secret_of_dev_has_what_its_pods_read(rendered: Rendered) -> 
     assert [fault for fault in unread_keys(objects) if fault.startswith("Secret")] == []
 
 
-def test_documented_patch_of_the_old_secret_has_keys_that_pods_read() -> None:
+def test_documented_patch_has_keys_that_pods_read() -> None:
     page = (MANIFESTS.parent / "docs" / "migrating-from-dsys-match.md").read_text()
     [patch] = re.findall(r"kubectl patch secret match -n match --patch '(.+)'", page)
 

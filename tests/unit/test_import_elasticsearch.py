@@ -166,6 +166,23 @@ def test_documents_without_time_or_object_are_stored(
     assert names(store) == []
 
 
+def test_an_unwritable_home_is_reported_before_the_import(
+    index: ImageMatchIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MATCH_STORE_URL", f"sqlite:///{tmp_path}/match.db")
+    monkeypatch.setenv("MATCH_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["import_elasticsearch", index.url, "images"])
+
+    code = main()
+
+    err = capsys.readouterr().err
+    assert (code, index.calls_left) == (1, 1_000)
+    assert err.startswith(f"match import: MATCH_HOME: the progress cannot be written to {tmp_path}/file/home/import-")
+    assert "Not a directory" in err
+
+
 def test_the_command_reads_settings_and_reports(
     index: ImageMatchIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

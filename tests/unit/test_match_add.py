@@ -368,7 +368,7 @@ def test_a_damaged_journal_is_one_line(match: MatchCommand, folder: Path) -> Non
     assert (result.code, result.err) == (Exit.USAGE, f"match: {journal}: file is not a database\n")
 
 
-def test_a_full_disk_ends_the_add_and_the_next_run_continues(
+def test_an_add_continues_after_a_full_disk(
     match: MatchCommand, service: FakeMatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = tmp_path / "many"

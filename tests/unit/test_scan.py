@@ -77,6 +77,23 @@ def test_images_beyond_the_largest_distance_are_omitted() -> None:
     assert sorted(images) == expected.tolist()
 
 
+@pytest.mark.parametrize("limit", [3, 1_000])
+def test_orientations_find_their_nearest_within_a_distance(limit: int) -> None:
+    rng = np.random.default_rng(3)
+    asked = turn(random_rows(rng, 1)[0])
+    near = [copies(rng, query, shares=np.linspace(0, 0.7, 20).tolist()) for query in asked]
+    rows = np.concatenate([*near, random_rows(rng, 200), np.zeros((1, LENGTH), np.int8)])
+    block, dead = block_of(rows), np.arange(0, len(rows), 7)
+
+    results = nearest([Live(block, dead)], asked, limit=limit, max_distance=0.45)
+
+    alive = set(block.keys.tolist()) - set(block.keys[dead].tolist())
+    for query, images in zip(asked, results, strict=True):
+        expected = {image: apart for image, apart in nearness(block, query, alive).items() if apart <= 0.45}
+        assert len(expected) > 5
+        assert [expected[image] for image in images] == pytest.approx(sorted(expected.values())[:limit])
+
+
 def test_a_featureless_query_has_no_candidates() -> None:
     block = block_of(random_rows(np.random.default_rng(1), 5))
     queries = np.concatenate([np.zeros((1, LENGTH), np.int8), unpack(block)[2:3]])

@@ -13,7 +13,17 @@ from image_match.goldberg import ImageSignature
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.images.signature import LENGTH, Signature, distance, distances, expand, is_featureless, score, sign
+from common.images.signature import (
+    LENGTH,
+    Signature,
+    distance,
+    distances,
+    expand,
+    is_featureless,
+    pair_distances,
+    score,
+    sign,
+)
 
 Oracle = Callable[[NDArray[np.uint8]], NDArray[np.int8]]
 
@@ -178,6 +188,13 @@ def test_a_featureless_image_is_unlike_every_image(photo: NDArray[np.uint8]) -> 
 @given(query=signatures, rows=arrays(np.int8, (7, LENGTH), elements=st.integers(-2, 2)))
 def test_batch_distances_equal_single_distances(query: Signature, rows: NDArray[np.int8]) -> None:
     assert distances(query, rows).tolist() == [distance(query, row) for row in rows]
+
+
+@given(rows=arrays(np.int8, (7, LENGTH), elements=st.integers(-2, 2)))
+def test_distances_of_pairs_equal_single_distances(rows: NDArray[np.int8]) -> None:
+    others = rows[::-1]
+
+    assert pair_distances(rows, others).tolist() == [distance(*pair) for pair in zip(rows, others, strict=True)]
 
 
 def test_a_query_against_no_rows_has_no_distances(photo: NDArray[np.uint8]) -> None:

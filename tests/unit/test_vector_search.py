@@ -42,7 +42,7 @@ class Index:
         self._names = list(names)
 
     def existing(self) -> Existing:
-        return Existing(self._names[0], "flat", missing={})
+        return Existing(self._names[0], "flat", missing={}, missing_settings={})
 
     def forget(self) -> None:
         self._names = self._names[1:] or self._names
