@@ -9,7 +9,6 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -156,21 +155,34 @@ class SmallCopy:
         rows, columns = sketch.levels.shape
         across = _points(sketch.left, sketch.right, columns, size[0])
         down = _points(sketch.top, sketch.bottom, rows, size[1])[:, np.newaxis]
+        if matrix[0, 1] == matrix[1, 0] == 0:
+            return self._upright(matrix[0, 0] * across + matrix[0, 2], (matrix[1, 1] * down + matrix[1, 2])[:, 0])
         x, y = (each[0] * across + (each[1] * down + each[2]) for each in matrix)
         is_inside = (x >= -1) & (x <= self.width + 1) & (y >= -1) & (y <= self.height + 1)
-        return _cells(self._values(x, y)), _cells(is_inside.astype(np.float32)) > _ALL
+        return _cells(self._values(x, y)), _cells(is_inside[..., np.newaxis])[..., 0] > _ALL
+
+    def _upright(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the same for points in rows and columns: two products of matrices, in a tenth of the time."""
+        rows, columns, _ = self.pixels.shape
+        across, down = _weights((x - self.x) / self.step_x, columns), _weights((y - self.y) / self.step_y, rows)
+        values = np.tensordot(across, np.tensordot(down, self.pixels.astype(np.float32), axes=(1, 0)), axes=(1, 1))
+        inside_x = ((x >= -1) & (x <= self.width + 1)).reshape(-1, _SAMPLES).all(axis=1)
+        inside_y = ((y >= -1) & (y <= self.height + 1)).reshape(-1, _SAMPLES).all(axis=1)
+        return values.swapaxes(0, 1), np.outer(inside_y, inside_x)
 
     def _values(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the values (n, m, 3) at pixels of the full image, interpolated between pixels."""
-        across, down = (x - self.x) / self.step_x - 0.5, (y - self.y) / self.step_y - 0.5
-        values = cv2.remap(
-            self.pixels.astype(np.float32),
-            across.astype(np.float32),
-            down.astype(np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
+        rows, columns, _ = self.pixels.shape
+        x = np.clip((x - self.x) / self.step_x - 0.5, 0, columns - 1)
+        y = np.clip((y - self.y) / self.step_y - 0.5, 0, rows - 1)
+        left, top = x.astype(np.intp), y.astype(np.intp)
+        right, bottom = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
+        across, down = ((each % 1).astype(np.float32)[..., np.newaxis] for each in (x, y))
+        upper, lower = (
+            self.pixels[row, left] * (1 - across) + self.pixels[row, right] * across for row in (top, bottom)
         )
-        return np.asarray(values, np.float32)
+        values: NDArray[np.float32] = upper * (1 - down) + lower * down
+        return values
 
 
 def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]:
@@ -180,10 +192,24 @@ def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]
     return points
 
 
-def _cells(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean of each cell's points, of values (rows, columns) or (rows, columns, 3)."""
-    rows, columns = (length // _SAMPLES for length in values.shape[:2])
-    return np.asarray(cv2.resize(values, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+def _weights(points: NDArray[np.float64], length: int) -> NDArray[np.float32]:
+    """Return (cells, length): the shares of the pixels of a line in the mean of each cell's points."""
+    points = np.clip(points - 0.5, 0, length - 1)
+    first = points.astype(np.intp)
+    weights = np.zeros((len(points), length), dtype=np.float32)
+    each = np.arange(len(points))
+    weights[each, first] = 1 - points % 1
+    weights[each, np.minimum(first + 1, length - 1)] += points % 1
+    means: NDArray[np.float32] = weights.reshape(-1, _SAMPLES, length).mean(axis=1)
+    return means
+
+
+def _cells(values: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the mean of each cell's points."""
+    rows, columns, depth = values.shape
+    points = values.reshape(rows // _SAMPLES, _SAMPLES, columns // _SAMPLES, _SAMPLES, depth)
+    means: NDArray[np.float32] = points.mean(axis=(1, 3), dtype=np.float32)
+    return means
 
 
 def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -198,8 +224,9 @@ def blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _edges(greys: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return, for each cell, the contrast of the cells in the three by three around it."""
-    around = np.ones((3, 3), np.uint8)
-    return np.asarray(cv2.dilate(greys, around) - cv2.erode(greys, around), np.float32)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(greys, 1, mode="edge"), (3, 3))
+    edges: NDArray[np.float32] = around.max(axis=(2, 3)) - around.min(axis=(2, 3))
+    return edges
 
 
 def _largest_of_windows(apart: NDArray[np.float32]) -> float:
