@@ -30,7 +30,8 @@ PYTHON = "python -m common.store."
 
 def run_python(command: str, stack: Any, old_url: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the service with the store of the stack; `old_url` stands for the old index server."""
-    _, *arguments = command.replace(OLD_INDEX, old_url).split()
+    words = command.replace(OLD_INDEX, old_url).split()
+    arguments = words[words.index("-m") :]
     settings = {
         "REDIS_URL": (stack.home / "redis" / "url").read_text().strip(),
         "MATCH_STORE_URL": f"sqlite:///{stack.home / 'match.db'}",
@@ -62,7 +63,7 @@ def test_the_commands_of_the_guides_work(stack: Any, match: MatchCommand, image_
 
     with serving_index(ImageMatchIndex([old_document("moose.jpg", "http://192.0.2.1/moose.jpg")])) as index:
         for line in (line for block in blocks("guides.md", "sh") for line in block.splitlines()):
-            if line.startswith(PYTHON):
+            if PYTHON in line:
                 run_python(line, stack, index.url)
             elif not line.endswith(MAKE_DEV) and not line.startswith(REMOTE):
                 match.run(line)
