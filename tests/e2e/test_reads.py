@@ -37,9 +37,9 @@ def test_just_added_image_is_searched_by_its_filepath(filled: Any, photographs: 
     assert [(match["filepath"], match["score"]) for match in matches[:2]] == [(name, 100.0), ("copy", 100.0)]
 
 
-def test_search_by_filepath_equals_search_by_upload(filled: Any, photographs: Bytes) -> None:
+def test_fast_search_by_filepath_equals_search_by_upload(filled: Any, photographs: Bytes) -> None:
     name, data = next(iter(photographs.items()))
-    options = {"min_score": "0", "limit": "5"}
+    options = {"mode": "fast", "min_score": "0", "limit": "5"}
 
     by_filepath = filled.ok("POST", "/search", data={"filepath": name, **options})
 
