@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from parts.collection import Rows, collection
 from parts.feature_index import Distractors
 from parts.pipelines import cpu_s
+from parts.segments import merged_bytes, release_copies
 from parts.split import measured, photographs, tuned
 from parts.timing import timed
 from PIL import Image
@@ -148,13 +149,11 @@ def measure_elasticsearch(signatures: Rows, features: Sequence[bytes], queries: 
             plain.prepare()
             fill(rich, plain, signatures, features, clock)
             cluster = connection.cluster()
-            for index in ("with", "without"):
-                cluster.post(f"/{index}/_forcemerge", max_num_segments="1")
+            sizes = []
+            for store, records in zip((rich, plain), next(batches(signatures, features)), strict=True):
+                release_copies(store, cluster, records)
+                sizes.append(merged_bytes(cluster, store.index) / len(features))
             measure_searches(rich, plain, queries, clock)
-            sizes = [
-                cluster.get(f"/{index}/_stats/store")["_all"]["primaries"]["store"]["size_in_bytes"] / len(features)
-                for index in ("with", "without")
-            ]
             print(f"bytes per image: {sizes[0]:.0f}, without features {sizes[1]:.0f}: +{sizes[0] - sizes[1]:.0f}")
 
 
