@@ -1,11 +1,12 @@
 """HTTP servers on loopback for the duration of a test."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseServer
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -46,6 +47,11 @@ class LocalServer(ThreadingHTTPServer):
 
     def __init__(self, handler: Callable[..., BaseHTTPRequestHandler], port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report errors, except those of clients that left."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:

@@ -1,9 +1,7 @@
 """Images without near-duplicates, and a web server for them."""
 
-import sys
 from functools import cache
 from time import sleep
-from typing import Any
 
 from common.images.decode import decode
 from common.images.signature import Signature, sign
@@ -38,11 +36,6 @@ class ImageServer(LocalServer):
 
     def __init__(self) -> None:
         super().__init__(_Images)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors, except those of killed clients."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
 
 
 class _Images(Handler):
