@@ -17,6 +17,8 @@ from pathlib import Path
 from dev.locks import locked
 
 ROOT = Path(__file__).parent.parent
+# Java that all recipes share.
+SHARED = ROOT / "dev" / "java"
 JDK_MIN = 21
 
 
@@ -24,9 +26,9 @@ JDK_MIN = 21
 class Jars:
     """The jars of one server, of the version in its recipe.
 
-    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs. Launch.java, which
-    starts a node, and the Java files of `stubs` become a jar in `lib`; `launch` is the folder of the former, if another
-    recipe has it.
+    `arrange` turns the downloaded jars in `lib` of its folder into the folder that the server needs. The sources are
+    Launch.java, which starts a node, Lifetime.java and those in `stubs`; they become a jar in `lib`. `launch` is the
+    folder of Launch.java, if another recipe has it.
     """
 
     product: str
@@ -62,7 +64,8 @@ class Jars:
         return folder
 
     def _sources(self) -> list[Path]:
-        return [(self.launch or self.recipe) / "Launch.java", *sorted((self.recipe / "stubs").glob("*.java"))]
+        launch = (self.launch or self.recipe) / "Launch.java"
+        return [launch, SHARED / "Lifetime.java", *sorted((self.recipe / "stubs").glob("*.java"))]
 
     def _compile(self, lib: Path, classes: Path) -> None:
         """Compile our own sources into a jar beside the others."""

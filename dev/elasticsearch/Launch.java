@@ -23,17 +23,6 @@ public class Launch {
                 Map.of(),
                 false);
         var node = new Node(new Environment(settings.build(), home.resolve("config")), plugins);
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                node.close();
-            } catch (Exception error) {
-                error.printStackTrace();
-            }
-        }));
-        node.start();
-        // The input ends with whoever started us, however that went: no node is left behind.
-        while (System.in.read() >= 0) {
-        }
-        System.exit(0);
+        Lifetime.run(node, node::start);
     }
 }

@@ -39,17 +39,6 @@ public class Launch {
         LogConfigurator.configureWithoutConfig(built);
         Path home = Path.of(built.get("path.home"));
         var node = new Bare(new Environment(built, home.resolve("config")));
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                node.close();
-            } catch (Exception error) {
-                error.printStackTrace();
-            }
-        }));
-        node.start();
-        // The input ends with the process that started this one, also when that is killed: no node is left behind.
-        while (System.in.read() >= 0) {
-        }
-        System.exit(0);
+        Lifetime.run(node, node::start);
     }
 }

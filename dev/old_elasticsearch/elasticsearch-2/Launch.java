@@ -10,10 +10,7 @@ public class Launch {
             settings.put(pair[0], pair[1]);
         }
         var node = NodeBuilder.nodeBuilder().settings(settings).node();
-        Runtime.getRuntime().addShutdownHook(new Thread(node::close));
-        // The input ends with the process that started this one, also when that is killed: no node is left behind.
-        while (System.in.read() >= 0) {
-        }
-        System.exit(0);
+        // It has started already.
+        Lifetime.run(node, () -> {});
     }
 }

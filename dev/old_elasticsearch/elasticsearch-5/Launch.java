@@ -21,17 +21,6 @@ public class Launch {
             settings.put(pair[0], pair[1]);
         }
         var node = new Bare(new Environment(settings.build()));
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                node.close();
-            } catch (Exception error) {
-                error.printStackTrace();
-            }
-        }));
-        node.start();
-        // The input ends with the process that started this one, also when that is killed: no node is left behind.
-        while (System.in.read() >= 0) {
-        }
-        System.exit(0);
+        Lifetime.run(node, node::start);
     }
 }
