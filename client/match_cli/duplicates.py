@@ -11,9 +11,8 @@ from pathlib import Path
 from threading import Event
 from typing import Self
 
-from match_cli.exits import UsageProblem
 from match_cli.queries import SearchOptions, stored_query
-from match_cli.state_files import connect, wrap_errors
+from match_cli.state_files import opening
 from match_client import Match, RequestRejected
 
 # Names in a page: after an interruption, at most this number of searches is repeated.
@@ -48,15 +47,10 @@ class Progress:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._db = connect(path)
-        try:
-            with wrap_errors(path):
-                self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-                self._db.executescript(TABLES)
-                self._db.execute("INSERT OR IGNORE INTO progress VALUES (1, NULL, 0, 0)")
-        except UsageProblem:
-            self._db.close()
-            raise
+        with opening(path) as self._db:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.executescript(TABLES)
+            self._db.execute("INSERT OR IGNORE INTO progress VALUES (1, NULL, 0, 0)")
 
     @classmethod
     def of(cls, folder: Path, url: str, options: SearchOptions) -> Self:

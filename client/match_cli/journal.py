@@ -12,7 +12,7 @@ from typing import Self
 
 from match_cli.discovery import Source
 from match_cli.exits import UsageProblem
-from match_cli.state_files import connect, wrap_errors
+from match_cli.state_files import opening
 from match_client.results import DEFAULT_COLLECTION
 
 VERSION = 3
@@ -123,16 +123,9 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = connect(path)
-        try:
-            with wrap_errors(path):
-                version = self._prepare()
-        except UsageProblem:
-            self._db.close()
-            raise
-        if version > VERSION:
-            self._db.close()
-            raise UsageProblem(f"the journal {path} is of another version of match")
+        with opening(path) as self._db:
+            if self._prepare() > VERSION:
+                raise UsageProblem(f"the journal {path} is of another version of match")
 
     def _prepare(self) -> int:
         """Lock the file, create or upgrade its tables, begin a run, and return the version that the file had."""

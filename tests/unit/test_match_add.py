@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -376,13 +376,14 @@ def test_an_add_continues_after_a_full_disk(
     for number in range(300):
         (many / f"{number:03}.jpg").write_bytes(b"an image")
 
-    def connect_to_small_disk(path: Path) -> Any:
-        database = state_files.connect(path)
-        database.execute("PRAGMA max_page_count = 16")
-        return database
+    @contextmanager
+    def opening_on_small_disk(path: Path) -> Iterator[Any]:
+        with state_files.opening(path) as database:
+            database.execute("PRAGMA max_page_count = 16")
+            yield database
 
     with monkeypatch.context() as patch:
-        patch.setattr("match_cli.journal.connect", connect_to_small_disk)
+        patch.setattr("match_cli.journal.opening", opening_on_small_disk)
         full = match("add", many)
     stored = len(service.images)
     last = match("add", many, "--json")
