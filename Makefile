@@ -53,22 +53,15 @@ $(VENV)/.manifests: $(REQUIREMENTS)/manifests.txt | $(VENV)/.test
 	@$(PIP) -r $<
 	@touch $@
 
-# Generators of clients, for tests that run them. uv, since pip takes four times as long.
+# Environments of their own: generators of clients, for tests that run them, and a downloader of images, which
+# benchmarks/ingest.py measures beside Match if it is installed. uv, since pip takes four times as long.
 GENERATORS := .cache/generators
-
-$(GENERATORS)/.installed: $(REQUIREMENTS)/generators.txt | $(VENV)/.lint
-	@echo "installing generators of clients into $(GENERATORS) …"
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(GENERATORS)
-	@$(BIN)/uv pip install --quiet --python $(GENERATORS) --require-hashes --no-deps -r $<
-	@touch $@
-
-# A downloader of images, which benchmarks/ingest.py measures beside Match if it is installed.
 DOWNLOADER := .cache/downloader
 
-$(DOWNLOADER)/.installed: $(REQUIREMENTS)/downloader.txt | $(VENV)/.lint
-	@echo "installing img2dataset into $(DOWNLOADER) …"
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOWNLOADER)
-	@$(BIN)/uv pip install --quiet --python $(DOWNLOADER) --require-hashes --no-deps -r $<
+$(GENERATORS)/.installed $(DOWNLOADER)/.installed: .cache/%/.installed: $(REQUIREMENTS)/%.txt | $(VENV)/.lint
+	@echo "installing the $* into $(@D) …"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	@$(BIN)/uv pip install --quiet --python $(@D) --require-hashes --no-deps -r $<
 	@touch $@
 
 # --- run ---------------------------------------------------------------------
