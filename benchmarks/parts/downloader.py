@@ -45,7 +45,7 @@ def _cpu_s(urls: Sequence[str]) -> float:
 
 
 def options(listed: Path, images: Path, *, count: int) -> list[str]:
-    """Return the options with the least work for this number of images: neither decoding nor resizing."""
+    """Return the options with the least work for so many images: neither decoding nor resizing."""
     named = {
         "url_list": listed,
         "input_format": "txt",
@@ -55,8 +55,7 @@ def options(listed: Path, images: Path, *, count: int) -> list[str]:
         "disable_all_reencoding": True,
         "processes_count": WORKERS,
         "thread_count": THREADS,
-        # One shard for each process: after five img2dataset replaces the process, and a start takes as much CPU as
-        # 2,000 images. With the default of 10,000 images a shard that is a fortieth of the total.
+        # One list for each process: img2dataset replaces a process after five, and its imports take seconds.
         "number_sample_per_shard": ceil(count / WORKERS),
     }
     return [f"--{name}={value}" for name, value in named.items()]
