@@ -3,7 +3,7 @@
 Keypoints and descriptors are those of Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004),
 computed by OpenCV. Its standard call describes each point at the resolution where it was found, which is most of its
 cost. Here points are found in a small image. A separate one describes them, at the lowest resolution that still
-resolves the patch, and in a blur in proportion to the patch: the same patch in a larger image has the same descriptor.
+resolves the patch. Its blur is in proportion to the patch, which so has the same descriptor in a larger image.
 """
 
 import functools
