@@ -178,6 +178,7 @@ class Graphs {
     /** Merges segments beside each other, so that so many of about the same size remain. */
     static class Neighbours extends FilterMergePolicy {
         final int number;
+        boolean isChosen;
 
         Neighbours(int number) {
             super(NoMergePolicy.INSTANCE);
@@ -192,18 +193,21 @@ class Graphs {
                 MergePolicy.MergeContext context) {
             MergeSpecification merges = new MergeSpecification();
             int size = infos.size();
-            for (int group = 0; group < number && size > number; group++) {
+            // The writer asks again after each merge.
+            if (isChosen || size <= number) {
+                return null;
+            }
+            isChosen = true;
+            for (int group = 0; group < number; group++) {
                 List<SegmentCommitInfo> some = new ArrayList<>();
                 for (int index = group * size / number; index < (group + 1) * size / number; index++) {
-                    if (!context.getMergingSegments().contains(infos.info(index))) {
-                        some.add(infos.info(index));
-                    }
+                    some.add(infos.info(index));
                 }
                 if (some.size() > 1) {
                     merges.add(new OneMerge(some));
                 }
             }
-            return merges.merges.isEmpty() ? null : merges;
+            return merges;
         }
     }
 }
