@@ -29,6 +29,7 @@ import org.apache.lucene.search.HnswQueueSaturationCollector;
 import org.apache.lucene.search.KnnCollector;
 import org.apache.lucene.search.ScoreDoc;
 import org.apache.lucene.search.TopKnnCollector;
+import org.apache.lucene.search.knn.KnnSearchStrategy;
 import org.apache.lucene.store.Directory;
 import org.apache.lucene.store.MMapDirectory;
 import org.apache.lucene.util.VectorUtil;
@@ -113,9 +114,10 @@ class Graphs {
         for (int query = 0; query < queries.length; query++) {
             boolean isFound = false;
             for (var leaf : reader.leaves()) {
-                KnnCollector collector = new TopKnnCollector(candidates, Integer.MAX_VALUE);
+                KnnCollector collector =
+                        new TopKnnCollector(candidates, Integer.MAX_VALUE, KnnSearchStrategy.Hnsw.DEFAULT);
                 if (endsEarly) {
-                    // As Elasticsearch 9.2 does.
+                    // As in Elasticsearch 9.2.
                     int patience = Math.max(7, (int) (candidates * 0.3));
                     collector = new HnswQueueSaturationCollector(collector, 0.995, patience);
                 }
