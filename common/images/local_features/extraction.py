@@ -3,7 +3,7 @@
 Keypoints and descriptors are those of Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004),
 computed by OpenCV. Its standard call describes each point at the resolution where it was found, which is most of its
 cost. Here points are found in a small image. A separate one describes them, at the lowest resolution that still
-resolves the patch, and in a blur in proportion to the patch: the same patch in a larger image has the same descriptor.
+resolves the patch. Its blur is in proportion to the patch, which so has the same descriptor in a larger image.
 """
 
 import functools
@@ -44,10 +44,11 @@ class Resolution:
 STORED = Resolution(224, (Detection(px=160, features=MAX_FEATURES),))
 DRAWN = Resolution(400, (Detection(px=320, features=140, sigma=1.6),))
 """For drawn images (see `sketches`): letters are small."""
-QUERY = Resolution(400, (Detection(px=320, features=900), Detection(px=128, features=250)))
+QUERY = Resolution(400, (Detection(px=320, features=750), Detection(px=128, features=150)))
 """In screenshots and collages a stored image is small: queries need more resolution, and more features.
 
-In a crop it is large. The features that it is stored with are too coarse for the first detection.
+In a crop it is large. The features that it is stored with are too coarse for the first detection. A lookup accepts as
+many words as all features have together (`common.store.base.WORDS_MAX`).
 """
 
 _SMALLEST_PX = 16
