@@ -36,7 +36,7 @@ _OF_EDGES = 0.17
 # Single cells may differ in a copy, but another word differs in several beside each other. So the root of the mean
 # square of so many cells by so many counts, and its largest value in a copy is this one.
 _WINDOW = 3
-_WINDOW_LIMIT = 0.64
+_WINDOW_LIMIT = 0.56
 # The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
