@@ -83,11 +83,11 @@ reindex: $(VENV)/.dev ## Copy the index of Elasticsearch or OpenSearch into a ne
 .PHONY: sure
 sure: format-check lint types contracts promtool test ## Run all checks that a change has to pass
 
-# Three processes for two cores, since many tests wait. In the order of their names: the short unit tests run last.
+# More processes than cores, since many tests wait. In the order of their names: the short unit tests run last.
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.manifests $(GENERATORS)/.installed ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster --ignore=tests/acceptance
-	$(BIN)/python -m pytest -n 4 --dist loadscope tests/faults
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster --ignore=tests/acceptance
+	$(BIN)/python -m pytest -n 8 tests/faults
 
 # A separate environment, installed by uv: pip takes four times as long.
 OTHER_VENV := .cache/other-python
@@ -121,7 +121,7 @@ faults: $(VENV)/.test ## Kill, stall and flood the service for half an hour; pri
 
 .PHONY: fuzz
 fuzz: $(VENV)/.test ## Send the service more than 100,000 random inputs; print their kinds
-	MATCH_FUZZ=long $(BIN)/python -m pytest --timeout=7200 -n auto tests/fuzz
+	MATCH_FUZZ=long $(BIN)/python -m pytest --timeout=7200 -n auto tests/fuzz tests/e2e/test_schema.py
 
 .PHONY: format
 format: $(VENV)/.lint ## Format the code

@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 CUTOFF = 55
 ROOT = Path(__file__).resolve().parents[2]
 STORED_EARLIER = Path(__file__).parent / "stored_features"
-"""Features stored when keypoints were detected at 176 px, with a first blur of 1.6."""
+"""Features stored by earlier versions, which detected keypoints at 176 or at 160 px, and described them otherwise."""
 
 
 def features(pixels: Pixels) -> LocalFeatures:
@@ -96,8 +96,9 @@ def test_screenshot_of_a_captioned_crop_is_recognised() -> None:
 
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("name", ["coffee", "chelsea"])
-def test_images_stored_by_an_earlier_detection_are_found(name: str, edit: str) -> None:
-    stored = LocalFeatures.decode((STORED_EARLIER / f"{name}.features").read_bytes())
+@pytest.mark.parametrize("version", ["176px", "160px"])
+def test_images_stored_by_an_earlier_detection_are_found(version: str, name: str, edit: str) -> None:
+    stored = LocalFeatures.decode((STORED_EARLIER / version / f"{name}.features").read_bytes())
     query = np.asarray(EDITS[edit](Image.fromarray(getattr(skimage.data, name)())))
 
     verification = query_features(query).verify(stored)
