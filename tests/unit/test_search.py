@@ -84,10 +84,10 @@ def test_far_images_need_confirmation_of_bare_queries(
     partly = np.where(np.arange(LENGTH) < share * LENGTH, query, 0).astype(np.int8)
     memory_store.put([record("far", away(partly, CUTOFF)), record("beyond", away(partly, BARE_REACH))])
 
-    found = find_by_signature([partly], memory_store, SearchOptions(all_orientations=False))
+    nearest = find_by_signature([partly], memory_store, SearchOptions(all_orientations=False))
 
-    assert found.matches == []
-    assert [match.filepath for match in found.unconfirmed] == unconfirmed
+    assert nearest.matches == []
+    assert [match.filepath for match in nearest.unconfirmed] == unconfirmed
 
 
 def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) -> None:
