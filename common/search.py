@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.decoding.protocol import SignedImage
-from common.images.flatness import are_featureless, is_flat, is_match_of_flat, is_searchable
+from common.images.flatness import (
+    BARE_REACH,
+    SKETCHES_COMPARED,
+    are_featureless,
+    is_bare,
+    is_flat,
+    is_match_of_flat,
+    is_searchable,
+)
 from common.images.local_features.geometry import Verification
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, distance_matrix, score
@@ -150,6 +158,24 @@ class SignatureQuery:
         turned = [turn(each) if is_turned else each[np.newaxis] for each in searchable]
         return np.stack(turned) if turned else np.zeros((0, 1, LENGTH), np.int8)
 
+    @property
+    def reaches_further(self) -> bool:
+        """Whether images beyond the cutoff may match, if their sketches confirm them."""
+        return self.options.min_score is None and is_bare(filter(is_searchable, self.signatures))
+
+    @property
+    def candidates(self) -> int:
+        """The number of candidates that each orientation needs."""
+        return max(self.options.candidates, SKETCHES_COMPARED if self.reaches_further else 0)
+
+    @property
+    def max_distance(self) -> float:
+        """A distance that neither a match nor the nearest image of a sure search exceeds."""
+        min_score = self.options.min_score
+        if min_score is not None:
+            return max(1 - min_score / 100, 1 - SURE_SCORE / 100)
+        return BARE_REACH if self.reaches_further else max(CUTOFF, TURNED_CUTOFF)
+
 
 def find_by_signature(
     signatures: Sequence[Signature], store: Store, options: SearchOptions, *, own_filepath: str | None = None
@@ -167,7 +193,7 @@ def find_by_signature(
 def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> list[SignatureMatches]:
     """Return the result of `find_by_signature` for each query; queries of one selection share a call of the store."""
     results = [SignatureMatches()] * len(queries)
-    for indices in _groups([query.options for query in queries]):
+    for indices in _groups(queries):
         turned = [queries[index].orientations for index in indices]
         rows = np.concatenate([each.reshape(-1, LENGTH) for each in turned])
         if not len(rows):
@@ -176,9 +202,9 @@ def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> li
         per_row = iter(
             store.candidates(
                 rows,
-                limit=first.options.candidates,
+                limit=first.candidates,
                 selection=first.options.selection,
-                max_distance=_max_distance(first.options.min_score),
+                max_distance=first.max_distance,
             )
         )
         for index, each in zip(indices, turned, strict=True):
@@ -190,13 +216,14 @@ def find_all_by_signature(queries: Sequence[SignatureQuery], store: Store) -> li
     return results
 
 
-def _groups(options: Sequence[SearchOptions]) -> Iterable[list[int]]:
+def _groups(queries: Sequence[SignatureQuery]) -> Iterable[list[int]]:
     """Return the indices of the searches that one call of the store can answer."""
     groups: defaultdict[object, list[int]] = defaultdict(list)
-    for index, each in enumerate(options):
-        selection = each.selection
+    for index, query in enumerate(queries):
+        selection = query.options.selection
         where = tuple(sorted(selection.where.items()))
-        groups[selection.collection, selection.filepath_prefix, where, each.min_score, each.candidates].append(index)
+        key = selection.collection, selection.filepath_prefix, where, query.max_distance, query.candidates
+        groups[key].append(index)
     return groups.values()
 
 
@@ -219,10 +246,10 @@ def rank(
     is_sure = bool(others.any()) and _is_sure(usual[:, others], flat[:, others])
     if min_score is not None:
         usual, flat = np.minimum(usual, flat), np.full_like(flat, np.inf)
+    nearest = _nearest(usual, _within_cutoff(usual, min_score))
+    nearest_flat = _nearest(flat, flat < BARE_REACH if is_bare(queries[:, 0]) else _within_cutoff(flat, min_score))
     matches, unconfirmed = [], []
-    for candidate, (apart, turned), (flat_apart, flat_turned) in zip(
-        candidates, _nearest(usual, min_score), _nearest(flat, min_score), strict=True
-    ):
+    for candidate, (apart, turned), (flat_apart, flat_turned) in zip(candidates, nearest, nearest_flat, strict=True):
         if flat_apart < apart and is_match_of_flat(flat_apart):
             matches.append(_match(candidate, flat_apart, flat_turned))
         elif apart < np.inf:
@@ -308,20 +335,15 @@ def _is_sure(usual: _Distances, flat: _Distances) -> bool:
     return bool(score(usual.min()) >= SURE_SCORE) or is_match_of_flat(float(flat.min()))
 
 
-def _nearest(apart: _Distances, min_score: float | None) -> list[tuple[float, int]]:
-    """Return for each candidate its least distance within the cutoff, or infinity, and the orientation's index."""
-    apart = np.where(_within_cutoff(apart, min_score), apart, np.inf)
+def _nearest(apart: _Distances, is_within: NDArray[np.bool_]) -> list[tuple[float, int]]:
+    """Return for each candidate its least distance that is within, or infinity, and the orientation's index."""
+    apart = np.where(is_within, apart, np.inf)
     # argmin returns the first of equal distances, and the original orientation is the first.
     return list(zip(apart.min(axis=0).tolist(), apart.argmin(axis=0).tolist(), strict=True))
 
 
 def _match(candidate: Candidate, apart: float, turned: int) -> Match:
     return Match(score=score(apart), filepath=candidate.filepath, orientation=ORIENTATIONS[turned])
-
-
-def _max_distance(min_score: float | None) -> float:
-    """Return a distance that neither a match nor the nearest image of a sure search exceeds."""
-    return max(CUTOFF, TURNED_CUTOFF) if min_score is None else max(1 - min_score / 100, 1 - SURE_SCORE / 100)
 
 
 def _within_cutoff(apart: _Distances, min_score: float | None) -> NDArray[np.bool_]:

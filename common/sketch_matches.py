@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 
-from common.images.flatness import drawn_score
+from common.images.flatness import SKETCHES_COMPARED, drawn_score
 from common.images.local_features.features import LocalFeatures
 from common.images.local_features.geometry import Transform
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS
 from common.search import SURE_SCORE, SearchOptions, SignatureMatches, ordered
 from common.store.base import Store
-
-# A comparison with a sketch takes half a millisecond.
-_LEAST_COMPARED = 40
 
 
 def decide_by_sketches(
@@ -23,7 +20,7 @@ def decide_by_sketches(
     """
     if small_copy is None:
         return replace(similar, unconfirmed=[])
-    compared = max(_LEAST_COMPARED, options.offset + options.limit)
+    compared = max(SKETCHES_COMPARED, options.offset + options.limit)
     near = ordered([*similar.matches, *similar.unconfirmed])[:compared]
     filepaths = [match.filepath for match in near]
     records = store.records(filepaths, collection=options.selection.collection) if near else {}

@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from parts.feature_index import Collection, Pixels, signatures
 
-from common.images.flatness import DRAWN_CANDIDATE_SCORE, FLAT_SCORE, drawn_score, is_flat, is_match_of_flat
+from common.images.flatness import (
+    BARE_REACH,
+    DRAWN_CANDIDATE_SCORE,
+    FLAT_SCORE,
+    SKETCHES_COMPARED,
+    drawn_score,
+    is_bare,
+    is_flat,
+    is_match_of_flat,
+)
 from common.images.local_features.drawing import shrink
 from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
@@ -72,16 +81,20 @@ def by_signature(query: Query, collection: Collection) -> Scores:
     """Return the scores of signatures in all orientations; sketches decide on drawn images."""
     distances, orientations, matches = query.apart(collection)
     scores: Scores = {}
-    for column in np.flatnonzero(distances < _KEPT).tolist():
+    reach = BARE_REACH if is_bare(query.signatures) else 0.0
+    nearest = set(np.argsort(distances, kind="stable")[:SKETCHES_COMPARED].tolist())
+    for column in np.flatnonzero(distances < max(_KEPT, reach)).tolist():
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
         target, score = collection.features[row], 100 * (1 - distance)
         if target.sketch:
-            if not is_match:
+            if column not in nearest or not (is_match or distance < reach):
                 continue
             score = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]]) or 0.0
             is_match = score >= MIN_SCORE
         elif query.is_flat or collection.flat[column]:
             is_match = is_match and is_match_of_flat(distance)
+        elif distance >= _KEPT:
+            continue
         scores[row] = max(scores.get(row, (0.0, False)), (score, is_match))
     return scores
 

@@ -21,6 +21,12 @@ FLAT_VALUES = 0.86
 """Share of values that differ from zero, below which a signature is one of flat content. Of photographs, 12 % are."""
 FLAT_CUTOFF = 0.25
 """The cutoff for the distance of two signatures, of which one is flat. Where there is a sketch, it decides."""
+BARE_VALUES = 0.7
+"""Share of values that differ from zero, below which a signature is one of bare content. No photograph's is."""
+BARE_REACH = 0.6
+"""Copies of bare images, such as badges, have signatures as far away as this: a sketch confirms them."""
+SKETCHES_COMPARED = 80
+"""So many of the images nearest by signature are compared with a query by their sketches: 40 milliseconds."""
 DRAWN_CANDIDATE_SCORE = 40
 """Local features of a drawn image with this score make it a candidate, whose sketch decides."""
 FLAT_SCORE = 75
@@ -63,6 +69,11 @@ def filled(signature: Signature) -> float:
 def is_flat(signature: Signature) -> bool:
     """Return whether a signature is one of flat content."""
     return filled(signature) < FLAT_VALUES
+
+
+def is_bare(signatures: Iterable[Signature]) -> bool:
+    """Return whether a query with these signatures has so few values that its copies are far away by signature."""
+    return any(filled(signature) < BARE_VALUES for signature in signatures)
 
 
 def is_smooth(signature: Signature) -> bool:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from common.decoding.child import signed
 from common.decoding.protocol import SignedImage
 from common.images.decode import DecodedImage
+from common.images.flatness import BARE_REACH
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, sign
-from common.search import CUTOFF, TURNED_CUTOFF, Comparison, compare, search
+from common.search import CUTOFF, TURNED_CUTOFF, Comparison, SearchOptions, compare, find_by_signature, search
 from common.store.base import Record, Selection, Tombstone
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
@@ -74,6 +75,19 @@ def test_distances_from_the_cutoff_do_not_match(memory_store: Any, query: Signat
     matches = search([query], memory_store, all_orientations=False)
 
     assert [match.filepath for match in matches] == ["near"]
+
+
+@pytest.mark.parametrize(("share", "unconfirmed"), [(0.6, ["far"]), (0.8, [])], ids=["bare", "filled"])
+def test_far_images_need_confirmation_of_bare_queries(
+    memory_store: Any, query: Signature, share: float, unconfirmed: list[str]
+) -> None:
+    partly = np.where(np.arange(LENGTH) < share * LENGTH, query, 0).astype(np.int8)
+    memory_store.put([record("far", away(partly, CUTOFF)), record("beyond", away(partly, BARE_REACH))])
+
+    nearest = find_by_signature([partly], memory_store, SearchOptions(all_orientations=False))
+
+    assert nearest.matches == []
+    assert [match.filepath for match in nearest.unconfirmed] == unconfirmed
 
 
 def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) -> None:

@@ -26,8 +26,9 @@ NEUTRAL = np.array((0, 128, 128), dtype=np.float32)
 _HEADER = struct.Struct(">8B")
 # Cells of grey along each side of a cell of colour.
 _COLOUR_CELL = 4
-# Points along each side of a cell, whose mean is that of the cell.
+# Points along each side of a cell, whose mean is that of the cell. In upright images, more take hardly longer.
 _SAMPLES = 6
+_UPRIGHT_SAMPLES = 12
 
 # The grey of a copy's cell differs by less than the sum of these shares: of the sketch's contrast, and of the contrast
 # between the cell and those around it. In small letters, a fraction of a pixel matters.
@@ -36,7 +37,7 @@ _OF_EDGES = 0.17
 # Single cells may differ in a copy, but another word differs in several beside each other. So the root of the mean
 # square of so many cells by so many counts, and its largest value in a copy is this one.
 _WINDOW = 3
-_WINDOW_LIMIT = 0.64
+_WINDOW_LIMIT = 0.56
 # The largest difference of colour in a copy, in levels.
 _COLOUR_LIMIT = 16
 _LEAST_CONTRAST = 8
@@ -153,9 +154,11 @@ class SmallCopy:
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the values of this image in each cell (rows, columns, 3), and whether all of the cell is in it."""
         rows, columns = sketch.levels.shape
-        across = _points(sketch.left, sketch.right, columns, size[0])
-        down = _points(sketch.top, sketch.bottom, rows, size[1])[:, np.newaxis]
-        if matrix[0, 1] == matrix[1, 0] == 0:
+        is_upright = matrix[0, 1] == matrix[1, 0] == 0
+        samples = _UPRIGHT_SAMPLES if is_upright else _SAMPLES
+        across = _points(sketch.left, sketch.right, columns * samples, size[0])
+        down = _points(sketch.top, sketch.bottom, rows * samples, size[1])[:, np.newaxis]
+        if is_upright:
             return self._upright(matrix[0, 0] * across + matrix[0, 2], (matrix[1, 1] * down + matrix[1, 2])[:, 0])
         x, y = (each[0] * across + (each[1] * down + each[2]) for each in matrix)
         is_inside = (x >= -1) & (x <= self.width + 1) & (y >= -1) & (y <= self.height + 1)
@@ -166,8 +169,8 @@ class SmallCopy:
         rows, columns, _ = self.pixels.shape
         across, down = _weights((x - self.x) / self.step_x, columns), _weights((y - self.y) / self.step_y, rows)
         values = np.tensordot(across, np.tensordot(down, self.pixels.astype(np.float32), axes=(1, 0)), axes=(1, 1))
-        inside_x = ((x >= -1) & (x <= self.width + 1)).reshape(-1, _SAMPLES).all(axis=1)
-        inside_y = ((y >= -1) & (y <= self.height + 1)).reshape(-1, _SAMPLES).all(axis=1)
+        inside_x = ((x >= -1) & (x <= self.width + 1)).reshape(-1, _UPRIGHT_SAMPLES).all(axis=1)
+        inside_y = ((y >= -1) & (y <= self.height + 1)).reshape(-1, _UPRIGHT_SAMPLES).all(axis=1)
         return values.swapaxes(0, 1), np.outer(inside_y, inside_x)
 
     def _values(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -185,9 +188,8 @@ class SmallCopy:
         return values
 
 
-def _points(first: int, last: int, cells: int, side: int) -> NDArray[np.float64]:
-    """Return the points of `cells` from step `first` to `last` of a side, in pixels."""
-    count = cells * _SAMPLES
+def _points(first: int, last: int, count: int, side: int) -> NDArray[np.float64]:
+    """Return `count` points from step `first` to `last` of a side, in pixels."""
     points: NDArray[np.float64] = (first + (np.arange(count) + 0.5) / count * (last - first)) / MAX_STEPS * side
     return points
 
@@ -200,7 +202,7 @@ def _weights(points: NDArray[np.float64], length: int) -> NDArray[np.float32]:
     each = np.arange(len(points))
     weights[each, first] = 1 - points % 1
     weights[each, np.minimum(first + 1, length - 1)] += points % 1
-    means: NDArray[np.float32] = weights.reshape(-1, _SAMPLES, length).mean(axis=1)
+    means: NDArray[np.float32] = weights.reshape(-1, _UPRIGHT_SAMPLES, length).mean(axis=1)
     return means
 
 
