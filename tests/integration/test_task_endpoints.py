@@ -1,8 +1,8 @@
 """Tasks over HTTP: accepted tasks can be listed, retried and cancelled while workers run."""
 
 import json
-from base64 import b64decode
 import random
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
