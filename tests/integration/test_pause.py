@@ -55,7 +55,8 @@ def test_pause_survives_restarts_and_loses_nothing(
     worker.wait(WITHIN_S)
 
     singles = accept_images(parts, 3)
-    publisher.send(singles, queue=SINGLE_QUEUE)
+    for single in singles:
+        publisher.send([single], queue=SINGLE_QUEUE)
     second = start_worker()
     wait_until(lambda: read_stats(real_redis).workers > 0, "the next worker is alive")
     wait_until(lambda: real_redis.llen(SINGLE_QUEUE) == 3, "no message is taken")
