@@ -118,8 +118,8 @@ def measured(store: ElasticStore, queries: Queries, side: Side, count: int) -> S
     """Search the index without a peer, as the merges left it."""
     cluster = cluster_of(store)
     await_merges(cluster)
-    found = segments(cluster, store.index)
-    print(f"\n{count:,} images in {len(found)} segments: {found}", flush=True)
+    documents = segments(cluster, store.index)
+    print(f"\n{count:,} images in {len(documents)} segments: {documents}", flush=True)
     search_both(store, None, queries, side, Side())
     side.bytes_per_image = stored_bytes(cluster, store.index) / count
     heap, vectors = memory(cluster)
@@ -138,7 +138,7 @@ def measured(store: ElasticStore, queries: Queries, side: Side, count: int) -> S
         vectors_mib=vectors,
         one_cpu_ms=side.one_cpu_s * 1000,
         all_cpu_ms=side.all_cpu_s * 1000,
-        segments=len(found),
+        segments=len(documents),
         images_per_s=side.rate,
     )
 
@@ -161,8 +161,8 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
     await_merges(cluster)
     peer = None if options.peer == "none" else Peer(url, options.peer)
     single_rate = write_peer(peer, rows, peer_side) if peer else 0.0
-    found = segments(cluster, store.index)
-    print(f"{len(found)} segments: {found}", flush=True)
+    documents = segments(cluster, store.index)
+    print(f"{len(documents)} segments: {documents}", flush=True)
     search_both(store, peer, queries, match_side, peer_side)
     match_side.bytes_per_image = stored_bytes(cluster, store.index) / count
     heap, vectors = memory(cluster)
@@ -194,7 +194,7 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
         vectors_mib=vectors,
         one_cpu_ms=match_side.one_cpu_s * 1000,
         all_cpu_ms=match_side.all_cpu_s * 1000,
-        segments=len(found),
+        segments=len(documents),
         images_per_s=match_side.rate,
     )
     if options.overwrite:
