@@ -27,6 +27,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from statistics import median
 
@@ -343,7 +344,9 @@ def report(match_side: Side, peer_side: Side, queries: Queries, page: tuple[floa
         Line("bulk images/s / peer's", ">=", 1.2, ratio(match_side.rate, peer_side.rate), rates),
         Line("list at 5/6 of the images, ms", "<=", 60, page_ms, "rejected by the peer" if is_rejected else ""),
     ]
-    print(f"{'':44} {'target':>8}  {'measured':>8}", *lines, sep="\n")
+    # Without a peer there is no ratio to it.
+    known = [line for line in lines if not isnan(line.measured)]
+    print(f"{'':44} {'target':>8}  {'measured':>8}", *known, sep="\n")
     total = sum(len(near) for near in queries.near)
     print(
         f"of {total:,} matches within the cutoff: {match_side.found_of_all:,} found, peer {peer_side.found_of_all:,}",
