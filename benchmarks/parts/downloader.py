@@ -5,6 +5,7 @@ import resource
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from parts.pipelines import ROOT, WORKERS
@@ -12,8 +13,6 @@ from parts.pipelines import ROOT, WORKERS
 PROGRAM = ROOT / ".cache" / "downloader" / "bin" / "img2dataset"
 # As many downloads at once as in Match's workers.
 THREADS = 32
-# A process downloads so many images before it reads the next list.
-SHARD = 200
 FIRST = 400
 
 
@@ -34,7 +33,7 @@ def _cpu_s(urls: Sequence[str]) -> float:
         listed.write_text("".join(f"{url}\n" for url in urls))
         before = _children_s()
         subprocess.run(  # noqa: S603 - a program of the benchmarks
-            [PROGRAM, *options(listed, images)],
+            [PROGRAM, *options(listed, images, count=len(urls))],
             check=True,
             capture_output=True,
             env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
@@ -45,8 +44,8 @@ def _cpu_s(urls: Sequence[str]) -> float:
         return spent
 
 
-def options(listed: Path, images: Path) -> list[str]:
-    """Return the options with the least work: neither decoding nor resizing."""
+def options(listed: Path, images: Path, *, count: int) -> list[str]:
+    """Return the options with the least work for so many images: neither decoding nor resizing."""
     named = {
         "url_list": listed,
         "input_format": "txt",
@@ -56,7 +55,8 @@ def options(listed: Path, images: Path) -> list[str]:
         "disable_all_reencoding": True,
         "processes_count": WORKERS,
         "thread_count": THREADS,
-        "number_sample_per_shard": SHARD,
+        # One list for each process: img2dataset replaces a process after five, and its imports take seconds.
+        "number_sample_per_shard": ceil(count / WORKERS),
     }
     return [f"--{name}={value}" for name, value in named.items()]
 

@@ -20,12 +20,13 @@ from common.images.local_features.extraction import QUERY, STORED, describe, ext
 from common.images.local_features.features import MAX_FEATURES, InvalidFeatures, LocalFeatures
 from common.images.local_features.geometry import QueryFeatures, Verification, score, surprise
 from common.images.local_features.words import Vocabulary, shipped_vocabulary
+from common.store.base import WORDS_MAX
 
 Pixels = NDArray[np.uint8]
 CUTOFF = 55
 ROOT = Path(__file__).resolve().parents[2]
 STORED_EARLIER = Path(__file__).parent / "stored_features"
-"""Features stored when keypoints were detected at 176 px, with a first blur of 1.6."""
+"""Features stored by earlier versions, which detected keypoints at 176 or at 160 px, and described them otherwise."""
 
 
 def features(pixels: Pixels) -> LocalFeatures:
@@ -96,8 +97,9 @@ def test_screenshot_of_a_captioned_crop_is_recognised() -> None:
 
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("name", ["coffee", "chelsea"])
-def test_images_stored_by_an_earlier_detection_are_found(name: str, edit: str) -> None:
-    stored = LocalFeatures.decode((STORED_EARLIER / f"{name}.features").read_bytes())
+@pytest.mark.parametrize("version", ["176px", "160px"])
+def test_images_stored_by_an_earlier_detection_are_found(version: str, name: str, edit: str) -> None:
+    stored = LocalFeatures.decode((STORED_EARLIER / version / f"{name}.features").read_bytes())
     query = np.asarray(EDITS[edit](Image.fromarray(getattr(skimage.data, name)())))
 
     verification = query_features(query).verify(stored)
@@ -318,6 +320,26 @@ def test_own_word_is_among_the_words_looked_up() -> None:
     asked = set(zip(lookup.feature.tolist(), lookup.word.tolist(), strict=True))
     assert set(enumerate(own.tolist())) <= asked
     assert lookup.word.max() < words.WORDS
+
+
+def test_a_query_never_has_more_words_than_a_lookup_accepts() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    cluttered = np.asarray(Image.fromarray(pixels).resize((800, 600), Image.Resampling.BICUBIC))
+
+    words = query_features(cluttered).words
+
+    assert 0 < len(words) <= sum(detection.features for detection in QUERY.detections) <= WORDS_MAX
+
+
+def test_patches_are_described_alike_at_another_size() -> None:
+    photo = skimage.data.coffee()
+    # Enlarged to the size of the whole, its patches are 1.7 times as large.
+    part = photo[100:340, 150:510]
+
+    verification = verify(part, photo)
+
+    assert verification is not None
+    assert verification.agreeing > 16
 
 
 def test_centres_of_another_shape_are_rejected() -> None:

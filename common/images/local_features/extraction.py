@@ -3,7 +3,7 @@
 Keypoints and descriptors are those of Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004),
 computed by OpenCV. Its standard call describes each point at the resolution where it was found, which is most of its
 cost. Here points are found in a small image. A separate one describes them, at the lowest resolution that still
-resolves the patch: half of the cost.
+resolves the patch. Its blur is in proportion to the patch, which so has the same descriptor in a larger image.
 """
 
 import functools
@@ -44,24 +44,26 @@ class Resolution:
 STORED = Resolution(224, (Detection(px=160, features=MAX_FEATURES),))
 DRAWN = Resolution(400, (Detection(px=320, features=140, sigma=1.6),))
 """For drawn images (see `sketches`): letters are small."""
-QUERY = Resolution(400, (Detection(px=256, features=650), Detection(px=112, features=250)))
+QUERY = Resolution(400, (Detection(px=320, features=750), Detection(px=128, features=150)))
 """In screenshots and collages a stored image is small: queries need more resolution, and more features.
 
-In a crop it is large. The features that it is stored with are too coarse for the first detection.
+In a crop it is large. The features that it is stored with are too coarse for the first detection. A lookup accepts as
+many words as all features have together (`common.store.base.WORDS_MAX`).
 """
 
 _SMALLEST_PX = 16
 # Smaller images are enlarged, because OpenCV's borders of 5 pixels would cover them.
 _MAX_ENLARGEMENT = 2.0
-# Octaves are divided into two scales, not Lowe's three: a sixth less cost, and the same recall.
+# Octaves are divided into two scales to find keypoints, not Lowe's three: a sixth less cost, and the same recall.
 _SCALES = 2
 # Lowe's is 0.04. Weak points are kept, because an image with few strong ones needs them.
 _CONTRAST = 0.008
 _EDGE = 12.0
-# Blur of the image that patches are described in. The size of a keypoint in it is at least 2 pixels, or else an
-# octave with less resolution suffices.
-_DESCRIBED_SIGMA = 1.0
-_SMALLEST_POINT_PX = 2.0
+# Blur of the image that patches are described in, for keypoints of this size in it. For larger ones the blur grows in
+# steps, three of which are an octave with half of the resolution.
+_DESCRIBED_SIGMA = 0.85
+_DESCRIBED_POINT_PX = 2.4
+_BLUR_STEPS = 3
 # The strongest points, from which those that are spread over the image are chosen.
 _POOL = 2
 # Cells along each side of the grid over which keypoints are spread.
@@ -137,11 +139,11 @@ def _describe_area(
 
 
 @functools.cache
-def _sift(pool: int, sigma: float) -> cv2.SIFT:
+def _sift(pool: int, scales: int, sigma: float) -> cv2.SIFT:
     """Return SIFT for the strongest `pool` keypoints from a blur of `sigma` on; all of them for a `pool` of 0."""
     # Each process computes one image at a time on its core: more threads would only compete.
     cv2.setNumThreads(1)
-    return cv2.SIFT.create(pool, _SCALES, _CONTRAST, _EDGE, sigma)
+    return cv2.SIFT.create(pool, scales, _CONTRAST, _EDGE, sigma)
 
 
 def _resize(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -160,7 +162,7 @@ def _resize(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _find(image: NDArray[np.uint8], detection: Detection) -> NDArray[np.float64]:
     """Return (n, 5): column, row and size in pixels of `image`, angle in degrees and response of its keypoints."""
     searched = _resize(image, detection.px)
-    points = _distinct(_sift(detection.features * _POOL, detection.sigma).detect(searched, None))
+    points = _distinct(_sift(detection.features * _POOL, _SCALES, detection.sigma).detect(searched, None))
     points = points[_spread(points, searched.shape, detection.features)]
     points[:, :3] *= image.shape[1] / searched.shape[1]
     return points
@@ -196,14 +198,16 @@ def _describe(points: NDArray[np.float64], image: NDArray[np.uint8]) -> tuple[ND
     """Return the points (n, 5) that could be described in `image`, and their descriptors (n, 128)."""
     if not len(points):
         return points, np.zeros((0, DESCRIPTOR_LENGTH), dtype=np.uint8)
-    octaves = np.maximum(0, np.floor(np.log2(points[:, 2] / _SMALLEST_POINT_PX))).astype(int)
-    # Each point carries its index, since OpenCV may omit some.
+    steps = np.maximum(0, np.floor(_BLUR_STEPS * np.log2(points[:, 2] / _DESCRIBED_POINT_PX))).astype(int)
+    octaves, blurs = np.divmod(steps, _BLUR_STEPS)
+    # The form of OpenCV: the octave in the lowest byte, the step within it in the next one. Each point carries its
+    # index, since OpenCV may omit some.
     asked = [
         cv2.KeyPoint(x, y, size, angle, response, octave, nth)
         for nth, ((x, y, size, angle, response), octave) in enumerate(
-            zip(points.tolist(), octaves.tolist(), strict=True)
+            zip(points.tolist(), (octaves | blurs << 8).tolist(), strict=True)
         )
     ]
-    answered, descriptors = _sift(0, _DESCRIBED_SIGMA).compute(image, asked)
+    answered, descriptors = _sift(0, _BLUR_STEPS, _DESCRIBED_SIGMA).compute(image, asked)
     kept = [point.class_id for point in answered]
     return points[kept], np.clip(np.asarray(descriptors), 0, 255).astype(np.uint8).reshape(-1, DESCRIPTOR_LENGTH)
