@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from parts.growth import Size
 
 mpl.use("svg")
@@ -46,8 +46,9 @@ def _draw_lines(axes: Axes, sizes: Sequence[Size]) -> None:
         if measured:
             axes.plot([size.images for size in measured], times, style, color=colour, marker="o", label=label)
     axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms per search", title="Cost of a search by size")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
 
