@@ -2,8 +2,9 @@
 
 One worker and two workers alternately store the same batch by URL, from a server with 50 ms latency, in the same store.
 The first comparison has the default of 32 threads per worker. The second has so few threads that a worker mostly waits
-for downloads. The other programs (API, Redis, Elasticsearch, image server, client) share the cores with the workers.
-The report has the number of busy cores.
+for downloads. No local features are stored: with them, the two decoder processes of one worker keep both cores of a
+small machine busy. The other programs (API, Redis, Elasticsearch, image server, client) share the cores with the
+workers. The report has the number of busy cores.
 
     PYTHONPATH=. python benchmarks/scaling.py [--photos FOLDER] [--images N] [--rounds N] [--store NAME]
 """
@@ -38,6 +39,7 @@ def main() -> None:
                         add_batch,
                         workers=workers,
                         MATCH_WORKER_THREADS=threads,
+                        MATCH_LOCAL_FEATURES="false",
                     )
                     for workers in order
                 }

@@ -22,7 +22,7 @@ from common.queue.deleted_images import DeletedImages
 from common.queue.failures import Failures
 from common.queue.heartbeats import Heartbeats
 from common.queue.host_limits import HostSlots
-from common.queue.jobs import ADD_TASK, ENQUEUED_AT_HEADER
+from common.queue.jobs import ADD_TASK, BATCH_QUEUES, ENQUEUED_AT_HEADER
 from common.queue.leases import Leases
 from common.queue.pause import Pause
 from common.queue.stale_tasks import StaleTasks
@@ -96,13 +96,17 @@ class Webhooks:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The open resources of a worker process."""
+    """The open resources of a worker process.
+
+    `chunks` are those of the batch queues. `single_chunks` have threads of their own: single adds wait for no batch.
+    """
 
     dependencies: Dependencies
     decoder: DecoderPool
     writer: Writer
     pipeline: Pipeline
     chunks: Chunks
+    single_chunks: Chunks
     pause: PauseWatch
     progress: Progress
     sweeper: Sweeper
@@ -111,6 +115,10 @@ class Runtime:
     webhooks: Webhooks | None
     heartbeat: Heartbeat
     metrics: WSGIServer | None
+
+    def chunks_of(self, queue: str) -> Chunks:
+        """Return the chunks of a queue."""
+        return self.chunks if queue in BATCH_QUEUES else self.single_chunks
 
     def close(self) -> None:
         """Write the pending records, then close everything."""
@@ -122,6 +130,7 @@ class Runtime:
         self.scheduler.close()
         self.sweeper.close()
         self.chunks.close()
+        self.single_chunks.close()
         self.writer.close()
         self.progress.close()
         self.decoder.close()
@@ -148,7 +157,11 @@ def create_app(settings: Settings) -> Celery:
             lambda: bool(runtime) and runtime[0].pause.is_paused,
         ),
     }
-    tasks.register(app, lambda: runtime[0].pipeline, lambda: runtime[0].chunks)
+
+    def chunks_of(queue: str) -> Chunks:
+        return runtime[0].chunks_of(queue)
+
+    tasks.register(app, lambda: runtime[0].pipeline, chunks_of)
 
     def keep_logging(**_: object) -> None:
         """Prevent Celery from configuring logging: it does not if this signal has a receiver."""
@@ -159,6 +172,7 @@ def create_app(settings: Settings) -> Celery:
     def begin_shutdown(**_: object) -> None:
         end_within(settings.stop_within_s)
         runtime[0].chunks.begin_shutdown()
+        runtime[0].single_chunks.begin_shutdown()
         runtime[0].writer.begin_shutdown()
         runtime[0].pipeline.deletion.begin_shutdown()
         if runtime[0].webhooks is not None:
@@ -274,7 +288,11 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
     sweeper.start()
     scheduler = Scheduler(deferred, host_limiter)
     scheduler.start()
-    chunks = Chunks(pipeline.run, send, threads=settings.worker_threads, begin_within_s=begin_within_s(settings))
+
+    def open_chunks() -> Chunks:
+        threads = settings.worker_threads
+        return Chunks(pipeline.run, send, threads=threads, begin_within_s=begin_within_s(settings))
+
     heartbeats = Heartbeats(dependencies.redis)
     heartbeat = Heartbeat(heartbeats, name)
     heartbeat.start()
@@ -287,7 +305,8 @@ def open_runtime(app: Celery, settings: Settings, name: str) -> Runtime:
         decoder=decoder,
         writer=writer,
         pipeline=pipeline,
-        chunks=chunks,
+        chunks=open_chunks(),
+        single_chunks=open_chunks(),
         pause=pause,
         progress=progress,
         sweeper=sweeper,

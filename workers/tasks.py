@@ -18,8 +18,11 @@ log = logging.getLogger(__name__)
 PAUSE_S = 1.0
 
 
-def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[], Chunks]) -> None:
-    """Register the tasks with `app`; the callables are called at each run, since the worker opens both at its start."""
+def register(app: Celery, pipeline: Callable[[], Pipeline], chunks_of: Callable[[str], Chunks]) -> None:
+    """Register the tasks with `app`; `chunks_of` returns the chunks of a queue.
+
+    The callables are called at each run, since the worker opens their results at its start.
+    """
 
     def add(task_id: str) -> None:
         try:
@@ -29,8 +32,9 @@ def register(app: Celery, pipeline: Callable[[], Pipeline], chunks: Callable[[],
             raise Reject(str(error), requeue=True) from error
 
     def add_many(message: Task, task_ids: Sequence[str], at: int) -> None:
+        queue = message.request.delivery_info["routing_key"]
         try:
-            chunks().run(task_ids, queue=message.request.delivery_info["routing_key"], at=at)
+            chunks_of(queue).run(task_ids, queue=queue, at=at)
         except Exception as error:
             log.warning("a message of %d tasks is requeued: %s", len(task_ids), error)
             sleep(PAUSE_S)

@@ -93,11 +93,11 @@ def match(
 
 @contextmanager
 def service(
-    settings: Mapping[str, str], *, workers: int = WORKERS
+    settings: Mapping[str, str], *, workers: int = WORKERS, worker: Sequence[str] = ("-m", "workers")
 ) -> Iterator[tuple[str, dict[str, subprocess.Popen[bytes]]]]:
     """Start an API process and workers, which may fetch from this machine; yield the URL of the API and all processes.
 
-    The settings contain REDIS_URL and the store.
+    The settings contain REDIS_URL and the store. `worker` are the arguments of Python that start a worker.
     """
     port = free_port()
     environment = {
@@ -108,7 +108,7 @@ def service(
         "MATCH_LOG_LEVEL": "warning",
         **settings,
     }
-    commands = {"api": ["-m", "api"]} | {f"worker {n}": ["-m", "workers", "-n", f"w{n}"] for n in range(workers)}
+    commands = {"api": ["-m", "api"]} | {f"worker {n}": [*worker, "-n", f"w{n}"] for n in range(workers)}
     with running(commands, environment) as processes:
         wait_for(f"http://127.0.0.1:{port}/readyz")
         wait_for_workers(Celery(broker=settings["REDIS_URL"]), workers)

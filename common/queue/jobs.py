@@ -8,10 +8,12 @@ from zlib import crc32
 from common.collection_names import DEFAULT_COLLECTION
 
 ADD_TASK = "match.add"
-# A message costs about as much CPU as a signature. No client waits for a single image of a batch, so these share
-# messages.
+# A message costs about as much CPU as a signature, so tasks share messages: those of a batch, and single adds that
+# arrive at once.
 ADD_MANY_TASK = "match.add_many"
 CHUNK = 50
+# Of single adds, whose clients wait. A worker reserves a message for each of its threads.
+SINGLE_CHUNK = 10
 # Header with the time of enqueueing, in milliseconds since 1970 by Redis's clock.
 ENQUEUED_AT_HEADER = "match_sent"
 # Property of an unacknowledged message with the name of the worker that has received it.

@@ -10,14 +10,26 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from common.queue.broker import queue_settings
-from common.queue.jobs import ADD_MANY_TASK, ADD_TASK, BATCH_QUEUES, CHUNK, ENQUEUED_AT_HEADER
+from common.queue.grouped import Grouped
+from common.queue.jobs import (
+    ADD_MANY_TASK,
+    ADD_TASK,
+    BATCH_QUEUES,
+    CHUNK,
+    ENQUEUED_AT_HEADER,
+    SINGLE_CHUNK,
+    SINGLE_QUEUE,
+)
 from common.queue.tasks import QueuedTask, Task
 
 log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Sends messages by the name of their Celery task: the sender imports no code of workers."""
+    """Sends messages by the name of their Celery task: the sender imports no code of workers.
+
+    Single adds that arrive while others are sent share the next message.
+    """
 
     def __init__(self, broker_url: str) -> None:
         self._app = Celery("match", set_as_current=False)
@@ -25,13 +37,18 @@ class Publisher:
         # A request does not wait for an unavailable broker: the sweeper enqueues its tasks later.
         options = self._app.conf.broker_transport_options
         self._app.conf.broker_transport_options = options | {"max_retries": 1, "interval_start": 0.1}
+        self._send_singles = Grouped(self._send_to_single_queue, most=SINGLE_CHUNK)
 
     def send(self, tasks: Sequence[Task], *, queue: str) -> None:
-        """Send new tasks to a queue; never raises.
+        """Send new tasks to a queue, and return when they are sent; never raises.
 
         A task that cannot be sent now is in the ledger, and the sweeper enqueues it later.
         """
-        self._publish(_messages([(task.id, task.accepted) for task in tasks], queue))
+        sent = [(task.id, task.accepted) for task in tasks]
+        if queue == SINGLE_QUEUE:
+            self._send_singles(sent)
+        else:
+            self._publish(_messages(sent, queue))
 
     def send_again(self, tasks: Sequence[QueuedTask]) -> None:
         """Send reopened tasks, each to its own queue; never raises, like `send`."""
@@ -44,6 +61,9 @@ class Publisher:
     def close(self) -> None:
         """Close the connections."""
         self._app.close()
+
+    def _send_to_single_queue(self, tasks: Sequence[tuple[str, int]]) -> None:
+        self._publish(_messages(tasks, SINGLE_QUEUE))
 
     def _publish(self, messages: Iterable[dict[str, Any]]) -> None:
         left = deque(messages)
@@ -69,9 +89,9 @@ class Publisher:
 def _messages(tasks: Sequence[tuple[str, int]], queue: str) -> list[dict[str, Any]]:
     """Return the arguments of `send_task` for tasks given by id and time of enqueueing.
 
-    Tasks of a batch share messages: a message costs about as much CPU as a signature, and no client waits for one task.
+    Tasks share messages, since a message costs about as much CPU as a signature.
     """
-    size = CHUNK if queue in BATCH_QUEUES else 1
+    size = CHUNK if queue in BATCH_QUEUES else SINGLE_CHUNK
     return [_message(tasks[start : start + size], queue) for start in range(0, len(tasks), size)]
 
 

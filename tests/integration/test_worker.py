@@ -3,10 +3,14 @@
 import hashlib
 import random
 import signal
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import pytest
 from celery import Celery
 from redis import Redis
 
@@ -14,7 +18,15 @@ from api.use_cases.delete_selected import DeleteSelected
 from common.queue.batches import Batches, BatchState
 from common.queue.broker import QUEUE_SETTINGS
 from common.queue.items import AddItem
-from common.queue.jobs import ADD_TASK, BATCH_QUEUE, CHUNK, ENQUEUED_AT_HEADER, NO_REQUEST, SINGLE_QUEUE
+from common.queue.jobs import (
+    ADD_TASK,
+    BATCH_QUEUE,
+    CHUNK,
+    ENQUEUED_AT_HEADER,
+    NO_REQUEST,
+    SINGLE_CHUNK,
+    SINGLE_QUEUE,
+)
 from common.queue.keys import OPEN, UNACKED, UNACKED_INDEX, UPLOAD
 from common.queue.publisher import Publisher
 from common.queue.sequence import SequenceNumbers
@@ -227,6 +239,35 @@ def test_batch_is_sent_in_chunks_with_an_outcome_each(
 
     assert messages == 3
     assert wait_for_ends(parts.ledger, [*tasks, broken]) == [State.SUCCEEDED] * len(tasks) + [State.FAILED]
+    assert stored(parts) == [task.filepath for task in tasks]
+
+
+def test_adds_that_arrive_during_a_send_share_a_message(
+    parts: Dependencies, publisher: Publisher, start_worker: Any, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = accept_images(parts, 1 + SINGLE_CHUNK)
+    begun, go, send_all = Event(), Event(), publisher._send_all
+
+    def slow_send_all(left: deque[dict[str, Any]]) -> None:
+        begun.set()
+        assert go.wait(WITHIN_S)
+        send_all(left)
+
+    monkeypatch.setattr(publisher, "_send_all", slow_send_all)
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        sent = [pool.submit(publisher.send, tasks[:1], queue=SINGLE_QUEUE)]
+        assert begun.wait(WITHIN_S)
+        sent += [pool.submit(publisher.send, [task], queue=SINGLE_QUEUE) for task in tasks[1:]]
+        wait_until(lambda: publisher._send_singles._next is None, "the next message is full")
+        go.set()
+        for each in sent:
+            each.result(WITHIN_S)
+    messages = real_redis.llen(SINGLE_QUEUE)
+
+    start_worker()
+
+    assert messages == 2
+    assert wait_for_ends(parts.ledger, tasks) == [State.SUCCEEDED] * len(tasks)
     assert stored(parts) == [task.filepath for task in tasks]
 
 
