@@ -16,15 +16,18 @@ image: the benchmark prints that rate too. The rate of flat vectors is measured 
 
 `--large` leaves out flat vectors, the merge to one segment, and the peer unless `--peer` names one: for millions of
 images. `--overwrite` finally adds half of the images again, and searches before and after another merge. `--sweep`
-searches Match's index with other values of `num_candidates`. Each size has a node of its own. `--results` adds the
+searches Match's index with other values of `num_candidates`. Each size has a node of its own. With `--grow` all are of
+one index: each adds the images that it lacks, with the options of `--large` and without a peer. `--results` adds the
 measurements to a JSON file, and `--plot` draws all of that file.
 
 `benchmarks/parts/collection.py` describes the synthetic signatures and their limits.
 """
 
 import argparse
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from statistics import median
 
@@ -70,9 +73,7 @@ class Line:
 
 
 def main(options: argparse.Namespace) -> None:
-    for count in options.images:
-        with SERVERS[options.server](heap_mib=HEAP_MIB) as node:
-            size = run(node.url, count, options)
+    for size in grown(options) if options.grow else each_size(options):
         if options.results:
             save(options.results, size)
     if options.results:
@@ -82,6 +83,65 @@ def main(options: argparse.Namespace) -> None:
             from parts.drawing import draw_growth  # noqa: PLC0415 - only a plot needs matplotlib
 
             draw_growth(sizes, options.plot)
+
+
+def each_size(options: argparse.Namespace) -> Iterator[Size]:
+    """Measure each size on a node of its own."""
+    for count in options.images:
+        with SERVERS[options.server](heap_mib=HEAP_MIB) as node:
+            yield run(node.url, count, options)
+
+
+def grown(options: argparse.Namespace) -> Iterator[Size]:
+    """Measure one index at each size."""
+    counts = sorted(options.images)
+    paths = sorted(options.photos.glob("*.jpg"))
+    rows, pixels = collection(np.random.default_rng(1), paths, counts[-1])
+    queries = altered(pixels, options.queries, rows)
+    with SERVERS[options.server](heap_mib=HEAP_MIB) as node:
+        warm_up(node.url, rows[:WARM_UP_WRITES])
+        store = create(node.url, "match", options.vectors, options.num_candidates)
+        yield from sizes_of(store, rows, queries, counts)
+        store.close()
+
+
+def sizes_of(
+    store: ElasticStore, rows: Rows, queries: Queries, counts: Sequence[int], *, written: int = 0
+) -> Iterator[Size]:
+    """Write the first rows of each count, those that the index lacks, and measure its searches; then the next count."""
+    for count in counts:
+        side = Side(rate=write_rate(store, rows[:count], first=written) if written < count else 0.0)
+        written = count
+        yield measured(store, queries.among(count), side, count)
+
+
+def measured(store: ElasticStore, queries: Queries, side: Side, count: int) -> Size:
+    """Search the index without a peer, as the merges left it."""
+    cluster = cluster_of(store)
+    await_merges(cluster)
+    documents = segments(cluster, store.index)
+    print(f"\n{count:,} images in {len(documents)} segments: {documents}", flush=True)
+    search_both(store, None, queries, side, Side())
+    side.bytes_per_image = stored_bytes(cluster, store.index) / count
+    heap, vectors = memory(cluster)
+    report(side, Side(), queries, list_page(store, None, count))
+    return Size(
+        images=count,
+        p50=side.p(50),
+        p95=side.p(95),
+        all_p50=median(side.all_s) * 1000,
+        flat_p50=0.0,
+        peer_p50=0.0,
+        recall=side.recall,
+        bytes_per_image=side.bytes_per_image,
+        peer_bytes=0.0,
+        heap_mib=heap,
+        vectors_mib=vectors,
+        one_cpu_ms=side.one_cpu_s * 1000,
+        all_cpu_ms=side.all_cpu_s * 1000,
+        segments=len(documents),
+        images_per_s=side.rate,
+    )
 
 
 def run(url: str, count: int, options: argparse.Namespace) -> Size:
@@ -102,7 +162,8 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
     await_merges(cluster)
     peer = None if options.peer == "none" else Peer(url, options.peer)
     single_rate = write_peer(peer, rows, peer_side) if peer else 0.0
-    print(f"{len(segments(cluster, store.index))} segments: {segments(cluster, store.index)}", flush=True)
+    documents = segments(cluster, store.index)
+    print(f"{len(documents)} segments: {documents}", flush=True)
     search_both(store, peer, queries, match_side, peer_side)
     match_side.bytes_per_image = stored_bytes(cluster, store.index) / count
     heap, vectors = memory(cluster)
@@ -132,6 +193,10 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
         peer_bytes=peer_side.bytes_per_image,
         heap_mib=heap,
         vectors_mib=vectors,
+        one_cpu_ms=match_side.one_cpu_s * 1000,
+        all_cpu_ms=match_side.all_cpu_s * 1000,
+        segments=len(documents),
+        images_per_s=match_side.rate,
     )
     if options.overwrite:
         overwrite(store, rows, queries, size)
@@ -161,9 +226,9 @@ def cluster_of(store: ElasticStore) -> Cluster:
     return store._connection.cluster()  # noqa: SLF001 - only this benchmark needs it
 
 
-def write_rate(store: ElasticStore, rows: Rows) -> float:
-    """Write all rows to the store; return images a second."""
-    return rate(rows, match_records, lambda records: put(store, records), store.refresh)
+def write_rate(store: ElasticStore, rows: Rows, *, first: int = 0) -> float:
+    """Write the rows from `first` on to the store; return images a second."""
+    return rate(rows, match_records, lambda records: put(store, records), store.refresh, first=first)
 
 
 def write_peer(peer: Peer, rows: Rows, peer_side: Side) -> float:
@@ -279,7 +344,9 @@ def report(match_side: Side, peer_side: Side, queries: Queries, page: tuple[floa
         Line("bulk images/s / peer's", ">=", 1.2, ratio(match_side.rate, peer_side.rate), rates),
         Line("list at 5/6 of the images, ms", "<=", 60, page_ms, "rejected by the peer" if is_rejected else ""),
     ]
-    print(f"{'':44} {'target':>8}  {'measured':>8}", *lines, sep="\n")
+    # Without a peer there is no ratio to it.
+    known = [line for line in lines if not isnan(line.measured)]
+    print(f"{'':44} {'target':>8}  {'measured':>8}", *known, sep="\n")
     total = sum(len(near) for near in queries.near)
     print(
         f"of {total:,} matches within the cutoff: {match_side.found_of_all:,} found, peer {peer_side.found_of_all:,}",
@@ -316,6 +383,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--num-candidates", type=int, help="instead of the service's own choice")
     parser.add_argument("--peer", choices=("words", "dynamic", "lean", "none"), help="default: words; none if --large")
     parser.add_argument("--large", action="store_true", help="without flat vectors and the merge to one segment")
+    parser.add_argument("--grow", action="store_true", help="all sizes in one index, without a peer")
     parser.add_argument("--overwrite", action="store_true", help="finally add half of the images again")
     parser.add_argument("--results", type=Path, help="JSON file of the measurements")
     parser.add_argument("--plot", type=Path, help="SVG file to draw all results to")

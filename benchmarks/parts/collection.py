@@ -15,7 +15,7 @@ here.
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ class Queries:
     signatures: Rows
     originals: list[int]
     near: list[set[int]]
+
+    def among(self, count: int) -> "Queries":
+        """Return the queries with the rows within the cutoff of the first `count`."""
+        return replace(self, near=[{row for row in rows if row < count} for rows in self.near])
 
 
 def collection(rng: np.random.Generator, paths: Sequence[Path], count: int) -> tuple[Rows, list[NDArray[np.uint8]]]:

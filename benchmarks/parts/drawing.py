@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from parts.growth import Size
 
 mpl.use("svg")
@@ -17,20 +17,25 @@ mpl.rcParams["font.family"] = "sans-serif"
 
 
 LINES = {
-    "p50": ("HNSW, p50", "tab:blue", "-"),
-    "p95": ("HNSW, p95", "tab:blue", ":"),
-    "flat_p50": ("flat, p50", "tab:orange", "-"),
-    "peer_p50": ("63 words, p50", "tab:gray", "-"),
+    "one_cpu_ms": ("HNSW, CPU of the node", "tab:blue", "-"),
+    "all_cpu_ms": ("the same, all 16 orientations", "tab:green", "-"),
+    "p50": ("HNSW, p50", "tab:blue", ":"),
+    "flat_p50": ("flat, p50", "tab:orange", ":"),
+    "peer_p50": ("63 words, p50", "tab:gray", ":"),
 }
 STATES = {"p50": "added once", "overwritten_p50": "half added\nagain", "merged_p50": "then merged"}
 
 
 def draw_growth(sizes: Sequence[Size], file: Path) -> None:
-    """Draw the latency of a search by the number of images, and next to it the effect of overwriting half of them."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+    """Draw the cost of a search by the number of images; next to it the effect of overwriting half, where measured."""
+    overwritten = [size for size in sizes if size.overwritten_p50]
+    figure = Figure(figsize=(9 if overwritten else 6, 3.6), layout="constrained")
+    if overwritten:
+        left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+        _draw_states(right, overwritten)
+    else:
+        left = figure.subplots()
     _draw_lines(left, sizes)
-    _draw_states(right, [size for size in sizes if size.overwritten_p50])
     figure.savefig(file, metadata={"Date": None})
 
 
@@ -38,10 +43,12 @@ def _draw_lines(axes: Axes, sizes: Sequence[Size]) -> None:
     for name, (label, colour, style) in LINES.items():
         measured = [size for size in sizes if getattr(size, name)]
         times = [getattr(size, name) for size in measured]
-        axes.plot([size.images for size in measured], times, style, color=colour, marker="o", label=label)
-    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms per search", title="Latency of a search by size")
+        if measured:
+            axes.plot([size.images for size in measured], times, style, color=colour, marker="o", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="images", ylabel="ms per search", title="Cost of a search by size")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend()
 
@@ -52,8 +59,7 @@ def _draw_states(axes: Axes, sizes: Sequence[Size]) -> None:
     axes.set(
         ylabel="ms per search, p50",
         title="Half overwritten",
-        ylim=(0, 1.5 * max([size.overwritten_p50 for size in sizes], default=1.0)),
+        ylim=(0, 1.5 * max(size.overwritten_p50 for size in sizes)),
     )
     axes.grid(visible=True, alpha=0.25)
-    if sizes:
-        axes.legend(title="images")
+    axes.legend(title="images")

@@ -85,8 +85,13 @@ def node_cpu_s(cluster: Cluster) -> float:
 
 
 def memory(cluster: Cluster) -> tuple[float, float]:
-    """Return MiB: the used heap of the node, and the files of vectors and graph, which the page cache should hold."""
+    """Return MiB: the used heap of the node, and vectors and graphs, which the page cache should hold."""
     (node,) = cluster.get("/_nodes/stats/jvm")["nodes"].values()
-    stats = cluster.get("/match/_stats/segments", include_segment_file_sizes="true")["_all"]["total"]["segments"]
-    vectors = sum(file["size_in_bytes"] for kind, file in stats["file_sizes"].items() if kind in VECTOR_FILES)
+    stats = cluster.get("/match/_stats", include_segment_file_sizes="true")["_all"]["total"]
+    # Elasticsearch counts them. OpenSearch has them in files of their own, unless the segment is one file.
+    if off_heap := stats.get("dense_vector", {}).get("off_heap"):
+        vectors = off_heap["total_size_bytes"]
+    else:
+        files = stats["segments"]["file_sizes"]
+        vectors = sum(file["size_in_bytes"] for kind, file in files.items() if kind in VECTOR_FILES)
     return node["jvm"]["mem"]["heap_used_in_bytes"] / 2**20, vectors / 2**20

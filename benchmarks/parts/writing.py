@@ -48,12 +48,14 @@ def rate(
     make: Callable[[int, Rows], list[T]],
     write: Callable[[Sequence[T]], None],
     refresh: Callable[[], object],
+    *,
+    first: int = 0,
 ) -> float:
-    """Return images a second, including the final refresh; the creation of the records is not timed."""
+    """Write the rows from `first` on; return images a second. The creation of the records is not timed."""
     spent = 0.0
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(rows), BLOCK):
+        for start in range(first, len(rows), BLOCK):
             block = make(start, rows[start : start + BLOCK])
-            requests = [block[first : first + REQUEST] for first in range(0, len(block), REQUEST)]
+            requests = [block[at : at + REQUEST] for at in range(0, len(block), REQUEST)]
             spent += timed(lambda requests=requests: list(pool.map(write, requests)))[0]
-    return len(rows) / (spent + timed(refresh)[0])
+    return (len(rows) - first) / (spent + timed(refresh)[0])
