@@ -322,7 +322,7 @@ def test_own_word_is_among_the_words_looked_up() -> None:
     assert lookup.word.max() < words.WORDS
 
 
-def test_a_query_never_has_more_words_than_a_lookup_accepts() -> None:
+def test_queries_have_at_most_the_accepted_words() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     cluttered = np.asarray(Image.fromarray(pixels).resize((800, 600), Image.Resampling.BICUBIC))
 
