@@ -17,8 +17,8 @@ image: the benchmark prints that rate too. The rate of flat vectors is measured 
 `--large` leaves out flat vectors, the merge to one segment, and the peer unless `--peer` names one: for millions of
 images. `--overwrite` finally adds half of the images again, and searches before and after another merge. `--sweep`
 searches Match's index with other values of `num_candidates`. Each size has a node of its own. With `--grow` all are of
-one index: each adds the images that it lacks, with the options of `--large` and without a peer. `--results` adds the
-measurements to a JSON file, and `--plot` draws all of that file.
+one index: each adds the images that it lacks, with the options of `--large` and without a peer, and `--sweep` is of the
+largest. `--results` adds the measurements to a JSON file, and `--plot` draws all of that file.
 
 `benchmarks/parts/collection.py` describes the synthetic signatures and their limits.
 """
@@ -102,6 +102,7 @@ def grown(options: argparse.Namespace) -> Iterator[Size]:
         warm_up(node.url, rows[:WARM_UP_WRITES])
         store = create(node.url, "match", options.vectors, options.num_candidates)
         yield from sizes_of(store, rows, queries, counts)
+        sweep(store, node.url, queries, options)
         store.close()
 
 

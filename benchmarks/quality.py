@@ -243,6 +243,15 @@ def measure_contents(options: argparse.Namespace, photos: Sequence[Image.Image])
     print(f"  {'':<34}{'images':>7}{'pairs':>8}{'few':>5}{heads}")
     for kind, images in kinds(options, photos):
         measure_kind(kind, images)
+    if options.real and (options.real / "pdf").is_dir():
+        measure_documents(measured(contents.documents(options.real / "pdf", pages=PAGES)), options.per_kind)
+
+
+def measure_documents(documents: Sequence[list[Image.Image]], count: int) -> None:
+    """Print one line of pages: those of one document are on one side of the split, and no false pairs of each other."""
+    pages = [(page, number) for number, document in enumerate(documents) for page in document]
+    chosen = pages[:: max(1, len(pages) // count)][:count]
+    measure_kind("real: pdf", [page for page, _ in chosen], [number for _, number in chosen])
 
 
 def kinds(options: argparse.Namespace, photos: Sequence[Image.Image]) -> "list[tuple[str, list[Image.Image]]]":
@@ -259,10 +268,6 @@ def kinds(options: argparse.Namespace, photos: Sequence[Image.Image]) -> "list[t
         loads = {
             "icons": lambda folder: measured(contents.icons(folder)),
             "stamps": lambda folder: measured(contents.stamps(folder)),
-            # Pages of one document are on one side of the split.
-            "pdf": lambda folder: [
-                page for pages in measured(contents.documents(folder, pages=PAGES)) for page in pages
-            ],
         }
         for kind, load in loads.items():
             if (options.real / kind).is_dir():
@@ -271,33 +276,42 @@ def kinds(options: argparse.Namespace, photos: Sequence[Image.Image]) -> "list[t
     return result
 
 
-def measure_kind(kind: str, images: Sequence[Image.Image]) -> None:
-    """Print one line. Images with equal pixels count once, and those that the service reports as featureless not."""
+def measure_kind(kind: str, images: Sequence[Image.Image], works: Sequence[int] | None = None) -> None:
+    """Print one line. Images with equal pixels count once, and those that the service reports as featureless not.
+
+    Images of one work, such as a document, are not unrelated: matches between them are printed apart.
+    """
     distinct = {
-        image.tobytes(): image for image in images if kind == "smooth gradients" or signatures(np.asarray(image))
+        image.tobytes(): (image, work)
+        for image, work in zip(images, range(len(images)) if works is None else works, strict=True)
+        if kind == "smooth gradients" or signatures(np.asarray(image))
     }
-    pixels = [np.asarray(image) for image in distinct.values()]
+    pixels = [np.asarray(image) for image, _ in distinct.values()]
+    work_of = [work for _, work in distinct.values()]
     stored = [store(each) for each in pixels]
     collection = collect(np.random.default_rng(SEED), stored, [], 0) if any(one.signatures for one in stored) else None
     few = np.mean([one.features.are_few for one in stored])
-    pairs = len(pixels) * (len(pixels) - 1)
+    pairs = sum(one != other for one in work_of for other in work_of)
     line = f"  {kind:<34}{len(pixels):>7}{pairs:>8}{100 * few:>5.0f}"
     if collection is None:
         print(line + "  all featureless")
         return
     wrong = dict.fromkeys(("fast", "thorough"), 0)
+    of_one_work = dict(wrong)
     copies: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for row, image in enumerate(distinct.values()):
+    for row, (image, work) in enumerate(distinct.values()):
         for copy, edited in (("", image), ("JPEG", as_jpeg(image)), ("half", half(image))):
             for mode, matches in decide(Query(np.asarray(edited)), collection).items():
                 if copy:
                     copies[mode, copy].append(row in matches)
                 else:
-                    wrong[mode] += len(matches - {row})
+                    others = sum(work_of[match] != work for match in matches)
+                    wrong[mode] += others
+                    of_one_work[mode] += len(matches - {row}) - others
     for mode in wrong:
         recall = " ".join(f"{100 * np.mean(copies[mode, copy]):6.1f}" for copy in ("JPEG", "half"))
         line += f"{wrong[mode]:>7} {wrong[mode] / pairs:>8.0e}{recall:>14}"
-    print(line, flush=True)
+    print(line + (f"  of one work: {of_one_work}" if works else ""), flush=True)
 
 
 def decide(query: Query, collection: Collection) -> dict[str, set[int]]:

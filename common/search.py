@@ -16,9 +16,8 @@ from common.images.flatness import (
     SKETCHES_COMPARED,
     are_featureless,
     is_bare,
-    is_flat,
-    is_match_of_flat,
     is_searchable,
+    sure_below,
 )
 from common.images.local_features.geometry import Verification
 from common.images.orientations import ORIENTATIONS, turn
@@ -241,21 +240,19 @@ def rank(
     """
     if not candidates:
         return SignatureMatches()
-    usual, flat = _distances(queries, candidates)
+    sure, doubtful = _distances(queries, candidates)
     others = np.array([candidate.filepath != own_filepath for candidate in candidates])
-    is_sure = bool(others.any()) and _is_sure(usual[:, others], flat[:, others])
+    is_sure = bool(others.any()) and bool(score(sure[:, others].min()) >= SURE_SCORE)
     if min_score is not None:
-        usual, flat = np.minimum(usual, flat), np.full_like(flat, np.inf)
-    nearest = _nearest(usual, _within_cutoff(usual, min_score))
-    nearest_flat = _nearest(flat, flat < BARE_REACH if is_bare(queries[:, 0]) else _within_cutoff(flat, min_score))
+        sure, doubtful = np.minimum(sure, doubtful), np.full_like(doubtful, np.inf)
+    is_near = doubtful < BARE_REACH if is_bare(queries[:, 0]) else _within_cutoff(doubtful, min_score)
+    nearest, nearest_doubtful = _nearest(sure, _within_cutoff(sure, min_score)), _nearest(doubtful, is_near)
     matches, unconfirmed = [], []
-    for candidate, (apart, turned), (flat_apart, flat_turned) in zip(candidates, nearest, nearest_flat, strict=True):
-        if flat_apart < apart and is_match_of_flat(flat_apart):
-            matches.append(_match(candidate, flat_apart, flat_turned))
-        elif apart < np.inf:
-            matches.append(_match(candidate, apart, turned))
-        elif flat_apart < np.inf:
-            unconfirmed.append(_match(candidate, flat_apart, flat_turned))
+    for candidate, match, doubt in zip(candidates, nearest, nearest_doubtful, strict=True):
+        if match is not None:
+            matches.append(_match(candidate, *match))
+        elif doubt is not None:
+            unconfirmed.append(_match(candidate, *doubt))
     return SignatureMatches(matches=ordered(matches), unconfirmed=ordered(unconfirmed), is_sure=is_sure)
 
 
@@ -307,39 +304,29 @@ def _distinct(per_query: Sequence[Sequence[Candidate]]) -> list[Candidate]:
 
 
 def _distances(queries: NDArray[np.int8], candidates: Sequence[Candidate]) -> tuple[_Distances, _Distances]:
-    """Return (orientations, candidates) twice: the distance of the nearest pair, usually and with a flat signature."""
+    """Return (orientations, candidates) twice: the distance of the nearest pair that is sure, and that is doubtful."""
     rows = np.stack([signature for candidate in candidates for signature in candidate.signatures])
     counts = [len(candidate.signatures) for candidate in candidates]
     exact = distance_matrix(queries.reshape(-1, LENGTH), rows)
     exact = exact.reshape(*queries.shape[:2], -1).min(axis=0)
-    are_flat = _are_flat(queries, rows, exact.min(axis=0))
+    is_near = exact.min(axis=0) < BARE_REACH
+    limits = np.zeros(len(rows))
+    limits[is_near] = sure_below(queries[:, 0], rows[is_near])
+    is_sure = exact < limits
     starts = np.cumsum([0, *counts[:-1]])
-    usual, flat = (
-        np.minimum.reduceat(np.where(are_flat == is_one_flat, exact, np.inf), starts, axis=1)
-        for is_one_flat in (False, True)
+    sure, doubtful = (
+        np.minimum.reduceat(np.where(is_sure == is_wanted, exact, np.inf), starts, axis=1)
+        for is_wanted in (True, False)
     )
-    return usual, flat
+    return sure, doubtful
 
 
-def _are_flat(queries: NDArray[np.int8], rows: NDArray[np.int8], nearest: _Distances) -> NDArray[np.bool_]:
-    """Return for each of `rows` whether it or the query is flat; rows beyond all cutoffs do not matter."""
-    if any(is_flat(query) for query in queries[:, 0]):
-        return np.ones(len(rows), dtype=np.bool_)
-    result = np.zeros(len(rows), dtype=np.bool_)
-    for row in np.flatnonzero(nearest < CUTOFF).tolist():
-        result[row] = is_flat(rows[row])
-    return result
-
-
-def _is_sure(usual: _Distances, flat: _Distances) -> bool:
-    return bool(score(usual.min()) >= SURE_SCORE) or is_match_of_flat(float(flat.min()))
-
-
-def _nearest(apart: _Distances, is_within: NDArray[np.bool_]) -> list[tuple[float, int]]:
-    """Return for each candidate its least distance that is within, or infinity, and the orientation's index."""
+def _nearest(apart: _Distances, is_within: NDArray[np.bool_]) -> list[tuple[float, int] | None]:
+    """Return for each candidate its least distance that is within, and the orientation's index."""
     apart = np.where(is_within, apart, np.inf)
     # argmin returns the first of equal distances, and the original orientation is the first.
-    return list(zip(apart.min(axis=0).tolist(), apart.argmin(axis=0).tolist(), strict=True))
+    nearest = zip(apart.min(axis=0).tolist(), apart.argmin(axis=0).tolist(), strict=True)
+    return [each if each[0] < np.inf else None for each in nearest]
 
 
 def _match(candidate: Candidate, apart: float, turned: int) -> Match:

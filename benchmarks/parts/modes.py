@@ -15,13 +15,14 @@ from common.images.flatness import (
     drawn_score,
     is_bare,
     is_flat,
-    is_match_of_flat,
+    sure_below,
 )
 from common.images.local_features.drawing import shrink
 from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
+from common.images.signature import LENGTH
 from common.local_search import DRAWN_VERIFIED, VERIFIED, WHOLE_COMPARED
 from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
@@ -83,7 +84,10 @@ def by_signature(query: Query, collection: Collection) -> Scores:
     scores: Scores = {}
     reach = BARE_REACH if is_bare(query.signatures) else 0.0
     nearest = set(np.argsort(distances, kind="stable")[:SKETCHES_COMPARED].tolist())
-    for column in np.flatnonzero(distances < max(_KEPT, reach)).tolist():
+    columns = np.flatnonzero(distances < max(_KEPT, reach))
+    queries = np.array(query.signatures, dtype=np.int8).reshape(-1, LENGTH)
+    limits = sure_below(queries, collection.signatures[columns])
+    for column, limit in zip(columns.tolist(), limits.tolist(), strict=True):
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
         target, score = collection.features[row], 100 * (1 - distance)
         if target.sketch:
@@ -91,8 +95,8 @@ def by_signature(query: Query, collection: Collection) -> Scores:
                 continue
             score = drawn_score(query.small_copy(), target, orientation=ORIENTATIONS[orientations[column]]) or 0.0
             is_match = score >= MIN_SCORE
-        elif query.is_flat or collection.flat[column]:
-            is_match = is_match and is_match_of_flat(distance)
+        elif distance >= limit:
+            is_match = False
         elif distance >= _KEPT:
             continue
         scores[row] = max(scores.get(row, (0.0, False)), (score, is_match))

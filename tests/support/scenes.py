@@ -64,3 +64,16 @@ def page(seed: int) -> Image.Image:
         words = ["abcdefghijkl"[: random.integers(2, 12)] for _ in range(random.integers(3, 10))]
         draw.text((60, y), " ".join(words), "black", font_size=12)
     return image
+
+
+def ball(seed: int, *, side: int = 400) -> Image.Image:
+    """Draw a shaded ball on white, of one colour under one light, like the photograph of a fruit."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    inside = np.clip(1 - x**2 - y**2, 0, 1)
+    light = np.array((random.normal(0, 0.5), -abs(random.normal(0, 0.6)), 1.0))
+    lit = np.clip((x * light[0] + y * light[1] + np.sqrt(inside)) / np.linalg.norm(light), 0, 1)
+    colour, ambient, gloss = random.integers(40, 256, 3), random.uniform(0.1, 0.5), random.uniform(0, 0.8)
+    shades = colour * (ambient + (1 - ambient) * lit)[..., None] + 255 * gloss * (lit**30)[..., None]
+    shades[inside == 0] = 255
+    return Image.fromarray(shades.clip(0, 255).astype(np.uint8))

@@ -6,9 +6,9 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.images.flatness import is_flat, is_match_of_flat, is_smooth
+from common.images.flatness import FLAT_CUTOFF, REGULAR_CUTOFF, is_flat, is_smooth, sure_below
 from common.images.signature import LENGTH, sign
-from support.scenes import page
+from support.scenes import ball, page
 
 Pixels = NDArray[np.uint8]
 
@@ -18,9 +18,19 @@ def test_pages_are_flat_and_photographs_are_not() -> None:
     assert not is_flat(sign(skimage.data.chelsea()))
 
 
-def test_only_near_signatures_match() -> None:
-    assert is_match_of_flat(0.2)
-    assert not is_match_of_flat(0.3)
+def test_flat_signatures_are_sure_at_smaller_distances(photo: Pixels) -> None:
+    rows = np.stack([sign(np.asarray(page(2))), sign(skimage.data.chelsea())])
+
+    assert sure_below(sign(photo)[np.newaxis], rows).tolist() == [FLAT_CUTOFF, np.inf]
+    assert sure_below(sign(np.asarray(page(1)))[np.newaxis], rows).tolist() == [FLAT_CUTOFF, FLAT_CUTOFF]
+
+
+def test_only_pairs_of_regular_signatures_are_stricter() -> None:
+    ball_one, ball_two = (sign(np.asarray(ball(seed))) for seed in (1, 2))
+    cat = sign(skimage.data.chelsea())
+
+    assert sure_below(ball_one[np.newaxis], np.stack([ball_two, cat])).tolist() == [REGULAR_CUTOFF, np.inf]
+    assert sure_below(cat[np.newaxis], np.stack([ball_two])).tolist() == [np.inf]
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, 200])

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from common.decoding.child import signed
 from common.decoding.protocol import SignedImage
 from common.images.decode import DecodedImage
-from common.images.flatness import BARE_REACH
+from common.images.flatness import BARE_REACH, are_featureless
 from common.images.orientations import ORIENTATIONS, turn
 from common.images.signature import LENGTH, Signature, distance, sign
 from common.search import CUTOFF, TURNED_CUTOFF, Comparison, SearchOptions, compare, find_by_signature, search
 from common.store.base import Record, Selection, Tombstone
+from support.scenes import ball
 
 FEATURELESS = np.zeros(LENGTH, dtype=np.int8)
 
@@ -88,6 +89,19 @@ def test_far_images_need_confirmation_of_bare_queries(
 
     assert nearest.matches == []
     assert [match.filepath for match in nearest.unconfirmed] == unconfirmed
+
+
+def test_hardly_any_different_balls_match(memory_store: Any) -> None:
+    signed = [(ball(seed), image_of(np.asarray(ball(seed))).signatures) for seed in range(20)]
+    balls = {str(nth): image for nth, (image, signatures) in enumerate(signed) if not are_featureless(signatures)}
+    memory_store.put([record(filepath, *image_of(np.asarray(image)).signatures) for filepath, image in balls.items()])
+
+    copies = [image_of(np.asarray(image.resize((200, 200)))) for image in balls.values()]
+    found = [search(copy.signatures, memory_store, all_orientations=False) for copy in copies]
+
+    assert [matches[0].filepath for matches in found] == list(balls)
+    # Half of the pairs are below the cutoff of photographs.
+    assert sum(map(len, found)) <= 1.5 * len(balls)
 
 
 def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) -> None:
