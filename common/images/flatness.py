@@ -38,7 +38,7 @@ FLAT_SCORE = 75
 REGULAR_CUTOFF = 0.15
 """The cutoff for the distance of two signatures that both are most regular. JPEG and half the size move them by 0.1."""
 
-# Two signatures of this regularity have the cutoff of photographs, 2 % of which are above, and with the second theirs.
+# Two signatures of the first regularity have the cutoff of photographs, of which 2 % are above; of the second, 0.15.
 _REGULAR, _MOST_REGULAR = 0.5, 0.6
 _USUAL_CUTOFF = 0.45
 _SMOOTH = 0.8

@@ -97,11 +97,11 @@ def test_hardly_any_different_balls_match(memory_store: Any) -> None:
     memory_store.put([record(filepath, *image_of(np.asarray(image)).signatures) for filepath, image in balls.items()])
 
     copies = [image_of(np.asarray(image.resize((200, 200)))) for image in balls.values()]
-    found = [search(copy.signatures, memory_store, all_orientations=False) for copy in copies]
+    results = [search(copy.signatures, memory_store, all_orientations=False) for copy in copies]
 
-    assert [matches[0].filepath for matches in found] == list(balls)
+    assert [matches[0].filepath for matches in results] == list(balls)
     # Half of the pairs are below the cutoff of photographs.
-    assert sum(map(len, found)) <= 1.5 * len(balls)
+    assert sum(map(len, results)) <= 1.5 * len(balls)
 
 
 def test_turned_copies_have_a_lower_cutoff(memory_store: Any, query: Signature) -> None:
