@@ -22,7 +22,6 @@ from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
-from common.images.signature import LENGTH
 from common.local_search import DRAWN_VERIFIED, VERIFIED, WHOLE_COMPARED
 from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
@@ -52,8 +51,6 @@ class Query:
     def apart(self, collection: Collection) -> Apart:
         """Return, for each signature of a collection, the least distance, its orientation, and whether it matches."""
         if self._apart is None:
-            if not self.signatures:
-                return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.intp), np.zeros(0, dtype=bool)
             turned = np.stack([turn(signature) for signature in self.signatures])
             cutoffs = np.array([CUTOFF] + [TURNED_CUTOFF] * (turned.shape[1] - 1))
             apart = collection.distances(turned.reshape(-1, turned.shape[2]))
@@ -80,12 +77,14 @@ Scores = dict[int, tuple[float, bool]]
 
 def by_signature(query: Query, collection: Collection) -> Scores:
     """Return the scores of signatures in all orientations; sketches decide on drawn images."""
-    distances, orientations, matches = query.apart(collection)
     scores: Scores = {}
+    if not query.signatures:
+        return scores
+    distances, orientations, matches = query.apart(collection)
     reach = BARE_REACH if is_bare(query.signatures) else 0.0
     nearest = set(np.argsort(distances, kind="stable")[:SKETCHES_COMPARED].tolist())
     columns = np.flatnonzero(distances < max(_KEPT, reach))
-    queries = np.array(query.signatures, dtype=np.int8).reshape(-1, LENGTH)
+    queries = np.array(query.signatures, dtype=np.int8)
     limits = sure_below(queries, collection.signatures[columns])
     for column, limit in zip(columns.tolist(), limits.tolist(), strict=True):
         row, distance, is_match = int(collection.owners[column]), float(distances[column]), bool(matches[column])
