@@ -25,8 +25,10 @@ DRAWN_VERIFIED = 160
 WHOLE_COMPARED = 5
 """So many of the best candidates are compared as a whole if they are drawn and their features do not agree.
 
-Features are stored with their position in the image: those of one line on a page lie too near to verify anything.
+Features are stored with their position in the image: those of one line on a page lie too near to verify anything. Of
+images with fewer than FEW_WORDS, all candidates are compared: a copy shares too few with them to be among the best.
 """
+FEW_WORDS = 50
 _MAX_VERIFIED = 1000
 _MORE = 4
 
@@ -179,7 +181,8 @@ def _agreeing(candidates: Sequence[WordCandidate], features: ImageFeatures, opti
     least_score = min(options.least_score, DRAWN_CANDIDATE_SCORE)
     results = features.query.verify_all([stored for _, stored in comparable], least_score=least_score)
     for rank, ((filepath, stored), result) in enumerate(zip(comparable, results, strict=True)):
-        is_whole = result is None and rank < WHOLE_COMPARED and stored.sketch is not None
+        is_compared = rank < WHOLE_COMPARED or len(stored.words) < FEW_WORDS
+        is_whole = result is None and is_compared and stored.sketch is not None
         verification = _whole(stored, features.query) if is_whole else result
         if verification is not None:
             yield _part(filepath, stored, verification, features, options)

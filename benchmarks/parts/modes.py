@@ -22,7 +22,7 @@ from common.images.local_features.extraction import extract_query
 from common.images.local_features.geometry import QueryFeatures
 from common.images.local_features.sketches import SmallCopy
 from common.images.orientations import ORIENTATIONS, turn
-from common.local_search import DRAWN_VERIFIED, VERIFIED, WHOLE_COMPARED
+from common.local_search import DRAWN_VERIFIED, FEW_WORDS, VERIFIED, WHOLE_COMPARED
 from common.search import CUTOFF, MIN_SCORE, SURE_SCORE, TURNED_CUTOFF
 
 # Distances beyond the cutoff are kept, because the threshold of a false-positive rate may be among them.
@@ -124,7 +124,8 @@ def verify(query: Query, features: QueryFeatures, candidates: Sequence[int], col
     verified = features.verify_all(targets, least_score=_KEPT_SCORE)
     for rank, (row, target, verification) in enumerate(zip(candidates, targets, verified, strict=True)):
         is_candidate = verification is not None and verification.score >= DRAWN_CANDIDATE_SCORE
-        if target.sketch and (is_candidate or rank < WHOLE_COMPARED):
+        is_compared = is_candidate or rank < WHOLE_COMPARED or len(target.words) < FEW_WORDS
+        if target.sketch and is_compared:
             transform = verification.transform if verification and is_candidate else None
             score, least = drawn_score(query.small_copy(), target, transform=transform) or 0.0, MIN_SCORE
         elif target.sketch or verification is None:

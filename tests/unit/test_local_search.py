@@ -25,7 +25,7 @@ from common.local_search import (
 )
 from common.search import Match, MatchedBy, SearchOptions, compare, find_by_signature
 from common.sketch_matches import decide_by_sketches
-from common.store.base import Record
+from common.store.base import Record, WordCandidate
 from support.scenes import cropped, page, passed_on, phone_screenshot, textured
 
 EVERYTHING = ~Output(0)
@@ -241,6 +241,23 @@ def test_page_of_one_word_is_found_as_a_whole(memory_store: Any) -> None:
     assert (match.filepath, match.orientation) == ("Name", "original")
     assert match.verification is not None
     assert (match.verification.agreeing, match.verification.target_overlap_percent) == (0, 100)
+
+
+def test_nearly_empty_page_is_a_match_at_any_rank(memory_store: Any) -> None:
+    def sheet(word: str) -> SignedImage:
+        empty = Image.new("RGB", (620, 800), "white")
+        ImageDraw.Draw(empty).text((300, 86), word, "black", font_size=14)
+        return decoded(empty)
+
+    words = ["Dogs", "Cats", "Mice", "Rats", "Bees", "Ants", "Hens", "Name"]
+    memory_store.put([record(word, sheet(word), seq=nth) for nth, word in enumerate(words, 1)])
+    ranked = [WordCandidate(word, sheet(word).stored_features or b"") for word in words]
+    memory_store.candidates_by_words = lambda *_args, **_options: ranked
+    query = ImageFeatures.of_image(sheet("Name"))
+
+    results = add_local_matches([], query, memory_store, SearchOptions(all_orientations=False), is_query_flat=True)
+
+    assert [match.filepath for match in results] == ["Name"]
 
 
 def test_records_of_other_versions_are_searched_by_signature(memory_store: Any, images: list[Image.Image]) -> None:
