@@ -87,7 +87,7 @@ sure: format-check lint types contracts promtool test ## Run all checks that a c
 .PHONY: test
 test: $(VENV)/.test $(VENV)/.manifests $(GENERATORS)/.installed ## Run the tests, except those on a Kubernetes cluster (make k8s-apply)
 	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore=tests/faults --ignore=tests/cluster --ignore=tests/acceptance
-	$(BIN)/python -m pytest -n 8 tests/faults
+	$(BIN)/python -m pytest -n 4 tests/faults
 
 # A separate environment, installed by uv: pip takes four times as long.
 OTHER_VENV := .cache/other-python

@@ -43,10 +43,10 @@ def store_settings(tmp_path: Path) -> dict[str, str]:
 def timeouts() -> dict[str, str]:
     """Time-outs of seconds, where the defaults are minutes."""
     return {
-        "MATCH_VISIBILITY_TIMEOUT_S": "8",
+        "MATCH_VISIBILITY_TIMEOUT_S": "10",
         # Long enough for every download on a busy machine.
         "MATCH_FETCH_TIMEOUT_S": "5",
-        "MATCH_DECODE_TIMEOUT_S": "1",
+        "MATCH_DECODE_TIMEOUT_S": "2",
         "MATCH_STORE_HOLD_S": "0.5",
     }
 

@@ -245,9 +245,9 @@ def test_page_of_one_word_is_found_as_a_whole(memory_store: Any) -> None:
 
 def test_nearly_empty_page_is_a_match_at_any_rank(memory_store: Any) -> None:
     def sheet(word: str) -> SignedImage:
-        empty = Image.new("RGB", (620, 800), "white")
-        ImageDraw.Draw(empty).text((300, 86), word, "black", font_size=14)
-        return decoded(empty)
+        blank = Image.new("RGB", (620, 800), "white")
+        ImageDraw.Draw(blank).text((300, 86), word, "black", font_size=14)
+        return decoded(blank)
 
     words = ["Dogs", "Cats", "Mice", "Rats", "Bees", "Ants", "Hens", "Name"]
     memory_store.put([record(word, sheet(word), seq=nth) for nth, word in enumerate(words, 1)])
