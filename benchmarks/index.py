@@ -124,24 +124,32 @@ def measured(store: ElasticStore, queries: Queries, side: Side, count: int) -> S
     print(f"\n{count:,} images in {len(documents)} segments: {documents}", flush=True)
     search_both(store, None, queries, side, Side())
     side.bytes_per_image = stored_bytes(cluster, store.index) / count
-    heap, vectors = memory(cluster)
+    size = size_of(count, documents, memory(cluster), match=side, flat=Side(), peer=Side())
     report(side, Side(), queries, list_page(store, None, count))
+    return size
+
+
+def size_of(  # noqa: PLR0913 - the sides are keyword arguments
+    count: int, documents: Sequence[int], used: tuple[float, float], *, match: Side, flat: Side, peer: Side
+) -> Size:
+    """Return the measurements of an index with these segments; `used` is MiB of the heap, and of vectors and graphs."""
+    heap, vectors = used
     return Size(
         images=count,
-        p50=side.p(50),
-        p95=side.p(95),
-        all_p50=median(side.all_s) * 1000,
-        flat_p50=0.0,
-        peer_p50=0.0,
-        recall=side.recall,
-        bytes_per_image=side.bytes_per_image,
-        peer_bytes=0.0,
+        p50=match.p(50),
+        p95=match.p(95),
+        all_p50=median(match.all_s) * 1000,
+        flat_p50=flat.p(50),
+        peer_p50=peer.p(50),
+        recall=match.recall,
+        bytes_per_image=match.bytes_per_image,
+        peer_bytes=peer.bytes_per_image,
         heap_mib=heap,
         vectors_mib=vectors,
-        one_cpu_ms=side.one_cpu_s * 1000,
-        all_cpu_ms=side.all_cpu_s * 1000,
+        one_cpu_ms=match.one_cpu_s * 1000,
+        all_cpu_ms=match.all_cpu_s * 1000,
         segments=len(documents),
-        images_per_s=side.rate,
+        images_per_s=match.rate,
     )
 
 
@@ -167,7 +175,7 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
     print(f"{len(documents)} segments: {documents}", flush=True)
     search_both(store, peer, queries, match_side, peer_side)
     match_side.bytes_per_image = stored_bytes(cluster, store.index) / count
-    heap, vectors = memory(cluster)
+    used = memory(cluster)
     page = list_page(store, peer, count)
     merged = Side()
     if not options.large:
@@ -182,23 +190,7 @@ def run(url: str, count: int, options: argparse.Namespace) -> Size:
         report_others(flat, peer_side, single_rate)
         print(in_state("merged to one segment", merged, merged.bytes_per_image), flush=True)
     sweep(store, url, queries, options)
-    size = Size(
-        images=count,
-        p50=match_side.p(50),
-        p95=match_side.p(95),
-        all_p50=median(match_side.all_s) * 1000,
-        flat_p50=flat.p(50),
-        peer_p50=peer_side.p(50),
-        recall=match_side.recall,
-        bytes_per_image=match_side.bytes_per_image,
-        peer_bytes=peer_side.bytes_per_image,
-        heap_mib=heap,
-        vectors_mib=vectors,
-        one_cpu_ms=match_side.one_cpu_s * 1000,
-        all_cpu_ms=match_side.all_cpu_s * 1000,
-        segments=len(documents),
-        images_per_s=match_side.rate,
-    )
+    size = size_of(count, documents, used, match=match_side, flat=flat, peer=peer_side)
     if options.overwrite:
         overwrite(store, rows, queries, size)
     store.close()

@@ -70,14 +70,15 @@ def _neighbours() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 _ONE, _OTHER = _neighbours()
 
 
-def filled(signature: Signature) -> float:
-    """Return the share of values that differ from zero."""
-    return np.count_nonzero(signature) / LENGTH
+def filled(signatures: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return for each of `signatures` (..., 272) the share of values that differ from zero."""
+    result: NDArray[np.float64] = np.count_nonzero(signatures, axis=-1) / LENGTH
+    return result
 
 
 def is_flat(signature: Signature) -> bool:
     """Return whether a signature is one of flat content."""
-    return filled(signature) < FLAT_VALUES
+    return bool(filled(signature) < FLAT_VALUES)
 
 
 def is_bare(signatures: Iterable[Signature]) -> bool:
@@ -108,8 +109,8 @@ def sure_below(queries: NDArray[np.int8], rows: NDArray[np.int8]) -> NDArray[np.
     It is infinite where no stricter rule than that of photographs holds. Beyond it, a sketch has to confirm a match.
     """
     result = np.full(len(rows), np.inf)
-    are_flat = np.count_nonzero(rows, axis=1) < FLAT_VALUES * LENGTH
-    result[are_flat | any(map(is_flat, queries))] = FLAT_CUTOFF
+    is_query_flat = (filled(queries) < FLAT_VALUES).any()
+    result[is_query_flat | (filled(rows) < FLAT_VALUES)] = FLAT_CUTOFF
     most = regularity(queries).max()
     if most > _REGULAR:
         both = np.minimum(regularity(rows), most)

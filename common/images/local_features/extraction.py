@@ -3,7 +3,7 @@
 Keypoints and descriptors are those of Lowe, "Distinctive image features from scale-invariant keypoints" (IJCV 2004),
 computed by OpenCV. Its standard call describes each point at the resolution where it was found, which is most of its
 cost. Here points are found in a small image. A separate one describes them, at the lowest resolution that still
-resolves the patch. Its blur is in proportion to the patch, which so has the same descriptor in a larger image.
+resolves the patch. The blur is in proportion to the patch, so that its descriptor is the same in a larger image.
 """
 
 import functools
@@ -47,8 +47,8 @@ DRAWN = Resolution(400, (Detection(px=320, features=140, sigma=1.6),))
 QUERY = Resolution(400, (Detection(px=320, features=750), Detection(px=128, features=150)))
 """In screenshots and collages a stored image is small: queries need more resolution, and more features.
 
-In a crop it is large. The features that it is stored with are too coarse for the first detection. A lookup accepts as
-many words as all features have together (`common.store.base.WORDS_MAX`).
+In a crop it is large, and its stored features are too coarse for the first detection. The sum of both numbers is the
+limit of words in a lookup (`common.store.base.WORDS_MAX`).
 """
 
 _SMALLEST_PX = 16
@@ -200,7 +200,7 @@ def _describe(points: NDArray[np.float64], image: NDArray[np.uint8]) -> tuple[ND
         return points, np.zeros((0, DESCRIPTOR_LENGTH), dtype=np.uint8)
     steps = np.maximum(0, np.floor(_BLUR_STEPS * np.log2(points[:, 2] / _DESCRIBED_POINT_PX))).astype(int)
     octaves, blurs = np.divmod(steps, _BLUR_STEPS)
-    # The form of OpenCV: the octave in the lowest byte, the step within it in the next one. Each point carries its
+    # OpenCV packs the octave into the lowest byte, and the layer within it into the next one. Each point carries its
     # index, since OpenCV may omit some.
     asked = [
         cv2.KeyPoint(x, y, size, angle, response, octave, nth)
